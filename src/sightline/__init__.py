@@ -1,0 +1,90 @@
+"""sightline: train image classifiers that look at the right thing, and measure whether they do.
+
+The names below load their room when first used, so that `import sightline` costs torch and torchvision alone.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sightline import data, explainers, guides, metrics
+    from sightline.check import check_model
+    from sightline.data.batch import Batch
+    from sightline.errors import NonFiniteLossError, SightlineError
+    from sightline.explainers import Explainer, create_explainer, explain
+    from sightline.guides import Guide, RandomBackground, SegmentOverlap, create_guide
+    from sightline.input_spec import InputSpec
+    from sightline.layers import Layer
+    from sightline.models import load_model
+    from sightline.objective import Objective
+    from sightline.reporting import compare, show
+    from sightline.tap import Tap
+    from sightline.training import Recipe, Run, train
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "Batch": "data.batch",
+    "Explainer": "explainers",
+    "Guide": "guides",
+    "InputSpec": "input_spec",
+    "Layer": "layers",
+    "NonFiniteLossError": "errors",
+    "Objective": "objective",
+    "RandomBackground": "guides",
+    "Recipe": "training",
+    "Run": "training",
+    "SegmentOverlap": "guides",
+    "SightlineError": "errors",
+    "Tap": "tap",
+    "check_model": "check",
+    "compare": "reporting",
+    "create_explainer": "explainers",
+    "create_guide": "guides",
+    "explain": "explainers",
+    "load_model": "models",
+    "show": "reporting",
+    "train": "training",
+}
+
+__all__ = [
+    "Batch",
+    "Explainer",
+    "Guide",
+    "InputSpec",
+    "Layer",
+    "NonFiniteLossError",
+    "Objective",
+    "RandomBackground",
+    "Recipe",
+    "Run",
+    "SegmentOverlap",
+    "SightlineError",
+    "Tap",
+    "check_model",
+    "compare",
+    "create_explainer",
+    "create_guide",
+    "data",
+    "explain",
+    "explainers",
+    "guides",
+    "load_model",
+    "metrics",
+    "show",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        value = getattr(import_module(f"sightline.{_ROOMS[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in __all__:
+        return import_module(f"sightline.{name}")
+    raise AttributeError(f"module 'sightline' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

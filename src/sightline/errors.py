@@ -1,0 +1,32 @@
+"""What goes wrong by the caller's hand, and says so."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class SightlineError(ValueError):
+    """A mistake in what was given. The message names the argument, what came and what is accepted."""
+
+
+class NonFiniteLossError(SightlineError):
+    """The loss became NaN or infinite.
+
+    Attributes:
+        indices: data-set indices of the images in the batches that failed, over all processes.
+    """
+
+    def __init__(self, message: str, indices: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.indices = list(indices)
+
+
+class RunFailedError(SightlineError):
+    """A run that had begun could not go on; its last good checkpoint is kept."""
+
+
+def unknown_name(noun: str, name: str, known: Iterable[str]) -> SightlineError:
+    """An error for a name nobody knows, with the nearest ones that exist."""
+    known = sorted(known)
+    nearest = get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(repr(n) for n in nearest)}?" if nearest else f"known: {', '.join(known)}"
+    return SightlineError(f"unknown {noun} {name!r}; {hint}")

@@ -1,0 +1,57 @@
+"""Explainers: from a model and images to saliency maps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from sightline.explainers.base import Explainer, Targets, normalize_maps, resize_maps, resolve_targets
+from sightline.explainers.registry import EXPLAINERS
+from sightline.input_spec import InputSpec
+from sightline.layers import LayerChoice
+
+__all__ = [
+    "EXPLAINERS",
+    "Explainer",
+    "create_explainer",
+    "explain",
+    "names",
+    "normalize_maps",
+    "resize_maps",
+    "resolve_targets",
+]
+
+
+def names() -> dict[str, dict[str, Any]]:
+    """Every explainer's name, with its capabilities."""
+    return EXPLAINERS.capabilities()
+
+
+def create_explainer(name: str, **options: Any) -> Explainer:
+    """An explainer by name, with its options: `create_explainer("eigencam", center=True)`."""
+    return EXPLAINERS.create(name, **options)
+
+
+def explain(
+    model: nn.Module,
+    images: Tensor,
+    method: str | Explainer = "gradcam",
+    targets: Targets = None,
+    layer: LayerChoice | Sequence[LayerChoice] | None = None,
+    input_spec: InputSpec | None = None,
+) -> Tensor:
+    """Saliency maps (B, H, W) in [0, 1] of a batch of images (B, C, H, W).
+
+    Args:
+        model: a classifier that returns logits (B, K), or an object with `.logits`; left as it was.
+        images: float; in [0, 1] with an input spec, else as the model takes them.
+        method: an explainer or its name; `sightline.explainers.names()` lists them.
+        targets: the class to explain: one index, (B,) indices, or None for the predicted class of each image.
+        layer: the target layer: a name, a module, a `Layer` or a list of these; None chooses by the model's family.
+        input_spec: normalises the images inside.
+
+    Raises:
+        SightlineError: an argument is not as above; the message says which, and what is accepted.
+    """
+    explainer = create_explainer(method) if isinstance(method, str) else method
+    return explainer(model, images, targets=targets, layer=layer, input_spec=input_spec)

@@ -1,0 +1,171 @@
+"""Class activation maps: each is one function of a layer's activations and their gradients.
+
+Every function takes activations A (B, C, h, w) and the gradients dY/dA of the explained class's logit, of the same shape,
+and returns the map (B, h, w) at the layer's resolution, after the ReLU and before any normalisation. Every step is a torch
+operation, so that a map can be differentiated where the gradients can.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.explainers.base import Explainer, Targets, normalize_maps, resize_maps, resolve_targets
+from sightline.explainers.registry import EXPLAINERS
+from sightline.layers import LayerChoice
+from sightline.seeding import generator
+from sightline.tap import Tap, Tapped
+
+
+class CAM(Explainer):
+    """A class activation map.
+
+    Args:
+        function: from activations and gradients to the map at the layer's resolution.
+        needs_gradient: whether the function reads the gradients; where not, none are computed.
+    """
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], needs_gradient: bool = True) -> None:
+        self.function = function
+        self.needs_gradient = needs_gradient
+
+    def explain(
+        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
+    ) -> Tensor:
+        """Maps (B, H, W) in [0, 1]: resized to the input, normalised, and averaged over the layers."""
+        tapped = Tap(model, layer)(inputs)
+        maps = [normalize_maps(resize_maps(m, tapped.image_size)) for m in self.raw_maps(tapped, targets)]
+        return maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
+
+    def raw_maps(self, tapped: Tapped, targets: Targets = None, create_graph: bool = False) -> list[Tensor]:
+        """The map (B, h, w) of each tapped layer as the formula gives it.
+
+        Args:
+            tapped: a forward pass; one with `train=True` where the maps are to be differentiated.
+            targets: the classes to explain, as in `Explainer.__call__`.
+            create_graph: make the maps differentiable with respect to the model's parameters, second order included.
+        """
+        classes = resolve_targets(targets, tapped.logits)
+        activations = gradients = tapped.activations
+        if self.needs_gradient:
+            with torch.enable_grad():
+                gradients = tapped.gradients(tapped.logits.gather(1, classes[:, None])[:, 0], create_graph)
+        if not create_graph:
+            activations, gradients = [a.detach() for a in activations], [g.detach() for g in gradients]
+        with torch.autocast(tapped.logits.device.type, enabled=False):  # half precision is too coarse for these sums
+            return [self.function(_at_least_float32(a), _at_least_float32(g)) for a, g in zip(activations, gradients)]
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def cam(
+    name: str, differentiable: bool = True, needs_gradient: bool = True
+) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Register a function of activations and gradients as an explainer; its keyword-only parameters are the options."""
+
+    def decorate(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def factory(**options: Any) -> CAM:
+            return CAM(partial(function, **options), needs_gradient)
+
+        options = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        factory.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+        factory.__doc__ = function.__doc__
+        EXPLAINERS.register(
+            name, differentiable=differentiable, needs_gradient=needs_gradient, needs_layer=True, pixel_space=False
+        )(factory)
+        return function
+
+    return decorate
+
+
+@cam("gradcam")
+def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
+    """Grad-CAM: channels weighted by their mean gradient (Selvaraju et al. 2017)."""
+    weights = gradients.mean((2, 3), keepdim=True)
+    return (weights * activations).sum(1).relu()
+
+
+@cam("gradcam++")
+def gradcam_plus_plus(activations: Tensor, gradients: Tensor, *, eps: float = 0.0) -> Tensor:
+    """Grad-CAM++: positive gradients weighted by w = g^2 / (2 g^2 + (sum A) g^3) (Chattopadhyay et al. 2018).
+
+    w is 0 where its denominator is 0; `eps` is added to the denominator, as some libraries do.
+    """
+    denominator = 2 * gradients**2 + activations.sum((2, 3), keepdim=True) * gradients**3 + eps
+    alphas = gradients**2 / torch.where(denominator != 0, denominator, torch.ones_like(denominator))
+    weights = (alphas * gradients.relu()).sum((2, 3), keepdim=True)
+    return (weights * activations).sum(1).relu()
+
+
+@cam("xgradcam")
+def xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
+    """XGrad-CAM: channels weighted by their gradients, averaged with the activations as weights (Fu et al. 2020).
+
+    A channel whose activations cancel out gets the weight 0.
+    """
+    total = activations.sum((2, 3), keepdim=True)
+    cancels = total.abs() <= 1e-12 * activations.abs().sum((2, 3), keepdim=True)
+    weights = (activations * gradients).sum((2, 3), keepdim=True) / torch.where(cancels, torch.ones_like(total), total)
+    return (weights.masked_fill(cancels, 0) * activations).sum(1).relu()
+
+
+@cam("hirescam")
+def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
+    """HiResCAM: gradients times activations, place by place (Draelos & Carin 2020)."""
+    return (gradients * activations).sum(1).relu()
+
+
+@cam("layercam")
+def layercam(activations: Tensor, gradients: Tensor) -> Tensor:
+    """LayerCAM: positive gradients times activations, place by place (Jiang et al. 2021)."""
+    return (gradients.relu() * activations).sum(1).relu()
+
+
+@cam("eigencam", differentiable=False, needs_gradient=False)
+def eigencam(activations: Tensor, gradients: Tensor, *, center: bool = False) -> Tensor:
+    """Eigen-CAM: the activations' projection on their first principal direction, whatever the class (Muhammad & Yeasin 2020).
+
+    With A as (hw, C), the map is A v for the first right singular vector v, its sign such that the map's sum is positive.
+    `center=True` subtracts each channel's mean first; the sign is then that of the correlation with the channels' sum.
+    """
+    matrix = activations.flatten(2).transpose(1, 2)  # (B, hw, C)
+    channel_sum = matrix.sum(2)
+    if center:
+        matrix = matrix - matrix.mean(1, keepdim=True)
+    # The eigenvectors of the smaller Gram matrix hold the same direction at a fraction of the cost of an SVD.
+    if matrix.shape[1] <= matrix.shape[2]:
+        values, vectors = torch.linalg.eigh(matrix @ matrix.mT)  # (B, hw, hw)
+        projection = vectors[:, :, -1] * values[:, -1:].clamp_min(0).sqrt()
+    else:
+        vectors = torch.linalg.eigh(matrix.mT @ matrix).eigenvectors  # (B, C, C)
+        projection = (matrix @ vectors[:, :, -1:])[:, :, 0]
+    reference = channel_sum - channel_sum.mean(1, keepdim=True) if center else torch.ones_like(projection)
+    sign = torch.where((projection * reference).sum(1, keepdim=True) < 0, -1.0, 1.0)
+    return (sign * projection).relu().unflatten(1, activations.shape[2:])
+
+
+class RandomCAM:
+    """Random-CAM: channel weights drawn from U(-1, 1) for every image: the chance baseline.
+
+    Args:
+        seed: of the sequence of draws; images take theirs in order, however they are batched.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self._generator = generator(seed, "randomcam")
+
+    def __call__(self, activations: Tensor, gradients: Tensor) -> Tensor:
+        """The map (B, h, w) of activations (B, C, h, w)."""
+        weights = 2 * torch.rand(activations.shape[:2], generator=self._generator, dtype=torch.float64) - 1
+        return (weights.to(activations)[:, :, None, None] * activations).sum(1).relu()
+
+
+@EXPLAINERS.register("randomcam", differentiable=True, needs_gradient=False, needs_layer=True, pixel_space=False)
+def randomcam(*, seed: int = 0) -> CAM:
+    """Random-CAM: channel weights drawn from U(-1, 1) for every image: the chance baseline."""
+    return CAM(RandomCAM(seed), needs_gradient=False)

@@ -1,0 +1,8 @@
+"""The explainers, by name."""
+
+from sightline.explainers.base import Explainer
+from sightline.registry import Registry
+
+EXPLAINERS: Registry[Explainer] = Registry(
+    "explainer", modules=("sightline.explainers.cam", "sightline.explainers.baseline")
+)

@@ -1,0 +1,55 @@
+"""Guides: methods that train a classifier to look at the right thing."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sightline.errors import SightlineError
+from sightline.guides.base import Context, Guide, GuideSum
+from sightline.guides.random_background import RandomBackground
+from sightline.guides.registry import GUIDES
+from sightline.guides.segment_overlap import SegmentOverlap
+
+__all__ = [
+    "GUIDES",
+    "Context",
+    "Guide",
+    "GuideSum",
+    "RandomBackground",
+    "SegmentOverlap",
+    "create_guide",
+    "from_config",
+    "names",
+]
+
+
+def names() -> dict[str, dict[str, Any]]:
+    """Every guide's name, with its capabilities."""
+    return GUIDES.capabilities()
+
+
+def create_guide(name: str, **options: Any) -> Guide:
+    """A guide by name, with its options: `create_guide("segment_overlap", beta=0.5)`."""
+    return GUIDES.create(name, **options)
+
+
+def from_config(config: str | Mapping[str, Any] | Sequence[Any] | None) -> Guide | GuideSum | None:
+    """The guide that a recipe's `guide:` describes.
+
+    Args:
+        config: None or `"none"`; a name; a mapping with `name`, its options and perhaps `scale`; or a list of these, whose
+            guides are summed.
+    """
+    if config is None or config == "none":
+        return None
+    if isinstance(config, str):
+        return create_guide(config)
+    if isinstance(config, Mapping):
+        if not isinstance(config.get("name"), str):
+            raise SightlineError(f"guide {dict(config)!r} has no name; give {{name: ..., options}}")
+        options = {key: value for key, value in config.items() if key not in ("name", "scale")}
+        guide = create_guide(config["name"], **options)
+        return guide if config.get("scale") is None else float(config["scale"]) * guide
+    parts = [part for part in map(from_config, config) if part is not None]
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else GuideSum([s for part in parts for s in (part + GuideSum([])).summands])

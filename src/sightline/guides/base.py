@@ -1,0 +1,125 @@
+"""What a guide is: the optional parts by which a method takes part in training."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from sightline.data.batch import Batch
+from sightline.explainers.cam import CAM
+from sightline.tap import Tapped
+from sightline.views import IDENTITY, View
+
+if TYPE_CHECKING:
+    from sightline.objective import Objective
+
+
+@dataclass
+class Context:
+    """What the guides of one training step share: one forward pass of all views through the tapped model.
+
+    Attributes:
+        batch: the batch after every guide's `transform`.
+        logits: (B, K), those of the identity view.
+        views: the views in the order in which the model saw them, the identity first.
+        tapped: for each chunk of views, its forward pass; empty where no guide needs the tap.
+        differentiable: whether gradients with respect to the parameters are wanted.
+        counts: what a guide wants logged as a number of images: `context.counts["zero_maps"] = ...`.
+        identity_maps: the maps (B, h, w) of the identity view that a guide last asked for, detached.
+    """
+
+    batch: Batch
+    logits: Tensor
+    views: tuple[View, ...]
+    tapped: list[Tapped]
+    differentiable: bool
+    counts: dict[str, Tensor] = field(default_factory=dict)
+    identity_maps: Tensor | None = None
+
+    def raw_maps(self, explainer: CAM, targets: Tensor, views: tuple[View, ...] = (IDENTITY,)) -> Tensor:
+        """The maps (V, B, h, w) of some views as the explainer's formula gives them, each turned back.
+
+        Args:
+            explainer: a differentiable class activation map.
+            targets: (B,) the class to explain, the same in every view.
+            views: which views, among those that the guide declared.
+        """
+        maps = []
+        for tapped in self.tapped:
+            repeats = len(tapped.logits) // len(targets)
+            maps.append(explainer.raw_maps(tapped, targets.repeat(repeats), create_graph=self.differentiable)[0])
+        per_view = torch.cat(maps).unflatten(0, (len(self.views), len(targets)))
+        self.identity_maps = per_view[0].detach()
+        return torch.stack([view.inverse(per_view[self.views.index(view)]) for view in views])
+
+
+class Guide(nn.Module):
+    """A method that guides training. Every part has a default that does nothing; a guide overrides those it needs.
+
+    Guides add and scale: `SegmentOverlap() + 0.3 * other`. A scale applies to a guide's terms only; the task loss belongs
+    to the objective. A guide that overrides `sample_weights` is a reweighter; a sum can hold one.
+
+    Attributes:
+        views: the views of every image that the guide looks at; the identity comes first.
+        needs_tap: whether `terms` reads the tapped layer.
+        needs_masks: whether the guide says nothing about images without a mask.
+    """
+
+    views: tuple[View, ...] = (IDENTITY,)
+    needs_tap: bool = False
+    needs_masks: bool = False
+
+    def mixing(self, alone: bool) -> tuple[float, float]:
+        """The weights of the task loss and of this guide's terms, alone or in a sum."""
+        return 1.0, 1.0
+
+    def attach(self, model: nn.Module) -> None:
+        """Prepare the model before its parameters go to an optimiser, such as by adding a branch."""
+
+    def transform(self, batch: Batch, objective: "Objective") -> Batch:
+        """Change a training batch before the forward pass, such as its backgrounds."""
+        return batch
+
+    def sample_weights(self, logits: Tensor, batch: Batch) -> Tensor | None:
+        """Weights (B,) of the task loss, or None for equal ones."""
+        return None
+
+    def annotated(self, batch: Batch) -> dict[str, Tensor]:
+        """For every term's name, which images (B,) bool it averages over; read from the batch alone."""
+        return {}
+
+    def terms(self, context: Context) -> dict[str, Tensor]:
+        """Every term's value for each image (B,), finite also for those that it does not average over."""
+        return {}
+
+    def refresh(self, objective: "Objective", loader: Iterable[Batch], epoch: int) -> None:
+        """What needs a pass over the data between epochs."""
+
+    def __add__(self, other: "Guide | GuideSum") -> "GuideSum":
+        return GuideSum([(1.0, self)]) + other
+
+    def __mul__(self, scale: float) -> "GuideSum":
+        return GuideSum([(float(scale), self)])
+
+    __rmul__ = __mul__
+
+
+@dataclass(frozen=True)
+class GuideSum:
+    """Guides that train one model together; they share one forward pass.
+
+    Attributes:
+        summands: pairs of a scale, which applies to the guide's terms, and the guide.
+    """
+
+    summands: list[tuple[float, Guide]]
+
+    def __add__(self, other: "Guide | GuideSum") -> "GuideSum":
+        return GuideSum(self.summands + (other if isinstance(other, GuideSum) else GuideSum([(1.0, other)])).summands)
+
+    def __mul__(self, scale: float) -> "GuideSum":
+        return GuideSum([(scale * each, guide) for each, guide in self.summands])
+
+    __rmul__ = __mul__

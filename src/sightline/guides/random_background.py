@@ -1,0 +1,70 @@
+"""Random backgrounds: the baseline that uses masks without any explanation."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from sightline.data.batch import Batch
+from sightline.errors import SightlineError
+from sightline.guides.base import Guide
+from sightline.guides.registry import GUIDES
+from sightline.kernels import odd_kernel
+from sightline.seeding import generator
+
+if TYPE_CHECKING:
+    from sightline.objective import Objective
+
+
+@GUIDES.register("random_background", needs_masks=True, needs_layer=False, pixel_space=False, reweights=False)
+class RandomBackground(Guide):
+    """Random backgrounds: each object on the background of another image of its batch, without any explanation.
+
+    What a reviewer asks to compare a guide with that uses the same masks. The other image's own object is painted over
+    from its surroundings. Only training batches change, and only images with a mask, among each other.
+
+    Args:
+        probability: that an image is changed.
+        seed: of the pairing, which depends on the seed, the epoch and the indices of the images in the batch.
+    """
+
+    needs_masks = True
+
+    def __init__(self, probability: float = 1.0, seed: int = 0) -> None:
+        super().__init__()
+        if not 0 <= probability <= 1:
+            raise SightlineError(f"probability is {probability}; expected a number in [0, 1]")
+        self.probability, self.seed = probability, seed
+
+    def transform(self, batch: Batch, objective: "Objective") -> Batch:
+        """The batch with exchanged backgrounds; unchanged outside training."""
+        if not objective.training or batch.masks is None or batch.has_mask is None:
+            return batch
+        who = range(len(batch)) if batch.indices is None else batch.indices.tolist()
+        draw = generator(self.seed, objective.epoch, "random_background", *who)
+        usable = batch.has_mask.nonzero().flatten()
+        order = torch.randperm(len(usable), generator=draw).to(usable.device)
+        changed = (torch.rand(len(usable), generator=draw) < self.probability).to(usable.device)
+        taker, giver = usable[changed], usable[order][changed]
+
+        masks = batch.object_masks()[:, None].to(batch.images.dtype)
+        scenes = paint_over(batch.images[giver], masks[giver])
+        images = batch.images.clone()
+        images[taker] = masks[taker] * images[taker] + (1 - masks[taker]) * scenes
+        return replace(batch, images=images)
+
+
+def paint_over(images: Tensor, masks: Tensor) -> Tensor:
+    """Images (B, C, H, W) whose objects, masks (B, 1, H, W) in [0, 1], are filled with a blur of what surrounds them."""
+    background = 1 - masks
+    weight = background.sum((2, 3), keepdim=True)
+    mean = (images * background).sum((2, 3), keepdim=True) / weight.clamp_min(1)
+    kernel = odd_kernel(0.5, min(images.shape[-2:]))
+    sigma = [kernel / 6]
+    blurred = gaussian_blur(images * background, [kernel, kernel], sigma)
+    seen = gaussian_blur(background, [kernel, kernel], sigma)
+    # Deep inside a large object nothing of its surroundings is near: there the fill tends to their mean.
+    fill = (blurred + 1e-3 * mean) / (seen + 1e-3)
+    return background * images + masks * fill

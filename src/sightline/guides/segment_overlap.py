@@ -1,0 +1,177 @@
+"""SO-Loss: the map should overlap the object ("Employing Explanations for Effective Image Classification", section III)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from sightline.data.batch import Batch
+from sightline.errors import SightlineError, unknown_name
+from sightline.explainers import EXPLAINERS, create_explainer, resize_maps
+from sightline.explainers.cam import CAM
+from sightline.guides.base import Context, Guide
+from sightline.guides.registry import GUIDES
+from sightline.kernels import odd_kernel
+from sightline.views import dihedral_views
+
+POOLINGS = ("softmax", "logsumexp", "max", "mean")
+
+
+@GUIDES.register("segment_overlap", needs_masks=True, needs_layer=True, pixel_space=False, reweights=False)
+class SegmentOverlap(Guide):
+    """SO-Loss: one minus the cosine similarity of the pooled maps of several views and the blurred mask.
+
+    The total of the paper is beta * cross-entropy + (1 - beta) * SO-Loss; it prints the similarity itself as the loss,
+    which training would minimise, so this takes one minus it. Its five arms (Table I) are beta = 1; 0 and 0.5, each with
+    blur and with `blur=0`. An image without a mask, or with an empty one, is left out of the average; an all-zero map
+    counts as 1 and has no gradient. Both are counted.
+
+    Args:
+        beta: weight of the cross-entropy, 1 - beta that of SO-Loss; the guide must be alone. Default: 0.5.
+        weight: instead of `beta`: the weight of SO-Loss beside the objective's whole task loss, as sums need it (default 1).
+        views: 1, 2, 4 or 8 elements of the dihedral group; all go through the network in one batch.
+        blur: kernel of the mask's Gaussian blur: None = a tenth of the input's side (the paper's 23 of 224 pixels),
+            int = pixels, float = fraction of the side; 0 = none.
+        pooling: how the views' maps become one: `"softmax"` (a softmax-weighted sum, which tends to the maximum),
+            `"logsumexp"`, `"max"` or `"mean"`.
+        temperature: of softmax and logsumexp, on maps whose maximum is 1.
+        explainer: a differentiable class activation map, by name.
+        target: whose map: that of the true `"label"` (the paper) or of the `"predicted"` class.
+        resolution: where maps and masks are compared: `"input"` (the paper), or `"layer"` with masks reduced to it.
+    """
+
+    needs_tap = True
+    needs_masks = True
+
+    def __init__(
+        self,
+        beta: float | None = None,
+        weight: float | None = None,
+        views: int = 1,
+        blur: int | float | None = None,
+        pooling: str = "softmax",
+        temperature: float = 0.1,
+        explainer: str = "gradcam",
+        target: str = "label",
+        resolution: str = "input",
+    ) -> None:
+        super().__init__()
+        if beta is not None and weight is not None:
+            raise SightlineError(f"beta ({beta}) and weight ({weight}) both set the loss's share; give one of them")
+        if beta is not None and not 0 <= beta <= 1:
+            raise SightlineError(f"beta is {beta}; expected a share in [0, 1]")
+        if weight is not None and not weight >= 0:
+            raise SightlineError(f"weight is {weight}; expected a number >= 0")
+        if not temperature > 0:
+            raise SightlineError(f"temperature is {temperature}; expected a positive number")
+        _one_of("pooling", pooling, POOLINGS)
+        _one_of("target", target, ("label", "predicted"))
+        _one_of("resolution", resolution, ("input", "layer"))
+        if not EXPLAINERS[explainer].capabilities.get("differentiable"):
+            usable = [e.name for e in EXPLAINERS if e.capabilities.get("differentiable")]
+            raise SightlineError(f"explainer {explainer!r} is not differentiable; a loss can use {', '.join(usable)}")
+        odd_kernel(blur, 224)  # refuses what is no kernel now, not at the first batch
+        created = create_explainer(explainer)
+        if not isinstance(created, CAM):
+            raise SightlineError(f"explainer {explainer!r} is not a class activation map, which SO-Loss needs")
+        self.explainer = created
+        self.beta, self.weight = beta, weight
+        self.views = dihedral_views(views)
+        self.blur, self.pooling, self.temperature = blur, pooling, temperature
+        self.target, self.resolution = target, resolution
+
+    def mixing(self, alone: bool) -> tuple[float, float]:
+        """(beta, 1 - beta) alone, (1, weight) in a sum."""
+        if alone and self.weight is None:
+            beta = 0.5 if self.beta is None else self.beta
+            return beta, 1 - beta
+        if self.beta is not None:
+            raise SightlineError(
+                "beta mixes SO-Loss with the cross-entropy when it is alone; in a sum, give weight= instead"
+            )
+        return 1.0, 1.0 if self.weight is None else self.weight
+
+    def annotated(self, batch: Batch) -> dict[str, Tensor]:
+        """The images that have a mask with an object in it."""
+        has_mask = torch.zeros(len(batch), dtype=torch.bool, device=batch.images.device)
+        if batch.masks is not None and batch.has_mask is not None:
+            has_mask = batch.has_mask & (batch.object_masks().flatten(1) > 0).any(1)
+        return {"segment_overlap": has_mask}
+
+    def terms(self, context: Context) -> dict[str, Tensor]:
+        """One minus the cosine similarity (B,) of each image's pooled map and blurred mask."""
+        batch = context.batch
+        size = (batch.images.shape[-2], batch.images.shape[-1])
+        targets = batch.labels if self.target == "label" else context.logits.detach().argmax(1)
+        maps = context.raw_maps(self.explainer, targets, self.views)  # (V, B, h, w)
+        views, images = maps.shape[:2]
+        if self.resolution == "input":
+            maps = resize_maps(maps.flatten(0, 1), size).unflatten(0, (views, images))
+        pooled = pool_views(maps, self.pooling, self.temperature)  # (B, h, w)
+
+        if batch.masks is None:
+            masks = torch.zeros_like(pooled)
+        else:
+            masks = blur_masks(batch.object_masks().to(pooled.dtype), self.blur)
+            if self.resolution == "layer":
+                masks = F.interpolate(masks[:, None], pooled.shape[-2:], mode="area")[:, 0]
+        context.counts["segment_overlap/zero_maps"] = (pooled.detach().amax((1, 2)) <= 0).sum()
+        return {"segment_overlap": segment_overlap_loss(pooled, masks)}
+
+
+def segment_overlap_loss(maps: Tensor, masks: Tensor) -> Tensor:
+    """One minus the cosine similarity of each map and its mask (section III, with the sign of a loss).
+
+    Args:
+        maps: (B, H, W), non-negative.
+        masks: (B, H, W), non-negative.
+
+    Returns:
+        (B,) in [0, 1]; 1, with zero gradient, where the map or the mask is all zero.
+    """
+    a, b = maps.flatten(1), masks.flatten(1)
+    empty = ((a == 0).all(1) | (b == 0).all(1))[:, None]
+    a = torch.where(empty, torch.ones_like(a), a)  # a norm has no gradient at zero
+    b = torch.where(empty, torch.ones_like(b), b)
+    # Dividing by the largest value first keeps the squares of tiny maps from vanishing.
+    a, b = a / a.detach().amax(1, keepdim=True), b / b.amax(1, keepdim=True)
+    cosine = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
+    return 1 - torch.where(empty[:, 0], torch.zeros_like(cosine), cosine)
+
+
+def pool_views(maps: Tensor, pooling: str = "softmax", temperature: float = 0.1) -> Tensor:
+    """One map of several views, pixel by pixel; close to the maximum, and differentiable (section III, "PooledGC").
+
+    Each view's map is divided by its own maximum first, so that no view outvotes the others by its scale. One view is
+    returned as it is: cosine similarity does not see scale.
+
+    Args:
+        maps: (V, B, H, W), non-negative, turned back to the original orientation.
+        pooling: `"softmax"`: sum_v softmax_v(g / T) g_v; `"logsumexp"`: T log mean_v exp(g_v / T); `"max"`; `"mean"`.
+        temperature: T.
+
+    Returns:
+        (B, H, W).
+    """
+    if len(maps) == 1:
+        return maps[0]
+    largest = maps.amax((2, 3), keepdim=True)
+    maps = maps / torch.where(largest > 0, largest, torch.ones_like(largest))
+    if pooling == "softmax":
+        return ((maps / temperature).softmax(0) * maps).sum(0)
+    if pooling == "logsumexp":  # of the mean, so that all-zero maps pool to zero
+        return temperature * ((maps / temperature).exp().mean(0)).log()
+    return maps.amax(0) if pooling == "max" else maps.mean(0)
+
+
+def blur_masks(masks: Tensor, blur: int | float | None) -> Tensor:
+    """Masks (B, H, W) after a Gaussian blur; the kernel is that of `SegmentOverlap`, sigma = 0.3 ((k - 1) / 2 - 1) + 0.8."""
+    kernel = odd_kernel(blur, min(masks.shape[-2:]))
+    if kernel <= 1:
+        return masks
+    return gaussian_blur(masks[:, None], [kernel, kernel], [0.3 * ((kernel - 1) / 2 - 1) + 0.8])[:, 0]
+
+
+def _one_of(argument: str, value: str, accepted: tuple[str, ...]) -> None:
+    if value not in accepted:
+        raise unknown_name(argument, value, accepted)
