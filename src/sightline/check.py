@@ -51,6 +51,7 @@ def check_model(model: nn.Module, layer: LayerChoice | None = None, images: Tens
         with evaluating(plain), torch.enable_grad():
             tapped = tap(inputs, train=True)
             (maps,) = CAM(gradcam).raw_maps(tapped, create_graph=True)
+            _refuse_dead_ends(maps)
             trained = [p for p in plain.parameters() if p.requires_grad]
             torch.autograd.grad(maps.sum() + tapped.logits.sum(), trained, allow_unused=True)
     except (RuntimeError, NotImplementedError) as error:
@@ -58,6 +59,19 @@ def check_model(model: nn.Module, layer: LayerChoice | None = None, images: Tens
             f"a loss on the maps of layer {tap.layers[0].name!r} cannot be differentiated: {str(error).partition(chr(10))[0]} "
             "(reentrant checkpointing: use_reentrant=False; a fused kernel without double backward: its plain version)"
         ) from error
+
+
+def _refuse_dead_ends(maps: Tensor) -> None:
+    """Look for the nodes that autograd puts where a backward has no backward: a gradient that avoids them is silently partial."""
+    pending, seen = [maps.grad_fn], set()
+    while pending:
+        node = pending.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name().rpartition("::")[2] in ("Error", "DelayedError", "NotImplemented"):
+            raise RuntimeError("a function in the tail can be differentiated once only")
+        pending.extend(following for following, _ in node.next_functions)
 
 
 def _noise(model: nn.Module) -> Tensor:
@@ -85,7 +99,9 @@ def _modules_after(tap: Tap, inputs: Tensor) -> list[tuple[str, nn.Module]]:
         return hook
 
     handles = [layer.register_forward_hook(reach)]
-    handles += [module.register_forward_pre_hook(start(name)) for name, module in tap.model.named_modules() if name]
+    for name, module in tap.model.named_modules():
+        if name and "_orig_mod" not in name:  # what is compiled is one module; a hook inside would be compiled too
+            handles.append(module.register_forward_pre_hook(start(name)))
     try:
         with evaluating(tap.model), torch.no_grad():
             tap.model(inputs)

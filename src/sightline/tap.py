@@ -23,14 +23,10 @@ logger = logging.getLogger(__name__)
 
 def unwrap(model: nn.Module) -> nn.Module:
     """The user's own module inside DDP, DataParallel, Fabric's wrapper or `torch.compile`."""
+    wrappers = nn.parallel.DistributedDataParallel | nn.DataParallel
     while True:
-        if (
-            isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel)
-            or type(model).__name__ == "_FabricModule"
-        ):
-            inner = model.module
-        else:
-            inner = getattr(model, "_orig_mod", None)
+        wrapped = isinstance(model, wrappers) or type(model).__name__ == "_FabricModule"
+        inner = getattr(model, "module" if wrapped else "_orig_mod", None)
         if not isinstance(inner, nn.Module):
             return model
         model = inner

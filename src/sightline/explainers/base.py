@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +13,6 @@ from sightline.layers import LayerChoice
 from sightline.tap import evaluating, unwrap
 
 Targets = Tensor | int | None
-T = TypeVar("T")
 
 
 class Explainer(ABC):
@@ -50,8 +48,8 @@ class Explainer(ABC):
         check_images(images)
         model = unwrap(model)
         with torch.inference_mode(False), torch.no_grad(), evaluating(model):
-            normalized = images if input_spec is None else input_spec.normalize(images)
-            maps = self.explain(model, _ordinary(normalized), _ordinary(targets), layer)
+            inputs = _ordinary(images if input_spec is None else input_spec.normalize(images))
+            maps = self.explain(model, inputs, _ordinary(targets) if isinstance(targets, Tensor) else targets, layer)
         if not torch.isfinite(maps).all():
             bad = (~torch.isfinite(maps)).flatten(1).any(1).nonzero().flatten().tolist()
             raise SightlineError(
@@ -66,9 +64,9 @@ class Explainer(ABC):
         """Maps (B, H, W) in [0, 1] for inputs as the model takes them; the model is in eval mode."""
 
 
-def _ordinary(value: T) -> T:
+def _ordinary(tensor: Tensor) -> Tensor:
     """A tensor that autograd may save, also if it was made in inference mode."""
-    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def resolve_targets(targets: Targets, logits: Tensor) -> Tensor:

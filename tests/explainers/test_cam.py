@@ -1,0 +1,286 @@
+"""Each CAM against its formula written out by hand, and against an independent library on real architectures."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import sightline as sl
+from networks import TinyCNN
+from sightline.errors import SightlineError
+from sightline.explainers import normalize_maps, resize_maps
+from sightline.explainers.cam import CAM, eigencam, gradcam, gradcam_plus_plus, hirescam, layercam, xgradcam
+from sightline.tap import Tap
+
+ALL = ["gradcam", "gradcam++", "xgradcam", "hirescam", "layercam", "eigencam", "randomcam"]
+
+
+# ---- the formulas, literally: loops over channels and places, one image at a time ----
+
+
+def literal(name: str, a: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """The map of one image from activations and gradients (C, h, w), in float64, as methods are printed."""
+    channels, height, width = a.shape
+    total = np.zeros((height, width))
+    for k in range(channels):
+        if name == "gradcam":
+            total += g[k].sum() / (height * width) * a[k]
+        elif name == "gradcam++":
+            weight = 0.0
+            for i in range(height):
+                for j in range(width):
+                    denominator = 2 * g[k, i, j] ** 2 + a[k].sum() * g[k, i, j] ** 3
+                    alpha = g[k, i, j] ** 2 / denominator if denominator != 0 else 0.0
+                    weight += alpha * max(g[k, i, j], 0)
+            total += weight * a[k]
+        elif name == "xgradcam":
+            if abs(a[k].sum()) > 1e-12 * np.abs(a[k]).sum():
+                total += sum(a[k, i, j] / a[k].sum() * g[k, i, j] for i in range(height) for j in range(width)) * a[k]
+        elif name == "hirescam":
+            total += g[k] * a[k]
+        elif name == "layercam":
+            total += np.maximum(g[k], 0) * a[k]
+    if name == "eigencam":
+        _, _, right = np.linalg.svd(a.reshape(channels, -1).T, full_matrices=False)
+        total = (a.reshape(channels, -1).T @ right[0]).reshape(height, width)
+        total = -total if total.sum() < 0 else total
+    return np.maximum(total, 0)
+
+
+FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "gradcam": gradcam,
+    "gradcam++": gradcam_plus_plus,
+    "xgradcam": xgradcam,
+    "hirescam": hirescam,
+    "layercam": layercam,
+    "eigencam": eigencam,
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("shape", [(3, 5, 4, 3), (2, 20, 3, 3)], ids=["more places", "more channels"])
+def test_each_function_equals_its_formula(name: str, shape: tuple[int, ...]) -> None:
+    a, g = torch.randn(shape, dtype=torch.float64), torch.randn(shape, dtype=torch.float64)
+    a[0, 0] = 0  # a dead channel
+    g[1, 1] = 0
+    expected = np.stack([literal(name, a[i].numpy(), g[i].numpy()) for i in range(shape[0])])
+    np.testing.assert_allclose(FUNCTIONS[name](a, g).numpy(), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_channel_that_cancels_out_has_no_weight_in_xgradcam() -> None:
+    a = torch.tensor([[[[1.0, -1.0]], [[2.0, 1.0]]]], dtype=torch.float64)
+    g = torch.ones_like(a)
+    torch.testing.assert_close(xgradcam(a, g), torch.tensor([[[2.0, 1.0]]], dtype=torch.float64))
+
+
+def test_centred_eigencam_points_where_the_channels_are_active() -> None:
+    a = torch.zeros(1, 4, 3, 3, dtype=torch.float64)
+    a[0, :, 1, 2] = torch.tensor([1.0, 2.0, 0.5, 1.5])
+    map_ = eigencam(a, a, center=True)
+    assert map_.argmax() == 5
+    # By hand: the centred matrix has rank one, its column (-1, ..., 8, ...) / 9 times the norm of the four values.
+    torch.testing.assert_close(map_[0, 1, 2], torch.tensor(8 / 9 * 7.5**0.5, dtype=torch.float64))
+
+
+# ---- the peer ----
+
+
+def peer_maps(kind: str, model: nn.Module, layer: nn.Module, x: Tensor, reshape: Callable | None = None) -> Tensor:
+    peers = pytest.importorskip("pytorch_grad_cam")
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    classes = {
+        "gradcam": peers.GradCAM,
+        "gradcam++": peers.GradCAMPlusPlus,
+        "xgradcam": peers.XGradCAM,
+        "hirescam": peers.HiResCAM,
+        "layercam": peers.LayerCAM,
+        "eigencam": peers.EigenCAM,
+    }
+
+    class Raw(classes[kind]):  # type: ignore[misc,valid-type]
+        """The peer's weights and sum, before its own resizing and normalisation."""
+
+    with Raw(model=model, target_layers=[layer], reshape_transform=reshape) as cam:
+        targets = [ClassifierOutputTarget(1)] * len(x)
+        cam.outputs = cam.activations_and_grads(x)
+        if cam.uses_gradients:
+            model.zero_grad()
+            sum(t(o) for t, o in zip(targets, cam.outputs)).backward(retain_graph=True)
+        activations = cam.activations_and_grads.activations[0].cpu().data.numpy()
+        gradients = cam.activations_and_grads.gradients
+        gradients = gradients[0].cpu().data.numpy() if gradients else activations
+        raw = cam.get_cam_image(x, layer, targets, activations, gradients, False)
+    return torch.from_numpy(np.maximum(raw, 0)).double()
+
+
+def to_unit(raw: Tensor, size: tuple[int, int]) -> Tensor:
+    """The same resizing and normalisation for both."""
+    return normalize_maps(resize_maps(raw, size))
+
+
+class ClonedOutput(nn.Module):
+    """DenseNet's activations are overwritten in place; the peer is tapped at a copy."""
+
+    def __init__(self, features: nn.Module) -> None:
+        super().__init__()
+        self.features = features
+        self.copy = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.copy(self.features(x)).clone()
+
+
+def networks(name: str, data_folder: Path | None) -> tuple[nn.Module, str, str, Callable | None]:
+    """(model, our layer, the peer's layer, the peer's reshape)."""
+    torch.manual_seed(1)
+    if name == "efficientnet_lite0":
+        model, _ = sl.load_model(
+            "timm/tf_efficientnet_lite0", weights=str(data_folder / "weights/efficientnet_lite0_imagenet1k.safetensors")
+        )
+        return model, "bn2", "bn2", None
+    if name == "vit":
+        timm = pytest.importorskip("timm")
+        model = timm.create_model("vit_tiny_patch16_224", img_size=96)
+        nn.init.normal_(model.head.weight, std=0.1)
+
+        def reshape(tokens: Tensor) -> Tensor:
+            return tokens[:, 1:].transpose(1, 2).reshape(len(tokens), -1, 6, 6)
+
+        return model, "blocks.11.norm1", "blocks.11.norm1", reshape
+    model = torchvision.models.get_model(name)
+    if name == "densenet121":
+        model.features = ClonedOutput(model.features)
+        return model, "features", "features.copy", None
+    return model, Tap(model).layers[0].name, Tap(model).layers[0].name, None
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg16", "convnext_tiny", "densenet121", "vit", "efficientnet_lite0"])
+def test_maps_equal_those_of_the_peer(name: str, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue("data_folder") if name == "efficientnet_lite0" else None
+    model, ours, theirs, reshape = networks(name, folder)
+    model = model.double().eval()
+    x = torch.rand(2, 3, 96, 96, dtype=torch.float64)
+    tapped = Tap(model, ours)(x)
+    targets = torch.ones(2, dtype=torch.int64)
+    compared = 0
+    options: dict[str, dict[str, object]] = {"gradcam++": {"eps": 1e-6}, "eigencam": {"center": True}}
+    for kind in ("gradcam", "gradcam++", "xgradcam", "hirescam", "layercam", "eigencam"):
+        explainer = sl.create_explainer(kind, **options.get(kind, {}))
+        assert isinstance(explainer, CAM)
+        raw = explainer.raw_maps(tapped, targets)[0].relu()
+        peer = peer_maps(kind, model, model.get_submodule(theirs), x, reshape)
+        if kind == "eigencam":  # the peer's sign is arbitrary: compare where both point the same way
+            usable = (raw * peer).flatten(1).sum(1) > 0
+        else:
+            usable = torch.maximum(raw.flatten(1).amax(1), peer.flatten(1).amax(1)) >= 1e-3
+        if usable.any():
+            compared += 1
+            torch.testing.assert_close(
+                to_unit(raw, (96, 96))[usable], to_unit(peer, (96, 96))[usable], atol=1e-4, rtol=0
+            )
+    assert compared >= 3
+
+
+# ---- the explainer as users call it ----
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_batch_equals_its_images_one_by_one(name: str) -> None:
+    model, images = TinyCNN().double(), torch.rand(3, 3, 8, 10).double()
+    maps = sl.explain(model, images, name)
+    assert maps.shape == (3, 8, 10)
+    one_by_one, explainer = [], sl.create_explainer(name)
+    for image in images:
+        one_by_one.append(explainer(model, image[None]))
+    torch.testing.assert_close(maps, torch.cat(one_by_one))
+
+
+def test_targets_default_to_the_predicted_class() -> None:
+    model, images = TinyCNN(), torch.rand(4, 3, 8, 8)
+    predicted = model(images).argmax(1)
+    torch.testing.assert_close(sl.explain(model, images), sl.explain(model, images, targets=predicted))
+    torch.testing.assert_close(
+        sl.explain(model, images, targets=2), sl.explain(model, images, targets=torch.full((4,), 2))
+    )
+
+
+def test_an_input_spec_normalises_inside() -> None:
+    model, images = TinyCNN(), torch.rand(2, 3, 8, 8)
+    spec = sl.InputSpec((0.5, 0.4, 0.3), (0.2, 0.3, 0.4), (8, 8))
+    inside = sl.explain(model, images, input_spec=spec)
+    outside = sl.explain(
+        model, (images - torch.tensor(spec.mean)[:, None, None]) / torch.tensor(spec.std)[:, None, None]
+    )  # fmt: skip
+    torch.testing.assert_close(inside, outside)
+    with pytest.raises(SightlineError, match=r"images range over .* must lie in \[0, 1\]"):
+        sl.explain(model, images * 255, input_spec=spec)
+
+
+def test_one_channel_and_float_ranges_are_welcome_without_a_spec() -> None:
+    maps = sl.explain(TinyCNN(channels=1), 100 * torch.randn(2, 1, 8, 8))
+    assert maps.shape == (2, 8, 8)
+
+
+def test_a_constant_map_is_zero() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    maps = sl.explain(model, torch.full((1, 3, 4, 4), 0.5), layer="0")
+    assert torch.equal(maps, torch.zeros(1, 4, 4))
+
+
+def test_the_gaussian_ignores_the_image() -> None:
+    maps = sl.explain(TinyCNN(), torch.rand(2, 3, 9, 9), "gaussian")
+    assert torch.equal(maps[0], maps[1])
+    assert maps[0].argmax() == 40
+    torch.testing.assert_close(maps[0], maps[0].T.flip(0))
+
+
+def test_random_weights_are_the_same_however_they_are_batched_and_differ_by_seed() -> None:
+    model, images = TinyCNN(), torch.rand(4, 3, 8, 8)
+    explainer = sl.create_explainer("randomcam", seed=1)
+    halves = torch.cat([explainer(model, images[:2]), explainer(model, images[2:])])
+    torch.testing.assert_close(halves, sl.create_explainer("randomcam", seed=1)(model, images))
+    assert not torch.equal(halves, sl.create_explainer("randomcam", seed=2)(model, images))
+
+
+@given(scale=st.floats(0.1, 10), shift=st.floats(-5, 5))
+def test_normalised_maps_ignore_scale_and_shift(scale: float, shift: float) -> None:
+    maps = torch.rand(2, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    torch.testing.assert_close(normalize_maps(scale * maps + shift), normalize_maps(maps))
+    assert normalize_maps(maps).amin((1, 2)).eq(0).all()
+    assert normalize_maps(maps).amax((1, 2)).eq(1).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"images": torch.rand(3, 8, 8)}, r"images has shape \(3, 8, 8\); expected \(B, C, H, W\)"),
+        ({"images": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, "dtype torch.uint8; expected a float"),
+        ({"images": torch.full((2, 3, 8, 8), torch.nan)}, r"NaN or infinity \(images \[0, 1\]"),
+        ({"images": torch.rand(0, 3, 8, 8)}, "none of them 0"),
+        ({"images": [[1.0]]}, "images is a list"),
+        ({"method": "gradcm"}, "unknown explainer 'gradcm'; did you mean 'gradcam'"),
+        ({"targets": 3}, r"targets range over \[3, 3\]; the model has classes 0 .. 2"),
+        ({"targets": torch.tensor([0.5, 1.0])}, "expected integer class indices"),
+        ({"targets": torch.tensor([0, 1, 2])}, r"shape \(3,\); expected \(2,\)"),
+        ({"layer": "nowhere"}, "unknown layer 'nowhere'"),
+    ],
+)
+def test_bad_input(arguments: dict[str, object], message: str) -> None:
+    given_arguments: dict = {"images": torch.rand(2, 3, 8, 8), **arguments}
+    with pytest.raises(SightlineError, match=message):
+        sl.explain(TinyCNN(), **given_arguments)
+
+
+def test_a_model_that_is_not_finite_is_named() -> None:
+    model = TinyCNN()
+    with torch.no_grad():
+        model.classifier.weight.fill_(torch.nan)
+    with pytest.raises(SightlineError, match="NaN or infinite; is the model finite"):
+        sl.explain(model, torch.rand(1, 3, 8, 8))
