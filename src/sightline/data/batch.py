@@ -57,7 +57,9 @@ class Batch:
             raise SightlineError("has_mask was given without masks")
         if self.boxes is not None:
             if self.boxes.ndim != 3 or self.boxes.shape[0] != size or self.boxes.shape[2] != 4:
-                raise SightlineError(f"boxes have shape {tuple(self.boxes.shape)}; expected ({size}, N, 4), xyxy in pixels")
+                raise SightlineError(
+                    f"boxes have shape {tuple(self.boxes.shape)}; expected ({size}, N, 4), xyxy in pixels"
+                )
             if self.has_box is None:
                 self.has_box = torch.ones(self.boxes.shape[:2], dtype=torch.bool, device=self.boxes.device)
         elif self.has_box is not None:

@@ -1,0 +1,36 @@
+"""`sightline train`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="A YAML file, or the name of a shipped recipe (`sightline list recipes`).")
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, such as seed=1 or guide.beta=0.1.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="The run folder. [default: runs/NAME-seedSEED]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run, or begin it.")] = False,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes where there is none, on each machine.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines, each started by torchrun or SLURM.")] = 1,
+    evaluate: Annotated[bool, typer.Option(help="Evaluate the run when it is trained.")] = True,
+) -> None:
+    """Train what a recipe describes, then evaluate it."""
+    import logging
+
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
+
+    from sightline import evaluation, training
+
+    first = getattr(rank_zero_only, "rank", 0) == 0  # of several processes, one speaks and evaluates
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("sightline").setLevel(logging.INFO if first else logging.WARNING)
+    run = training.train(recipe, overrides or [], output, resume, devices, nodes)
+    if first and evaluate:
+        evaluation.evaluate(run.path)
+    if first:
+        typer.echo(run.path)

@@ -1,0 +1,18 @@
+"""Data: what a batch holds, data sets with masks and groups, joint transforms, the loader, and recomposition."""
+
+from typing import Any
+
+from sightline.data.batch import Batch
+from sightline.data.dataset import ImageDataset, Sample, Splits
+from sightline.data.registry import DATASETS
+
+__all__ = ["DATASETS", "Batch", "ImageDataset", "Sample", "Splits", "create"]
+
+
+def create(name: str, **options: Any) -> Splits:
+    """Make a registered data set, such as `create("pets", root="data/pets", val=0.2)`.
+
+    Raises:
+        SightlineError: no data set has that name, or it has no such option, or its files are not as it expects.
+    """
+    return DATASETS.create(name, **options)

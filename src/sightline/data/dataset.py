@@ -1,0 +1,330 @@
+"""What a data set is: samples, a set of them, and the splits of a whole."""
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from sightline.data.files import UnreadableFileError, mask_meaning, read_image, read_mask
+from sightline.errors import SightlineError, unknown_name
+from sightline.seeding import generator
+
+
+@dataclass
+class Sample:
+    """One image with what is known of it.
+
+    Args:
+        image: (3, H, W) uint8 `tv_tensors.Image`; after the loader's transform float in [0, 1].
+        label: its class.
+        mask: (H, W) uint8 `tv_tensors.Mask` with 0 = background, 1 = object, 255 = ignore; None = not annotated.
+        index: its place in the data set.
+        group: its group, such as (class, background); None where the data set has no groups.
+        path: where it comes from.
+    """
+
+    image: tv_tensors.Image
+    label: int
+    mask: tv_tensors.Mask | None
+    index: int
+    group: int | None
+    path: str
+
+
+class ImageDataset(Dataset[Sample], ABC):
+    """Labelled images, some or all of them with masks and groups. A subclass says how to `load` one.
+
+    Args:
+        classes: the classes' names; two or more.
+        labels: each image's class, as an index into `classes`.
+        has_mask: for each image, whether it has a mask.
+        groups: the groups' names; empty = no groups.
+        group_ids: each image's group, as an index into `groups`; required where there are groups.
+        identity: whatever else distinguishes this data set from another; enters the fingerprint by its `repr`.
+
+    Attributes:
+        labels: (N,) int64.
+        has_mask: (N,) bool.
+        group_ids: (N,) int64, or None.
+        fingerprint: 16 hexadecimal digits that change when the labels, groups or identity do.
+        skipped: files that were left out because they cannot be read.
+
+    Raises:
+        SightlineError: there is no image, fewer than two classes, or a label or group out of range.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        labels: Sequence[int],
+        has_mask: Sequence[bool],
+        *,
+        groups: Sequence[str] = (),
+        group_ids: Sequence[int] | None = None,
+        identity: object = None,
+    ) -> None:
+        if not labels:
+            raise SightlineError("the data set is empty; expected at least one image")
+        if len(classes) < 2:
+            raise SightlineError(f"the data set has the classes {list(classes)}; a classifier needs two or more")
+        if not 0 <= min(labels) <= max(labels) < len(classes):
+            raise SightlineError(f"labels range over {min(labels)} .. {max(labels)}; there are {len(classes)} classes")
+        if bool(groups) != (group_ids is not None):
+            raise SightlineError("groups and group_ids go together: give both or neither")
+        if group_ids is not None and not 0 <= min(group_ids) <= max(group_ids) < len(groups):
+            raise SightlineError(f"group_ids range over {min(group_ids)} .. {max(group_ids)}; there are {len(groups)}")
+        self.classes = list(classes)
+        self.groups = list(groups)
+        self.labels = torch.tensor(labels, dtype=torch.int64)
+        self.has_mask = torch.tensor(has_mask, dtype=torch.bool)
+        self.group_ids = None if group_ids is None else torch.tensor(group_ids, dtype=torch.int64)
+        self.skipped: list[str] = []
+        whole = (self.classes, list(labels), list(has_mask), self.groups, group_ids, identity)
+        self.fingerprint = hashlib.blake2b(repr(whole).encode(), digest_size=8).hexdigest()
+        self._kept: list[Sample] = []
+
+    @abstractmethod
+    def load(self, index: int) -> Sample:
+        """Read or make the sample at a place."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < len(self):
+            raise IndexError(f"index {index} is outside a data set of {len(self)} images")
+        return self._kept[index] if self._kept else self.load(index)
+
+    def path(self, index: int) -> str:
+        """Where the image at a place comes from; a subclass that knows need not load it."""
+        return self[index].path
+
+    def keep_in_memory(self, side: int | None = None) -> Self:
+        """Load every sample now and keep it, so that no later epoch decodes; worker processes share the memory.
+
+        Args:
+            side: scale images down to this shorter side, in pixels; None = as they are.
+        """
+        if not self._kept:
+            self._kept = [_scale_down(self.load(index), side) for index in range(len(self))]
+        return self
+
+
+def _scale_down(sample: Sample, side: int | None) -> Sample:
+    if side is None or min(sample.image.shape[-2:]) <= side:
+        return sample
+    image, mask = v2.Resize(side)(sample.image, sample.mask)
+    return replace(sample, image=image, mask=mask)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of a file data set: a picture, its class, and where known its mask's file and its group."""
+
+    path: Path
+    label: int
+    mask: Path | None = None
+    group: int | None = None
+
+
+class FileDataset(ImageDataset):
+    """Pictures on disk.
+
+    Args:
+        records: the pictures; their masks are files of the same height and width.
+        classes: the classes' names.
+        root: the folder that paths are told from in the fingerprint, so that moving the data keeps it.
+        groups: the groups' names; empty = no groups.
+        meaning: (256,) uint8, what each value of a mask file stands for; default: every value but 0 is the object.
+        skip_corrupt: read every file once now, and leave out and count those that are missing or cannot be read.
+
+    Raises:
+        SightlineError: see `ImageDataset`; a file is missing. On reading: a file cannot be read, or a mask has another
+            size than its image.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        classes: Sequence[str],
+        root: Path,
+        *,
+        groups: Sequence[str] = (),
+        meaning: Tensor | None = None,
+        skip_corrupt: bool = False,
+    ) -> None:
+        self.meaning = mask_meaning() if meaning is None else meaning
+        skipped = []
+        if not skip_corrupt:
+            files = (f for r in records for f in (r.path, r.mask) if f is not None)
+            missing = [str(f) for f in files if not f.is_file()]
+            if missing:
+                raise SightlineError(f"{len(missing)} files are missing, the first of them {missing[0]}")
+        else:
+            readable = [self._is_readable(record) for record in records]
+            skipped = [str(record.path) for record, good in zip(records, readable) if not good]
+            records = [record for record, good in zip(records, readable) if good]
+        self.records = list(records)
+        told = [(_told_from(root, r.path), r.mask and _told_from(root, r.mask)) for r in records]
+        super().__init__(
+            classes,
+            [r.label for r in records],
+            [r.mask is not None for r in records],
+            groups=groups,
+            group_ids=[r.group for r in records if r.group is not None] if groups else None,
+            identity=(told, self.meaning.tolist()),
+        )
+        self.skipped = skipped
+
+    def path(self, index: int) -> str:
+        """The picture's file."""
+        return str(self.records[index].path)
+
+    def load(self, index: int) -> Sample:
+        """Read a picture and its mask."""
+        record = self.records[index]
+        image, mask = self._read(record)
+        return Sample(
+            image=tv_tensors.Image(image),
+            label=record.label,
+            mask=None if mask is None else tv_tensors.Mask(mask),
+            index=index,
+            group=record.group,
+            path=str(record.path),
+        )
+
+    def _read(self, record: Record) -> tuple[Tensor, Tensor | None]:
+        image = read_image(record.path)
+        if record.mask is None:
+            return image, None
+        mask = read_mask(record.mask, self.meaning)
+        if mask.shape != image.shape[-2:]:
+            raise SightlineError(
+                f"the mask {record.mask} is {mask.shape[1]} x {mask.shape[0]} pixels (width x height) and its image "
+                f"{record.path} is {image.shape[2]} x {image.shape[1]}; they must agree"
+            )
+        return image, mask
+
+    def _is_readable(self, record: Record) -> bool:
+        try:
+            self._read(record)
+        except UnreadableFileError:
+            return False
+        return True
+
+
+def _told_from(root: Path, path: Path) -> str:
+    return Path(os.path.relpath(path, root)).as_posix()
+
+
+class InMemory(ImageDataset):
+    """Samples that already are in memory.
+
+    Args:
+        samples: the samples, in order; without groups.
+        classes: the classes' names.
+        identity: what distinguishes them, for the fingerprint.
+    """
+
+    def __init__(self, samples: Sequence[Sample], classes: Sequence[str], identity: object) -> None:
+        labels = [s.label for s in samples]
+        super().__init__(classes, labels, [s.mask is not None for s in samples], identity=identity)
+        self._samples = list(samples)
+
+    def load(self, index: int) -> Sample:
+        """The sample at a place."""
+        return replace(self._samples[index], index=index)
+
+
+class Splits(dict[str, ImageDataset]):
+    """The parts of a data set by name: "train", mostly "val" and "test", and others such as "test_own".
+
+    Raises:
+        SightlineError: there is no split, the splits disagree on the classes, or one asks for a split that is not here.
+    """
+
+    def __init__(self, splits: Mapping[str, ImageDataset]) -> None:
+        super().__init__(splits)
+        if not self:
+            raise SightlineError("a data set needs at least one split")
+        for name, split in self.items():
+            if split.classes != self.classes:
+                raise SightlineError(f"the split {name!r} has the classes {split.classes}; others have {self.classes}")
+
+    def __missing__(self, name: str) -> ImageDataset:
+        raise unknown_name("split", name, self)
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes' names, the same in every split."""
+        return next(iter(self.values())).classes
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups' names; empty = no groups."""
+        return next(iter(self.values())).groups
+
+    def describe(self) -> dict[str, Any]:
+        """What each split holds, as plain numbers and strings for a run's record."""
+        return {name: _describe(split) for name, split in self.items()}
+
+
+def _describe(split: ImageDataset) -> dict[str, Any]:
+    def count(names: list[str], ids: Tensor) -> dict[str, int]:
+        return dict(zip(names, torch.bincount(ids, minlength=len(names)).tolist()))
+
+    return {
+        "images": len(split),
+        "masks": int(split.has_mask.sum()),
+        "classes": count(split.classes, split.labels),
+        "groups": {} if split.group_ids is None else count(split.groups, split.group_ids),
+        "skipped": split.skipped,
+        "fingerprint": split.fingerprint,
+    }
+
+
+def divide(
+    labels: Sequence[int], parts: Mapping[str, float], seed: int, per_class: int | None = None
+) -> dict[str, list[int]]:
+    """Divide places at random, each class in the same way: the named parts first, and "train" is what remains.
+
+    Args:
+        labels: each place's class.
+        parts: for each part a share of every class, as a float in [0, 1), or a count of every class, as an int.
+        seed: another seed, another division.
+        per_class: keep this many of each class for "train"; a larger number contains what a smaller one keeps.
+
+    Returns:
+        Places by part, in increasing order; a part of size 0 is left out.
+
+    Raises:
+        SightlineError: a size is negative or a share is not below 1, or nothing, or less than
+            `per_class`, remains of a class.
+    """
+    for name, size in parts.items():
+        if size < 0 or (isinstance(size, float) and size >= 1):
+            raise SightlineError(f"{name} is {size}; expected a share in [0, 1) or a whole number of images a class")
+    divided: dict[str, list[int]] = {name: [] for name in ("train", *parts)}
+    for label in sorted(set(labels)):
+        members = torch.tensor([i for i, other in enumerate(labels) if other == label])
+        members = members[torch.randperm(len(members), generator=generator(seed, label, "division"))]
+        sizes = [round(size * len(members)) if isinstance(size, float) else size for size in parts.values()]
+        remaining = len(members) - sum(sizes)
+        if remaining < max(1, per_class or 1):
+            raise SightlineError(
+                f"class {label} has {len(members)} images, and {dict(parts)} leave {remaining} of them to train on; "
+                f"expected at least {per_class or 1}"
+            )
+        *held_out, train = members.split([*sizes, remaining])
+        for name, piece in zip((*parts, "train"), (*held_out, train[:per_class])):
+            divided[name] += piece.tolist()
+    return {name: sorted(places) for name, places in divided.items() if places}

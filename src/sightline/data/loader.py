@@ -1,0 +1,178 @@
+"""From samples to batches: the order and augmentation of an epoch depend on (seed, epoch, index) and nothing else."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms import v2
+
+from sightline.data.batch import Batch
+from sightline.data.dataset import ImageDataset, Sample
+from sightline.data.transforms import eval_transform, train_transform
+from sightline.errors import SightlineError
+from sightline.registry import Entry
+from sightline.seeding import derive_seed, generator
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yields (epoch, index), so that whoever loads the sample knows all that its randomness may depend on.
+
+    In training, every process draws the same number of indices: the shuffled order is continued from its start until it
+    divides. Process r takes every `world_size`-th from the r-th on, so that the processes' batches of one step
+    together are the batch of one process. In evaluation the order is that of the data set and nothing is repeated, so
+    that no image counts twice; some processes then have one image less, and may have one batch less.
+
+    Args:
+        length: images in the data set.
+        train: shuffle, and the same number on every process.
+        seed: of the order.
+        rank: this process, in 0 .. world_size - 1.
+        world_size: how many processes there are.
+    """
+
+    def __init__(self, length: int, *, train: bool, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        if not 0 <= rank < world_size:
+            raise SightlineError(f"rank is {rank} of world_size {world_size}; expected 0 <= rank < world_size")
+        self.length = length
+        self.train = train
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order and augmentation come next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(range(self.rank, self._total(), self.world_size))
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        shuffle = generator(self.seed, self.epoch, "order")
+        order = torch.randperm(self.length, generator=shuffle).tolist() if self.train else range(self.length)
+        for place in range(self.rank, self._total(), self.world_size):
+            yield self.epoch, order[place % self.length]
+
+    def _total(self) -> int:
+        return math.ceil(self.length / self.world_size) * self.world_size if self.train else self.length
+
+
+class Transformed(Dataset[Sample]):
+    """A data set seen through a transform; takes (epoch, index).
+
+    Args:
+        dataset: where the samples come from.
+        transform: of image and mask; what it draws is keyed by (seed, epoch, index).
+        seed: of the transform; None = it draws nothing.
+    """
+
+    def __init__(self, dataset: ImageDataset, transform: v2.Transform, seed: int | None) -> None:
+        self.dataset = dataset
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        sample = self.dataset[index]
+        if self.seed is None:
+            image, mask = self.transform(sample.image, sample.mask)
+        else:
+            with torch.random.fork_rng(devices=[]):
+                # Not torch.manual_seed, which reseeds the GPUs too, and the fork does not restore those.
+                torch.default_generator.manual_seed(derive_seed(self.seed, epoch, index, "augmentation"))
+                image, mask = self.transform(sample.image, sample.mask)
+        return replace(sample, image=image, mask=mask)
+
+
+def collate(samples: list[Sample], masks: bool) -> Batch:
+    """Make a batch of samples of one size.
+
+    Args:
+        samples: transformed samples, all of one size.
+        masks: whether the data set has any masks; the batch then has the tensor even if none of its own images has one,
+            so that every process computes the same graph. An image without a mask gets "ignore" everywhere.
+    """
+    images = torch.stack([s.image.as_subclass(torch.Tensor) for s in samples])
+    unknown = torch.full(images.shape[-2:], 255, dtype=torch.uint8)
+    groups = [s.group for s in samples if s.group is not None]
+    return Batch(
+        images=images,
+        labels=torch.tensor([s.label for s in samples]),
+        masks=torch.stack([unknown if s.mask is None else s.mask.as_subclass(torch.Tensor) for s in samples])
+        if masks
+        else None,
+        has_mask=torch.tensor([s.mask is not None for s in samples]) if masks else None,
+        indices=torch.tensor([s.index for s in samples]),
+        groups=torch.tensor(groups) if groups else None,
+    )
+
+
+class _Collate:
+    """`collate` for one data set; a class, because worker processes that do not fork must pickle it."""
+
+    def __init__(self, masks: bool) -> None:
+        self.masks = masks
+
+    def __call__(self, samples: list[Sample]) -> Batch:
+        return collate(samples, self.masks)
+
+
+def loader(
+    dataset: ImageDataset,
+    *,
+    size: int,
+    batch_size: int,
+    train: bool,
+    seed: int = 0,
+    workers: int = 0,
+    augment: Mapping[str, Any] | None = None,
+    cache: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
+    drop_last: bool = False,
+) -> "DataLoader[Sample]":
+    """Batches of a data set: shuffled and augmented in training, in order and centre-cropped in evaluation.
+
+    Call `loader.sampler.set_epoch(epoch)` before each epoch of training.
+
+    Args:
+        dataset: where the samples come from.
+        size: side of the square images, in pixels.
+        batch_size: images a batch, on this process.
+        train: shuffle and augment.
+        seed: of order and augmentation.
+        workers: processes that load; 0 = this one. Neither this nor the number of processes changes what is drawn.
+        augment: options of `train_transform`, in training.
+        cache: load every image now, at most 1.5 x `size` on its shorter side, and keep it: decoding happens once.
+        rank: this process, among those that share the data set.
+        world_size: how many they are.
+        drop_last: leave out a last batch that is not full.
+
+    Raises:
+        SightlineError: an option is unknown or out of its range, or no batch would be full.
+    """
+    if batch_size < 1:
+        raise SightlineError(f"batch_size is {batch_size}; expected a positive number")
+    options = {**(augment or {}), "size": size}
+    transform = Entry("augment", train_transform)(**options) if train else eval_transform(size)
+    sampler = EpochSampler(len(dataset), train=train, seed=seed, rank=rank, world_size=world_size)
+    if drop_last and len(sampler) < batch_size:
+        raise SightlineError(f"batch_size is {batch_size} and drop_last is set; there are only {len(sampler)} images")
+    if cache:
+        dataset.keep_in_memory(side=math.ceil(1.5 * size))
+    return DataLoader(
+        Transformed(dataset, transform, seed if train else None),
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=_Collate(bool(dataset.has_mask.any())),
+        drop_last=drop_last,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+    )

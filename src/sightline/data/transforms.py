@@ -1,0 +1,59 @@
+"""Transforms that move an image and its mask together: the mask by nearest neighbour, so that it stays 0, 1, 255."""
+
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from sightline.errors import SightlineError
+
+
+def train_transform(size: int, *, crop: float = 0.5, flip: bool = True, jitter: float = 0.0) -> v2.Compose:
+    """What a training image goes through: a random crop, a horizontal flip, changed colours.
+
+    Args:
+        size: side of the square that comes out, in pixels.
+        crop: least share of the image's area that a random crop keeps, in (0, 1]; 1 = no random crop, as in evaluation.
+        flip: mirror every other image left to right.
+        jitter: brightness, contrast and saturation change by a factor in [1 - jitter, 1 + jitter]; in [0, 1).
+
+    Returns:
+        A transform of (uint8 image, mask or None) to (float32 image (3, size, size) in [0, 1], mask (size, size)).
+
+    Raises:
+        SightlineError: a value is out of its range.
+    """
+    _check_size(size)
+    if not 0 < crop <= 1:
+        raise SightlineError(f"crop is {crop}; expected a share of the area in (0, 1]")
+    if not 0 <= jitter < 1:
+        raise SightlineError(f"jitter is {jitter}; expected a value in [0, 1)")
+    steps: list[v2.Transform] = []
+    steps += [v2.RandomResizedCrop(size, scale=(crop, 1.0))] if crop < 1 else _fit(size)
+    steps += [v2.RandomHorizontalFlip()] if flip else []
+    steps += [v2.ColorJitter(jitter, jitter, jitter)] if jitter else []
+    return v2.Compose([*steps, _to_float()])
+
+
+def eval_transform(size: int) -> v2.Compose:
+    """What a test image goes through: its shorter side is resized to `size`, and the centre square is kept.
+
+    The proportions stay as the network saw them in its pretraining; what a squash would keep at the ends is lost.
+
+    Args:
+        size: side of the square that comes out, in pixels.
+    """
+    _check_size(size)
+    return v2.Compose([*_fit(size), _to_float()])
+
+
+def _fit(size: int) -> list[v2.Transform]:
+    return [v2.Resize(size), v2.CenterCrop(size)]
+
+
+def _to_float() -> v2.Transform:
+    return v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True)
+
+
+def _check_size(size: int) -> None:
+    if size < 1:
+        raise SightlineError(f"size is {size}; expected a positive number of pixels")

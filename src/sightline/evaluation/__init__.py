@@ -1,0 +1,15 @@
+"""Evaluation: a model or a run over splits, explainers and metrics."""
+
+from sightline.evaluation.measuring import DEFAULT_EXPLAINERS, DEFAULT_METRICS, evaluate_model
+from sightline.evaluation.result import Evaluation, Gallery, Result
+from sightline.evaluation.run import evaluate
+
+__all__ = [
+    "DEFAULT_EXPLAINERS",
+    "DEFAULT_METRICS",
+    "Evaluation",
+    "Gallery",
+    "Result",
+    "evaluate",
+    "evaluate_model",
+]

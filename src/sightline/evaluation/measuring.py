@@ -1,0 +1,291 @@
+"""A model over the images of a loader, explainers and metrics, with the work they share done once."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from sightline.data.batch import Batch
+from sightline.errors import SightlineError
+from sightline.evaluation.bootstrap import interval
+from sightline.evaluation.result import Evaluation, Gallery, Result
+from sightline.explainers import Explainer, create_explainer, resolve_targets
+from sightline.input_spec import InputSpec
+from sightline.layers import LayerChoice
+from sightline.metrics import METRICS, Observation, PerImageMetric, PerturbationMetric, Scorer
+from sightline.metrics.base import explaining
+from sightline.metrics.perturbation import Curve
+from sightline.seeding import generator
+
+# The first is what guides mostly train on; the second is trained on by none; the last two never look at the image, or
+# at the model, and say what a map scores for nothing.
+DEFAULT_EXPLAINERS = ("gradcam", "eigencam", "randomcam", "gaussian")
+DEFAULT_METRICS = (
+    "accuracy", "worst_group_accuracy", "miou", "pointing_game", "energy_in_mask",
+    "insertion", "deletion", "average_drop", "average_increase", "coherency",
+)  # fmt: skip
+
+Explained = Literal["predicted", "label"]
+
+
+def evaluate_model(
+    model: nn.Module,
+    loader: Iterable[Batch],
+    explainers: Sequence[str] | Mapping[str, Explainer] = DEFAULT_EXPLAINERS,
+    metrics: Sequence[str] | Mapping[str, Mapping[str, Any]] = DEFAULT_METRICS,
+    *,
+    input_spec: InputSpec | None = None,
+    layer: LayerChoice | Sequence[LayerChoice] | None = None,
+    explained: Explained = "predicted",
+    slow_samples: int | None = None,
+    gallery: int = 0,
+    subset_key: str = "",
+    seed: int = 0,
+    chunk: int | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """Measure a model. Every image is classified once and explained once by each explainer, whatever is measured.
+
+    Args:
+        model: a classifier that returns logits (B, K); evaluated on the device it is on, and left as it was.
+        loader: yields batches always in the same order, with its number of images as `len(loader.dataset)`; or a list
+            of batches.
+        explainers: names, or explainers by the name that their results shall have.
+        metrics: names, or options by name. One that the data cannot serve (no masks, no groups) is left out, and named
+            in `facts`.
+        input_spec: normalises images in [0, 1].
+        layer: the explainers' target layer.
+        explained: the class that maps and scores are about: the "predicted" one or the "label".
+        slow_samples: how many images the slow metrics (insertion, deletion) see: a random subset that every smaller one
+            is part of, and the same for every model; None = all.
+        gallery: how many images are kept with their maps, chosen likewise.
+        subset_key: what the random subsets depend on beside the number of images, such as the data's fingerprint.
+        seed: of the bootstrap.
+        chunk: images in one call to the model, where a metric changes images; None chooses.
+        progress: show a bar with the time that remains.
+
+    Raises:
+        SightlineError: an unknown name or option, no images, or maps or scores that are NaN.
+    """
+    if explained not in get_args(Explained):
+        raise SightlineError(f"explained is {explained!r}; expected 'predicted' or 'label'")
+    total = _length(loader)
+    slow = _subset(total, total if slow_samples is None else slow_samples, f"slow/{subset_key}")
+    kept = _subset(total, gallery, f"gallery/{subset_key}")
+    made = _make_explainers(explainers)
+    explain = {name: explaining(explainer, model, layer, input_spec) for name, explainer in made.items()}
+    meters = _make_meters(metrics, made, {"model": model, "input_spec": input_spec, "chunk": chunk}, layer)
+    curves = tuple(kind for kind in get_args(Curve) if kind in metrics)
+    scorer = Scorer(model, input_spec, chunk)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+
+    rows: list[dict[str, Tensor]] = []
+    shown: list[dict[str, Tensor]] = []
+    place = 0
+    with _bar(progress) as bar:
+        task = bar.add_task("evaluating", total=total * max(1, len(made)))
+        for batch in loader:
+            here = torch.arange(place, place + len(batch))
+            place += len(batch)
+            if place > total:
+                raise SightlineError(f"the loader gives more images than the {total} of its data set")
+            batch = batch.to(device)
+            probabilities = scorer(batch.images)
+            seen = Observation(
+                images=batch.images,
+                targets=batch.labels if explained == "label" else resolve_targets(None, probabilities),
+                labels=batch.labels,
+                masks=batch.masks,
+                has_mask=batch.has_mask,
+                groups=batch.groups,
+                probabilities=probabilities,
+                scorer=scorer,
+                curves=curves,
+            )
+            rows.append(_describe(seen, here if batch.indices is None else batch.indices))
+            pictures = _pictures(seen, rows[-1]["index"])
+            for meter in meters[None]:
+                meter.record(seen, here)
+            for name, explainer in explain.items():
+                judged = replace(seen, maps=explainer(batch.images, seen.need("targets")), explain=explainer)
+                some = judged.take(slow[here])  # one object, so that insertion and deletion share their work
+                for meter in meters[name]:
+                    if not meter.metric.slow:
+                        meter.record(judged, here)
+                    elif slow[here].any():
+                        meter.record(some, here[slow[here]])
+                pictures[f"maps/{name}"] = _bytes(judged.need("maps"))
+                bar.advance(task, len(batch))
+            if not made:
+                bar.advance(task, len(batch))
+            if kept[here].any():
+                shown.append({key: value[kept[here].to(value.device)].cpu() for key, value in pictures.items()})
+    if place < total:
+        raise SightlineError(f"the loader gave {place} images; its data set has {total}")
+
+    samples, results, left_out = _concatenate(rows), [], {}
+    mean_curves: dict[str, dict[str, Tensor]] = {}
+    for meter in (meter for some in meters.values() for meter in some):
+        try:
+            result = meter.result(seed)
+        except SightlineError as error:
+            left_out[meter.name] = str(error)
+            continue
+        results.append(result)
+        if meter.explainer is not None:
+            samples[result.column] = meter.column(total)
+            if isinstance(meter.metric, PerturbationMetric):
+                mean_curves.setdefault(meter.explainer, {})[meter.metric.kind] = meter.metric.curve.cpu()
+    facts = {
+        "n": total,
+        "explained": explained,
+        "slow_n": int(slow.sum()),
+        "seed": seed,
+        "left_out": left_out,
+    }
+    return Evaluation(results, samples, mean_curves, _gallery(shown) if shown else None, facts)
+
+
+@dataclass
+class _Meter:
+    """One metric under one explainer, and the places of the images that it has seen."""
+
+    name: str
+    explainer: str | None
+    metric: PerImageMetric
+    places: list[Tensor] = field(default_factory=list)
+
+    def record(self, seen: Observation, places: Tensor) -> None:
+        """Measure a batch, where it has what the metric needs."""
+        if (self.metric.needs_masks and seen.masks is None) or (self.metric.needs_groups and seen.groups is None):
+            return
+        self.metric.record(seen)
+        self.places.append(places)
+
+    def result(self, seed: int) -> Result:
+        """The figure with its interval; a SightlineError where no image has a value."""
+        if not self.places:
+            raise SightlineError(f"no image has {'masks' if self.metric.needs_masks else 'groups'}")
+        value = float(self.metric.compute())
+        low, high = interval(self.metric, seed)
+        better = self.metric.higher_is_better
+        return Result(self.name, self.explainer, value, low, high, self.metric.n, better)
+
+    def column(self, total: int) -> Tensor:
+        """The value (total,) of each image, NaN where it has none."""
+        column = torch.full((total,), torch.nan)
+        column[torch.cat(self.places)] = self.metric.per_image().cpu()
+        return column
+
+
+def _make_explainers(wanted: Sequence[str] | Mapping[str, Explainer]) -> dict[str, Explainer]:
+    return dict(wanted) if isinstance(wanted, Mapping) else {name: create_explainer(name) for name in wanted}
+
+
+def _make_meters(
+    wanted: Sequence[str] | Mapping[str, Mapping[str, Any]],
+    explainers: Mapping[str, Explainer],
+    given: dict[str, Any],
+    layer: LayerChoice | Sequence[LayerChoice] | None,
+) -> dict[str | None, list[_Meter]]:
+    """The meters of each explainer, and under None those that judge no maps."""
+    meters: dict[str | None, list[_Meter]] = {None: [], **{name: [] for name in explainers}}
+    for name in wanted:
+        entry = METRICS[name]
+        needs = entry.capabilities.get
+        for explainer in explainers if needs("needs_maps", True) else [None]:
+            options = dict(wanted[name]) if isinstance(wanted, Mapping) else {}
+            if needs("needs_model"):
+                options |= given
+            if needs("needs_explainer") and explainer is not None:
+                options |= {"explainer": explainers[explainer], "layer": layer}
+            metric = entry(**options)
+            # One process evaluates; others that training started may be gone, and must not be waited for.
+            metric.distributed_available_fn = lambda: False
+            meters[explainer].append(_Meter(name, explainer, metric))
+    return meters
+
+
+def _length(loader: Iterable[Batch]) -> int:
+    dataset = getattr(loader, "dataset", None)
+    if dataset is None and not isinstance(loader, Sequence):
+        raise SightlineError(f"loader is a {type(loader).__name__}; expected a DataLoader or a list of batches")
+    total = len(dataset) if dataset is not None else sum(len(batch) for batch in loader)
+    if total == 0:
+        raise SightlineError("there are no images to evaluate")
+    return total
+
+
+def _subset(total: int, size: int, key: str) -> Tensor:
+    """A random subset (total,) bool that holds every smaller one of the same key."""
+    if size < 0:
+        raise SightlineError(f"a subset of {size} images was asked for; expected 0 or more")
+    chosen = torch.zeros(total, dtype=torch.bool)
+    chosen[torch.randperm(total, generator=generator(key, total))[:size]] = True
+    return chosen
+
+
+def _describe(seen: Observation, indices: Tensor) -> dict[str, Tensor]:
+    """The columns that are known of each image before anything is measured."""
+    probability, predicted = seen.need("probabilities").max(1)
+    columns = {
+        "index": indices,
+        "label": seen.need("labels"),
+        "predicted": predicted,
+        "probability": probability,
+        "correct": (predicted == seen.labels).long(),
+    }
+    if seen.groups is not None:
+        columns["group"] = seen.groups
+    return {name: column.cpu() for name, column in columns.items()}
+
+
+def _concatenate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    shared = [name for name in rows[0] if all(name in row for row in rows)]
+    return {name: torch.cat([row[name] for row in rows]) for name in shared}
+
+
+def _pictures(seen: Observation, indices: Tensor) -> dict[str, Tensor]:
+    """What a gallery keeps of a batch beside its maps."""
+    pictures = {"index": indices, "images": _bytes(seen.need("images"))}
+    if seen.masks is None:
+        pictures["has_mask"] = torch.zeros(len(indices), dtype=torch.bool)
+        return pictures
+    masks = seen.masks
+    if masks.ndim == 4:
+        masks = masks[:, 0] if masks.shape[1] == 1 else masks[torch.arange(len(masks)), seen.need("targets")]
+    pictures["masks"] = (masks >= 0.5).to(torch.uint8) if masks.is_floating_point() else masks
+    pictures["has_mask"] = torch.ones(len(indices), dtype=torch.bool) if seen.has_mask is None else seen.has_mask
+    return pictures
+
+
+def _gallery(shown: list[dict[str, Tensor]]) -> Gallery:
+    whole = _concatenate(shown)
+    order = whole["index"].argsort()
+    whole = {name: value[order] for name, value in whole.items()}
+    maps = {name.removeprefix("maps/"): value for name, value in whole.items() if name.startswith("maps/")}
+    return Gallery(whole["index"], whole["images"], whole.get("masks"), whole["has_mask"], maps)
+
+
+def _bytes(values: Tensor) -> Tensor:
+    """Values in [0, 1] as uint8."""
+    return (values.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _bar(visible: bool) -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not (visible and console.is_terminal),
+        transient=True,
+    )

@@ -1,0 +1,124 @@
+"""Accuracy, over all images and in the worst group."""
+
+import torch
+from torch import Tensor
+from torchmetrics.utilities.data import dim_zero_cat
+
+from sightline.errors import SightlineError
+from sightline.metrics.base import PerImageMetric
+from sightline.metrics.observation import Observation
+from sightline.metrics.registry import register
+
+
+def correct(scores: Tensor, labels: Tensor) -> Tensor:
+    """1 where the highest score is the label's, else 0.
+
+    Args:
+        scores: (B, K) logits or probabilities.
+        labels: (B,) int64.
+
+    Raises:
+        SightlineError: a score is NaN, or the shapes disagree.
+    """
+    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
+        raise SightlineError(
+            f"scores have shape {tuple(scores.shape)} and labels {tuple(labels.shape)}; expected (B, K) and (B,)"
+        )
+    if scores.isnan().any():
+        bad = scores.isnan().any(1).nonzero().flatten().tolist()
+        raise SightlineError(f"scores hold NaN (images {bad[:10]} of the batch)")
+    return (scores.argmax(1) == labels).float()
+
+
+def group_accuracies(hits: Tensor, groups: Tensor) -> dict[int, tuple[float, int]]:
+    """The accuracy and the number of images of each group.
+
+    Args:
+        hits: (n,) 1 where the prediction is right, else 0.
+        groups: (n,) int64; below 0 = the image belongs to none.
+    """
+    found = {int(g): hits[groups == g].double() for g in groups.unique() if g >= 0}
+    return {group: (float(members.mean()), len(members)) for group, members in found.items()}
+
+
+def worst_group_accuracy(hits: Tensor, groups: Tensor) -> Tensor:
+    """The lowest accuracy of any group that has images.
+
+    Args:
+        hits: (..., n) 1 where the prediction is right, else 0.
+        groups: (..., n) int64; below 0 = the image belongs to none.
+
+    Returns:
+        (...), infinity where no image belongs to a group.
+    """
+    accuracies = [hits.new_full(hits.shape[:-1], torch.inf)]
+    for group in groups.unique():
+        if group >= 0:
+            members = groups == group
+            size = members.sum(-1)
+            accuracies.append(torch.where(size > 0, (hits * members).sum(-1) / size, torch.inf))
+    return torch.stack(accuracies).amin(0)
+
+
+@register("accuracy")
+class Accuracy(PerImageMetric):
+    """Share of the images whose top-1 class is the label."""
+
+    needs_maps = False
+
+    def update(self, scores: Tensor, labels: Tensor) -> None:
+        """Take a batch: logits or probabilities (B, K) and labels (B,)."""
+        self.record(Observation(probabilities=scores, labels=labels))
+
+    def measure(self, seen: Observation) -> Tensor:
+        """1 where the prediction is right."""
+        return correct(seen.need("probabilities"), seen.need("labels"))
+
+
+@register("worst_group_accuracy")
+class WorstGroupAccuracy(PerImageMetric):
+    """Lowest accuracy of any group of images.
+
+    Attributes:
+        table: group -> (accuracy, number of images), over all processes, as of the last `compute()`.
+    """
+
+    needs_maps = False
+    needs_groups = True
+    groups: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("groups", [], dist_reduce_fx="cat")
+        self.table: dict[int, tuple[float, int]] = {}
+
+    def update(self, scores: Tensor, labels: Tensor, groups: Tensor) -> None:
+        """Take a batch: logits or probabilities (B, K), labels (B,), groups (B,) with -1 = none."""
+        self.record(Observation(probabilities=scores, labels=labels, groups=groups))
+
+    def measure(self, seen: Observation) -> Tensor:
+        """1 where the prediction is right, NaN for an image without a group."""
+        hits = correct(seen.need("probabilities"), seen.need("labels"))
+        return torch.where(seen.need("groups") >= 0, hits, torch.nan)
+
+    def record(self, seen: Observation) -> None:
+        """Measure a batch, and keep its values and groups."""
+        super().record(seen)
+        # As floats, because torchmetrics gathers an empty float tensor from a process that has seen no image.
+        self.groups.append(seen.need("groups").float())
+
+    def compute(self) -> Tensor:
+        """The lowest accuracy; `table` then holds that of each group.
+
+        Raises:
+            SightlineError: no image belongs to a group.
+        """
+        super().compute()
+        self.table = group_accuracies(self._gathered(), dim_zero_cat(self.groups))
+        return torch.tensor(min(accuracy for accuracy, _ in self.table.values()), device=self.device)
+
+    def resample(self, index: Tensor) -> Tensor:
+        """The lowest accuracy (R,) of R other draws of the images that belong to a group."""
+        values, groups = self._gathered(), dim_zero_cat(self.groups)
+        counted = ~values.isnan()
+        return worst_group_accuracy(values[counted][index], groups[counted][index])

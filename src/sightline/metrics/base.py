@@ -1,0 +1,205 @@
+"""What every metric is: one value an image, and their mean."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.utilities.data import dim_zero_cat
+
+from sightline.errors import SightlineError
+from sightline.explainers import Explainer, create_explainer, resolve_targets
+from sightline.input_spec import InputSpec, check_images
+from sightline.layers import LayerChoice
+from sightline.metrics.observation import Observation, check_maps
+from sightline.metrics.scoring import Scorer
+
+
+class PerImageMetric(Metric, ABC):
+    """A metric that gives every image a value, and the data set their mean.
+
+    An image for which the value is not defined (a localisation without a mask) has the value NaN; it is left out of the
+    mean and counted in `skipped`. Maps or scores that are NaN are refused, so that no NaN comes from anywhere else.
+
+    Attributes:
+        n: images in the mean, over all processes, as of the last `compute()`.
+        skipped: images left out of it.
+    """
+
+    is_differentiable = False
+    higher_is_better: bool = True
+    full_state_update = False
+
+    needs_maps: ClassVar[bool] = True
+    needs_masks: ClassVar[bool] = False
+    needs_groups: ClassVar[bool] = False
+    needs_model: ClassVar[bool] = False
+    needs_explainer: ClassVar[bool] = False
+    slow: ClassVar[bool] = False  # asks the model hundreds of times an image
+
+    values: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        # The values themselves, four bytes an image, rather than their sum: intervals and tables are made of them, and
+        # processes that have seen different numbers of images are gathered without a special case.
+        self.add_state("values", [], dist_reduce_fx="cat")
+        self.n = 0
+        self.skipped = 0
+
+    @classmethod
+    def capabilities(cls) -> dict[str, bool]:
+        """What a caller can ask before making one."""
+        needs = ("needs_maps", "needs_masks", "needs_groups", "needs_model", "needs_explainer")
+        return {name: getattr(cls, name) for name in (*needs, "slow", "higher_is_better")}
+
+    @abstractmethod
+    def measure(self, seen: Observation) -> Tensor:
+        """The value (B,) of each image of a batch, NaN where it is not defined."""
+
+    def update(self, *args: Any, **known: Any) -> None:
+        """Take a batch by what is known of it: `update(maps=..., labels=...)`, as `Observation` names it."""
+        self.record(Observation(*args, **known))
+
+    def record(self, seen: Observation) -> None:
+        """Measure a batch and keep its values; what `update` does, for callers that have an observation already."""
+        # torchmetrics does these two around `update` alone.
+        self._computed = None
+        self._update_count = max(1, self._update_count)
+        self.values.append(self.measure(seen).float())
+
+    def compute(self) -> Tensor:
+        """The mean over the images that have a value, over all processes.
+
+        Raises:
+            SightlineError: there is no such image.
+        """
+        values = self._gathered()
+        counted = ~values.isnan()
+        self.n, self.skipped = int(counted.sum()), int((~counted).sum())
+        if self.n == 0:
+            raise SightlineError(f"{type(self).__name__} has no image to average over ({self.skipped} were skipped)")
+        return values[counted].double().mean().float()
+
+    def per_image(self) -> Tensor:
+        """The value (n,) of every image in the order seen (process after process), NaN where it is not defined."""
+        with self.sync_context():
+            return self._gathered()
+
+    def resample(self, index: Tensor) -> Tensor:
+        """What the metric would be (R,) for R other draws of the images: indices (R, m) among the n that have a value."""
+        values = self._gathered()
+        return values[~values.isnan()][index].mean(1)
+
+    def _gathered(self) -> Tensor:
+        return dim_zero_cat(self.values) if len(self.values) else torch.zeros(0, device=self.device)
+
+
+class MapMetric(PerImageMetric):
+    """A metric that compares maps with masks."""
+
+    needs_masks = True
+
+    def update(
+        self, maps: Tensor, masks: Tensor, has_mask: Tensor | None = None, targets: Tensor | None = None
+    ) -> None:
+        """Take a batch.
+
+        Args:
+            maps: (B, H, W).
+            masks: (B, H, W) or (B, K, H, W): uint8 with 0, 1 and 255 = ignore, or float in [0, 1].
+            has_mask: (B,) bool, which images have one; None = all.
+            targets: (B,) the explained class, which picks the mask where each class has its own.
+        """
+        self.record(Observation(maps=maps, masks=masks, has_mask=has_mask, targets=targets))
+
+
+class ModelMetric(PerImageMetric):
+    """A metric that asks the model about changed images.
+
+    Args:
+        model: a classifier that returns logits (B, K), or an object with `.logits`; left as it was.
+        input_spec: normalises images in [0, 1]; the changes are made before. None = images are what the model takes,
+            and the changes are made there.
+        chunk: images in one call to the model; None chooses (see `Scorer`).
+    """
+
+    needs_model = True
+
+    def __init__(self, model: nn.Module, *, input_spec: InputSpec | None = None, chunk: int | None = None) -> None:
+        super().__init__()
+        self.scorer = Scorer(model, input_spec, chunk)  # no module, so that the metric's state dict and moves spare it
+
+    def update(self, images: Tensor, maps: Tensor, targets: Tensor | int | None = None) -> None:
+        """Take a batch.
+
+        Args:
+            images: (B, C, H, W); in [0, 1] with an input spec.
+            maps: (B, H, W).
+            targets: the class whose probability counts: (B,) or one index; None = the clean image's top-1 class.
+        """
+        self.record(observe(self.scorer, images, maps, targets))
+
+
+class ExplainerMetric(ModelMetric):
+    """A metric that explains changed images too.
+
+    Args:
+        model: as for `ModelMetric`.
+        explainer: the one that makes the maps, or its name.
+        layer: the target layer of the explainer.
+        input_spec: as for `ModelMetric`.
+        chunk: as for `ModelMetric`.
+    """
+
+    needs_explainer = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        explainer: str | Explainer,
+        *,
+        layer: LayerChoice | Sequence[LayerChoice] | None = None,
+        input_spec: InputSpec | None = None,
+        chunk: int | None = None,
+    ) -> None:
+        super().__init__(model, input_spec=input_spec, chunk=chunk)
+        explainer = create_explainer(explainer) if isinstance(explainer, str) else explainer
+        self.explain = explaining(explainer, model, layer, input_spec)
+
+    def update(self, images: Tensor, maps: Tensor, targets: Tensor | int | None = None) -> None:
+        """Take a batch, as `ModelMetric.update` does; `maps` are the explainer's own for these images."""
+        seen = observe(self.scorer, images, maps, targets)
+        seen.explain = self.explain
+        self.record(seen)
+
+
+def observe(scorer: Scorer, images: Tensor, maps: Tensor, targets: Tensor | int | None = None) -> Observation:
+    """A batch with its probabilities and the classes that count; targets None = the predicted ones."""
+    check_images(images)
+    check_maps(maps, images[:, 0].shape)
+    probabilities = scorer(images)
+    return Observation(
+        images=images,
+        maps=maps,
+        targets=resolve_targets(targets, probabilities),
+        probabilities=probabilities,
+        scorer=scorer,
+    )
+
+
+def explaining(
+    explainer: Explainer,
+    model: nn.Module,
+    layer: LayerChoice | Sequence[LayerChoice] | None,
+    input_spec: InputSpec | None,
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """An explainer with its model, as a function (images, targets) -> maps that can be pickled."""
+    return partial(_explain, explainer, model, layer=layer, input_spec=input_spec)
+
+
+def _explain(explainer: Explainer, model: nn.Module, images: Tensor, targets: Tensor, **where: Any) -> Tensor:
+    return explainer(model, images, targets=targets, **where)

@@ -1,0 +1,208 @@
+"""What a model makes of an image seen through its map: average drop and increase, coherency, complexity and ADCC.
+
+The explanation image is the image times its map: what the map points out stays, the rest fades into the fill. Drop and
+increase: Chattopadhyay et al., "Grad-CAM++" (WACV 2018), section 4. Coherency, complexity, ADCC: Poppi et al.,
+"Revisiting the Evaluation of Class Activation Mapping for Explainability" (CVPR workshops 2021), section 3.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import SightlineError
+from sightline.explainers import Explainer
+from sightline.input_spec import InputSpec
+from sightline.layers import LayerChoice
+from sightline.metrics.base import ExplainerMetric, ModelMetric, PerImageMetric
+from sightline.metrics.fills import filled
+from sightline.metrics.observation import Observation, check_maps
+from sightline.metrics.registry import register
+
+Rest = Literal["black", "blur"]
+
+
+def explanation_images(images: Tensor, maps: Tensor, fill: Rest = "black") -> Tensor:
+    """Images (B, C, H, W) seen through maps (B, H, W) in [0, 1]: image x map + fill x (1 - map).
+
+    Args:
+        images: float; in [0, 1] black is black, else it is the value 0 of the model's own units.
+        maps: weights of the pixels.
+        fill: "black" (the papers') or "blur" (see `filled`).
+
+    Raises:
+        SightlineError: maps outside [0, 1] or of another size, or another fill.
+    """
+    if fill not in ("black", "blur"):
+        raise SightlineError(f"fill is {fill!r}; expected 'black' or 'blur'")
+    check_maps(maps, images[:, 0].shape, low=0, high=1)
+    weight = maps[:, None].to(images.dtype)
+    return images * weight if fill == "black" else torch.lerp(filled(images, "blur"), images, weight)
+
+
+def average_drop(clean: Tensor, explained: Tensor) -> Tensor:
+    """The share of the probability that is lost: max(0, p - p_e) / p, in [0, 1]; 0 where p is 0.
+
+    Args:
+        clean: (B,) probability p of the class on the image.
+        explained: (B,) probability p_e of the same class on the explanation image.
+    """
+    return (clean - explained).clamp(min=0) / torch.where(clean > 0, clean, 1)
+
+
+def average_increase(clean: Tensor, explained: Tensor) -> Tensor:
+    """1 where the class is more probable on the explanation image than on the image, else 0.
+
+    Args:
+        clean: (B,) probability of the class on the image.
+        explained: (B,) probability of the same class on the explanation image.
+    """
+    return (explained > clean).to(clean.dtype)
+
+
+def coherency(maps: Tensor, again: Tensor) -> Tensor:
+    """(1 + Pearson's r) / 2 of a map and the map of its explanation image, in [0, 1]; r counts as 0 for a constant map.
+
+    Args:
+        maps: (B, H, W), the maps of the images.
+        again: (B, H, W), the maps of the explanation images, for the same classes.
+    """
+    check_maps(maps)
+    check_maps(again, maps.shape)
+    first, second = (m.flatten(1).double() - m.flatten(1).double().mean(1, keepdim=True) for m in (maps, again))
+    spread = first.norm(dim=1) * second.norm(dim=1)
+    # A constant map's spread is 0 but for rounding.
+    constant = (maps.amax((1, 2)) == maps.amin((1, 2))) | (again.amax((1, 2)) == again.amin((1, 2)))
+    pearson = torch.where(constant, 0.0, (first * second).sum(1) / torch.where(constant, 1.0, spread))
+    return ((1 + pearson.clamp(-1, 1)) / 2).to(maps.dtype)
+
+
+def complexity(maps: Tensor) -> Tensor:
+    """The mean of each map (B, H, W) in [0, 1]: the less a map points out, the simpler it is."""
+    check_maps(maps, low=0, high=1)
+    return maps.mean((1, 2))
+
+
+def adcc(coherency: Tensor, complexity: Tensor, drop: Tensor) -> Tensor:
+    """The harmonic mean of coherency, 1 - complexity and 1 - drop, each (B,) in [0, 1]; 0 where one of them is 0.
+
+    Defined for one image, as in the paper's equation; the metric averages it over images like the others.
+    """
+    terms = torch.stack([coherency, 1 - complexity, 1 - drop])
+    return torch.where((terms > 0).all(0), 3 / (1 / terms).sum(0), 0.0)
+
+
+class _ThroughMap(ModelMetric):
+    """A metric of the probabilities on the image and on the explanation image.
+
+    Args:
+        model: a classifier that returns logits (B, K).
+        fill: "black" (the papers') or "blur".
+        input_spec: normalises images in [0, 1].
+        chunk: images in one call to the model.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, fill: Rest = "black", input_spec: InputSpec | None = None, chunk: int | None = None
+    ) -> None:
+        super().__init__(model, input_spec=input_spec, chunk=chunk)
+        self.fill: Rest = fill
+
+
+@register("average_drop")
+class AverageDrop(_ThroughMap):
+    """Mean share of the class's probability that is lost on the explanation image."""
+
+    higher_is_better = False
+
+    def measure(self, seen: Observation) -> Tensor:
+        """`average_drop` of each image."""
+        return average_drop(*seen.once(_probabilities, self.fill))
+
+
+@register("average_increase")
+class AverageIncrease(_ThroughMap):
+    """Share of the images whose class becomes more probable on the explanation image."""
+
+    def measure(self, seen: Observation) -> Tensor:
+        """`average_increase` of each image."""
+        return average_increase(*seen.once(_probabilities, self.fill))
+
+
+class _MapAgain(ExplainerMetric):
+    """A metric that compares a map with the map of the explanation image.
+
+    Args:
+        model: a classifier that returns logits (B, K).
+        explainer: the one that makes the maps, or its name.
+        fill: "black" (the papers') or "blur".
+        layer: the target layer of the explainer.
+        input_spec: normalises images in [0, 1].
+        chunk: images in one call to the model.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        explainer: str | Explainer,
+        *,
+        fill: Rest = "black",
+        layer: LayerChoice | Sequence[LayerChoice] | None = None,
+        input_spec: InputSpec | None = None,
+        chunk: int | None = None,
+    ) -> None:
+        super().__init__(model, explainer, layer=layer, input_spec=input_spec, chunk=chunk)
+        self.fill: Rest = fill
+
+
+@register("coherency")
+class Coherency(_MapAgain):
+    """Mean agreement of the map and the map of the explanation image, for the same class."""
+
+    def measure(self, seen: Observation) -> Tensor:
+        """`coherency` of each image."""
+        return coherency(seen.need("maps"), seen.once(_maps_again, self.fill))
+
+
+@register("complexity")
+class Complexity(PerImageMetric):
+    """Mean of the maps."""
+
+    higher_is_better = False
+
+    def update(self, maps: Tensor) -> None:
+        """Take a batch of maps (B, H, W) in [0, 1]."""
+        self.record(Observation(maps=maps))
+
+    def measure(self, seen: Observation) -> Tensor:
+        """`complexity` of each map."""
+        return complexity(seen.need("maps"))
+
+
+@register("adcc")
+class ADCC(_MapAgain):
+    """Mean over the images of ADCC: coherent, simple maps that keep the class's probability."""
+
+    def measure(self, seen: Observation) -> Tensor:
+        """`adcc` of each image."""
+        maps = seen.need("maps")
+        drop = average_drop(*seen.once(_probabilities, self.fill))
+        return adcc(coherency(maps, seen.once(_maps_again, self.fill)), complexity(maps), drop)
+
+
+def _images(seen: Observation, fill: Rest) -> Tensor:
+    return explanation_images(seen.need("images"), seen.need("maps"), fill)
+
+
+def _probabilities(seen: Observation, fill: Rest) -> tuple[Tensor, Tensor]:
+    """The target's probability (B,) on the images, and on the explanation images."""
+    targets = seen.need("targets")[:, None]
+    explained: Tensor = seen.need("scorer")(seen.once(_images, fill))
+    return seen.need("probabilities").gather(1, targets)[:, 0], explained.gather(1, targets)[:, 0]
+
+
+def _maps_again(seen: Observation, fill: Rest) -> Tensor:
+    """The maps (B, H, W) of the explanation images, for the same classes."""
+    maps: Tensor = seen.need("explain")(seen.once(_images, fill), seen.need("targets"))
+    return maps

@@ -1,0 +1,185 @@
+"""How well maps cover the object: IoU, pointing game and energy in the mask.
+
+Pixels marked 255 in a uint8 mask belong neither to the object nor to the background: nothing there counts. An image
+without a mask, and one whose mask has no object in it, has no value (NaN).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sightline.errors import SightlineError
+from sightline.metrics.base import MapMetric
+from sightline.metrics.observation import Observation, check_maps
+from sightline.metrics.registry import register
+
+
+def foreground_iou(
+    maps: Tensor,
+    masks: Tensor,
+    has_mask: Tensor | None = None,
+    targets: Tensor | None = None,
+    threshold: float = 0.5,
+) -> Tensor:
+    """Intersection over union of the map's region, {map >= threshold}, and the object.
+
+    Args:
+        maps: (B, H, W) in [0, 1].
+        masks: (B, H, W) or (B, K, H, W): uint8 with 0, 1 and 255 = ignore, or float, where >= 0.5 is the object.
+        has_mask: (B,) bool, which images have one; None = all.
+        targets: (B,) the explained class, which picks the mask where each class has its own.
+        threshold: least value of a pixel that the map points out.
+
+    Returns:
+        (B,) in [0, 1]; 0 for a map that is zero everywhere, NaN without an object.
+
+    Raises:
+        SightlineError: maps outside [0, 1], NaN, or masks of another size.
+    """
+    check_maps(maps, low=0, high=1)
+    inside, counts, defined = _regions(maps, masks, has_mask, targets)
+    region = (maps >= threshold) & counts
+    intersection = (region & inside).flatten(1).sum(1)
+    union = (region | inside).flatten(1).sum(1)
+    return torch.where(defined, intersection / union, torch.nan)
+
+
+def pointing_game(
+    maps: Tensor,
+    masks: Tensor,
+    has_mask: Tensor | None = None,
+    targets: Tensor | None = None,
+    tolerance: int = 0,
+) -> Tensor:
+    """Whether the map's maximum lies on the object, or within some pixels of it (Zhang et al. 2016).
+
+    Where several pixels share the maximum, the share of them that hit: the expected result of picking one at random. A
+    constant map thereby scores the object's share of the image, which is chance.
+
+    Args:
+        maps: (B, H, W), any finite values.
+        masks: as for `foreground_iou`.
+        has_mask: as for `foreground_iou`.
+        targets: as for `foreground_iou`.
+        tolerance: greatest distance from the object, in pixels, that still is a hit; 15 in the paper.
+
+    Returns:
+        (B,) in [0, 1], NaN without an object.
+
+    Raises:
+        SightlineError: maps with NaN, masks of another size, or a negative tolerance.
+    """
+    check_maps(maps)
+    if tolerance < 0:
+        raise SightlineError(f"tolerance is {tolerance}; expected 0 or more pixels")
+    inside, counts, defined = _regions(maps, masks, has_mask, targets)
+    maps = maps.masked_fill(~counts, -torch.inf)
+    maxima = (maps == maps.amax((1, 2), keepdim=True)) & counts
+    hits = maxima & _widen(inside, tolerance)
+    return torch.where(defined, hits.flatten(1).sum(1) / maxima.flatten(1).sum(1), torch.nan)
+
+
+def energy_in_mask(
+    maps: Tensor, masks: Tensor, has_mask: Tensor | None = None, targets: Tensor | None = None
+) -> Tensor:
+    """The share of the map's energy that lies on the object: the energy-based pointing game (Wang et al. 2020).
+
+    Args:
+        maps: (B, H, W), no value below 0.
+        masks: as for `foreground_iou`; a float mask weighs the energy.
+        has_mask: as for `foreground_iou`.
+        targets: as for `foreground_iou`.
+
+    Returns:
+        (B,) in [0, 1]; 0 for a map without energy, NaN without an object.
+
+    Raises:
+        SightlineError: maps below 0, NaN, or masks of another size.
+    """
+    check_maps(maps, low=0)
+    inside, counts, defined = _regions(maps, masks, has_mask, targets)
+    chosen = _of_target(masks, targets)
+    weight = chosen.to(maps.dtype) if chosen.is_floating_point() else inside.to(maps.dtype)
+    total = (maps * counts).sum((1, 2))
+    share = (maps * weight).sum((1, 2)) / torch.where(total > 0, total, 1)
+    return torch.where(defined, share, torch.nan)
+
+
+@register("miou")
+class MIoU(MapMetric):
+    """Mean IoU of the object and the map's region.
+
+    Args:
+        threshold: least value of a pixel that the map points out.
+    """
+
+    def __init__(self, threshold: float = 0.5) -> None:
+        super().__init__()
+        self.threshold = threshold
+
+    def measure(self, seen: Observation) -> Tensor:
+        """`foreground_iou` of each image."""
+        return foreground_iou(seen.need("maps"), seen.need("masks"), seen.has_mask, seen.targets, self.threshold)
+
+
+@register("pointing_game")
+class PointingGame(MapMetric):
+    """Share of the images where the map's maximum lies on the object.
+
+    Args:
+        tolerance: greatest distance from the object, in pixels, that still is a hit; 15 in the paper.
+    """
+
+    def __init__(self, tolerance: int = 0) -> None:
+        super().__init__()
+        self.tolerance = tolerance
+
+    def measure(self, seen: Observation) -> Tensor:
+        """`pointing_game` of each image."""
+        return pointing_game(seen.need("maps"), seen.need("masks"), seen.has_mask, seen.targets, self.tolerance)
+
+
+@register("energy_in_mask")
+class EnergyInMask(MapMetric):
+    """Mean share of the map's energy that lies on the object."""
+
+    def measure(self, seen: Observation) -> Tensor:
+        """`energy_in_mask` of each image."""
+        return energy_in_mask(seen.need("maps"), seen.need("masks"), seen.has_mask, seen.targets)
+
+
+def _regions(
+    maps: Tensor, masks: Tensor, has_mask: Tensor | None, targets: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The object (B, H, W), the pixels that count (B, H, W) and the images with an object (B,), all bool."""
+    chosen = _of_target(masks, targets)
+    if chosen.shape != maps.shape:
+        raise SightlineError(f"masks have shape {tuple(masks.shape)}; expected the maps' {tuple(maps.shape)}")
+    if chosen.is_floating_point():
+        inside, counts = chosen >= 0.5, torch.ones_like(chosen, dtype=torch.bool)
+    else:
+        inside, counts = chosen == 1, chosen != 255
+    defined = inside.flatten(1).any(1)
+    return inside, counts, defined if has_mask is None else defined & has_mask
+
+
+def _of_target(masks: Tensor, targets: Tensor | None) -> Tensor:
+    """The mask (B, H, W) of the explained class."""
+    if masks.ndim == 3:
+        return masks
+    if masks.ndim != 4:
+        raise SightlineError(f"masks have shape {tuple(masks.shape)}; expected (B, H, W) or (B, K, H, W)")
+    if masks.shape[1] == 1:
+        return masks[:, 0]
+    if targets is None:
+        raise SightlineError(f"masks have {masks.shape[1]} classes; say which one each map explains by targets (B,)")
+    return masks[torch.arange(len(masks), device=masks.device), targets]
+
+
+def _widen(inside: Tensor, radius: int) -> Tensor:
+    """The pixels (B, H, W) within a Euclidean distance of the region."""
+    if radius == 0:
+        return inside
+    offset = torch.arange(-radius, radius + 1, device=inside.device)
+    disc = (offset[:, None] ** 2 + offset**2 <= radius**2).float()
+    return F.conv2d(inside[:, None].float(), disc[None, None], padding=radius)[:, 0] > 0.5

@@ -1,0 +1,93 @@
+"""One batch as the metrics see it."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from sightline.errors import SightlineError
+from sightline.metrics.scoring import Scorer
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class Observation:
+    """What is known of a batch of images, and what several metrics would otherwise work out twice.
+
+    A metric takes what it needs by `need`, and shares what costs by `once`.
+
+    Attributes:
+        images: (B, C, H, W).
+        maps: (B, H, W), the explanation of each image.
+        targets: (B,) int64, the class that is explained.
+        labels: (B,) int64.
+        masks: (B, H, W) or (B, K, H, W), as in `Batch`.
+        has_mask: (B,) bool; None = every image, where there are masks.
+        groups: (B,) int64; below 0 = the image belongs to none.
+        probabilities: (B, K) of the images.
+        scorer: the model.
+        explain: (images, targets) -> maps, the explainer that made `maps`.
+        curves: the perturbation curves that will be asked for, so that one pass makes them all.
+    """
+
+    images: Tensor | None = None
+    maps: Tensor | None = None
+    targets: Tensor | None = None
+    labels: Tensor | None = None
+    masks: Tensor | None = None
+    has_mask: Tensor | None = None
+    groups: Tensor | None = None
+    probabilities: Tensor | None = None
+    scorer: Scorer | None = None
+    explain: Callable[[Tensor, Tensor], Tensor] | None = None
+    curves: tuple[str, ...] = ()
+    _known: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def need(self, name: str) -> Any:
+        """The attribute of that name.
+
+        Raises:
+            SightlineError: it is not known of this batch.
+        """
+        value = getattr(self, name)
+        if value is None:
+            raise SightlineError(f"this metric needs {name}, and none were given")
+        return value
+
+    def once(self, function: Callable[..., T], *options: Hashable) -> T:
+        """function(self, *options), worked out when first asked for."""
+        key = (function, *options)
+        if key not in self._known:
+            self._known[key] = function(self, *options)
+        return self._known[key]
+
+    def take(self, rows: Tensor) -> Self:
+        """The images that a bool tensor (B,) picks."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        taken: dict[str, Any] = {n: v[rows.to(v.device)] for n, v in values.items() if isinstance(v, Tensor)}
+        return replace(self, **taken)
+
+
+def check_maps(maps: Tensor, size: torch.Size | None = None, low: float = -torch.inf, high: float = torch.inf) -> None:
+    """Refuse maps that are not finite floats (B, H, W) of the images' size, or lie outside a range.
+
+    Args:
+        maps: what to check.
+        size: (B, H, W) that they must have; None = any.
+        low: least value that is accepted.
+        high: greatest value that is accepted.
+    """
+    if not isinstance(maps, Tensor) or not maps.is_floating_point() or maps.ndim != 3 or 0 in maps.shape:
+        came = f"{maps.dtype} {tuple(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__
+        raise SightlineError(f"maps are {came}; expected a float tensor (B, H, W), none of them 0")
+    if size is not None and maps.shape != size:
+        raise SightlineError(f"maps have shape {tuple(maps.shape)}; expected {tuple(size)}, as the images")
+    if not (finite := torch.isfinite(maps).flatten(1).all(1)).all():
+        bad = (~finite).nonzero().flatten().tolist()
+        raise SightlineError(f"maps {bad[:10]} of the batch hold NaN or infinity")
+    least, greatest = torch.aminmax(maps)
+    if least < low or greatest > high:
+        raise SightlineError(f"maps range over [{least:.3g}, {greatest:.3g}]; this metric takes [{low}, {high}]")

@@ -1,0 +1,204 @@
+"""Insertion and deletion: how a class's probability follows the pixels that a map ranks highest.
+
+Petsiuk et al., "RISE: Randomized Input Sampling for Explanation of Black-box Models" (BMVC 2018), section 4.
+"""
+
+from math import ceil
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import SightlineError
+from sightline.input_spec import InputSpec
+from sightline.metrics.base import ModelMetric, observe
+from sightline.metrics.fills import Fill, filled
+from sightline.metrics.observation import Observation
+from sightline.metrics.registry import register
+from sightline.metrics.scoring import Scorer, check_probabilities
+
+Curve = Literal["insertion", "deletion"]
+Score = Literal["predicted", "max"]
+
+
+def perturbation_curves(
+    model: nn.Module,
+    images: Tensor,
+    maps: Tensor,
+    targets: Tensor | int | None = None,
+    *,
+    steps: int = 224,
+    fill: Fill = "blur",
+    score: Score = "predicted",
+    curves: tuple[Curve, ...] = ("insertion", "deletion"),
+    input_spec: InputSpec | None = None,
+    chunk: int | None = None,
+) -> dict[str, Tensor]:
+    """The scores of images while pixels are put in, or taken out, from the map's highest value down.
+
+    Insertion starts from the filled image and puts pixels in; deletion starts from the image and takes them out. Step s
+    has changed the first floor(s H W / steps) pixels; equal values go in row order. Both curves come from one ranking,
+    one mask a step and the same two ends: 2 steps model evaluations an image, in full batches.
+
+    Args:
+        model: a classifier that returns logits (B, K); used in eval mode, without a graph, and left as it was.
+        images: (B, C, H, W); in [0, 1] with an input spec.
+        maps: (B, H, W), any finite values; only their order counts.
+        targets: the class whose probability counts: (B,) or one index; None = the clean image's top-1 class.
+        steps: number of steps.
+        fill: what stands where the image is taken away (see `filled`): "blur", "mean" or a constant. It is made before
+            the normalisation.
+        score: "predicted" = the probability of the target; "max" = the highest of all classes, anew at each step.
+        curves: those that are wanted.
+        input_spec: normalises the images inside.
+        chunk: images in one call to the model; None chooses, and halves it where the memory does not suffice.
+
+    Returns:
+        Each wanted curve (B, steps + 1), from no pixel changed to all of them.
+
+    Raises:
+        SightlineError: an argument is not as above, or maps or probabilities are NaN.
+    """
+    seen = observe(Scorer(model, input_spec, chunk), images, maps, targets)
+    return _curves(seen, curves, steps, fill, score)
+
+
+def area_under_curve(curves: Tensor) -> Tensor:
+    """The area (B,) under curves (B, steps + 1) over the share of pixels changed, 0 to 1, by the trapezoid rule."""
+    return torch.trapezoid(curves, dx=1 / (curves.shape[1] - 1))
+
+
+class PerturbationMetric(ModelMetric):
+    """The mean area under one of the curves of `perturbation_curves`, whose options are these.
+
+    Args:
+        model: a classifier that returns logits (B, K).
+        steps: number of steps.
+        fill: "blur", "mean" or a constant.
+        score: "predicted" or "max".
+        input_spec: normalises images in [0, 1].
+        chunk: images in one call to the model.
+
+    Attributes:
+        curve: the mean curve (steps + 1,), over all processes, as of the last `compute()`.
+    """
+
+    slow = True
+    kind: Curve
+    curve_total: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        steps: int = 224,
+        fill: Fill = "blur",
+        score: Score = "predicted",
+        input_spec: InputSpec | None = None,
+        chunk: int | None = None,
+    ) -> None:
+        super().__init__(model, input_spec=input_spec, chunk=chunk)
+        _check_options(steps, score)
+        self.steps, self.fill, self.score = steps, fill, score
+        self.add_state("curve_total", torch.zeros(steps + 1), dist_reduce_fx="sum")
+        self.curve = torch.zeros(steps + 1)
+
+    def curves(self, seen: Observation) -> Tensor:
+        """The curve (B, steps + 1) of each image."""
+        together = seen.curves if self.kind in seen.curves else (self.kind,)
+        return seen.once(_curves, together, self.steps, self.fill, self.score)[self.kind]
+
+    def measure(self, seen: Observation) -> Tensor:
+        """The area under the curve of each image."""
+        return area_under_curve(self.curves(seen))
+
+    def record(self, seen: Observation) -> None:
+        """Measure a batch, and keep its values and the sum of its curves."""
+        super().record(seen)
+        self.curve_total = self.curve_total + self.curves(seen).sum(0).to(self.curve_total)
+
+    def compute(self) -> Tensor:
+        """The mean area over all images; `curve` then holds the mean curve."""
+        area = super().compute()
+        self.curve = self.curve_total / self.n
+        return area
+
+
+@register("insertion")
+class Insertion(PerturbationMetric):
+    """Mean area under the insertion curve: how soon the class comes back with the pixels ranked highest."""
+
+    kind = "insertion"
+
+
+@register("deletion")
+class Deletion(PerturbationMetric):
+    """Mean area under the deletion curve: how long the class survives without the pixels ranked highest."""
+
+    kind = "deletion"
+    higher_is_better = False
+
+
+def _curves(seen: Observation, kinds: tuple[str, ...], steps: int, fill: Fill, score: Score) -> dict[str, Tensor]:
+    _check_options(steps, score)
+    if not kinds or not set(kinds) <= set(get_args(Curve)):
+        raise SightlineError(f"curves are {kinds}; expected 'insertion', 'deletion' or both")
+    images, targets, scorer = seen.need("images"), seen.need("targets"), seen.need("scorer")
+    # Choosing pixels commutes with normalising them, so that the two ends are normalised once instead of every step.
+    prepared = scorer.prepare(images)
+    nothing = scorer.prepare(filled(images, fill))
+
+    def scores(probabilities: Tensor, targets: Tensor) -> Tensor:
+        return probabilities.amax(1) if score == "max" else probabilities.gather(1, targets[:, None])[:, 0]
+
+    clean, gone = scores(seen.need("probabilities"), targets), scores(scorer.score(nothing), targets)
+    ends = {"insertion": (gone, clean), "deletion": (clean, gone)}
+    result = {}
+    for kind in kinds:
+        result[kind] = clean.new_empty(len(images), steps + 1)
+        result[kind][:, 0], result[kind][:, -1] = ends[kind]
+
+    ranks = _ranks(seen.need("maps"))
+    height, width = ranks.shape[1:]
+    changed = (torch.arange(1, steps, device=ranks.device) * (height * width) // steps).int()  # pixels, at each step
+    rows = max(1, scorer.chunk(prepared) // len(kinds))  # (image, step) pairs in one call
+    per_call = max(1, rows // (steps - 1))  # whole images, where several fit
+    for some in torch.arange(len(images)).split(per_call):
+        block = slice(int(some[0]), int(some[-1]) + 1)
+        # Steps in calls of equal size, so that none is left with a few.
+        for part in torch.arange(steps - 1, device=ranks.device).tensor_split(ceil(len(some) * (steps - 1) / rows)):
+            top = (ranks[block, None] < changed[part, None, None])[:, :, None]  # (b, s, 1, H, W)
+            present, absent = prepared[block, None], nothing[block, None]  # (b, 1, C, H, W)
+            mixed = _like(prepared, len(kinds), len(some), len(part))
+            for kind, out in zip(kinds, mixed):
+                first, second = (present, absent) if kind == "insertion" else (absent, present)
+                torch.where(top, first, second, out=out)
+            classes = targets[block].repeat_interleave(len(part)).repeat(len(kinds))
+            answers = scores(scorer.score(mixed.flatten(0, 2)), classes).view(mixed.shape[:3])
+            for kind, answer in zip(kinds, answers):
+                result[kind][block, part + 1] = answer
+    for curve in result.values():
+        check_probabilities(curve)
+    return result
+
+
+def _ranks(maps: Tensor) -> Tensor:
+    """The place (B, H, W) of each pixel from the map's highest value down; equal values in row order."""
+    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(order.shape[1], device=maps.device, dtype=torch.int32).expand_as(order)
+    return torch.empty_like(order, dtype=torch.int32).scatter_(1, order, places).view(maps.shape)
+
+
+def _like(images: Tensor, *leading: int) -> Tensor:
+    """An empty tensor (..., C, H, W) for many such images, channels last in memory where the images are."""
+    channels, height, width = images.shape[1:]
+    if images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous():
+        return images.new_empty(*leading, height, width, channels).movedim(-1, -3)
+    return images.new_empty(*leading, channels, height, width)
+
+
+def _check_options(steps: int, score: str) -> None:
+    if steps < 2:
+        raise SightlineError(f"steps is {steps}; expected at least 2")
+    if score not in get_args(Score):
+        raise SightlineError(f"score is {score!r}; expected 'predicted' or 'max'")

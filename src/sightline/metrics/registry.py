@@ -1,0 +1,28 @@
+"""The metrics, by name."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from sightline.metrics.base import PerImageMetric
+from sightline.registry import Registry
+
+M = TypeVar("M", bound=type[PerImageMetric])
+
+METRICS: Registry[PerImageMetric] = Registry(
+    "metric",
+    modules=(
+        "sightline.metrics.accuracy",
+        "sightline.metrics.localization",
+        "sightline.metrics.perturbation",
+        "sightline.metrics.explanation_image",
+    ),
+)
+
+
+def register(name: str) -> Callable[[M], M]:
+    """A decorator that gives a metric's class a name; its capabilities are the class's own attributes."""
+
+    def decorate(metric: M) -> M:
+        return METRICS.register(name, **metric.capabilities())(metric)
+
+    return decorate

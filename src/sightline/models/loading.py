@@ -1,0 +1,157 @@
+"""`load_model`: one door to sightline's, torchvision's and timm's models."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from sightline.errors import SightlineError, unknown_name
+from sightline.input_spec import InputSpec
+from sightline.models.registry import MODELS
+from sightline.models.weights import load_weights, read_weights
+
+T = TypeVar("T")
+
+
+def load_model(
+    name: str, weights: str | Path | None = None, classes: int | None = None, size: int | None = None
+) -> tuple[nn.Module, InputSpec]:
+    """A model by name, kept as its library made it, and the input that it expects.
+
+    Args:
+        name: `timm/<any>`, `torchvision/<any>` or `sightline/<own>`.
+        weights: None for random ones, "default" for those that the library downloads, or a local file: `.safetensors`,
+            or `.pth`, which is read without unpickling code.
+        classes: number of logits; None takes that of the weights file, else the library's. A head of another number
+            of classes is left random.
+        size: side of the input in pixels; None takes that of the weights.
+
+    Returns:
+        The model in training mode, on the CPU, and its `InputSpec`.
+
+    Raises:
+        SightlineError: no such name or file, weights that cannot be had, or weights that do not fit the model.
+    """
+    source, plain = check_name(name)
+    if classes is not None and classes < 1:
+        raise SightlineError(f"classes is {classes}; a model needs at least 1")
+    if weights is None or weights == "default":
+        return SOURCES[source](plain, weights == "default", classes, size)
+
+    state = read_weights(Path(weights))
+    if classes is None:
+        classes = _classes_of(state, SOURCES[source](plain, False, None, size)[0])
+    model, spec = SOURCES[source](plain, False, classes, size)
+    load_weights(model, state, head=head_name(model), source=str(weights))
+    return model, spec
+
+
+def check_name(name: str) -> tuple[str, str]:
+    """The library and the plain name in a model's name.
+
+    Raises:
+        SightlineError: there is no such model; the message names the nearest.
+    """
+    source, _, plain = name.partition("/")
+    if source not in SOURCES or not plain:
+        guess = [f"{s}/{name}" for s in SOURCES if name in _names(s)]
+        hint = (
+            f"did you mean {guess[0]!r}?" if guess else "expected timm/<name>, torchvision/<name> or sightline/<name>"
+        )
+        raise SightlineError(f"unknown model {name!r}; {hint}")
+    base = plain.partition(".")[0] if source == "timm" else plain  # timm's names may end in a tag: resnet18.a1_in1k
+    if base not in _names(source):
+        raise unknown_name("model", name, [f"{source}/{n}" for n in _names(source)])
+    return source, plain
+
+
+def head_name(model: nn.Module) -> tuple[str, ...]:
+    """Names of the modules that hold the classifier: as timm declares it, else the last linear or convolution layer."""
+    declared = getattr(model, "pretrained_cfg", {}).get("classifier")
+    if declared:
+        return (declared,) if isinstance(declared, str) else tuple(declared)
+    layers = [n for n, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    if not layers:
+        raise SightlineError(f"{type(model).__name__} has no linear or convolution layer; its head cannot be told")
+    return (layers[-1],)
+
+
+def head_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters of the classifier, for stages that train the head alone."""
+    return [p for name in head_name(model) for p in model.get_submodule(name).parameters()]
+
+
+def _from_timm(name: str, pretrained: bool, classes: int | None, size: int | None) -> tuple[nn.Module, InputSpec]:
+    import timm
+
+    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    config = timm.get_pretrained_cfg(name)
+    if size is not None and config is not None and config.fixed_input_size:
+        options["img_size"] = size  # such as ViTs, whose position embedding has the size of the input
+    model = _download(f"timm/{name}", lambda: timm.create_model(name, pretrained=pretrained, **options))
+    data = timm.data.resolve_model_data_config(model)
+    return model, InputSpec(tuple(data["mean"]), tuple(data["std"]), _square(size or data["input_size"][-1]))
+
+
+def _from_torchvision(
+    name: str, pretrained: bool, classes: int | None, size: int | None
+) -> tuple[nn.Module, InputSpec]:
+    from torchvision import models
+
+    default = models.get_model_weights(name).DEFAULT
+    preset = default.transforms()
+    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    if size is not None and name.startswith("vit_"):
+        options["image_size"] = size
+    model = models.get_model(name, weights=None, **options)
+    if pretrained:
+        state = _download(f"torchvision/{name}", lambda: default.get_state_dict(progress=True, check_hash=True))
+        load_weights(model, state, head=head_name(model), source=str(default))
+    return model, InputSpec(tuple(preset.mean), tuple(preset.std), _square(size or preset.crop_size[0]))
+
+
+def _own(name: str, pretrained: bool, classes: int | None, size: int | None) -> tuple[nn.Module, InputSpec]:
+    if pretrained:
+        raise SightlineError(f"weights='default' was given, but sightline/{name} has none; use None or a file")
+    entry = MODELS[name]
+    model = entry() if classes is None else entry(classes=classes)
+    return model, InputSpec((0.5,) * 3, (0.5,) * 3, _square(size or entry.capabilities["size"]))
+
+
+SOURCES: dict[str, Callable[[str, bool, int | None, int | None], tuple[nn.Module, InputSpec]]] = {
+    "sightline": _own,
+    "timm": _from_timm,
+    "torchvision": _from_torchvision,
+}
+
+
+def _names(source: str) -> list[str]:
+    if source == "timm":
+        import timm
+
+        return timm.list_models()
+    if source == "torchvision":
+        from torchvision import models
+
+        return models.list_models(module=models)
+    return MODELS.names()
+
+
+def _classes_of(state: dict[str, Tensor], model: nn.Module) -> int | None:
+    weight = state.get(f"{head_name(model)[0]}.weight")
+    return None if weight is None else weight.shape[0]
+
+
+def _square(side: int) -> tuple[int, int]:
+    return (side, side)
+
+
+def _download(name: str, fetch: Callable[[], T]) -> T:
+    try:
+        return fetch()
+    except (OSError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise SightlineError(
+            f"weights='default' of {name} cannot be had ({reason}); give a local file, or None"
+        ) from error

@@ -1,0 +1,8 @@
+"""Sightline's own models, named `sightline/<name>`; all others come from timm and torchvision."""
+
+from torch import nn
+
+from sightline.registry import Registry
+
+MODELS: Registry[nn.Module] = Registry("model", ("sightline.models.lenet", "sightline.models.small_cnn"))
+"""Factories take `classes` and have the capability `size`, the side in pixels that the model is meant for."""

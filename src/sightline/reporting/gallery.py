@@ -1,0 +1,158 @@
+"""The photographs of the report: the same image under the maps of both groups."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, max_pool2d
+from torchvision.transforms.v2.functional import to_pil_image
+
+from sightline.reporting.comparison import CHANCE, SplitComparison
+from sightline.reporting.overlay import blend
+from sightline.reporting.run_folder import Evaluation, Gallery
+from sightline.seeding import generator
+
+SIDE = 208  # pixels of a picture: sharp at the width that the page gives it, and a few kilobytes
+
+
+@dataclass(frozen=True)
+class Look:
+    """One run on one image."""
+
+    picture: str  # data URI: the map over the grey image, the mask outlined
+    predicted: str
+    probability: float
+    correct: bool
+    energy: float | None  # share of the map's sum that lies on the object; None without mask or for an empty map
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One image with both looks at it."""
+
+    picture: str  # data URI: the image, the mask outlined
+    label: str
+    ours: Look
+    theirs: Look
+
+
+@dataclass(frozen=True)
+class Exhibition:
+    """The images shown for one split.
+
+    Attributes:
+        explainer: whose maps they are.
+        pool: number of images that they were chosen from.
+        measure: what "change" means here.
+        changed: those of largest change, the largest first.
+        drawn: others, drawn at random.
+    """
+
+    explainer: str
+    pool: int
+    measure: str
+    changed: list[Exhibit]
+    drawn: list[Exhibit]
+
+
+def exhibit(split: SplitComparison, classes: Sequence[str], count: int = 8) -> Exhibition | None:
+    """Choose images by largest change and at random, and draw them with the maps of the first run of each group.
+
+    The change of an image is that of its maps' energy on the object, in either direction; without masks, the mean
+    absolute difference of the two maps.
+
+    Returns:
+        None where the runs kept no gallery or share no explainer in it.
+    """
+    evaluations = split.ours[0], split.theirs[0]
+    ours, theirs = (evaluation.gallery for evaluation in evaluations)
+    if ours is None or theirs is None or ours.index != theirs.index:
+        return None
+    explainers = [name for name in split.explainers if name in ours.maps and name in theirs.maps and name not in CHANCE]
+    if not explainers:
+        return None
+    explainer = explainers[0]
+    energies = [[_energy(g, row, explainer) for row in range(len(g.index))] for g in (ours, theirs)]
+    changes = [abs(a - b) if a is not None and b is not None else None for a, b in zip(*energies)]
+    if any(change is not None for change in changes):
+        measure = "the share of the map that lies on the object"
+        ranked = sorted((r for r, c in enumerate(changes) if c is not None), key=lambda r: -(changes[r] or 0))
+    else:
+        measure = "the map, by the mean absolute difference of its pixels"
+        distance = (ours.maps[explainer].float() - theirs.maps[explainer].float()).abs().flatten(1).mean(1)
+        ranked = distance.argsort(descending=True, stable=True).tolist()
+    changed = ranked[:count]
+    order = torch.randperm(len(ours.index), generator=generator(0, "gallery", split.split)).tolist()
+    drawn = [row for row in order if row not in changed][:count]
+
+    def draw(row: int) -> Exhibit:
+        index = ours.index[row]
+        image, outline = _enlarge(ours.image(index)), _outline(ours.mask(index))
+        looks = [
+            _look(evaluation, index, image, outline, gallery.maps[explainer][row], energy[row], classes)
+            for evaluation, gallery, energy in zip(evaluations, (ours, theirs), energies)
+        ]
+        samples = evaluations[0].samples
+        return Exhibit(_picture(image, outline), classes[samples.label[samples.row(index)]], *looks)
+
+    return Exhibition(explainer, len(ours.index), measure, [draw(r) for r in changed], [draw(r) for r in drawn])
+
+
+def _look(
+    evaluation: Evaluation,
+    index: int,
+    image: Tensor,
+    outline: Tensor | None,
+    saliency: Tensor,
+    energy: float | None,
+    classes: Sequence[str],
+) -> Look:
+    heat = interpolate(saliency[None, None].float() / 255, size=image.shape[-2:], mode="bilinear", align_corners=False)
+    samples, row = evaluation.samples, evaluation.samples.row(index)
+    return Look(
+        picture=_picture(blend(image[None], heat[0])[0], outline),
+        predicted=classes[samples.predicted[row]],
+        probability=float(samples.probability[row]),
+        correct=bool(samples.correct[row]),
+        energy=energy,
+    )
+
+
+def _energy(gallery: Gallery, row: int, explainer: str) -> float | None:
+    mask = gallery.mask(gallery.index[row])
+    saliency = gallery.maps[explainer][row].float()
+    if mask is None or not mask.any() or not saliency.any():
+        return None
+    heat = interpolate(saliency[None, None], size=mask.shape, mode="bilinear", align_corners=False)[0, 0]
+    return float(heat[mask].sum() / heat.sum())
+
+
+def _enlarge(image: Tensor) -> Tensor:
+    """Scale to the report's size; small images keep their pixels visible, since smoothing would invent detail."""
+    height, width = image.shape[-2:]
+    scale = SIDE / max(height, width)
+    size = (round(height * scale), round(width * scale))
+    if scale >= 2:
+        return interpolate(image[None], size=size, mode="nearest-exact")[0]
+    return interpolate(image[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
+
+
+def _outline(mask: Tensor | None) -> Tensor | None:
+    """(2, H, W) bool: a light line along the object's border, and a dark one around it, seen on any ground."""
+    if mask is None:
+        return None
+    region = _enlarge(mask.float()[None]).round()[None]
+    thin, wide = (max_pool2d(region, k, stride=1, padding=k // 2) - region for k in (5, 9))
+    return torch.cat([thin, wide - thin])[:, 0] > 0
+
+
+def _picture(image: Tensor, outline: Tensor | None) -> str:
+    """A data URI of the image (3, H, W) with the outline drawn on it."""
+    if outline is not None:
+        image = torch.where(outline[0], torch.ones(()), torch.where(outline[1], 0.35 * image, image))
+    buffer = io.BytesIO()
+    to_pil_image(image.clamp(0, 1)).save(buffer, format="JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

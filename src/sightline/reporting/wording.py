@@ -1,0 +1,123 @@
+"""Numbers and findings in plain words."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sightline.reporting.comparison import ACCURACY, CHANCE, WORST_GROUP, Comparison, Difference
+from sightline.reporting.run_folder import Key
+from sightline.reporting.statistics import Interval
+
+ENERGY = "energy_in_mask"
+TITLES = {
+    "accuracy": "Accuracy",
+    "worst_group_accuracy": "Worst-group accuracy",
+    "miou": "Overlap with the object (mIoU)",
+    "pointing_game": "Pointing game",
+    ENERGY: "Energy on the object",
+}
+SHARES = {"accuracy", "worst_group_accuracy", "pointing_game", ENERGY, "average_drop", "average_increase"}
+
+
+def title(metric: str) -> str:
+    """What a metric is called on the page."""
+    return TITLES.get(metric, metric.replace("_", " ").capitalize())
+
+
+def number(value: float, metric: str) -> str:
+    """A value of a metric: shares of images or of energy in per cent, the others as they are."""
+    return f"{value:.1%}" if metric in SHARES else f"{value:.3f}"
+
+
+def change(value: float, metric: str) -> str:
+    """A difference of two values, with its sign; shares in percentage points."""
+    text = f"{100 * value:+.1f}" if metric in SHARES else f"{value:+.3f}"
+    return text.replace("-", "−") if float(text) else text[1:]
+
+
+def interval(bounds: Interval | None, metric: str) -> str:
+    """An interval of a difference."""
+    return "–" if bounds is None else f"{change(bounds.low, metric)} to {change(bounds.high, metric)}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the report says first.
+
+    Attributes:
+        headline: one sentence on accuracy.
+        findings: sentences on accuracy in detail, on the maps, and on chance.
+        figures: the differences behind them.
+    """
+
+    headline: str
+    findings: list[str]
+    figures: list[Difference]
+
+
+def verdict(comparison: Comparison) -> Verdict:
+    """The findings on the headline split; they claim a difference only where every interval excludes zero."""
+    split = comparison.splits[0]
+    accuracy = split.differences[ACCURACY]
+    ours, theirs = comparison.ours.label, comparison.theirs.label
+    points = f"{abs(100 * accuracy.value):.1f} points"
+    headline = {
+        "better": f"{ours} is {points} more accurate than {theirs} on {split.split}",
+        "worse": f"{ours} does not help: it is {points} less accurate than {theirs} on {split.split}",
+        "unclear": f"{ours} does not clearly help: its accuracy on {split.split} cannot be told from that of {theirs}",
+    }[accuracy.outcome]
+    energies = [
+        split.differences[Key(ENERGY, name)]
+        for name in split.explainers
+        if name not in CHANCE and Key(ENERGY, name) in split.differences
+    ]
+    findings = [_accuracy_finding(comparison, accuracy), *(_energy_finding(comparison, energy) for energy in energies)]
+    gaussian = split.differences.get(Key(ENERGY, "gaussian"))
+    if gaussian is not None:
+        share = number(float(np.mean(gaussian.ours)), ENERGY)
+        findings.append(f"For scale: a centred Gaussian, which ignores the image, puts {share} of its energy there.")
+    worst = [split.differences[WORST_GROUP]] if WORST_GROUP in split.differences else []
+    return Verdict(headline, findings, [accuracy, *worst, *energies])
+
+
+def _accuracy_finding(comparison: Comparison, accuracy: Difference) -> str:
+    guess = f"A guess among {len(comparison.classes)} classes is right {1 / len(comparison.classes):.0%} of the time."
+    return f"Accuracy is {_means(accuracy)}, a difference of {_with_intervals(accuracy)}. {_runs(comparison)} {guess}"
+
+
+def _energy_finding(comparison: Comparison, energy: Difference) -> str:
+    ours, theirs = np.mean(energy.ours), np.mean(energy.theirs)
+    relative = f", {abs(ours / theirs - 1):.0%} {'more' if ours > theirs else 'less'}" if theirs > 0 else ""
+    trained = comparison.ours.trained_explainers
+    known = (
+        f" (an explainer that training {'used' if energy.key.explainer in trained else 'never saw'})" if trained else ""
+    )
+    subject = f"The {energy.key.explainer} maps of {comparison.ours.label}{known}"
+    return f"{subject} put {_means(energy)} of their energy on the object{relative}: {_with_intervals(energy)}."
+
+
+def _means(difference: Difference) -> str:
+    ours, theirs = (number(float(np.mean(v)), difference.key.metric) for v in (difference.ours, difference.theirs))
+    return f"{ours} against {theirs}"
+
+
+def _with_intervals(difference: Difference) -> str:
+    metric = difference.key.metric
+    value = f"{change(difference.value, metric)} points"
+    parts = [
+        f"{interval(bounds, metric)} over {what}{'' if bounds.excludes_zero else ', which includes zero'}"
+        for bounds, what in ((difference.seeds, "seeds"), (difference.images, "images"))
+        if bounds is not None
+    ]
+    return f"{value} (95% intervals: {'; '.join(parts)})" if parts else value
+
+
+def _runs(comparison: Comparison) -> str:
+    ours, theirs = len(comparison.ours.runs), len(comparison.theirs.runs)
+    if ours == theirs == 1:
+        return "One run each: no spread over seeds."
+    return (
+        f"{ours} seeds each, compared seed by seed."
+        if comparison.paired
+        else f"{ours} runs against {theirs}, of different seeds."
+    )

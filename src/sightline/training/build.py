@@ -1,0 +1,156 @@
+"""From a recipe to what it names. Whatever can be wrong with a recipe is found here, before a run begins."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from sightline.check import check_model
+from sightline.data import DATASETS, Sample, Splits
+from sightline.data.loader import loader
+from sightline.errors import SightlineError, unknown_name
+from sightline.explainers.registry import EXPLAINERS
+from sightline.guides import from_config
+from sightline.input_spec import InputSpec
+from sightline.metrics.registry import METRICS
+from sightline.models import load_model
+from sightline.models.loading import check_name
+from sightline.objective import Objective
+from sightline.training.recipe import Recipe
+
+FIGURES = ("loss", "accuracy", "worst_group_accuracy")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a recipe names, made.
+
+    Attributes:
+        recipe: where it comes from.
+        splits: the data.
+        model: the classifier, which every objective shares.
+        spec: what it expects as input, at the size that the recipe trains on.
+        objectives: one a stage; stages with the same guide share theirs.
+    """
+
+    recipe: Recipe
+    splits: Splits
+    model: nn.Module
+    spec: InputSpec
+    objectives: list[Objective]
+
+    def train_loader(self, rank: int, world_size: int) -> "DataLoader[Sample]":
+        """Shuffled and augmented, in batches that make up the recipe's over all processes."""
+        r = self.recipe
+        return loader(
+            self.splits["train"], size=self.spec.size[0], batch_size=r.batch_size // world_size, train=True, seed=r.seed,
+            workers=r.workers, augment=r.augment, cache=r.cache, rank=rank, world_size=world_size,
+        )  # fmt: skip
+
+    def plain_loader(self, split: str, rank: int, world_size: int) -> "DataLoader[Sample]":
+        """A split in order, without augmentation."""
+        r = self.recipe
+        return loader(
+            self.splits[split], size=self.spec.size[0], batch_size=max(1, r.batch_size // world_size), train=False,
+            workers=r.workers, rank=rank, world_size=world_size,
+        )  # fmt: skip
+
+    @property
+    def validation(self) -> list[str]:
+        """The validation splits: those whose name begins with val."""
+        return [name for name in self.splits if name.startswith("val")]
+
+    def facts(self) -> dict[str, Any]:
+        """What a run's record says of them."""
+        r = self.recipe
+        layers = [objective.layer for objective in self.objectives if objective.layer is not None]
+        return {
+            "name": r.name,
+            "seed": r.seed,
+            "classes": self.splits.classes,
+            "group_names": self.splits.groups,
+            "input_spec": {"mean": self.spec.mean, "std": self.spec.std, "size": self.spec.size},
+            "model": {"name": r.model.name, "layer": layers[-1] if layers else r.model.layer},
+            "guide": _guide_name(r.guide),
+            "data": {"name": r.data.name, **self.splits.describe()},
+        }
+
+
+def build(recipe: Recipe, processes: int = 1) -> Parts:
+    """Make what a recipe names: the cheap checks first, then the data, then the model.
+
+    Args:
+        recipe: what to make.
+        processes: over which a batch is divided.
+
+    Raises:
+        SightlineError: names what is wrong.
+    """
+    check_names(recipe)
+    if recipe.batch_size % processes:
+        raise SightlineError(f"batch_size is {recipe.batch_size}; {processes} processes cannot share it evenly")
+    splits = DATASETS.create(recipe.data.name, **recipe.data.options)
+    _check_watched(recipe, splits)
+
+    torch.manual_seed(recipe.seed)  # of the head, and of all weights where none are loaded
+    model, spec = load_model(recipe.model.name, recipe.model.weights, len(splits.classes), recipe.size)
+    objectives: list[Objective] = []
+    configs = [recipe.guide_of(stage) for stage in recipe.stages]
+    for number, config in enumerate(configs):
+        first = configs.index(config)
+        if first == number:
+            objectives.append(Objective(model, from_config(config), layer=recipe.model.layer, input_spec=spec))
+        else:
+            objectives.append(objectives[first])
+    parts = Parts(recipe, splits, model, spec, objectives)
+    parts.train_loader(0, 1)  # knows the options of augment
+    if any(objective.layer is not None and len(objective.guides) for objective in objectives):
+        images = next(iter(parts.plain_loader("train", 0, 1))).images[:2]
+        check_model(model, recipe.model.layer, spec.normalize(images))
+    return parts
+
+
+def check_names(recipe: Recipe) -> None:
+    """Refuse unknown names and missing files, without making anything large."""
+    check_name(recipe.model.name)
+    weights = recipe.model.weights
+    if weights not in (None, "default") and not Path(weights).is_file():
+        raise SightlineError(f"model.weights: there is no file {weights!r}; expected null, 'default' or a file")
+    DATASETS[recipe.data.name]
+    for config in [recipe.guide, *map(recipe.guide_of, recipe.stages)]:
+        from_config(config)
+    for name in recipe.evaluation.explainers or []:
+        EXPLAINERS[name]
+    for name in recipe.evaluation.metrics or []:
+        METRICS[name]
+
+
+def _check_watched(recipe: Recipe, splits: Splits) -> None:
+    for name in recipe.evaluation.splits or []:
+        splits[name]
+    for key, watch in [("select", recipe.select), ("early_stopping", recipe.early_stopping)]:
+        if watch is None:
+            continue
+        known = [
+            f"{split}/{figure}"
+            for split, images in splits.items()
+            for figure in FIGURES
+            if split.startswith("val") and (images.groups or figure != "worst_group_accuracy")
+        ]
+        if not known:
+            raise SightlineError(f"{key}.metric is {watch.metric!r}, but {recipe.data.name!r} has no validation split")
+        if watch.metric not in known:
+            raise unknown_name(f"{key}.metric", watch.metric, known)
+
+
+def _guide_name(config: Any) -> str:
+    if isinstance(config, Mapping):
+        scale = config.get("scale")
+        return config["name"] if scale is None else f"{scale} {config['name']}"
+    if isinstance(config, list):
+        return " + ".join(map(_guide_name, config)) or "none"
+    return config or "none"

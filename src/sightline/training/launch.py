@@ -1,0 +1,87 @@
+"""`train`: from a recipe to a finished run folder."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lightning_fabric import Fabric
+
+from sightline.errors import SightlineError
+from sightline.training.build import build
+from sightline.training.checkpoint import Checkpoint
+from sightline.training.loop import Trainer
+from sightline.training.processes import on_rank_zero
+from sightline.training.recipe import Recipe, read_recipe
+from sightline.training.run import Run, now, surroundings
+
+
+def train(
+    recipe: str | Path | Recipe,
+    overrides: Sequence[str] = (),
+    output: str | Path | None = None,
+    resume: bool = False,
+    devices: int = 1,
+    nodes: int = 1,
+) -> Run:
+    """Train what a recipe describes, and write a run folder.
+
+    Everything in the recipe is checked before the folder is made. A checkpoint follows every epoch; a run that was
+    killed goes on from there, and ends with the same weights.
+
+    Args:
+        recipe: a YAML file, the name of a recipe that sightline ships, or a `Recipe`.
+        overrides: `key.sub=value` each, the value in YAML.
+        output: the run folder; default: `runs/<name>-seed<seed>`. One that holds something is never overwritten.
+        resume: go on with the run in `output`; where there is none yet, begin it.
+        devices: GPUs, or processes where there is no GPU, on each machine.
+        nodes: machines, each started by torchrun or SLURM.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        SightlineError: something in the recipe, the data or the output folder is wrong; nothing has been written.
+        NonFiniteLossError: the loss became NaN; names the images.
+        RunFailedError: the run folder cannot be written any more.
+    """
+    recipe = read_recipe(recipe, overrides)
+    run = Run(Path(output or Path("runs") / f"{recipe.name}-seed{recipe.seed}"))
+    run.prepare(recipe, resume)
+    processes = devices * nodes
+    if (given := int(os.environ.get("WORLD_SIZE", processes))) != processes:
+        raise SightlineError(f"{given} processes were launched; devices={devices} x nodes={nodes} makes {processes}")
+    parts = build(recipe, processes)
+    data = {name: split.fingerprint for name, split in parts.splits.items()}
+    checkpoint = Checkpoint(run.resume_point) if run.resume_point.exists() else None
+    if checkpoint is not None:
+        for name in {**checkpoint.state.data, **data}:
+            if checkpoint.state.data.get(name) != data.get(name):
+                raise SightlineError(f"cannot resume {run.path}: the data of the split {name!r} is not what it was")
+        checkpoint.restore_objectives(parts.objectives)
+
+    fabric = Fabric(devices=devices, num_nodes=nodes, precision=recipe.precision)
+    fabric.launch()
+    facts = parts.facts() | surroundings(processes, fabric.device)
+    if problem := on_rank_zero(fabric, lambda: run.begin(recipe, facts)):
+        raise SightlineError(f"output {run.path}: {problem}")
+    with _recorded(run, fabric.is_global_zero):
+        trainer = Trainer(fabric, parts, run, checkpoint)
+        trainer.state.data = data
+        trainer.fit()
+        if fabric.is_global_zero:
+            run.update(status="finished", finished=now(), **trainer.state.spent())
+    return run
+
+
+@contextmanager
+def _recorded(run: Run, writes: bool) -> Iterator[None]:
+    """Let run.json say how a run ended that did not finish."""
+    try:
+        yield
+    except BaseException as error:
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+        if writes:
+            with suppress(OSError):  # a full disk is reported by the error itself
+                run.update(status=f"failed: {reason}", finished=now())
+        raise

@@ -1,0 +1,200 @@
+"""The training loop: stages, epochs, steps, and a checkpoint after every epoch."""
+
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from math import ceil
+from typing import cast
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
+from torch import Tensor
+from torch.nn import Parameter
+
+from sightline.data.batch import Batch
+from sightline.data.loader import EpochSampler
+from sightline.errors import RunFailedError
+from sightline.models import head_parameters
+from sightline.objective import Objective
+from sightline.seeding import derive_seed
+from sightline.training.build import Parts
+from sightline.training.checkpoint import Checkpoint, State, write_state, write_weights
+from sightline.training.meter import Meter
+from sightline.training.optim import create_optimizer, rate
+from sightline.training.processes import on_rank_zero, share_buffers
+from sightline.training.progress import Display
+from sightline.training.recipe import Stage, Watch
+from sightline.training.run import Run
+from sightline.training.validation import validate
+
+
+class Trainer:
+    """Trains what a recipe names, and writes the run folder as it goes.
+
+    Args:
+        fabric: launched; it knows devices, processes and precision.
+        parts: what the recipe names.
+        run: the folder.
+        checkpoint: where to go on from; None = the beginning.
+    """
+
+    def __init__(self, fabric: Fabric, parts: Parts, run: Run, checkpoint: Checkpoint | None = None) -> None:
+        self.fabric = fabric
+        self.parts = parts
+        self.recipe = parts.recipe
+        self.run = run
+        self.checkpoint = checkpoint
+        self.state = State() if checkpoint is None else checkpoint.state
+        share = (fabric.global_rank, fabric.world_size)
+        self.loader = parts.train_loader(*share)
+        self.plain = parts.plain_loader("train", *share)
+        self.validation = {name: parts.plain_loader(name, *share) for name in parts.validation}
+        self.steps_an_epoch = ceil(len(self.loader) / self.recipe.accumulate)
+        self.trunk = _trunk(parts.objectives[0])
+
+    def fit(self) -> State:
+        """Train every stage that is not done."""
+        stages = self.recipe.stages
+        epochs = sum(stage.epochs for stage in stages)
+        visible = self.fabric.is_global_zero
+        with Display(epochs * self.steps_an_epoch, epochs, visible) as self.display:
+            while self.state.stage < len(stages):
+                before = sum(stage.epochs for stage in stages[: self.state.stage]) + self.state.stage_epoch
+                self.display.at(before * self.steps_an_epoch)
+                self.train_stage(stages[self.state.stage], self.parts.objectives[self.state.stage])
+        return self.state
+
+    def train_stage(self, stage: Stage, objective: Objective) -> None:
+        """Train one stage to its end, or to where early stopping ends it."""
+        for parameter in self.trunk:
+            parameter.requires_grad_(stage.trainable == "all")
+        trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+        module, optimizer = self.fabric.setup(objective, create_optimizer(self.recipe.optimizer, trained, stage.lr))
+        if self.checkpoint is not None:
+            self.checkpoint.restore_optimizer(optimizer.optimizer)
+            self.fabric.strategy.precision.load_state_dict(self.state.scaler)
+            self.checkpoint = None
+
+        number = self.state.stage
+        while self.state.stage == number:
+            started = time.perf_counter()
+            row = self.train_epoch(stage, objective, module, optimizer)
+            _check_finite(objective)
+            share_buffers(objective)
+            for split, images in self.validation.items():
+                figures = validate(self.fabric, objective, images, bool(self.parts.splits[split].groups))
+                row |= {f"{split}/{key}": value for key, value in figures.items()}
+            self.state.seconds += time.perf_counter() - started
+            self.finish_epoch(stage, row, objective, optimizer)
+
+    def train_epoch(
+        self, stage: Stage, objective: Objective, module: _FabricModule, optimizer: _FabricOptimizer
+    ) -> dict[str, float]:
+        """One pass over the training split; the figures of its row in metrics.csv."""
+        state, steps, schedule = self.state, self.steps_an_epoch, stage.schedule or self.recipe.schedule
+        seed = derive_seed(self.recipe.seed, state.epoch, self.fabric.global_rank, "training")
+        self.fabric.seed_everything(seed % 2**32, verbose=False)
+        cast(EpochSampler, self.loader.sampler).set_epoch(state.epoch)
+        objective.refresh(self.plain, state.epoch)
+        _train_mode(objective, stage)
+        self.display.epoch(state.epoch + 1)
+        meter = Meter()
+        for done, batches in enumerate(_groups(self.loader, self.recipe.accumulate, self.fabric.device)):
+            lr = stage.lr * rate(schedule, state.stage_epoch * steps + done, stage.epochs * steps, steps)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            outputs = self.train_step(batches, objective, module, optimizer)
+            meter.add_step(outputs, batches)
+            self.display.step(sum(output["loss"].item() for output in outputs))
+        row = meter.compute(self.fabric)
+        state.step += steps
+        state.images += int(row.pop("images"))
+        figures = {key if key.startswith("n/") else f"train/{key}": value for key, value in row.items()}
+        return {"stage": state.stage, "step": state.step, "lr": lr, **figures}
+
+    def train_step(
+        self, batches: list[Batch], objective: Objective, module: _FabricModule, optimizer: _FabricOptimizer
+    ) -> list[dict[str, Tensor]]:
+        """One optimiser step with the gradient of one large batch; what the objective returned for each small one."""
+        outputs = []
+        counts = objective.counts(batches)
+        for number, batch in enumerate(batches, start=1):
+            with self.fabric.no_backward_sync(module, enabled=number < len(batches)):
+                outputs.append(module(batch, counts=counts))
+                self.fabric.backward(outputs[-1]["loss"])
+        if self.recipe.gradient_clip is not None:
+            self.fabric.clip_gradients(module, optimizer, max_norm=self.recipe.gradient_clip, error_if_nonfinite=False)
+        optimizer.step()
+        optimizer.zero_grad()
+        return outputs
+
+    def finish_epoch(
+        self, stage: Stage, row: dict[str, float], objective: Objective, optimizer: _FabricOptimizer
+    ) -> None:
+        """Count the epoch, and write its row and checkpoint: the resume point last, because it is what counts."""
+        state = self.state
+        state.epoch += 1
+        state.stage_epoch += 1
+        state.best, improved = _improve(state.best, self.recipe.select, row, state.epoch)
+        state.patience, _ = _improve(state.patience, self.recipe.early_stopping, row, state.epoch)
+        if state.stage_epoch == stage.epochs or self._out_of_patience():
+            state.stage, state.stage_epoch, state.patience = state.stage + 1, 0, None
+        state.scaler = self.fabric.strategy.precision.state_dict()
+        row = {"epoch": state.epoch, **row, "seconds": round(state.seconds, 3)}
+
+        def write() -> None:
+            self.run.log(row)
+            self.run.plot(row)
+            weights = objective.deployable().state_dict()
+            if improved:
+                write_weights(self.run.best, weights, {"epoch": state.epoch})
+            write_weights(self.run.last, weights, {"epoch": state.epoch})
+            within = optimizer.optimizer if state.stage_epoch else None
+            write_state(self.run.resume_point, self.parts.objectives, within, state)
+
+        if problem := on_rank_zero(self.fabric, write):
+            raise RunFailedError(f"{problem}; the last good checkpoint is kept, and --resume goes on from it")
+        self.display.row(row)
+
+    def _out_of_patience(self) -> bool:
+        stopping, reached = self.recipe.early_stopping, self.state.patience
+        return stopping is not None and reached is not None and self.state.epoch - reached[1] >= stopping.patience
+
+
+def _groups(batches: Iterable[Batch], size: int, device: torch.device) -> Iterator[list[Batch]]:
+    """The batches of each optimiser step, on the device; the last step may have fewer."""
+    iterator = iter(batches)
+    while group := [batch.to(device, non_blocking=True) for batch in islice(iterator, size)]:
+        yield group
+
+
+def _trunk(objective: Objective) -> list[Parameter]:
+    """What a stage that trains the head alone freezes."""
+    head = set(head_parameters(objective.deployable()))
+    return [p for p in objective.model.parameters() if p.requires_grad and p not in head]
+
+
+def _train_mode(objective: Objective, stage: Stage) -> None:
+    """Training mode; with a frozen trunk, the trunk's BatchNorm and dropout stay as in evaluation."""
+    objective.train()
+    if stage.trainable == "head":
+        objective.model.eval()
+
+
+def _check_finite(objective: Objective) -> None:
+    for name, parameter in objective.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise RunFailedError(f"{name} became NaN or infinite; the last good checkpoint is kept. Try a lower lr")
+
+
+def _improve(
+    best: tuple[float, int] | None, watch: Watch | None, row: dict[str, float], epoch: int
+) -> tuple[tuple[float, int] | None, bool]:
+    """The best value so far with its epoch, and whether this epoch has it; the first of equal ones stays."""
+    if watch is None:
+        return best, False
+    value = row[watch.metric]
+    if best is None or (value > best[0] if watch.mode == "max" else value < best[0]):
+        return (value, epoch), True
+    return best, False

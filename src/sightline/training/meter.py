@@ -1,0 +1,41 @@
+"""The figures of an epoch, summed where they are computed."""
+
+from collections import defaultdict
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from sightline.data.batch import Batch
+
+
+class Meter:
+    """Sums of what the objective returns, over the images of an epoch.
+
+    A step's scalar is the sum of its batches' (their terms are divided by the count of the whole step); an epoch's is
+    the mean of its steps', weighted by their images, over all processes. Counts, named `n/...`, are summed.
+    """
+
+    def __init__(self) -> None:
+        self._sums: defaultdict[str, Tensor | float] = defaultdict(float)
+
+    def add_step(self, outputs: list[dict[str, Tensor]], batches: list[Batch]) -> None:
+        """Take the batches of one optimiser step with what the objective returned for each."""
+        images = sum(len(batch) for batch in batches)
+        self._sums["images"] += images
+        for output, batch in zip(outputs, batches):
+            self._sums["accuracy"] += (output["logits"].argmax(1) == batch.labels).sum()
+            for name, value in output.items():
+                if value.ndim == 0:
+                    self._sums[name] += value.detach() * (1 if name.startswith("n/") else images)
+
+    def compute(self, fabric: Fabric) -> dict[str, float]:
+        """The epoch's figures over all processes, which must have seen the same terms."""
+        names = sorted(self._sums)
+        sums = torch.stack([torch.as_tensor(self._sums[name], device=fabric.device).float() for name in names])
+        everyone = torch.as_tensor(fabric.all_reduce(sums, reduce_op="sum"))
+        total = dict(zip(names, everyone.tolist()))
+        return {
+            name: value if name == "images" or name.startswith("n/") else value / total["images"]
+            for name, value in total.items()
+        }

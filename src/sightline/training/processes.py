@@ -1,0 +1,25 @@
+"""What several processes must do together, so that none waits for another or goes its own way."""
+
+from collections.abc import Callable
+
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from torch import nn
+
+
+def on_rank_zero(fabric: Fabric, action: Callable[[], None]) -> str | None:
+    """Write something on the first process; what went wrong there, told to every process."""
+    problem = None
+    if fabric.is_global_zero:
+        try:
+            action()
+        except OSError as error:
+            problem = f"cannot write {error.filename or 'the run folder'}: {error.strerror or error}"
+    return fabric.broadcast(problem)
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give every process the first one's BatchNorm statistics, so that all validate the model that is saved."""
+    if dist.is_initialized():
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)

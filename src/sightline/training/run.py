@@ -1,0 +1,147 @@
+"""The run folder, as training writes it: what was asked, where it ran, what came of it."""
+
+import csv
+import io
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sightline.errors import SightlineError
+from sightline.training.files import write_atomically
+from sightline.training.recipe import Recipe, difference, read_recipe
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+PACKAGES = ("torch", "torchvision", "lightning-fabric", "timm", "numpy", "sightline")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder.
+
+    Args:
+        path: the folder; `prepare` says whether it can be used, `begin` makes it.
+    """
+
+    path: Path
+
+    @property
+    def last(self) -> Path:
+        """The weights after the last whole epoch, under the upstream model's keys."""
+        return self.path / "checkpoints" / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The weights of the best epoch, where the recipe names the metric that selects."""
+        return self.path / "checkpoints" / "best.safetensors"
+
+    @property
+    def resume_point(self) -> Path:
+        """All that a resumed run needs, in one file."""
+        return self.path / "checkpoints" / "resume.safetensors"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What run.json says."""
+        return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """The rows of metrics.csv, one an epoch."""
+        file = self.path / "metrics.csv"
+        return list(csv.DictReader(file.open(encoding="utf-8", newline=""))) if file.exists() else []
+
+    def prepare(self, recipe: Recipe, resume: bool) -> None:
+        """Refuse a folder that this run must not write to.
+
+        Raises:
+            SightlineError: there is something already and `resume` is False, or it is of another recipe.
+        """
+        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+            return
+        if not resume:
+            raise SightlineError(f"output {self.path} exists already; choose another, or go on with it by --resume")
+        if not (self.path / "recipe.yaml").is_file():
+            raise SightlineError(f"output {self.path} is not the folder of a run; --resume cannot go on with it")
+        if differs := difference(read_recipe(self.path / "recipe.yaml"), recipe):
+            raise SightlineError(f"cannot resume {self.path}: its recipe differs in {differs}")
+
+    def begin(self, recipe: Recipe, facts: dict[str, Any]) -> None:
+        """Make the folder and its record, keeping the date of the first start."""
+        (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "recipe.yaml", recipe.to_yaml().encode())
+        started = self.facts["started"] if (self.path / "run.json").exists() else now()
+        self._write({**facts, "status": "running", "started": started})
+
+    def update(self, **facts: Any) -> None:
+        """Change some facts in run.json."""
+        self._write({**self.facts, **facts})
+
+    def log(self, row: dict[str, float | int]) -> None:
+        """Write an epoch's row to metrics.csv in place of any later ones, which an interrupted epoch left."""
+        kept: list[dict[str, Any]] = [old for old in self.rows if int(old["epoch"]) < row["epoch"]]
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(dict.fromkeys(key for each in [*kept, row] for key in each)))
+        writer.writeheader()
+        writer.writerows([*kept, row])
+        write_atomically(self.path / "metrics.csv", text.getvalue().encode())
+
+    def plot(self, row: dict[str, float | int]) -> None:
+        """Add an epoch's row, just logged, to the TensorBoard files."""
+        for key, value in row.items():
+            self._board.add_scalar(key, value, int(row["epoch"]))
+        self._board.flush()
+
+    @cached_property
+    def _board(self) -> "SummaryWriter":
+        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+
+        return SummaryWriter(str(self.path / "tensorboard"), purge_step=len(self.rows))  # hides what comes after
+
+    def _write(self, facts: dict[str, Any]) -> None:
+        write_atomically(self.path / "run.json", json.dumps(facts, indent=1).encode())
+
+
+def now() -> str:
+    """The time in UTC, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def surroundings(processes: int, device: torch.device) -> dict[str, Any]:
+    """Where a run happens: versions, the code's state in git, hardware and command."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        "git": _git(),
+        "hardware": {
+            "device": name,
+            "processes": processes,
+            "cpus": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+        },
+        "command": shlex.join(sys.argv),
+    }
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit and cleanliness of the folder that the command runs in; None where git has none."""
+
+    def ask(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None

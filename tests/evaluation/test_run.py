@@ -1,0 +1,87 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import sightline as sl
+from sightline.evaluation import evaluate
+from sightline.evaluation.run import fingerprint
+from sightline.reporting.run_folder import read_run
+from sightline.training import Recipe, Run
+
+EXPLAINERS = ("gradcam", "gaussian")
+METRICS = ("accuracy", "worst_group_accuracy", "miou", "average_drop")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    recipe = Recipe(
+        name="digits",
+        data={"name": "digits"},
+        model="sightline/small_cnn",
+        batch_size=64,
+        stages=[{"epochs": 1, "lr": 1e-3}],
+        evaluation={"explainers": list(EXPLAINERS), "metrics": list(METRICS)},
+    )
+    return sl.train(recipe, output=tmp_path_factory.mktemp("runs") / "digits")
+
+
+def test_a_run_is_evaluated_from_its_folder_and_read_by_the_report(run: Run) -> None:
+    found = evaluate(run.path)
+    read = read_run(run.path)
+    assert set(found) == set(read.evaluations)
+    for split, evaluation in found.items():
+        assert split.startswith("test")
+        written = read.evaluations[split]
+        assert {key.column: value for key, value in written.results.items()} == {
+            result.column: pytest.approx(result.value) for result in evaluation.results
+        }
+        assert written.n == evaluation.facts["n"] == len(written.samples.path)
+        assert all(written.samples.path)
+        assert len(written.gallery.index) == min(256, written.n)
+        assert set(written.gallery.maps) == set(EXPLAINERS)
+
+
+def test_the_figures_are_those_of_the_checkpoint(run: Run, tmp_path: Path) -> None:
+    broken = Run(tmp_path / "broken")
+    (broken.path / "checkpoints").mkdir(parents=True)
+    (broken.path / "recipe.yaml").write_text((run.path / "recipe.yaml").read_text())
+    state = load_file(run.last)
+    save_file({name: torch.zeros_like(value) for name, value in state.items()}, broken.last)
+    split, evaluation = next(iter(evaluate(broken, metrics=["accuracy"], explainers=["gaussian"]).items()))
+    assert evaluation.samples["predicted"].unique().tolist() == [0]  # all logits are equal
+    summaries = [
+        json.loads((folder / "evaluation" / split / "summary.json").read_text()) for folder in (broken.path, run.path)
+    ]
+    assert summaries[0]["model_fingerprint"] != summaries[1]["model_fingerprint"]
+    assert summaries[0]["data_fingerprint"] == summaries[1]["data_fingerprint"]
+
+
+def test_the_fingerprint_follows_every_weight() -> None:
+    model = torch.nn.BatchNorm1d(2)
+    first = fingerprint(model)
+    model.num_batches_tracked += 1
+    assert fingerprint(model) != first
+    model.num_batches_tracked -= 1
+    assert fingerprint(model) == first
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"checkpoint": "best"}, "no checkpoint 'best'"),
+        ({"checkpoint": "first"}, "'last' or 'best'"),
+        ({"splits": ["tset"]}, "unknown split 'tset'"),
+        ({"explainers": ["gradcan"]}, "did you mean 'gradcam'"),
+    ],
+)
+def test_bad_input_is_refused(run: Run, options: dict, message: str) -> None:
+    with pytest.raises(sl.SightlineError, match=message):
+        evaluate(run, **options)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(sl.SightlineError, match="is not a run folder"):
+        evaluate(tmp_path)

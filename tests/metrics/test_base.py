@@ -1,0 +1,75 @@
+import pickle
+
+import pytest
+import torch
+from regions import RegionClassifier
+from torch import Tensor
+
+import sightline as sl
+from sightline.metrics import METRICS, Coherency, Complexity, Insertion, Observation, PerImageMetric
+
+
+class Peak(PerImageMetric):
+    """The least that an extension writes."""
+
+    def measure(self, seen: Observation) -> Tensor:
+        return seen.need("maps").amax((1, 2))
+
+
+def test_an_extension_needs_measure_alone() -> None:
+    metric = Peak()
+    metric.update(maps=torch.eye(3)[None] * 0.5)
+    assert metric.compute() == 0.5
+    with pytest.raises(sl.SightlineError, match="needs maps"):
+        metric.update(labels=torch.zeros(1))
+
+
+def test_updates_recorded_observations_and_resets_all_count() -> None:
+    metric = Complexity()
+    metric.update(torch.ones(1, 2, 2))
+    assert metric.compute() == 1
+    metric.record(Observation(maps=torch.zeros(3, 2, 2)))
+    assert metric.compute() == 0.25
+    assert metric.n == 4
+    assert metric(torch.full((2, 2, 2), 0.5)) == 0.5  # forward: the value of this batch
+    assert metric.compute() == pytest.approx(2 / 6)
+    metric.reset()
+    metric.update(torch.ones(2, 2, 2))
+    assert (metric.compute(), metric.n) == (1, 2)
+
+
+def test_an_observation_works_each_thing_out_once_and_can_be_cut() -> None:
+    calls = []
+
+    def mean(seen: Observation, power: int) -> float:
+        calls.append(power)
+        return float((seen.need("maps") ** power).mean())
+
+    seen = Observation(maps=torch.tensor([[[2.0]], [[4.0]]]), labels=torch.tensor([5, 6]))
+    assert [seen.once(mean, 1), seen.once(mean, 1), seen.once(mean, 2)] == [3, 3, 10]
+    assert calls == [1, 2]
+    some = seen.take(torch.tensor([False, True]))
+    assert (some.once(mean, 1), some.need("labels").tolist()) == (4, [6])
+
+
+def test_every_metric_says_what_it_needs() -> None:
+    assert {"miou", "pointing_game", "energy_in_mask", "insertion", "deletion", "accuracy"} <= set(METRICS.names())
+    for entry in METRICS:
+        assert entry.capabilities == entry.factory.capabilities()
+        assert entry.summary
+    needs = {name: {entry.name for entry in METRICS if entry.capabilities[name]} for name in Peak.capabilities()}
+    assert needs["needs_masks"] == {"miou", "pointing_game", "energy_in_mask"}
+    assert needs["needs_explainer"] == {"coherency", "adcc"}
+    assert needs["slow"] == {"insertion", "deletion"}
+    assert needs["needs_maps"] == set(METRICS.names()) - {"accuracy", "worst_group_accuracy"}
+    lower = {"deletion", "average_drop", "complexity"}
+    assert needs["higher_is_better"] == set(METRICS.names()) - lower
+
+
+def test_metrics_can_be_pickled(region: Tensor) -> None:
+    images, maps = torch.rand(2, 3, 8, 8), torch.rand(2, 8, 8)
+    for metric in (Insertion(RegionClassifier(region), steps=4), Coherency(RegionClassifier(region), "gaussian")):
+        metric.update(images, maps)
+        copy = pickle.loads(pickle.dumps(metric))
+        copy.update(images, maps)
+        torch.testing.assert_close(copy.compute(), metric.compute())

@@ -1,0 +1,87 @@
+import matplotlib
+import pytest
+import torch
+from PIL import Image
+
+from sightline import SightlineError
+from sightline.reporting import show
+from sightline.reporting.overlay import blend
+
+
+def test_blend_by_hand():
+    image = torch.tensor([[[0.5, 1.0, 0.2]], [[0.5, 0.0, 0.2]], [[0.5, 0.0, 0.2]]])[None]  # grey, red, dark grey
+    maps = torch.tensor([[[0.0, 0.5, 1.0]]])
+    plasma = matplotlib.colormaps["plasma"]
+    expected = torch.tensor(
+        [
+            [0.5, 0.5, 0.5],  # relevance 0 leaves the photograph
+            [0.65 * 0.299 + 0.35 * c for c in plasma(0.5)[:3]],
+            [0.3 * 0.2 + 0.7 * c for c in plasma(1.0)[:3]],
+        ],
+        dtype=torch.float32,
+    )
+    assert torch.allclose(blend(image, maps)[0, :, 0].T, expected, atol=1e-6)
+
+
+def test_one_channel_is_its_own_grey():
+    grey, maps = torch.rand(2, 1, 4, 5), torch.rand(2, 4, 5)
+    assert torch.allclose(blend(grey, maps), blend(grey.expand(-1, 3, -1, -1), maps), atol=1e-6)
+
+
+def test_overlay_saves_and_displays(tmp_path):
+    images = torch.rand(2, 3, 8, 8)
+    overlay = show(images, {"gradcam": torch.rand(2, 8, 8), "eigencam": torch.rand(2, 8, 8)}, titles=["a", "b"])
+    saved = overlay.save(tmp_path / "new folder" / "maps.png")
+    with Image.open(saved) as picture:
+        assert picture.format == "PNG"
+        assert picture.width > picture.height  # three columns, two rows
+    assert overlay._repr_png_().startswith(b"\x89PNG")
+
+
+def test_captions_and_titles_are_drawn():
+    overlay = show(torch.rand(1, 1, 8, 8), {"gradcam": torch.rand(1, 8, 8)}, titles=["first"])
+    axes = overlay.figure().axes
+    assert [a.get_title() for a in axes] == ["image", "gradcam"]
+    assert axes[0].get_ylabel() == "first"
+
+
+def test_a_map_with_a_graph_is_shown():
+    show(torch.rand(1, 3, 8, 8), torch.rand(1, 8, 8, requires_grad=True)).figure()
+
+
+GOOD = torch.rand(2, 3, 8, 8)
+MAPS = torch.rand(2, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("images", "maps", "titles", "message"),
+    [
+        (GOOD[0], MAPS, None, r"images has shape \(3, 8, 8\)"),
+        (torch.rand(2, 4, 8, 8), MAPS, None, "images have 4 channels"),
+        ((255 * GOOD).to(torch.uint8), MAPS, None, "images has dtype torch.uint8"),
+        (GOOD * 2 - 1, MAPS, None, r"images range over .*expected values in \[0, 1\]"),
+        (GOOD, MAPS[:1], None, r"maps has shape \(1, 8, 8\); expected \(2, 8, 8\)"),
+        (GOOD, MAPS[:, :4], None, r"maps has shape \(2, 4, 8\)"),
+        (GOOD, MAPS * 3, None, "maps range over"),
+        (GOOD, MAPS * float("nan"), None, "maps range over"),
+        (GOOD, MAPS.numpy(), None, "maps is a ndarray"),
+        (GOOD, (MAPS > 0.5), None, "maps is dtype torch.bool"),
+        (GOOD, {"gradcam": MAPS[:1]}, None, r"maps\['gradcam'\] has shape"),
+        (GOOD, {}, None, "maps is an empty mapping"),
+        (GOOD, MAPS, ["one"], "titles has 1 entries for 2 images"),
+    ],
+)
+def test_bad_input(images, maps, titles, message):
+    with pytest.raises(SightlineError, match=message):
+        show(images, maps, titles)
+
+
+def test_a_suffix_that_names_no_format(tmp_path):
+    with pytest.raises(SightlineError, match="cannot save"):
+        show(GOOD, MAPS).save(tmp_path / "maps.nonsense")
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SightlineError, match="cannot write"):
+        show(GOOD, MAPS).save(tmp_path / "file" / "maps.png")

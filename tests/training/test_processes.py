@@ -1,0 +1,88 @@
+"""Runs in processes of their own: killed at any moment, or several at once."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import recipe
+
+import sightline as sl
+from sightline.training import Run
+
+SCRIPT = Path(__file__).with_name("tiny.py")
+
+
+@pytest.fixture
+def launch(tmp_path):
+    def start(r, folder, *arguments):
+        source = tmp_path / "recipe.yaml"
+        source.write_text(r.to_yaml())
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        return subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(source), str(folder), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+        )
+
+    return start
+
+
+def test_kill_at_random_moments_then_resume_gives_the_same_weights(tmp_path, launch):
+    r = recipe(stages=[{"epochs": 4, "lr": 1e-3, "trainable": "head"}, {"epochs": 56, "lr": 1e-3}])
+    whole = sl.train(r, output=tmp_path / "whole")
+    run, epochs = Run(tmp_path / "killed"), []
+    chance = random.Random(time.time_ns())
+    for _ in range(3):
+        process = launch(r, run.path)
+        before = len(run.rows)
+        while len(run.rows) <= before and process.poll() is None:  # it has got somewhere
+            time.sleep(0.002)
+        time.sleep(chance.uniform(0, 0.2))
+        process.kill()
+        process.wait()
+        epochs.append(len(run.rows))
+    assert run.facts["status"] == "running"
+    process = launch(r, run.path)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    first, second = load_file(whole.last), load_file(run.last)
+    assert all(torch.equal(first[key], second[key]) for key in first), epochs
+    assert [row["epoch"] for row in run.rows] == [str(epoch) for epoch in range(1, 61)]
+    assert (
+        f"epoch {epochs[-1] - 1}/" not in output
+    )  # at most the epoch under way, and the one being written, is repeated
+
+
+def test_two_processes_train_as_one_and_write_once(tmp_path, launch):
+    r = recipe(batch_size=10, stages=[{"epochs": 1, "lr": 1e-2, "trainable": "head"}, {"epochs": 2, "lr": 1e-2}])
+    one = sl.train(r, output=tmp_path / "one")
+    process = launch(r, tmp_path / "two", "2")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    two = Run(tmp_path / "two")
+    assert two.facts["hardware"]["processes"] == 2
+    assert two.facts["status"] == "finished"
+    assert output.count("epoch 3/3") == 1
+    first, second = load_file(one.last), load_file(two.last)
+    for key in first:
+        torch.testing.assert_close(first[key], second[key], rtol=1e-3, atol=1e-4)
+    for a, b in zip(one.rows, two.rows, strict=True):
+        for key in a.keys() - {"seconds"}:
+            assert (a[key] == b[key] == "") or float(a[key]) == pytest.approx(float(b[key]), rel=1e-3, abs=1e-3), key
+
+
+def test_a_full_disk_stops_every_process(tmp_path, launch):
+    (tmp_path / "file").touch()
+    process = launch(recipe(), tmp_path / "file" / "run", "2")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Traceback" not in output
+    assert "cannot write" in output
