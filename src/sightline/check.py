@@ -62,7 +62,7 @@ def check_model(model: nn.Module, layer: LayerChoice | None = None, images: Tens
 
 
 def _refuse_dead_ends(maps: Tensor) -> None:
-    """Look for the nodes that autograd puts where a backward has no backward: a gradient that avoids them is silently partial."""
+    """Look for the nodes that autograd puts where a backward has no backward: a gradient past them is silently partial."""
     pending, seen = [maps.grad_fn], set()
     while pending:
         node = pending.pop()

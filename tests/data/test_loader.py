@@ -108,7 +108,9 @@ def test_a_data_set_without_masks_gives_none(make_scenes: Callable[..., InMemory
     assert all(b.masks is None and b.has_mask is None for b in batches(make_scenes()))
 
 
-def test_cache_loads_once_and_keeps_the_pixels(make_objects: Callable[..., InMemory], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_loads_once_and_keeps_the_pixels(
+    make_objects: Callable[..., InMemory], monkeypatch: pytest.MonkeyPatch
+) -> None:
     fresh, cached = make_objects(6), make_objects(6)
     expected = batches(fresh, train=False)
     loads = []

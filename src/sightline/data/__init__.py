@@ -6,7 +6,12 @@ from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset, Sample, Splits
 from sightline.data.registry import DATASETS
 
-__all__ = ["DATASETS", "Batch", "ImageDataset", "Sample", "Splits", "create"]
+__all__ = ["DATASETS", "Batch", "ImageDataset", "Sample", "Splits", "create", "names"]
+
+
+def names() -> dict[str, dict[str, Any]]:
+    """Every data set's name, with its capabilities."""
+    return DATASETS.capabilities()
 
 
 def create(name: str, **options: Any) -> Splits:

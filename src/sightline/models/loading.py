@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from sightline.data.files import locate
 from sightline.errors import SightlineError, unknown_name
 from sightline.input_spec import InputSpec
 from sightline.models.registry import MODELS
@@ -21,8 +22,8 @@ def load_model(
 
     Args:
         name: `timm/<any>`, `torchvision/<any>` or `sightline/<own>`.
-        weights: None for random ones, "default" for those that the library downloads, or a local file: `.safetensors`,
-            or `.pth`, which is read without unpickling code.
+        weights: None for random ones, "default" for those that the library downloads, or a local file, seen from here or
+            else from the folder that SIGHTLINE_DATA names: `.safetensors`, or `.pth`, read without unpickling code.
         classes: number of logits; None takes that of the weights file, else the library's. A head of another number
             of classes is left random.
         size: side of the input in pixels; None takes that of the weights.
@@ -39,7 +40,7 @@ def load_model(
     if weights is None or weights == "default":
         return SOURCES[source](plain, weights == "default", classes, size)
 
-    state = read_weights(Path(weights))
+    state = read_weights(locate(weights, "weights"))
     if classes is None:
         classes = _classes_of(state, SOURCES[source](plain, False, None, size)[0])
     model, spec = SOURCES[source](plain, False, classes, size)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from sightline.check import check_model
 from sightline.data import DATASETS, Sample, Splits
+from sightline.data.files import locate
 from sightline.data.loader import loader
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers.registry import EXPLAINERS
@@ -98,6 +98,7 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
 
     torch.manual_seed(recipe.seed)  # of the head, and of all weights where none are loaded
     model, spec = load_model(recipe.model.name, recipe.model.weights, len(splits.classes), recipe.size)
+    model.to(memory_format=torch.channels_last)  # the same numbers, a third less time in convolutions on most hardware
     objectives: list[Objective] = []
     configs = [recipe.guide_of(stage) for stage in recipe.stages]
     for number, config in enumerate(configs):
@@ -118,8 +119,8 @@ def check_names(recipe: Recipe) -> None:
     """Refuse unknown names and missing files, without making anything large."""
     check_name(recipe.model.name)
     weights = recipe.model.weights
-    if weights not in (None, "default") and not Path(weights).is_file():
-        raise SightlineError(f"model.weights: there is no file {weights!r}; expected null, 'default' or a file")
+    if weights is not None and weights != "default":
+        locate(weights, "model.weights")
     DATASETS[recipe.data.name]
     for config in [recipe.guide, *map(recipe.guide_of, recipe.stages)]:
         from_config(config)

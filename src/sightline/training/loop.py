@@ -118,7 +118,7 @@ class Trainer:
     ) -> list[dict[str, Tensor]]:
         """One optimiser step with the gradient of one large batch; what the objective returned for each small one."""
         outputs = []
-        counts = objective.counts(batches)
+        counts = objective.counts(batches) if len(batches) > 1 else None
         for number, batch in enumerate(batches, start=1):
             with self.fabric.no_backward_sync(module, enabled=number < len(batches)):
                 outputs.append(module(batch, counts=counts))
