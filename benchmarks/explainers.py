@@ -7,10 +7,10 @@ The limit is the forward pass alone, in eval and inference mode: nobody can expl
 
 import argparse
 
-import harness
 import torch
 import torchvision
 
+import harness
 import sightline as sl
 
 METHODS = ("gradcam", "gradcam++", "xgradcam", "hirescam", "layercam")

@@ -8,10 +8,10 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from networks import TinyCNN, batch_of
 from torch.nn.parallel import DistributedDataParallel
 
 import sightline as sl
+from networks import TinyCNN, batch_of
 from sightline.data.batch import Batch
 from sightline.errors import NonFiniteLossError
 

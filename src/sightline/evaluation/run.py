@@ -66,7 +66,8 @@ def evaluate(
     check_writable(run.path / "evaluation")
 
     model, spec = load_model(recipe.model.name, weights, len(data.classes), recipe.size)
-    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    model.to(memory_format=torch.channels_last)  # faster convolutions on most hardware, the same numbers
     facts = {"checkpoint": str(weights.relative_to(run.path)), "model_fingerprint": fingerprint(model)}
     found: dict[str, Evaluation] = {}
     for name, dataset in chosen.items():

@@ -19,7 +19,6 @@ from sightline.layers import LayerChoice
 from sightline.seeding import generator
 from sightline.tap import Tap, Tapped
 
-
 Score = Callable[[Tensor, Tensor], Tensor]
 
 

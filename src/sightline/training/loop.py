@@ -82,7 +82,9 @@ class Trainer:
             row = self.train_epoch(stage, objective, module, optimizer)
             _check_finite(objective)
             share_buffers(objective)
-            for split, images in self.validation.items():
+            last = self.state.stage_epoch + 1 == stage.epochs
+            due = last or (self.state.stage_epoch + 1) % self.recipe.validate_every == 0
+            for split, images in self.validation.items() if due else ():
                 figures = validate(self.fabric, objective, images, bool(self.parts.splits[split].groups))
                 row |= {f"{split}/{key}": value for key, value in figures.items()}
             self.state.seconds += time.perf_counter() - started
@@ -192,7 +194,7 @@ def _improve(
     best: tuple[float, int] | None, watch: Watch | None, row: dict[str, float], epoch: int
 ) -> tuple[tuple[float, int] | None, bool]:
     """The best value so far with its epoch, and whether this epoch has it; the first of equal ones stays."""
-    if watch is None:
+    if watch is None or watch.metric not in row:
         return best, False
     value = row[watch.metric]
     if best is None or (value > best[0] if watch.mode == "max" else value < best[0]):

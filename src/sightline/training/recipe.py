@@ -130,6 +130,7 @@ class Recipe(Section):
         precision: Lightning Fabric's name for it.
         gradient_clip: largest norm of the gradient; null clips nothing.
         early_stopping: null trains every epoch.
+        validate_every: epochs from one validation to the next; the last epoch of a stage is always validated.
         select: the metric by which `best.safetensors` is kept; null keeps the last checkpoint alone.
         workers: processes that load data, on each training process.
         cache: decode every training image once, and keep it in memory.
@@ -151,6 +152,7 @@ class Recipe(Section):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     gradient_clip: Annotated[Real, Field(gt=0)] | None = None
     early_stopping: EarlyStopping | None = None
+    validate_every: Positive = 1
     select: Watch | None = None
     workers: Count = 0
     cache: Annotated[bool, Field(strict=True)] = False
