@@ -36,6 +36,8 @@ ARMS = {
     "SO-Loss-Blur": [so_loss(beta=0.0)],
     "CE + SO-Loss-Blur": [so_loss(beta=0.5)],
     "CE + SO-Loss-Blur, beta 0.02": [so_loss(beta=0.02)],
+    "the same, log-odds": [so_loss(beta=0.02, score="log_odds")],
+    "the same, layer blocks.5": [so_loss(beta=0.02), "model.layer=blocks.5"],
     "random backgrounds": ["guide=random_background"],
 }
 CANDIDATES = {
@@ -44,6 +46,7 @@ CANDIDATES = {
     "beta 0.02": [so_loss(beta=0.02)],
     "beta 0.02, layer blocks.5": [so_loss(beta=0.02), "model.layer=blocks.5"],
     "beta 0.02, log-odds": [so_loss(beta=0.02, score="log_odds")],
+    "beta 0.02, layer blocks.5, log-odds": [so_loss(beta=0.02, score="log_odds"), "model.layer=blocks.5"],
     "beta 0.02, 4 views": [so_loss(beta=0.02, views=4)],
 }
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 GUIDED, PLAIN = "demo-so-loss", "demo-cross-entropy"
-SLOW_SAMPLES = 24  # images that insertion and deletion see, which ask the model 225 times about each
+SLOW_SAMPLES = 16  # images that insertion and deletion see, which ask the model 225 times about each
 QUICK = (
     "data.copies=1",
     "evaluation.splits=[test]",

@@ -104,7 +104,8 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
     for number, config in enumerate(configs):
         first = configs.index(config)
         if first == number:
-            objectives.append(Objective(model, from_config(config), layer=recipe.model.layer, input_spec=spec))
+            options: dict[str, Any] = {"layer": recipe.model.layer, "view_chunk": recipe.view_chunk}
+            objectives.append(Objective(model, from_config(config), input_spec=spec, **options))
         else:
             objectives.append(objectives[first])
     parts = Parts(recipe, splits, model, spec, objectives)

@@ -121,6 +121,7 @@ class Recipe(Section):
         size: the input's side in pixels; null takes the model's own.
         model: the model and its weights.
         guide: what `sightline.guides.from_config` reads: null, a name, a mapping with `name` and options, or a list.
+        view_chunk: views of a guide that go through the model at a time, which bounds memory; null takes all at once.
         batch_size: images of one forward, over all processes together.
         accumulate: forwards of one optimiser step.
         augment: options of `sightline.data.transforms.train_transform`.
@@ -143,6 +144,7 @@ class Recipe(Section):
     size: Positive | None = None
     model: Annotated[Model, BeforeValidator(_named)]
     guide: Any = None
+    view_chunk: Positive | None = None
     batch_size: Positive = 32
     accumulate: Positive = 1
     augment: dict[str, Any] = {}
