@@ -46,7 +46,8 @@ CANDIDATES = {
     "beta 0.02": [so_loss(beta=0.02)],
     "beta 0.02, layer blocks.5": [so_loss(beta=0.02), "model.layer=blocks.5"],
     "beta 0.02, log-odds": [so_loss(beta=0.02, score="log_odds")],
-    "beta 0.02, layer blocks.5, log-odds": [so_loss(beta=0.02, score="log_odds"), "model.layer=blocks.5"],
+    "beta 0": [so_loss(beta=0.0)],
+    "beta 0, no blur": [so_loss(beta=0.0, blur=0)],
     "beta 0.02, 4 views": [so_loss(beta=0.02, views=4)],
 }
 

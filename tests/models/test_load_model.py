@@ -40,7 +40,7 @@ def test_size_overrides_that_of_the_weights(name):
 def test_own_models_are_small_and_keep_an_eighth_of_the_side():
     model, _ = sl.load_model("sightline/small_cnn", classes=10)
     assert sum(p.numel() for p in model.parameters()) < 400_000
-    assert model.blocks(model.stem(torch.zeros(1, 3, 64, 64))).shape == (1, 128, 8, 8)
+    assert model.blocks(model.stem(torch.zeros(1, 3, 64, 64))).shape == (1, 96, 8, 8)
     assert MODELS.names() == ["lenet5", "small_cnn"]
 
 
@@ -69,7 +69,7 @@ def test_a_head_of_other_classes_is_dropped_with_a_note_and_nothing_else(tmp_pat
     with caplog.at_level(logging.INFO, "sightline"):
         model, _ = sl.load_model("sightline/small_cnn", tmp_path / "w.safetensors", classes=3)
     assert "head.bias and head.weight left random" in caplog.text
-    assert model.head.weight.shape == (3, 128)
+    assert model.head.weight.shape == (3, 96)
     others = {key: value for key, value in model.state_dict().items() if not key.startswith("head")}
     assert all(torch.equal(value, trained[key]) for key, value in others.items())
 
@@ -111,7 +111,7 @@ def test_a_damaged_file_is_named(tmp_path, name):
         (("torchvision/resnet19",), "'torchvision/resnet18'"),
         (("sightline/lenet",), "'sightline/lenet5'"),
         (("sightline/lenet5", "default"), "has none"),
-        (("sightline/lenet5", "none.safetensors"), "there is no file"),
+        (("sightline/lenet5", "none.safetensors"), "nothing at none.safetensors"),
         (("sightline/lenet5", None, 0), "classes is 0"),
     ],
 )
@@ -125,4 +125,4 @@ def test_real_weights_give_their_classes(data_folder):
     model, spec = sl.load_model("timm/tf_efficientnet_lite0", path)
     assert model.classifier.out_features == 1000
     assert spec.mean == (0.5, 0.5, 0.5)
-    assert sl.load_model("timm/tf_efficientnet_lite0", path, classes=3, size=128)[0].classifier.out_features == 3
+    assert sl.load_model("timm/tf_efficientnet_lite0", path, classes=3, size=96)[0].classifier.out_features == 3

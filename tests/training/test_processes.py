@@ -35,6 +35,7 @@ def launch(tmp_path):
     return start
 
 
+@pytest.mark.slow
 def test_kill_at_random_moments_then_resume_gives_the_same_weights(tmp_path, launch):
     r = recipe(stages=[{"epochs": 4, "lr": 1e-3, "trainable": "head"}, {"epochs": 56, "lr": 1e-3}])
     whole = sl.train(r, output=tmp_path / "whole")
@@ -61,6 +62,7 @@ def test_kill_at_random_moments_then_resume_gives_the_same_weights(tmp_path, lau
     )  # at most the epoch under way, and the one being written, is repeated
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_and_write_once(tmp_path, launch):
     r = recipe(batch_size=10, stages=[{"epochs": 1, "lr": 1e-2, "trainable": "head"}, {"epochs": 2, "lr": 1e-2}])
     one = sl.train(r, output=tmp_path / "one")
@@ -79,6 +81,7 @@ def test_two_processes_train_as_one_and_write_once(tmp_path, launch):
             assert (a[key] == b[key] == "") or float(a[key]) == pytest.approx(float(b[key]), rel=1e-3, abs=1e-3), key
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_every_process(tmp_path, launch):
     (tmp_path / "file").touch()
     process = launch(recipe(), tmp_path / "file" / "run", "2")
