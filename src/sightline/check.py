@@ -54,7 +54,7 @@ def check_model(model: nn.Module, layer: LayerChoice | None = None, images: Tens
             _refuse_dead_ends(maps)
             trained = [p for p in plain.parameters() if p.requires_grad]
             torch.autograd.grad(maps.sum() + tapped.logits.sum(), trained, allow_unused=True)
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:
         raise SightlineError(
             f"a loss on the maps of layer {tap.layers[0].name!r} cannot be differentiated: {str(error).partition(chr(10))[0]} "
             "(reentrant checkpointing: use_reentrant=False; a fused kernel without double backward: its plain version)"
