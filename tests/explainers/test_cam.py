@@ -22,7 +22,6 @@ from sightline.explainers.cam import (
     gradcam_plus_plus,
     hirescam,
     layercam,
-    log_odds,
     xgradcam,
 )
 from sightline.tap import Tap
@@ -95,33 +94,6 @@ def test_centred_eigencam_points_where_the_channels_are_active() -> None:
     assert map_.argmax() == 5
     # By hand: the centred matrix has rank one, its column (-1, ..., 8, ...) / 9 times the norm of the four values.
     torch.testing.assert_close(map_[0, 1, 2], torch.tensor(8 / 9 * 7.5**0.5, dtype=torch.float64))
-
-
-# ---- what of the logits is explained ----
-
-
-def test_log_odds_are_those_of_the_softmax() -> None:
-    logits, classes = torch.randn(5, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 0])
-    p = logits.softmax(1)[torch.arange(5), classes]
-    torch.testing.assert_close(log_odds(logits, classes), (p / (1 - p)).log())
-
-
-def test_a_place_that_speaks_against_the_other_class_shows_in_the_log_odds_alone() -> None:
-    model = nn.Sequential(
-        nn.Conv2d(1, 2, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2, bias=False)
-    )
-    with torch.no_grad():
-        model[0].weight.copy_(torch.tensor([1.0, 0.0]).reshape(2, 1, 1, 1))
-        model[3].weight.copy_(
-            torch.tensor([[0.0, 0.0], [-1.0, 0.0]])
-        )  # the pixel lowers class 1, and class 0 ignores it
-    image = torch.zeros(1, 1, 2, 2)
-    image[..., 0, 1] = 1
-    tapped = Tap(model, "0")(image)
-    of_logit = CAM(hirescam).raw_maps(tapped, 0)[0]
-    of_odds = CAM(hirescam).raw_maps(tapped, 0, score=log_odds)[0]
-    assert torch.equal(of_logit, torch.zeros(1, 2, 2))
-    torch.testing.assert_close(of_odds, image[:, 0] / 4)
 
 
 # ---- the peer ----

@@ -19,22 +19,6 @@ from sightline.layers import LayerChoice
 from sightline.seeding import generator
 from sightline.tap import Tap, Tapped
 
-Score = Callable[[Tensor, Tensor], Tensor]
-
-
-def class_logit(logits: Tensor, classes: Tensor) -> Tensor:
-    """The logit (B,) of each image's class, from logits (B, K) and classes (B,)."""
-    return logits.gather(1, classes[:, None])[:, 0]
-
-
-def log_odds(logits: Tensor, classes: Tensor) -> Tensor:
-    """The log-odds (B,) of each image's class against all others: its logit minus the others' log-sum-exp.
-
-    What speaks against another class speaks for this one. A map of the logit does not show that; a map of the log-odds does.
-    """
-    own = torch.zeros_like(logits, dtype=torch.bool).scatter(1, classes[:, None], True)
-    return class_logit(logits, classes) - logits.masked_fill(own, -torch.inf).logsumexp(1)
-
 
 class CAM(Explainer):
     """A class activation map.
@@ -56,22 +40,19 @@ class CAM(Explainer):
         maps = [normalize_maps(resize_maps(m, tapped.image_size)) for m in self.raw_maps(tapped, targets)]
         return maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
 
-    def raw_maps(
-        self, tapped: Tapped, targets: Targets = None, create_graph: bool = False, score: Score = class_logit
-    ) -> list[Tensor]:
+    def raw_maps(self, tapped: Tapped, targets: Targets = None, create_graph: bool = False) -> list[Tensor]:
         """The map (B, h, w) of each tapped layer as the formula gives it.
 
         Args:
             tapped: a forward pass; one with `train=True` where the maps are to be differentiated.
             targets: the classes to explain, as in `Explainer.__call__`.
             create_graph: make the maps differentiable with respect to the model's parameters, second order included.
-            score: what of the logits is explained: the class's own (the papers) or its log-odds against the others.
         """
         classes = resolve_targets(targets, tapped.logits)
         activations = gradients = tapped.activations
         if self.needs_gradient:
             with torch.enable_grad():
-                gradients = tapped.gradients(score(tapped.logits, classes), create_graph)
+                gradients = tapped.gradients(tapped.logits.gather(1, classes[:, None])[:, 0], create_graph)
         if not create_graph:
             activations, gradients = [a.detach() for a in activations], [g.detach() for g in gradients]
         with torch.autocast(tapped.logits.device.type, enabled=False):  # half precision is too coarse for these sums

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.data.batch import Batch
-from sightline.explainers.cam import CAM, Score, class_logit
+from sightline.explainers.cam import CAM
 from sightline.tap import Tapped
 from sightline.views import IDENTITY, View
 
@@ -38,21 +38,18 @@ class Context:
     counts: dict[str, Tensor] = field(default_factory=dict)
     identity_maps: Tensor | None = None
 
-    def raw_maps(
-        self, explainer: CAM, targets: Tensor, views: tuple[View, ...] = (IDENTITY,), score: Score = class_logit
-    ) -> Tensor:
+    def raw_maps(self, explainer: CAM, targets: Tensor, views: tuple[View, ...] = (IDENTITY,)) -> Tensor:
         """The maps (V, B, h, w) of some views as the explainer's formula gives them, each turned back.
 
         Args:
             explainer: a differentiable class activation map.
             targets: (B,) the class to explain, the same in every view.
             views: which views, among those that the guide declared.
-            score: what of the logits is explained.
         """
         maps = []
         for tapped in self.tapped:
             repeats = len(tapped.logits) // len(targets)
-            maps.append(explainer.raw_maps(tapped, targets.repeat(repeats), self.differentiable, score)[0])
+            maps.append(explainer.raw_maps(tapped, targets.repeat(repeats), self.differentiable)[0])
         per_view = torch.cat(maps).unflatten(0, (len(self.views), len(targets)))
         self.identity_maps = per_view[0].detach()
         return torch.stack([view.inverse(per_view[self.views.index(view)]) for view in views])

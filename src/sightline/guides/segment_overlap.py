@@ -8,13 +8,12 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers import EXPLAINERS, create_explainer, resize_maps
-from sightline.explainers.cam import CAM, class_logit, log_odds
+from sightline.explainers.cam import CAM
 from sightline.guides.base import Context, Guide
 from sightline.guides.registry import GUIDES
 from sightline.kernels import odd_kernel
 from sightline.views import dihedral_views
 
-SCORES = {"logit": class_logit, "log_odds": log_odds}
 POOLINGS = ("softmax", "logsumexp", "max", "mean")
 
 
@@ -38,9 +37,6 @@ class SegmentOverlap(Guide):
         temperature: of softmax and logsumexp, on maps whose maximum is 1.
         explainer: a differentiable class activation map, by name.
         target: whose map: that of the true `"label"` (the paper) or of the `"predicted"` class.
-        score: what the maps explain: the class's `"logit"` (the paper), or its `"log_odds"` against the other classes. A map of
-            the logit leaves one way out: a background may still count against every other class. That shows in the
-            log-odds alone.
         resolution: where maps and masks are compared: `"input"` (the paper), or `"layer"` with masks reduced to it.
     """
 
@@ -57,7 +53,6 @@ class SegmentOverlap(Guide):
         temperature: float = 0.1,
         explainer: str = "gradcam",
         target: str = "label",
-        score: str = "logit",
         resolution: str = "input",
     ) -> None:
         super().__init__()
@@ -71,7 +66,6 @@ class SegmentOverlap(Guide):
             raise SightlineError(f"temperature is {temperature}; expected a positive number")
         _one_of("pooling", pooling, POOLINGS)
         _one_of("target", target, ("label", "predicted"))
-        _one_of("score", score, tuple(SCORES))
         _one_of("resolution", resolution, ("input", "layer"))
         if not EXPLAINERS[explainer].capabilities.get("differentiable"):
             usable = [e.name for e in EXPLAINERS if e.capabilities.get("differentiable")]
@@ -84,7 +78,7 @@ class SegmentOverlap(Guide):
         self.beta, self.weight = beta, weight
         self.views = dihedral_views(views)
         self.blur, self.pooling, self.temperature = blur, pooling, temperature
-        self.target, self.score, self.resolution = target, SCORES[score], resolution
+        self.target, self.resolution = target, resolution
 
     def mixing(self, alone: bool) -> tuple[float, float]:
         """(beta, 1 - beta) alone, (1, weight) in a sum."""
@@ -109,7 +103,7 @@ class SegmentOverlap(Guide):
         batch = context.batch
         size = (batch.images.shape[-2], batch.images.shape[-1])
         targets = batch.labels if self.target == "label" else context.logits.detach().argmax(1)
-        maps = context.raw_maps(self.explainer, targets, self.views, self.score)  # (V, B, h, w)
+        maps = context.raw_maps(self.explainer, targets, self.views)  # (V, B, h, w)
         views, images = maps.shape[:2]
         if self.resolution == "input":
             maps = resize_maps(maps.flatten(0, 1), size).unflatten(0, (views, images))
