@@ -45,7 +45,6 @@ CANDIDATES = {
     "beta 0.1": [so_loss(beta=0.1)],
     "beta 0.02": [so_loss(beta=0.02)],
     "beta 0.02, layer blocks.5": [so_loss(beta=0.02), "model.layer=blocks.5"],
-    "beta 0": [so_loss(beta=0.0)],
     "beta 0, no blur": [so_loss(beta=0.0, blur=0)],
     "beta 0.02, 4 views": [so_loss(beta=0.02, views=4)],
 }
