@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 GUIDED, PLAIN = "demo-so-loss", "demo-cross-entropy"
-SLOW_SAMPLES = 16  # images that insertion and deletion see, which ask the model 225 times about each
 QUICK = (
     "data.copies=1",
     "evaluation.splits=[test]",
@@ -36,7 +35,7 @@ def demo(
             epochs = [f"stages.{i}.epochs=1" for i in range(len(training.read_recipe(name).stages))]
             recipe = training.read_recipe(name, [f"seed={seed}", *((*QUICK, *epochs) if quick else ())])
             run = training.train(recipe, output=output / f"{name}-seed{seed}", resume=True)
-            evaluate(run, slow_samples=SLOW_SAMPLES)
+            evaluate(run)
             runs[name].append(run.path)
     report = reporting.compare(runs[GUIDED], runs[PLAIN], output / "report.html")
     console.print("", summary(read_comparison(runs[GUIDED], runs[PLAIN])), "", f"Report: {report.resolve()}")

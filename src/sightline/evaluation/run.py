@@ -42,7 +42,7 @@ def evaluate(
         metrics: names; None = the recipe's, else `DEFAULT_METRICS`.
         checkpoint: None = the best one where the recipe names the metric that selects it, else the last.
         explained: the class that maps and scores are about: the "predicted" one or the "label".
-        slow_samples: how many images of each split the slow metrics (insertion, deletion) see; None = all.
+        slow_samples: how many images of each split the slow metrics (insertion, deletion) see; None = the recipe's number.
         batch_size: images that are loaded and explained together.
         device: None = a GPU where there is one.
 
@@ -79,7 +79,7 @@ def evaluate(
             input_spec=spec,
             layer=recipe.model.layer,
             explained=explained,
-            slow_samples=slow_samples,
+            slow_samples=recipe.evaluation.slow_samples if slow_samples is None else slow_samples,
             gallery=GALLERY,
             subset_key=f"{name}/{dataset.fingerprint}",
             progress=True,
