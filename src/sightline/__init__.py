@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sightline import data, explainers, guides, metrics
+    from sightline import data, explainers, guides, metrics, targets
     from sightline.check import check_model
     from sightline.data.batch import Batch
-    from sightline.errors import NonFiniteLossError, SightlineError
+    from sightline.errors import NonFiniteLossError, NotDefinedError, SightlineError
     from sightline.explainers import Explainer, create_explainer, explain
     from sightline.guides import Guide, RandomBackground, SegmentOverlap, create_guide
     from sightline.input_spec import InputSpec
@@ -30,6 +30,7 @@ _ROOMS = {
     "InputSpec": "input_spec",
     "Layer": "layers",
     "NonFiniteLossError": "errors",
+    "NotDefinedError": "errors",
     "Objective": "objective",
     "RandomBackground": "guides",
     "Recipe": "training",
@@ -54,6 +55,7 @@ __all__ = [
     "InputSpec",
     "Layer",
     "NonFiniteLossError",
+    "NotDefinedError",
     "Objective",
     "RandomBackground",
     "Recipe",
@@ -72,6 +74,7 @@ __all__ = [
     "load_model",
     "metrics",
     "show",
+    "targets",
     "train",
 ]
 

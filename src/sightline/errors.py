@@ -24,6 +24,10 @@ class RunFailedError(SightlineError):
     """A run that had begun could not go on; its last good checkpoint is kept."""
 
 
+class NotDefinedError(SightlineError):
+    """A method is not defined for this model; the message names the module that it cannot handle."""
+
+
 def unknown_name(noun: str, name: str, known: Iterable[str]) -> SightlineError:
     """An error for a name nobody knows, with the nearest ones that exist."""
     known = sorted(known)

@@ -58,16 +58,21 @@ class Tapped:
     """What one forward pass through a tapped model gave.
 
     Attributes:
-        logits: (B, K), with a graph that reaches back to the layers at least.
+        output: what the model returned, with a graph that reaches back to the layers at least.
         layers: the target layers.
-        raw: what each of them returned, in its own layout; part of the graph of `logits`.
+        raw: what each of them returned, in its own layout; part of the graph of `output`.
         image_size: (H, W) of the model's input.
     """
 
-    logits: Tensor
+    output: Any
     layers: list[Layer]
     raw: list[Tensor]
     image_size: tuple[int, int]
+
+    @property
+    def logits(self) -> Tensor:
+        """The logits (B, K) in the output."""
+        return logits_of(self.output)
 
     @property
     def activations(self) -> list[Tensor]:
@@ -78,7 +83,7 @@ class Tapped:
         """The gradient (B, C, h, w) of every image's score with respect to its activations, for each layer.
 
         Args:
-            scores: (B,), one score an image, computed from `logits`.
+            scores: (B,), one score an image, computed from `output`.
             create_graph: make the gradients differentiable in their turn, as a training loss needs them.
         """
         gradients = torch.autograd.grad(scores.sum(), self.raw, create_graph=create_graph, retain_graph=True)
@@ -138,13 +143,13 @@ class Tap:
             for index, layer in enumerate(self.layers):
                 handle = self.model.get_submodule(layer.name).register_forward_hook(opening(index))
                 stack.callback(handle.remove)
-            logits = logits_of(self.model(inputs))
+            output = self.model(inputs)
             if not train and torch.is_autocast_enabled(inputs.device.type):
                 torch.clear_autocast_cache()  # weights cast without a graph must not serve a training step that follows
         silent = [layer.name for layer, tensor in zip(self.layers, raw) if tensor is None]
         if silent:
             raise SightlineError(f"layer {silent[0]!r} did not run in the forward pass; choose one that does")
-        return Tapped(logits, self.layers, [t for t in raw if t is not None], (inputs.shape[-2], inputs.shape[-1]))
+        return Tapped(output, self.layers, [t for t in raw if t is not None], (inputs.shape[-2], inputs.shape[-1]))
 
     def tail(self, inputs: Tensor) -> "Tail":
         """The tail alone, to run again from changed activations of these inputs."""
@@ -163,7 +168,7 @@ class Tail:
 
     Attributes:
         raw: the layer's own activations for `inputs`, in the layer's layout.
-        logits: (B, K), the model's for `inputs`.
+        output: what the model returned for `inputs`.
         is_cut: whether the tail was cut out of the model.
     """
 
@@ -173,13 +178,14 @@ class Tail:
         self._model, self._layer, self._inputs = tap.model, tap.layers[0], inputs
         with torch.no_grad():
             tapped = tap(inputs)
-            self.raw, self.logits = tapped.raw[0].detach(), tapped.logits.detach()
+            self.raw = tapped.raw[0].detach()
+            self.output = tapped.output.detach() if isinstance(tapped.output, Tensor) else tapped.output
             self._sides: list[Any] = []
             self._cut: nn.Module | None = None
             try:
                 trunk, self._cut = _cut(self._model, self._layer.name)
                 self._sides = list(trunk(inputs))
-                if not torch.allclose(self(self.raw), self.logits, rtol=1e-3, atol=1e-4):
+                if not torch.allclose(logits_of(self(self.raw)), logits_of(self.output), rtol=1e-3, atol=1e-4):
                     raise RuntimeError("the traced tail gives other logits")
             except Exception as error:  # tracing runs the user's code, which may fail in any way
                 self._cut = None
@@ -191,8 +197,8 @@ class Tail:
         """Whether a call costs the tail alone."""
         return self._cut is not None
 
-    def __call__(self, raw: Tensor, of: Tensor | None = None) -> Tensor:
-        """The logits (N, K) that follow from activations.
+    def __call__(self, raw: Tensor, of: Tensor | None = None) -> Any:
+        """The model's output for N inputs that follows from activations.
 
         Args:
             raw: (N, ...) activations in the layer's own layout.
@@ -202,7 +208,7 @@ class Tail:
             of = torch.arange(len(raw), device=raw.device)
         if self._cut is not None:
             sides = [side[of] if isinstance(side, Tensor) and side.ndim else side for side in self._sides]
-            return logits_of(self._cut(raw, *sides))
+            return self._cut(raw, *sides)
 
         def replace_output(module: nn.Module, args: Any, output: Any) -> Any:
             if isinstance(output, tuple | list):
@@ -211,7 +217,7 @@ class Tail:
 
         handle = self._model.get_submodule(self._layer.name).register_forward_hook(replace_output)
         try:
-            return logits_of(self._model(self._inputs[of]))
+            return self._model(self._inputs[of])
         finally:
             handle.remove()
 

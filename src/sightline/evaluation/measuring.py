@@ -13,13 +13,14 @@ from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.evaluation.bootstrap import interval
 from sightline.evaluation.result import Evaluation, Gallery, Result
-from sightline.explainers import Explainer, create_explainer, resolve_targets
+from sightline.explainers import Explainer, create_explainer
 from sightline.input_spec import InputSpec
 from sightline.layers import LayerChoice
 from sightline.metrics import METRICS, Observation, PerImageMetric, PerturbationMetric, Scorer
 from sightline.metrics.base import explaining
 from sightline.metrics.perturbation import Curve
 from sightline.seeding import generator
+from sightline.targets import resolve_targets
 
 # The first is what guides mostly train on; the second is trained on by none; the last two never look at the image, or
 # at the model, and say what a map scores for nothing.

@@ -5,10 +5,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sightline.explainers.base import Explainer, Targets, normalize_maps, resize_maps, resolve_targets
+from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.registry import EXPLAINERS
 from sightline.input_spec import InputSpec
 from sightline.layers import LayerChoice
+from sightline.targets import Targets
 
 __all__ = [
     "EXPLAINERS",
@@ -18,7 +19,6 @@ __all__ = [
     "names",
     "normalize_maps",
     "resize_maps",
-    "resolve_targets",
 ]
 
 
@@ -46,7 +46,8 @@ def explain(
         model: a classifier that returns logits (B, K), or an object with `.logits`; left as it was.
         images: float; in [0, 1] with an input spec, else as the model takes them.
         method: an explainer or its name; `sightline.explainers.names()` lists them.
-        targets: the class to explain: one index, (B,) indices, or None for the predicted class of each image.
+        targets: what to explain: a class index, (B,) indices, None for the predicted class of each image, or any scalar
+            of the output: a function or one of `sightline.targets`.
         layer: the target layer: a name, a module, a `Layer` or a list of these; None chooses by the model's family.
         input_spec: normalises the images inside.
 

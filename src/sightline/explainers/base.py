@@ -11,8 +11,7 @@ from sightline.errors import SightlineError
 from sightline.input_spec import InputSpec, check_images
 from sightline.layers import LayerChoice
 from sightline.tap import evaluating, unwrap
-
-Targets = Tensor | int | None
+from sightline.targets import Targets
 
 
 class Explainer(ABC):
@@ -35,7 +34,8 @@ class Explainer(ABC):
         Args:
             model: a classifier that returns logits (B, K), or an object with `.logits`.
             images: (B, C, H, W) float; in [0, 1] with an input spec, else as the model takes them.
-            targets: the class to explain: one index, (B,) indices, or None for the predicted class of each image.
+            targets: what to explain: a class index, (B,) indices, None for the predicted class of each image, or any scalar
+                of the output: a function or one of `sightline.targets`.
             layer: the target layer (see `sightline.tap.Tap`); the maps of several layers are averaged.
             input_spec: normalises the images inside.
 
@@ -44,18 +44,31 @@ class Explainer(ABC):
 
         Raises:
             SightlineError: images, targets or layer are not as above, or the model's activations or gradients are not finite.
+            NotDefinedError: the method is not defined for this model.
         """
         check_images(images)
         model = unwrap(model)
         with torch.inference_mode(False), torch.no_grad(), evaluating(model):
-            inputs = _ordinary(images if input_spec is None else input_spec.normalize(images))
-            maps = self.explain(model, inputs, _ordinary(targets) if isinstance(targets, Tensor) else targets, layer)
+            wanted = _ordinary(targets) if isinstance(targets, Tensor) else targets
+            maps = self.explain_images(model, _ordinary(images), wanted, layer, input_spec)
         if not torch.isfinite(maps).all():
             bad = (~torch.isfinite(maps)).flatten(1).any(1).nonzero().flatten().tolist()
             raise SightlineError(
                 f"the maps of images {bad[:10]} of the batch are NaN or infinite; is the model finite there?"
             )
         return maps
+
+    def explain_images(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        targets: Targets,
+        layer: LayerChoice | Sequence[LayerChoice] | None,
+        input_spec: InputSpec | None,
+    ) -> Tensor:
+        """Maps (B, H, W) of images before their normalisation; for methods that change pixels to override."""
+        inputs = images if input_spec is None else input_spec.normalize(images)
+        return self.explain(model, inputs, targets, layer)
 
     @abstractmethod
     def explain(
@@ -67,29 +80,6 @@ class Explainer(ABC):
 def _ordinary(tensor: Tensor) -> Tensor:
     """A tensor that autograd may save, also if it was made in inference mode."""
     return tensor.clone() if tensor.is_inference() else tensor
-
-
-def resolve_targets(targets: Targets, logits: Tensor) -> Tensor:
-    """The classes (B,) that are explained: the predicted ones by default.
-
-    Raises:
-        SightlineError: an index outside 0 .. K - 1, or another number of them than images.
-    """
-    if targets is None:
-        return logits.detach().argmax(1)
-    size, classes = logits.shape
-    if isinstance(targets, Tensor) and (targets.is_floating_point() or targets.dtype == torch.bool):
-        raise SightlineError(f"targets have dtype {targets.dtype}; expected integer class indices")
-    indices = torch.as_tensor(targets, dtype=torch.int64, device=logits.device)
-    if indices.ndim == 0:
-        indices = indices.expand(size)
-    if indices.shape != (size,):
-        raise SightlineError(f"targets have shape {tuple(indices.shape)}; expected ({size},), one class an image")
-    if indices.numel() and (int(indices.min()) < 0 or int(indices.max()) >= classes):
-        raise SightlineError(
-            f"targets range over [{int(indices.min())}, {int(indices.max())}]; the model has classes 0 .. {classes - 1}"
-        )
-    return indices
 
 
 def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:

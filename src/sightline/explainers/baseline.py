@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
-from sightline.explainers.base import Explainer, Targets, normalize_maps
+from sightline.explainers.base import Explainer, normalize_maps
 from sightline.explainers.registry import EXPLAINERS
 from sightline.layers import LayerChoice
+from sightline.targets import Targets
 
 
 @EXPLAINERS.register("gaussian", differentiable=False, needs_gradient=False, needs_layer=False, pixel_space=False)

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.explainers.base import Explainer, Targets, normalize_maps, resize_maps, resolve_targets
+from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.registry import EXPLAINERS
 from sightline.layers import LayerChoice
 from sightline.seeding import generator
 from sightline.tap import Tap, Tapped
+from sightline.targets import Targets, resolve_score
 
 
 class CAM(Explainer):
@@ -48,14 +49,15 @@ class CAM(Explainer):
             targets: the classes to explain, as in `Explainer.__call__`.
             create_graph: make the maps differentiable with respect to the model's parameters, second order included.
         """
-        classes = resolve_targets(targets, tapped.logits)
         activations = gradients = tapped.activations
         if self.needs_gradient:
             with torch.enable_grad():
-                gradients = tapped.gradients(tapped.logits.gather(1, classes[:, None])[:, 0], create_graph)
+                score = resolve_score(targets, tapped.output)
+                scores = score(tapped.output, torch.arange(len(tapped.raw[0]), device=tapped.raw[0].device))
+                gradients = tapped.gradients(scores, create_graph)
         if not create_graph:
             activations, gradients = [a.detach() for a in activations], [g.detach() for g in gradients]
-        with torch.autocast(tapped.logits.device.type, enabled=False):  # half precision is too coarse for these sums
+        with torch.autocast(activations[0].device.type, enabled=False):  # half precision is too coarse for these sums
             return [self.function(_at_least_float32(a), _at_least_float32(g)) for a, g in zip(activations, gradients)]
 
 

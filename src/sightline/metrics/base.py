@@ -11,11 +11,12 @@ from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
 from sightline.errors import SightlineError
-from sightline.explainers import Explainer, create_explainer, resolve_targets
+from sightline.explainers import Explainer, create_explainer
 from sightline.input_spec import InputSpec, check_images
 from sightline.layers import LayerChoice
 from sightline.metrics.observation import Observation, check_maps
 from sightline.metrics.scoring import Scorer
+from sightline.targets import resolve_targets
 
 
 class PerImageMetric(Metric, ABC):

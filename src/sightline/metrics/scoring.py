@@ -3,12 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from sightline.chunks import Chunk
 from sightline.errors import SightlineError
 from sightline.input_spec import InputSpec
 from sightline.tap import evaluating, logits_of
-
-# Pixels in one call to the model when no chunk is set: 32 images of 224 x 224 fill the caches of a CPU, and 256 a GPU.
-PIXELS_A_CALL = {"cpu": 32 * 224**2, "accelerator": 256 * 224**2}
 
 
 class Scorer:
@@ -21,12 +19,9 @@ class Scorer:
     """
 
     def __init__(self, model: nn.Module, input_spec: InputSpec | None = None, chunk: int | None = None) -> None:
-        if chunk is not None and chunk < 1:
-            raise SightlineError(f"chunk is {chunk}; expected at least 1 image in a call, or None")
         self.model = model
         self.input_spec = input_spec
-        self._chunk = chunk
-        self._fits: int | None = None  # found by running out of memory
+        self._chunk = Chunk(chunk)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Probabilities (B, K), float32 at least, of images (B, C, H, W).
@@ -44,33 +39,15 @@ class Scorer:
 
     def score(self, prepared: Tensor) -> Tensor:
         """Probabilities (B, K) of prepared images; the caller sees to NaN, once for many calls."""
-        parts, start = [], 0
         with torch.no_grad(), evaluating(self.model):
-            while start < len(prepared):
-                size = self.chunk(prepared)
-                part = self._forward(prepared[start : start + size], may_shrink=self._chunk is None and size > 1)
-                if part is None:
-                    self._fits = min(size, len(prepared) - start) // 2 or 1
-                    continue
-                parts.append(part)
-                start += size
-        return torch.cat(parts)
+            return self._chunk.map(lambda start, stop: self._forward(prepared[start:stop]), len(prepared), prepared)
 
     def chunk(self, images: Tensor) -> int:
-        """How many images like these (…, H, W) one call takes."""
-        if self._chunk is not None:
-            return self._chunk
-        budget = PIXELS_A_CALL["cpu" if images.device.type == "cpu" else "accelerator"]
-        size = max(1, budget // (images.shape[-2] * images.shape[-1]))
-        return size if self._fits is None else min(size, self._fits)
+        """How many images like these (..., H, W) one call takes."""
+        return self._chunk.size(images)
 
-    def _forward(self, prepared: Tensor, may_shrink: bool) -> Tensor | None:
-        try:
-            logits = logits_of(self.model(prepared))
-        except torch.OutOfMemoryError:
-            if not may_shrink:
-                raise
-            return None
+    def _forward(self, prepared: Tensor) -> Tensor:
+        logits = logits_of(self.model(prepared))
         return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
 
 

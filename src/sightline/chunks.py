@@ -1,0 +1,55 @@
+"""How many images go through a model at once, so that memory is bounded whatever is asked."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sightline.errors import SightlineError
+
+# Pixels in one call when no chunk is set: 32 images of 224 x 224 fill the caches of a CPU, and 256 a GPU.
+PIXELS_A_CALL = {"cpu": 32 * 224**2, "accelerator": 256 * 224**2}
+
+
+class Chunk:
+    """The number of images in one call to a model.
+
+    Args:
+        size: None chooses by the images' size, and halves it where the memory does not suffice.
+    """
+
+    def __init__(self, size: int | None = None) -> None:
+        if size is not None and size < 1:
+            raise SightlineError(f"chunk is {size}; expected at least 1 image in a call, or None")
+        self._size = size
+        self._fits: int | None = None  # found by running out of memory
+
+    def size(self, images: Tensor) -> int:
+        """How many images like these (..., H, W) one call takes."""
+        if self._size is not None:
+            return self._size
+        budget = PIXELS_A_CALL["cpu" if images.device.type == "cpu" else "accelerator"]
+        size = max(1, budget // (images.shape[-2] * images.shape[-1]))
+        return size if self._fits is None else min(size, self._fits)
+
+    def map(self, call: Callable[[int, int], Tensor], count: int, images: Tensor) -> Tensor:
+        """What `call(start, stop)` gives for the rows 0 .. count - 1, a chunk at a time, joined.
+
+        Args:
+            call: gives (stop - start, ...) for the rows from start up to stop; called again with fewer after it ran out
+                of memory.
+            count: number of rows.
+            images: what a row costs: one of these images (..., H, W) through the model.
+        """
+        parts, start = [], 0
+        while start < count:
+            stop = min(start + self.size(images), count)
+            try:
+                parts.append(call(start, stop))
+            except torch.OutOfMemoryError:
+                if self._size is not None or stop - start == 1:
+                    raise
+                self._fits = (stop - start) // 2
+            else:
+                start = stop
+        return torch.cat(parts)
