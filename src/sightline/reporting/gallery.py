@@ -1,21 +1,17 @@
 """The photographs of the report: the same image under the maps of both groups."""
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, max_pool2d
-from torchvision.transforms.v2.functional import to_pil_image
+from torch.nn.functional import interpolate
 
 from sightline.reporting.comparison import CHANCE, SplitComparison
 from sightline.reporting.overlay import blend
+from sightline.reporting.pictures import enlarge, outline, picture
 from sightline.reporting.run_folder import Evaluation, Gallery
 from sightline.seeding import generator
-
-SIDE = 208  # pixels of a picture: sharp at the width that the page gives it, and a few kilobytes
 
 
 @dataclass(frozen=True)
@@ -90,13 +86,13 @@ def exhibit(split: SplitComparison, classes: Sequence[str], count: int = 8) -> E
 
     def draw(row: int) -> Exhibit:
         index = ours.index[row]
-        image, outline = _enlarge(ours.image(index)), _outline(ours.mask(index))
+        image, border = enlarge(ours.image(index)), outline(ours.mask(index))
         looks = [
-            _look(evaluation, index, image, outline, gallery.maps[explainer][row], energy[row], classes)
+            _look(evaluation, index, image, border, gallery.maps[explainer][row], energy[row], classes)
             for evaluation, gallery, energy in zip(evaluations, (ours, theirs), energies)
         ]
         samples = evaluations[0].samples
-        return Exhibit(_picture(image, outline), classes[samples.label[samples.row(index)]], *looks)
+        return Exhibit(picture(image, border), classes[samples.label[samples.row(index)]], *looks)
 
     return Exhibition(explainer, len(ours.index), measure, [draw(r) for r in changed], [draw(r) for r in drawn])
 
@@ -105,7 +101,7 @@ def _look(
     evaluation: Evaluation,
     index: int,
     image: Tensor,
-    outline: Tensor | None,
+    border: Tensor | None,
     saliency: Tensor,
     energy: float | None,
     classes: Sequence[str],
@@ -113,7 +109,7 @@ def _look(
     heat = interpolate(saliency[None, None].float() / 255, size=image.shape[-2:], mode="bilinear", align_corners=False)
     samples, row = evaluation.samples, evaluation.samples.row(index)
     return Look(
-        picture=_picture(blend(image[None], heat[0])[0], outline),
+        picture=picture(blend(image[None], heat[0])[0], border),
         predicted=classes[samples.predicted[row]],
         probability=float(samples.probability[row]),
         correct=bool(samples.correct[row]),
@@ -128,31 +124,3 @@ def _energy(gallery: Gallery, row: int, explainer: str) -> float | None:
         return None
     heat = interpolate(saliency[None, None], size=mask.shape, mode="bilinear", align_corners=False)[0, 0]
     return float(heat[mask].sum() / heat.sum())
-
-
-def _enlarge(image: Tensor) -> Tensor:
-    """Scale to the report's size; small images keep their pixels visible, since smoothing would invent detail."""
-    height, width = image.shape[-2:]
-    scale = SIDE / max(height, width)
-    size = (round(height * scale), round(width * scale))
-    if scale >= 2:
-        return interpolate(image[None], size=size, mode="nearest-exact")[0]
-    return interpolate(image[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
-
-
-def _outline(mask: Tensor | None) -> Tensor | None:
-    """(2, H, W) bool: a light line along the object's border, and a dark one around it, seen on any ground."""
-    if mask is None:
-        return None
-    region = _enlarge(mask.float()[None]).round()[None]
-    thin, wide = (max_pool2d(region, k, stride=1, padding=k // 2) - region for k in (5, 9))
-    return torch.cat([thin, wide - thin])[:, 0] > 0
-
-
-def _picture(image: Tensor, outline: Tensor | None) -> str:
-    """A data URI of the image (3, H, W) with the outline drawn on it."""
-    if outline is not None:
-        image = torch.where(outline[0], torch.ones(()), torch.where(outline[1], 0.35 * image, image))
-    buffer = io.BytesIO()
-    to_pil_image(image.clamp(0, 1)).save(buffer, format="JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,17 +1,15 @@
 """The comparison of two groups of runs as one HTML file that needs nothing beside it."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sightline.errors import SightlineError
 from sightline.reporting import charts, wording
 from sightline.reporting.comparison import ACCURACY, CHANCE, WORST_GROUP, Comparison, SplitComparison, read_comparison
 from sightline.reporting.gallery import exhibit
+from sightline.reporting.page import render_page, write_page
 from sightline.reporting.run_folder import Key, RunFolder
 
 
@@ -30,37 +28,14 @@ def compare(runs: Sequence[str | Path], against: Sequence[str | Path], output: s
         SightlineError: a folder is not an evaluated run, the runs cannot be compared (see `read_comparison`), or the
             file cannot be written.
     """
-    page = render(read_comparison(runs, against))
-    output = Path(output)
-    partial = output.with_name(output.name + ".partial")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page, encoding="utf-8")
-        os.replace(partial, output)
-    except OSError as error:
-        raise SightlineError(f"cannot write {output}: {error.strerror or error}") from error
-    return output
+    return write_page(render(read_comparison(runs, against)), output)
 
 
 def render(comparison: Comparison) -> str:
     """The page as a string."""
-    environment = Environment(
-        loader=PackageLoader("sightline.reporting"),
-        autoescape=True,  # class names, paths and recipes come from users' files
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        title=wording.title,
-        number=wording.number,
-        change=wording.change,
-        interval=wording.interval,
-        mean=np.mean,
-        zip=zip,
-    )
     scale, strips = charts.accuracy_strips(comparison)
-    return environment.get_template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
         comparison=comparison,
         verdict=wording.verdict(comparison),
         cautions=cautions(comparison),

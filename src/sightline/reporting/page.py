@@ -1,0 +1,53 @@
+"""A page: one HTML file that needs nothing beside it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from sightline.errors import SightlineError
+from sightline.reporting import wording
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A template of this room, filled.
+
+    Args:
+        template: its file name under `templates/`.
+        values: what it speaks of.
+    """
+    environment = Environment(
+        loader=PackageLoader("sightline.reporting"),
+        autoescape=True,  # class names, paths and recipes come from users' files
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        title=wording.title,
+        number=wording.number,
+        change=wording.change,
+        interval=wording.interval,
+        mean=np.mean,
+        zip=zip,
+    )
+    return environment.get_template(template).render(**values)
+
+
+def write_page(page: str, output: str | Path) -> Path:
+    """Write a page whole or not at all; its folder is made if need be.
+
+    Raises:
+        SightlineError: the file cannot be written.
+    """
+    output = Path(output)
+    partial = output.with_name(output.name + ".partial")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(page, encoding="utf-8")
+        os.replace(partial, output)
+    except OSError as error:
+        raise SightlineError(f"cannot write {output}: {error.strerror or error}") from error
+    return output
