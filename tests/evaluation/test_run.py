@@ -1,13 +1,15 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 import sightline as sl
 from sightline.evaluation import evaluate
-from sightline.evaluation.run import fingerprint
+from sightline.fingerprint import fingerprint
 from sightline.reporting.run_folder import read_run
 from sightline.training import Recipe, Run
 
@@ -85,3 +87,15 @@ def test_bad_input_is_refused(run: Run, options: dict, message: str) -> None:
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(sl.SightlineError, match="is not a run folder"):
         evaluate(tmp_path)
+
+
+def test_the_recipe_bounds_the_images_that_slow_metrics_see(run: Run, tmp_path: Path) -> None:
+    few = Run(tmp_path / "few")
+    shutil.copytree(run.path, few.path)
+    recipe = yaml.safe_load((few.path / "recipe.yaml").read_text())
+    recipe["evaluation"] |= {"slow_samples": 2, "splits": ["test"]}
+    (few.path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    asked = {"explainers": ["gaussian"], "metrics": ["energy_in_mask", "deletion"]}
+    seen = {result.metric: result.n for result in evaluate(few, **asked)["test"].results}
+    assert seen["deletion"] == 2 < seen["energy_in_mask"]
+    assert evaluate(few, **asked, slow_samples=3)["test"].facts["slow_n"] == 3

@@ -1,13 +1,11 @@
 """A trained run, evaluated from its folder."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from rich.console import Console
-from torch import nn
 
 from sightline.data import DATASETS
 from sightline.data.loader import loader
@@ -15,6 +13,7 @@ from sightline.errors import SightlineError
 from sightline.evaluation.measuring import DEFAULT_EXPLAINERS, DEFAULT_METRICS, Explained, evaluate_model
 from sightline.evaluation.result import Evaluation
 from sightline.evaluation.writing import check_writable, write
+from sightline.fingerprint import fingerprint
 from sightline.models import load_model
 from sightline.training import Run, read_recipe
 
@@ -88,15 +87,6 @@ def evaluate(
         write(found[name], run.path / "evaluation" / name, split, [dataset.path(i) for i in range(len(dataset))])
         Console(stderr=True).print(_line(name, found[name]), highlight=False, soft_wrap=True)
     return found
-
-
-def fingerprint(model: nn.Module) -> str:
-    """16 hexadecimal digits that change with any of the model's weights."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _weights(run: Run, checkpoint: str) -> Path:
