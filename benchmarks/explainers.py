@@ -1,4 +1,4 @@
-"""How much a map costs, against the bare forward pass and against pytorch-grad-cam.
+"""How much a map costs, against the bare forward pass and against pytorch-grad-cam, torch-cam and Captum.
 
     python benchmarks/explainers.py [--device cuda] [--batch 32] [--rounds 5]
 
@@ -36,13 +36,26 @@ def main() -> None:
     for method in METHODS:
         cases[method] = lambda method=method: sl.explain(model, images, method)
     if args.peers:
-        from pytorch_grad_cam import GradCAM
+        import captum.attr
+        import pytorch_grad_cam
+        import torchcam.methods
 
-        def peer() -> None:
-            with GradCAM(model=model, target_layers=[model.layer4]) as cam:
+        def pytorch_grad_cam_map() -> None:
+            with pytorch_grad_cam.GradCAM(model=model, target_layers=[model.layer4]) as cam:
                 cam(input_tensor=images, targets=None)
 
-        cases["pytorch-grad-cam gradcam"] = peer
+        def torch_cam_map() -> None:
+            with torchcam.methods.GradCAM(model, "layer4") as cam:
+                scores = model(images)
+                cam(scores.argmax(1).tolist(), scores)
+
+        def captum_map() -> None:  # it takes the classes, so that it is spared the forward pass that finds them
+            captum.attr.LayerGradCam(model, model.layer4).attribute(images, target=classes)
+
+        classes = model(images).argmax(1)
+        cases["pytorch-grad-cam gradcam"] = pytorch_grad_cam_map
+        cases["torch-cam gradcam"] = torch_cam_map
+        cases["captum LayerGradCam"] = captum_map
 
     seconds = harness.interleave(cases, args.rounds, args.device)
     harness.write(
@@ -55,7 +68,7 @@ def main() -> None:
             "ratio to the forward pass": {name: round(harness.ratio(seconds, name, "forward"), 3) for name in cases},
             "target": "at most 1.15",
         },
-        packages=("grad-cam",),
+        packages=("grad-cam", "torchcam", "captum"),
         device=args.device,
     )
 

@@ -10,9 +10,9 @@ from tiny import recipe
 
 import sightline as sl
 from sightline.errors import RunFailedError, SightlineError
+from sightline.files import write_atomically
 from sightline.training import launch, loop
 from sightline.training.checkpoint import Checkpoint
-from sightline.training.files import write_atomically
 
 OPTIMIZERS = ["adam", "adamw", {"name": "sgd", "momentum": 0.9}, {"name": "sgd", "momentum": 0}]
 

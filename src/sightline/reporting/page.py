@@ -1,6 +1,5 @@
 """A page: one HTML file that needs nothing beside it."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sightline.errors import SightlineError
+from sightline.files import write_atomically
 from sightline.reporting import wording
 
 
@@ -43,11 +43,9 @@ def write_page(page: str, output: str | Path) -> Path:
         SightlineError: the file cannot be written.
     """
     output = Path(output)
-    partial = output.with_name(output.name + ".partial")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page, encoding="utf-8")
-        os.replace(partial, output)
+        write_atomically(output, page.encode())
     except OSError as error:
         raise SightlineError(f"cannot write {output}: {error.strerror or error}") from error
     return output

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sightline.errors import SightlineError
-from sightline.training.files import write_atomically
+from sightline.files import write_atomically
 
 
 @dataclass

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sightline.errors import SightlineError
-from sightline.training.files import write_atomically
+from sightline.files import write_atomically
 from sightline.training.recipe import Recipe, difference, read_recipe
 
 if TYPE_CHECKING:
