@@ -1,0 +1,149 @@
+"""Class activation maps without gradients: a channel's weight is what the model answers when it is run again.
+
+Ablation-CAM takes a channel away and runs what follows the layer; Score-CAM shows the model the part of the image that
+the channel covers. Both run images x channels in full batches, bounded in memory by a chunk, and the map is the CAMs' own:
+ReLU(sum_k a_k A_k) at the layer's resolution. The weights are constants: no gradient goes through the runs behind them.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.chunks import Chunk
+from sightline.errors import SightlineError
+from sightline.explainers.base import Explainer, normalize_maps, resize_maps
+from sightline.explainers.registry import EXPLAINERS
+from sightline.layers import Layer, LayerChoice, resolve_layers, to_spatial
+from sightline.tap import Tap, logits_of
+from sightline.targets import Targets, resolve_score
+
+# Denominators below this are taken for this: a class with a score below zero must not turn its map round.
+SMALLEST_SCORE = 1e-6
+
+
+class Reexecution(Explainer):
+    """A class activation map whose channel weights come from running the model again.
+
+    Args:
+        chunk: rows (images x channels) in one call to the model; None = chosen by their size.
+    """
+
+    def __init__(self, chunk: int | None = None) -> None:
+        self.chunk = Chunk(chunk)
+
+    def explain(
+        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
+    ) -> Tensor:
+        """Maps (B, H, W) in [0, 1]: resized to the input, normalised, and averaged over the layers."""
+        maps = []
+        for each in resolve_layers(model, layer):
+            activations, weights = self.weigh(model, inputs, targets, each)
+            raw = (weights[:, :, None, None] * activations).sum(1).relu()
+            maps.append(normalize_maps(resize_maps(raw, (inputs.shape[-2], inputs.shape[-1]))))
+        return maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
+
+    @abstractmethod
+    def weigh(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: Layer) -> tuple[Tensor, Tensor]:
+        """The activations (B, C, h, w) of a layer and the weights (B, C) of its channels, float32 at least."""
+
+
+@EXPLAINERS.register("ablationcam", differentiable=False, needs_gradient=False, needs_layer=True, pixel_space=False)
+class AblationCAM(Reexecution):
+    """Ablation-CAM: channels weighted by how much of the score is lost without them (Desai & Ramaswamy 2020).
+
+    a_k = (Y - Y_k) / max(Y, 1e-6), with Y_k the score where A_k is set to 0. In tokens, A_k is what the places hold: class
+    and register tokens stay as they are. The tail is cut out of the model once, so that a channel costs a tail and not a
+    forward pass; where the model cannot be traced, it costs a forward pass, and the reason is logged.
+
+    Args:
+        softmax: ask the probabilities instead of the logits; targets then see them as the model's output.
+        chunk: ablations (images x channels) in one call to the tail; None = chosen by their size.
+    """
+
+    def __init__(self, softmax: bool = False, chunk: int | None = None) -> None:
+        super().__init__(chunk)
+        self.softmax = softmax
+
+    def weigh(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: Layer) -> tuple[Tensor, Tensor]:
+        """The activations, and the fraction of the score that each channel's absence costs."""
+        size = (inputs.shape[-2], inputs.shape[-1])
+        tail = Tap(model, layer).tail(inputs)
+        activations = to_spatial(layer, tail.raw, size)
+        output = self._answer(tail.output)
+        score = resolve_score(targets, output)
+        whole = _at_least_float32(score(output, torch.arange(len(inputs), device=inputs.device)))
+
+        # A channel of zeros loses nothing, and needs no run to show it.
+        images, channels = (activations != 0).any(3).any(2).nonzero(as_tuple=True)
+
+        def scores_without(start: int, stop: int) -> Tensor:
+            of, ablated = images[start:stop], channels[start:stop]
+            raw = tail.raw[of]
+            to_spatial(layer, raw, size)[torch.arange(len(of), device=of.device), ablated] = 0  # a view: writes to raw
+            return _at_least_float32(score(self._answer(tail(raw, of)), of))
+
+        weights = whole.new_zeros(activations.shape[:2])
+        if len(images):
+            # A tail costs what its activations weigh (each counts as a pixel), and never more than the model itself.
+            light = tail.is_cut and tail.raw[0].numel() < size[0] * size[1]
+            costs = tail.raw.flatten(1)[:, None] if light else inputs
+            lost = whole[images] - self.chunk.map(scores_without, len(images), costs)
+            weights[images, channels] = lost / whole[images].clamp_min(SMALLEST_SCORE)
+        return _at_least_float32(activations), weights
+
+    def _answer(self, output: Any) -> Any:
+        return logits_of(output).softmax(1) if self.softmax else output
+
+
+@EXPLAINERS.register("scorecam", differentiable=False, needs_gradient=False, needs_layer=True, pixel_space=False)
+class ScoreCAM(Reexecution):
+    """Score-CAM: channels weighted by the score of the image seen through them (Wang et al. 2020, Algorithm 1).
+
+    a_k = softmax over k of Y(x * mask_k), with mask_k the channel resized to the input, then shifted and scaled to [0, 1]; x
+    is the input as the model takes it, so that what is masked out becomes 0 there. (The paper subtracts the score of a
+    baseline image from each, which cancels in the softmax.) The mask of a constant channel is 0 everywhere.
+
+    Args:
+        top: run only the `top` channels of an image with the highest energy, the sum of their squared activations; the others
+            get the weight 0. None = all.
+        chunk: masked images (images x channels) in one call to the model; None = chosen by their size.
+    """
+
+    def __init__(self, top: int | None = None, chunk: int | None = None) -> None:
+        super().__init__(chunk)
+        if top is not None and top < 1:
+            raise SightlineError(f"top is {top}; expected at least 1 channel, or None for all")
+        self.top = top
+
+    def weigh(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: Layer) -> tuple[Tensor, Tensor]:
+        """The activations, and the softmax over channels of the masked images' scores."""
+        tapped = Tap(model, layer)(inputs)
+        activations = _at_least_float32(tapped.activations[0].detach())
+        score = resolve_score(targets, tapped.output)
+
+        chosen = activations.new_ones(activations.shape[:2], dtype=torch.bool)
+        if self.top is not None and self.top < activations.shape[1]:
+            energy = activations.square().sum((2, 3))
+            chosen = torch.zeros_like(chosen).scatter(1, energy.topk(self.top).indices, True)
+        constant = activations.amax((2, 3)) == activations.amin((2, 3))
+        images, channels = (chosen & ~constant).nonzero(as_tuple=True)
+
+        def masked_scores(start: int, stop: int) -> Tensor:
+            of = images[start:stop]
+            masks = normalize_maps(resize_maps(activations[of, channels[start:stop]], tapped.image_size))
+            return _at_least_float32(score(model(inputs[of].mul_(masks[:, None])), of))
+
+        scores = activations.new_full(activations.shape[:2], -torch.inf)
+        if len(images):
+            scores[images, channels] = self.chunk.map(masked_scores, len(images), inputs).to(scores)
+        if (chosen & constant).any():  # their masks are all alike: one run an image serves them all
+            empty = score(model(torch.zeros_like(inputs)), torch.arange(len(inputs), device=inputs.device))
+            scores = torch.where(chosen & constant, empty[:, None].to(scores), scores)
+        return activations, scores.softmax(1)
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
