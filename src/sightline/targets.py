@@ -97,6 +97,21 @@ class ClassScore:
         return logits_of(output).gather(1, self.classes[of, None])[:, 0]
 
 
+class Resolved:
+    """A target whose score is settled already, whatever the output it is asked about.
+
+    Args:
+        score: resolved on the images that later ones are copies of, in their order.
+    """
+
+    def __init__(self, score: Score) -> None:
+        self.score = score
+
+    def resolve(self, output: Any) -> Score:
+        """The score."""
+        return self.score
+
+
 class _Function:
     def __init__(self, function: Callable[[Any], Tensor]) -> None:
         self.function = function

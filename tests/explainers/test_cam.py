@@ -17,11 +17,12 @@ from sightline.errors import SightlineError
 from sightline.explainers import normalize_maps, resize_maps
 from sightline.explainers.cam import (
     CAM,
-    eigencam,
     gradcam,
     gradcam_plus_plus,
     hirescam,
     layercam,
+    principal,
+    summed,
     xgradcam,
 )
 from sightline.tap import Tap
@@ -67,30 +68,30 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "xgradcam": xgradcam,
     "hirescam": hirescam,
     "layercam": layercam,
-    "eigencam": eigencam,
 }
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", [*FUNCTIONS, "eigencam"])
 @pytest.mark.parametrize("shape", [(3, 5, 4, 3), (2, 20, 3, 3)], ids=["more places", "more channels"])
 def test_each_function_equals_its_formula(name: str, shape: tuple[int, ...]) -> None:
     a, g = torch.randn(shape, dtype=torch.float64), torch.randn(shape, dtype=torch.float64)
     a[0, 0] = 0  # a dead channel
     g[1, 1] = 0
     expected = np.stack([literal(name, a[i].numpy(), g[i].numpy()) for i in range(shape[0])])
-    np.testing.assert_allclose(FUNCTIONS[name](a, g).numpy(), expected, rtol=1e-9, atol=1e-9)
+    found = principal(a) if name == "eigencam" else summed(FUNCTIONS[name](a, g))
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_a_channel_that_cancels_out_has_no_weight_in_xgradcam() -> None:
     a = torch.tensor([[[[1.0, -1.0]], [[2.0, 1.0]]]], dtype=torch.float64)
     g = torch.ones_like(a)
-    torch.testing.assert_close(xgradcam(a, g), torch.tensor([[[2.0, 1.0]]], dtype=torch.float64))
+    torch.testing.assert_close(summed(xgradcam(a, g)), torch.tensor([[[2.0, 1.0]]], dtype=torch.float64))
 
 
 def test_centred_eigencam_points_where_the_channels_are_active() -> None:
     a = torch.zeros(1, 4, 3, 3, dtype=torch.float64)
     a[0, :, 1, 2] = torch.tensor([1.0, 2.0, 0.5, 1.5])
-    map_ = eigencam(a, a, center=True)
+    map_ = principal(a, center=True)
     assert map_.argmax() == 5
     # By hand: the centred matrix has rank one, its column (-1, ..., 8, ...) / 9 times the norm of the four values.
     torch.testing.assert_close(map_[0, 1, 2], torch.tensor(8 / 9 * 7.5**0.5, dtype=torch.float64))
@@ -99,7 +100,14 @@ def test_centred_eigencam_points_where_the_channels_are_active() -> None:
 # ---- the peer ----
 
 
-def peer_maps(kind: str, model: nn.Module, layer: nn.Module, x: Tensor, reshape: Callable | None = None) -> Tensor:
+def peer_maps(
+    kind: str,
+    model: nn.Module,
+    layer: nn.Module,
+    x: Tensor,
+    reshape: Callable | None = None,
+    eigen_smooth: bool = False,
+) -> Tensor:
     peers = pytest.importorskip("pytorch_grad_cam")
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
@@ -292,3 +300,36 @@ def test_a_model_that_is_not_finite_is_named() -> None:
         model.classifier.weight.fill_(torch.nan)
     with pytest.raises(SightlineError, match="NaN or infinite; is the model finite"):
         sl.explain(model, torch.rand(1, 3, 8, 8))
+
+
+# ---- eigen smoothing ----
+
+
+@pytest.mark.parametrize("kind", ["gradcam", "hirescam", "layercam", "xgradcam"])
+def test_eigen_smoothing_equals_the_peer_up_to_its_sign(kind: str) -> None:
+    svd = pytest.importorskip("pytorch_grad_cam.utils.svd_on_activations")
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18(num_classes=5).double().eval()
+    images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    tapped = Tap(model, "layer3")(images)
+    (ours,) = sl.create_explainer(kind, smooth="eigen").raw_maps(tapped, 1)
+    with torch.enable_grad():
+        (gradients,) = tapped.gradients(tapped.logits[:, 1])
+    contributions = FUNCTIONS[kind](tapped.activations[0], gradients).detach()
+    for mine, each in zip(ours, contributions):
+        projection = torch.from_numpy(svd.get_2d_projection(each[None].numpy())[0])
+        total = each.sum(0)
+        sign = (projection * (total - total.mean())).sum().sign()  # the peer's own is arbitrary
+        torch.testing.assert_close(mine, (sign * projection).relu(), rtol=0, atol=1e-4, check_dtype=False)
+
+
+def test_eigen_smoothing_of_one_direction_is_the_centred_map_by_hand() -> None:
+    a = torch.zeros(1, 2, 1, 3, dtype=torch.float64)
+    a[0, 0, 0], a[0, 1, 0] = torch.tensor([3.0, 0.0, 0.0]), torch.tensor([6.0, 0.0, 0.0])
+    # Columns (2, -1, -1) and (4, -2, -2): rank one, direction (1, 2) / sqrt 5, projection (2, -1, -1) sqrt 5.
+    torch.testing.assert_close(principal(a, center=True), torch.tensor([[[2 * 5**0.5, 0, 0]]], dtype=torch.float64))
+
+
+def test_an_unknown_smoothing_is_refused() -> None:
+    with pytest.raises(SightlineError, match="smooth is 'mean'"):
+        sl.create_explainer("gradcam", smooth="mean")

@@ -82,6 +82,11 @@ def _ordinary(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.is_inference() else tensor
 
 
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Half precision is too coarse for the sums that maps are made of."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Maps (B, h, w) at another resolution, bilinearly (corners not aligned)."""
     if maps.shape[-2:] == torch.Size(size):

@@ -1,19 +1,21 @@
 """Class activation maps: each is one function of a layer's activations and their gradients.
 
-Every function takes activations A (B, C, h, w) and the gradients dY/dA of the explained class's logit, of the same shape,
-and returns the map (B, h, w) at the layer's resolution, after the ReLU and before any normalisation. Every step is a torch
-operation, so that a map can be differentiated where the gradients can.
+Every function takes activations A (B, C, h, w) and the gradients dY/dA of the explained score, of the same shape, and
+returns what each channel contributes at each place, (B, C, h, w). The map (B, h, w) is their sum over the channels, its
+positive part, at the layer's resolution and before any normalisation. Every step is a torch operation, so that a map can
+be differentiated where the gradients can.
 """
 
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from sightline.explainers.base import Explainer, normalize_maps, resize_maps
+from sightline.errors import SightlineError
+from sightline.explainers.base import Explainer, at_least_float32, normalize_maps, resize_maps
 from sightline.explainers.registry import EXPLAINERS
 from sightline.layers import LayerChoice
 from sightline.seeding import generator
@@ -25,13 +27,20 @@ class CAM(Explainer):
     """A class activation map.
 
     Args:
-        function: from activations and gradients to the map at the layer's resolution.
+        function: from activations and gradients to what each channel contributes, (B, C, h, w).
         needs_gradient: whether the function reads the gradients; where not, none are computed.
+        reduce: from these contributions to the map (B, h, w).
     """
 
-    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], needs_gradient: bool = True) -> None:
+    def __init__(
+        self,
+        function: Callable[[Tensor, Tensor], Tensor],
+        needs_gradient: bool = True,
+        reduce: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         self.function = function
         self.needs_gradient = needs_gradient
+        self.reduce = reduce or summed
 
     def explain(
         self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
@@ -58,24 +67,60 @@ class CAM(Explainer):
         if not create_graph:
             activations, gradients = [a.detach() for a in activations], [g.detach() for g in gradients]
         with torch.autocast(activations[0].device.type, enabled=False):  # half precision is too coarse for these sums
-            return [self.function(_at_least_float32(a), _at_least_float32(g)) for a, g in zip(activations, gradients)]
+            wide = [(at_least_float32(a), at_least_float32(g)) for a, g in zip(activations, gradients)]
+            return [self.reduce(self.function(a, g)) for a, g in wide]
 
 
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+def summed(contributions: Tensor) -> Tensor:
+    """The positive part (B, h, w) of the sum over channels."""
+    return contributions.sum(1).relu()
+
+
+def principal(contributions: Tensor, center: bool = False) -> Tensor:
+    """The positive part (B, h, w) of the projection of contributions (B, C, h, w) on their first principal direction.
+
+    With the contributions as a matrix M of (hw, C), that is M v for the first right singular vector v, its sign such that the
+    map's sum is positive. `center=True` subtracts each channel's mean first; the sign is then that of the correlation
+    with the channels' sum.
+    """
+    matrix = contributions.flatten(2).transpose(1, 2)  # (B, hw, C)
+    channel_sum = matrix.sum(2)
+    if center:
+        matrix = matrix - matrix.mean(1, keepdim=True)
+    # The eigenvectors of the smaller Gram matrix hold the same direction at a fraction of the cost of an SVD.
+    if matrix.shape[1] <= matrix.shape[2]:
+        values, vectors = torch.linalg.eigh(matrix @ matrix.mT)  # (B, hw, hw)
+        projection = vectors[:, :, -1] * values[:, -1:].clamp_min(0).sqrt()
+    else:
+        vectors = torch.linalg.eigh(matrix.mT @ matrix).eigenvectors  # (B, C, C)
+        projection = (matrix @ vectors[:, :, -1:])[:, :, 0]
+    reference = channel_sum - channel_sum.mean(1, keepdim=True) if center else torch.ones_like(projection)
+    sign = torch.where((projection * reference).sum(1, keepdim=True) < 0, -1.0, 1.0)
+    return (sign * projection).relu().unflatten(1, contributions.shape[2:])
+
+
+Smooth = Literal["eigen"]
 
 
 def cam(
     name: str, differentiable: bool = True, needs_gradient: bool = True
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
-    """Register a function of activations and gradients as an explainer; its keyword-only parameters are the options."""
+    """Register a function of activations and gradients as an explainer; its keyword-only parameters are the options.
+
+    One more option comes with each: `smooth="eigen"` takes the first principal component of the contributions (`principal`,
+    centred) instead of their sum. Such a map cannot be trained on.
+    """
 
     def decorate(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def factory(**options: Any) -> CAM:
-            return CAM(partial(function, **options), needs_gradient)
+        def factory(smooth: Smooth | None = None, **options: Any) -> CAM:
+            if smooth not in (None, "eigen"):
+                raise SightlineError(f"smooth is {smooth!r}; accepted are None and 'eigen'")
+            reduce = partial(principal, center=True) if smooth else summed
+            return CAM(partial(function, **options), needs_gradient, reduce)
 
         options = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-        factory.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+        smooth = inspect.Parameter("smooth", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Smooth | None)
+        factory.__signature__ = inspect.Signature([*options, smooth])  # type: ignore[attr-defined]
         factory.__doc__ = function.__doc__
         EXPLAINERS.register(
             name, differentiable=differentiable, needs_gradient=needs_gradient, needs_layer=True, pixel_space=False
@@ -89,7 +134,7 @@ def cam(
 def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Grad-CAM: channels weighted by their mean gradient (Selvaraju et al. 2017)."""
     weights = gradients.mean((2, 3), keepdim=True)
-    return (weights * activations).sum(1).relu()
+    return weights * activations
 
 
 @cam("gradcam++")
@@ -101,7 +146,7 @@ def gradcam_plus_plus(activations: Tensor, gradients: Tensor, *, eps: float = 0.
     denominator = 2 * gradients**2 + activations.sum((2, 3), keepdim=True) * gradients**3 + eps
     alphas = gradients**2 / torch.where(denominator != 0, denominator, torch.ones_like(denominator))
     weights = (alphas * gradients.relu()).sum((2, 3), keepdim=True)
-    return (weights * activations).sum(1).relu()
+    return weights * activations
 
 
 @cam("xgradcam")
@@ -113,42 +158,33 @@ def xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
     total = activations.sum((2, 3), keepdim=True)
     cancels = total.abs() <= 1e-12 * activations.abs().sum((2, 3), keepdim=True)
     weights = (activations * gradients).sum((2, 3), keepdim=True) / torch.where(cancels, torch.ones_like(total), total)
-    return (weights.masked_fill(cancels, 0) * activations).sum(1).relu()
+    return weights.masked_fill(cancels, 0) * activations
 
 
 @cam("hirescam")
 def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
     """HiResCAM: gradients times activations, place by place (Draelos & Carin 2020)."""
-    return (gradients * activations).sum(1).relu()
+    return gradients * activations
 
 
 @cam("layercam")
 def layercam(activations: Tensor, gradients: Tensor) -> Tensor:
     """LayerCAM: positive gradients times activations, place by place (Jiang et al. 2021)."""
-    return (gradients.relu() * activations).sum(1).relu()
+    return gradients.relu() * activations
 
 
-@cam("eigencam", differentiable=False, needs_gradient=False)
-def eigencam(activations: Tensor, gradients: Tensor, *, center: bool = False) -> Tensor:
+@EXPLAINERS.register("eigencam", differentiable=False, needs_gradient=False, needs_layer=True, pixel_space=False)
+def eigencam(*, center: bool = False) -> CAM:
     """Eigen-CAM: the activations' projection on their first principal direction, whatever the class (Muhammad & Yeasin 2020).
 
-    With A as (hw, C), the map is A v for the first right singular vector v, its sign such that the map's sum is positive.
-    `center=True` subtracts each channel's mean first; the sign is then that of the correlation with the channels' sum.
+    Args:
+        center: subtract each channel's mean first; see `principal`.
     """
-    matrix = activations.flatten(2).transpose(1, 2)  # (B, hw, C)
-    channel_sum = matrix.sum(2)
-    if center:
-        matrix = matrix - matrix.mean(1, keepdim=True)
-    # The eigenvectors of the smaller Gram matrix hold the same direction at a fraction of the cost of an SVD.
-    if matrix.shape[1] <= matrix.shape[2]:
-        values, vectors = torch.linalg.eigh(matrix @ matrix.mT)  # (B, hw, hw)
-        projection = vectors[:, :, -1] * values[:, -1:].clamp_min(0).sqrt()
-    else:
-        vectors = torch.linalg.eigh(matrix.mT @ matrix).eigenvectors  # (B, C, C)
-        projection = (matrix @ vectors[:, :, -1:])[:, :, 0]
-    reference = channel_sum - channel_sum.mean(1, keepdim=True) if center else torch.ones_like(projection)
-    sign = torch.where((projection * reference).sum(1, keepdim=True) < 0, -1.0, 1.0)
-    return (sign * projection).relu().unflatten(1, activations.shape[2:])
+    return CAM(_activations, needs_gradient=False, reduce=partial(principal, center=center))
+
+
+def _activations(activations: Tensor, gradients: Tensor) -> Tensor:
+    return activations
 
 
 class RandomCAM:
@@ -162,9 +198,9 @@ class RandomCAM:
         self._generator = generator(seed, "randomcam")
 
     def __call__(self, activations: Tensor, gradients: Tensor) -> Tensor:
-        """The map (B, h, w) of activations (B, C, h, w)."""
+        """What each channel of activations (B, C, h, w) contributes."""
         weights = 2 * torch.rand(activations.shape[:2], generator=self._generator, dtype=torch.float64) - 1
-        return (weights.to(activations)[:, :, None, None] * activations).sum(1).relu()
+        return weights.to(activations)[:, :, None, None] * activations
 
 
 @EXPLAINERS.register("randomcam", differentiable=True, needs_gradient=False, needs_layer=True, pixel_space=False)

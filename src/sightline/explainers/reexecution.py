@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sightline.chunks import Chunk
 from sightline.errors import SightlineError
-from sightline.explainers.base import Explainer, normalize_maps, resize_maps
+from sightline.explainers.base import Explainer, at_least_float32, normalize_maps, resize_maps
 from sightline.explainers.registry import EXPLAINERS
 from sightline.layers import Layer, LayerChoice, resolve_layers, to_spatial
 from sightline.tap import Tap, logits_of
@@ -74,7 +74,7 @@ class AblationCAM(Reexecution):
         activations = to_spatial(layer, tail.raw, size)
         output = self._answer(tail.output)
         score = resolve_score(targets, output)
-        whole = _at_least_float32(score(output, torch.arange(len(inputs), device=inputs.device)))
+        whole = at_least_float32(score(output, torch.arange(len(inputs), device=inputs.device)))
 
         # A channel of zeros loses nothing, and needs no run to show it.
         images, channels = (activations != 0).any(3).any(2).nonzero(as_tuple=True)
@@ -83,7 +83,7 @@ class AblationCAM(Reexecution):
             of, ablated = images[start:stop], channels[start:stop]
             raw = tail.raw[of]
             to_spatial(layer, raw, size)[torch.arange(len(of), device=of.device), ablated] = 0  # a view: writes to raw
-            return _at_least_float32(score(self._answer(tail(raw, of)), of))
+            return at_least_float32(score(self._answer(tail(raw, of)), of))
 
         weights = whole.new_zeros(activations.shape[:2])
         if len(images):
@@ -92,7 +92,7 @@ class AblationCAM(Reexecution):
             costs = tail.raw.flatten(1)[:, None] if light else inputs
             lost = whole[images] - self.chunk.map(scores_without, len(images), costs)
             weights[images, channels] = lost / whole[images].clamp_min(SMALLEST_SCORE)
-        return _at_least_float32(activations), weights
+        return at_least_float32(activations), weights
 
     def _answer(self, output: Any) -> Any:
         return logits_of(output).softmax(1) if self.softmax else output
@@ -121,7 +121,7 @@ class ScoreCAM(Reexecution):
     def weigh(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: Layer) -> tuple[Tensor, Tensor]:
         """The activations, and the softmax over channels of the masked images' scores."""
         tapped = Tap(model, layer)(inputs)
-        activations = _at_least_float32(tapped.activations[0].detach())
+        activations = at_least_float32(tapped.activations[0].detach())
         score = resolve_score(targets, tapped.output)
 
         chosen = activations.new_ones(activations.shape[:2], dtype=torch.bool)
@@ -134,7 +134,7 @@ class ScoreCAM(Reexecution):
         def masked_scores(start: int, stop: int) -> Tensor:
             of = images[start:stop]
             masks = normalize_maps(resize_maps(activations[of, channels[start:stop]], tapped.image_size))
-            return _at_least_float32(score(model(inputs[of].mul_(masks[:, None])), of))
+            return at_least_float32(score(model(inputs[of].mul_(masks[:, None])), of))
 
         scores = activations.new_full(activations.shape[:2], -torch.inf)
         if len(images):
@@ -143,7 +143,3 @@ class ScoreCAM(Reexecution):
             empty = score(model(torch.zeros_like(inputs)), torch.arange(len(inputs), device=inputs.device))
             scores = torch.where(chosen & constant, empty[:, None].to(scores), scores)
         return activations, scores.softmax(1)
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -4,5 +4,15 @@ from sightline.explainers.base import Explainer
 from sightline.registry import Registry
 
 EXPLAINERS: Registry[Explainer] = Registry(
-    "explainer", modules=("sightline.explainers.cam", "sightline.explainers.baseline")
+    "explainer",
+    modules=(
+        "sightline.explainers.cam",
+        "sightline.explainers.smooth",
+        "sightline.explainers.reexecution",
+        "sightline.explainers.fullgrad",
+        "sightline.explainers.attribution",
+        "sightline.explainers.perturbation",
+        "sightline.explainers.lots",
+        "sightline.explainers.baseline",
+    ),
 )

@@ -1,0 +1,357 @@
+"""Attributions to pixels by gradients and by rules that replace them, computed by Captum.
+
+Captum asks a function of inputs for one scalar an input, and repeats the inputs as a method needs them. Each call here hands it
+`of`, which image each input was made from, as an additional argument: Captum repeats that in the inputs' own order, so
+that a score can always tell whose copy it looks at.
+"""
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sightline.chunks import Chunk
+from sightline.errors import NotDefinedError, SightlineError
+from sightline.explainers.base import Explainer, normalize_maps, resize_maps
+from sightline.explainers.cam import gradcam, summed
+from sightline.explainers.explicit import AFFINE, LINEAR, MOVING, Rules, ScoreModule, explicit
+from sightline.explainers.registry import EXPLAINERS
+from sightline.layers import LayerChoice
+from sightline.seeding import derive_seed
+from sightline.tap import Tap
+from sightline.targets import Score, Targets, resolve_score
+
+Sign = Literal["positive", "absolute"]
+Baseline = float | Tensor
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a method is asked: which inputs a model's scores rest on.
+
+    Attributes:
+        model: in eval mode.
+        inputs: (N, C, H, W), as the model takes them; some images of the batch.
+        of: (N,) int64, which images of the batch they are.
+        score: from the model's output to scalars.
+        layer: the target layer, for the methods that have one.
+        rows: how many inputs may go through the model at once.
+    """
+
+    model: nn.Module
+    inputs: Tensor
+    of: Tensor
+    score: Score
+    layer: LayerChoice | Sequence[LayerChoice] | None
+    rows: int
+
+    def forward(self, inputs: Tensor, of: Tensor) -> Tensor:
+        """The scores (M,) of M inputs, made from the images `of`."""
+        return self.score(self.model(inputs.clone()), of)  # the model may work in place
+
+    @property
+    def copies(self) -> int:
+        """How many copies of every image may go through the model at once."""
+        return max(1, self.rows // len(self.inputs))
+
+    def leaf(self) -> Tensor:
+        """The inputs as a tensor of our own that gradients may be taken with respect to."""
+        return self.inputs.detach().clone().requires_grad_()
+
+    def baseline(self, value: Baseline) -> Tensor:
+        """What stands for a missing pixel (1, C, H, W), from a number or a tensor that broadcasts to that."""
+        shape = (1, *self.inputs.shape[1:])
+        baseline = torch.as_tensor(value, dtype=self.inputs.dtype, device=self.inputs.device)
+        try:
+            return baseline.expand(shape)
+        except RuntimeError:
+            raise SightlineError(
+                f"baseline has shape {tuple(baseline.shape)}; expected a number or a tensor that broadcasts to {shape}, "
+                "in the units of the model's input"
+            ) from None
+
+    def one_by_one(self) -> Iterator["Question"]:
+        """The same question about each image alone."""
+        for image, of in zip(self.inputs.split(1), self.of.split(1)):
+            yield Question(self.model, image, of, self.score, self.layer, self.rows)
+
+
+class Attribution(Explainer):
+    """A method that gives every input value its share in the score.
+
+    Args:
+        function: from a question to attributions (N, C, H, W).
+        sign: how signed attributions become a map, after they are summed over the colour channels: `"positive"` keeps what
+            speaks for the score, `"absolute"` what speaks for or against it; None takes the largest magnitude of
+            the channels, for methods whose values are sensitivities and not shares.
+        raw: return the attributions (B, C, H, W) themselves, with their signs, instead of maps.
+        chunk: how many images go through the model at once; None chooses.
+    """
+
+    def __init__(
+        self, function: Callable[[Question], Tensor], sign: Sign | None, raw: bool = False, chunk: int | None = None
+    ) -> None:
+        if sign not in ("positive", "absolute", None):
+            raise SightlineError(f"sign is {sign!r}; accepted are 'positive' and 'absolute'")
+        Chunk(chunk)  # refuses a bad one
+        self.function = function
+        self.sign = sign
+        self.raw = raw
+        self.chunk = chunk
+
+    def explain(
+        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
+    ) -> Tensor:
+        """Maps (B, H, W) in [0, 1], or attributions (B, C, H, W) with `raw`."""
+        of = torch.arange(len(inputs), device=inputs.device)
+        score = resolve_score(targets, model(inputs))
+
+        def attributions(rows: int) -> Tensor:
+            parts = [
+                self.function(Question(model, some, which, score, layer, rows))
+                for some, which in zip(inputs.split(rows), of.split(rows))
+            ]
+            return torch.cat(parts).detach()
+
+        with _captum_quiet():
+            result = fitting(attributions, self.chunk, inputs)
+        result = result.to(torch.promote_types(inputs.dtype, torch.float32))  # Captum's own sums are float32
+        return result if self.raw else normalize_maps(self._map(result))
+
+    def _map(self, attributions: Tensor) -> Tensor:
+        if self.sign is None:
+            return attributions.abs().amax(1)
+        total = attributions.sum(1)
+        return total.relu() if self.sign == "positive" else total.abs()
+
+
+def fitting(call: Callable[[int], Tensor], chunk: int | None, images: Tensor) -> Tensor:
+    """What `call(rows)` gives, with as many images like these at once as the memory holds.
+
+    Args:
+        call: computes everything with at most `rows` images in the model at once, and can be called again.
+        chunk: the number of rows; None chooses by the images' size, and halves it where the memory does not suffice.
+        images: (..., H, W).
+    """
+    rows = Chunk(chunk).size(images)
+    while True:
+        try:
+            return call(rows)
+        except torch.OutOfMemoryError:
+            if chunk is not None or rows == 1:
+                raise
+            rows //= 2
+
+
+@contextmanager
+def _captum_quiet() -> Iterator[None]:
+    """Captum warns of the hooks it sets and takes off again, here on a copy of the model."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"\s*Setting (forward, )?backward hooks")
+        yield
+
+
+@contextmanager
+def seeded(device: torch.device, *key: int | str) -> Iterator[None]:
+    """Seed the global generators that a library draws from on a device, and put their state back afterwards."""
+    seed = derive_seed(*key)
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(seed)
+        for cuda in devices:
+            with torch.cuda.device(cuda):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+def attribution(
+    name: str, signed: bool = True, needs_gradient: bool = True, needs_layer: bool = False
+) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Register a function of a question as an explainer, its keyword-only parameters, `sign`, `raw` and `chunk` as options."""
+
+    def decorate(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def factory(raw: bool = False, chunk: int | None = None, **options: Any) -> Attribution:
+            sign = options.pop("sign", "positive") if signed else None
+            return Attribution(partial(function, **options), sign, raw, chunk)
+
+        options = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        options += inspect.signature(_common).parameters.values()
+        factory.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [p for p in options if signed or p.name != "sign"]
+        )
+        factory.__doc__ = function.__doc__
+        EXPLAINERS.register(
+            name, differentiable=False, needs_gradient=needs_gradient, needs_layer=needs_layer, pixel_space=False
+        )(factory)
+        return function
+
+    return decorate
+
+
+def _common(*, sign: Sign = "positive", raw: bool = False, chunk: int | None = None) -> None:
+    """The options of every attribution."""
+
+
+# ---- gradients ----
+
+
+@attribution("saliency", signed=False)
+def saliency(question: Question) -> Tensor:
+    """Saliency: the gradient of the score with respect to the input (Simonyan et al. 2014, section 3.1)."""
+    from captum.attr import Saliency
+
+    captum = Saliency(question.forward)
+    return captum.attribute(question.leaf(), abs=False, additional_forward_args=(question.of,))
+
+
+@attribution("smoothgrad", signed=False)
+def smoothgrad(question: Question, *, samples: int = 50, noise: float = 0.15, seed: int = 0) -> Tensor:
+    """SmoothGrad: the gradient averaged over noisy copies of the image (Smilkov et al. 2017).
+
+    The signed gradients are averaged, as the paper's equation says, and the magnitude is taken of the mean.
+
+    `samples` copies (the paper sees no gain beyond 50), with Gaussian noise of `noise` times the image's range
+    (0.1 to 0.2 in the paper), the same draw for every image.
+    """
+    from captum.attr import NoiseTunnel, Saliency
+
+    if samples < 1 or not noise >= 0:
+        raise SightlineError(f"samples is {samples} and noise {noise}; expected at least 1 and 0")
+    captum = NoiseTunnel(Saliency(question.forward))
+    parts = []
+    for one in question.one_by_one():  # Captum takes one noise level a call
+        low, high = torch.aminmax(one.inputs)
+        with seeded(one.inputs.device, seed, "smoothgrad"):
+            part = captum.attribute(
+                one.inputs,
+                nt_samples=samples,
+                nt_samples_batch_size=one.copies,
+                stdevs=noise * float(high - low),
+                abs=False,
+                additional_forward_args=(one.of,),
+            )
+        parts.append(part)
+    return torch.cat(parts)
+
+
+@attribution("input_x_gradient")
+def input_x_gradient(question: Question) -> Tensor:
+    """Input x gradient: every input value times the score's gradient there (Shrikumar et al. 2016)."""
+    from captum.attr import InputXGradient
+
+    return InputXGradient(question.forward).attribute(question.leaf(), additional_forward_args=(question.of,))
+
+
+@attribution("integrated_gradients")
+def integrated_gradients(question: Question, *, steps: int = 50, baseline: Baseline = 0.0) -> Tensor:
+    """Integrated gradients: gradients along the line from a baseline, times the difference (Sundararajan et al. 2017).
+
+    `steps` points of a Gauss-Legendre quadrature (Captum's; the paper finds 20 to 300 Riemann steps to be enough). The baseline
+    is in the units of the model's input: 0 is the mean colour of the training images where inputs are normalised.
+    """
+    from captum.attr import IntegratedGradients
+
+    if steps < 1:
+        raise SightlineError(f"steps is {steps}; expected at least 1")
+    return IntegratedGradients(question.forward).attribute(
+        question.inputs,
+        question.baseline(baseline),
+        additional_forward_args=(question.of,),
+        n_steps=steps,
+        internal_batch_size=question.rows,
+    )
+
+
+# ---- rules in place of gradients ----
+
+
+def _explicit(question: Question, rules: Rules) -> ScoreModule:
+    """A copy of the model with its score, for Captum to hook."""
+    module = ScoreModule(explicit(question.model, rules), question.score)
+    image, of = question.inputs[:1], question.of[:1]
+    if not torch.allclose(module(image, of), question.forward(image, of), rtol=1e-3, atol=1e-4):
+        raise NotDefinedError(
+            f"{rules.method} is not defined for this model: a copy of {type(question.model).__name__} without in-place "
+            "operations gives other scores"
+        )
+    return module
+
+
+_GUIDED = Rules(
+    "guided backprop",
+    kinds=(nn.ReLU, nn.MaxPool2d, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm, *AFFINE),
+    functions=LINEAR | {"group_norm", "layer_norm"},
+)
+_DEEPLIFT = Rules(
+    "DeepLIFT",
+    exact=frozenset({nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.MaxPool2d}),
+    kinds=AFFINE,
+    functions=LINEAR,
+    windowed=True,
+)
+
+
+@attribution("guided_backprop", signed=False)
+def guided_backprop(question: Question) -> Tensor:
+    """Guided backprop: gradients that pass a ReLU only where they are positive (Springenberg et al. 2015, section 3.4).
+
+    Defined for networks whose only activation is the ReLU; with any other it would be the plain gradient.
+    """
+    from captum.attr import GuidedBackprop
+
+    module = _explicit(question, _GUIDED)
+    return GuidedBackprop(module).attribute(question.leaf(), additional_forward_args=(question.of,))
+
+
+@attribution("guided_gradcam", signed=False, needs_layer=True)
+def guided_gradcam(question: Question) -> Tensor:
+    """Guided Grad-CAM: guided backprop times Grad-CAM, resized bilinearly (Selvaraju et al. 2017, section 3.2)."""
+    gradients = guided_backprop(question)
+    tapped = Tap(question.model, question.layer)(question.inputs)
+    with torch.enable_grad():
+        slopes = tapped.gradients(question.score(tapped.output, question.of))
+    maps = [resize_maps(summed(gradcam(a.detach(), g)), tapped.image_size) for a, g in zip(tapped.activations, slopes)]
+    return gradients * torch.stack([resize_maps(m, tapped.image_size) for m in maps]).mean(0)[:, None]
+
+
+@attribution("deeplift")
+def deeplift(question: Question, *, baseline: Baseline = 0.0) -> Tensor:
+    """DeepLIFT, rescale rule: shares in the score's difference from that of a baseline (Shrikumar et al. 2017, section 3.5.1).
+
+    The baseline is in the units of the model's input: 0 is the mean colour of the training images where inputs are normalised.
+    """
+    from captum.attr import DeepLift
+
+    module = _explicit(question, _DEEPLIFT)
+    return DeepLift(module).attribute(
+        question.leaf(), question.baseline(baseline), additional_forward_args=(question.of,)
+    )
+
+
+@attribution("lrp")
+def lrp(question: Question) -> Tensor:
+    """Layer-wise relevance propagation, epsilon rule (Bach et al. 2015, equation 58).
+
+    Epsilon is Captum's 1e-9, as good as none: where every activation is a ReLU, the map is that of input x gradient
+    (Ancona et al. 2018).
+    """
+    from captum.attr import LRP
+    from captum.attr._utils.custom_modules import Addition_Module
+
+    rules = Rules(
+        "LRP",
+        exact=frozenset(
+            {nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.ReLU, nn.Tanh}
+            | {Addition_Module}
+        ),
+        functions=MOVING,
+        addition=Addition_Module,
+    )
+    module = _explicit(question, rules)
+    return LRP(module).attribute(question.leaf(), additional_forward_args=(question.of,))

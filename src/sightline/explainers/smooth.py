@@ -1,0 +1,110 @@
+"""Maps averaged over copies of an image: noisy ones, or flipped, turned and brightened ones."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import SightlineError
+from sightline.explainers.base import Explainer, at_least_float32, normalize_maps, resize_maps
+from sightline.explainers.cam import summed
+from sightline.explainers.registry import EXPLAINERS
+from sightline.layers import LayerChoice
+from sightline.seeding import generator
+from sightline.tap import Tap
+from sightline.targets import Resolved, Targets, resolve_score
+from sightline.views import check_views, dihedral_views
+
+
+@EXPLAINERS.register("smoothgradcam++", differentiable=False, needs_gradient=True, needs_layer=True, pixel_space=False)
+class SmoothGradCAMPlusPlus(Explainer):
+    """Smooth Grad-CAM++: Grad-CAM++ with its derivatives averaged over noisy copies of the image (Omeiza et al. 2019).
+
+    With D1, D2, D3 the means over the copies of g, g^2 and g^3, which stand for the derivatives as in Grad-CAM++: alpha =
+    D2 / (2 D2 + (sum A) D3), 0 where the denominator is 0, and a channel weighs sum alpha ReLU(D1). The activations A are
+    those of the image itself.
+
+    Args:
+        samples: noisy copies of each image.
+        noise: standard deviation of the noise, as a fraction of the range of each image.
+        absolute: `noise` is in the units of the model's input instead.
+        seed: of the noise; every image gets the same draws.
+    """
+
+    def __init__(self, samples: int = 4, noise: float = 0.3, absolute: bool = False, seed: int = 0) -> None:
+        if samples < 1 or not noise >= 0:
+            raise SightlineError(f"samples is {samples} and noise {noise}; expected at least 1 and at least 0")
+        self.samples = samples
+        self.noise = noise
+        self.absolute = absolute
+        self.seed = seed
+
+    def explain(
+        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
+    ) -> Tensor:
+        """Maps (B, H, W) in [0, 1]: resized to the input, normalised, and averaged over the layers."""
+        tap = Tap(model, layer)
+        clean = tap(inputs)
+        score = resolve_score(targets, clean.output)
+        everyone = torch.arange(len(inputs), device=inputs.device)
+        spread = inputs.amax((1, 2, 3), keepdim=True) - inputs.amin((1, 2, 3), keepdim=True)
+        deviation = self.noise * (torch.ones_like(spread) if self.absolute else spread)
+
+        random = generator(self.seed, "smoothgradcam++")
+        activations = [at_least_float32(a.detach()) for a in clean.activations]
+        means = [[torch.zeros_like(a) for _ in range(3)] for a in activations]  # D1, D2, D3 of each layer
+        for _ in range(self.samples):
+            noise = torch.randn(inputs.shape[1:], generator=random, dtype=torch.float64).to(inputs)
+            noisy = tap(inputs + deviation * noise)
+            with torch.enable_grad():
+                gradients = noisy.gradients(score(noisy.output, everyone))
+            for powers, gradient in zip(means, gradients):
+                for power, mean in enumerate(powers, start=1):
+                    mean += at_least_float32(gradient) ** power / self.samples
+
+        maps = []
+        for a, (first, second, third) in zip(activations, means):
+            denominator = 2 * second + a.sum((2, 3), keepdim=True) * third
+            alphas = second / torch.where(denominator != 0, denominator, torch.ones_like(denominator))
+            weights = (alphas * first.relu()).sum((2, 3), keepdim=True)
+            maps.append(normalize_maps(resize_maps(summed(weights * a), clean.image_size)))
+        return torch.stack(maps).mean(0)
+
+
+@EXPLAINERS.register("augmented", differentiable=False, needs_gradient=True, needs_layer=True, pixel_space=False)
+class Augmented(Explainer):
+    """Another explainer's maps, averaged over flips, turns and intensities of the image.
+
+    The class, or what else is explained, is settled on the image as it is. Maps are turned back before the mean.
+
+    Args:
+        method: the explainer or its name; one that works on the model's input.
+        views: 1, 2, 4 or 8 elements of the dihedral group: the image, its mirror image, those upside down, quarter turns.
+        intensities: factors on the model's input, each applied to every view.
+    """
+
+    def __init__(
+        self, method: str | Explainer = "gradcam", views: int = 2, intensities: Sequence[float] = (0.9, 1.0, 1.1)
+    ) -> None:
+        if isinstance(method, str) and EXPLAINERS[method].capabilities["pixel_space"]:
+            raise SightlineError(
+                f"method is {method!r}, which changes pixels in [0, 1]; intensities would leave that range"
+            )
+        if not intensities:
+            raise SightlineError("intensities is empty; give at least one factor, such as 1.0")
+        self.explainer = EXPLAINERS.create(method) if isinstance(method, str) else method
+        self.views = dihedral_views(views)
+        self.intensities = tuple(intensities)
+
+    def explain(
+        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
+    ) -> Tensor:
+        """The mean (B, H, W) of the copies' maps, in [0, 1]."""
+        check_views(self.views, (inputs.shape[-2], inputs.shape[-1]))
+        settled = Resolved(resolve_score(targets, model(inputs)))
+        maps = [
+            view.inverse(self.explainer.explain(model, factor * view(inputs), settled, layer))
+            for view in self.views
+            for factor in self.intensities
+        ]
+        return torch.stack(maps).mean(0)

@@ -1,0 +1,141 @@
+"""Maps averaged over copies, against loops over the copies and against the peers."""
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+import sightline as sl
+from networks import TinyCNN
+from sightline.errors import SightlineError
+from sightline.explainers import normalize_maps, resize_maps
+from sightline.seeding import generator
+
+
+@pytest.fixture
+def tiny() -> TinyCNN:
+    torch.manual_seed(0)
+    return TinyCNN().double().eval()
+
+
+def literal_smooth(model: TinyCNN, image: Tensor, target: int, noise: float, samples: int, seed: int = 0) -> Tensor:
+    """One image, one copy at a time, by the formula; the derivatives by plain autograd on the parts of the network."""
+
+    def after(a: Tensor) -> Tensor:
+        return model.classifier(model.head(a))[0, target]
+
+    random = generator(seed, "smoothgradcam++")
+    powers = [0, 0, 0]
+    for _ in range(samples):
+        draw = torch.randn(image.shape, generator=random, dtype=torch.float64)
+        a = model.features((image + noise * draw)[None]).detach().requires_grad_()
+        (g,) = torch.autograd.grad(after(a), a)
+        powers = [p + g[0] ** (k + 1) / samples for k, p in enumerate(powers)]
+    a = model.features(image[None])[0].detach()
+    total = torch.zeros_like(a[0])
+    for k in range(len(a)):
+        weight = 0.0
+        for i in range(a.shape[1]):
+            for j in range(a.shape[2]):
+                denominator = 2 * powers[1][k, i, j] + a[k].sum() * powers[2][k, i, j]
+                if denominator != 0:
+                    weight += powers[1][k, i, j] / denominator * max(powers[0][k, i, j], 0)
+        total += weight * a[k]
+    return normalize_maps(resize_maps(total.relu()[None], image.shape[-2:]))[0]
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_smoothgradcam_equals_its_formula(tiny: TinyCNN, absolute: bool) -> None:
+    images = 3 * torch.randn(3, 3, 7, 7, dtype=torch.float64)
+    targets = torch.tensor([2, 0, 1])
+    explainer = sl.create_explainer("smoothgradcam++", samples=3, noise=0.2, absolute=absolute)
+    maps = explainer(tiny, images, targets, layer="features")
+    for image, target, found in zip(images, targets, maps):
+        noise = 0.2 if absolute else 0.2 * float(image.max() - image.min())
+        torch.testing.assert_close(found, literal_smooth(tiny, image, int(target), noise, 3))
+
+
+def test_without_noise_it_is_gradcam_plus_plus(tiny: TinyCNN) -> None:
+    images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    smooth = sl.create_explainer("smoothgradcam++", noise=0.0)(tiny, images, layer=["features.0", "features"])
+    torch.testing.assert_close(smooth, sl.explain(tiny, images, "gradcam++", layer=["features.0", "features"]))
+
+
+def test_the_class_is_that_of_the_image_and_not_of_its_noisy_copies(tiny: TinyCNN) -> None:
+    images = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    explainer = sl.create_explainer("smoothgradcam++", noise=20.0, absolute=True)  # enough to change what is predicted
+    predicted = tiny(images).argmax(1)
+    torch.testing.assert_close(
+        explainer(tiny, images, layer="features"), explainer(tiny, images, predicted, "features")
+    )
+
+
+def test_a_batch_is_its_images_one_by_one(tiny: TinyCNN) -> None:
+    images = torch.randn(3, 3, 8, 8, dtype=torch.float64)
+    for name in ("smoothgradcam++", "augmented"):
+        explainer = sl.create_explainer(name)
+        singles = torch.cat([explainer(tiny, image[None], layer="features") for image in images])
+        torch.testing.assert_close(explainer(tiny, images, layer="features"), singles)
+
+
+# ---- augmented ----
+
+
+class Corner(nn.Module):
+    """Its logits are two corners of the image, so that a map of it must turn with the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer(x)
+        return torch.stack([x[:, 0, 0, 0], x[:, 0, -1, -1]], 1)
+
+
+def test_maps_are_turned_back() -> None:
+    # hirescam marks the corner that the model reads, of whatever copy: turned back, these are the corners of the D4 orbit.
+    image = torch.ones(1, 1, 4, 4)
+    explainer = sl.create_explainer("augmented", method="hirescam", views=8, intensities=[1.0])
+    map_ = explainer(Corner(), image, targets=0, layer="layer")[0]
+    expected = torch.zeros(4, 4)
+    expected[0, 0] = expected[0, -1] = expected[-1, 0] = expected[-1, -1] = 1 / 4
+    torch.testing.assert_close(map_, expected)
+
+
+def test_what_is_explained_is_settled_on_the_image_itself() -> None:
+    image = torch.zeros(1, 1, 4, 4)
+    image[0, 0, 0, 0], image[0, 0, -1, -1] = 2.0, 1.0  # class 0 here, class 1 upside down and mirrored
+    explainer = sl.create_explainer("augmented", method="hirescam", views=4, intensities=[1.0])
+    by_default = explainer(Corner(), image, layer="layer")
+    torch.testing.assert_close(by_default, explainer(Corner(), image, targets=0, layer="layer"))
+    contrast = explainer(Corner(), image, targets=sl.targets.Contrast(), layer="layer")
+    torch.testing.assert_close(contrast, explainer(Corner(), image, sl.targets.Contrast(0, 1), layer="layer"))
+
+
+def test_augmented_equals_the_peer() -> None:
+    peers = pytest.importorskip("pytorch_grad_cam")
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18(num_classes=5).double().eval()
+    images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    with peers.GradCAM(model=model, target_layers=[model.layer3]) as cam:
+        theirs = cam(input_tensor=images, targets=[ClassifierOutputTarget(1)] * 2, aug_smooth=True)
+    ours = sl.create_explainer("augmented")(model, images, targets=1, layer="layer3")
+    torch.testing.assert_close(ours, torch.from_numpy(theirs).double(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("smoothgradcam++", {"samples": 0}, "samples is 0"),
+        ("smoothgradcam++", {"noise": -1.0}, "noise -1.0"),
+        ("augmented", {"method": "lots"}, "'lots'"),
+        ("augmented", {"intensities": []}, "intensities is empty"),
+        ("augmented", {"views": 3}, "views is 3"),
+    ],
+)
+def test_bad_options_are_named(name: str, options: dict, said: str) -> None:
+    with pytest.raises(SightlineError, match=said):
+        sl.create_explainer(name, **options)
