@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sightline import data, explainers, guides, metrics, targets
+    from sightline import attacks, data, explainers, features, guides, metrics, targets
     from sightline.check import check_model
     from sightline.data.batch import Batch
     from sightline.errors import NonFiniteLossError, NotDefinedError, SightlineError
@@ -63,6 +63,7 @@ __all__ = [
     "SegmentOverlap",
     "SightlineError",
     "Tap",
+    "attacks",
     "check_model",
     "compare",
     "create_explainer",
@@ -70,6 +71,7 @@ __all__ = [
     "data",
     "explain",
     "explainers",
+    "features",
     "guides",
     "load_model",
     "metrics",
