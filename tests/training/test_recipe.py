@@ -2,8 +2,9 @@ import pytest
 from tiny import recipe
 
 from sightline.errors import SightlineError
+from sightline.strict import difference
 from sightline.training.build import build
-from sightline.training.recipe import Recipe, difference, read_recipe
+from sightline.training.recipe import Recipe, read_recipe
 
 TEXT = """
 name: squares

@@ -62,8 +62,9 @@ def _models(registry: "Registry[Any]") -> Iterator[tuple[str, str, str]]:
 
 
 def _recipes() -> Iterator[tuple[str, str, str]]:
+    from sightline.reproduction.study import shipped_studies
     from sightline.training.recipe import shipped_recipes
 
-    for name, path in shipped_recipes().items():
+    for name, path in {**shipped_recipes(), **shipped_studies()}.items():
         first = path.read_text(encoding="utf-8").partition("\n")[0]
         yield name, first.removeprefix("#").strip() if first.startswith("#") else "", ""

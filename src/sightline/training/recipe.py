@@ -1,33 +1,16 @@
-"""A recipe: everything that decides a run, read from strict YAML.
+"""A recipe: everything that decides a run, read from strict YAML."""
 
-pydantic checks keys, types and ranges; this file turns what it finds into one line that names the key.
-"""
-
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from sightline.errors import SightlineError, unknown_name
+from sightline.strict import Count, Document, Positive, Real, Section, named, override_key, parse_mapping
 
-Count = Annotated[int, Field(strict=True, ge=0)]
-Positive = Annotated[int, Field(strict=True, gt=0)]
-Real = Annotated[float, Field(strict=True)]  # whole numbers too, but no text and no true or false
 Mode = Literal["max", "min"]
-
-
-def _named(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
-class Section(BaseModel):
-    """A part of a recipe: fixed once made, and without room for unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Data(BaseModel):
@@ -87,7 +70,7 @@ class Stage(Section):
     lr: Annotated[Real, Field(gt=0)]
     trainable: Literal["all", "head"] = "all"
     guide: Any = "inherit"
-    schedule: Annotated[Schedule | None, BeforeValidator(_named)] = None
+    schedule: Annotated[Schedule | None, BeforeValidator(named)] = None
 
 
 class Watch(Section):
@@ -115,7 +98,7 @@ class Evaluation(Section):
     slow_samples: Positive = 64
 
 
-class Recipe(Section):
+class Recipe(Document):
     """Everything that decides a run.
 
     Attributes:
@@ -142,19 +125,21 @@ class Recipe(Section):
         evaluation: what is measured after training.
     """
 
+    noun: ClassVar[str] = "recipe"
+
     name: Annotated[str, Field(pattern=r"^[\w.+-]+$")]
     seed: Count = 0
-    data: Annotated[Data, BeforeValidator(_named)]
+    data: Annotated[Data, BeforeValidator(named)]
     size: Positive | None = None
-    model: Annotated[Model, BeforeValidator(_named)]
+    model: Annotated[Model, BeforeValidator(named)]
     guide: Any = None
     view_chunk: Positive | None = None
     batch_size: Positive = 32
     accumulate: Positive = 1
-    augment: dict[str, Any] = {}
+    augment: dict[str, Any] = Field(default_factory=dict)
     stages: Annotated[list[Stage], Field(min_length=1)]
-    optimizer: Annotated[Optimizer, BeforeValidator(_named)] = Optimizer()
-    schedule: Annotated[Schedule, BeforeValidator(_named)] = Schedule()
+    optimizer: Annotated[Optimizer, BeforeValidator(named)] = Optimizer()
+    schedule: Annotated[Schedule, BeforeValidator(named)] = Schedule()
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     gradient_clip: Annotated[Real, Field(gt=0)] | None = None
     early_stopping: EarlyStopping | None = None
@@ -164,19 +149,9 @@ class Recipe(Section):
     cache: Annotated[bool, Field(strict=True)] = False
     evaluation: Evaluation = Evaluation()
 
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise SightlineError("recipe: " + "; ".join(_explain(e["loc"], e) for e in error.errors())) from None
-
     def guide_of(self, stage: Stage) -> Any:
         """The configuration of a stage's guide."""
         return self.guide if stage.guide == "inherit" else stage.guide
-
-    def to_yaml(self) -> str:
-        """Every key with its value, as `read_recipe` reads it."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def read_recipe(source: str | Path | Recipe, overrides: Sequence[str] = ()) -> Recipe:
@@ -193,11 +168,9 @@ def read_recipe(source: str | Path | Recipe, overrides: Sequence[str] = ()) -> R
         values = source.model_dump(mode="json")
     else:
         path = _find(source)
-        values = _parse(path.read_text(encoding="utf-8"), str(path))
-        if not isinstance(values, dict):
-            raise SightlineError(f"recipe {path} holds {type(values).__name__}; expected a mapping of keys to values")
+        values = parse_mapping(path.read_text(encoding="utf-8"), f"recipe {path}")
     for override in overrides:
-        _override(values, override)
+        override_key(values, override)
     return Recipe(**values)
 
 
@@ -205,38 +178,6 @@ def shipped_recipes() -> dict[str, Path]:
     """The recipes in the package, by name."""
     folder = Path(str(files("sightline"))) / "recipes" / "run"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def difference(one: Recipe, other: Recipe) -> str | None:
-    """The first key in which two recipes differ, with both values; None where they are the same."""
-    first, second = dict(_flat(one.model_dump(mode="json"))), dict(_flat(other.model_dump(mode="json")))
-    for key in {**first, **second}:
-        if first.get(key) != second.get(key):
-            return f"{key} ({first.get(key)!r} and {second.get(key)!r})"
-    return None
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML that reads 1e-3 as a number, as YAML 1.2 does, and refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)  # a SafeLoader
-    except yaml.YAMLError as error:
-        raise SightlineError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def _find(source: str | Path) -> Path:
@@ -249,60 +190,3 @@ def _find(source: str | Path) -> Path:
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         raise SightlineError(f"recipe: there is no file {str(source)!r}")
     raise unknown_name("recipe", str(source), shipped)
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise SightlineError(f"override {override!r} is not of the form key.sub=value")
-    *path, last = key.split(".")
-    place: Any = values
-    for part in path:
-        inner = place[_index(place, part, key)] if isinstance(place, list) else place.get(part)
-        if not isinstance(inner, dict | list):  # a short form, such as `schedule: cosine`, opens into its long one
-            inner = {} if inner is None else {"name": inner}
-            place[part] = inner
-        place = inner
-    place[_index(place, last, key) if isinstance(place, list) else last] = _parse(text, f"override {override!r}")
-
-
-def _index(items: list[Any], part: str, key: str) -> int:
-    if not part.isdigit() or int(part) >= len(items):
-        raise SightlineError(f"override {key!r}: {part!r} is no place in a list of {len(items)}, counted from 0")
-    return int(part)
-
-
-def _explain(location: tuple[int | str, ...], error: Mapping[str, Any]) -> str:
-    path = ".".join(map(str, location))
-    if error["type"] == "extra_forbidden":
-        prefix = path.rpartition(".")[0]
-        known = _section(location[:-1]).model_fields
-        return str(unknown_name("key", path, [f"{prefix}.{name}".lstrip(".") for name in known]))
-    if error["type"] == "missing":
-        return f"{path} is missing"
-    return f"{path} is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
-
-
-def _section(location: Iterable[int | str]) -> type[BaseModel]:
-    """The part of the schema that a path of keys leads to."""
-    section: type[BaseModel] = Recipe
-    for part in location:
-        if isinstance(part, str):
-            section = next(_models(section.model_fields[part].annotation))
-    return section
-
-
-def _models(annotation: Any) -> Iterator[Any]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models(argument)
-
-
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-    if pairs is None:
-        yield path, value
-        return
-    for key, inner in pairs:
-        yield from _flat(inner, f"{path}.{key}".lstrip("."))

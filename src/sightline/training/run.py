@@ -19,7 +19,8 @@ import torch
 
 from sightline.errors import SightlineError
 from sightline.files import write_atomically
-from sightline.training.recipe import Recipe, difference, read_recipe
+from sightline.strict import difference
+from sightline.training.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

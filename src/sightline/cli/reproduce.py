@@ -1,0 +1,21 @@
+"""`sightline reproduce`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def reproduce(
+    paper: Annotated[str, typer.Argument(help="Short name of the paper, such as lots.")],
+    item: Annotated[str, typer.Argument(help="A table or figure, such as table-5.3 (`sightline list recipes`).")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, such as data.path=images.csv.")
+    ] = None,
+    scale: Annotated[float, typer.Option(help="Share of the images or repetitions, in (0, 1].")] = 1.0,
+    output: Annotated[Path | None, typer.Option(help="The folder. [default: runs/reproduce/PAPER/ITEM]")] = None,
+) -> None:
+    """Make a paper's table or figure again, beside the printed one. Goes on where an earlier call was interrupted."""
+    from sightline import reproduction
+
+    typer.echo(reproduction.reproduce(paper, item, overrides or [], scale=scale, output=output) / "report.md")

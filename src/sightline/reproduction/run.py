@@ -1,0 +1,212 @@
+"""`reproduce`: a study's parts worked off one by one and kept, and its results beside the paper's."""
+
+import csv
+import io
+import json
+import platform
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from safetensors.torch import load_file, save
+
+from sightline.errors import SightlineError
+from sightline.files import write_atomically
+from sightline.reporting.overlay import png
+from sightline.reproduction.study import Part, Study, read_study, study_from_yaml
+from sightline.strict import difference
+from sightline.training.run import surroundings
+
+
+def reproduce(
+    paper: str,
+    item: str,
+    overrides: Sequence[str] = (),
+    *,
+    scale: float = 1.0,
+    output: str | Path | None = None,
+    device: str | torch.device | None = None,
+) -> Path:
+    """Make a table or figure of a paper again.
+
+    Every finished part of the work is kept in the output folder. A later call goes on from there.
+
+    Args:
+        paper: short name, such as `lots`.
+        item: the table or figure, such as `table-5.3`; `sightline list recipes` lists them.
+        overrides: `key.sub=value` each, such as `data.path=images.csv`.
+        scale: share of the protocol's images or repetitions, in (0, 1]; the report says so.
+        output: the folder; None = runs/reproduce/PAPER/ITEM, with the scale added where it is not 1.
+        device: None = a GPU where there is one.
+
+    Returns:
+        The folder: table.csv, report.md, figures, and the parts.
+
+    Raises:
+        SightlineError: no such item or key, data or weights are missing, or the folder holds another study.
+    """
+    if not 0 < scale <= 1:
+        raise SightlineError(f"scale is {scale}; expected a share in (0, 1]")
+    study = read_study(paper, item, overrides).scaled(scale)
+    default = Path("runs", "reproduce", paper, item if scale == 1 else f"{item}-scale{scale:g}")
+    folder = Folder(default if output is None else Path(output), study, scale)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    folder.check()
+    done = folder.finished()
+    missing = [name for name in study.parts() if name not in done]
+    if missing:
+        work = study.prepare(place)  # before the folder is made, so that what is missing leaves nothing behind
+        folder.begin()
+        with _bar() as bar:
+            task = bar.add_task(f"{paper}/{item}", total=len(study.parts()), completed=len(done))
+            for name in missing:
+                bar.update(task, description=f"{paper}/{item}: {name}")
+                done[name] = folder.keep(name, work, place)
+                bar.advance(task)
+                folder.report(done)
+    for name, figure in study.figures(done).items():
+        write_atomically(folder.path / name, png(figure))
+    folder.report(done)
+    return folder.path
+
+
+class Folder:
+    """Where a study's parts and results are written.
+
+    Args:
+        path: the folder.
+        study: what it is for.
+        scale: the share of the protocol, for the report.
+    """
+
+    def __init__(self, path: Path, study: Study, scale: float) -> None:
+        self.path = path
+        self.study = study
+        self.scale = scale
+        self.files = {name: path / "parts" / f"{_file_name(name)}.json" for name in study.parts()}
+        if len(set(self.files.values())) < len(self.files):
+            raise SightlineError(f"{study.paper}/{study.item}: two of its labels differ in punctuation alone")
+
+    def check(self) -> None:
+        """Refuse a folder that holds anything but this study's results."""
+        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+            return
+        if not (self.path / "study.yaml").is_file():
+            raise SightlineError(f"output {self.path} is not the folder of a study; choose another by --output")
+        if differs := difference(study_from_yaml(self.path / "study.yaml"), self.study):
+            raise SightlineError(
+                f"output {self.path} holds results of a study that differs in {differs}; choose another by --output"
+            )
+
+    def begin(self) -> None:
+        """Make the folder."""
+        (self.path / "parts").mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "study.yaml", self.study.to_yaml().encode())
+
+    def finished(self) -> dict[str, Part]:
+        """The parts that were kept, in the order of work."""
+        return {name: _read(file) for name, file in self.files.items() if file.is_file()}
+
+    def keep(self, name: str, work: Callable[[str], Part], device: torch.device) -> Part:
+        """Do a part, and write it: its tensors first, since the JSON file says that it is done."""
+        start = time.perf_counter()
+        part = work(name)
+        facts = {"part": name, "seconds": round(time.perf_counter() - start, 3), "where": _where(device)}
+        file = self.files[name]
+        if part.tensors:
+            tensors = {key: tensor.contiguous() for key, tensor in part.tensors.items()}
+            write_atomically(file.with_suffix(".safetensors"), save(tensors))
+        write_atomically(file, json.dumps({**facts, "values": part.values}, indent=1).encode())
+        return part
+
+    def report(self, done: dict[str, Part]) -> None:
+        """Write table.csv and report.md, as far as parts are done."""
+        rows = self.study.table(done)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
+        write_atomically(self.path / "table.csv", text.getvalue().encode())
+        write_atomically(self.path / "report.md", self._page(done).encode())
+
+    def _page(self, done: dict[str, Part]) -> str:
+        study, total = self.study, len(self.files)
+        notes = list(study.notes)
+        if self.scale != 1:
+            notes.insert(
+                0, f"Made at --scale {self.scale:g}: the same protocol on less data than the study's full size."
+            )
+        if len(done) < total:
+            notes.insert(0, f"Not finished: {len(done)} of {total} parts are done.")
+        kept = [json.loads(self.files[name].read_text(encoding="utf-8")) for name in done]
+        here = surroundings(1, torch.device("cpu"))
+        facts = [
+            f"command: `{here['command']}`",
+            f"seed {study.seed}; {len(done)} of {total} parts, {sum(each['seconds'] for each in kept):.0f} s of work",
+            *(f"on {where}" for where in dict.fromkeys(each["where"] for each in kept)),
+            "versions: " + ", ".join(f"{name} {version}" for name, version in here["versions"].items()),
+            "every key of the study: [study.yaml](study.yaml); the figures as data: [table.csv](table.csv)",
+        ]
+        return "\n".join(
+            [
+                f"# {study.title}",
+                "",
+                f"After {study.source}.",
+                "",
+                *(f"- {note}" for note in notes),
+                "",
+                study.summary(done),
+                "",
+                "## How it was made",
+                "",
+                *(f"- {fact}" for fact in facts),
+                "",
+            ]
+        )
+
+
+def _where(device: torch.device) -> str:
+    """The hardware, with what decides its speed."""
+    cpu = f"{_processor()}, {torch.get_num_threads()} threads"
+    if device.type == "cpu":
+        return f"{cpu}, torch {torch.__version__}"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{name} ({cpu}), torch {torch.__version__}"
+
+
+def _processor() -> str:
+    """The processor's name as Linux tells it, else as Python does."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def _file_name(part: str) -> str:
+    return re.sub(r"[^\w.+=-]+", "-", part)
+
+
+def _read(file: Path) -> Part:
+    tensors = file.with_suffix(".safetensors")
+    values = json.loads(file.read_text(encoding="utf-8"))["values"]
+    return Part(values, load_file(tensors) if tensors.is_file() else {})
+
+
+def _bar() -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )

@@ -1,0 +1,146 @@
+"""Strict YAML: what recipes and studies are read with.
+
+pydantic checks keys, types and ranges; this file turns what it finds into one line that names the key.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sightline.errors import SightlineError, unknown_name
+
+Count = Annotated[int, Field(strict=True, ge=0)]
+Positive = Annotated[int, Field(strict=True, gt=0)]
+Real = Annotated[float, Field(strict=True)]  # whole numbers too, but no text and no true or false
+
+
+def named(value: Any) -> Any:
+    """The long form of a short one: a name alone becomes a mapping with that name."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Section(BaseModel):
+    """A part of a document: fixed once made, and without room for unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Document(Section):
+    """A whole YAML document. What is wrong with it is one SightlineError that names the keys."""
+
+    noun: ClassVar[str]
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            found = "; ".join(_explain(type(self), each["loc"], each) for each in error.errors())
+            raise SightlineError(f"{self.noun}: {found}") from None
+
+    def to_yaml(self) -> str:
+        """Every key with its value, as it is read."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def difference(one: Document, other: Document) -> str | None:
+    """The first key in which two documents differ, with both values; None where they are the same."""
+    first, second = dict(_flat(one.model_dump(mode="json"))), dict(_flat(other.model_dump(mode="json")))
+    for key in {**first, **second}:
+        if first.get(key) != second.get(key):
+            return f"{key} ({first.get(key)!r} and {second.get(key)!r})"
+    return None
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """What a YAML text says; `where` it comes from is for messages."""
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader
+    except yaml.YAMLError as error:
+        raise SightlineError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def parse_mapping(text: str, where: str) -> dict[str, Any]:
+    """As `parse_yaml`, for a text that must be a mapping."""
+    values = parse_yaml(text, where)
+    if not isinstance(values, dict):
+        raise SightlineError(f"{where} holds {type(values).__name__}; expected a mapping of keys to values")
+    return values
+
+
+def override_key(values: dict[str, Any], override: str) -> None:
+    """Change one value in place, as `key.sub=value` says."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise SightlineError(f"override {override!r} is not of the form key.sub=value")
+    *path, last = key.split(".")
+    place: Any = values
+    for part in path:
+        inner = place[_index(place, part, key)] if isinstance(place, list) else place.get(part)
+        if not isinstance(inner, dict | list):  # a short form, such as `schedule: cosine`, opens into its long one
+            inner = {} if inner is None else {"name": inner}
+            place[_index(place, part, key) if isinstance(place, list) else part] = inner
+        place = inner
+    place[_index(place, last, key) if isinstance(place, list) else last] = parse_yaml(text, f"override {override!r}")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that reads 1e-3 as a number, as YAML 1.2 does, and refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _index(items: list[Any], part: str, key: str) -> int:
+    if not part.isdigit() or int(part) >= len(items):
+        raise SightlineError(f"override {key!r}: {part!r} is no place in a list of {len(items)}, counted from 0")
+    return int(part)
+
+
+def _explain(root: type[BaseModel], location: tuple[int | str, ...], error: Mapping[str, Any]) -> str:
+    path = ".".join(map(str, location))
+    if error["type"] == "extra_forbidden":
+        prefix = path.rpartition(".")[0]
+        known = _section(root, location[:-1]).model_fields
+        return str(unknown_name("key", path, [f"{prefix}.{name}".lstrip(".") for name in known]))
+    if error["type"] == "missing":
+        return f"{path} is missing"
+    if error["type"] == "value_error":  # raised by the schema's own checks, which name the key
+        return str(error["ctx"]["error"])
+    return f"{path} is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _section(root: type[BaseModel], location: Iterable[int | str]) -> type[BaseModel]:
+    """The part of the schema that a path of keys leads to."""
+    section = root
+    for part in location:
+        if isinstance(part, str):
+            section = next(_models(section.model_fields[part].annotation))
+    return section
+
+
+def _models(annotation: Any) -> Iterator[Any]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if pairs is None:
+        yield path, value
+        return
+    for key, inner in pairs:
+        yield from _flat(inner, f"{path}.{key}".lstrip("."))
