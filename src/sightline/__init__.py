@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sightline import attacks, data, explainers, features, guides, metrics, targets
+    from sightline import attacks, data, explainers, features, guides, maps, metrics, targets
     from sightline.check import check_model
     from sightline.data.batch import Batch
     from sightline.errors import NonFiniteLossError, NotDefinedError, SightlineError
@@ -74,6 +74,7 @@ __all__ = [
     "features",
     "guides",
     "load_model",
+    "maps",
     "metrics",
     "show",
     "targets",

@@ -28,6 +28,7 @@ class Batch:
         has_box: (B, N) bool, which boxes are real; default: all, where `boxes` is given.
         indices: (B,) int64, each image's place in its data set.
         groups: (B,) int64, such as the pair (class, background) of a shortcut benchmark.
+        maps: (B, H, W) float, stored explanations of the images, moved with them; every image has one.
 
     Raises:
         SightlineError: a shape, dtype or range is not as above, or a size differs from that of the images.
@@ -41,6 +42,7 @@ class Batch:
     has_box: Tensor | None = None
     indices: Tensor | None = None
     groups: Tensor | None = None
+    maps: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_images(self.images)
@@ -64,6 +66,9 @@ class Batch:
                 self.has_box = torch.ones(self.boxes.shape[:2], dtype=torch.bool, device=self.boxes.device)
         elif self.has_box is not None:
             raise SightlineError("has_box was given without boxes")
+        if self.maps is not None and self.maps.shape != (size, *self.images.shape[2:]):
+            expected = (size, *self.images.shape[2:])
+            raise SightlineError(f"maps have shape {tuple(self.maps.shape)}; expected {expected}, as the images")
         for name in ("has_mask", "has_box", "indices", "groups"):
             value = getattr(self, name)
             if value is not None and value.shape[0] != size:

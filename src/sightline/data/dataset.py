@@ -30,6 +30,7 @@ class Sample:
         index: its place in the data set.
         group: its group, such as (class, background); None where the data set has no groups.
         path: where it comes from.
+        saliency: (H, W) float `tv_tensors.Mask`, its stored map, where the loader reads one.
     """
 
     image: tv_tensors.Image
@@ -38,6 +39,7 @@ class Sample:
     index: int
     group: int | None
     path: str
+    saliency: tv_tensors.Mask | None = None
 
 
 class ImageDataset(Dataset[Sample], ABC):

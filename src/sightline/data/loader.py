@@ -1,12 +1,14 @@
 """From samples to batches: the order and augmentation of an epoch depend on (seed, epoch, index) and nothing else."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from sightline.data.batch import Batch
@@ -15,6 +17,9 @@ from sightline.data.transforms import eval_transform, train_transform
 from sightline.errors import SightlineError
 from sightline.registry import Entry
 from sightline.seeding import derive_seed, generator
+
+if TYPE_CHECKING:
+    from sightline.maps import MapStore
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -67,12 +72,16 @@ class Transformed(Dataset[Sample]):
         dataset: where the samples come from.
         transform: of image and mask; what it draws is keyed by (seed, epoch, index).
         seed: of the transform; None = it draws nothing.
+        maps: stored maps of the data set, which go through the transform with their images.
     """
 
-    def __init__(self, dataset: ImageDataset, transform: v2.Transform, seed: int | None) -> None:
+    def __init__(
+        self, dataset: ImageDataset, transform: v2.Transform, seed: int | None, maps: "MapStore | None" = None
+    ) -> None:
         self.dataset = dataset
         self.transform = transform
         self.seed = seed
+        self.maps = maps
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -80,14 +89,26 @@ class Transformed(Dataset[Sample]):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         sample = self.dataset[index]
+        saliency = None if self.maps is None else on_image(self.maps.read([index])[0], sample.image.shape[-2:])
         if self.seed is None:
-            image, mask = self.transform(sample.image, sample.mask)
+            image, mask, saliency = self.transform(sample.image, sample.mask, saliency)
         else:
             with torch.random.fork_rng(devices=[]):
                 # Not torch.manual_seed, which reseeds the GPUs too, and the fork does not restore those.
                 torch.default_generator.manual_seed(derive_seed(self.seed, epoch, index, "augmentation"))
-                image, mask = self.transform(sample.image, sample.mask)
-        return replace(sample, image=image, mask=mask)
+                image, mask, saliency = self.transform(sample.image, sample.mask, saliency)
+        return replace(sample, image=image, mask=mask, saliency=saliency)
+
+
+def on_image(saliency: torch.Tensor, size: Sequence[int]) -> tv_tensors.Mask:
+    """A map (h, w) of an image's centre square, which is what evaluation sees, on the whole image (H, W); 0 beside it."""
+    height, width = size
+    side = min(height, width)
+    square = interpolate(saliency[None, None], (side, side), mode="bilinear", align_corners=False)[0, 0]
+    whole = square.new_zeros(height, width)
+    top, left = round((height - side) / 2), round((width - side) / 2)  # as torchvision's CenterCrop rounds
+    whole[top : top + side, left : left + side] = square
+    return tv_tensors.Mask(whole)
 
 
 def collate(samples: list[Sample], masks: bool) -> Batch:
@@ -110,6 +131,9 @@ def collate(samples: list[Sample], masks: bool) -> Batch:
         has_mask=torch.tensor([s.mask is not None for s in samples]) if masks else None,
         indices=torch.tensor([s.index for s in samples]),
         groups=torch.tensor(groups) if groups else None,
+        maps=torch.stack([s.saliency.as_subclass(torch.Tensor) for s in samples if s.saliency is not None])
+        if samples[0].saliency is not None
+        else None,
     )
 
 
@@ -136,6 +160,7 @@ def loader(
     rank: int = 0,
     world_size: int = 1,
     drop_last: bool = False,
+    maps: "MapStore | None" = None,
 ) -> "DataLoader[Sample]":
     """Batches of a data set: shuffled and augmented in training, in order and centre-cropped in evaluation.
 
@@ -153,9 +178,11 @@ def loader(
         rank: this process, among those that share the data set.
         world_size: how many they are.
         drop_last: leave out a last batch that is not full.
+        maps: stored maps of the data set (`sightline.maps`), to go with the images as `Batch.maps`.
 
     Raises:
-        SightlineError: an option is unknown or out of its range, or no batch would be full.
+        SightlineError: an option is unknown or out of its range, no batch would be full, or maps are of another data set or
+            not finished.
     """
     if batch_size < 1:
         raise SightlineError(f"batch_size is {batch_size}; expected a positive number")
@@ -164,10 +191,14 @@ def loader(
     sampler = EpochSampler(len(dataset), train=train, seed=seed, rank=rank, world_size=world_size)
     if drop_last and len(sampler) < batch_size:
         raise SightlineError(f"batch_size is {batch_size} and drop_last is set; there are only {len(sampler)} images")
+    if maps is not None:
+        if maps.facts["data"] != dataset.fingerprint:
+            raise SightlineError(f"maps: those in {maps.path} are of another data set")
+        maps.check_finished()
     if cache:
         dataset.keep_in_memory(side=math.ceil(1.5 * size))
     return DataLoader(
-        Transformed(dataset, transform, seed if train else None),
+        Transformed(dataset, transform, seed if train else None, maps),
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,

@@ -10,12 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save
 
 from sightline.errors import SightlineError
 from sightline.files import write_atomically
+from sightline.progress import progress_bar
 from sightline.reporting.overlay import png
 from sightline.reproduction.study import Part, Study, read_study, study_from_yaml
 from sightline.strict import difference
@@ -61,7 +60,7 @@ def reproduce(
     if missing:
         work = study.prepare(place)  # before the folder is made, so that what is missing leaves nothing behind
         folder.begin()
-        with _bar() as bar:
+        with progress_bar(True) as bar:
             task = bar.add_task(f"{paper}/{item}", total=len(study.parts()), completed=len(done))
             for name in missing:
                 bar.update(task, description=f"{paper}/{item}: {name}")
@@ -195,18 +194,3 @@ def _read(file: Path) -> Part:
     tensors = file.with_suffix(".safetensors")
     values = json.loads(file.read_text(encoding="utf-8"))["values"]
     return Part(values, load_file(tensors) if tensors.is_file() else {})
-
-
-def _bar() -> Progress:
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )

@@ -16,6 +16,7 @@ from sightline.errors import SightlineError, unknown_name
 from sightline.explainers.registry import EXPLAINERS
 from sightline.guides import from_config
 from sightline.input_spec import InputSpec
+from sightline.maps import MapStore
 from sightline.metrics.registry import METRICS
 from sightline.models import load_model
 from sightline.models.loading import check_name
@@ -49,6 +50,7 @@ class Parts:
         return loader(
             self.splits["train"], size=self.spec.size[0], batch_size=r.batch_size // world_size, train=True, seed=r.seed,
             workers=r.workers, augment=r.augment, cache=r.cache, rank=rank, world_size=world_size,
+            maps=None if r.maps is None else MapStore(locate(r.maps, "maps")),
         )  # fmt: skip
 
     def plain_loader(self, split: str, rank: int, world_size: int) -> "DataLoader[Sample]":
@@ -109,7 +111,7 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
         else:
             objectives.append(objectives[first])
     parts = Parts(recipe, splits, model, spec, objectives)
-    parts.train_loader(0, 1)  # knows the options of augment
+    parts.train_loader(0, 1)  # knows the options of augment, and whether the maps are of this data
     if any(objective.layer is not None and len(objective.guides) for objective in objectives):
         images = next(iter(parts.plain_loader("train", 0, 1))).images[:2]
         check_model(model, recipe.model.layer, spec.normalize(images))

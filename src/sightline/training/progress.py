@@ -3,8 +3,9 @@
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TextColumn
+
+from sightline.progress import progress_bar
 
 
 class Display:
@@ -17,20 +18,8 @@ class Display:
     """
 
     def __init__(self, steps: int, epochs: int, visible: bool) -> None:
-        console = Console(stderr=True, quiet=not visible)
         self._epochs = epochs
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not (visible and console.is_terminal),
-            transient=True,
-        )
+        self._progress = progress_bar(visible, TextColumn("loss {task.fields[loss]}"))
         self._task = self._progress.add_task("", total=steps, loss="-")
 
     def __enter__(self) -> Self:

@@ -122,6 +122,7 @@ class Recipe(Document):
         select: the metric by which `best.safetensors` is kept; null keeps the last checkpoint alone.
         workers: processes that load data, on each training process.
         cache: decode every training image once, and keep it in memory.
+        maps: a folder of stored maps of the training images, which go with them as `Batch.maps`; null reads none.
         evaluation: what is measured after training.
     """
 
@@ -147,6 +148,7 @@ class Recipe(Document):
     select: Watch | None = None
     workers: Count = 0
     cache: Annotated[bool, Field(strict=True)] = False
+    maps: str | None = None
     evaluation: Evaluation = Evaluation()
 
     def guide_of(self, stage: Stage) -> Any:

@@ -1,0 +1,139 @@
+"""One pass over a data set that explains every image and keeps the maps."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.utils.data import DataLoader
+
+from sightline.data.dataset import ImageDataset
+from sightline.data.loader import Transformed, collate
+from sightline.data.transforms import eval_transform
+from sightline.errors import SightlineError
+from sightline.explainers import EXPLAINERS, resize_maps
+from sightline.fingerprint import fingerprint
+from sightline.input_spec import InputSpec
+from sightline.layers import LayerChoice, resolve_layers
+from sightline.maps.store import DType, MapStore
+from sightline.progress import bar
+
+Explained = Literal["predicted", "label"]
+
+
+def write(
+    model: nn.Module,
+    dataset: ImageDataset,
+    path: str | Path,
+    method: str = "gradcam",
+    *,
+    options: Mapping[str, Any] | None = None,
+    targets: Explained = "predicted",
+    layer: LayerChoice | None = None,
+    input_spec: InputSpec,
+    map_size: tuple[int, int] | None = None,
+    dtype: DType = "uint8",
+    rows: int = 32,
+    workers: int = 0,
+    devices: int = 1,
+    nodes: int = 1,
+    progress: bool = False,
+) -> MapStore:
+    """Explain every image of a data set, and keep the maps.
+
+    A pass that was interrupted goes on when it is asked for again, and loses the `rows` samples at most that were in work. A
+    folder that holds the maps of another model, method or data set is refused.
+
+    Args:
+        model: a classifier.
+        dataset: the images; each is seen as in evaluation: resized, its centre square.
+        path: the folder of the store.
+        method: an explainer's name.
+        options: its options.
+        targets: the class that is explained: the "predicted" one or the "label".
+        layer: the target layer; None chooses by the model's family.
+        input_spec: the model's normalisation, and the size at which it sees the images.
+        map_size: (h, w) at which maps are kept; None = the images' own.
+        dtype: "uint8" for maps in [0, 1], to 1/510, a quarter of the size; "float16" for maps that have signs.
+        rows: images that are explained, and maps that are written, together.
+        workers: processes that load images, on each device.
+        devices: GPUs, or processes where there is no GPU, on each machine; each writes its own files. One: the device that the
+            model is on.
+        nodes: machines, each started by torchrun or SLURM.
+        progress: show a bar with the time that remains.
+
+    Returns:
+        The finished store.
+
+    Raises:
+        SightlineError: an argument is not as above, or the folder holds something else.
+    """
+    if targets not in get_args(Explained):
+        raise SightlineError(f"targets is {targets!r}; expected 'predicted' or 'label'")
+    if rows < 1:
+        raise SightlineError(f"rows is {rows}; expected at least 1")
+    entry = EXPLAINERS[method]
+    explainer = entry(**(options or {}))
+    size = map_size or input_spec.size
+    facts = {
+        "model": fingerprint(model),
+        "method": method,
+        "options": _plain(options or {}),
+        "layer": resolve_layers(model, layer)[0].name if entry.capabilities["needs_layer"] else None,
+        "targets": targets,
+        "data": dataset.fingerprint,
+        "normalisation": [list(input_spec.mean), list(input_spec.std)],
+        "image size": list(input_spec.size),
+    }
+    fabric = Fabric(devices=devices, num_nodes=nodes)
+    if devices * nodes > 1:
+        fabric.launch()
+    problem = None
+    if fabric.is_global_zero:
+        try:
+            MapStore.create(path, facts, (len(dataset), *size), dtype, rows)
+        except SightlineError as error:
+            problem = str(error)
+    if problem := fabric.broadcast(problem):
+        raise SightlineError(problem)
+    store = MapStore(path)
+
+    starts = range(0, len(dataset), store.rows)
+    finished = store.finished
+    pending = [start for start in starts if not finished[start : start + store.rows].all()]
+    mine = pending[fabric.global_rank :: fabric.world_size]
+    loader: DataLoader[Any] = DataLoader(
+        Transformed(dataset, eval_transform(input_spec.size[0]), None),
+        batch_sampler=[[(0, i) for i in range(s, min(s + store.rows, len(dataset)))] for s in mine],
+        num_workers=workers,
+        collate_fn=_images,
+        pin_memory=torch.cuda.is_available(),
+    )
+    device = fabric.device if devices * nodes > 1 else next(model.parameters()).device
+    model = model.to(device)
+    shown = progress and fabric.is_global_zero
+    with bar(shown, "explaining", total=len(mine) * store.rows) as advance:
+        for start, batch in zip(mine, loader):
+            batch = batch.to(device)
+            wanted = batch.labels if targets == "label" else None
+            maps = explainer(model, batch.images, wanted, layer if facts["layer"] else None, input_spec)
+            store.write(start, resize_maps(maps, size))
+            advance(len(batch))
+    fabric.barrier()
+    return store
+
+
+def _images(samples: Sequence[Any]) -> Any:
+    return collate(list(samples), masks=False)
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as a store can keep and compare them."""
+    strange = [name for name, value in options.items() if not isinstance(value, str | int | float | bool | list | None)]
+    if strange:
+        raise SightlineError(
+            f"option {strange[0]!r} is {type(options[strange[0]]).__name__}; a store keeps plain values"
+        )
+    return dict(options)

@@ -1,0 +1,171 @@
+"""Maps of a data set on disk: what is read is what was explained, also after a kill."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from drawn import SPEC, Pictures
+
+import sightline as sl
+from networks import TinyCNN
+from sightline.data.loader import loader
+from sightline.errors import SightlineError
+from sightline.explainers.cam import CAM
+from sightline.maps import MapStore, write
+
+
+def expected(model: TinyCNN, pictures: Pictures, **options: object) -> torch.Tensor:
+    batch = next(iter(loader(pictures, size=16, batch_size=len(pictures), train=False)))
+    return sl.explain(model, batch.images, layer="features", input_spec=SPEC, **options)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [("uint8", 0.5 / 255 + 1e-6), ("float16", 5e-4)])
+def test_what_is_read_is_what_was_explained(tmp_path, model, pictures, dtype, error) -> None:
+    store = write(model, pictures, tmp_path / "maps", layer="features", input_spec=SPEC, dtype=dtype, rows=4)
+    torch.testing.assert_close(store.read(range(10)), expected(model, pictures), rtol=0, atol=error)
+    again = MapStore(tmp_path / "maps")
+    torch.testing.assert_close(again.read([7, 0, 7]), store.read(range(10))[[7, 0, 7]], rtol=0, atol=0)
+    assert again.facts["method"] == "gradcam"
+    assert len(again) == 10
+    assert again.finished.all()
+
+
+def test_the_label_can_be_explained_and_the_size_chosen(tmp_path, model, pictures) -> None:
+    store = write(
+        model,
+        pictures,
+        tmp_path / "maps",
+        "hirescam",
+        layer="features",
+        input_spec=SPEC,
+        targets="label",
+        map_size=(8, 8),
+    )
+    whole = expected(model, pictures, method="hirescam", targets=pictures.labels)
+    small = sl.explainers.resize_maps(whole, (8, 8))
+    torch.testing.assert_close(store.read(range(10)), small, rtol=0, atol=0.5 / 255 + 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"method": "layercam"}, "method is 'gradcam' there and 'layercam' here"),
+        ({"options": {"smooth": "eigen"}}, "options is"),
+        ({"layer": "features.0"}, "layer is 'features' there"),
+        ({"targets": "label"}, "targets is 'predicted' there"),
+        ({"dtype": "float16"}, "dtype is 'uint8' there"),
+        ({"map_size": (4, 4)}, "shape is"),
+        ({"dataset": Pictures(identity="other")}, "data is"),
+        ({"model": TinyCNN(width=4)}, "model is"),
+    ],
+)
+def test_a_store_of_something_else_is_refused(tmp_path, model, pictures, change, said) -> None:
+    given = {"model": model, "dataset": pictures, "path": tmp_path / "maps", "layer": "features", "input_spec": SPEC}
+    write(**given)
+    with pytest.raises(SightlineError, match=said):
+        write(**given | change)
+
+
+def test_an_interrupted_pass_goes_on_and_does_nothing_twice(tmp_path, model, pictures, monkeypatch) -> None:
+    given = {"path": tmp_path / "maps", "layer": "features", "input_spec": SPEC, "rows": 2}
+    explained: list[int] = []
+    plain = CAM.explain
+
+    def fails_at_the_third(self, model, inputs, targets, layer):
+        if len(explained) == 2:
+            raise KeyboardInterrupt
+        explained.append(len(inputs))
+        return plain(self, model, inputs, targets, layer)
+
+    monkeypatch.setattr(CAM, "explain", fails_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        write(model, pictures, **given)
+    store = MapStore(tmp_path / "maps")
+    assert store.finished.tolist() == [True] * 4 + [False] * 6
+    with pytest.raises(SightlineError, match=r"no map yet of the samples \[5, 9\]"):
+        store.read([0, 5, 9])
+    with pytest.raises(SightlineError, match="lacks 6 of 10"):
+        loader(pictures, size=16, batch_size=2, train=True, maps=store)
+
+    def counts(self, model, inputs, targets, layer):
+        explained.append(len(inputs))
+        return plain(self, model, inputs, targets, layer)
+
+    monkeypatch.setattr(CAM, "explain", counts)
+    store = write(model, pictures, **given)
+    assert explained == [2] * 5
+    torch.testing.assert_close(store.read(range(10)), expected(model, pictures), rtol=0, atol=0.5 / 255 + 1e-6)
+
+
+KILLED = """
+    import sys, time, torch
+    sys.path[:0] = {paths!r}
+    from drawn import SPEC, Pictures
+    from networks import TinyCNN
+    from sightline.explainers.cam import CAM
+    from sightline.maps import write
+
+    torch.manual_seed(0)
+    plain = CAM.explain
+    def slow(self, *arguments):
+        time.sleep(0.05)
+        return plain(self, *arguments)
+    CAM.explain = slow
+    write(TinyCNN().eval(), Pictures(200), sys.argv[1], layer="features", input_spec=SPEC, rows=2)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process")
+def test_a_kill_loses_what_was_in_work_and_no_more(tmp_path, model) -> None:
+    here = Path(__file__).parent
+    program = textwrap.dedent(KILLED).format(paths=[str(here), str(here.parent)])
+    folder = tmp_path / "maps"
+    process = subprocess.Popen([sys.executable, "-c", program, str(folder)])
+    deadline = time.monotonic() + 120
+    while not (folder / "finished" / "c").exists() or len(list((folder / "finished" / "c").iterdir())) < 5:
+        assert process.poll() is None, "the pass ended before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = MapStore(folder).finished
+    assert 8 <= finished.sum() < 200
+    whole = expected(model, Pictures(200))
+    kept = finished.nonzero().flatten()
+    torch.testing.assert_close(MapStore(folder).read(kept), whole[kept], rtol=0, atol=0.5 / 255 + 1e-5)
+    store = write(model, Pictures(200), folder, layer="features", input_spec=SPEC, rows=2)
+    torch.testing.assert_close(store.read(range(200)), whole, rtol=0, atol=0.5 / 255 + 1e-5)
+
+
+def test_what_cannot_be_kept_is_refused_and_not_marked(tmp_path) -> None:
+    store = MapStore.create(tmp_path / "maps", {"data": "d"}, (4, 2, 2), "uint8", 2)
+    for maps, said in (
+        (torch.full((2, 2, 2), -0.5), r"range over \[-0.5"),
+        (torch.full((2, 2, 2), torch.nan), "range over"),
+        (torch.zeros(2, 3, 2), "expected \\(n, 2, 2\\)"),
+    ):
+        with pytest.raises(SightlineError, match=said):
+            store.write(0, maps)
+    half = MapStore.create(tmp_path / "half", {"data": "d"}, (4, 2, 2), "float16", 2)
+    with pytest.raises(SightlineError, match="float16 cannot"):
+        half.write(0, torch.full((2, 2, 2), 1e6))
+    half.write(2, torch.full((2, 2, 2), -1.5))
+    assert half.read([3]).unique().tolist() == [-1.5]
+    assert not store.finished.any()
+    assert half.finished.tolist() == [False, False, True, True]
+
+
+def test_folders_that_are_no_store_are_named_and_left_alone(tmp_path, model, pictures) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("mine")
+    with pytest.raises(SightlineError, match="holds something that is no store"):
+        write(model, pictures, tmp_path / "notes", layer="features", input_spec=SPEC)
+    assert [f.name for f in (tmp_path / "notes").iterdir()] == ["a.txt"]
+    with pytest.raises(SightlineError, match="is no store of maps"):
+        MapStore(tmp_path / "nothing")
