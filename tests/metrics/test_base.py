@@ -58,11 +58,14 @@ def test_every_metric_says_what_it_needs() -> None:
         assert entry.capabilities == entry.factory.capabilities()
         assert entry.summary
     needs = {name: {entry.name for entry in METRICS if entry.capabilities[name]} for name in Peak.capabilities()}
-    assert needs["needs_masks"] == {"miou", "pointing_game", "energy_in_mask"}
-    assert needs["needs_explainer"] == {"coherency", "adcc"}
-    assert needs["slow"] == {"insertion", "deletion"}
-    assert needs["needs_maps"] == set(METRICS.names()) - {"accuracy", "worst_group_accuracy"}
-    lower = {"deletion", "average_drop", "complexity"}
+    noise = {"foreground_noise_accuracy", "background_noise_accuracy", "rfs", "normalized_rfs"}
+    assert needs["needs_masks"] == {"miou", "pointing_game", "energy_in_mask"} | noise
+    assert needs["needs_boxes"] == {"box_localization", "energy_in_box"}
+    assert needs["needs_explainer"] == {"coherency", "adcc", "explanation_consistency", "view_stability"}
+    assert needs["slow"] == {"insertion", "deletion", "morf", "lerf", "lerf_minus_morf"}
+    mapless = {"accuracy", "worst_group_accuracy", "ece", "fgsm_accuracy"} | noise
+    assert needs["needs_maps"] == set(METRICS.names()) - mapless
+    lower = {"deletion", "average_drop", "complexity", "morf", "ece"}
     assert needs["higher_is_better"] == set(METRICS.names()) - lower
 
 

@@ -11,7 +11,19 @@ import torch.multiprocessing as mp
 from regions import RegionClassifier
 from torch import Tensor
 
-from sightline.metrics import Insertion, MIoU, WorstGroupAccuracy
+from sightline.metrics import (
+    ECE,
+    BoxLocalization,
+    CurveMetric,
+    ExplanationConsistency,
+    FGSMAccuracy,
+    Insertion,
+    LeRFMinusMoRF,
+    MIoU,
+    NormalizedRFS,
+    ViewStability,
+    WorstGroupAccuracy,
+)
 
 
 def measure(part: slice) -> dict[str, Tensor]:
@@ -22,18 +34,34 @@ def measure(part: slice) -> dict[str, Tensor]:
     has_mask, groups = torch.tensor([1, 1, 0, 1, 1, 0, 1]).bool(), torch.tensor([0, 1, 1, 0, -1, 0, 1])
     region = torch.ones(8, 8, dtype=torch.bool)
 
+    model = RegionClassifier(region, slope=40, offset=-20)
     miou, worst, insertion = MIoU(), WorstGroupAccuracy(), Insertion(RegionClassifier(region), steps=8)
+    squares, rfs, ece = LeRFMinusMoRF(model, square=4), NormalizedRFS(model, levels=(0.3, 0.9)), ECE()
+    boxes, fgsm = BoxLocalization(), FGSMAccuracy(model, eps=(0.001, 0.05))
+    stability, consistency = ViewStability(model, "gaussian"), ExplanationConsistency(model, "gaussian")
     for i in range(7)[part]:
         row = slice(i, i + 1)
         miou.update(maps[row], masks[row], has_mask[row])
         worst.update(images[row].mean((2, 3)), torch.tensor([i % 3]), groups[row])
         insertion.update(images[row], maps[row], 0)
-    metrics = {"miou": miou, "worst": worst, "insertion": insertion}
+        index, label = torch.tensor([i]), torch.tensor([i % 2])
+        squares.update(images[row], maps[row], indices=index)
+        rfs.update(images[row], label, masks[row], has_mask[row], index)
+        ece.update(model(images[row]).softmax(1), label)
+        boxes.update(maps[row], masks=masks[row], has_mask=has_mask[row])
+        fgsm.update(images[row], label)
+        stability.update(images[row], maps[row])
+        consistency.update(images[row], maps[row])
+    metrics = {
+        "miou": miou, "worst": worst, "insertion": insertion, "squares": squares, "rfs": rfs, "ece": ece,
+        "boxes": boxes, "fgsm": fgsm, "stability": stability, "consistency": consistency,
+    }  # fmt: skip
     values = {name: metric.compute() for name, metric in metrics.items()}
     counts = {f"n/{name}": torch.tensor([metric.n, metric.skipped]) for name, metric in metrics.items()}
     per_image = {f"per_image/{name}": metric.per_image() for name, metric in metrics.items()}
     table = {"table": torch.tensor([worst.table[g] for g in (0, 1)])}
-    return values | counts | per_image | table | {"curve": insertion.curve}
+    curves = {f"curve/{name}": metric.curve for name, metric in metrics.items() if isinstance(metric, CurveMetric)}
+    return values | counts | per_image | table | curves
 
 
 def work(rank: int, folder: str, split: int) -> None:

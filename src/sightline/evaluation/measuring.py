@@ -5,8 +5,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from sightline.data.batch import Batch
@@ -19,6 +17,7 @@ from sightline.layers import LayerChoice
 from sightline.metrics import METRICS, Observation, PerImageMetric, PerturbationMetric, Scorer
 from sightline.metrics.base import explaining
 from sightline.metrics.perturbation import Curve
+from sightline.progress import progress_bar
 from sightline.seeding import generator
 from sightline.targets import resolve_targets
 
@@ -87,7 +86,7 @@ def evaluate_model(
     rows: list[dict[str, Tensor]] = []
     shown: list[dict[str, Tensor]] = []
     place = 0
-    with _bar(progress) as bar:
+    with progress_bar(progress) as bar:
         task = bar.add_task("evaluating", total=total * max(1, len(made)))
         for batch in loader:
             here = torch.arange(place, place + len(batch))
@@ -95,6 +94,7 @@ def evaluate_model(
             if place > total:
                 raise SightlineError(f"the loader gives more images than the {total} of its data set")
             batch = batch.to(device)
+            indices = here if batch.indices is None else batch.indices
             probabilities = scorer(batch.images)
             seen = Observation(
                 images=batch.images,
@@ -102,12 +102,15 @@ def evaluate_model(
                 labels=batch.labels,
                 masks=batch.masks,
                 has_mask=batch.has_mask,
+                boxes=batch.boxes,
+                has_box=batch.has_box,
+                indices=indices,
                 groups=batch.groups,
                 probabilities=probabilities,
                 scorer=scorer,
                 curves=curves,
             )
-            rows.append(_describe(seen, here if batch.indices is None else batch.indices))
+            rows.append(_describe(seen, indices))
             pictures = _pictures(seen, rows[-1]["index"])
             for meter in meters[None]:
                 meter.record(seen, here)
@@ -275,18 +278,3 @@ def _gallery(shown: list[dict[str, Tensor]]) -> Gallery:
 def _bytes(values: Tensor) -> Tensor:
     """Values in [0, 1] as uint8."""
     return (values.clamp(0, 1) * 255).round().to(torch.uint8)
-
-
-def _bar(visible: bool) -> Progress:
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not (visible and console.is_terminal),
-        transient=True,
-    )

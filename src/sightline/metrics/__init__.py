@@ -6,7 +6,10 @@ Each is a pure function that gives every image its value, and a thin `torchmetri
 from typing import Any
 
 from sightline.metrics.accuracy import Accuracy, WorstGroupAccuracy, correct, group_accuracies, worst_group_accuracy
-from sightline.metrics.base import PerImageMetric
+from sightline.metrics.base import CurveMetric, PerImageMetric
+from sightline.metrics.boxes import BoxLocalization, EnergyInBox, box_localization, energy_in_box, map_boxes
+from sightline.metrics.calibration import ECE, expected_calibration_error
+from sightline.metrics.consistency import ExplanationConsistency, disturbed_images, explanation_consistency
 from sightline.metrics.explanation_image import (
     ADCC,
     AverageDrop,
@@ -29,6 +32,14 @@ from sightline.metrics.localization import (
     foreground_iou,
     pointing_game,
 )
+from sightline.metrics.noise import (
+    RFS,
+    BackgroundNoiseAccuracy,
+    ForegroundNoiseAccuracy,
+    NormalizedRFS,
+    noised,
+    normalized_rfs,
+)
 from sightline.metrics.observation import Observation
 from sightline.metrics.perturbation import (
     Deletion,
@@ -38,42 +49,76 @@ from sightline.metrics.perturbation import (
     perturbation_curves,
 )
 from sightline.metrics.registry import METRICS, register
+from sightline.metrics.robustness import FGSMAccuracy, fgsm_hits
+from sightline.metrics.sanity import SanityCheck, sanity_check
 from sightline.metrics.scoring import Scorer
+from sightline.metrics.similarity import pearson, spearman
+from sightline.metrics.squares import LeRF, LeRFMinusMoRF, MoRF, square_curves
+from sightline.metrics.stability import ViewStability, view_stability
 
 __all__ = [
     "ADCC",
+    "ECE",
     "METRICS",
+    "RFS",
     "Accuracy",
     "AverageDrop",
     "AverageIncrease",
+    "BackgroundNoiseAccuracy",
+    "BoxLocalization",
     "Coherency",
     "Complexity",
+    "CurveMetric",
     "Deletion",
+    "EnergyInBox",
     "EnergyInMask",
+    "ExplanationConsistency",
+    "FGSMAccuracy",
+    "ForegroundNoiseAccuracy",
     "Insertion",
+    "LeRF",
+    "LeRFMinusMoRF",
     "MIoU",
+    "MoRF",
+    "NormalizedRFS",
     "Observation",
     "PerImageMetric",
     "PerturbationMetric",
     "PointingGame",
+    "SanityCheck",
     "Scorer",
+    "ViewStability",
     "WorstGroupAccuracy",
     "adcc",
     "area_under_curve",
     "average_drop",
     "average_increase",
+    "box_localization",
     "coherency",
     "complexity",
     "correct",
+    "disturbed_images",
+    "energy_in_box",
     "energy_in_mask",
+    "expected_calibration_error",
+    "explanation_consistency",
     "explanation_images",
+    "fgsm_hits",
     "filled",
     "foreground_iou",
     "group_accuracies",
+    "map_boxes",
     "names",
+    "noised",
+    "normalized_rfs",
+    "pearson",
     "perturbation_curves",
     "pointing_game",
     "register",
+    "sanity_check",
+    "spearman",
+    "square_curves",
+    "view_stability",
     "worst_group_accuracy",
 ]
 

@@ -36,6 +36,7 @@ class PerImageMetric(Metric, ABC):
 
     needs_maps: ClassVar[bool] = True
     needs_masks: ClassVar[bool] = False
+    needs_boxes: ClassVar[bool] = False  # or masks, to draw boxes around
     needs_groups: ClassVar[bool] = False
     needs_model: ClassVar[bool] = False
     needs_explainer: ClassVar[bool] = False
@@ -54,8 +55,8 @@ class PerImageMetric(Metric, ABC):
     @classmethod
     def capabilities(cls) -> dict[str, bool]:
         """What a caller can ask before making one."""
-        needs = ("needs_maps", "needs_masks", "needs_groups", "needs_model", "needs_explainer")
-        return {name: getattr(cls, name) for name in (*needs, "slow", "higher_is_better")}
+        needs = ("maps", "masks", "boxes", "groups", "model", "explainer")
+        return {name: getattr(cls, name) for name in (*(f"needs_{n}" for n in needs), "slow", "higher_is_better")}
 
     @abstractmethod
     def measure(self, seen: Observation) -> Tensor:
@@ -143,6 +144,48 @@ class ModelMetric(PerImageMetric):
             targets: the class whose probability counts: (B,) or one index; None = the clean image's top-1 class.
         """
         self.record(observe(self.scorer, images, maps, targets))
+
+
+class CurveMetric(ModelMetric):
+    """A metric that asks the model about several degrees of a change, and gives each image the mean of its answers.
+
+    Args:
+        model: as for `ModelMetric`.
+        points: number of degrees.
+        input_spec: as for `ModelMetric`.
+        chunk: as for `ModelMetric`.
+
+    Attributes:
+        curve: the mean curve (points,) over the images that have a value, over all processes, as of the last `compute()`.
+    """
+
+    curve_total: Tensor
+
+    def __init__(
+        self, model: nn.Module, points: int, *, input_spec: InputSpec | None = None, chunk: int | None = None
+    ) -> None:
+        super().__init__(model, input_spec=input_spec, chunk=chunk)
+        self.add_state("curve_total", torch.zeros(points), dist_reduce_fx="sum")
+        self.curve = torch.zeros(points)
+
+    @abstractmethod
+    def curves(self, seen: Observation) -> Tensor:
+        """The curve (B, points) of each image, NaN where it has none."""
+
+    def measure(self, seen: Observation) -> Tensor:
+        """The mean over each image's curve."""
+        return self.curves(seen).mean(1)
+
+    def record(self, seen: Observation) -> None:
+        """Measure a batch, and keep its values and the sum of its curves."""
+        super().record(seen)
+        self.curve_total = self.curve_total + self.curves(seen).nansum(0).to(self.curve_total)
+
+    def compute(self) -> Tensor:
+        """The metric over all images; `curve` then holds the mean curve."""
+        value = super().compute()
+        self.curve = self.curve_total / self.n
+        return value
 
 
 class ExplainerMetric(ModelMetric):

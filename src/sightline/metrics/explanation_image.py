@@ -19,6 +19,7 @@ from sightline.metrics.base import ExplainerMetric, ModelMetric, PerImageMetric
 from sightline.metrics.fills import filled
 from sightline.metrics.observation import Observation, check_maps
 from sightline.metrics.registry import register
+from sightline.metrics.similarity import pearson
 
 Rest = Literal["black", "blur"]
 
@@ -68,14 +69,7 @@ def coherency(maps: Tensor, again: Tensor) -> Tensor:
         maps: (B, H, W), the maps of the images.
         again: (B, H, W), the maps of the explanation images, for the same classes.
     """
-    check_maps(maps)
-    check_maps(again, maps.shape)
-    first, second = (m.flatten(1).double() - m.flatten(1).double().mean(1, keepdim=True) for m in (maps, again))
-    spread = first.norm(dim=1) * second.norm(dim=1)
-    # A constant map's spread is 0 but for rounding.
-    constant = (maps.amax((1, 2)) == maps.amin((1, 2))) | (again.amax((1, 2)) == again.amin((1, 2)))
-    pearson = torch.where(constant, 0.0, (first * second).sum(1) / torch.where(constant, 1.0, spread))
-    return ((1 + pearson.clamp(-1, 1)) / 2).to(maps.dtype)
+    return ((1 + pearson(maps, again)) / 2).to(maps.dtype)
 
 
 def complexity(maps: Tensor) -> Tensor:

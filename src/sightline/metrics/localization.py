@@ -37,7 +37,7 @@ def foreground_iou(
         SightlineError: maps outside [0, 1], NaN, or masks of another size.
     """
     check_maps(maps, low=0, high=1)
-    inside, counts, defined = _regions(maps, masks, has_mask, targets)
+    inside, counts, defined = mask_regions(maps, masks, has_mask, targets)
     region = (maps >= threshold) & counts
     intersection = (region & inside).flatten(1).sum(1)
     union = (region | inside).flatten(1).sum(1)
@@ -72,7 +72,7 @@ def pointing_game(
     check_maps(maps)
     if tolerance < 0:
         raise SightlineError(f"tolerance is {tolerance}; expected 0 or more pixels")
-    inside, counts, defined = _regions(maps, masks, has_mask, targets)
+    inside, counts, defined = mask_regions(maps, masks, has_mask, targets)
     maps = maps.masked_fill(~counts, -torch.inf)
     maxima = (maps == maps.amax((1, 2), keepdim=True)) & counts
     hits = maxima & _widen(inside, tolerance)
@@ -97,8 +97,8 @@ def energy_in_mask(
         SightlineError: maps below 0, NaN, or masks of another size.
     """
     check_maps(maps, low=0)
-    inside, counts, defined = _regions(maps, masks, has_mask, targets)
-    chosen = _of_target(masks, targets)
+    inside, counts, defined = mask_regions(maps, masks, has_mask, targets)
+    chosen = mask_of(masks, targets)
     weight = chosen.to(maps.dtype) if chosen.is_floating_point() else inside.to(maps.dtype)
     total = (maps * counts).sum((1, 2))
     share = (maps * weight).sum((1, 2)) / torch.where(total > 0, total, 1)
@@ -148,11 +148,11 @@ class EnergyInMask(MapMetric):
         return energy_in_mask(seen.need("maps"), seen.need("masks"), seen.has_mask, seen.targets)
 
 
-def _regions(
+def mask_regions(
     maps: Tensor, masks: Tensor, has_mask: Tensor | None, targets: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The object (B, H, W), the pixels that count (B, H, W) and the images with an object (B,), all bool."""
-    chosen = _of_target(masks, targets)
+    chosen = mask_of(masks, targets)
     if chosen.shape != maps.shape:
         raise SightlineError(f"masks have shape {tuple(masks.shape)}; expected the maps' {tuple(maps.shape)}")
     if chosen.is_floating_point():
@@ -163,7 +163,7 @@ def _regions(
     return inside, counts, defined if has_mask is None else defined & has_mask
 
 
-def _of_target(masks: Tensor, targets: Tensor | None) -> Tensor:
+def mask_of(masks: Tensor, targets: Tensor | None) -> Tensor:
     """The mask (B, H, W) of the explained class."""
     if masks.ndim == 3:
         return masks

@@ -26,6 +26,9 @@ class Observation:
         labels: (B,) int64.
         masks: (B, H, W) or (B, K, H, W), as in `Batch`.
         has_mask: (B,) bool; None = every image, where there are masks.
+        boxes: (B, N, 4) xyxy in pixels, as in `Batch`.
+        has_box: (B, N) bool; None = all, where there are boxes.
+        indices: (B,) int64, each image's place in its data set, which random draws are keyed by; None = in the batch.
         groups: (B,) int64; below 0 = the image belongs to none.
         probabilities: (B, K) of the images.
         scorer: the model.
@@ -39,6 +42,9 @@ class Observation:
     labels: Tensor | None = None
     masks: Tensor | None = None
     has_mask: Tensor | None = None
+    boxes: Tensor | None = None
+    has_box: Tensor | None = None
+    indices: Tensor | None = None
     groups: Tensor | None = None
     probabilities: Tensor | None = None
     scorer: Scorer | None = None

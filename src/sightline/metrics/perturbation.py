@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from sightline.errors import SightlineError
 from sightline.input_spec import InputSpec
-from sightline.metrics.base import ModelMetric, observe
+from sightline.metrics.base import CurveMetric, observe
 from sightline.metrics.fills import Fill, filled
-from sightline.metrics.observation import Observation
+from sightline.metrics.observation import Observation, check_maps
 from sightline.metrics.registry import register
 from sightline.metrics.scoring import Scorer, check_probabilities
 
@@ -68,7 +68,7 @@ def area_under_curve(curves: Tensor) -> Tensor:
     return torch.trapezoid(curves, dx=1 / (curves.shape[1] - 1))
 
 
-class PerturbationMetric(ModelMetric):
+class PerturbationMetric(CurveMetric):
     """The mean area under one of the curves of `perturbation_curves`, whose options are these.
 
     Args:
@@ -85,7 +85,6 @@ class PerturbationMetric(ModelMetric):
 
     slow = True
     kind: Curve
-    curve_total: Tensor
 
     def __init__(
         self,
@@ -97,11 +96,9 @@ class PerturbationMetric(ModelMetric):
         input_spec: InputSpec | None = None,
         chunk: int | None = None,
     ) -> None:
-        super().__init__(model, input_spec=input_spec, chunk=chunk)
         _check_options(steps, score)
+        super().__init__(model, steps + 1, input_spec=input_spec, chunk=chunk)
         self.steps, self.fill, self.score = steps, fill, score
-        self.add_state("curve_total", torch.zeros(steps + 1), dist_reduce_fx="sum")
-        self.curve = torch.zeros(steps + 1)
 
     def curves(self, seen: Observation) -> Tensor:
         """The curve (B, steps + 1) of each image."""
@@ -111,17 +108,6 @@ class PerturbationMetric(ModelMetric):
     def measure(self, seen: Observation) -> Tensor:
         """The area under the curve of each image."""
         return area_under_curve(self.curves(seen))
-
-    def record(self, seen: Observation) -> None:
-        """Measure a batch, and keep its values and the sum of its curves."""
-        super().record(seen)
-        self.curve_total = self.curve_total + self.curves(seen).sum(0).to(self.curve_total)
-
-    def compute(self) -> Tensor:
-        """The mean area over all images; `curve` then holds the mean curve."""
-        area = super().compute()
-        self.curve = self.curve_total / self.n
-        return area
 
 
 @register("insertion")
@@ -143,30 +129,53 @@ def _curves(seen: Observation, kinds: tuple[str, ...], steps: int, fill: Fill, s
     _check_options(steps, score)
     if not kinds or not set(kinds) <= set(get_args(Curve)):
         raise SightlineError(f"curves are {kinds}; expected 'insertion', 'deletion' or both")
+    ranks = ranks_of(seen.need("maps"))
+    changed = torch.arange(1, steps, device=ranks.device) * ranks[0].numel() // steps
+    return curves_between(seen, filled(seen.need("images"), fill), ranks, changed, kinds, score)
+
+
+def curves_between(
+    seen: Observation,
+    others: Tensor,
+    ranks: Tensor,
+    changed: Tensor,
+    kinds: tuple[str, ...],
+    score: Score = "predicted",
+) -> dict[str, Tensor]:
+    """The scores on the way from other images to these ("insertion"), or from these to the others ("deletion").
+
+    Args:
+        seen: the batch, with images, targets, probabilities and scorer.
+        others: (B, C, H, W), what stands where an image is taken away.
+        ranks: (B, H, W) int32, each pixel's place in the order of change.
+        changed: (S,) int64 ascending: between the two ends, step s has changed the pixels of rank below `changed[s]`.
+        kinds: "insertion", "deletion" or both, which cost one mask a step.
+        score: as for `perturbation_curves`.
+
+    Returns:
+        Each kind's curve (B, S + 2).
+    """
     images, targets, scorer = seen.need("images"), seen.need("targets"), seen.need("scorer")
     # Choosing pixels commutes with normalising them, so that the two ends are normalised once instead of every step.
-    prepared = scorer.prepare(images)
-    nothing = scorer.prepare(filled(images, fill))
+    prepared, nothing = scorer.prepare(images), scorer.prepare(others)
 
     def scores(probabilities: Tensor, targets: Tensor) -> Tensor:
         return probabilities.amax(1) if score == "max" else probabilities.gather(1, targets[:, None])[:, 0]
 
     clean, gone = scores(seen.need("probabilities"), targets), scores(scorer.score(nothing), targets)
     ends = {"insertion": (gone, clean), "deletion": (clean, gone)}
+    count, changed = len(changed), changed.int()
     result = {}
     for kind in kinds:
-        result[kind] = clean.new_empty(len(images), steps + 1)
+        result[kind] = clean.new_empty(len(images), count + 2)
         result[kind][:, 0], result[kind][:, -1] = ends[kind]
 
-    ranks = _ranks(seen.need("maps"))
-    height, width = ranks.shape[1:]
-    changed = (torch.arange(1, steps, device=ranks.device) * (height * width) // steps).int()  # pixels, at each step
     rows = max(1, scorer.chunk(prepared) // len(kinds))  # (image, step) pairs in one call
-    per_call = max(1, rows // (steps - 1))  # whole images, where several fit
-    for some in torch.arange(len(images)).split(per_call):
+    per_call = max(1, rows // max(1, count))  # whole images, where several fit
+    for some in torch.arange(len(images)).split(per_call) if count else ():
         block = slice(int(some[0]), int(some[-1]) + 1)
         # Steps in calls of equal size, so that none is left with a few.
-        for part in torch.arange(steps - 1, device=ranks.device).tensor_split(ceil(len(some) * (steps - 1) / rows)):
+        for part in torch.arange(count, device=ranks.device).tensor_split(ceil(len(some) * count / rows)):
             top = (ranks[block, None] < changed[part, None, None])[:, :, None]  # (b, s, 1, H, W)
             present, absent = prepared[block, None], nothing[block, None]  # (b, 1, C, H, W)
             mixed = _like(prepared, len(kinds), len(some), len(part))
@@ -182,8 +191,9 @@ def _curves(seen: Observation, kinds: tuple[str, ...], steps: int, fill: Fill, s
     return result
 
 
-def _ranks(maps: Tensor) -> Tensor:
+def ranks_of(maps: Tensor) -> Tensor:
     """The place (B, H, W) of each pixel from the map's highest value down; equal values in row order."""
+    check_maps(maps)
     order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
     places = torch.arange(order.shape[1], device=maps.device, dtype=torch.int32).expand_as(order)
     return torch.empty_like(order, dtype=torch.int32).scatter_(1, order, places).view(maps.shape)

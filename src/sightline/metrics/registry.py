@@ -14,7 +14,14 @@ METRICS: Registry[PerImageMetric] = Registry(
         "sightline.metrics.accuracy",
         "sightline.metrics.localization",
         "sightline.metrics.perturbation",
+        "sightline.metrics.squares",
         "sightline.metrics.explanation_image",
+        "sightline.metrics.boxes",
+        "sightline.metrics.noise",
+        "sightline.metrics.calibration",
+        "sightline.metrics.robustness",
+        "sightline.metrics.consistency",
+        "sightline.metrics.stability",
     ),
 )
 

@@ -1,0 +1,200 @@
+"""How well maps localise the object by boxes: box localisation and energy in the box.
+
+Boxes are (x0, y0, x1, y1) in pixels: the first pixel of an image is the box (0, 0, 1, 1). An image without a box of its
+own takes the tight box of its mask; with neither, or with an empty mask, it has no value (NaN).
+"""
+
+from math import ceil
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from sightline.errors import SightlineError
+from sightline.metrics.base import PerImageMetric
+from sightline.metrics.localization import mask_regions
+from sightline.metrics.observation import Observation, check_maps
+from sightline.metrics.registry import register
+
+By = Literal["pixels", "value"]
+
+
+def map_boxes(maps: Tensor, share: float = 0.2, by: By = "pixels") -> Tensor:
+    """The tight box of the largest connected part of what each map points out most.
+
+    Args:
+        maps: (B, H, W), any finite values.
+        share: how much is pointed out.
+        by: "pixels" = that share of the pixels, those of the highest values (and all that equal the last of them); "value"
+            = the pixels above that share of the maximum: Zhou et al., "Learning Deep Features for Discriminative
+            Localization" (CVPR 2016), section 3.2. Pixels at the map's minimum are never pointed out.
+
+    Returns:
+        Boxes (B, 4) xyxy in pixels; zeros for a constant map, which points nothing out.
+    """
+    check_maps(maps)
+    if not 0 < share < 1:
+        raise SightlineError(f"share is {share}; expected a fraction above 0 and below 1")
+    if by not in get_args(By):
+        raise SightlineError(f"by is {by!r}; expected 'pixels' or 'value'")
+    flat = maps.flatten(1)
+    if by == "pixels":
+        last = flat.topk(ceil(share * flat.shape[1]), dim=1).values[:, -1]
+        region = maps >= last[:, None, None]
+    else:
+        region = maps > share * flat.amax(1)[:, None, None]
+    region &= maps > flat.amin(1)[:, None, None]
+    parts = [_largest_part(one) for one in region.cpu().numpy()]
+    return torch.tensor(parts, dtype=torch.float32, device=maps.device)
+
+
+def box_localization(
+    maps: Tensor,
+    boxes: Tensor,
+    has_box: Tensor | None = None,
+    *,
+    share: float = 0.2,
+    by: By = "pixels",
+    threshold: float = 0.5,
+) -> Tensor:
+    """Whether the map's box (see `map_boxes`) overlaps one of the object's boxes by an IoU of at least the threshold.
+
+    The class is taken as known: whether the model is right does not count.
+
+    Args:
+        maps: (B, H, W), any finite values.
+        boxes: (B, N, 4) xyxy in pixels.
+        has_box: (B, N) bool, which boxes are real; None = all.
+        share: as for `map_boxes`.
+        by: as for `map_boxes`.
+        threshold: least IoU of a hit.
+
+    Returns:
+        (B,) 1 or 0; 0 for a constant map, NaN without a box.
+    """
+    if not threshold > 0:
+        raise SightlineError(f"threshold is {threshold}; expected an IoU above 0")
+    found = map_boxes(maps, share, by)
+    real = _real(maps, boxes, has_box)
+    overlap = torch.stack([box_iou(one[None], some.to(one))[0] for one, some in zip(found, boxes)])
+    hits = overlap.masked_fill(~real, 0).amax(1) >= threshold
+    return torch.where(real.any(1), hits.float(), torch.nan)
+
+
+def energy_in_box(maps: Tensor, boxes: Tensor, has_box: Tensor | None = None) -> Tensor:
+    """The share of the map's energy that lies in the boxes: Wang et al., "Score-CAM" (CVPR workshops 2020), section 4.3.
+
+    Args:
+        maps: (B, H, W), no value below 0.
+        boxes: (B, N, 4) xyxy in pixels; a pixel is in a box if its centre is.
+        has_box: (B, N) bool, which boxes are real; None = all.
+
+    Returns:
+        (B,) in [0, 1]; 0 for a map without energy, NaN without a box.
+    """
+    check_maps(maps, low=0)
+    real = _real(maps, boxes, has_box)
+    y, x = (torch.arange(side, device=maps.device) + 0.5 for side in maps.shape[1:])
+    x0, y0, x1, y1 = boxes.to(maps).unbind(-1)  # (B, N) each
+    across = (x >= x0[..., None]) & (x < x1[..., None])
+    down = (y >= y0[..., None]) & (y < y1[..., None])
+    inside = (down[..., None] & across[:, :, None] & real[..., None, None]).any(1)
+    total = maps.sum((1, 2))
+    shares = (maps * inside).sum((1, 2)) / torch.where(total > 0, total, 1)
+    return torch.where(real.any(1), shares, torch.nan)
+
+
+class BoxMetric(PerImageMetric):
+    """A metric that compares maps with boxes."""
+
+    needs_boxes = True
+
+    def update(
+        self,
+        maps: Tensor,
+        boxes: Tensor | None = None,
+        has_box: Tensor | None = None,
+        masks: Tensor | None = None,
+        has_mask: Tensor | None = None,
+        targets: Tensor | None = None,
+    ) -> None:
+        """Take a batch.
+
+        Args:
+            maps: (B, H, W).
+            boxes: (B, N, 4) xyxy in pixels.
+            has_box: (B, N) bool, which boxes are real; None = all.
+            masks: as for `MapMetric.update`; their tight boxes serve images that have no box.
+            has_mask: (B,) bool, which images have a mask; None = all.
+            targets: (B,) the explained class, which picks the mask where each class has its own.
+        """
+        self.record(
+            Observation(maps=maps, boxes=boxes, has_box=has_box, masks=masks, has_mask=has_mask, targets=targets)
+        )
+
+
+@register("box_localization")
+class BoxLocalization(BoxMetric):
+    """Share of the images where the box of what the map points out most overlaps the object's box by an IoU of 0.5.
+
+    Args:
+        share: how much the map points out.
+        by: "pixels" = the share of them, "value" = above the share of the maximum.
+        threshold: least IoU of a hit.
+    """
+
+    def __init__(self, share: float = 0.2, by: By = "pixels", threshold: float = 0.5) -> None:
+        super().__init__()
+        self.by: By = by
+        self.share, self.threshold = share, threshold
+
+    def measure(self, seen: Observation) -> Tensor:
+        """`box_localization` of each image."""
+        boxes, real = seen.once(_boxes)
+        return box_localization(seen.need("maps"), boxes, real, share=self.share, by=self.by, threshold=self.threshold)
+
+
+@register("energy_in_box")
+class EnergyInBox(BoxMetric):
+    """Mean share of the map's energy that lies in the object's boxes."""
+
+    def measure(self, seen: Observation) -> Tensor:
+        """`energy_in_box` of each image."""
+        return energy_in_box(seen.need("maps"), *seen.once(_boxes))
+
+
+def _boxes(seen: Observation) -> tuple[Tensor, Tensor]:
+    """The boxes (B, N, 4) of each image, its mask's where it has none, and which are real (B, N)."""
+    maps = seen.need("maps")
+    boxes = maps.new_zeros(len(maps), 1, 4) if seen.boxes is None else seen.boxes.to(maps)
+    real = (
+        boxes.new_zeros(boxes.shape[:2], dtype=torch.bool) if seen.boxes is None else _real(maps, boxes, seen.has_box)
+    )
+    if seen.masks is None:
+        return boxes, real
+    inside, _, defined = mask_regions(maps, seen.masks, seen.has_mask, seen.targets)
+    drawn = torch.tensor([_tight(i) for i in inside.cpu().numpy()], dtype=boxes.dtype, device=boxes.device)
+    drawn_real = (defined & ~real.any(1))[:, None]
+    return torch.cat([boxes, drawn[:, None]], 1), torch.cat([real, drawn_real], 1)
+
+
+def _real(maps: Tensor, boxes: Tensor, has_box: Tensor | None) -> Tensor:
+    if boxes.ndim != 3 or boxes.shape[::2] != (len(maps), 4):
+        raise SightlineError(f"boxes have shape {tuple(boxes.shape)}; expected ({len(maps)}, N, 4), xyxy in pixels")
+    return boxes.new_ones(boxes.shape[:2], dtype=torch.bool) if has_box is None else has_box
+
+
+def _largest_part(region: np.ndarray) -> tuple[int, int, int, int]:
+    """The tight box of a region's largest 8-connected part, the first in row order among equals; zeros for none."""
+    parts, count = ndimage.label(region, np.ones((3, 3)))
+    sizes = np.bincount(parts.flat, minlength=2)
+    return _tight(parts == 1 + sizes[1:].argmax()) if count else (0, 0, 0, 0)
+
+
+def _tight(region: np.ndarray) -> tuple[int, int, int, int]:
+    """The tight box of a region; zeros for an empty one."""
+    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
+    return (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if len(rows) else (0, 0, 0, 0)

@@ -1,0 +1,81 @@
+"""Whether a model is as often right as it is sure."""
+
+import torch
+from torch import Tensor
+from torchmetrics.utilities.data import dim_zero_cat
+
+from sightline.errors import SightlineError
+from sightline.metrics.accuracy import correct
+from sightline.metrics.base import PerImageMetric
+from sightline.metrics.observation import Observation
+from sightline.metrics.registry import register
+
+
+def expected_calibration_error(confidences: Tensor, hits: Tensor, bins: int = 15) -> Tensor:
+    """The expected calibration error: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), Eq. 3.
+
+    Args:
+        confidences: (..., n) probability of the predicted class.
+        hits: (..., n) 1 where the prediction is right, else 0.
+        bins: number of equal intervals of the confidence; a value between two falls in the lower one.
+
+    Returns:
+        (...) in [0, 1]: the gap of mean confidence and accuracy in each bin, weighted by its share of the images.
+    """
+    edges = torch.linspace(0, 1, bins + 1, device=confidences.device, dtype=confidences.dtype)
+    place = torch.bucketize(confidences, edges[1:-1])
+    gaps = (confidences - hits).new_zeros(*confidences.shape[:-1], bins).scatter_add(-1, place, confidences - hits)
+    return gaps.abs().sum(-1) / confidences.shape[-1]
+
+
+@register("ece")
+class ECE(PerImageMetric):
+    """Expected calibration error: how far confidence and accuracy are apart.
+
+    An image's own value is its confidence less its correctness, above 0 where the model is too sure.
+
+    Args:
+        bins: number of equal intervals of the confidence.
+    """
+
+    needs_maps = False
+    higher_is_better = False
+    confidences: list[Tensor]
+
+    def __init__(self, bins: int = 15) -> None:
+        super().__init__()
+        if bins < 1:
+            raise SightlineError(f"bins is {bins}; expected at least 1")
+        self.bins = bins
+        self.add_state("confidences", [], dist_reduce_fx="cat")
+
+    def update(self, probabilities: Tensor, labels: Tensor) -> None:
+        """Take a batch: probabilities (B, K) and labels (B,)."""
+        self.record(Observation(probabilities=probabilities, labels=labels))
+
+    def measure(self, seen: Observation) -> Tensor:
+        """The confidence less the correctness of each image."""
+        probabilities = seen.need("probabilities")
+        hits = correct(probabilities, seen.need("labels"))
+        low, high = torch.aminmax(probabilities)
+        if low < 0 or high > 1 + 1e-6:
+            raise SightlineError(
+                f"probabilities range over [{low:.3g}, {high:.3g}]; expected [0, 1] (softmax of the logits)"
+            )
+        return probabilities.amax(1) - hits
+
+    def record(self, seen: Observation) -> None:
+        """Measure a batch, and keep its confidences."""
+        super().record(seen)
+        self.confidences.append(seen.need("probabilities").amax(1).float())
+
+    def compute(self) -> Tensor:
+        """The expected calibration error over all images, over all processes."""
+        super().compute()
+        return self.resample(torch.arange(self.n, device=self.device)[None])[0]
+
+    def resample(self, index: Tensor) -> Tensor:
+        """The expected calibration error (R,) of R other draws of the images."""
+        confidences = dim_zero_cat(self.confidences)
+        hits = (confidences - self._gathered()).round()
+        return expected_calibration_error(confidences[index], hits[index], self.bins)

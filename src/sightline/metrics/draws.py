@@ -1,0 +1,40 @@
+"""Random pixels that depend on the image they are for, not on its batch, its process or the device."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sightline.errors import SightlineError
+from sightline.input_spec import check_images
+from sightline.seeding import generator
+
+
+def drawn(
+    draw: Callable[..., Tensor], images: Tensor, indices: Tensor | None, seed: int, *purpose: int | str
+) -> Tensor:
+    """`torch.rand` or `torch.randn` of the shape of images (B, C, H, W), each keyed by (seed, index, purpose).
+
+    Args:
+        draw: the torch function.
+        images: whose shape, device and dtype the draws have.
+        indices: (B,) each image's place in its data set; None = its place in the batch.
+        seed: of all draws.
+        purpose: what they are for.
+    """
+    places = range(len(images)) if indices is None else indices.tolist()
+    if len(places) != len(images):
+        raise SightlineError(f"indices has {len(places)} entries; expected one for each of the {len(images)} images")
+    rows = [draw(images.shape[1:], generator=generator(seed, place, *purpose)) for place in places]
+    return torch.stack(rows).to(images)
+
+
+def check_pixels(images: Tensor) -> None:
+    """Refuse images (B, C, H, W) that are not in [0, 1], to which noise in units of pixels would mean something else."""
+    check_images(images)
+    low, high = torch.aminmax(images)
+    if low < -1e-4 or high > 1 + 1e-4:
+        raise SightlineError(
+            f"images range over [{low:.3g}, {high:.3g}]; noise is added to pixels here, so they must lie in [0, 1] "
+            "(give the model's normalisation as input_spec; it happens inside)"
+        )

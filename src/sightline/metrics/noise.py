@@ -1,0 +1,249 @@
+"""What noise on the object, or around it, does to accuracy: a model that looks at the object minds the first alone.
+
+Moayeri et al., "A Comprehensive Study of Image Classification Model Sensitivity to Foregrounds, Backgrounds, and Visual
+Attributes" (CVPR 2022); "Mitigating Bias: Enhancing Image Classification by Improving Model Explanations", Eq. 10.
+
+Pixels marked 255 in a uint8 mask belong to neither region and get no noise. An image that lacks a mask, an object or a
+background has no value (NaN), so that both accuracies are over the same images.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.utilities.data import dim_zero_cat
+
+from sightline.errors import SightlineError
+from sightline.input_spec import InputSpec
+from sightline.metrics.accuracy import correct
+from sightline.metrics.base import CurveMetric
+from sightline.metrics.draws import check_pixels, drawn
+from sightline.metrics.localization import mask_of
+from sightline.metrics.observation import Observation
+from sightline.metrics.registry import register
+
+Noise = Literal["gaussian", "l2"]
+
+LEVELS: dict[str, tuple[float, ...]] = {
+    "gaussian": tuple(sigma / 255 for sigma in range(30, 211, 30)),
+    "l2": tuple(range(25, 201, 25)),
+}
+
+
+def noised(
+    images: Tensor,
+    region: Tensor,
+    level: float,
+    kind: Noise = "gaussian",
+    seed: int = 0,
+    indices: Tensor | None = None,
+) -> Tensor:
+    """Images with noise on a region, clamped to [0, 1].
+
+    Every level and region takes its noise from one draw of a Gaussian for each image, so that they differ by nothing else.
+
+    Args:
+        images: (B, C, H, W) in [0, 1].
+        region: (B, H, W) bool, where the noise goes.
+        level: "gaussian": its standard deviation, in [0, 1] pixels; "l2": the L2 norm of an image's noise, all channels
+            together.
+        kind: of the noise.
+        seed: of the noise.
+        indices: (B,) each image's place in its data set, which its noise depends on; None = its place in the batch.
+
+    Raises:
+        SightlineError: images outside [0, 1], a region of another size, or another kind.
+    """
+    check_pixels(images)
+    if region.shape != images[:, 0].shape or region.dtype != torch.bool:
+        raise SightlineError(
+            f"region is {region.dtype} {tuple(region.shape)}; expected bool {tuple(images[:, 0].shape)}, as the images"
+        )
+    if kind not in LEVELS:
+        raise SightlineError(f"kind is {kind!r}; expected 'gaussian' or 'l2'")
+    return _noised(images, drawn(torch.randn, images, indices, seed, "noise"), region, level, kind)
+
+
+def normalized_rfs(rfs: Tensor, accuracy: Tensor) -> Tensor:
+    """RFS as a share of the greatest that the mean accuracy allows: RFS / (2 min(a, 1 - a)), in [-1, 1]; 0 where a is 0 or 1.
+
+    Args:
+        rfs: (...), accuracy under background noise less that under foreground noise.
+        accuracy: (...), the mean a of the two.
+    """
+    room = 2 * torch.minimum(accuracy, 1 - accuracy)
+    # Rounding of means leaves a room of some 1e-8 where there is none.
+    return torch.where(room > 1e-6, rfs / room.clamp(min=1e-6), 0.0).clamp(-1, 1)
+
+
+class NoiseMetric(CurveMetric):
+    """A metric of the accuracy under noise on the object and on the background.
+
+    The value of an image is the mean over the levels.
+
+    Args:
+        model: a classifier that returns logits (B, K).
+        kind: "gaussian" or "l2".
+        levels: of the noise (see `noised`); None = 30/255 to 210/255 in seven steps, or 25 to 200 in eight.
+        seed: of the noise.
+        input_spec: normalises images in [0, 1].
+        chunk: images in one call to the model.
+
+    Attributes:
+        curve: the mean value (levels,) at each level, over all processes, as of the last `compute()`.
+    """
+
+    needs_maps = False
+    needs_masks = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        kind: Noise = "gaussian",
+        levels: Sequence[float] | None = None,
+        seed: int = 0,
+        input_spec: InputSpec | None = None,
+        chunk: int | None = None,
+    ) -> None:
+        if kind not in LEVELS:
+            raise SightlineError(f"kind is {kind!r}; expected 'gaussian' or 'l2'")
+        levels = LEVELS[kind] if levels is None else tuple(levels)
+        if not levels or not all(level > 0 for level in levels):
+            raise SightlineError(f"levels are {levels}; expected one or more, each above 0")
+        super().__init__(model, len(levels), input_spec=input_spec, chunk=chunk)
+        self.kind: Noise = kind
+        self.levels, self.seed = levels, seed
+
+    def update(  # type: ignore[override]
+        self,
+        images: Tensor,
+        labels: Tensor,
+        masks: Tensor,
+        has_mask: Tensor | None = None,
+        indices: Tensor | None = None,
+    ) -> None:
+        """Take a batch.
+
+        Args:
+            images: (B, C, H, W) in [0, 1].
+            labels: (B,) int64.
+            masks: (B, H, W) or (B, K, H, W): uint8 with 0, 1 and 255 = ignore, or float in [0, 1].
+            has_mask: (B,) bool, which images have one; None = all.
+            indices: (B,) each image's place in its data set; None = its place in the batch.
+        """
+        self.record(
+            Observation(
+                images=images, labels=labels, masks=masks, has_mask=has_mask, indices=indices, scorer=self.scorer
+            )
+        )
+
+    def hits(self, seen: Observation) -> tuple[Tensor, Tensor]:
+        """1 where the model is right, else 0, at each level (B, levels): under foreground and under background noise."""
+        foreground, background = seen.once(_hits, self.kind, self.levels, self.seed)
+        return foreground, background
+
+
+@register("foreground_noise_accuracy")
+class ForegroundNoiseAccuracy(NoiseMetric):
+    """Accuracy with noise on the object, mean over its levels."""
+
+    def curves(self, seen: Observation) -> Tensor:
+        """1 where the model is right, at each level."""
+        return self.hits(seen)[0]
+
+
+@register("background_noise_accuracy")
+class BackgroundNoiseAccuracy(NoiseMetric):
+    """Accuracy with noise around the object, mean over its levels."""
+
+    def curves(self, seen: Observation) -> Tensor:
+        """1 where the model is right, at each level."""
+        return self.hits(seen)[1]
+
+
+@register("rfs")
+class RFS(NoiseMetric):
+    """Relative foreground sensitivity: accuracy under background noise less that under foreground noise."""
+
+    def curves(self, seen: Observation) -> Tensor:
+        """The difference, at each level."""
+        foreground, background = self.hits(seen)
+        return background - foreground
+
+
+@register("normalized_rfs")
+class NormalizedRFS(RFS):
+    """Relative foreground sensitivity as a share of what the accuracy allows, so that models compare.
+
+    Made of accuracies over all images (and levels, where it is one figure); an image's value is its part in the RFS.
+    """
+
+    accuracies: list[Tensor]
+    accuracy_total: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        kind: Noise = "gaussian",
+        levels: Sequence[float] | None = None,
+        seed: int = 0,
+        input_spec: InputSpec | None = None,
+        chunk: int | None = None,
+    ) -> None:
+        super().__init__(model, kind=kind, levels=levels, seed=seed, input_spec=input_spec, chunk=chunk)
+        self.add_state("accuracies", [], dist_reduce_fx="cat")
+        self.add_state("accuracy_total", torch.zeros(len(self.levels)), dist_reduce_fx="sum")
+
+    def record(self, seen: Observation) -> None:
+        """Measure a batch, and keep the accuracies that normalise it."""
+        super().record(seen)
+        accuracy = torch.stack(self.hits(seen)).mean(0)
+        self.accuracies.append(accuracy.mean(1))
+        self.accuracy_total = self.accuracy_total + accuracy.nansum(0).to(self.accuracy_total)
+
+    def compute(self) -> Tensor:
+        """The normalised RFS over all images; `curve` then holds that of each level."""
+        rfs = super().compute()
+        self.curve = normalized_rfs(self.curve, self.accuracy_total / self.n)
+        return normalized_rfs(rfs, dim_zero_cat(self.accuracies).double().nanmean().float())
+
+    def resample(self, index: Tensor) -> Tensor:
+        """The normalised RFS (R,) of R other draws of the images."""
+        values, accuracies = self._gathered(), dim_zero_cat(self.accuracies)
+        counted = ~values.isnan()
+        return normalized_rfs(values[counted][index].mean(1), accuracies[counted][index].mean(1))
+
+
+def _hits(seen: Observation, kind: Noise, levels: tuple[float, ...], seed: int) -> tuple[Tensor, Tensor]:
+    """Whether the model is right (B, levels) under foreground and under background noise; NaN without both regions."""
+    images, labels, scorer = seen.need("images"), seen.need("labels"), seen.need("scorer")
+    check_pixels(images)
+    masks = mask_of(seen.need("masks"), labels)
+    if masks.shape != images[:, 0].shape:
+        raise SightlineError(
+            f"masks have shape {tuple(masks.shape)}; expected {tuple(images[:, 0].shape)}, as the images"
+        )
+    foreground = masks >= 0.5 if masks.is_floating_point() else masks == 1
+    regions = (foreground, ~foreground if masks.is_floating_point() else masks == 0)
+    defined = regions[0].flatten(1).any(1) & regions[1].flatten(1).any(1)
+    if seen.has_mask is not None:
+        defined &= seen.has_mask
+    hits = [torch.full((len(images), len(levels)), torch.nan, device=images.device) for _ in regions]
+    if defined.any():
+        noise = drawn(torch.randn, images, seen.indices, seed, "noise")[defined]
+        for region, found in zip(regions, hits):
+            for number, level in enumerate(levels):
+                changed = _noised(images[defined], noise, region[defined], level, kind)
+                found[defined, number] = correct(scorer(changed), labels[defined])
+    return hits[0], hits[1]
+
+
+def _noised(images: Tensor, noise: Tensor, region: Tensor, level: float, kind: Noise) -> Tensor:
+    here = noise * region[:, None]
+    if kind == "l2":
+        norm = here.flatten(1).norm(dim=1)[:, None, None, None]
+        here = here / torch.where(norm > 0, norm, 1)
+    return (images + level * here).clamp(0, 1)

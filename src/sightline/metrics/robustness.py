@@ -1,0 +1,101 @@
+"""What an attack leaves of a model's accuracy."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sightline.attacks import fgsm
+from sightline.errors import SightlineError
+from sightline.input_spec import InputSpec
+from sightline.metrics.accuracy import correct
+from sightline.metrics.base import CurveMetric
+from sightline.metrics.observation import Observation
+from sightline.metrics.registry import register
+
+EPS = tuple(eps / 255 for eps in (1, 2, 4, 8, 16))
+
+
+def fgsm_hits(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    eps: Sequence[float] = EPS,
+    *,
+    input_spec: InputSpec | None = None,
+    chunk: int | None = None,
+) -> Tensor:
+    """Whether the model stays right under FGSM made for it, of those images that it is right about.
+
+    Models compare on the images that all of them are right about: those without NaN in any model's answer.
+
+    Args:
+        model: a classifier that returns logits (B, K).
+        images: (B, C, H, W) in [0, 1].
+        labels: (B,) int64.
+        eps: the change of a pixel, in [0, 1].
+        input_spec: normalises the images inside.
+        chunk: images in one call to the model; None chooses.
+
+    Returns:
+        (B, number of eps) 1 where it stays right, else 0; NaN for an image that it is wrong about without an attack.
+
+    Raises:
+        SightlineError: images outside [0, 1], or another argument that is not as above.
+    """
+    metric = FGSMAccuracy(model, eps=eps, input_spec=input_spec, chunk=chunk)
+    return metric.curves(
+        Observation(images=images, labels=labels, probabilities=metric.scorer(images), scorer=metric.scorer)
+    )
+
+
+@register("fgsm_accuracy")
+class FGSMAccuracy(CurveMetric):
+    """Accuracy under FGSM on the images that the model is right about, mean over the sizes of the change.
+
+    "Improving Network Interpretability via Explanation Consistency Evaluation", Fig. 9c and 9d ("relative accuracy"). Images
+    that the model is wrong about count as skipped.
+
+    Args:
+        model: a classifier that returns logits (B, K).
+        eps: the changes of a pixel, in [0, 1].
+        input_spec: normalises images in [0, 1].
+        chunk: images in one call to the model.
+
+    Attributes:
+        curve: the accuracy (number of eps,) under each change, over all processes, as of the last `compute()`.
+    """
+
+    needs_maps = False
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        eps: Sequence[float] = EPS,
+        input_spec: InputSpec | None = None,
+        chunk: int | None = None,
+    ) -> None:
+        if not eps or not all(e > 0 for e in eps):
+            raise SightlineError(f"eps is {tuple(eps)}; expected one change or more, each above 0")
+        super().__init__(model, len(eps), input_spec=input_spec, chunk=chunk)
+        self.eps = tuple(eps)
+
+    def update(self, images: Tensor, labels: Tensor) -> None:  # type: ignore[override]
+        """Take a batch: images (B, C, H, W) in [0, 1] and labels (B,)."""
+        self.record(Observation(images=images, labels=labels, probabilities=self.scorer(images), scorer=self.scorer))
+
+    def curves(self, seen: Observation) -> Tensor:
+        """1 where the model stays right, at each eps; NaN where it was wrong."""
+        return seen.once(_hits, self.eps)
+
+
+def _hits(seen: Observation, eps: tuple[float, ...]) -> Tensor:
+    images, labels, scorer = seen.need("images"), seen.need("labels"), seen.need("scorer")
+    right = correct(seen.need("probabilities"), labels).nonzero().flatten()
+    hits = torch.full((len(images), len(eps)), torch.nan, device=images.device)
+    for rows in right.split(scorer.chunk(images)) if len(right) else ():
+        for number, size in enumerate(eps):
+            attacked = fgsm(scorer.model, images[rows], labels[rows], eps=size, input_spec=scorer.input_spec)
+            hits[rows, number] = correct(scorer(attacked), labels[rows])
+    return hits

@@ -1,0 +1,209 @@
+"""MoRF and LeRF: how a class's probability falls while squares are replaced, most or least relevant first.
+
+Samek et al., "Evaluating the Visualization of What a Deep Neural Network Has Learned" (TNNLS 2017); squares of noise as in
+"IMPACTX" (section 4.4). Both are the curves of `perturbation` with whole squares instead of pixels: taking
+the k least relevant squares away leaves what inserting all the others gives.
+"""
+
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sightline.errors import SightlineError
+from sightline.input_spec import InputSpec
+from sightline.metrics.base import CurveMetric, observe
+from sightline.metrics.draws import check_pixels, drawn
+from sightline.metrics.fills import Fill, filled
+from sightline.metrics.observation import Observation
+from sightline.metrics.perturbation import Curve, area_under_curve, curves_between, ranks_of
+from sightline.metrics.registry import register
+from sightline.metrics.scoring import Scorer
+
+Order = Literal["morf", "lerf"]
+SquareFill = Literal["noise"] | Fill
+
+
+def square_curves(
+    model: nn.Module,
+    images: Tensor,
+    maps: Tensor,
+    targets: Tensor | int | None = None,
+    *,
+    order: Order = "morf",
+    square: int | None = None,
+    steps: int = 64,
+    fill: SquareFill = "noise",
+    repeats: int = 5,
+    seed: int = 0,
+    indices: Tensor | None = None,
+    input_spec: InputSpec | None = None,
+    chunk: int | None = None,
+) -> Tensor:
+    """The probability of a class while squares of the image are replaced, in the order of the map's mean over each.
+
+    Args:
+        model: a classifier that returns logits (B, K); left as it was.
+        images: (B, C, H, W); in [0, 1] where the fill is noise or there is an input spec.
+        maps: (B, H, W), any finite values.
+        targets: the class whose probability counts: (B,) or one index; None = the clean image's top-1 class.
+        order: "morf" = the most relevant squares first, "lerf" = the least relevant first. Squares of equal relevance go
+            in row order, from the end for "lerf".
+        square: side in pixels; None = 8, or 4 for images of at most 32 pixels. Squares at the border may be cut.
+        steps: number of steps, each of which replaces an equal share of the squares; where there are fewer squares, one
+            square is a step.
+        fill: "noise" = uniform in [0, 1], a draw for each pixel, image and repeat; or as for `filled`.
+        repeats: how many draws of noise the curve is the mean of.
+        seed: of the noise.
+        indices: (B,) each image's place in its data set, which its noise depends on; None = its place in the batch.
+        input_spec: normalises the images inside.
+        chunk: images in one call to the model; None chooses.
+
+    Returns:
+        (B, S + 1) for S = min(steps, number of squares), from no square replaced to all of them.
+
+    Raises:
+        SightlineError: an argument is not as above, or maps or probabilities are NaN.
+    """
+    _check_options(order, square, steps, repeats)
+    seen = observe(Scorer(model, input_spec, chunk), images, maps, targets)
+    seen.indices = indices
+    return _curves(seen, order, square, steps, fill, repeats, seed)
+
+
+class SquareMetric(CurveMetric):
+    """A metric of the curves of `square_curves`, whose options are these.
+
+    Args:
+        model: a classifier that returns logits (B, K).
+        square: side in pixels; None = 8, or 4 for images of at most 32 pixels.
+        steps: number of steps.
+        fill: "noise", "blur", "mean" or a constant.
+        repeats: number of draws of noise.
+        seed: of the noise.
+        input_spec: normalises images in [0, 1].
+        chunk: images in one call to the model.
+
+    Attributes:
+        curve: the mean curve (steps + 1,), over all processes, as of the last `compute()`.
+    """
+
+    slow = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        square: int | None = None,
+        steps: int = 64,
+        fill: SquareFill = "noise",
+        repeats: int = 5,
+        seed: int = 0,
+        input_spec: InputSpec | None = None,
+        chunk: int | None = None,
+    ) -> None:
+        _check_options("morf", square, steps, repeats)
+        super().__init__(model, steps + 1, input_spec=input_spec, chunk=chunk)
+        self.options = (square, steps, fill, repeats, seed)
+        self.steps = steps
+
+    def update(
+        self, images: Tensor, maps: Tensor, targets: Tensor | int | None = None, indices: Tensor | None = None
+    ) -> None:
+        """Take a batch, as `ModelMetric.update` does.
+
+        Args:
+            images: (B, C, H, W).
+            maps: (B, H, W).
+            targets: the class whose probability counts; None = the clean image's top-1 class.
+            indices: (B,) each image's place in its data set; None = its place in the batch.
+        """
+        seen = observe(self.scorer, images, maps, targets)
+        seen.indices = indices
+        self.record(seen)
+
+    def measure(self, seen: Observation) -> Tensor:
+        """The area under the curve of each image."""
+        return area_under_curve(self.raw_curves(seen))
+
+    def curves(self, seen: Observation) -> Tensor:
+        """The curve (B, steps + 1) of each image, between its steps where it has fewer."""
+        raw = self.raw_curves(seen)
+        return F.interpolate(raw[:, None], self.steps + 1, mode="linear", align_corners=True)[:, 0]
+
+    def raw_curves(self, seen: Observation) -> Tensor:
+        """The curve of each image at the steps that it has."""
+        raise NotImplementedError
+
+
+@register("morf")
+class MoRF(SquareMetric):
+    """Mean area under the class's probability while squares go, the most relevant first."""
+
+    higher_is_better = False
+
+    def raw_curves(self, seen: Observation) -> Tensor:
+        """The MoRF curve of each image."""
+        return seen.once(_curves, "morf", *self.options)
+
+
+@register("lerf")
+class LeRF(SquareMetric):
+    """Mean area under the class's probability while squares go, the least relevant first."""
+
+    def raw_curves(self, seen: Observation) -> Tensor:
+        """The LeRF curve of each image."""
+        return seen.once(_curves, "lerf", *self.options)
+
+
+@register("lerf_minus_morf")
+class LeRFMinusMoRF(SquareMetric):
+    """Mean area between the LeRF and the MoRF curve: how much the map's order matters, whatever the noise does."""
+
+    def raw_curves(self, seen: Observation) -> Tensor:
+        """The difference of the two curves of each image."""
+        return seen.once(_curves, "lerf", *self.options) - seen.once(_curves, "morf", *self.options)
+
+
+def _curves(
+    seen: Observation, order: Order, square: int | None, steps: int, fill: SquareFill, repeats: int, seed: int
+) -> Tensor:
+    images, maps = seen.need("images"), seen.need("maps")
+    side = square or (4 if min(images.shape[-2:]) <= 32 else 8)
+    ranks, count = _square_ranks(maps, side)
+    steps = min(steps, count)
+    replaced = torch.arange(1, steps, device=ranks.device) * count // steps  # squares, at each step
+    kind: Curve = "deletion" if order == "morf" else "insertion"
+    changed = replaced if order == "morf" else (count - replaced).flip(0)
+    others = _others(images, fill, repeats, seed, seen.indices)
+    curves = torch.stack([curves_between(seen, other, ranks, changed, (kind,))[kind] for other in others]).mean(0)
+    return curves if order == "morf" else curves.flip(1)
+
+
+def _others(images: Tensor, fill: SquareFill, repeats: int, seed: int, indices: Tensor | None) -> Iterator[Tensor]:
+    """What the squares are replaced by, once for every repeat."""
+    if fill != "noise":
+        yield filled(images, fill)
+        return
+    check_pixels(images)
+    for repeat in range(repeats):
+        yield drawn(torch.rand, images, indices, seed, "squares", repeat)
+
+
+def _square_ranks(maps: Tensor, side: int) -> tuple[Tensor, int]:
+    """The place (B, H, W) int32 of each pixel's square in the order of relevance, and the number of squares."""
+    # A square that the border cuts counts by the pixels that it has.
+    relevance = F.avg_pool2d(maps[:, None].double(), side, ceil_mode=True)[:, 0]
+    height, width = maps.shape[1:]
+    ranks = ranks_of(relevance).repeat_interleave(side, 1).repeat_interleave(side, 2)
+    return ranks[:, :height, :width].contiguous(), relevance[0].numel()
+
+
+def _check_options(order: str, square: int | None, steps: int, repeats: int) -> None:
+    if order not in get_args(Order):
+        raise SightlineError(f"order is {order!r}; expected 'morf' or 'lerf'")
+    for name, value, least in (("square", square, 1), ("steps", steps, 2), ("repeats", repeats, 1)):
+        if value is not None and value < least:
+            raise SightlineError(f"{name} is {value}; expected at least {least}")

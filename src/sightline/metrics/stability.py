@@ -1,0 +1,77 @@
+"""Whether the map turns with the image."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import SightlineError
+from sightline.explainers import Explainer
+from sightline.input_spec import InputSpec
+from sightline.layers import LayerChoice
+from sightline.metrics.base import ExplainerMetric
+from sightline.metrics.observation import Observation, check_maps
+from sightline.metrics.registry import register
+from sightline.metrics.similarity import pearson
+from sightline.views import check_views, dihedral_views
+
+
+def view_stability(
+    explain: Callable[[Tensor, Tensor], Tensor], images: Tensor, maps: Tensor, targets: Tensor, views: int | None = None
+) -> Tensor:
+    """The mean correlation of each map with the maps of the flipped and turned images, flipped and turned back.
+
+    A map of zeros correlates with nothing and counts as 0.
+
+    Args:
+        explain: (images, targets) -> maps (B, H, W).
+        images: (B, C, H, W).
+        maps: (B, H, W), what `explain` gives for them.
+        targets: (B,) the explained classes, the same in every view.
+        views: 2, 4 or 8 elements of D4 (see `dihedral_views`), the image itself among them; None = 8, or 4 for images that
+            are not square.
+
+    Returns:
+        (B,) Pearson's r in [-1, 1], mean over the views; 1 where the map turns with the image.
+    """
+    check_maps(maps, images[:, 0].shape)
+    height, width = images.shape[-2:]
+    others = dihedral_views((8 if height == width else 4) if views is None else views)[1:]
+    if not others:
+        raise SightlineError("views is 1; expected 2, 4 or 8, the image itself among them")
+    check_views(others, (height, width))
+    back = [view.inverse(explain(view(images), targets)) for view in others]
+    return torch.stack([pearson(maps, again) for again in back]).mean(0).to(maps.dtype)
+
+
+@register("view_stability")
+class ViewStability(ExplainerMetric):
+    """Mean correlation of the map with the maps of the flipped and turned image, flipped and turned back.
+
+    Args:
+        model: a classifier that returns logits (B, K).
+        explainer: the one that makes the maps, or its name.
+        views: 2, 4 or 8; None = 8, or 4 for images that are not square.
+        layer: the target layer of the explainer.
+        input_spec: normalises images in [0, 1].
+        chunk: images in one call to the model.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        explainer: str | Explainer,
+        *,
+        views: int | None = None,
+        layer: LayerChoice | Sequence[LayerChoice] | None = None,
+        input_spec: InputSpec | None = None,
+        chunk: int | None = None,
+    ) -> None:
+        super().__init__(model, explainer, layer=layer, input_spec=input_spec, chunk=chunk)
+        self.views = views
+
+    def measure(self, seen: Observation) -> Tensor:
+        """`view_stability` of each image."""
+        return view_stability(
+            seen.need("explain"), seen.need("images"), seen.need("maps"), seen.need("targets"), self.views
+        )
