@@ -40,7 +40,7 @@ def explain(photograph, tmp_path, monkeypatch):
         done = CliRunner().invoke(app, ["explain", *map(str, images), *map(str, arguments), "-o", str(output)])
         if done.exception:
             raise done.exception
-        assert done.output.strip().replace("\n", "") == str(output)
+        assert done.stdout.strip().replace("\n", "") == str(output)
         with Image.open(output) as picture:
             assert picture.format == "PNG"
         return drawn[-1]
@@ -95,7 +95,7 @@ def test_a_run_knows_its_model_and_classes(explain, weights, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "explain needs a model"),
+        ([], "no model was named"),
         (["--model", NAME], "--weights was not given"),
         (["--model", NAME, "--weights", "WEIGHTS", "--methods", "gradcan"], "did you mean 'gradcam'"),
         (["--model", NAME, "--weights", "WEIGHTS", "--target", "7"], "unknown class '7'"),
@@ -126,3 +126,65 @@ def test_an_unreadable_image_is_named(explain, weights, tmp_path, content):
 def test_a_missing_image_is_named(explain, weights, tmp_path):
     with pytest.raises(SightlineError, match=r"cannot read the image .*missing\.png"):
         explain("--model", NAME, "--weights", weights, images=[tmp_path / "missing.png"])
+
+
+def test_the_maps_of_a_data_set_are_kept(tmp_path, weights):
+    from sightline.maps import MapStore
+
+    data = sightline_data(tmp_path)
+    options = [
+        "--model",
+        NAME,
+        "--weights",
+        str(weights),
+        "--data",
+        "folder",
+        "--split",
+        "train",
+        "--methods",
+        "layercam",
+    ]
+    for _ in range(2):  # the second time there is nothing left to do
+        done = CliRunner().invoke(app, ["explain", f"root={data}", *options, "--store", str(tmp_path / "maps")])
+        assert done.exit_code == 0, done.exception
+    store = MapStore(tmp_path / "maps")
+    assert store.finished.all()
+    assert store.facts["method"] == "layercam"
+    assert store.read([0]).max() == 1
+
+
+def sightline_data(tmp_path):
+    """A folder a class, with one picture each in train and test."""
+    for split in ("train", "test"):
+        for name in ("cat", "dog", "hen"):
+            folder = tmp_path / "data" / split / name
+            folder.mkdir(parents=True)
+            Image.effect_noise((60, 50), 90).convert("RGB").save(folder / "0.png")
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "folder"], "--data was given without --store"),
+        (["--store", "S"], "no data set was named"),
+        (["--store", "S", "--data", "folder", "--methods", "gradcam,layercam"], "names 2 methods"),
+        (["--store", "S", "--data", "folder", "--target", "3"], "--target is '3'"),
+        ([], "no picture was given"),
+    ],
+)
+def test_bad_arguments_of_a_store(weights, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["explain", "--model", NAME, "--weights", str(weights), *options])
+    assert isinstance(done.exception, SightlineError)
+    assert message in str(done.exception)
+    assert not (tmp_path / "S").exists()
+
+
+def test_a_method_that_is_not_defined_says_so_in_its_place(explain, tmp_path):
+    model, _ = load_model("torchvision/mobilenet_v3_small", classes=3)
+    save_file(model.state_dict(), tmp_path / "mobile.safetensors")
+    options = ["--model", "torchvision/mobilenet_v3_small", "--weights", tmp_path / "mobile.safetensors"]
+    figure = explain(*options, "--methods", "gradcam,guided_backprop")
+    assert figure.axes[2].get_title() == "guided_backprop"
+    assert [t.get_text() for t in figure.axes[2].texts] == ["not defined\nfor this model"]

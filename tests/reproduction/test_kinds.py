@@ -269,7 +269,8 @@ def test_the_steps_of_lots_are_those_of_the_explainer(tmp_path):
 
 def test_a_single_image_is_folded_in_two_lines():
     pictures = torch.rand(1, 3, 8, 8)
-    figure = panel_module.draw(Overlay(pictures, {str(k): pictures for k in range(7)}, []), {0: ["cat"]}, 3, [7])
+    overlays = {str(k): None if k == 6 else pictures for k in range(7)}
+    figure = panel_module.draw(Overlay(pictures, overlays, []), {0: ["cat"]}, 3)
     assert [axes.get_title() for axes in figure.axes] == ["image", *map(str, range(7))]
     assert figure.axes[0].get_gridspec().get_geometry() == (2, 4)
     assert [len(axes.texts) for axes in figure.axes] == [0] * 7 + [1]

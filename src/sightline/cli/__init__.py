@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in ("train", "evaluate", "explain", "compare", "list", "demo", "reproduce"):
+for verb in ("train", "evaluate", "explain", "compare", "list", "audit", "demo", "reproduce"):
     module = import_module(f"sightline.cli.{verb}")
     app.command(verb, cls=getattr(module, "Command", None))(getattr(module, verb))
 

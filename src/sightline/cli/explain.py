@@ -1,41 +1,90 @@
 """`sightline explain`."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sightline.errors import SightlineError, unknown_name
+from sightline.cli.subject import find_data, find_subject
+from sightline.errors import NotDefinedError, SightlineError, unknown_name
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from sightline.input_spec import InputSpec
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A classifier with what is known of it."""
-
-    model: "nn.Module"
-    spec: "InputSpec"
-    classes: list[str]
-    layer: str | None = None
+    from torch import Tensor
 
 
 def explain(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to explain.")],
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[IMAGE]...", help="Pictures to explain; with --store, KEY=VALUE options of the data set."
+        ),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="timm/NAME, torchvision/NAME or sightline/NAME.")] = None,
     weights: Annotated[str | None, typer.Option(help="A .safetensors or .pth file, or `default`.")] = None,
     run: Annotated[Path | None, typer.Option(help="A trained run, in place of --model and --weights.")] = None,
     classes: Annotated[Path | None, typer.Option(help="A file of class names, one a line, for --model.")] = None,
-    methods: Annotated[str, typer.Option(help="Explainers, joined by commas.")] = "gradcam,hirescam,layercam,eigencam",
+    methods: Annotated[
+        str | None, typer.Option(help="Explainers, joined by commas. [default: gradcam,hirescam,layercam,eigencam]")
+    ] = None,
     target: Annotated[str | None, typer.Option(help="Class to explain: name or index. [default: as predicted]")] = None,
     layer: Annotated[str | None, typer.Option(help="Layer to look at. [default: chosen by the model's family]")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path("panel.png"),
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Instead of a picture: the folder for the maps of a whole data set, by one method."),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="The data set's name, for --store. [default: the run's]")] = None,
+    split: Annotated[str, typer.Option(help="Its split, for --store.")] = "train",
+    dtype: Annotated[str, typer.Option(help="uint8 or float16, for --store.")] = "uint8",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that load images, for --store.")] = 0,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes where there is none, for --store.")] = 1,
 ) -> None:
-    """Draw what a model says of some pictures, and where several methods say that it looked."""
+    """Draw where a model looks in some pictures, by several methods; or keep the maps of a whole data set.
+
+    With --store, an interrupted command goes on when it is given again.
+    """
+    given = images or []
+    if store is None:
+        if data is not None:
+            raise SightlineError("--data was given without --store, the folder for the maps")
+        if not given:
+            raise SightlineError(
+                "no picture was given; for the maps of a whole data set, give --data NAME --store FOLDER"
+            )
+        named = (methods or "gradcam,hirescam,layercam,eigencam").split(",")
+        _draw([Path(image) for image in given], named, model, weights, run, classes, target, layer, output)
+        return
+    if target not in (None, "label", "predicted"):
+        raise SightlineError(f"--target is {target!r}; with --store it is 'predicted' or 'label'")
+    if len(named := (methods or "gradcam").split(",")) != 1:
+        raise SightlineError(f"--methods names {len(named)} methods; a store holds the maps of one")
+
+    import torch
+
+    from sightline import maps
+
+    subject = find_subject(model, weights, run, classes)
+    if devices == 1 and torch.cuda.is_available():
+        subject.model.cuda()
+    maps.write(
+        subject.model, find_data(data, given, split, run), store, named[0], targets=target or "predicted",  # type: ignore
+        layer=layer or subject.layer, input_spec=subject.spec, dtype=dtype, workers=workers, devices=devices,  # type: ignore
+        progress=True,
+    )  # fmt: skip
+    typer.echo(store)
+
+
+def _draw(
+    images: list[Path],
+    methods: list[str],
+    model: str | None,
+    weights: str | None,
+    run: Path | None,
+    classes: Path | None,
+    target: str | None,
+    layer: str | None,
+    output: Path,
+) -> None:
     import torch
     from torchvision import tv_tensors
 
@@ -45,63 +94,25 @@ def explain(
     from sightline.reporting.overlay import save_figure, show
     from sightline.reporting.panel import panel
 
-    asked = [(name, explainers.create_explainer(name)) for name in methods.split(",")]
-    subject = _from_run(run, model) if run else _from_library(model, weights, classes)
+    asked = {name: explainers.create_explainer(name) for name in methods}
+    subject = find_subject(model, weights, run, classes)
     see = eval_transform(subject.spec.size[0])
     pixels = torch.stack([see(tv_tensors.Image(read_image(path))) for path in images])
     with torch.no_grad():
         probabilities = subject.model.eval()(subject.spec.normalize(pixels)).softmax(1)
     likeliest = probabilities.argmax(1)
     targets = likeliest if target is None else torch.full_like(likeliest, _class_index(target, subject.classes))
-    where = (layer or subject.layer, subject.spec)
-    maps = {name: explainer(subject.model, pixels, targets, *where) for name, explainer in asked}
+    maps: dict[str, Tensor | None] = {}
+    for name, explainer in asked.items():
+        needs_layer = explainers.EXPLAINERS[name].capabilities.get("needs_layer", True)
+        where = (layer or subject.layer) if needs_layer else None
+        try:
+            maps[name] = explainer(subject.model, pixels, targets, where, subject.spec)
+        except NotDefinedError as error:
+            typer.echo(error, err=True)
+            maps[name] = None
     overlay = show(pixels, maps, [path.name for path in images])
     typer.echo(save_figure(panel(overlay, probabilities, targets.tolist(), subject.classes), output))
-
-
-def _from_run(run: Path, model: str | None) -> Subject:
-    """The model that a run trained: of its best epoch where the recipe selects one, else of the last."""
-    from sightline.models import load_model
-    from sightline.training import Run
-
-    if model is not None:
-        raise SightlineError("--model and --run were both given; a run knows its model")
-    folder = Run(run)
-    if not (run / "run.json").is_file():
-        raise SightlineError(f"--run {run} is not a run folder: it holds no run.json")
-    facts = folder.facts
-    name, layer = facts["model"]["name"], facts["model"]["layer"]
-    weights = folder.best if folder.best.exists() else folder.last
-    classifier, spec = load_model(name, weights, len(facts["classes"]), facts["input_spec"]["size"][0])
-    return Subject(classifier, spec, facts["classes"], layer)
-
-
-def _from_library(model: str | None, weights: str | None, classes: Path | None) -> Subject:
-    """A model by name; its classes are those of the file, ImageNet's for 1000, else their indices."""
-    from sightline.models import head_parameters, load_model
-
-    if model is None:
-        raise SightlineError("explain needs a model: give --model NAME --weights FILE, or --run RUN")
-    if weights is None:
-        raise SightlineError("--weights was not given; expected a file, or `default` for the library's own")
-    classifier, spec = load_model(model, weights)
-    count = head_parameters(classifier)[0].shape[0]
-    if classes is None:
-        return Subject(classifier, spec, _imagenet() if count == 1000 else [str(index) for index in range(count)])
-    if not classes.is_file():
-        raise SightlineError(f"--classes: there is no file {str(classes)!r}")
-    names = classes.read_text(encoding="utf-8").splitlines()
-    if len(names) != count:
-        raise SightlineError(f"--classes {classes} names {len(names)} classes; the model has {count}")
-    return Subject(classifier, spec, names)
-
-
-def _imagenet() -> list[str]:
-    """The first name of each of ImageNet's 1000 classes."""
-    from timm.data import ImageNetInfo
-
-    info = ImageNetInfo("imagenet-1k")
-    return [info.index_to_description(index).partition(",")[0] for index in range(1000)]
 
 
 def _class_index(target: str, names: list[str]) -> int:

@@ -51,12 +51,12 @@ class Overlay:
 
     Attributes:
         images: (B, C, H, W) in [0, 1].
-        overlays: caption of the column -> (B, 3, H, W) in [0, 1].
+        overlays: caption of the column -> (B, 3, H, W) in [0, 1]; None where the method is not defined for the model.
         titles: one a row, or none.
     """
 
     images: Tensor
-    overlays: dict[str, Tensor]
+    overlays: dict[str, Tensor | None]
     titles: list[str]
 
     def figure(self) -> Figure:
@@ -72,8 +72,11 @@ class Overlay:
         """Draw onto a grid of axes that is there already: (B, at least 1 + methods)."""
         for column, (caption, pictures) in enumerate([("image", self.images), *self.overlays.items()]):
             axes[0, column].set_title(caption, fontsize=9)
-            for row, picture in enumerate(pictures):
-                draw_picture(axes[row, column], picture)
+            for row in range(len(self.images)):
+                if pictures is None:
+                    draw_words(axes[row, column], "not defined\nfor this model")
+                else:
+                    draw_picture(axes[row, column], pictures[row])
 
     def save(self, path: str | Path) -> Path:
         """Write the grid to a file, whose suffix says the format (`.png`, `.pdf`, ...)."""
@@ -84,14 +87,20 @@ class Overlay:
 
 
 def show(
-    images: Tensor, maps: Tensor | Mapping[str, Tensor], titles: Sequence[str] | None = None
-) -> Overlay:  # fmt: skip
+    images: Tensor,
+    maps: Tensor | Mapping[str, Tensor | None],
+    titles: Sequence[str] | None = None,
+    outliers: float = 0.01,
+) -> Overlay:
     """Lay maps over their images.
 
     Args:
         images: (B, C, H, W) float in [0, 1], C = 1 or 3.
-        maps: (B, H, W) float in [0, 1] as `sl.explain` returns them; or several methods side by side, caption -> maps.
-        titles: one a image, written beside its row.
+        maps: (B, H, W) float in [0, 1] as `sl.explain` returns them; or several methods side by side, caption -> maps, with
+            None for a method that is not defined for the model.
+        titles: one an image, written beside its row.
+        outliers: share of each map's highest pixels that are drawn as if they were 1. Without it a single pixel of an
+            attribution would leave the rest too faint to see; a class activation map hardly changes.
 
     Returns:
         An overlay that a notebook displays and that saves itself: `sl.show(images, maps).save("maps.png")`.
@@ -106,12 +115,23 @@ def show(
     named = dict(maps) if isinstance(maps, Mapping) else {"map": maps}
     if not named:
         raise SightlineError("maps is an empty mapping; give a tensor (B, H, W) or at least one caption -> maps")
+    if not 0 <= outliers < 1:
+        raise SightlineError(f"outliers is {outliers}; expected a share in [0, 1)")
     for caption, tensor in named.items():
-        _check_maps(f"maps[{caption!r}]" if isinstance(maps, Mapping) else "maps", tensor, images)
+        if tensor is not None:
+            _check_maps(f"maps[{caption!r}]" if isinstance(maps, Mapping) else "maps", tensor, images)
     titles = [] if titles is None else list(titles)
     if titles and len(titles) != len(images):
         raise SightlineError(f"titles has {len(titles)} entries for {len(images)} images; give one an image")
-    return Overlay(images.detach().float().cpu(), {name: blend(images, m) for name, m in named.items()}, titles)
+    overlays = {name: None if m is None else blend(images, _stretched(m, outliers)) for name, m in named.items()}
+    return Overlay(images.detach().float().cpu(), overlays, titles)
+
+
+def _stretched(maps: Tensor, outliers: float) -> Tensor:
+    """Maps scaled so that the value which that share of their pixels exceeds becomes 1; what is zero stays zero."""
+    pixels = maps.detach().float().flatten(1)
+    top = pixels.kthvalue(max(1, round((1 - outliers) * pixels.shape[1])), dim=1).values[:, None, None]
+    return torch.where(top > 0, maps / top.clamp_min(1e-12), maps).clamp(0, 1)
 
 
 def new_figure(rows: int, columns: float) -> Figure:
@@ -123,6 +143,13 @@ def draw_picture(axes: Axes, picture: Tensor) -> None:
     """Draw one image (C, H, W) in [0, 1] with no ticks and no frame."""
     pixels = picture.expand(3, -1, -1).permute(1, 2, 0).clamp(0, 1).numpy()
     axes.imshow(pixels)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def draw_words(axes: Axes, words: str) -> None:
+    """Write a few words where a picture would be."""
+    axes.text(0.5, 0.5, words, ha="center", va="center", fontsize=8, color="#64748b", transform=axes.transAxes)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
 

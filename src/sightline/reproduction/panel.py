@@ -1,7 +1,7 @@
 """Panels: images beside the maps that several methods, or several models, give of them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
@@ -125,17 +125,14 @@ class Panel(Study):
         """The panel."""
         images = done[PICTURES].tensors["images"].float() / 255
         starts = range(0, len(images), TOGETHER)
-        maps, undefined = {}, []
+        maps: dict[str, Tensor | None] = {}
         for column in self.columns:
             parts = [done[f"{column.label}/{start}"] for start in starts]
             if any("not_defined" in part.values for part in parts):
-                undefined.append(column.label)
-                maps[column.label] = torch.zeros_like(images[:, 0])
+                maps[column.label] = None
             else:
                 maps[column.label] = torch.cat([part.tensors["maps"] for part in parts]).float() / 255
         overlay = show(images, maps)
-        for label in undefined:
-            overlay.overlays[label].fill_(1)
         if "references" in done[PICTURES].tensors:
             references = done[PICTURES].tensors["references"].float() / 255
             overlay = replace(overlay, overlays={"reference": references, **overlay.overlays})
@@ -147,7 +144,7 @@ class Panel(Study):
             if column.model is not None
         }
         texts = {place: [caption(*each) for each in saying] for place, saying in captions.items()}
-        return {"figure.png": draw(overlay, texts, self.abreast, [1 + columns.index(label) for label in undefined])}
+        return {"figure.png": draw(overlay, texts, self.abreast)}
 
     def _number(self) -> int:
         return self.count if self.images is None else len(self.images)
@@ -156,35 +153,33 @@ class Panel(Study):
         return column.model or self.model
 
 
-def draw(overlay: Overlay, captions: dict[int, list[str]], abreast: int, undefined: Sequence[int] = ()) -> Figure:
+def draw(overlay: Overlay, captions: dict[int, list[str]], abreast: int) -> Figure:
     """An overlay's rows, several of them side by side; a single long row is folded in two.
 
     Args:
         overlay: images and maps.
         captions: column -> a text under each of its pictures.
         abreast: images in a line.
-        undefined: columns that say "not defined for this model".
     """
     count, width = len(overlay.images), 1 + len(overlay.overlays)
     if count == 1:
         lines = 1 if width <= LONGEST else 2
         across = math.ceil(width / lines)
         figure = new_figure(lines, across)
-        _fill(figure.subplots(lines, across, squeeze=False).reshape(1, -1), overlay, captions, undefined)
+        _fill(figure.subplots(lines, across, squeeze=False).reshape(1, -1), overlay, captions)
         return figure
     lines = math.ceil(count / abreast)
     figure = new_figure(lines, width * abreast)
     for block, part in enumerate(figure.subfigures(1, abreast, squeeze=False, wspace=0.03)[0]):
         rows = slice(block * lines, (block + 1) * lines)
-        some = Overlay(overlay.images[rows], {name: p[rows] for name, p in overlay.overlays.items()}, [])
+        overlays = {name: None if each is None else each[rows] for name, each in overlay.overlays.items()}
+        some = Overlay(overlay.images[rows], overlays, [])
         texts = {column: each[rows] for column, each in captions.items()}
-        _fill(part.subplots(lines, width, squeeze=False), some, texts, undefined)
+        _fill(part.subplots(lines, width, squeeze=False), some, texts)
     return figure
 
 
-def _fill(
-    axes: NDArray[np.object_], overlay: Overlay, captions: dict[int, list[str]], undefined: Sequence[int]
-) -> None:
+def _fill(axes: NDArray[np.object_], overlay: Overlay, captions: dict[int, list[str]]) -> None:
     """Draw an overlay onto a grid of at least its size, and leave the rest empty."""
     count, width = len(overlay.images), 1 + len(overlay.overlays)
     if count:
@@ -192,9 +187,6 @@ def _fill(
     for row in range(count):
         for column, texts in captions.items():
             axes[row, column].set_xlabel(texts[row], fontsize=7)
-        for column in undefined:
-            middle = {"transform": axes[row, column].transAxes, "ha": "center", "va": "center"}
-            axes[row, column].text(0.5, 0.5, "not defined\nfor this model", fontsize=7, **middle)
     for empty in [*axes[count:].flat, *axes[:, width:].flat]:
         empty.set_axis_off()
 

@@ -9,6 +9,7 @@ from sightline.errors import SightlineError
 from sightline.explainers import EXPLAINERS
 from sightline.input_spec import InputSpec
 from sightline.models import head_parameters, load_model
+from sightline.models.labels import imagenet_classes
 from sightline.reproduction.study import SizedModel
 from sightline.seeding import derive_seed
 
@@ -65,11 +66,3 @@ def load_subject(choice: SizedModel, device: torch.device, seed: int, key: str =
     count = head_parameters(model)[0].shape[0]
     names = imagenet_classes() if count == 1000 else [str(index) for index in range(count)]
     return Subject(model.eval().to(device), spec, choice.layer, names)
-
-
-def imagenet_classes() -> list[str]:
-    """The first name of each of ImageNet's 1000 classes."""
-    from timm.data import ImageNetInfo
-
-    info = ImageNetInfo("imagenet-1k")
-    return [info.index_to_description(index).partition(",")[0] for index in range(1000)]

@@ -1,0 +1,39 @@
+"""`sightline audit`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.cli.subject import find_data, find_subject
+
+
+def audit(
+    dataset: Annotated[str, typer.Argument(help="A data set's name (`sightline list datasets`).")],
+    options: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Its options.")] = None,
+    model: Annotated[str | None, typer.Option(help="timm/NAME, torchvision/NAME or sightline/NAME.")] = None,
+    weights: Annotated[str | None, typer.Option(help="A .safetensors or .pth file, or `default`.")] = None,
+    run: Annotated[Path | None, typer.Option(help="A trained run, in place of --model and --weights.")] = None,
+    split: Annotated[str, typer.Option(help="The split to look through.")] = "train",
+    evidence: Annotated[str, typer.Option(help="The explainer that shows the predicted class's evidence.")] = "gradcam",
+    iterations: Annotated[int, typer.Option(min=1, help="Of LOTS; fewer are faster.")] = 500,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("audit"),
+) -> None:
+    """Rank a data set's images by how much of what a model uses is no evidence for what it says.
+
+    An interrupted command goes on when it is given again.
+    """
+    import torch
+
+    from sightline.audit import audit as audit_dataset
+
+    subject = find_subject(model, weights, run)
+    if torch.cuda.is_available():
+        subject.model.cuda()
+    audit_dataset(
+        subject.model, find_data(dataset, options or [], split, run), output, input_spec=subject.spec, evidence=evidence,
+        layer=subject.layer, iterations=iterations, classes=subject.classes, workers=workers, name=subject.name,
+        progress=True,
+    )  # fmt: skip
+    typer.echo(output / "index.html")

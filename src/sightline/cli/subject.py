@@ -1,0 +1,88 @@
+"""The model and the data set that a verb's options name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline.errors import SightlineError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sightline.data import ImageDataset
+    from sightline.input_spec import InputSpec
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A classifier with what is known of it."""
+
+    name: str
+    model: "nn.Module"
+    spec: "InputSpec"
+    classes: list[str]
+    layer: str | None = None
+
+
+def find_subject(model: str | None, weights: str | None, run: Path | None, classes: Path | None = None) -> Subject:
+    """The classifier that `--run`, or `--model` with `--weights`, stands for, on the CPU."""
+    if run is not None:
+        return _from_run(run, model)
+    return _from_library(model, weights, classes)
+
+
+def find_data(data: str | None, options: Sequence[str], split: str, run: Path | None) -> "ImageDataset":
+    """The split of a data set by its registered name and `key=value` options, or of the run's own data."""
+    from sightline.data import DATASETS
+    from sightline.strict import override_key
+    from sightline.training import read_recipe
+
+    values: dict[str, Any] = {}
+    if data is None:
+        if run is None:
+            raise SightlineError("no data set was named: give --data NAME, or --run RUN for the run's own")
+        recipe = read_recipe(run / "recipe.yaml")
+        data, values = recipe.data.name, dict(recipe.data.options)
+    for option in options:
+        override_key(values, option)
+    return DATASETS.create(data, **values)[split]
+
+
+def _from_run(run: Path, model: str | None) -> Subject:
+    """The model that a run trained: of its best epoch where the recipe selects one, else of the last."""
+    from sightline.models import load_model
+    from sightline.training import Run
+
+    if model is not None:
+        raise SightlineError("--model and --run were both given; a run knows its model")
+    folder = Run(run)
+    if not (run / "run.json").is_file():
+        raise SightlineError(f"--run {run} is not a run folder: it holds no run.json")
+    facts = folder.facts
+    name, layer = facts["model"]["name"], facts["model"]["layer"]
+    weights = folder.best if folder.best.exists() else folder.last
+    classifier, spec = load_model(name, weights, len(facts["classes"]), facts["input_spec"]["size"][0])
+    return Subject(name, classifier, spec, facts["classes"], layer)
+
+
+def _from_library(model: str | None, weights: str | None, classes: Path | None) -> Subject:
+    """A model by name; its classes are those of the file, ImageNet's for 1000, else their indices."""
+    from sightline.models import head_parameters, load_model
+    from sightline.models.labels import imagenet_classes
+
+    if model is None:
+        raise SightlineError("no model was named: give --model NAME --weights FILE, or --run RUN")
+    if weights is None:
+        raise SightlineError("--weights was not given; expected a file, or `default` for the library's own")
+    classifier, spec = load_model(model, weights)
+    count = head_parameters(classifier)[0].shape[0]
+    if classes is None:
+        names = imagenet_classes() if count == 1000 else [str(index) for index in range(count)]
+        return Subject(model, classifier, spec, names)
+    if not classes.is_file():
+        raise SightlineError(f"--classes: there is no file {str(classes)!r}")
+    names = classes.read_text(encoding="utf-8").splitlines()
+    if len(names) != count:
+        raise SightlineError(f"--classes {classes} names {len(names)} classes; the model has {count}")
+    return Subject(model, classifier, spec, names)
