@@ -121,6 +121,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kills a process")
 def test_a_kill_loses_what_was_in_work_and_no_more(tmp_path, model) -> None:
     here = Path(__file__).parent
@@ -169,3 +170,26 @@ def test_folders_that_are_no_store_are_named_and_left_alone(tmp_path, model, pic
     assert [f.name for f in (tmp_path / "notes").iterdir()] == ["a.txt"]
     with pytest.raises(SightlineError, match="is no store of maps"):
         MapStore(tmp_path / "nothing")
+
+
+SHARED = """
+    import sys, torch
+    sys.path[:0] = {paths!r}
+    from drawn import SPEC, Pictures
+    from networks import TinyCNN
+    from sightline.maps import write
+
+    torch.manual_seed(0)
+    write(TinyCNN().eval(), Pictures(), sys.argv[1], layer="features", input_spec=SPEC, rows=2, devices=2)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_write_one_store(tmp_path, model, pictures) -> None:
+    here = Path(__file__).parent
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(SHARED).format(paths=[str(here), str(here.parent)]))
+    done = subprocess.run([sys.executable, program, tmp_path / "maps"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    store = MapStore(tmp_path / "maps")
+    torch.testing.assert_close(store.read(range(10)), expected(model, pictures), rtol=0, atol=0.5 / 255 + 1e-6)

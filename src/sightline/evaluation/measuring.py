@@ -11,7 +11,7 @@ from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.evaluation.bootstrap import interval
 from sightline.evaluation.result import Evaluation, Gallery, Result
-from sightline.explainers import Explainer, create_explainer
+from sightline.explainers import EXPLAINERS, Explainer, create_explainer
 from sightline.input_spec import InputSpec
 from sightline.layers import LayerChoice
 from sightline.metrics import METRICS, Observation, PerImageMetric, PerturbationMetric, Scorer
@@ -77,8 +77,9 @@ def evaluate_model(
     slow = _subset(total, total if slow_samples is None else slow_samples, f"slow/{subset_key}")
     kept = _subset(total, gallery, f"gallery/{subset_key}")
     made = _make_explainers(explainers)
-    explain = {name: explaining(explainer, model, layer, input_spec) for name, explainer in made.items()}
-    meters = _make_meters(metrics, made, {"model": model, "input_spec": input_spec, "chunk": chunk}, layer)
+    layers = {name: layer if _takes_layer(name) else None for name in made}
+    explain = {name: explaining(explainer, model, layers[name], input_spec) for name, explainer in made.items()}
+    meters = _make_meters(metrics, made, {"model": model, "input_spec": input_spec, "chunk": chunk}, layers)
     curves = tuple(kind for kind in get_args(Curve) if kind in metrics)
     scorer = Scorer(model, input_spec, chunk)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -190,11 +191,16 @@ def _make_explainers(wanted: Sequence[str] | Mapping[str, Explainer]) -> dict[st
     return dict(wanted) if isinstance(wanted, Mapping) else {name: create_explainer(name) for name in wanted}
 
 
+def _takes_layer(explainer: str) -> bool:
+    """Whether an explainer of that name takes its maps from the target layer; LOTS, say, means something else by one."""
+    return explainer not in EXPLAINERS or EXPLAINERS[explainer].capabilities.get("needs_layer", True)
+
+
 def _make_meters(
     wanted: Sequence[str] | Mapping[str, Mapping[str, Any]],
     explainers: Mapping[str, Explainer],
     given: dict[str, Any],
-    layer: LayerChoice | Sequence[LayerChoice] | None,
+    layers: Mapping[str, LayerChoice | Sequence[LayerChoice] | None],
 ) -> dict[str | None, list[_Meter]]:
     """The meters of each explainer, and under None those that judge no maps."""
     meters: dict[str | None, list[_Meter]] = {None: [], **{name: [] for name in explainers}}
@@ -206,7 +212,7 @@ def _make_meters(
             if needs("needs_model"):
                 options |= given
             if needs("needs_explainer") and explainer is not None:
-                options |= {"explainer": explainers[explainer], "layer": layer}
+                options |= {"explainer": explainers[explainer], "layer": layers[explainer]}
             metric = entry(**options)
             # One process evaluates; others that training started may be gone, and must not be waited for.
             metric.distributed_available_fn = lambda: False

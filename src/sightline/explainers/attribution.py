@@ -91,7 +91,8 @@ class Attribution(Explainer):
             speaks for the score, `"absolute"` what speaks for or against it; None takes the largest magnitude of
             the channels, for methods whose values are sensitivities and not shares.
         raw: return the attributions (B, C, H, W) themselves, with their signs, instead of maps.
-        chunk: how many images go through the model at once; None chooses.
+        chunk: how many images a method puts through the model at once, after the pass over the batch that finds what is
+            predicted; None chooses.
     """
 
     def __init__(
