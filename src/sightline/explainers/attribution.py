@@ -204,7 +204,7 @@ def _common(*, sign: Sign = "positive", raw: bool = False, chunk: int | None = N
 
 @attribution("saliency", signed=False)
 def saliency(question: Question) -> Tensor:
-    """Saliency: the gradient of the score with respect to the input (Simonyan et al. 2014, section 3.1)."""
+    """Saliency: the gradient of the score with respect to the input (Simonyan et al. 2014)."""
     from captum.attr import Saliency
 
     captum = Saliency(question.forward)
@@ -300,7 +300,7 @@ _DEEPLIFT = Rules(
 
 @attribution("guided_backprop", signed=False)
 def guided_backprop(question: Question) -> Tensor:
-    """Guided backprop: gradients that pass a ReLU only where they are positive (Springenberg et al. 2015, section 3.4).
+    """Guided backprop: gradients that pass a ReLU only where they are positive (Springenberg et al. 2015).
 
     Defined for networks whose only activation is the ReLU; with any other it would be the plain gradient.
     """
@@ -312,7 +312,7 @@ def guided_backprop(question: Question) -> Tensor:
 
 @attribution("guided_gradcam", signed=False, needs_layer=True)
 def guided_gradcam(question: Question) -> Tensor:
-    """Guided Grad-CAM: guided backprop times Grad-CAM, resized bilinearly (Selvaraju et al. 2017, section 3.2)."""
+    """Guided Grad-CAM: guided backprop times Grad-CAM, resized bilinearly (Selvaraju et al. 2017)."""
     gradients = guided_backprop(question)
     tapped = Tap(question.model, question.layer)(question.inputs)
     with torch.enable_grad():
@@ -323,7 +323,7 @@ def guided_gradcam(question: Question) -> Tensor:
 
 @attribution("deeplift")
 def deeplift(question: Question, *, baseline: Baseline = 0.0) -> Tensor:
-    """DeepLIFT, rescale rule: shares in the score's difference from that of a baseline (Shrikumar et al. 2017, section 3.5.1).
+    """DeepLIFT, rescale rule: shares in the score's difference from that of a baseline (Shrikumar et al. 2017).
 
     The baseline is in the units of the model's input: 0 is the mean colour of the training images where inputs are normalised.
     """
@@ -337,7 +337,7 @@ def deeplift(question: Question, *, baseline: Baseline = 0.0) -> Tensor:
 
 @attribution("lrp")
 def lrp(question: Question) -> Tensor:
-    """Layer-wise relevance propagation, epsilon rule (Bach et al. 2015, equation 58).
+    """Layer-wise relevance propagation, epsilon rule (Bach et al. 2015).
 
     Epsilon is Captum's 1e-9, as good as none: where every activation is a ReLU, the map is that of input x gradient
     (Ancona et al. 2018).

@@ -159,7 +159,7 @@ def _regions(inputs: Tensor, patch: Length, features: Tensor | None) -> Tensor:
 
 @EXPLAINERS.register("rise", differentiable=False, needs_gradient=False, needs_layer=False, pixel_space=False)
 class RISE(Explainer):
-    """RISE: the mean of random masks, weighted by the score of what each lets through (Petsiuk et al. 2018, section 3).
+    """RISE: the mean of random masks, weighted by the score of what each lets through (Petsiuk et al. 2018).
 
     The map is sum_n Y(x * M_n) M_n / (N p), with Y the explained score: the logit by default; the paper's probability is one
     function of the output away. Defaults are the paper's for VGG16 (section 4; it takes 8000 masks for ResNet-50).
