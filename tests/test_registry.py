@@ -53,7 +53,7 @@ def test_another_package_offers_an_explainer_by_entry_point(tmp_path: Path) -> N
         "from sightline.explainers.cam import CAM\n"
         "def factory(*, power: float = 1.0):\n"
         "    'Activations alone.'\n"
-        "    return CAM(lambda a, g: a.relu().sum(1) ** power, needs_gradient=False)\n"
+        "    return CAM(lambda a, g: a.relu() ** power, needs_gradient=False)\n"
         "factory.capabilities = {'differentiable': True}\n"
     )
     info = tmp_path / "elsewhere-1.0.dist-info"
