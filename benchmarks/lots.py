@@ -1,6 +1,6 @@
 """What an iteration of LOTS costs, against a forward pass and input gradient, and against the algorithm as it is printed.
 
-python benchmarks/lots.py [--device cuda] [--iterations 20] [--rounds 3]
+python benchmarks/lots.py [--device cuda] [--iterations 10] [--rounds 3]
 """
 
 import argparse
@@ -15,8 +15,8 @@ import sightline as sl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--iterations", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
 

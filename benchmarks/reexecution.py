@@ -1,6 +1,6 @@
 """What Ablation-CAM and Score-CAM cost on one image, against the limit and against pytorch-grad-cam.
 
-    python benchmarks/reexecution.py [--device cuda] [--rounds 3]
+    python benchmarks/reexecution.py [--device cuda] [--rounds 2]
 
 The limit of Ablation-CAM is one forward pass and a tail for each of the 512 channels; that of Score-CAM is 513 forward
 passes in full batches.
@@ -18,7 +18,7 @@ import sightline as sl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args()
 

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -151,6 +154,25 @@ def test_the_maps_of_a_data_set_are_kept(tmp_path, weights):
     assert store.finished.all()
     assert store.facts["method"] == "layercam"
     assert store.read([0]).max() == 1
+
+
+@pytest.mark.slow
+def test_two_processes_fill_a_store_and_one_speaks(tmp_path, weights):
+    from sightline.maps import MapStore
+
+    program = tmp_path / "command.py"  # a file, because the second process is started from it
+    program.write_text("from sightline.cli import main\nmain()\n")
+    options = ["--model", NAME, "--weights", weights, "--data", "folder", "--store", tmp_path / "maps", "--devices", 2]
+    done = subprocess.run(
+        [sys.executable, program, "explain", f"root={sightline_data(tmp_path)}", *map(str, options)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'maps'}\n"
+    assert MapStore(tmp_path / "maps").finished.all()
 
 
 def sightline_data(tmp_path):

@@ -15,7 +15,7 @@ from drawn import SPEC, Pictures
 import sightline as sl
 from networks import TinyCNN
 from sightline.data.loader import loader
-from sightline.errors import SightlineError
+from sightline.errors import RunFailedError, SightlineError
 from sightline.explainers.cam import CAM
 from sightline.maps import MapStore, write
 
@@ -23,6 +23,10 @@ from sightline.maps import MapStore, write
 def expected(model: TinyCNN, pictures: Pictures, **options: object) -> torch.Tensor:
     batch = next(iter(loader(pictures, size=16, batch_size=len(pictures), train=False)))
     return sl.explain(model, batch.images, layer="features", input_spec=SPEC, **options)
+
+
+class Other(TinyCNN):
+    """The same weights by another name."""
 
 
 @pytest.mark.parametrize(("dtype", "error"), [("uint8", 0.5 / 255 + 1e-6), ("float16", 5e-4)])
@@ -63,6 +67,9 @@ def test_the_label_can_be_explained_and_the_size_chosen(tmp_path, model, picture
         ({"map_size": (4, 4)}, "shape is"),
         ({"dataset": Pictures(identity="other")}, "data is"),
         ({"model": TinyCNN(width=4)}, "model is"),
+        ({"model": Other()}, "architecture is 'TinyCNN' there and 'Other' here"),
+        ({"layer": ["features", "features.0"]}, "layer is 'features' there and 'features, features.0' here"),
+        ({"layer": sl.Layer("features", "tokens", 1)}, r"and 'features \(tokens, prefix 1\)' here"),
     ],
 )
 def test_a_store_of_something_else_is_refused(tmp_path, model, pictures, change, said) -> None:
@@ -101,6 +108,62 @@ def test_an_interrupted_pass_goes_on_and_does_nothing_twice(tmp_path, model, pic
     store = write(model, pictures, **given)
     assert explained == [2] * 5
     torch.testing.assert_close(store.read(range(10)), expected(model, pictures), rtol=0, atol=0.5 / 255 + 1e-6)
+
+
+def test_what_is_drawn_at_random_is_the_same_after_an_interruption(tmp_path, model, pictures) -> None:
+    given = {"method": "randomcam", "layer": "features", "input_spec": SPEC, "rows": 2}
+    whole = write(model, pictures, tmp_path / "whole", **given)
+    begun = write(model, pictures, tmp_path / "begun", **given)
+    begun._finished[4:] = False
+    begun._maps[4:] = 0
+    torch.testing.assert_close(write(model, pictures, begun.path, **given).read(range(10)), whole.read(range(10)))
+
+
+def test_the_maps_of_several_layers_are_averaged(tmp_path, model, pictures) -> None:
+    layers = ["features.0", "features.2"]
+    store = write(model, pictures, tmp_path / "maps", layer=layers, input_spec=SPEC)
+    batch = next(iter(loader(pictures, size=16, batch_size=10, train=False)))
+    averaged = sl.explain(model, batch.images, layer=layers, input_spec=SPEC)
+    torch.testing.assert_close(store.read(range(10)), averaged, rtol=0, atol=0.5 / 255 + 1e-6)
+
+
+def test_a_store_that_was_not_made_to_its_end_is_made_anew(tmp_path, model, pictures, monkeypatch) -> None:
+    def killed(self, target):
+        raise KeyboardInterrupt
+
+    given = {"path": tmp_path / "maps", "layer": "features", "input_spec": SPEC}
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write(model, pictures, **given)
+    assert not (tmp_path / "maps").exists()
+    assert write(model, pictures, **given).finished.all()
+    assert [f.name for f in tmp_path.iterdir()] == ["maps"]
+
+
+def test_empty_maps_are_maps(tmp_path) -> None:
+    store = MapStore.create(tmp_path / "maps", {"data": "d"}, (4, 2, 2), "uint8", 2)
+    other = MapStore(tmp_path / "maps")  # opened before there was anything
+    store.write(0, torch.ones(2, 2, 2))
+    store.write(0, torch.zeros(2, 2, 2))  # Zarr writes no file for a chunk of zeros
+    assert other.finished.tolist() == [True, True, False, False]
+    assert other.read([1, 0]).sum() == 0
+    with pytest.raises(SightlineError, match=r"no map yet of the samples \[2\]"):
+        other.read([0, 2])
+    with pytest.raises(SightlineError, match=r"indices range over -1 .. 0"):
+        other.read([-1, 0])
+    assert other.read([]).shape == (0, 2, 2)
+
+
+def test_a_disk_that_takes_nothing_is_named(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SightlineError, match=r"cannot make a store of maps at .*file/maps: File exists"):
+        MapStore.create(tmp_path / "file" / "maps", {}, (4, 2, 2), "uint8", 2)
+    store = MapStore.create(tmp_path / "maps", {}, (4, 2, 2), "uint8", 2)
+    (store.path / "maps" / "c").write_text("in the way")
+    with pytest.raises(RunFailedError, match=r"cannot write maps into .*maps: .* are kept"):
+        store.write(0, torch.ones(2, 2, 2))
+    assert not MapStore(store.path).finished.any()
 
 
 KILLED = """
@@ -173,12 +236,18 @@ def test_folders_that_are_no_store_are_named_and_left_alone(tmp_path, model, pic
 
 
 SHARED = """
-    import sys, torch
+    import os, sys, time, torch
     sys.path[:0] = {paths!r}
     from drawn import SPEC, Pictures
     from networks import TinyCNN
-    from sightline.maps import write
+    from sightline.maps import MapStore, write
 
+    if os.environ.get("LOCAL_RANK") == "1":  # comes late, when the first process has written something
+        opened = MapStore.__init__
+        def late(self, path):
+            time.sleep(2)
+            opened(self, path)
+        MapStore.__init__ = late
     torch.manual_seed(0)
     write(TinyCNN().eval(), Pictures(), sys.argv[1], layer="features", input_spec=SPEC, rows=2, devices=2)
 """

@@ -60,6 +60,7 @@ def explain(
         raise SightlineError(f"--methods names {len(named)} methods; a store holds the maps of one")
 
     import torch
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
 
     from sightline import maps
 
@@ -71,7 +72,8 @@ def explain(
         layer=layer or subject.layer, input_spec=subject.spec, dtype=dtype, workers=workers, devices=devices,  # type: ignore
         progress=True,
     )  # fmt: skip
-    typer.echo(store)
+    if getattr(rank_zero_only, "rank", 0) == 0:  # of several processes, one speaks
+        typer.echo(store)
 
 
 def _draw(

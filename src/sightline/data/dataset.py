@@ -15,6 +15,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from sightline.data.files import UnreadableFileError, mask_meaning, read_image, read_mask
+from sightline.data.transforms import Saliency
 from sightline.errors import SightlineError, unknown_name
 from sightline.seeding import generator
 
@@ -30,7 +31,7 @@ class Sample:
         index: its place in the data set.
         group: its group, such as (class, background); None where the data set has no groups.
         path: where it comes from.
-        saliency: (H, W) float `tv_tensors.Mask`, its stored map, where the loader reads one.
+        saliency: (1, H, W) float `Saliency`, its stored map, where the loader reads one.
     """
 
     image: tv_tensors.Image
@@ -39,7 +40,7 @@ class Sample:
     index: int
     group: int | None
     path: str
-    saliency: tv_tensors.Mask | None = None
+    saliency: Saliency | None = None
 
 
 class ImageDataset(Dataset[Sample], ABC):

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset, Sample
-from sightline.data.transforms import eval_transform, train_transform
+from sightline.data.transforms import Saliency, eval_transform, train_transform
 from sightline.errors import SightlineError
 from sightline.registry import Entry
 from sightline.seeding import derive_seed, generator
@@ -100,7 +99,7 @@ class Transformed(Dataset[Sample]):
         return replace(sample, image=image, mask=mask, saliency=saliency)
 
 
-def on_image(saliency: torch.Tensor, size: Sequence[int]) -> tv_tensors.Mask:
+def on_image(saliency: torch.Tensor, size: Sequence[int]) -> Saliency:
     """A map (h, w) of an image's centre square, which is what evaluation sees, on the whole image (H, W); 0 beside it."""
     height, width = size
     side = min(height, width)
@@ -108,7 +107,7 @@ def on_image(saliency: torch.Tensor, size: Sequence[int]) -> tv_tensors.Mask:
     whole = square.new_zeros(height, width)
     top, left = round((height - side) / 2), round((width - side) / 2)  # as torchvision's CenterCrop rounds
     whole[top : top + side, left : left + side] = square
-    return tv_tensors.Mask(whole)
+    return Saliency(whole[None])
 
 
 def collate(samples: list[Sample], masks: bool) -> Batch:
@@ -131,7 +130,7 @@ def collate(samples: list[Sample], masks: bool) -> Batch:
         has_mask=torch.tensor([s.mask is not None for s in samples]) if masks else None,
         indices=torch.tensor([s.index for s in samples]),
         groups=torch.tensor(groups) if groups else None,
-        maps=torch.stack([s.saliency.as_subclass(torch.Tensor) for s in samples if s.saliency is not None])
+        maps=torch.stack([s.saliency.as_subclass(torch.Tensor)[0] for s in samples if s.saliency is not None])
         if samples[0].saliency is not None
         else None,
     )

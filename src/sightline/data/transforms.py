@@ -1,10 +1,34 @@
-"""Transforms that move an image and its mask together: the mask by nearest neighbour, so that it stays 0, 1, 255."""
+"""Transforms that move an image with what belongs to it: a mask by nearest neighbour, so that it stays 0, 1, 255, and a
+saliency map as smoothly as the image."""
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
 
 from sightline.errors import SightlineError
+
+
+class Saliency(tv_tensors.TVTensor):
+    """A map (1, H, W), float, that goes where its image goes and keeps its values where the image's colours change."""
+
+
+def _moves(functional: Callable[..., Any], kernel: Callable[..., Tensor]) -> None:
+    """Let torchvision move maps by the kernel that moves images."""
+
+    @F.register_kernel(functional, Saliency)
+    def move(saliency: Saliency, *args: Any, **kwargs: Any) -> Saliency:
+        return tv_tensors.wrap(kernel(saliency.as_subclass(Tensor), *args, **kwargs), like=saliency)
+
+
+_moves(F.resize, F.resize_image)
+_moves(F.resized_crop, F.resized_crop_image)
+_moves(F.center_crop, F.center_crop_image)
+_moves(F.horizontal_flip, F.horizontal_flip_image)
 
 
 def train_transform(size: int, *, crop: float = 0.5, flip: bool = True, jitter: float = 0.0) -> v2.Compose:

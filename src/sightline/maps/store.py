@@ -1,14 +1,14 @@
 """Maps on disk: a Zarr group, dense by sample index, that says what its maps are and which of them are finished."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import torch
-import zarr
 from torch import Tensor
 
-from sightline.errors import SightlineError
+from sightline.errors import RunFailedError, SightlineError
 
 FORMAT = "sightline maps 1"
 DType = Literal["uint8", "float16"]
@@ -33,6 +33,8 @@ class MapStore:
     """
 
     def __init__(self, path: str | Path) -> None:
+        import zarr
+
         self.path = Path(path)
         if not (self.path / "zarr.json").is_file():
             raise SightlineError(f"{self.path} is no store of maps; sightline.maps.write makes one")
@@ -42,6 +44,7 @@ class MapStore:
             raise SightlineError(f"{self.path} is a Zarr group, but no store of maps as this version writes it")
         self._maps = zarr.open_array(self.path / "maps", mode="r+")
         self._finished = zarr.open_array(self.path / "finished", mode="r+")
+        self._known = self.finished
 
     @classmethod
     def create(
@@ -57,8 +60,11 @@ class MapStore:
             rows: samples that are written together.
 
         Raises:
-            SightlineError: the folder holds something else, or maps of something else; the message says what differs.
+            SightlineError: the folder holds something else, or maps of something else; the message says what differs; or it
+                cannot be made.
         """
+        import zarr
+
         if dtype not in get_args(DType):
             raise SightlineError(f"dtype is {dtype!r}; expected 'uint8' or 'float16'")
         path = Path(path)
@@ -73,12 +79,21 @@ class MapStore:
                         "name another folder"
                     )
             return store
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise SightlineError(f"{path} holds something that is no store of maps; name another folder")
-        group = zarr.create_group(path)
-        group.create_array("maps", shape=shape, chunks=(1, *shape[1:]), shards=(rows, *shape[1:]), dtype=dtype)
-        group.create_array("finished", shape=shape[:1], chunks=(rows,), dtype="bool")
-        group.attrs.update({**facts, "format": FORMAT})  # last: a store without a format was not begun
+        # Made beside its place and renamed, so that a kill leaves no half of a store.
+        unborn = path.with_name(f".{path.name}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(unborn, ignore_errors=True)
+            group = zarr.create_group(unborn, attributes={**facts, "format": FORMAT})
+            group.create_array("maps", shape=shape, chunks=(1, *shape[1:]), shards=(rows, *shape[1:]), dtype=dtype)
+            group.create_array("finished", shape=shape[:1], chunks=(rows,), dtype="bool")
+            if path.exists():
+                path.rmdir()  # it is empty, and some systems rename nothing onto it
+            unborn.rename(path)
+        except OSError as error:
+            raise SightlineError(f"cannot make a store of maps at {path}: {error.strerror or error}") from error
         return cls(path)
 
     def __len__(self) -> int:
@@ -116,16 +131,18 @@ class MapStore:
         Raises:
             SightlineError: an index is outside the data set, or its map is not finished.
         """
-        wanted = torch.as_tensor(indices).cpu()
+        wanted = torch.as_tensor(indices, dtype=torch.int64).cpu()
         if wanted.numel() and not 0 <= int(wanted.min()) <= int(wanted.max()) < len(self):
             raise SightlineError(
                 f"indices range over {int(wanted.min())} .. {int(wanted.max())}; there are {len(self)} maps"
             )
-        rows = wanted.numpy()
-        finished = torch.from_numpy(self._finished.oindex[rows])
-        if not finished.all():
+        if not self._known[wanted].all():
+            self._known = self.finished  # another process may have written since
+        if not (finished := self._known[wanted]).all():
             raise SightlineError(f"{self.path} has no map yet of the samples {wanted[~finished].tolist()[:10]}")
-        maps = torch.from_numpy(self._maps.oindex[rows])
+        rows = wanted.numpy()
+        one = len(rows) == 1  # as in training, where a plain slice takes half the time
+        maps = torch.from_numpy(self._maps[rows[0] : rows[0] + 1] if one else self._maps.oindex[rows])
         return maps.float() / 255 if maps.dtype == torch.uint8 else maps.float()
 
     def write(self, start: int, maps: Tensor) -> None:
@@ -134,6 +151,7 @@ class MapStore:
         Raises:
             SightlineError: maps of another size, outside [0, 1] where they are kept as uint8, or with values that float16
                 does not have.
+            RunFailedError: the disk does not take them; what was finished before is kept.
         """
         values = maps.detach().cpu()
         if values.shape[1:] != torch.Size(self.map_size):
@@ -150,5 +168,10 @@ class MapStore:
             if not values.isfinite().all():
                 raise SightlineError("maps hold values that float16 cannot: NaN, infinity or beyond 65504")
         stop = start + len(values)
-        self._maps[start:stop] = values.numpy()
-        self._finished[start:stop] = True
+        try:
+            self._maps[start:stop] = values.numpy()
+            self._finished[start:stop] = True
+        except OSError as error:
+            raise RunFailedError(
+                f"cannot write maps into {self.path}: {error.strerror or error}; those that are finished are kept"
+            ) from error

@@ -16,9 +16,10 @@ from sightline.errors import SightlineError
 from sightline.explainers import EXPLAINERS, resize_maps
 from sightline.fingerprint import fingerprint
 from sightline.input_spec import InputSpec
-from sightline.layers import LayerChoice, resolve_layers
+from sightline.layers import Layer, LayerChoice, resolve_layers
 from sightline.maps.store import DType, MapStore
 from sightline.progress import bar
+from sightline.tap import unwrap
 
 Explained = Literal["predicted", "label"]
 
@@ -31,7 +32,7 @@ def write(
     *,
     options: Mapping[str, Any] | None = None,
     targets: Explained = "predicted",
-    layer: LayerChoice | None = None,
+    layer: LayerChoice | Sequence[LayerChoice] | None = None,
     input_spec: InputSpec,
     map_size: tuple[int, int] | None = None,
     dtype: DType = "uint8",
@@ -44,7 +45,8 @@ def write(
     """Explain every image of a data set, and keep the maps.
 
     A pass that was interrupted goes on when it is asked for again, and loses the `rows` samples at most that were in work. A
-    folder that holds the maps of another model, method or data set is refused.
+    folder that holds the maps of another model, method or data set is refused. A method that draws at random begins anew
+    with every `rows` images, so that neither an interruption nor the number of processes changes a map.
 
     Args:
         model: a classifier.
@@ -53,7 +55,7 @@ def write(
         method: an explainer's name.
         options: its options.
         targets: the class that is explained: the "predicted" one or the "label".
-        layer: the target layer; None chooses by the model's family.
+        layer: the target layer; None chooses by the model's family; the maps of several are averaged.
         input_spec: the model's normalisation, and the size at which it sees the images.
         map_size: (h, w) at which maps are kept; None = the images' own.
         dtype: "uint8" for maps in [0, 1], to 1/510, a quarter of the size; "float16" for maps that have signs.
@@ -69,19 +71,23 @@ def write(
 
     Raises:
         SightlineError: an argument is not as above, or the folder holds something else.
+        RunFailedError: the folder cannot be written any more; what is finished is kept.
     """
     if targets not in get_args(Explained):
         raise SightlineError(f"targets is {targets!r}; expected 'predicted' or 'label'")
     if rows < 1:
         raise SightlineError(f"rows is {rows}; expected at least 1")
     entry = EXPLAINERS[method]
-    explainer = entry(**(options or {}))
+    entry(**(options or {}))  # refuses what the method does not take, before anything is written
     size = map_size or input_spec.size
+    classifier = unwrap(model)
+    needs_layer = entry.capabilities["needs_layer"]
     facts = {
-        "model": fingerprint(model),
+        "architecture": type(classifier).__name__,
+        "model": fingerprint(classifier),
         "method": method,
         "options": _plain(options or {}),
-        "layer": resolve_layers(model, layer)[0].name if entry.capabilities["needs_layer"] else None,
+        "layer": ", ".join(map(_told, resolve_layers(classifier, layer))) if needs_layer else None,
         "targets": targets,
         "data": dataset.fingerprint,
         "normalisation": [list(input_spec.mean), list(input_spec.std)],
@@ -90,19 +96,17 @@ def write(
     fabric = Fabric(devices=devices, num_nodes=nodes)
     if devices * nodes > 1:
         fabric.launch()
-    problem = None
+    problem, pending = None, []
     if fabric.is_global_zero:
         try:
-            MapStore.create(path, facts, (len(dataset), *size), dtype, rows)
+            pending = _pending(MapStore.create(path, facts, (len(dataset), *size), dtype, rows))
         except SightlineError as error:
             problem = str(error)
-    if problem := fabric.broadcast(problem):
+    # One list for all: a process that looked for itself would take what others have written since for work of an earlier pass.
+    problem, pending = fabric.broadcast((problem, pending))
+    if problem:
         raise SightlineError(problem)
     store = MapStore(path)
-
-    starts = range(0, len(dataset), store.rows)
-    finished = store.finished
-    pending = [start for start in starts if not finished[start : start + store.rows].all()]
     mine = pending[fabric.global_rank :: fabric.world_size]
     loader: DataLoader[Any] = DataLoader(
         Transformed(dataset, eval_transform(input_spec.size[0]), None),
@@ -114,19 +118,33 @@ def write(
     device = fabric.device if devices * nodes > 1 else next(model.parameters()).device
     model = model.to(device)
     shown = progress and fabric.is_global_zero
-    with bar(shown, "explaining", total=len(mine) * store.rows) as advance:
+    images = sum(min(store.rows, len(dataset) - start) for start in mine)
+    with bar(shown, "explaining", total=images) as advance:
         for start, batch in zip(mine, loader):
             batch = batch.to(device)
             wanted = batch.labels if targets == "label" else None
-            maps = explainer(model, batch.images, wanted, layer if facts["layer"] else None, input_spec)
+            explainer = entry(**(options or {}))
+            maps = explainer(model, batch.images, wanted, layer if needs_layer else None, input_spec)
             store.write(start, resize_maps(maps, size))
             advance(len(batch))
     fabric.barrier()
+    store.check_finished()
     return store
 
 
 def _images(samples: Sequence[Any]) -> Any:
     return collate(list(samples), masks=False)
+
+
+def _pending(store: MapStore) -> list[int]:
+    """The first sample of each group of `rows` that is not finished."""
+    finished = store.finished
+    return [start for start in range(0, len(store), store.rows) if not finished[start : start + store.rows].all()]
+
+
+def _told(layer: Layer) -> str:
+    """A layer as a store's facts name it."""
+    return layer.name if layer == Layer(layer.name) else f"{layer.name} ({layer.layout}, prefix {layer.prefix})"
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
