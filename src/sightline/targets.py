@@ -160,47 +160,81 @@ def joint(*classes: int) -> Callable[[Any], Tensor]:
     """
     if not classes:
         raise SightlineError("joint: no class was given; name at least one")
-    return lambda output: logits_of(output)[:, list(classes)].sum(1)
+
+    def score(output: Any) -> Tensor:
+        logits = logits_of(output)
+        return torch.stack([logits.gather(1, resolve_targets(c, logits)[:, None])[:, 0] for c in classes]).sum(0)
+
+    return score
 
 
-def semantic(category: int, region: Tensor | None = None) -> Callable[[Any], Tensor]:
+def semantic(category: int | Tensor, region: Tensor | None = None) -> Target:
     """One category of a semantic segmentation: the sum of its logits over a region.
 
     Args:
-        category: its index among the output's channels.
-        region: (h, w) weights at the output's resolution, such as a mask; None = everywhere.
+        category: its index among the output's channels; one for all images or (B,).
+        region: weights at the output's resolution, such as a mask: (h, w) for all images or (B, h, w); None = everywhere.
     """
 
-    def score(output: Any) -> Tensor:
-        logits = output["out"] if isinstance(output, dict) else getattr(output, "logits", output)  # torchvision: "out"
+    def score(output: Any, of: Tensor) -> Tensor:
+        # torchvision keeps the logits in a dict, transformers in an attribute (of an object that is a dict as well).
+        logits = output["out"] if isinstance(output, dict) and "out" in output else getattr(output, "logits", output)
         if not isinstance(logits, Tensor) or logits.ndim != 4:
-            raise SightlineError("semantic: the model returned no logits (B, K, h, w)")
-        plane = logits[:, category]
-        if region is None:
-            return plane.sum((1, 2))
-        if region.shape != plane.shape[1:]:
+            came = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(output).__name__
+            raise SightlineError(f"semantic: the model returned {came}; expected logits (B, K, h, w)")
+        channels = _each_row("category", category, 0, of)
+        if int(channels.min()) < 0 or int(channels.max()) >= logits.shape[1]:
             raise SightlineError(
-                f"semantic: region has shape {tuple(region.shape)}; the output's is {tuple(plane.shape[1:])}"
+                f"semantic: category is {category}; the output has categories 0 .. {logits.shape[1] - 1}"
             )
-        return (plane * region.to(plane)).sum((1, 2))
+        planes = logits[torch.arange(len(of), device=logits.device), channels]  # (N, h, w)
+        if region is None:
+            return planes.sum((1, 2))
+        if region.shape[-2:] != planes.shape[1:]:
+            raise SightlineError(
+                f"semantic: region has shape {tuple(region.shape)}; the output's is {tuple(planes.shape[1:])}"
+            )
+        return (planes * _each_row("region", region, 2, of).to(planes)).sum((1, 2))
 
-    return score
+    return Resolved(score)
 
 
-def detection(category: int, box: tuple[float, float, float, float]) -> Callable[[Any], Tensor]:
-    """One object that a torchvision detector found: the score of the category's best detection there, times its overlap.
+def detection(category: int | Tensor, box: Tensor | tuple[float, float, float, float]) -> Target:
+    """One object that a torchvision detector found: the score of the category's best detection there.
+
+    That is the greatest score times overlap (IoU) with the box; an image without a detection of the category scores 0.
 
     Args:
-        category: the label that the detector gives it.
-        box: (x0, y0, x1, y1) in pixels, where it was found.
+        category: the label that the detector gives it; one for all images or (B,).
+        box: (x0, y0, x1, y1) in pixels, where it was found; one for all images or (B, 4).
     """
 
-    def score(output: Any) -> Tensor:
+    def score(output: Any, of: Tensor) -> Tensor:
+        if not isinstance(output, list) or not all(
+            isinstance(found, dict) and {"boxes", "labels", "scores"} <= found.keys() for found in output
+        ):
+            raise SightlineError(
+                f"detection: the model returned {type(output).__name__}; expected a list with a dict of boxes, labels and "
+                "scores for each image, as torchvision's detectors return"
+            )
         scores = []
-        for found in output:
-            same = found["labels"] == category
-            overlap = box_iou(found["boxes"].new_tensor([box]), found["boxes"])[0]
+        for found, label, place in zip(output, _each_row("category", category, 0, of), _each_row("box", box, 1, of)):
+            overlap = box_iou(place[None].to(found["boxes"]), found["boxes"])[0]
+            same = found["labels"] == label
             scores.append((found["scores"] * overlap)[same].amax() if same.any() else found["scores"].sum() * 0)
         return torch.stack(scores)
 
-    return score
+    return Resolved(score)
+
+
+def _each_row(argument: str, value: Any, ndim: int, of: Tensor) -> Tensor:
+    """What each of N rows takes of a value of `ndim` dimensions that is given once for all images, or for each of them."""
+    value = torch.as_tensor(value, device=of.device)
+    if value.ndim == ndim:
+        return value.expand(len(of), *value.shape)
+    if value.ndim != ndim + 1 or len(value) <= int(of.max()):
+        raise SightlineError(
+            f"{argument} has shape {tuple(value.shape)}; expected one for all images, or one for each of at least "
+            f"{int(of.max()) + 1} images"
+        )
+    return value[of]

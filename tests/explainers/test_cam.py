@@ -1,5 +1,6 @@
 """Each CAM against its formula written out by hand, and against an independent library on real architectures."""
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -204,6 +205,39 @@ def test_maps_equal_those_of_the_peer(name: str, request: pytest.FixtureRequest)
     assert compared >= 3
 
 
+@pytest.mark.parametrize(
+    ("name", "theirs", "layer"),
+    [
+        ("gradcam", "GradCAM", "layer3"),
+        ("gradcam", "GradCAM", ["layer2", "layer4"]),
+        ("gradcam", "CAM", "layer4"),  # before an average pool, the gradients are the classifier's weights
+        ("xgradcam", "XGradCAM", "layer3"),
+        ("layercam", "LayerCAM", "layer3"),
+    ],
+)
+def test_maps_equal_those_of_torch_cam(name: str, theirs: str, layer: str | list[str]) -> None:
+    methods = pytest.importorskip("torchcam.methods")
+    model = torchvision.models.resnet18(num_classes=5).double().eval()
+    images, classes = torch.randn(3, 3, 64, 64, dtype=torch.float64), [4, 0, 2]
+    options = {"fc_layer": "fc"} if theirs == "CAM" else {}
+    with getattr(methods, theirs)(model, layer, **options) as cam:
+        scores = model(images)
+        peers = cam(classes, scores, normalized=False)
+    expected = [to_unit(peer.detach().relu(), (64, 64)) for peer in peers]  # its CAM takes no positive part
+    assert all(map_.amax() == 1 for map_ in expected)
+    found = sl.explain(model, images, name, targets=torch.tensor(classes), layer=layer)
+    torch.testing.assert_close(found, torch.stack(expected).mean(0), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["gradcam", "layercam", "eigencam"])
+def test_the_maps_of_several_layers_are_averaged(name: str) -> None:
+    model, images = TinyCNN().double(), torch.rand(2, 3, 8, 8).double()
+    layers = ["features.1", "features.3"]
+    first, second = (sl.explain(model, images, name, layer=layer) for layer in layers)
+    assert not torch.allclose(first, second)
+    torch.testing.assert_close(sl.explain(model, images, name, layer=layers), (first + second) / 2)
+
+
 # ---- the explainer as users call it ----
 
 
@@ -328,6 +362,15 @@ def test_eigen_smoothing_of_one_direction_is_the_centred_map_by_hand() -> None:
     a[0, 0, 0], a[0, 1, 0] = torch.tensor([3.0, 0.0, 0.0]), torch.tensor([6.0, 0.0, 0.0])
     # Columns (2, -1, -1) and (4, -2, -2): rank one, direction (1, 2) / sqrt 5, projection (2, -1, -1) sqrt 5.
     torch.testing.assert_close(principal(a, center=True), torch.tensor([[[2 * 5**0.5, 0, 0]]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", ["gradcam", "gradcam++", "xgradcam", "hirescam", "layercam"])
+def test_every_weighted_cam_can_be_smoothed(name: str) -> None:
+    model, images = TinyCNN().double(), torch.randn(3, 3, 8, 8).double()
+    smooth, plain = (sl.create_explainer(name, smooth=smooth)(model, images) for smooth in ("eigen", None))
+    assert not torch.allclose(smooth, plain)
+    explainer = pickle.loads(pickle.dumps(sl.create_explainer(name, smooth="eigen")))
+    torch.testing.assert_close(torch.cat([explainer(model, image[None]) for image in images]), smooth)
 
 
 def test_an_unknown_smoothing_is_refused() -> None:

@@ -1,5 +1,8 @@
 """Maps averaged over copies, against loops over the copies and against the peers."""
 
+import pickle
+from copy import deepcopy
+
 import pytest
 import torch
 import torchvision
@@ -74,8 +77,44 @@ def test_a_batch_is_its_images_one_by_one(tiny: TinyCNN) -> None:
     images = torch.randn(3, 3, 8, 8, dtype=torch.float64)
     for name in ("smoothgradcam++", "augmented"):
         explainer = sl.create_explainer(name)
-        singles = torch.cat([explainer(tiny, image[None], layer="features") for image in images])
-        torch.testing.assert_close(explainer(tiny, images, layer="features"), singles)
+        singles = torch.cat([explainer(tiny, image[None], layer="features.2") for image in images])
+        assert singles.amax() > 0.5
+        torch.testing.assert_close(explainer(tiny, images, layer="features.2"), singles)
+
+
+def test_chunks_change_nothing(tiny: TinyCNN) -> None:
+    images = torch.randn(5, 3, 8, 8, dtype=torch.float64)
+    layers = ["features.0", "features"]
+    for targets in (None, torch.arange(5) % 3, sl.targets.Contrast()):
+        whole, parts = (
+            sl.create_explainer("smoothgradcam++", chunk=chunk)(tiny, images, targets, layers) for chunk in (None, 2)
+        )
+        torch.testing.assert_close(parts, whole)
+
+
+def test_noise_is_repeatable_and_differs_by_seed(tiny: TinyCNN) -> None:
+    images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    explainer = sl.create_explainer("smoothgradcam++", seed=1)
+    first = explainer(tiny, images, layer="features")
+    torch.rand(3)  # whatever else is drawn in between
+    assert torch.equal(explainer(tiny, images, layer="features"), first)
+    other = sl.create_explainer("smoothgradcam++", seed=2)(tiny, images, layer="features")
+    assert not torch.equal(other, first)
+
+
+def test_smoothgradcam_equals_torch_cam_where_they_agree() -> None:
+    # With noise too small to matter, and before a global average pool: there derivatives are the same at every place, so
+    # that it is all one whether the third is multiplied by the activations before or after these are summed.
+    methods = pytest.importorskip("torchcam.methods")
+    model = torchvision.models.resnet18(num_classes=5).double().eval()
+    images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    with methods.SmoothGradCAMpp(model, "layer4", num_samples=2, std=1e-9) as cam:
+        model(images)
+        (theirs,) = cam([1, 3], normalized=False, eps=0.0)
+    ours = sl.create_explainer("smoothgradcam++", samples=2, noise=1e-9, absolute=True)(
+        model, images, torch.tensor([1, 3]), layer="layer4"
+    )
+    torch.testing.assert_close(ours, normalize_maps(resize_maps(theirs.detach(), (64, 64))), rtol=0, atol=1e-4)
 
 
 # ---- augmented ----
@@ -126,12 +165,48 @@ def test_augmented_equals_the_peer() -> None:
     torch.testing.assert_close(ours, torch.from_numpy(theirs).double(), rtol=0, atol=1e-4)
 
 
+def test_intensities_scale_what_the_model_sees(tiny: TinyCNN) -> None:
+    images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    found = sl.create_explainer("augmented", views=1, intensities=[0.5, 2.0])(tiny, images, layer="features.2")
+    classes = tiny(images).argmax(1)
+    by_hand = [sl.explain(tiny, factor * images, targets=classes, layer="features.2") for factor in (0.5, 2.0)]
+    assert not torch.allclose(*by_hand)
+    torch.testing.assert_close(found, (by_hand[0] + by_hand[1]) / 2)
+
+
+def test_augmented_takes_an_explainer_with_its_options(tiny: TinyCNN) -> None:
+    images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    inner = sl.create_explainer("layercam", smooth="eigen")
+    once = sl.create_explainer("augmented", method=inner, views=1, intensities=[1.0])
+    assert inner(tiny, images, layer="features.2").amax() == 1
+    torch.testing.assert_close(once(tiny, images, layer="features.2"), inner(tiny, images, layer="features.2"))
+
+
+def test_images_that_are_not_square_have_four_views(tiny: TinyCNN) -> None:
+    images = torch.randn(1, 3, 6, 8, dtype=torch.float64)
+    assert sl.create_explainer("augmented", views=4)(tiny, images, layer="features.2").shape == (1, 6, 8)
+    with pytest.raises(SightlineError, match="6 x 8; eight views need square"):
+        sl.create_explainer("augmented", views=8)(tiny, images, layer="features.2")
+
+
+@pytest.mark.parametrize("name", ["smoothgradcam++", "augmented"])
+def test_copies_of_an_explainer_give_the_same_maps(tiny: TinyCNN, name: str) -> None:
+    images, explainer = torch.randn(2, 3, 8, 8, dtype=torch.float64), sl.create_explainer(name)
+    maps = explainer(tiny, images, layer="features.2")
+    assert maps.amax() > 0.5
+    for copy in (pickle.loads(pickle.dumps(explainer)), deepcopy(explainer)):
+        assert torch.equal(copy(tiny, images, layer="features.2"), maps)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
         ("smoothgradcam++", {"samples": 0}, "samples is 0"),
         ("smoothgradcam++", {"noise": -1.0}, "noise -1.0"),
+        ("smoothgradcam++", {"chunk": 0}, "chunk is 0"),
         ("augmented", {"method": "lots"}, "'lots'"),
+        ("augmented", {"method": sl.create_explainer("lots")}, "'LOTS', which changes pixels"),
+        ("augmented", {"method": "gradcm"}, "did you mean 'gradcam'"),
         ("augmented", {"intensities": []}, "intensities is empty"),
         ("augmented", {"views": 3}, "views is 3"),
     ],

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sightline.chunks import Chunk
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, at_least_float32, normalize_maps, resize_maps
 from sightline.explainers.cam import summed
@@ -29,15 +30,19 @@ class SmoothGradCAMPlusPlus(Explainer):
         noise: standard deviation of the noise, as a fraction of the range of each image.
         absolute: `noise` is in the units of the model's input instead.
         seed: of the noise; every image gets the same draws.
+        chunk: images in one call to the model; None = automatic.
     """
 
-    def __init__(self, samples: int = 4, noise: float = 0.3, absolute: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self, samples: int = 4, noise: float = 0.3, absolute: bool = False, seed: int = 0, chunk: int | None = None
+    ) -> None:
         if samples < 1 or not noise >= 0:
             raise SightlineError(f"samples is {samples} and noise {noise}; expected at least 1 and at least 0")
         self.samples = samples
         self.noise = noise
         self.absolute = absolute
         self.seed = seed
+        self.chunk = Chunk(chunk)
 
     def explain(
         self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
@@ -46,36 +51,42 @@ class SmoothGradCAMPlusPlus(Explainer):
         tap = Tap(model, layer)
         clean = tap(inputs)
         score = resolve_score(targets, clean.output)
-        everyone = torch.arange(len(inputs), device=inputs.device)
+        activations = [at_least_float32(a.detach()) for a in clean.activations]
         spread = inputs.amax((1, 2, 3), keepdim=True) - inputs.amin((1, 2, 3), keepdim=True)
         deviation = self.noise * (torch.ones_like(spread) if self.absolute else spread)
 
-        random = generator(self.seed, "smoothgradcam++")
-        activations = [at_least_float32(a.detach()) for a in clean.activations]
-        means = [[torch.zeros_like(a) for _ in range(3)] for a in activations]  # D1, D2, D3 of each layer
-        for _ in range(self.samples):
-            noise = torch.randn(inputs.shape[1:], generator=random, dtype=torch.float64).to(inputs)
-            noisy = tap(inputs + deviation * noise)
-            with torch.enable_grad():
-                gradients = noisy.gradients(score(noisy.output, everyone))
-            for powers, gradient in zip(means, gradients):
-                for power, mean in enumerate(powers, start=1):
-                    mean += at_least_float32(gradient) ** power / self.samples
+        def maps(start: int, stop: int) -> Tensor:
+            random = generator(self.seed, "smoothgradcam++")
+            of = torch.arange(start, stop, device=inputs.device)
+            means = [[torch.zeros_like(a[of]) for _ in range(3)] for a in activations]  # D1, D2, D3 of each layer
+            for _ in range(self.samples):
+                noise = torch.randn(inputs.shape[1:], generator=random, dtype=torch.float64).to(inputs)
+                noisy = tap(inputs[of] + deviation[of] * noise)
+                with torch.enable_grad():
+                    gradients = noisy.gradients(score(noisy.output, of))
+                for powers, gradient in zip(means, gradients):
+                    for power, mean in enumerate(powers, start=1):
+                        mean += at_least_float32(gradient) ** power / self.samples
+            return torch.stack([_map(a[of], m, clean.image_size) for a, m in zip(activations, means)], 1).mean(1)
 
-        maps = []
-        for a, (first, second, third) in zip(activations, means):
-            denominator = 2 * second + a.sum((2, 3), keepdim=True) * third
-            alphas = second / torch.where(denominator != 0, denominator, torch.ones_like(denominator))
-            weights = (alphas * first.relu()).sum((2, 3), keepdim=True)
-            maps.append(normalize_maps(resize_maps(summed(weights * a), clean.image_size)))
-        return torch.stack(maps).mean(0)
+        return self.chunk.map(maps, len(inputs), inputs)
+
+
+def _map(activations: Tensor, powers: list[Tensor], size: tuple[int, int]) -> Tensor:
+    """The map (B, H, W) in [0, 1] from activations and the mean powers 1, 2, 3 of their gradients, all (B, C, h, w)."""
+    first, second, third = powers
+    denominator = 2 * second + activations.sum((2, 3), keepdim=True) * third
+    alphas = second / torch.where(denominator != 0, denominator, torch.ones_like(denominator))
+    weights = (alphas * first.relu()).sum((2, 3), keepdim=True)
+    return normalize_maps(resize_maps(summed(weights * activations), size))
 
 
 @EXPLAINERS.register("augmented", differentiable=False, needs_gradient=True, needs_layer=True, pixel_space=False)
 class Augmented(Explainer):
     """Another explainer's maps, averaged over flips, turns and intensities of the image.
 
-    The class, or what else is explained, is settled on the image as it is. Maps are turned back before the mean.
+    The class, or what else is explained, is settled on the image as it is. Maps are turned back before the mean. A place that
+    a target names, such as a detection's box, is not turned with the image: use `views=1` for those.
 
     Args:
         method: the explainer or its name; one that works on the model's input.
@@ -86,13 +97,14 @@ class Augmented(Explainer):
     def __init__(
         self, method: str | Explainer = "gradcam", views: int = 2, intensities: Sequence[float] = (0.9, 1.0, 1.1)
     ) -> None:
-        if isinstance(method, str) and EXPLAINERS[method].capabilities["pixel_space"]:
+        self.explainer = EXPLAINERS.create(method) if isinstance(method, str) else method
+        if type(self.explainer).explain_images is not Explainer.explain_images:
+            name = method if isinstance(method, str) else type(method).__name__
             raise SightlineError(
-                f"method is {method!r}, which changes pixels in [0, 1]; intensities would leave that range"
+                f"method is {name!r}, which changes pixels in [0, 1]; intensities would leave that range"
             )
         if not intensities:
             raise SightlineError("intensities is empty; give at least one factor, such as 1.0")
-        self.explainer = EXPLAINERS.create(method) if isinstance(method, str) else method
         self.views = dihedral_views(views)
         self.intensities = tuple(intensities)
 
