@@ -59,6 +59,10 @@ def test_scores_by_hand(targets: Any, expected: list[float]) -> None:
     assert ask(targets) == expected
 
 
+def test_the_runner_up_is_the_second_even_if_every_logit_is_negative() -> None:
+    assert ask(Contrast(), -LOGITS) == [-1.0 + 3.0, -2.0 + 4.0]
+
+
 def test_rows_are_asked_about_the_class_of_the_image_that_they_are_copies_of() -> None:
     of = torch.tensor([1, 1, 0])
     copies = torch.tensor([[10.0, 20.0, 30.0], [40.0, 50.0, 60.0], [70.0, 80.0, 90.0]])

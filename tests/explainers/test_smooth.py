@@ -67,7 +67,11 @@ def test_without_noise_it_is_gradcam_plus_plus(tiny: TinyCNN) -> None:
 def test_the_class_is_that_of_the_image_and_not_of_its_noisy_copies(tiny: TinyCNN) -> None:
     images = torch.randn(4, 3, 8, 8, dtype=torch.float64)
     explainer = sl.create_explainer("smoothgradcam++", noise=20.0, absolute=True)  # enough to change what is predicted
+    with torch.no_grad():
+        tiny.classifier.weight.mul_(10)
+        tiny.classifier.bias.sub_(tiny(images).mean(0))  # so that not all are of one class
     predicted = tiny(images).argmax(1)
+    assert len(predicted.unique()) > 1
     torch.testing.assert_close(
         explainer(tiny, images, layer="features"), explainer(tiny, images, predicted, "features")
     )
@@ -140,6 +144,16 @@ def test_maps_are_turned_back() -> None:
     expected = torch.zeros(4, 4)
     expected[0, 0] = expected[0, -1] = expected[-1, 0] = expected[-1, -1] = 1 / 4
     torch.testing.assert_close(map_, expected)
+
+
+@pytest.mark.parametrize("views", [2, 4, 8])
+def test_views_change_nothing_where_the_model_turns_with_the_image(views: int) -> None:
+    pointwise = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
+    images = torch.randn(2, 3, 5, 5, dtype=torch.float64)
+    plain = sl.explain(pointwise, images, "layercam", layer="0")
+    assert not torch.allclose(plain, plain.rot90(2, (1, 2)))
+    found = sl.create_explainer("augmented", method="layercam", views=views, intensities=[1.0])
+    torch.testing.assert_close(found(pointwise, images, layer="0"), plain)
 
 
 def test_what_is_explained_is_settled_on_the_image_itself() -> None:
