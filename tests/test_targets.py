@@ -189,17 +189,17 @@ def test_gradcam_of_a_detection_is_that_of_its_score() -> None:
 
 @pytest.mark.parametrize("name", CAMS)
 @pytest.mark.parametrize(
-    ("model", "targets"),
+    ("kind", "targets"),
     [
-        (Segmenter(), semantic(1)),
-        (Segmenter(), lambda output: output["out"][:, 1].amax((1, 2))),
-        (Detector(), detection(torch.tensor([1, 2]), torch.tensor([[0.0, 0, 4, 4], [4.0, 4, 8, 8]]))),
-        (Detector(), lambda output: torch.stack([each["scores"].sum() for each in output])),
+        (Segmenter, semantic(1)),
+        (Segmenter, lambda output: output["out"][:, 1].amax((1, 2))),
+        (Detector, detection(torch.tensor([1, 2]), torch.tensor([[0.0, 0, 4, 4], [4.0, 4, 8, 8]]))),
+        (Detector, lambda output: torch.stack([each["scores"].sum() for each in output])),
     ],
     ids=["semantic", "a function of planes", "detection", "a function of detections"],
 )
-def test_every_cam_explains_outputs_that_are_no_logits(name: str, model: nn.Module, targets: Any) -> None:
-    images = torch.randn(2, 3, 8, 8)
+def test_every_cam_explains_outputs_that_are_no_logits(name: str, kind: type[nn.Module], targets: Any) -> None:
+    model, images = kind(), torch.randn(2, 3, 8, 8)
     maps = sl.explain(model, images, name, targets=targets, layer="features")
     assert maps.shape == (2, 8, 8)
     assert maps.amin() >= 0
@@ -278,3 +278,23 @@ def test_bad_targets_are_named(targets: Any, output: Any, message: str) -> None:
 def test_joint_needs_a_class() -> None:
     with pytest.raises(SightlineError, match="joint: no class was given"):
         joint()
+
+
+def test_a_score_without_a_graph_is_refused() -> None:
+    model = TinyCNN().eval()
+    with pytest.raises(SightlineError, match="does not depend on the target layer"):
+        sl.explain(model, torch.rand(2, 3, 8, 8), targets=lambda logits: logits.detach()[:, 0], layer="features")
+
+
+def test_a_layer_that_returns_no_tensor_is_named() -> None:
+    class Dictionary(TinyCNN):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = torch.nn.Module()
+            self.parts.forward = lambda x: {"x": x}  # type: ignore[method-assign]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(self.parts(x)["x"])
+
+    with pytest.raises(SightlineError, match="'parts' returned a dict"):
+        sl.explain(Dictionary().eval(), torch.rand(2, 3, 8, 8), layer="parts")

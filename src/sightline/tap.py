@@ -85,7 +85,12 @@ class Tapped:
         Args:
             scores: (B,), one score an image, computed from `output`.
             create_graph: make the gradients differentiable in their turn, as a training loss needs them.
+
+        Raises:
+            SightlineError: the scores carry no graph.
         """
+        if not scores.requires_grad:
+            raise SightlineError("the score does not depend on the target layer; was it detached?")
         gradients = torch.autograd.grad(scores.sum(), self.raw, create_graph=create_graph, retain_graph=True)
         return [to_spatial(layer, g, self.image_size) for layer, g in zip(self.layers, gradients)]
 
@@ -127,6 +132,11 @@ class Tap:
                             "choose one that runs once"
                         )
                     tensor = output[0] if isinstance(output, tuple | list) else output
+                    if not isinstance(tensor, Tensor):
+                        raise SightlineError(
+                            f"layer {self.layers[index].name!r} returned a {type(tensor).__name__}; "
+                            "choose one that returns a tensor"
+                        )
                     if not tensor.requires_grad:  # no graph behind it: this is where recording starts
                         tensor = tensor.detach().requires_grad_()
                     raw[index] = tensor

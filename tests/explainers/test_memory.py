@@ -46,6 +46,7 @@ def peak(method: str, images: torch.Tensor, **options: Any) -> int:
         ("lime", {"samples": 64}, 1),
         ("kernel_shap", {"samples": 64}, 1),
         ("lots", {"iterations": 2}, 64),
+        ("smoothgradcam++", {}, 64),
     ],
 )
 def test_a_small_chunk_needs_little_memory(method: str, options: dict[str, Any], count: int) -> None:
