@@ -84,7 +84,7 @@ def test_figures_are_those_of_the_metrics_alone(model: Net, batches: list[sl.Bat
     insertion = Insertion(model, input_spec=SPEC)
     insertion.update(batch.images, maps)
     assert found["insertion@gradcam"].value == pytest.approx(insertion.compute().item(), abs=1e-6)
-    torch.testing.assert_close(found.curves["gradcam"]["insertion"], insertion.curve)
+    torch.testing.assert_close(found.curves["gradcam"]["insertion"].score, insertion.curve)
     assert found["coherency@gaussian"].value == pytest.approx(1)
     assert not found["deletion@gradcam"].higher_is_better
     assert all(r.low <= r.value <= r.high for r in found.results if r.metric != "worst_group_accuracy")
@@ -160,7 +160,7 @@ def test_metrics_and_explainers_take_options(model: Net, batches: list[sl.Batch]
     explainers = {"narrow": create_explainer("gaussian", sigma=0.1), "wide": create_explainer("gaussian", sigma=1.0)}
     found = evaluate(model, batches, explainers, {"complexity": {}, "insertion": {"steps": 8, "score": "max"}})
     assert found["complexity@narrow"].value < found["complexity@wide"].value
-    assert found.curves["wide"]["insertion"].shape == (9,)
+    assert found.curves["wide"]["insertion"].score.shape == (9,)
     assert set(found.table["insertion"]) == {"narrow", "wide"}
 
 

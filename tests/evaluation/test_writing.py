@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sightline.errors import RunFailedError
-from sightline.evaluation import Evaluation, Gallery, Result
+from sightline.evaluation import Curve, Evaluation, Gallery, Result
 from sightline.evaluation.writing import check_writable, write
 from sightline.reporting.run_folder import _read_evaluation
 
@@ -40,7 +40,8 @@ def evaluation() -> Evaluation:
         Result("miou", "gradcam", 0.25, 0.25, 0.25, 1, True),
         Result("deletion", "gradcam", 0.5, 0.4, 0.6, 2, False),
     ]
-    curves = {"gradcam": {"insertion": torch.linspace(0, 1, 5), "deletion": torch.linspace(1, 0, 5)}}
+    at = torch.linspace(0, 1, 5)
+    curves = {"gradcam": {"insertion": Curve(at, at), "deletion": Curve(at, 1 - at)}}
     facts = {"n": 2, "explained": "predicted", "slow_n": 2, "seed": 0, "left_out": {}}
     return Evaluation(results, samples, curves, gallery, facts)
 
@@ -62,8 +63,10 @@ def test_files_hold_what_was_found(evaluation: Evaluation, tmp_path: Path) -> No
          "group": "3", "miou@gradcam": ""},
     ]  # fmt: skip
     assert json.loads((folder / "curves.json").read_text()) == {
-        "gradcam": {"insertion": [0, 0.25, 0.5, 0.75, 1], "deletion": [1, 0.75, 0.5, 0.25, 0]},
-        "steps": [0, 0.25, 0.5, 0.75, 1],
+        "gradcam": {
+            "insertion": {"at": [0, 0.25, 0.5, 0.75, 1], "score": [0, 0.25, 0.5, 0.75, 1]},
+            "deletion": {"at": [0, 0.25, 0.5, 0.75, 1], "score": [1, 0.75, 0.5, 0.25, 0]},
+        }
     }
     maps = load_file(folder / "gallery" / "maps.safetensors")
     assert maps["index"].tolist() == [4, 7]
@@ -82,7 +85,7 @@ def test_the_report_reads_them(evaluation: Evaluation, tmp_path: Path) -> None:
     }
     assert read.gallery.mask(4).sum() == 12
     assert read.gallery.mask(7) is None
-    assert list(read.curves["gradcam"]["deletion"]) == [1, 0.75, 0.5, 0.25, 0]
+    assert read.curves["gradcam"]["deletion"].tolist() == [[0, 0.25, 0.5, 0.75, 1], [1, 0.75, 0.5, 0.25, 0]]
 
 
 def test_a_second_evaluation_takes_the_place_of_the_first(evaluation: Evaluation, tmp_path: Path) -> None:

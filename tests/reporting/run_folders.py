@@ -131,12 +131,12 @@ def _write_evaluation(
     }
     (folder / "summary.json").write_text(json.dumps(summary | {"results": rows}))
     steps = np.linspace(0, 1, 225)
-    curves: dict[str, Any] = {"steps": steps.tolist()}
+    curves: dict[str, Any] = {}
     for explainer in explainers:
         power = 1.0 if explainer in ("randomcam", "gaussian") else 1 / (1 + focus)
         curves[explainer] = {
-            "insertion": (0.1 + 0.8 * steps**power).tolist(),
-            "deletion": (0.9 - 0.8 * steps**power).tolist(),
+            "insertion": {"at": steps.tolist(), "score": (0.1 + 0.8 * steps**power).tolist()},
+            "deletion": {"at": steps.tolist(), "score": (0.9 - 0.8 * steps**power).tolist()},
         }
     (folder / "curves.json").write_text(json.dumps(curves))
     _write_gallery(folder / "gallery", split, min(n, 24), maps, side, masks)

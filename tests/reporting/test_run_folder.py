@@ -17,7 +17,7 @@ def test_reads_what_was_written(tmp_path):
     assert test.results[Key("accuracy", None)] == pytest.approx(4 / 6)
     assert test.samples.correct.tolist() == [1, 1, 0, 1, 0, 1]
     assert test.samples.values["energy_in_mask@gradcam"].shape == (6,)
-    assert test.curves["gradcam"]["insertion"].shape == (225,)
+    assert test.curves["gradcam"]["insertion"].shape == (2, 225)
     assert run.history["epoch"].tolist() == list(range(12))
     assert test.gallery.image(3).shape == (3, 48, 48)
     assert test.gallery.mask(3).any()

@@ -5,18 +5,67 @@ from typing import Annotated
 
 import typer
 
+from sightline.errors import SightlineError
+
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    splits: Annotated[str | None, typer.Option(help="Joined by commas. [default: the recipe's]")] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN|PLAN]... [KEY=VALUE]...",
+            help="A run folder; several; or a YAML file. KEY=VALUE are options of --data, or changes to the plan.",
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="timm/NAME, torchvision/NAME or sightline/NAME.")] = None,
+    weights: Annotated[str | None, typer.Option(help="A .safetensors or .pth file, or `default`.")] = None,
+    data: Annotated[str | None, typer.Option(help="The data set's name. [default: the run's]")] = None,
+    splits: Annotated[str | None, typer.Option(help="Joined by commas. [default: the recipe's, or test]")] = None,
     explainers: Annotated[str | None, typer.Option(help="Joined by commas. [default: the recipe's]")] = None,
     metrics: Annotated[str | None, typer.Option(help="Joined by commas. [default: the recipe's]")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Images, drawn at random. [default: all]")] = None,
     slow_samples: Annotated[
-        int | None, typer.Option(min=0, help="Images that slow metrics see. [default: the recipe's number]")
+        int | None, typer.Option(min=0, help="Of one run: images that slow metrics see. [default: the recipe's number]")
     ] = None,
+    contrast: Annotated[bool, typer.Option("--contrast", help="Explain why this class and not the next one.")] = False,
+    compiled: Annotated[bool, typer.Option("--compiled", help="Speed up the slow metrics by torch.compile.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder of a table.")] = None,
 ) -> None:
-    """Measure a trained run: how often it is right, and where its maps lie under several explainers."""
-    from sightline import evaluation
+    """Measure how often a model is right, and where its maps lie under several explainers.
 
+    Of one run, the results go into its folder. Several runs, a model from elsewhere or a plan give a table models x
+    explainers x metrics in a folder of its own, with every image's values and paired tests; an interrupted table goes on
+    when the command is given again.
+    """
     named = [None if each is None else each.split(",") for each in (splits, explainers, metrics)]
-    evaluation.evaluate(run, *named, slow_samples=slow_samples)
+    paths = [Path(each) for each in given or [] if "=" not in each]
+    options = [each for each in given or [] if "=" in each]
+    if len(paths) == 1 and output is None and model is None and paths[0].suffix not in (".yaml", ".yml"):
+        from sightline import evaluation
+
+        for name, value in (("KEY=VALUE", options), ("--data", data), ("--count", count), ("--contrast", contrast)):
+            if value:
+                raise SightlineError(
+                    f"{name} was given for one run, which is evaluated on its own data; --output makes a table"
+                )
+        evaluation.evaluate(paths[0], *named, slow_samples=slow_samples)
+        return
+
+    from sightline import reproduction
+
+    if slow_samples is not None:
+        raise SightlineError("--slow-samples is for one run; a table's metrics all see --count images")
+    if len(paths) == 1 and paths[0].suffix in (".yaml", ".yml"):
+        for name, value in (("--model", model), ("--data", data), ("--explainers", explainers), ("--metrics", metrics)):
+            if value is not None:
+                raise SightlineError(f"{name} was given beside a plan; change its keys by KEY=VALUE")
+        study = reproduction.read_plan(paths[0], options)
+        folder = output or Path("runs", "evaluate", study.item)
+    else:
+        if output is None:
+            raise SightlineError("--output was not given; expected a folder for the table")
+        study = reproduction.make_plan(
+            output.name, paths, options, model=model, weights=weights, data=data, splits=named[0], explainers=named[1],
+            metrics=named[2], count=count, contrast=contrast, compiled=compiled,
+        )  # fmt: skip
+        folder = output
+    typer.echo(reproduction.carry_out(study, folder) / "report.md")

@@ -1,6 +1,6 @@
 """A model over the images of a loader, explainers and metrics, with the work they share done once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.evaluation.bootstrap import interval
-from sightline.evaluation.result import Evaluation, Gallery, Result
-from sightline.explainers import EXPLAINERS, Explainer, create_explainer
+from sightline.evaluation.result import Curve, Evaluation, Gallery, Result
+from sightline.explainers import EXPLAINERS, Explainer, Foreign, create_explainer
+from sightline.explainers.base import at_least_float32, normalize_maps, resize_maps
 from sightline.input_spec import InputSpec
 from sightline.layers import LayerChoice
-from sightline.metrics import METRICS, Observation, PerImageMetric, PerturbationMetric, Scorer
+from sightline.metrics import METRICS, CurveMetric, Observation, PerImageMetric, Scorer, perturbation
 from sightline.metrics.base import explaining
-from sightline.metrics.perturbation import Curve
 from sightline.progress import progress_bar
 from sightline.seeding import generator
 from sightline.targets import resolve_targets
@@ -30,22 +30,26 @@ DEFAULT_METRICS = (
 )  # fmt: skip
 
 Explained = Literal["predicted", "label"]
+Source = Explainer | Callable[[nn.Module, Tensor, Tensor], Any] | Tensor
+"""Where maps come from: an explainer, a function (see `Foreign`), or maps (N, h, w) that were made before, by image index."""
 
 
 def evaluate_model(
     model: nn.Module,
     loader: Iterable[Batch],
-    explainers: Sequence[str] | Mapping[str, Explainer] = DEFAULT_EXPLAINERS,
+    explainers: Sequence[str] | Mapping[str, Source] = DEFAULT_EXPLAINERS,
     metrics: Sequence[str] | Mapping[str, Mapping[str, Any]] = DEFAULT_METRICS,
     *,
     input_spec: InputSpec | None = None,
     layer: LayerChoice | Sequence[LayerChoice] | None = None,
     explained: Explained = "predicted",
+    contrast: bool = False,
     slow_samples: int | None = None,
-    gallery: int = 0,
+    gallery: int | Sequence[int] = 0,
     subset_key: str = "",
     seed: int = 0,
     chunk: int | None = None,
+    compiled: bool = False,
     progress: bool = False,
 ) -> Evaluation:
     """Measure a model. Every image is classified once and explained once by each explainer, whatever is measured.
@@ -54,18 +58,22 @@ def evaluate_model(
         model: a classifier that returns logits (B, K); evaluated on the device it is on, and left as it was.
         loader: yields batches always in the same order, with its number of images as `len(loader.dataset)`; or a list
             of batches.
-        explainers: names, or explainers by the name that their results shall have.
+        explainers: names; or, by the name that their results shall have: explainers, functions
+            `function(model, inputs, targets)` of other libraries (see `sightline.explainers.Foreign`), or maps (N, h, w) made
+            before, of which an image's is found by its index.
         metrics: names, or options by name. One that the data cannot serve (no masks, no groups) is left out, and named
             in `facts`.
         input_spec: normalises images in [0, 1].
         layer: the explainers' target layer.
         explained: the class that maps and scores are about: the "predicted" one or the "label".
-        slow_samples: how many images the slow metrics (insertion, deletion) see: a random subset that every smaller one
-            is part of, and the same for every model; None = all.
-        gallery: how many images are kept with their maps, chosen likewise.
+        contrast: maps explain why it is that class and not the likeliest other one; scores stay those of the class.
+        slow_samples: how many images the slow metrics (`sightline list metrics` names them) see: a random subset that every
+            smaller one is part of, and the same for every model; None = all.
+        gallery: how many images are kept with their maps, chosen likewise; or their places in the loader's order.
         subset_key: what the random subsets depend on beside the number of images, such as the data's fingerprint.
         seed: of the bootstrap.
         chunk: images in one call to the model, where a metric changes images; None chooses.
+        compiled: let `torch.compile` make these calls faster; it takes seconds to minutes first.
         progress: show a bar with the time that remains.
 
     Raises:
@@ -75,13 +83,20 @@ def evaluate_model(
         raise SightlineError(f"explained is {explained!r}; expected 'predicted' or 'label'")
     total = _length(loader)
     slow = _subset(total, total if slow_samples is None else slow_samples, f"slow/{subset_key}")
-    kept = _subset(total, gallery, f"gallery/{subset_key}")
+    if isinstance(gallery, int):
+        kept = _subset(total, gallery, f"gallery/{subset_key}")
+    else:
+        kept = torch.isin(torch.arange(total), torch.tensor(list(gallery), dtype=torch.int64))
     made = _make_explainers(explainers)
     layers = {name: layer if _takes_layer(name) else None for name in made}
-    explain = {name: explaining(explainer, model, layers[name], input_spec) for name, explainer in made.items()}
-    meters = _make_meters(metrics, made, {"model": model, "input_spec": input_spec, "chunk": chunk}, layers)
-    curves = tuple(kind for kind in get_args(Curve) if kind in metrics)
-    scorer = Scorer(model, input_spec, chunk)
+    explain = {
+        name: explaining(source, model, layers[name], input_spec, contrast)
+        for name, source in made.items()
+        if isinstance(source, Explainer)
+    }
+    meters, left_out = _make_meters(metrics, made, {"model": model, "input_spec": input_spec, "chunk": chunk}, layers)
+    curves = tuple(kind for kind in get_args(perturbation.Curve) if kind in metrics)
+    scorer = Scorer(model, input_spec, chunk, compiled)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
 
     rows: list[dict[str, Tensor]] = []
@@ -115,8 +130,12 @@ def evaluate_model(
             pictures = _pictures(seen, rows[-1]["index"])
             for meter in meters[None]:
                 meter.record(seen, here)
-            for name, explainer in explain.items():
-                judged = replace(seen, maps=explainer(batch.images, seen.need("targets")), explain=explainer)
+            for name, source in made.items():
+                if isinstance(source, Tensor):
+                    judged = replace(seen, maps=_saved(name, source, seen))
+                else:
+                    maps = explain[name](batch.images, seen.need("targets"))
+                    judged = replace(seen, maps=maps, explain=explain[name])
                 some = judged.take(slow[here])  # one object, so that insertion and deletion share their work
                 for meter in meters[name]:
                     if not meter.metric.slow:
@@ -132,8 +151,8 @@ def evaluate_model(
     if place < total:
         raise SightlineError(f"the loader gave {place} images; its data set has {total}")
 
-    samples, results, left_out = _concatenate(rows), [], {}
-    mean_curves: dict[str, dict[str, Tensor]] = {}
+    samples, results = _concatenate(rows), []
+    mean_curves: dict[str, dict[str, Curve]] = {}
     for meter in (meter for some in meters.values() for meter in some):
         try:
             result = meter.result(seed)
@@ -141,13 +160,14 @@ def evaluate_model(
             left_out[meter.name] = str(error)
             continue
         results.append(result)
-        if meter.explainer is not None:
-            samples[result.column] = meter.column(total)
-            if isinstance(meter.metric, PerturbationMetric):
-                mean_curves.setdefault(meter.explainer, {})[meter.metric.kind] = meter.metric.curve.cpu()
+        samples[result.column] = meter.column(total)
+        if isinstance(meter.metric, CurveMetric):
+            curve = Curve(torch.tensor(meter.metric.at), meter.metric.curve.cpu())
+            mean_curves.setdefault(meter.explainer or "", {})[meter.name] = curve
     facts = {
         "n": total,
         "explained": explained,
+        "contrast": contrast,
         "slow_n": int(slow.sum()),
         "seed": seed,
         "left_out": left_out,
@@ -187,8 +207,25 @@ class _Meter:
         return column
 
 
-def _make_explainers(wanted: Sequence[str] | Mapping[str, Explainer]) -> dict[str, Explainer]:
-    return dict(wanted) if isinstance(wanted, Mapping) else {name: create_explainer(name) for name in wanted}
+def _make_explainers(wanted: Sequence[str] | Mapping[str, Source]) -> dict[str, Explainer | Tensor]:
+    if not isinstance(wanted, Mapping):
+        return {name: create_explainer(name) for name in wanted}
+    return {
+        name: source if isinstance(source, Explainer | Tensor) else Foreign(source) for name, source in wanted.items()
+    }
+
+
+def _saved(name: str, maps: Tensor, seen: Observation) -> Tensor:
+    """The maps of a batch's images among those that were made before."""
+    indices = seen.need("indices").cpu()
+    if maps.ndim != 3 or len(maps) <= int(indices.max()):
+        raise SightlineError(
+            f"the saved maps {name!r} have shape {tuple(maps.shape)}; expected (N, height, width) with N above the greatest "
+            f"index of an image, {int(indices.max())}"
+        )
+    images = seen.need("images")
+    found = at_least_float32(maps[indices].to(images.device))
+    return normalize_maps(resize_maps(found, (images.shape[-2], images.shape[-1])))
 
 
 def _takes_layer(explainer: str) -> bool:
@@ -198,12 +235,13 @@ def _takes_layer(explainer: str) -> bool:
 
 def _make_meters(
     wanted: Sequence[str] | Mapping[str, Mapping[str, Any]],
-    explainers: Mapping[str, Explainer],
+    explainers: Mapping[str, Explainer | Tensor],
     given: dict[str, Any],
     layers: Mapping[str, LayerChoice | Sequence[LayerChoice] | None],
-) -> dict[str | None, list[_Meter]]:
-    """The meters of each explainer, and under None those that judge no maps."""
+) -> tuple[dict[str | None, list[_Meter]], dict[str, str]]:
+    """The meters of each explainer, and under None those that judge no maps; and what cannot be measured, with the reason."""
     meters: dict[str | None, list[_Meter]] = {None: [], **{name: [] for name in explainers}}
+    left_out: dict[str, str] = {}
     for name in wanted:
         entry = METRICS[name]
         needs = entry.capabilities.get
@@ -212,12 +250,15 @@ def _make_meters(
             if needs("needs_model"):
                 options |= given
             if needs("needs_explainer") and explainer is not None:
+                if isinstance(explainers[explainer], Tensor):
+                    left_out[f"{name}@{explainer}"] = "it explains changed images, and there are saved maps alone"
+                    continue
                 options |= {"explainer": explainers[explainer], "layer": layers[explainer]}
             metric = entry(**options)
             # One process evaluates; others that training started may be gone, and must not be waited for.
             metric.distributed_available_fn = lambda: False
             meters[explainer].append(_Meter(name, explainer, metric))
-    return meters
+    return meters, left_out
 
 
 def _length(loader: Iterable[Batch]) -> int:

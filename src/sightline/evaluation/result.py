@@ -1,7 +1,7 @@
 """What an evaluation found, in memory."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -34,6 +34,18 @@ class Result:
         return self.metric if self.explainer is None else f"{self.metric}@{self.explainer}"
 
 
+class Curve(NamedTuple):
+    """What a figure is the mean of, or the area under.
+
+    Attributes:
+        at: (points,) degrees of the change: shares of pixels, or levels of noise.
+        score: (points,) the mean score at each.
+    """
+
+    at: Tensor
+    score: Tensor
+
+
 @dataclass(frozen=True)
 class Gallery:
     """Some of the images, to look at.
@@ -61,14 +73,14 @@ class Evaluation:
         results: the figures.
         samples: for every image, in the loader's order: index, label, predicted, probability (of the predicted class),
             correct, group (where there are any) and each figure's value as "<metric>@<explainer>", NaN where not defined.
-        curves: explainer -> "insertion" or "deletion" -> mean curve (steps + 1,).
+        curves: explainer ("" where maps play no part) -> metric -> its mean curve.
         gallery: some images with their maps; None where none were asked for.
         facts: n, what was explained, how many images the slow metrics saw, and which metrics were left out and why.
     """
 
     results: list[Result]
     samples: dict[str, Tensor]
-    curves: dict[str, dict[str, Tensor]]
+    curves: dict[str, dict[str, Curve]]
     gallery: Gallery | None
     facts: dict[str, Any]
 

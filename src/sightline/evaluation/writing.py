@@ -80,13 +80,10 @@ def _samples(evaluation: Evaluation, paths: Sequence[str] | None) -> str:
 
 
 def _curves(evaluation: Evaluation) -> dict[str, Any]:
-    """The mean curves, and the share of pixels changed at each of their points."""
-    curves: dict[str, Any] = {
-        explainer: {kind: curve.tolist() for kind, curve in kinds.items()}
-        for explainer, kinds in evaluation.curves.items()
+    return {
+        explainer: {metric: {"at": curve.at.tolist(), "score": curve.score.tolist()} for metric, curve in some.items()}
+        for explainer, some in evaluation.curves.items()
     }
-    points = max((len(curve) for kinds in evaluation.curves.values() for curve in kinds.values()), default=0)
-    return {**curves, "steps": [step / (points - 1) for step in range(points)]}
 
 
 def _write_gallery(gallery: Gallery, folder: Path) -> None:

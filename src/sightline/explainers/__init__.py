@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
+from sightline.explainers.foreign import Foreign
 from sightline.explainers.registry import EXPLAINERS
 from sightline.input_spec import InputSpec
 from sightline.layers import LayerChoice
@@ -14,6 +15,7 @@ from sightline.targets import Targets
 __all__ = [
     "EXPLAINERS",
     "Explainer",
+    "Foreign",
     "create_explainer",
     "explain",
     "names",

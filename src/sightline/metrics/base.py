@@ -16,7 +16,7 @@ from sightline.input_spec import InputSpec, check_images
 from sightline.layers import LayerChoice
 from sightline.metrics.observation import Observation, check_maps
 from sightline.metrics.scoring import Scorer
-from sightline.targets import resolve_targets
+from sightline.targets import Contrast, resolve_targets
 
 
 class PerImageMetric(Metric, ABC):
@@ -151,22 +151,24 @@ class CurveMetric(ModelMetric):
 
     Args:
         model: as for `ModelMetric`.
-        points: number of degrees.
+        at: the degrees, such as shares of pixels or levels of noise.
         input_spec: as for `ModelMetric`.
         chunk: as for `ModelMetric`.
 
     Attributes:
+        at: the degrees (points,).
         curve: the mean curve (points,) over the images that have a value, over all processes, as of the last `compute()`.
     """
 
     curve_total: Tensor
 
     def __init__(
-        self, model: nn.Module, points: int, *, input_spec: InputSpec | None = None, chunk: int | None = None
+        self, model: nn.Module, at: Sequence[float], *, input_spec: InputSpec | None = None, chunk: int | None = None
     ) -> None:
         super().__init__(model, input_spec=input_spec, chunk=chunk)
-        self.add_state("curve_total", torch.zeros(points), dist_reduce_fx="sum")
-        self.curve = torch.zeros(points)
+        self.at = tuple(at)
+        self.add_state("curve_total", torch.zeros(len(self.at)), dist_reduce_fx="sum")
+        self.curve = torch.zeros(len(self.at))
 
     @abstractmethod
     def curves(self, seen: Observation) -> Tensor:
@@ -240,10 +242,21 @@ def explaining(
     model: nn.Module,
     layer: LayerChoice | Sequence[LayerChoice] | None,
     input_spec: InputSpec | None,
+    contrast: bool = False,
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """An explainer with its model, as a function (images, targets) -> maps that can be pickled."""
-    return partial(_explain, explainer, model, layer=layer, input_spec=input_spec)
+    """An explainer with its model, as a function (images, targets) -> maps that can be pickled.
+
+    Args:
+        explainer: makes the maps.
+        model: what is explained.
+        layer: the target layer.
+        input_spec: normalises the images.
+        contrast: explain why it is the target and not the likeliest other class.
+    """
+    return partial(_explain, explainer, model, contrast, layer=layer, input_spec=input_spec)
 
 
-def _explain(explainer: Explainer, model: nn.Module, images: Tensor, targets: Tensor, **where: Any) -> Tensor:
-    return explainer(model, images, targets=targets, **where)
+def _explain(
+    explainer: Explainer, model: nn.Module, contrast: bool, images: Tensor, targets: Tensor, **where: Any
+) -> Tensor:
+    return explainer(model, images, targets=Contrast(targets) if contrast else targets, **where)

@@ -112,7 +112,7 @@ class NoiseMetric(CurveMetric):
         levels = LEVELS[kind] if levels is None else tuple(levels)
         if not levels or not all(level > 0 for level in levels):
             raise SightlineError(f"levels are {levels}; expected one or more, each above 0")
-        super().__init__(model, len(levels), input_spec=input_spec, chunk=chunk)
+        super().__init__(model, levels, input_spec=input_spec, chunk=chunk)
         self.kind: Noise = kind
         self.levels, self.seed = levels, seed
 

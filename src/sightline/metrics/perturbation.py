@@ -97,7 +97,7 @@ class PerturbationMetric(CurveMetric):
         chunk: int | None = None,
     ) -> None:
         _check_options(steps, score)
-        super().__init__(model, steps + 1, input_spec=input_spec, chunk=chunk)
+        super().__init__(model, torch.linspace(0, 1, steps + 1).tolist(), input_spec=input_spec, chunk=chunk)
         self.steps, self.fill, self.score = steps, fill, score
 
     def curves(self, seen: Observation) -> Tensor:

@@ -78,7 +78,7 @@ class FGSMAccuracy(CurveMetric):
     ) -> None:
         if not eps or not all(e > 0 for e in eps):
             raise SightlineError(f"eps is {tuple(eps)}; expected one change or more, each above 0")
-        super().__init__(model, len(eps), input_spec=input_spec, chunk=chunk)
+        super().__init__(model, eps, input_spec=input_spec, chunk=chunk)
         self.eps = tuple(eps)
 
     def update(self, images: Tensor, labels: Tensor) -> None:  # type: ignore[override]

@@ -16,12 +16,21 @@ class Scorer:
         model: returns logits (B, K), or an object with `.logits`; every module's mode is given back after each call.
         input_spec: normalises images in [0, 1]; None = images are what the model takes.
         chunk: images in one call. None chooses by the images' size, and halves it where the memory does not suffice.
+        compiled: let `torch.compile` make the model faster; every call then has the chunk's full size, filled up where
+            images are wanting, since a new size means a new compilation.
     """
 
-    def __init__(self, model: nn.Module, input_spec: InputSpec | None = None, chunk: int | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        input_spec: InputSpec | None = None,
+        chunk: int | None = None,
+        compiled: bool = False,
+    ) -> None:
         self.model = model
         self.input_spec = input_spec
         self._chunk = Chunk(chunk)
+        self._compiled = torch.compile(model, dynamic=False) if compiled else None
 
     def __call__(self, images: Tensor) -> Tensor:
         """Probabilities (B, K), float32 at least, of images (B, C, H, W).
@@ -47,7 +56,12 @@ class Scorer:
         return self._chunk.size(images)
 
     def _forward(self, prepared: Tensor) -> Tensor:
-        logits = logits_of(self.model(prepared))
+        if self._compiled is None:
+            logits = logits_of(self.model(prepared))
+        else:
+            count = len(prepared)
+            filling = prepared[:1].expand(self.chunk(prepared) - count, *prepared.shape[1:])
+            logits = logits_of(self._compiled(torch.cat([prepared, filling])))[:count]
         return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
 
 

@@ -105,7 +105,7 @@ class SquareMetric(CurveMetric):
         chunk: int | None = None,
     ) -> None:
         _check_options("morf", square, steps, repeats)
-        super().__init__(model, steps + 1, input_spec=input_spec, chunk=chunk)
+        super().__init__(model, torch.linspace(0, 1, steps + 1).tolist(), input_spec=input_spec, chunk=chunk)
         self.options = (square, steps, fill, repeats, seed)
         self.steps = steps
 

@@ -109,8 +109,8 @@ def score_curves(split: SplitComparison) -> list[Chart]:
                 for side, evaluations in sides:
                     curves = [e.curves[name][kind] for e in evaluations if kind in e.curves.get(name, {})]
                     if curves:
-                        mean = np.mean(curves, axis=0)
-                        lines.append((np.linspace(0, 1, len(mean)), mean, side + suffix))
+                        at, score = np.mean(curves, axis=0)
+                        lines.append((at, score, side + suffix))
             if any("chance" not in style for *_, style in lines):
                 what = "pixels inserted" if kind == "insertion" else "pixels deleted"
                 charts.append(_chart(f"{kind.capitalize()}, {explainer}", f"share of {what}", lines))

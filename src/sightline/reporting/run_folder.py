@@ -101,7 +101,7 @@ class Evaluation:
         results: value over the split.
         higher_is_better: direction of each result.
         samples: the images one by one.
-        curves: explainer -> "insertion" or "deletion" -> (225,) mean score at each step.
+        curves: explainer -> metric -> (2, points): degrees of the change, and the mean score at each.
     """
 
     split: str
@@ -215,9 +215,8 @@ def _read_history(path: Path) -> dict[str, Array]:
 
 def _read_curves(curves: dict[str, Any]) -> dict[str, dict[str, Array]]:
     return {
-        explainer: {kind: np.asarray(values, float) for kind, values in kinds.items()}
-        for explainer, kinds in curves.items()
-        if explainer != "steps"
+        explainer: {metric: np.asarray([curve["at"], curve["score"]], float) for metric, curve in some.items()}
+        for explainer, some in curves.items()
     }
 
 

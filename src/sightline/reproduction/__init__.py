@@ -1,6 +1,17 @@
-"""Reproduction: the papers' tables and figures, made again by one command each."""
+"""Reproduction: the papers' tables and figures, and a user's own studies, made by one command each."""
 
-from sightline.reproduction.run import reproduce
+from sightline.reproduction.plan import make_plan, read_plan
+from sightline.reproduction.run import carry_out, reproduce
 from sightline.reproduction.study import KINDS, Part, Study, read_study, shipped_studies
 
-__all__ = ["KINDS", "Part", "Study", "read_study", "reproduce", "shipped_studies"]
+__all__ = [
+    "KINDS",
+    "Part",
+    "Study",
+    "carry_out",
+    "make_plan",
+    "read_plan",
+    "read_study",
+    "reproduce",
+    "shipped_studies",
+]

@@ -26,11 +26,13 @@ class Album:
     Args:
         data: the data set; None = files alone.
         study: whose images they are, for messages.
+        split: the split that is held out; None = the test images where there are any, else all there are.
     """
 
-    def __init__(self, data: Data | None, study: str) -> None:
+    def __init__(self, data: Data | None, study: str, split: str | None = None) -> None:
         self.data = data
         self.study = study
+        self.split = split
 
     @cached_property
     def splits(self) -> Splits:
@@ -52,8 +54,8 @@ class Album:
 
     @cached_property
     def held_out(self) -> ImageDataset:
-        """The test images where there are any, else all there are."""
-        return self.splits["test"] if "test" in self.splits else self.splits["train"]
+        """The images that are explained."""
+        return self.splits[self.split or ("test" if "test" in self.splits else "train")]
 
     @cached_property
     def classes(self) -> list[str]:

@@ -197,7 +197,7 @@ class _Worker:
     def __init__(self, panel: Panel, device: torch.device) -> None:
         check_methods(panel.columns)
         self.panel, self.device = panel, device
-        self.album = Album(panel.data, f"{panel.paper}/{panel.item}")
+        self.album = Album(panel.data, panel.called)
         if panel.images is None:
             self.places = self.album.draw(panel.count, panel.seed)
         else:

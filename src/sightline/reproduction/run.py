@@ -52,7 +52,25 @@ def reproduce(
         raise SightlineError(f"scale is {scale}; expected a share in (0, 1]")
     study = read_study(paper, item, overrides).scaled(scale)
     default = Path("runs", "reproduce", paper, item if scale == 1 else f"{item}-scale{scale:g}")
-    folder = Folder(default if output is None else Path(output), study, scale)
+    return carry_out(study, default if output is None else Path(output), scale=scale, device=device)
+
+
+def carry_out(study: Study, output: Path, *, scale: float = 1.0, device: str | torch.device | None = None) -> Path:
+    """Do what is not done yet of a study's parts, and write its results.
+
+    Args:
+        study: any study.
+        output: the folder, which may hold parts of the same study already.
+        scale: the share of the protocol that the study was scaled to, for the report.
+        device: None = a GPU where there is one.
+
+    Returns:
+        The folder.
+
+    Raises:
+        SightlineError: data or weights are missing, or the folder holds another study.
+    """
+    folder = Folder(output, study, scale)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     folder.check()
     done = folder.finished()
@@ -61,9 +79,9 @@ def reproduce(
         work = study.prepare(place)  # before the folder is made, so that what is missing leaves nothing behind
         folder.begin()
         with progress_bar(True) as bar:
-            task = bar.add_task(f"{paper}/{item}", total=len(study.parts()), completed=len(done))
+            task = bar.add_task(study.called, total=len(study.parts()), completed=len(done))
             for name in missing:
-                bar.update(task, description=f"{paper}/{item}: {name}")
+                bar.update(task, description=f"{study.called}: {name}")
                 done[name] = folder.keep(name, work, place)
                 bar.advance(task)
                 folder.report(done)
@@ -88,7 +106,7 @@ class Folder:
         self.scale = scale
         self.files = {name: path / "parts" / f"{_file_name(name)}.json" for name in study.parts()}
         if len(set(self.files.values())) < len(self.files):
-            raise SightlineError(f"{study.paper}/{study.item}: two of its labels differ in punctuation alone")
+            raise SightlineError(f"{study.called}: two of its labels differ in punctuation alone")
 
     def check(self) -> None:
         """Refuse a folder that holds anything but this study's results."""
@@ -130,6 +148,8 @@ class Folder:
         writer.writeheader()
         writer.writerows({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
         write_atomically(self.path / "table.csv", text.getvalue().encode())
+        for name, content in self.study.files(done).items():
+            write_atomically(self.path / name, content)
         write_atomically(self.path / "report.md", self._page(done).encode())
 
     def _page(self, done: dict[str, Part]) -> str:
@@ -154,8 +174,7 @@ class Folder:
             [
                 f"# {study.title}",
                 "",
-                f"After {study.source}.",
-                "",
+                *([f"After {study.source}.", ""] if study.source else []),
                 *(f"- {note}" for note in notes),
                 "",
                 study.summary(done),

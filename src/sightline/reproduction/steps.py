@@ -56,7 +56,7 @@ class Steps(Study):
     def prepare(self, device: torch.device) -> Callable[[str], Part]:
         """Read the image and load the model."""
         lots = self._explainer()
-        album = Album(self.data, f"{self.paper}/{self.item}")
+        album = Album(self.data, self.called)
         place = album.draw(1, self.seed)[0] if self.image is None else album.find(self.image)
         subject = load_subject(self.model, device, self.seed)
         image = album.read([place], subject.spec.size[0]).to(device)

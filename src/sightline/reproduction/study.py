@@ -26,7 +26,7 @@ class Part:
 
     Attributes:
         values: what JSON can hold.
-        tensors: pictures and maps, as uint8.
+        tensors: pictures and maps, as uint8, and long columns of numbers.
     """
 
     values: dict[str, Any]
@@ -66,10 +66,10 @@ class Study(Document, ABC):
     A kind of study is a subclass, registered by the name that the YAML file gives as `kind`.
 
     Attributes:
-        paper: short name of the paper; the folder of the YAML file.
+        paper: short name of the paper, the folder of the YAML file; empty for a study that is nobody's but the user's.
         item: the table or figure; the file's name.
         title: what it shows.
-        source: where the paper has it.
+        source: where the paper has it; empty where no paper has.
         notes: sentences for the report, such as what is done otherwise than in the paper and why.
         seed: of everything drawn.
     """
@@ -83,6 +83,11 @@ class Study(Document, ABC):
     source: str
     notes: list[str] = Field(default_factory=list)
     seed: Count = 0
+
+    @property
+    def called(self) -> str:
+        """Its name in messages."""
+        return f"{self.paper}/{self.item}" if self.paper else self.item
 
     @abstractmethod
     def parts(self) -> list[str]:
@@ -112,6 +117,10 @@ class Study(Document, ABC):
         """Pictures by file name, when all parts are done."""
         return {}
 
+    def files(self, done: Done) -> dict[str, bytes]:
+        """Other files by name, as far as parts are done."""
+        return {}
+
 
 KINDS: Registry[Study] = Registry(
     "study kind",
@@ -120,6 +129,7 @@ KINDS: Registry[Study] = Registry(
         "sightline.reproduction.steps",
         "sightline.reproduction.timing",
         "sightline.reproduction.sweep",
+        "sightline.reproduction.grid",
     ),
 )
 
@@ -156,14 +166,14 @@ def read_study(paper: str, item: str, overrides: Sequence[str] = ()) -> Study:
         items = [name.partition("/")[2] for name in shipped if name.startswith(f"{paper}/")]
         raise unknown_name(f"item of the paper {paper!r}:", item, items)
     path = shipped[f"{paper}/{item}"]
-    return _study(
+    return make_study(
         {"paper": paper, "item": item} | parse_mapping(path.read_text(encoding="utf-8"), str(path)), overrides
     )
 
 
 def study_from_yaml(path: Path) -> Study:
     """The study that a folder of results was made for."""
-    return _study(parse_mapping(path.read_text(encoding="utf-8"), str(path)))
+    return make_study(parse_mapping(path.read_text(encoding="utf-8"), str(path)))
 
 
 def shipped_studies() -> dict[str, Path]:
@@ -177,7 +187,8 @@ def scale_count(count: int, scale: float) -> int:
     return max(1, math.ceil(count * scale - 1e-9))
 
 
-def _study(values: dict[str, Any], overrides: Sequence[str] = ()) -> Study:
+def make_study(values: dict[str, Any], overrides: Sequence[str] = ()) -> Study:
+    """A study of the kind that its keys name, with keys overridden."""
     for override in overrides:
         override_key(values, override)
     if not isinstance(values.get("kind"), str):

@@ -72,7 +72,7 @@ class Sweep(Study):
             METRICS[name]
         settings = self._settings()
         check_methods(self.method.model_copy(update={"options": options}) for options in settings.values())
-        album = Album(self.data, f"{self.paper}/{self.item}")
+        album = Album(self.data, self.called)
         places = album.draw(self.count, self.seed)
         subject = load_subject(self.model, device, self.seed)
         images = album.read(places, subject.spec.size[0])

@@ -1,0 +1,60 @@
+"""Explainers of other libraries, and any function that makes maps."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import SightlineError
+from sightline.explainers.base import Explainer, at_least_float32, normalize_maps, resize_maps
+from sightline.layers import LayerChoice
+from sightline.tap import logits_of
+from sightline.targets import Targets, resolve_targets
+
+
+class Foreign(Explainer):
+    """A function as an explainer, so that anyone's maps can be drawn, stored and measured like ours.
+
+    Maps are brought to the images' size and to [0, 1] one by one, as ours are. The function may need gradients; what it leaves
+    in the `.grad` of the model's parameters is put back.
+
+    Args:
+        function: `function(model, inputs, targets)`: from the model in eval mode, inputs (B, C, H, W) as it takes them and class
+            indices (B,) to maps (B, h, w), a tensor or an array of any finite values. It must not look at `targets` where its
+            method explains no class.
+
+    Raises:
+        SightlineError: it returns something else, when it is called.
+    """
+
+    def __init__(self, function: Callable[[nn.Module, Tensor, Tensor], Any]) -> None:
+        if not callable(function):
+            raise SightlineError(
+                f"function is a {type(function).__name__}; expected function(model, inputs, targets) -> maps"
+            )
+        self.function = function
+
+    def explain(
+        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
+    ) -> Tensor:
+        """The function's maps."""
+        if not isinstance(targets, Tensor | int) and targets is not None:
+            raise SightlineError("targets: a function explains class indices alone, no contrast and no other score")
+        if isinstance(targets, Tensor):
+            classes = targets
+        else:
+            classes = resolve_targets(targets, logits_of(model(inputs)))
+        kept = [(parameter, parameter.grad) for parameter in model.parameters()]
+        try:
+            with torch.enable_grad():
+                found = self.function(model, inputs, classes)
+        finally:
+            for parameter, grad in kept:
+                parameter.grad = grad
+        maps = torch.as_tensor(found).detach().to(inputs.device)
+        if maps.ndim != 3 or len(maps) != len(inputs):
+            raise SightlineError(
+                f"the function returned maps of shape {tuple(maps.shape)}; expected ({len(inputs)}, height, width)"
+            )
+        return normalize_maps(resize_maps(at_least_float32(maps), (inputs.shape[-2], inputs.shape[-1])))
