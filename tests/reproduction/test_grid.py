@@ -17,6 +17,7 @@ from sightline.cli import app
 from sightline.data.transforms import eval_transform
 from sightline.evaluation import evaluate_model
 from sightline.evaluation.pairs import holm, paired
+from sightline.features import class_features
 from sightline.reproduction import carry_out, read_plan
 from sightline.reproduction import run as run_module
 
@@ -120,7 +121,9 @@ def test_paired_differences_are_over_the_images_that_both_rows_see(plan: Path, t
     }  # fmt: skip
     one = next(t for t in within if t["metric"] == "insertion" and t["model"] == "small")
     shared = [index for (model, row, _, index) in values if (model, row) == ("small", "Chance")]
-    differences = [values["small", "gradcam", "insertion", i] - values["small", "Chance", "insertion", i] for i in shared]
+    differences = [
+        values["small", "gradcam", "insertion", i] - values["small", "Chance", "insertion", i] for i in shared
+    ]
     assert float(one["difference"]) == pytest.approx(np.mean(differences), abs=1e-5)
 
 
@@ -180,7 +183,8 @@ def test_contrast_asks_another_question(plan: Path, tmp_path: Path) -> None:
 def test_a_compiled_model_gives_the_same_table(plan: Path, tmp_path: Path) -> None:
     few = ["explainers=[gradcam]", "models=[{label: small, name: sightline/small_cnn, size: 32}]"]
     tables = [
-        rows(carry_out(read_plan(plan, [*few, f"compiled={on}"]), tmp_path / on) / "table.csv") for on in ("true", "false")
+        rows(carry_out(read_plan(plan, [*few, f"compiled={on}"]), tmp_path / on) / "table.csv")
+        for on in ("true", "false")
     ]
     for one, other in zip(*tables):
         assert float(one["value"]) == pytest.approx(float(other["value"]), rel=1e-4)
@@ -242,3 +246,28 @@ def test_paired_p_values_are_uniform_where_nothing_differs() -> None:
     found = [paired(random.normal(size=12), random.normal(size=12)) for _ in range(200)]
     below = np.mean([test.p <= 0.1 for test in found if test is not None])
     assert 0.04 < below < 0.17
+
+
+def test_lots_takes_its_target_from_training_images(plan: Path, tmp_path: Path) -> None:
+    """A class's features from its training images, looked up by the label: what the explainer does by itself."""
+    changes = [
+        "explainers=[{label: mean, name: lots, options: {iterations: 3}, features: mean}]",
+        "models=[{label: net, name: sightline/small_cnn, size: 32}]", "explained=label", "count=2", "gallery=2",
+        "metrics={complexity: {}}",
+    ]  # fmt: skip
+    folder = carry_out(read_plan(plan, changes), tmp_path / "out")
+    found = load_file(folder / "gallery.safetensors")
+    splits = data.DATASETS.create("digits", size=32, copies=1)
+    torch.default_generator.manual_seed(sl.seeding.derive_seed(0, "sightline/small_cnn", "weights"))
+    model, spec = load_model("sightline/small_cnn", size=32)
+    see = eval_transform(32)
+    train = splits["train"]
+    batch = sl.Batch(
+        torch.stack([see(train[i].image).as_subclass(torch.Tensor) for i in range(len(train))]), train.labels
+    )
+    features = class_features(model, [batch], input_spec=spec)
+    places = found["index"].tolist()
+    images = torch.stack([see(splits["test"][i].image).as_subclass(torch.Tensor) for i in places])
+    explainer = sl.create_explainer("lots", iterations=3, target="mean", class_features=features)
+    maps = explainer(model, images, splits["test"].labels[found["index"]], None, spec)
+    assert ((maps * 255).round() - found["maps/net/mean"].float()).abs().max() <= 1

@@ -15,8 +15,23 @@ TITLES = {
     "miou": "Overlap with the object (mIoU)",
     "pointing_game": "Pointing game",
     ENERGY: "Energy on the object",
+    "energy_in_box": "Energy in the box",
+    "adcc": "ADCC",
+    "morf": "MoRF",
+    "lerf": "LeRF",
+    "lerf_minus_morf": "LeRF − MoRF",
+    "ece": "Calibration error (ECE)",
+    "rfs": "Relative foreground sensitivity (RFS)",
+    "normalized_rfs": "Normalised RFS",
+    "fgsm_accuracy": "Accuracy under FGSM",
+    "foreground_noise_accuracy": "Accuracy, noise on the object",
+    "background_noise_accuracy": "Accuracy, noise on the background",
+    "corloc": "CorLoc",
 }
-SHARES = {"accuracy", "worst_group_accuracy", "pointing_game", ENERGY, "average_drop", "average_increase"}
+SHARES = {
+    "accuracy", "worst_group_accuracy", "pointing_game", ENERGY, "energy_in_box", "average_drop", "average_increase",
+    "fgsm_accuracy", "foreground_noise_accuracy", "background_noise_accuracy", "box_localization", "corloc",
+}  # fmt: skip
 
 
 def title(metric: str) -> str:

@@ -130,6 +130,7 @@ KINDS: Registry[Study] = Registry(
         "sightline.reproduction.timing",
         "sightline.reproduction.sweep",
         "sightline.reproduction.grid",
+        "sightline.reproduction.walk",
     ),
 )
 
