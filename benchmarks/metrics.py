@@ -1,17 +1,24 @@
-"""How much insertion and deletion cost, against the model evaluations that they cannot do without.
+"""How much insertion and deletion cost, against the model evaluations that they cannot do without, and against Quantus.
 
+    pip install quantus
     python benchmarks/metrics.py [--device cuda] [--images 4] [--rounds 3]
 
 Both curves of an image need 2 x 224 evaluations; the limit is as many forward passes in full batches, and nothing else.
+Quantus's pixel flipping, which has no insertion, is timed on the same deletion curve (224 steps to black), and must give
+that curve. It flips channels one by one, so the images are grey there.
 """
 
 import argparse
+import warnings
 
+import numpy as np
+import quantus
 import torch
 import torchvision
 
 import harness
 import sightline as sl
+from sightline.metrics.perturbation import ranks_of
 
 STEPS, BATCH = 224, 64
 
@@ -34,9 +41,38 @@ def main() -> None:
             for start in range(0, 2 * STEPS * args.images, BATCH):
                 model(filler[: min(BATCH, 2 * STEPS * args.images - start)])
 
+    grey = torchvision.models.resnet18()
+    grey.conv1 = torch.nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+    grey = grey.eval().to(args.device)
+    pixels = images[:, :1]
+    classes = grey(pixels).argmax(1)
+    theirs = quantus.PixelFlipping(features_in_step=STEPS, normalise=False, perturb_baseline=0.0, disable_warnings=True)
+    given = {
+        "x_batch": pixels.cpu().numpy(),
+        "y_batch": classes.cpu().numpy(),
+        "a_batch": -ranks_of(maps)[:, None]
+        .cpu()
+        .numpy()
+        .astype(np.float64),  # no ties, which it breaks in another order
+    }
+
+    def flip() -> np.ndarray:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return np.asarray(theirs(model=grey, **given, channel_first=True, softmax=True, device=args.device))
+
+    def delete() -> torch.Tensor:
+        return sl.metrics.perturbation_curves(
+            grey, pixels, maps, classes, steps=STEPS, fill=0.0, curves=("deletion",), chunk=BATCH
+        )["deletion"]
+
+    np.testing.assert_allclose(delete().cpu().numpy()[:, 1:], flip(), atol=1e-5)
+
     cases = {
         "448 forward passes an image": forwards,
         "insertion and deletion": lambda: sl.metrics.perturbation_curves(model, images, maps, steps=STEPS, chunk=BATCH),
+        "deletion alone": delete,
+        "deletion alone, Quantus": flip,
     }
     seconds = harness.interleave(cases, args.rounds, args.device)
     harness.write(
@@ -52,7 +88,12 @@ def main() -> None:
                 harness.ratio(seconds, "insertion and deletion", "448 forward passes an image"), 3
             ),
             "target": "at most 1.2",
+            "Quantus's time by ours, the same curve": round(
+                harness.ratio(seconds, "deletion alone, Quantus", "deletion alone"), 2
+            ),
+            "target against Quantus": "at least 3",
         },
+        packages=("quantus",),
         device=args.device,
     )
 

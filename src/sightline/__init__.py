@@ -10,9 +10,27 @@ if TYPE_CHECKING:
     from sightline import attacks, data, explainers, features, guides, maps, metrics, targets
     from sightline.check import check_model
     from sightline.data.batch import Batch
+    from sightline.diagnosis import diagnose
     from sightline.errors import NonFiniteLossError, NotDefinedError, SightlineError
     from sightline.explainers import Explainer, create_explainer, explain
-    from sightline.guides import Guide, RandomBackground, SegmentOverlap, create_guide
+    from sightline.guides import (
+        GAIN,
+        L1,
+        AdversarialBackground,
+        AttentionGate,
+        Energy,
+        EqualizedFocal,
+        ExplanationConsistency,
+        Focal,
+        GroupDRO,
+        Guide,
+        HardNegativeMining,
+        RandomBackground,
+        RegionActivation,
+        RightReasons,
+        SegmentOverlap,
+        create_guide,
+    )
     from sightline.input_spec import InputSpec
     from sightline.layers import Layer
     from sightline.models import load_model
@@ -24,16 +42,28 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "AdversarialBackground": "guides",
+    "AttentionGate": "guides",
     "Batch": "data.batch",
+    "Energy": "guides",
+    "EqualizedFocal": "guides",
     "Explainer": "explainers",
+    "ExplanationConsistency": "guides",
+    "Focal": "guides",
+    "GAIN": "guides",
+    "GroupDRO": "guides",
     "Guide": "guides",
+    "HardNegativeMining": "guides",
     "InputSpec": "input_spec",
+    "L1": "guides",
     "Layer": "layers",
     "NonFiniteLossError": "errors",
     "NotDefinedError": "errors",
     "Objective": "objective",
     "RandomBackground": "guides",
     "Recipe": "training",
+    "RegionActivation": "guides",
+    "RightReasons": "guides",
     "Run": "training",
     "SegmentOverlap": "guides",
     "SightlineError": "errors",
@@ -42,6 +72,7 @@ _ROOMS = {
     "compare": "reporting",
     "create_explainer": "explainers",
     "create_guide": "guides",
+    "diagnose": "diagnosis",
     "explain": "explainers",
     "load_model": "models",
     "show": "reporting",
@@ -49,9 +80,19 @@ _ROOMS = {
 }
 
 __all__ = [
+    "GAIN",
+    "L1",
+    "AdversarialBackground",
+    "AttentionGate",
     "Batch",
+    "Energy",
+    "EqualizedFocal",
     "Explainer",
+    "ExplanationConsistency",
+    "Focal",
+    "GroupDRO",
     "Guide",
+    "HardNegativeMining",
     "InputSpec",
     "Layer",
     "NonFiniteLossError",
@@ -59,6 +100,8 @@ __all__ = [
     "Objective",
     "RandomBackground",
     "Recipe",
+    "RegionActivation",
+    "RightReasons",
     "Run",
     "SegmentOverlap",
     "SightlineError",
@@ -69,6 +112,7 @@ __all__ = [
     "create_explainer",
     "create_guide",
     "data",
+    "diagnose",
     "explain",
     "explainers",
     "features",

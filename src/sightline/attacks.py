@@ -64,14 +64,19 @@ def fgsm(
     """
     with _attacked(model, images, input_spec) as (pixels, inputs_of):
         gradient = _ascent(model, pixels, inputs_of, labels)
-        change = eps * torch.where(gradient < 0, -1.0, 1.0).to(pixels)
-        if weights is not None:
-            if weights.shape != (len(pixels), *pixels.shape[2:]):
-                raise SightlineError(
-                    f"weights have shape {tuple(weights.shape)}; expected {(len(pixels), *pixels.shape[2:])}, one a pixel"
-                )
-            change = change * weights[:, None].to(pixels)
-        return (pixels + change).clamp(0, 1)
+        return sign_step(pixels, gradient, eps, weights)
+
+
+def sign_step(pixels: Tensor, gradient: Tensor, eps: float, weights: Tensor | None = None) -> Tensor:
+    """The step of `fgsm` along a gradient (B, C, H, W) that is known: pixels (B, C, H, W) in [0, 1]."""
+    change = eps * torch.where(gradient < 0, -1.0, 1.0).to(pixels)
+    if weights is not None:
+        if weights.shape != (len(pixels), *pixels.shape[2:]):
+            raise SightlineError(
+                f"weights have shape {tuple(weights.shape)}; expected {(len(pixels), *pixels.shape[2:])}, one a pixel"
+            )
+        change = change * weights[:, None].to(pixels)
+    return (pixels + change).clamp(0, 1)
 
 
 def fgv(
@@ -280,6 +285,16 @@ def _wanted(
 # ---- what all of them share ----
 
 
+def check_pixels(images: Tensor, argument: str = "images") -> None:
+    """Refuse images outside [0, 1]."""
+    low, high = torch.aminmax(images.detach())
+    if low < -1e-4 or high > 1 + 1e-4:
+        raise SightlineError(
+            f"{argument} range over [{low:.3g}, {high:.3g}]; pixels are changed here, so they must lie in [0, 1] "
+            "(give the model's normalisation as input_spec; it happens inside)"
+        )
+
+
 @contextmanager
 def _attacked(
     model: nn.Module, images: Tensor, input_spec: InputSpec | None
@@ -297,12 +312,7 @@ def _entry(images: Tensor, input_spec: InputSpec | None, argument: str = "images
         SightlineError: these images are no such pixels.
     """
     check_images(images, argument)
-    low, high = torch.aminmax(images.detach())
-    if low < -1e-4 or high > 1 + 1e-4:
-        raise SightlineError(
-            f"{argument} range over [{low:.3g}, {high:.3g}]; pixels are changed here, so they must lie in [0, 1] "
-            "(give the model's normalisation as input_spec; it happens inside)"
-        )
+    check_pixels(images, argument)
     if input_spec is None:
         return lambda pixels: pixels.to(images.dtype)
     input_spec.normalize(images[:1])  # refuses another number of channels

@@ -5,7 +5,7 @@ silently wrong and mixed precision fails. The caller does one ordinary `backward
 """
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import torch
 import torch.distributed as dist
@@ -19,7 +19,7 @@ from sightline.explainers.base import resize_maps
 from sightline.guides.base import Context, Guide, GuideSum
 from sightline.input_spec import InputSpec
 from sightline.layers import LayerChoice
-from sightline.tap import Tap, Tapped, logits_of, unwrap
+from sightline.tap import StillStatistics, Tap, Tapped, logits_of, unwrap
 from sightline.views import IDENTITY, View, check_views
 
 
@@ -39,6 +39,7 @@ class Objective(nn.Module):
 
     Attributes:
         epoch: the epoch that randomness in guides depends on; `refresh` sets it.
+        tap: the model opened at the target layer; None where no guide needs one.
     """
 
     def __init__(
@@ -83,14 +84,14 @@ class Objective(nn.Module):
         )
         kinds = [type(each) for each in self._guides]  # a second guide of a kind gets its own names
         self._suffixes = [f"_{kinds[:i].count(kind) + 1}" if kind in kinds[:i] else "" for i, kind in enumerate(kinds)]
-        self._tap = Tap(model, layer) if any(each.needs_tap for each in self._guides) else None
-        if self._tap and len(self._tap.layers) > 1:
-            raise SightlineError(f"layer names {len(self._tap.layers)} layers; guides share the activations of one")
+        self.tap = Tap(model, layer) if any(each.needs_tap or each.needs_layer for each in self._guides) else None
+        if self.tap and len(self.tap.layers) > 1:
+            raise SightlineError(f"layer names {len(self.tap.layers)} layers; guides share the activations of one")
 
     @property
     def layer(self) -> str | None:
         """The name of the target layer on the unwrapped model, where a guide taps one."""
-        return self._tap.layers[0].name if self._tap else None
+        return self.tap.layers[0].name if self.tap else None
 
     def forward(self, batch: Batch, counts: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """One step's loss, for one ordinary `backward()`.
@@ -102,9 +103,9 @@ class Objective(nn.Module):
 
         Returns:
             `loss` (scalar), `task` (scalar, the mean cross-entropy), each guide's terms by name (scalars, unweighted),
-            `logits` (B, K), `maps` (B, H, W) detached where a guide tapped the model, and under `n/...` how many images a
-            guide left out or could not use. Under DDP the scalars are this process's share times the number of processes, so
-            that averaged gradients are those of one process with all the images.
+            `logits` (B, K), `maps` (B, H, W) detached where a guide tapped the model, figures that a guide wants logged, and
+            under `n/...` how many images a guide left out or could not use. Under DDP the scalars are this process's share
+            times the number of processes, so that averaged gradients are those of one process with all the images.
 
         Raises:
             NonFiniteLossError: on every process alike, if the loss of any image of any process is not finite.
@@ -126,8 +127,10 @@ class Objective(nn.Module):
                 terms.append((name + suffix, weight, values, annotated[name].to(values.dtype)))
                 context.counts[f"{name}{suffix}/unannotated"] = (~annotated[name]).sum()
 
+        known = [total for g in self._guides if (total := g.weight_total(batch)) is not None]
+        counts = ({"task": known[0]} if known else {}) | (counts or {})
         totals = torch.stack([
-            shares.sum() if counts is None or name not in counts else counts[name].to(shares) for name, _, _, shares in terms
+            counts[name].to(shares) if name in counts else shares.detach().sum() for name, _, _, shares in terms
         ])  # fmt: skip
         finite = torch.stack([values.detach().isfinite() for _, _, values, _ in terms]).all(0)
         totals, world_size = self._reduce(totals, finite, batch)
@@ -142,19 +145,15 @@ class Objective(nn.Module):
         output |= {"loss": loss, "logits": context.logits}
         if context.identity_maps is not None:
             output["maps"] = resize_maps(context.identity_maps, (batch.images.shape[-2], batch.images.shape[-1]))
-        return output | {f"n/{name}": count for name, count in context.counts.items()}
+        return output | context.figures | {f"n/{name}": count for name, count in context.counts.items()}
 
     def counts(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """How many images of several batches each term averages over, for `forward` under gradient accumulation.
 
         Raises:
-            SightlineError: a guide reweights samples, whose weights are not known before the forward pass.
+            SightlineError: a guide reweights samples by what only the forward pass will tell.
         """
-        if any(type(guide).sample_weights is not Guide.sample_weights for guide in self._guides):
-            raise SightlineError(
-                "a guide reweights samples, which gradient accumulation does not support; use larger batches"
-            )
-        totals = {"task": torch.tensor(float(sum(len(batch) for batch in batches)))}
+        totals = {"task": sum((self._task_total(batch) for batch in batches), start=torch.tensor(0.0))}
         for batch in batches:
             for guide, suffix in zip(self._guides, self._suffixes):
                 for name, annotated in guide.annotated(batch).items():
@@ -167,6 +166,11 @@ class Objective(nn.Module):
         for guide in self._guides:
             guide.refresh(self, loader, epoch)
 
+    def synchronize(self) -> None:
+        """Call on every process before a checkpoint: guides share what each process learnt about its own images."""
+        for guide in self._guides:
+            guide.synchronize()
+
     def deployable(self) -> nn.Module:
         """The plain model to ship."""
         return unwrap(self.model)
@@ -175,13 +179,26 @@ class Objective(nn.Module):
     def _guides(self) -> list[Guide]:
         return list(self.guides)  # type: ignore[arg-type]
 
+    def _task_total(self, batch: Batch) -> Tensor:
+        """The batch's share of what the task loss is divided by."""
+        for guide in self._guides:
+            if type(guide).sample_weights is not Guide.sample_weights:
+                total = guide.weight_total(batch)
+                if total is None:
+                    raise SightlineError(
+                        f"{type(guide).__name__} reweights samples by what the forward pass gives, which gradient accumulation "
+                        "does not support; use larger batches"
+                    )
+                return total.cpu()
+        return torch.tensor(float(len(batch)))
+
     def _look(self, batch: Batch) -> Context:
         """One forward pass of all views, through the tap where a guide needs it."""
         inputs = batch.images if self.input_spec is None else self.input_spec.normalize(batch.images)
         size = (inputs.shape[-2], inputs.shape[-1])
         check_views(self.views, size)
         differentiable = torch.is_grad_enabled()
-        tap = self._tap
+        tap = self.tap if any(guide.needs_tap for guide in self._guides) else None
 
         def run(images: Tensor) -> tuple[Tensor, ...]:
             if tap is None:
@@ -190,18 +207,27 @@ class Objective(nn.Module):
             return tapped.logits, *tapped.raw
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), _StillStatistics(self.model)
+            return nullcontext(), StillStatistics(self.model)
 
         step = self.view_chunk or len(self.views)
         outputs = []
-        for start in range(0, len(self.views), step):
-            images = torch.cat([view(inputs) for view in self.views[start : start + step]])
-            if differentiable and step < len(self.views):
-                outputs.append(checkpoint(run, images, use_reentrant=False, context_fn=contexts))
-            else:
-                outputs.append(run(images))
+        with ExitStack() as stack:
+            for guide in self._guides:
+                stack.enter_context(guide.watching())
+            for start in range(0, len(self.views), step):
+                images = torch.cat([view(inputs) for view in self.views[start : start + step]])
+                if differentiable and step < len(self.views):
+                    outputs.append(checkpoint(run, images, use_reentrant=False, context_fn=contexts))
+                else:
+                    outputs.append(run(images))
         tapped = [Tapped(logits, tap.layers, list(raw), size) for logits, *raw in outputs] if tap else []
-        return Context(batch, outputs[0][0][: len(batch)], self.views, tapped, differentiable)
+        return Context(batch, outputs[0][0][: len(batch)], self.views, tapped, differentiable, self._classify)
+
+    def _classify(self, images: Tensor) -> Tensor:
+        """The logits of images that are not part of the batch."""
+        inputs = images if self.input_spec is None else self.input_spec.normalize(images)
+        with StillStatistics(self.model):
+            return logits_of(self.model(inputs))
 
     def _reduce(self, totals: Tensor, finite: Tensor, batch: Batch) -> tuple[Tensor, int]:
         """Sum the counts over all processes, and stop them all if one of them has a loss that is not finite."""
@@ -230,21 +256,3 @@ class Objective(nn.Module):
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
-class _StillStatistics:
-    """While entered, batch norm's running statistics stay: a recomputation must not count the images again."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        self._kept: list[tuple[float | None, Tensor | None]] = []
-
-    def __enter__(self) -> None:
-        self._kept = [(norm.momentum, norm.num_batches_tracked) for norm in self._norms]
-        for norm in self._norms:
-            norm.momentum = 0.0
-            norm.num_batches_tracked = None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()
-
-    def __exit__(self, *exception: object) -> None:
-        for norm, (momentum, tracked) in zip(self._norms, self._kept):
-            norm.momentum, norm.num_batches_tracked = momentum, tracked

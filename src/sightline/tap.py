@@ -44,6 +44,24 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+class StillStatistics:
+    """While entered, batch norm's running statistics stay: a recomputation must not count the images again."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self._kept: list[tuple[float | None, Tensor | None]] = []
+
+    def __enter__(self) -> None:
+        self._kept = [(norm.momentum, norm.num_batches_tracked) for norm in self._norms]
+        for norm in self._norms:
+            norm.momentum = 0.0
+            norm.num_batches_tracked = None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()
+
+    def __exit__(self, *exception: object) -> None:
+        for norm, (momentum, tracked) in zip(self._norms, self._kept):
+            norm.momentum, norm.num_batches_tracked = momentum, tracked
+
+
 def logits_of(output: Any) -> Tensor:
     """The logits (B, K) in what a classifier returned: a tensor, or an object with `.logits`."""
     logits = getattr(output, "logits", output)

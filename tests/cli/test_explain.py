@@ -73,6 +73,21 @@ def test_classes_from_a_file_and_a_target_by_name(explain, weights, tmp_path):
         assert [t.get_text() for t in figure.axes[2].texts if t.get_weight() == "bold"] == ["dog"]
 
 
+def test_why_this_class_and_not_that_one(explain, weights, tmp_path):
+    """The picture of the contrast is that of its map, and swapping the two classes gives another one."""
+    given = ("--model", NAME, "--weights", weights, "--methods", "gradcam", "--target", "1")
+
+    def shown(*more):
+        figure = explain(*given, *more)
+        return figure.axes[1].images[-1].get_array()
+
+    alone, against, following = shown(), shown("--against", "2"), shown("--against", "next")
+    assert (alone != against).any()
+    assert any((following == each).all() for each in (shown("--against", "0"), against))
+    with pytest.raises(SightlineError, match="same class"):
+        explain(*given, "--against", "1")
+
+
 def test_imagenets_names_for_a_thousand_classes(explain, tmp_path):
     model, _ = load_model(NAME, classes=1000)
     save_file(model.state_dict(), tmp_path / "big.safetensors")

@@ -16,7 +16,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in ("train", "evaluate", "explain", "compare", "list", "audit", "demo", "reproduce"):
+VERBS = (
+    "train", "evaluate", "explain", "compare", "leaderboard", "diagnose", "audit", "boxes", "masks", "rate",
+    "reproduce", "list", "demo",
+)  # fmt: skip
+for verb in VERBS:
     module = import_module(f"sightline.cli.{verb}")
     app.command(verb, cls=getattr(module, "Command", None))(getattr(module, verb))
 

@@ -27,6 +27,10 @@ def explain(
         str | None, typer.Option(help="Explainers, joined by commas. [default: gradcam,hirescam,layercam,eigencam]")
     ] = None,
     target: Annotated[str | None, typer.Option(help="Class to explain: name or index. [default: as predicted]")] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Why the target and not this class: name or index, or `next` for the likeliest other."),
+    ] = None,
     layer: Annotated[str | None, typer.Option(help="Layer to look at. [default: chosen by the model's family]")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path("panel.png"),
     store: Annotated[
@@ -52,8 +56,10 @@ def explain(
                 "no picture was given; for the maps of a whole data set, give --data NAME --store FOLDER"
             )
         named = (methods or "gradcam,hirescam,layercam,eigencam").split(",")
-        _draw([Path(image) for image in given], named, model, weights, run, classes, target, layer, output)
+        _draw([Path(image) for image in given], named, model, weights, run, classes, target, against, layer, output)
         return
+    if against is not None:
+        raise SightlineError("--against was given with --store, whose maps explain one class each")
     if target not in (None, "label", "predicted"):
         raise SightlineError(f"--target is {target!r}; with --store it is 'predicted' or 'label'")
     if len(named := (methods or "gradcam").split(",")) != 1:
@@ -84,6 +90,7 @@ def _draw(
     run: Path | None,
     classes: Path | None,
     target: str | None,
+    against: str | None,
     layer: str | None,
     output: Path,
 ) -> None:
@@ -95,6 +102,7 @@ def _draw(
     from sightline.data.transforms import eval_transform
     from sightline.reporting.overlay import save_figure, show
     from sightline.reporting.panel import panel
+    from sightline.targets import Contrast, Targets
 
     asked = {name: explainers.create_explainer(name) for name in methods}
     subject = find_subject(model, weights, run, classes)
@@ -104,12 +112,15 @@ def _draw(
         probabilities = subject.model.eval()(subject.spec.normalize(pixels)).softmax(1)
     likeliest = probabilities.argmax(1)
     targets = likeliest if target is None else torch.full_like(likeliest, _class_index(target, subject.classes))
+    question: Targets = targets
+    if against is not None:
+        question = Contrast(targets, None if against == "next" else _class_index(against, subject.classes))
     maps: dict[str, Tensor | None] = {}
     for name, explainer in asked.items():
         needs_layer = explainers.EXPLAINERS[name].capabilities.get("needs_layer", True)
         where = (layer or subject.layer) if needs_layer else None
         try:
-            maps[name] = explainer(subject.model, pixels, targets, where, subject.spec)
+            maps[name] = explainer(subject.model, pixels, question, where, subject.spec)
         except NotDefinedError as error:
             typer.echo(error, err=True)
             maps[name] = None

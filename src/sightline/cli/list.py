@@ -8,7 +8,7 @@ import typer
 if TYPE_CHECKING:
     from sightline.registry import Registry
 
-Kind = Literal["explainers", "guides", "datasets", "models", "metrics", "recipes"]
+Kind = Literal["explainers", "guides", "datasets", "models", "metrics", "boxes", "recipes"]
 
 
 def list(
@@ -35,6 +35,7 @@ def _tables() -> dict[str, Iterable[tuple[str, str, str]]]:
     from sightline.data import DATASETS
     from sightline.explainers.registry import EXPLAINERS
     from sightline.guides import GUIDES
+    from sightline.localization.sources import BOX_SOURCES
     from sightline.metrics.registry import METRICS
     from sightline.models import MODELS
 
@@ -44,6 +45,7 @@ def _tables() -> dict[str, Iterable[tuple[str, str, str]]]:
         "datasets": _rows(DATASETS),
         "models": _models(MODELS),
         "metrics": _rows(METRICS),
+        "boxes": _rows(BOX_SOURCES),
         "recipes": _recipes(),
     }
 

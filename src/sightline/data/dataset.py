@@ -177,6 +177,7 @@ class FileDataset(ImageDataset):
             skipped = [str(record.path) for record, good in zip(records, readable) if not good]
             records = [record for record, good in zip(records, readable) if good]
         self.records = list(records)
+        self.root = root
         told = [(_told_from(root, r.path), r.mask and _told_from(root, r.mask)) for r in records]
         super().__init__(
             classes,

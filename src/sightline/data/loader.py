@@ -46,22 +46,48 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self.strata: torch.Tensor | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order and augmentation come next."""
         self.epoch = epoch
 
+    def balance(self, strata: torch.Tensor | None) -> None:
+        """In training, draw as often from each stratum, (length,) such as the groups; None = every image once."""
+        self.strata = strata
+
     def __len__(self) -> int:
         return len(range(self.rank, self._total(), self.world_size))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        shuffle = generator(self.seed, self.epoch, "order")
-        order = torch.randperm(self.length, generator=shuffle).tolist() if self.train else range(self.length)
+        order: Sequence[int] = range(self.length)
+        if self.train:
+            shuffle = generator(self.seed, self.epoch, "order")
+            if self.strata is None:
+                order = torch.randperm(self.length, generator=shuffle).tolist()
+            else:
+                order = balanced_order(self.strata, shuffle).tolist()
         for place in range(self.rank, self._total(), self.world_size):
             yield self.epoch, order[place % self.length]
 
     def _total(self) -> int:
         return math.ceil(self.length / self.world_size) * self.world_size if self.train else self.length
+
+
+def balanced_order(strata: torch.Tensor, shuffle: torch.Generator) -> torch.Tensor:
+    """As many places as there are strata (N,), in random order, an equal share of them in each stratum.
+
+    Within a stratum every member comes up before one comes up again. Where N is not divisible, the first strata get one more.
+    """
+    present = strata.unique()
+    drawn = []
+    for number, stratum in enumerate(present):
+        members = (strata == stratum).nonzero().flatten()
+        share = len(range(number, len(strata), len(present)))
+        rounds = [torch.randperm(len(members), generator=shuffle) for _ in range(math.ceil(share / len(members)))]
+        drawn.append(members[torch.cat(rounds)[:share]])
+    order = torch.cat(drawn)
+    return order[torch.randperm(len(order), generator=shuffle)]
 
 
 class Transformed(Dataset[Sample]):

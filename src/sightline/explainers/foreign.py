@@ -20,9 +20,8 @@ class Foreign(Explainer):
     in the `.grad` of the model's parameters is put back.
 
     Args:
-        function: `function(model, inputs, targets)`: from the model in eval mode, inputs (B, C, H, W) as it takes them and class
-            indices (B,) to maps (B, h, w), a tensor or an array of any finite values. It must not look at `targets` where its
-            method explains no class.
+        function: `function(model, inputs, targets)`: from the model in eval mode, inputs (B, C, H, W) as it takes them and
+            class indices (B,) to maps (B, h, w), a tensor or an array of any finite values.
 
     Raises:
         SightlineError: it returns something else, when it is called.
@@ -41,10 +40,7 @@ class Foreign(Explainer):
         """The function's maps."""
         if not isinstance(targets, Tensor | int) and targets is not None:
             raise SightlineError("targets: a function explains class indices alone, no contrast and no other score")
-        if isinstance(targets, Tensor):
-            classes = targets
-        else:
-            classes = resolve_targets(targets, logits_of(model(inputs)))
+        classes = targets if isinstance(targets, Tensor) else resolve_targets(targets, logits_of(model(inputs)))
         kept = [(parameter, parameter.grad) for parameter in model.parameters()]
         try:
             with torch.enable_grad():

@@ -13,6 +13,7 @@ EXPLAINERS: Registry[Explainer] = Registry(
         "sightline.explainers.attribution",
         "sightline.explainers.perturbation",
         "sightline.explainers.lots",
+        "sightline.explainers.partition_shap",
         "sightline.explainers.baseline",
     ),
 )

@@ -4,17 +4,38 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sightline.errors import SightlineError
+from sightline.guides.adversarial_background import AdversarialBackground
+from sightline.guides.attention_gate import AttentionGate
 from sightline.guides.base import Context, Guide, GuideSum
+from sightline.guides.energy import L1, Energy
+from sightline.guides.explanation_consistency import ExplanationConsistency
+from sightline.guides.gain import GAIN
+from sightline.guides.group_dro import GroupDRO
 from sightline.guides.random_background import RandomBackground
+from sightline.guides.region_activation import RegionActivation
 from sightline.guides.registry import GUIDES
+from sightline.guides.reweighting import EqualizedFocal, Focal, HardNegativeMining
+from sightline.guides.right_reasons import RightReasons
 from sightline.guides.segment_overlap import SegmentOverlap
 
 __all__ = [
+    "GAIN",
     "GUIDES",
+    "L1",
+    "AdversarialBackground",
+    "AttentionGate",
     "Context",
+    "Energy",
+    "EqualizedFocal",
+    "ExplanationConsistency",
+    "Focal",
+    "GroupDRO",
     "Guide",
     "GuideSum",
+    "HardNegativeMining",
     "RandomBackground",
+    "RegionActivation",
+    "RightReasons",
     "SegmentOverlap",
     "create_guide",
     "from_config",

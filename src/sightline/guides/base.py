@@ -1,6 +1,7 @@
 """What a guide is: the optional parts by which a method takes part in training."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,10 @@ class Context:
         views: the views in the order in which the model saw them, the identity first.
         tapped: for each chunk of views, its forward pass; empty where no guide needs the tap.
         differentiable: whether gradients with respect to the parameters are wanted.
+        classify: the logits (N, K) of further images, such as the batch's with something erased, by the same model; batch norm
+            does not count them.
         counts: what a guide wants logged as a number of images: `context.counts["zero_maps"] = ...`.
+        figures: scalars that a guide wants logged, equal on all processes: `context.figures["weights/median"] = ...`.
         identity_maps: the maps (B, h, w) of the identity view that a guide last asked for, detached.
     """
 
@@ -35,7 +39,9 @@ class Context:
     views: tuple[View, ...]
     tapped: list[Tapped]
     differentiable: bool
+    classify: Callable[[Tensor], Tensor]
     counts: dict[str, Tensor] = field(default_factory=dict)
+    figures: dict[str, Tensor] = field(default_factory=dict)
     identity_maps: Tensor | None = None
 
     def raw_maps(self, explainer: CAM, targets: Tensor, views: tuple[View, ...] = (IDENTITY,)) -> Tensor:
@@ -64,11 +70,13 @@ class Guide(nn.Module):
     Attributes:
         views: the views of every image that the guide looks at; the identity comes first.
         needs_tap: whether `terms` reads the tapped layer.
+        needs_layer: whether the guide explains the model outside of `terms`, by `Objective.tap`.
         needs_masks: whether the guide says nothing about images without a mask.
     """
 
     views: tuple[View, ...] = (IDENTITY,)
     needs_tap: bool = False
+    needs_layer: bool = False
     needs_masks: bool = False
 
     def mixing(self, alone: bool) -> tuple[float, float]:
@@ -82,8 +90,16 @@ class Guide(nn.Module):
         """Change a training batch before the forward pass, such as its backgrounds."""
         return batch
 
+    def watching(self) -> AbstractContextManager[None]:
+        """Entered around the forward pass of all views, for a guide that listens to a module it attached."""
+        return nullcontext()
+
     def sample_weights(self, logits: Tensor, batch: Batch) -> Tensor | None:
         """Weights (B,) of the task loss, or None for equal ones."""
+        return None
+
+    def weight_total(self, batch: Batch) -> Tensor | None:
+        """What divides the weighted task loss (scalar), where known before the forward pass; None = the weights' sum."""
         return None
 
     def annotated(self, batch: Batch) -> dict[str, Tensor]:
@@ -96,6 +112,9 @@ class Guide(nn.Module):
 
     def refresh(self, objective: "Objective", loader: Iterable[Batch], epoch: int) -> None:
         """What needs a pass over the data between epochs."""
+
+    def synchronize(self) -> None:
+        """Make all processes agree on what each of them learnt about its own images."""
 
     def __add__(self, other: "Guide | GuideSum") -> "GuideSum":
         return GuideSum([(1.0, self)]) + other

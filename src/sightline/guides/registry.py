@@ -5,5 +5,17 @@ from sightline.registry import Registry
 
 GUIDES: Registry[Guide] = Registry(
     "guide",
-    modules=("sightline.guides.segment_overlap", "sightline.guides.random_background"),
+    modules=(
+        "sightline.guides.segment_overlap",
+        "sightline.guides.region_activation",
+        "sightline.guides.explanation_consistency",
+        "sightline.guides.reweighting",
+        "sightline.guides.right_reasons",
+        "sightline.guides.energy",
+        "sightline.guides.gain",
+        "sightline.guides.attention_gate",
+        "sightline.guides.random_background",
+        "sightline.guides.adversarial_background",
+        "sightline.guides.group_dro",
+    ),
 )

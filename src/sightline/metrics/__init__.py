@@ -10,6 +10,7 @@ from sightline.metrics.base import CurveMetric, PerImageMetric
 from sightline.metrics.boxes import BoxLocalization, EnergyInBox, box_localization, energy_in_box, map_boxes
 from sightline.metrics.calibration import ECE, expected_calibration_error
 from sightline.metrics.consistency import ExplanationConsistency, disturbed_images, explanation_consistency
+from sightline.metrics.corloc import CorLoc, corloc
 from sightline.metrics.explanation_image import (
     ADCC,
     AverageDrop,
@@ -68,6 +69,7 @@ __all__ = [
     "BoxLocalization",
     "Coherency",
     "Complexity",
+    "CorLoc",
     "CurveMetric",
     "Deletion",
     "EnergyInBox",
@@ -96,6 +98,7 @@ __all__ = [
     "box_localization",
     "coherency",
     "complexity",
+    "corloc",
     "correct",
     "disturbed_images",
     "energy_in_box",

@@ -153,7 +153,7 @@ class BoxLocalization(BoxMetric):
 
     def measure(self, seen: Observation) -> Tensor:
         """`box_localization` of each image."""
-        boxes, real = seen.once(_boxes)
+        boxes, real = seen.once(object_boxes)
         return box_localization(seen.need("maps"), boxes, real, share=self.share, by=self.by, threshold=self.threshold)
 
 
@@ -163,10 +163,10 @@ class EnergyInBox(BoxMetric):
 
     def measure(self, seen: Observation) -> Tensor:
         """`energy_in_box` of each image."""
-        return energy_in_box(seen.need("maps"), *seen.once(_boxes))
+        return energy_in_box(seen.need("maps"), *seen.once(object_boxes))
 
 
-def _boxes(seen: Observation) -> tuple[Tensor, Tensor]:
+def object_boxes(seen: Observation) -> tuple[Tensor, Tensor]:
     """The boxes (B, N, 4) of each image, its mask's where it has none, and which are real (B, N)."""
     maps = seen.need("maps")
     boxes = maps.new_zeros(len(maps), 1, 4) if seen.boxes is None else seen.boxes.to(maps)

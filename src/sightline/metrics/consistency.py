@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from sightline.attacks import fgsm
+from sightline.attacks import fgsm, sign_step
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers import Explainer
 from sightline.input_spec import InputSpec
@@ -49,7 +49,7 @@ def explanation_consistency(
     """
     check_maps(maps, low=0, high=1)
     check_maps(again, maps.shape, low=0, high=1)
-    _check_options(psi, distance)
+    check_options(psi, distance)
     squares = (maps - again).square().flatten(1)
     apart = 10 * squares.mean(1) if distance == "mean" else squares.sum(1)
     return torch.where(unchanged, 1 - PSI[psi](apart), 0.0)
@@ -64,6 +64,7 @@ def disturbed_images(
     perturbation: Perturbation = "fgsm",
     eps: float = 0.1,
     input_spec: InputSpec | None = None,
+    gradient: Tensor | None = None,
 ) -> Tensor:
     """Images changed where their maps are low: the change times 1 - map, clamped to [0, 1].
 
@@ -75,10 +76,12 @@ def disturbed_images(
         perturbation: "fgsm", or a fade to "zero" or to the image's "mean" colour.
         eps: FGSM's change of a pixel.
         input_spec: normalises the images inside.
+        gradient: (B, C, H, W), that of the images' cross-entropy, where it is known; None = FGSM takes it.
     """
     check_maps(maps, images[:, 0].shape, low=0, high=1)
-    if perturbation not in get_args(Perturbation):
-        raise SightlineError(f"perturbation is {perturbation!r}; expected 'fgsm', 'zero' or 'mean'")
+    check_options(perturbation=perturbation)
+    if perturbation == "fgsm" and gradient is not None:
+        return sign_step(images, gradient, eps, 1 - maps)
     if perturbation == "fgsm":
         return fgsm(model, images, labels, eps=eps, weights=1 - maps, input_spec=input_spec)
     others = filled(images, 0.0 if perturbation == "zero" else "mean")
@@ -114,7 +117,7 @@ class ExplanationConsistency(ExplainerMetric):
         input_spec: InputSpec | None = None,
         chunk: int | None = None,
     ) -> None:
-        _check_options(psi, distance)
+        check_options(psi, distance)
         super().__init__(model, explainer, layer=layer, input_spec=input_spec, chunk=chunk)
         self.psi: Psi = psi
         self.distance: Distance = distance
@@ -158,8 +161,11 @@ def _again(seen: Observation, perturbation: Perturbation, eps: float) -> tuple[T
     return seen.need("explain")(changed, targets), unchanged
 
 
-def _check_options(psi: str, distance: str) -> None:
+def check_options(psi: str = "tanh", distance: str = "mean", perturbation: str = "fgsm") -> None:
+    """Refuse options that are not those of `ExplanationConsistency`."""
     if psi not in PSI:
         raise unknown_name("psi", psi, PSI)
     if distance not in get_args(Distance):
         raise SightlineError(f"distance is {distance!r}; expected 'mean' or 'sum'")
+    if perturbation not in get_args(Perturbation):
+        raise SightlineError(f"perturbation is {perturbation!r}; expected 'fgsm', 'zero' or 'mean'")

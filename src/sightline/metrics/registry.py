@@ -17,6 +17,7 @@ METRICS: Registry[PerImageMetric] = Registry(
         "sightline.metrics.squares",
         "sightline.metrics.explanation_image",
         "sightline.metrics.boxes",
+        "sightline.metrics.corloc",
         "sightline.metrics.noise",
         "sightline.metrics.calibration",
         "sightline.metrics.robustness",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sightline.data.files import locate
 from sightline.errors import SightlineError, unknown_name
 from sightline.input_spec import InputSpec
+from sightline.models.gates import restore_gates
 from sightline.models.registry import MODELS
 from sightline.models.weights import load_weights, read_weights
 
@@ -44,6 +45,7 @@ def load_model(
     if classes is None:
         classes = _classes_of(state, SOURCES[source](plain, False, None, size)[0])
     model, spec = SOURCES[source](plain, False, classes, size)
+    restore_gates(model, state)
     load_weights(model, state, head=head_name(model), source=str(weights))
     return model, spec
 

@@ -11,10 +11,10 @@ from torchvision.transforms.v2.functional import to_pil_image
 SIDE = 208  # pixels of a picture: sharp at the width that the page gives it, and a few kilobytes
 
 
-def enlarge(image: Tensor) -> Tensor:
+def enlarge(image: Tensor, side: int = SIDE) -> Tensor:
     """Scale (C, H, W) to a page's size; small images keep their pixels visible, since smoothing would invent detail."""
     height, width = image.shape[-2:]
-    scale = SIDE / max(height, width)
+    scale = side / max(height, width)
     size = (round(height * scale), round(width * scale))
     if scale >= 2:
         return interpolate(image[None], size=size, mode="nearest-exact")[0]

@@ -170,7 +170,7 @@ def read_run(path: str | Path) -> RunFolder:
             history=_read_history(path / "metrics.csv"),
             evaluations={file.parent.name: _read_evaluation(file.parent) for file in summaries},
         )
-    except (OSError, KeyError, ValueError, yaml.YAMLError) as error:
+    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         if isinstance(error, SightlineError):
             raise
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)

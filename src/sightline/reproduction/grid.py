@@ -27,6 +27,7 @@ from sightline.evaluation.pairs import holm, paired
 from sightline.explainers import create_explainer
 from sightline.features import class_features
 from sightline.metrics import METRICS, PerImageMetric
+from sightline.reporting.markdown import markdown
 from sightline.reporting.wording import title
 from sightline.reproduction.album import Album
 from sightline.reproduction.study import (
@@ -39,7 +40,6 @@ from sightline.reproduction.study import (
     scale_count,
 )
 from sightline.reproduction.subject import Subject, load_subject
-from sightline.reproduction.tables import markdown
 from sightline.seeding import generator
 from sightline.strict import Count, Positive, Section, named
 from sightline.training.recipe import Data

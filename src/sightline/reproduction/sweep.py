@@ -16,11 +16,12 @@ from sightline.explainers import Explainer, create_explainer
 from sightline.input_spec import InputSpec
 from sightline.layers import LayerChoice
 from sightline.metrics import METRICS
+from sightline.reporting.markdown import markdown
 from sightline.reporting.wording import title
 from sightline.reproduction.album import Album
 from sightline.reproduction.study import KINDS, AnyModel, Done, Method, Part, Study, check_methods, scale_count
 from sightline.reproduction.subject import load_subject
-from sightline.reproduction.tables import markdown, milliseconds, wait
+from sightline.reproduction.tables import milliseconds, wait
 from sightline.strict import Positive, named
 from sightline.targets import Targets
 from sightline.training.recipe import Data

@@ -1,15 +1,7 @@
 """What several kinds of studies share."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: the first column to the left, the others to the right."""
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def milliseconds(value: float) -> str:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from sightline.errors import NotDefinedError
 from sightline.explainers import create_explainer
+from sightline.reporting.markdown import markdown
 from sightline.reproduction.study import (
     KINDS,
     Done,
@@ -22,7 +23,7 @@ from sightline.reproduction.study import (
     scale_count,
 )
 from sightline.reproduction.subject import Subject, load_subject
-from sightline.reproduction.tables import markdown, milliseconds, wait
+from sightline.reproduction.tables import milliseconds, wait
 from sightline.seeding import generator
 from sightline.strict import Positive
 

@@ -97,6 +97,7 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
         raise SightlineError(f"batch_size is {recipe.batch_size}; {processes} processes cannot share it evenly")
     splits = DATASETS.create(recipe.data.name, **recipe.data.options)
     _check_watched(recipe, splits)
+    _check_balanced(recipe, splits)
 
     torch.manual_seed(recipe.seed)  # of the head, and of all weights where none are loaded
     model, spec = load_model(recipe.model.name, recipe.model.weights, len(splits.classes), recipe.size)
@@ -149,6 +150,12 @@ def _check_watched(recipe: Recipe, splits: Splits) -> None:
             raise SightlineError(f"{key}.metric is {watch.metric!r}, but {recipe.data.name!r} has no validation split")
         if watch.metric not in known:
             raise unknown_name(f"{key}.metric", watch.metric, known)
+
+
+def _check_balanced(recipe: Recipe, splits: Splits) -> None:
+    for number, stage in enumerate(recipe.stages):
+        if stage.balanced == "groups" and splits["train"].group_ids is None:
+            raise SightlineError(f"stages.{number}.balanced is 'groups', but {recipe.data.name!r} has none")
 
 
 def _guide_name(config: Any) -> str:

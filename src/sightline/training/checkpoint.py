@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -88,11 +87,16 @@ class Checkpoint:
 
     def restore_objectives(self, objectives: Iterable[nn.Module]) -> None:
         """Copy the saved tensors into the modules they came from."""
-        with torch.no_grad():
-            for name, target in _distinct(objectives).items():
-                if name not in self._tensors or self._tensors[name].shape != target.shape:
-                    raise SightlineError(f"cannot resume: the checkpoint does not fit {name}")
-                target.copy_(self._tensors[name])
+        objectives = list(objectives)
+        if missing := sorted(_distinct(objectives).keys() - self._tensors.keys()):
+            raise SightlineError(f"cannot resume: the checkpoint does not fit {missing[0]}")
+        for number, objective in enumerate(objectives):
+            prefix = f"objective/{number}/"
+            own = {n.removeprefix(prefix): t for n, t in self._tensors.items() if n.startswith(prefix)}
+            try:
+                objective.load_state_dict(own, strict=False)  # what stages share is saved with the first
+            except RuntimeError as error:
+                raise SightlineError(f"cannot resume: the checkpoint does not fit ({error})") from error
 
     def restore_optimizer(self, optimizer: Optimizer) -> None:
         """Give an optimiser its moments back, where the checkpoint lies inside its stage."""

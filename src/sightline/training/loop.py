@@ -69,6 +69,9 @@ class Trainer:
         """Train one stage to its end, or to where early stopping ends it."""
         for parameter in self.trunk:
             parameter.requires_grad_(stage.trainable == "all")
+        for parameter in objective.guides.parameters():  # what a guide adds to the trunk is trained in its stages
+            parameter.requires_grad_(True)
+        cast(EpochSampler, self.loader.sampler).balance(self.strata(stage))
         trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
         module, optimizer = self.fabric.setup(objective, create_optimizer(self.recipe.optimizer, trained, stage.lr))
         if self.checkpoint is not None:
@@ -82,6 +85,7 @@ class Trainer:
             row = self.train_epoch(stage, objective, module, optimizer)
             _check_finite(objective)
             share_buffers(objective)
+            objective.synchronize()
             last = self.state.stage_epoch + 1 == stage.epochs
             due = last or (self.state.stage_epoch + 1) % self.recipe.validate_every == 0
             for split, images in self.validation.items() if due else ():
@@ -89,6 +93,11 @@ class Trainer:
                 row |= {f"{split}/{key}": value for key, value in figures.items()}
             self.state.seconds += time.perf_counter() - started
             self.finish_epoch(stage, row, objective, optimizer)
+
+    def strata(self, stage: Stage) -> Tensor | None:
+        """What a stage balances: each training image's group or class."""
+        images = self.parts.splits["train"]
+        return {"groups": images.group_ids, "classes": images.labels, None: None}[stage.balanced]
 
     def train_epoch(
         self, stage: Stage, objective: Objective, module: _FabricModule, optimizer: _FabricOptimizer

@@ -64,6 +64,9 @@ class Stage(Section):
         trainable: `all`, or `head`: the classifier (and what a guide adds), the rest being frozen, BatchNorm included.
         guide: `inherit` takes the recipe's; null trains on the task alone; else as the recipe's.
         schedule: null takes the recipe's.
+        balanced: draw as often from each of the data's `groups` or `classes` in an epoch, which keeps its length; a frozen
+            trunk on balanced groups is last-layer retraining (Kirichenko et al. 2023, "Last Layer Re-Training is Sufficient for
+            Robustness to Spurious Correlations"). null draws every image once.
     """
 
     epochs: Positive
@@ -71,6 +74,7 @@ class Stage(Section):
     trainable: Literal["all", "head"] = "all"
     guide: Any = "inherit"
     schedule: Annotated[Schedule | None, BeforeValidator(named)] = None
+    balanced: Literal["groups", "classes"] | None = None
 
 
 class Watch(Section):

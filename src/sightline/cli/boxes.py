@@ -1,0 +1,68 @@
+"""`sightline boxes`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sightline.cli.subject import find_data, find_subject
+
+
+def boxes(
+    dataset: Annotated[str, typer.Argument(help="A data set's name (`sightline list datasets`).")],
+    options: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Its options.")] = None,
+    detector: Annotated[
+        str, typer.Option(help="Where boxes come from: lost, saliency, torchvision, annotations, or a package's own.")
+    ] = "lost",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="The detector's options, such as size=480 or file=boxes.json."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="For saliency and lost. [default for lost: timm/vit_small_patch16_224.dino]")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="A .safetensors or .pth file, or `default`. [default for lost: default]")
+    ] = None,
+    run: Annotated[Path | None, typer.Option(help="For saliency: a trained run, in place of --model.")] = None,
+    split: Annotated[str, typer.Option(help="The split to go through.")] = "train",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .csv, or .json (COCO), to write.")] = Path(
+        "boxes.csv"
+    ),
+) -> None:
+    """Find the objects' boxes in every image of a data set, once.
+
+    An interrupted command goes on when it is given again.
+    """
+    import torch
+
+    from sightline.localization.sources import BOX_SOURCES
+    from sightline.localization.writing import write_boxes
+    from sightline.models import load_model
+    from sightline.strict import override_key
+
+    entry = BOX_SOURCES[detector]
+    values: dict[str, Any] = {}
+    for setting in settings or []:
+        override_key(values, setting)
+    data = find_data(dataset, options or [], split, run)
+    needs = entry.capabilities.get("needs_model")
+    if needs == "transformer":
+        network, spec = load_model(model or "timm/vit_small_patch16_224.dino", weights or "default")
+        values |= {"model": network, "input_spec": spec}
+    elif needs == "classifier":
+        subject = find_subject(model, weights, run)
+        values |= {"model": subject.model, "input_spec": subject.spec}
+        if subject.layer is not None:
+            values.setdefault("layer", subject.layer)
+    if needs and torch.cuda.is_available():
+        values["model"].cuda()
+    done = write_boxes(data, output, entry(**values), workers=workers, progress=True)
+    typer.echo(f"{done.boxes} boxes in {done.images} images; {done.without} have none", err=True)
+    if done.clipped or done.dropped:
+        typer.echo(f"{done.clipped} reached beyond their image and were cut off at its border", err=True)
+        typer.echo(f"{done.dropped} had no area in their image and were left out", err=True)
+    if done.corloc is not None:
+        typer.echo(f"CorLoc {done.corloc:.3f} against the masks of {done.judged} images", err=True)
+    typer.echo(output)

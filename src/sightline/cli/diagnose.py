@@ -1,0 +1,65 @@
+"""`sightline diagnose`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.cli.subject import find_data, find_subject
+
+
+def diagnose(
+    options: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Of the data set.")] = None,
+    model: Annotated[str | None, typer.Option(help="timm/NAME, torchvision/NAME or sightline/NAME.")] = None,
+    weights: Annotated[str | None, typer.Option(help="A .safetensors or .pth file, or `default`.")] = None,
+    run: Annotated[Path | None, typer.Option(help="A trained run, in place of --model and --weights.")] = None,
+    data: Annotated[str | None, typer.Option(help="The data set's name. [default: the run's]")] = None,
+    split: Annotated[str, typer.Option(help="The split to look at.")] = "test",
+    samples: Annotated[int, typer.Option(min=1, help="How many images, drawn at random, every class alike.")] = 200,
+    annotation: Annotated[
+        str, typer.Option(help="Where the objects are: masks, boxes, grabcut, saliency; auto takes the best there is.")
+    ] = "auto",
+    boxes: Annotated[
+        Path | None, typer.Option(help="The objects' boxes: a COCO or CSV file, such as `sightline boxes` writes.")
+    ] = None,
+    saliency_model: Annotated[str | None, typer.Option(help="For saliency: a network trained on other images.")] = None,
+    saliency_weights: Annotated[str, typer.Option(help="Its weights.")] = "default",
+    explainer: Annotated[str, typer.Option(help="Whose maps are looked at.")] = "gradcam",
+    layer: Annotated[str | None, typer.Option(help="Layer to look at. [default: chosen by the model's family]")] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The page to write, with a JSON file beside it.")
+    ] = Path("diagnosis.html"),
+) -> None:
+    """Does a model look at the object? A verdict with the figures behind it, before any training."""
+    import torch
+
+    from sightline.diagnosis import diagnose as diagnose_model
+    from sightline.diagnosis.advice import read_training
+    from sightline.localization.annotations import AnnotatedBoxes
+    from sightline.models import load_model
+
+    subject = find_subject(model, weights, run)
+    saliency = None if saliency_model is None else load_model(saliency_model, saliency_weights)
+    if torch.cuda.is_available():
+        subject.model.cuda()
+    found = diagnose_model(
+        subject.model,
+        find_data(data, options or [], split, run),
+        input_spec=subject.spec,
+        annotation=annotation,  # type: ignore[arg-type]
+        boxes=None if boxes is None else AnnotatedBoxes(boxes),
+        saliency=saliency,
+        samples=samples,
+        explainer=explainer,
+        layer=layer or subject.layer,
+        training=read_training(run, data, options or [], model, weights, layer, subject.spec.size[0], boxes),
+        name=subject.name,
+        progress=True,
+    )
+    found.save(output)
+    typer.echo(f"{str(found)[0].upper()}{str(found)[1:]}")
+    typer.echo(f"Where the objects are: {found.annotation['source']}; {found.annotation['trust']}")
+    if found.advice[0].command and found.verdict.answer != "looks at the object":
+        before = f"{found.advice[0].first} && " if found.advice[0].first else ""
+        typer.echo(f"To train it otherwise: {before}{found.advice[0].command}")
+    typer.echo(output)

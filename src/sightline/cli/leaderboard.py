@@ -1,0 +1,21 @@
+"""`sightline leaderboard`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def leaderboard(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="Written by `evaluate PLAN.yaml` or `reproduce`.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The folder to write into; the first FOLDER if not given.")
+    ] = None,
+) -> None:
+    """Say who is best in what, and what is chance, in one self-contained HTML page and in Markdown."""
+    from sightline.reporting.leaderboard_page import write_leaderboard
+
+    for path in write_leaderboard(folders, output):
+        typer.echo(path)

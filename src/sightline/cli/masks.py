@@ -1,0 +1,77 @@
+"""`sightline masks`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.cli.subject import find_data, find_subject
+
+
+def masks(
+    dataset: Annotated[str, typer.Argument(help="A data set's name (`sightline list datasets`).")],
+    options: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Its options.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="timm/NAME, torchvision/NAME or sightline/NAME, whose maps prompt by points.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="A .safetensors or .pth file, or `default`.")] = None,
+    run: Annotated[Path | None, typer.Option(help="A trained run, in place of --model and --weights.")] = None,
+    method: Annotated[str, typer.Option(help="The explainer that makes the maps.")] = "gradcam",
+    maps: Annotated[
+        Path | None, typer.Option(help="A store of maps (`sightline explain --store`) in their place.")
+    ] = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(help="Boxes to prompt with: a .csv (`sightline boxes`), COCO .json or folder of VOC .xml."),
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="Points are the maps' maxima above this.")] = 0.5,
+    distance: Annotated[float, typer.Option(help="How far apart they are, as a share of the shorter side.")] = 0.1,
+    segmenter: Annotated[
+        str,
+        typer.Option(
+            help="grabcut, or package.module:function, called with (image (H, W, 3) uint8, points (N, 2) xy, box or None)"
+            " for a bool mask (H, W); such as a few lines around SAM."
+        ),
+    ] = "grabcut",
+    split: Annotated[str, typer.Option(help="The split to go through.")] = "train",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("masks"),
+) -> None:
+    """Make a mask of every image of a data set, from a model's maps or from boxes.
+
+    An interrupted command goes on when it is given again.
+    """
+    import sys
+
+    import torch
+
+    from sightline.errors import SightlineError
+    from sightline.localization.image_maps import ExplainedMaps, StoredMaps
+    from sightline.localization.prompts import Prompter, find_segmenter
+    from sightline.localization.sources import BOX_SOURCES
+    from sightline.localization.writing import write_masks
+
+    if not Path.cwd().samefile(sys.path[0] or "."):
+        sys.path.insert(0, "")  # so that a segmenter in a file here is found
+    make = find_segmenter(segmenter)
+    data = find_data(dataset, options or [], split, run)
+    if maps is not None and (model is not None or run is not None):
+        raise SightlineError("--maps was given with --model or --run; points come from one of them")
+    shown: ExplainedMaps | StoredMaps | None = None
+    if maps is not None:
+        shown = StoredMaps(maps, data)
+    elif model is not None or run is not None:
+        subject = find_subject(model, weights, run)
+        if torch.cuda.is_available():
+            subject.model.cuda()
+        shown = ExplainedMaps(subject.model, subject.spec, method, subject.layer)
+    elif boxes is None:
+        raise SightlineError("no prompts: give --model NAME --weights FILE, --run RUN, --maps STORE or --boxes FILE")
+    given = None if boxes is None else BOX_SOURCES.create("annotations", file=boxes)
+    prompter = Prompter(shown, given, threshold=threshold, distance=distance)
+    done = write_masks(data, output, prompter, make, name=segmenter, workers=workers, progress=True)
+    share = done.without / done.images
+    typer.echo(f"{done.masks} masks of {done.images} images; {done.without} ({share:.1%}) have no prompt", err=True)
+    if done.iou is not None:
+        typer.echo(f"mean IoU {done.iou:.3f} with the true masks of {done.judged} images", err=True)
+    typer.echo(output)

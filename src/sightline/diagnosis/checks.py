@@ -1,0 +1,155 @@
+"""What a model answers when the object or its background is changed, image by image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sightline.data.batch import Batch
+from sightline.guides.random_background import paint_over
+from sightline.input_spec import InputSpec
+from sightline.metrics import BackgroundNoiseAccuracy, ForegroundNoiseAccuracy, Observation, Scorer, correct
+from sightline.progress import bar
+from sightline.seeding import generator
+
+GREY = 0.5  # a colour that says nothing of the image, unlike its mean
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model answers to changed images; NaN for an image without object or background, or without a partner.
+
+    Attributes:
+        predicted: (n,) int64, the answer to the image as it is.
+        hits: what was changed -> (n,) 1 where the answer is right, else 0; under noise the mean over its levels.
+        keeps: (n,) 1 where the answer stays when the background is swapped, else 0; NaN where the answers to both images
+            are the same to begin with.
+        follows: (n,) 1 where it becomes the answer to the image that the background came from.
+        lean: (n,) how much of the answer's probability goes with the background, in [-0.5, 1]: the mean of what is lost when
+            the background is swapped and of what the background alone gets.
+        partners: (n,) int64, the place of the image whose background each one gets; -1 = none.
+        swapped: (n,) int64, the answer with the other background; -1 = none.
+        alone: (n,) int64, the answer to the background alone; -1 = none.
+    """
+
+    predicted: Tensor
+    hits: dict[str, Tensor]
+    keeps: Tensor
+    follows: Tensor
+    lean: Tensor
+    partners: Tensor
+    swapped: Tensor
+    alone: Tensor
+
+
+def greyed_background(images: Tensor, regions: Tensor) -> Tensor:
+    """Images (B, C, H, W) with grey where the regions (B, H, W) are 0."""
+    return torch.where((regions != 0)[:, None], images, GREY)
+
+
+def background_alone(images: Tensor, regions: Tensor) -> Tensor:
+    """Images (B, C, H, W) whose objects, where the regions (B, H, W) are not 0, are painted over from their surroundings."""
+    return paint_over(images, (regions != 0)[:, None].to(images.dtype))
+
+
+def swapped_background(images: Tensor, regions: Tensor, others: Tensor, other_regions: Tensor) -> Tensor:
+    """Images (B, C, H, W) with the backgrounds of others, whose own objects are painted over."""
+    return torch.where((regions != 0)[:, None], images, background_alone(others, other_regions))
+
+
+def draw_partners(labels: Tensor, usable: Tensor, indices: Tensor, seed: int = 0) -> Tensor:
+    """For each usable image another one, of another class if there is any, at random; keyed by its place in the data set.
+
+    Returns:
+        (n,) int64 rows; -1 for an image that is not usable or alone.
+    """
+    partners = torch.full_like(labels, -1)
+    rows = usable.nonzero().flatten()
+    for row in rows.tolist():
+        others = rows[labels[rows] != labels[row]]
+        others = others if len(others) else rows[rows != row]
+        if len(others):
+            draw = generator(seed, int(indices[row]), "partner")
+            partners[row] = others[int(torch.randint(len(others), (), generator=draw))]
+    return partners
+
+
+def ask(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    *,
+    input_spec: InputSpec | None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Answers:
+    """Ask a model about images with their objects and backgrounds changed.
+
+    Args:
+        model: a classifier that returns logits (B, K).
+        batches: on the CPU, with masks, `has_mask` for those with object and background, and indices.
+        input_spec: normalises images in [0, 1].
+        seed: of the noise and of who gets whose background.
+        progress: show a bar.
+    """
+    scorer = Scorer(model, input_spec)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    whole = {name: torch.cat([getattr(b, name) for b in batches]) for name in ("images", "labels", "masks", "has_mask")}
+    indices = torch.cat([batch.indices for batch in batches if batch.indices is not None])
+    partners = draw_partners(whole["labels"], whole["has_mask"], indices, seed)
+    noisy = {
+        "background noised": BackgroundNoiseAccuracy(model, seed=seed, input_spec=input_spec),
+        "object noised": ForegroundNoiseAccuracy(model, seed=seed, input_spec=input_spec),
+    }
+    changed: dict[str, list[Tensor]] = {
+        "clean": [],
+        "background greyed": [],
+        "background swapped": [],
+        "object removed": [],
+    }
+    place = 0
+    with bar(progress, "changing backgrounds", len(indices)) as advance:
+        for batch in batches:
+            here = torch.arange(place, place + len(batch))
+            place += len(batch)
+            batch = batch.to(device)
+            regions = batch.masks
+            assert regions is not None
+            seen = Observation(
+                images=batch.images, labels=batch.labels, masks=regions, has_mask=batch.has_mask, indices=batch.indices,
+                scorer=scorer,
+            )  # fmt: skip
+            for metric in noisy.values():
+                metric.record(seen)
+            givers = partners[here].clamp(min=0)  # images without a partner are asked about as well, and not counted
+            others, other_regions = (whole[name][givers].to(device) for name in ("images", "masks"))
+            changed["clean"].append(scorer(batch.images).cpu())
+            changed["background greyed"].append(scorer(greyed_background(batch.images, regions)).cpu())
+            swapped = swapped_background(batch.images, regions, others, other_regions)
+            changed["background swapped"].append(scorer(swapped).cpu())
+            changed["object removed"].append(scorer(background_alone(batch.images, regions)).cpu())
+            advance(len(batch))
+
+    scores = {name: torch.cat(parts) for name, parts in changed.items()}
+    usable, paired = whole["has_mask"], partners >= 0
+    hits = {name: correct(each, whole["labels"]) for name, each in scores.items()}
+    hits |= {name: metric.per_image().cpu() for name, metric in noisy.items()}
+    known = {name: paired if name == "background swapped" else usable for name in hits}
+    hits = {name: torch.where(known[name], values, torch.nan) for name, values in hits.items()}
+    predicted = scores["clean"].argmax(1)
+    swapped, alone = scores["background swapped"].argmax(1), scores["object removed"].argmax(1)
+    giver = predicted[partners.clamp(min=0)]
+    telling = paired & (giver != predicted)
+    before, after, rest = (
+        scores[name].gather(1, predicted[:, None])[:, 0] for name in ("clean", "background swapped", "object removed")
+    )
+    return Answers(
+        predicted=predicted,
+        hits=hits,
+        keeps=torch.where(telling, (swapped == predicted).float(), torch.nan),
+        follows=torch.where(telling, (swapped == giver).float(), torch.nan),
+        lean=torch.where(paired, (before - after + rest) / 2, torch.nan),
+        partners=partners,
+        swapped=torch.where(paired, swapped, -1),
+        alone=torch.where(usable, alone, -1),
+    )

@@ -1,0 +1,135 @@
+"""The figures of a diagnosis: each with its interval and with what chance scores."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.metrics import normalized_rfs
+from sightline.reporting.statistics import Array, Interval, over_images, weighted_mean
+
+Columns = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure.
+
+    Attributes:
+        name: what it is called in the JSON file.
+        title: what it is called on the page.
+        value: over the images that have one; NaN where none has.
+        low: lower end of the 95 % bootstrap interval over images.
+        high: its upper end.
+        n: images that have a value.
+        chance: what is scored without looking.
+        chance_of: who scores that.
+        reading: how to read it, in a sentence.
+        share: whether it is a share, to be shown in per cent.
+    """
+
+    name: str
+    title: str
+    value: float
+    low: float
+    high: float
+    n: int
+    chance: float
+    chance_of: str
+    reading: str
+    share: bool = True
+
+
+# name -> title, and how to read it
+WORDS = {
+    "accuracy": ("Accuracy, images as they are", "How often the model is right."),
+    "background_noised": (
+        "… background noised",
+        "Gaussian noise of seven strengths around the object, mean over them. Who looks at the object hardly minds.",
+    ),
+    "background_greyed": ("… background grey", "Nothing but the object is left."),
+    "background_swapped": (
+        "… background swapped",
+        "The object stands on the background of an image of another class, whose own object is painted over.",
+    ),
+    "object_noised": ("… object noised", "The same noise on the object. Who looks at the object minds this more."),
+    "object_removed": ("… background alone", "The object is painted over. More than chance is what the background gives away."),
+    "swap_loss": (
+        "Accuracy lost by the swap",
+        "As they are, less with swapped backgrounds. Far from 0, in either direction, the background had a say.",
+    ),
+    "keeps": ("Swaps that leave the answer as it was", "Among swaps between images with different answers."),
+    "follows": ("Swaps that bring the background's answer", "It becomes the answer to the background's image."),
+    "rfs": (
+        "Relative foreground sensitivity (RFS)",
+        "Accuracy with noise on the background less that with noise on the object: 1 = reads the object alone.",
+    ),
+    "normalized_rfs": ("Normalised RFS", "RFS as a share of what the accuracy allows."),
+    "energy_in_mask": ("Energy of the maps on the object", "Share of the map's sum that lies on the object."),
+    "pointing_game": ("Pointing game", "Share of images where the map's maximum lies on the object."),
+    "view_stability": (
+        "Stability of the maps",
+        "Correlation of the map with that of the flipped and turned image, turned back (D4).",
+    ),
+}  # fmt: skip
+NOT_SHARES = ("rfs", "normalized_rfs", "view_stability")
+
+
+def figures(columns: Columns, chances: Mapping[str, tuple[float, str]]) -> list[Figure]:
+    """Every figure with its interval; all intervals are of the same bootstrap draws.
+
+    Args:
+        columns: name -> (n,) each image's value, NaN where it has none. "normalized_rfs" is made of the two noise columns.
+        chances: name -> what chance scores, and who scores it.
+    """
+    known = {name: ~np.isnan(column) for name, column in columns.items()}
+    if "background_noised" in known:
+        known["normalized_rfs"] = known["background_noised"]
+    names = [name for name in WORDS if name in known and known[name].any()]
+    n = len(next(iter(columns.values())))
+    values = dict(zip(names, _statistics(names, np.ones((1, n)), columns)[0])) if names else {}
+    intervals = dict(zip(names, over_images(n, lambda counts: _statistics(names, counts, columns)))) if names else {}
+    nothing = Interval(np.nan, np.nan)
+    found = []
+    for name in (name for name in WORDS if name in known):
+        title, reading = WORDS[name]
+        value, interval = float(values.get(name, np.nan)), intervals.get(name, nothing)
+        found.append(
+            Figure(
+                name, title, value, interval.low, interval.high, int(known[name].sum()), *chances[name], reading,
+                name not in NOT_SHARES,
+            )
+        )  # fmt: skip
+    return found
+
+
+def by_class(columns: Columns, labels: Tensor, classes: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """For each class that has images: figure -> [value, low, high, n]; the class that loses most by the swap first."""
+    found: dict[str, dict[str, list[float]]] = {}
+    none = {name: (float("nan"), "") for name in WORDS}
+    for label in labels.unique().tolist():
+        rows = (labels == label).numpy()
+        some = figures({name: values[rows] for name, values in columns.items()}, none)
+        found[classes[label]] = {f.name: [f.value, f.low, f.high, f.n] for f in some}
+
+    def loss(name: str) -> float:
+        value = found[name]["swap_loss"][0]
+        return float("inf") if np.isnan(value) else -value
+
+    return {name: found[name] for name in sorted(found, key=loss)}
+
+
+def _statistics(names: Sequence[str], counts: Array, columns: Columns) -> Array:
+    """The figures (R, M) under the counts (R, n) of each image in R bootstrap rounds."""
+    return np.stack([_statistic(name, counts, columns) for name in names], 1)
+
+
+def _statistic(name: str, counts: Array, columns: Columns) -> Array:
+    """A figure (R,) under the counts (R, n) of each image in R bootstrap rounds."""
+    if name != "normalized_rfs":
+        return weighted_mean(counts, columns[name])
+    background, foreground = (weighted_mean(counts, columns[f"{region}_noised"]) for region in ("background", "object"))
+    rfs, accuracy = torch.from_numpy(background - foreground), torch.from_numpy((background + foreground) / 2)
+    return np.where(np.isnan(background), np.nan, normalized_rfs(rfs, accuracy).numpy())

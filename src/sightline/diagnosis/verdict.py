@@ -1,0 +1,129 @@
+"""What the figures say, by rules that the page states."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from sightline.diagnosis.annotation import ENOUGH
+from sightline.diagnosis.figures import Figure
+
+Answer = Literal["looks at the object", "leans on the background", "cannot tell"]
+
+SWAP = 0.05  # accuracy that may be lost or won by a swap without a word
+LIMIT = 0.20  # and what it must stay within for a good verdict
+STAYS = 0.60  # share of swaps that must leave the answer as it was for a good verdict
+
+RULES = (
+    f"Cannot tell, if fewer than {ENOUGH} images have an object and a background, if all images are of one class, or if the "
+    "model is not better than chance for certain on any of: the images as they are, with grey, and with swapped backgrounds.",
+    f"Leans on the background, if swapping the backgrounds changes the accuracy by more than {100 * SWAP:.0f} points for "
+    "certain. Less counts as much as more: where backgrounds mislead, a model that reads them gets better by the swap.",
+    f"Looks at the object, if the swap changes the accuracy by less than {100 * LIMIT:.0f} points for certain, and more than "
+    f"{STAYS:.0%} of the swaps leave the answer as it was for certain.",
+    "Cannot tell, if none of these holds. “For certain” means: the whole 95% interval. Maps do not decide: they can lie on "
+    "the object while the answer comes from the background, and the other way round.",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a diagnosis says first.
+
+    Attributes:
+        answer: in four words.
+        because: the sentence that decided it.
+        findings: sentences on all else.
+    """
+
+    answer: Answer
+    because: str
+    findings: list[str]
+
+
+def judge(figures: Mapping[str, Figure], classes: int) -> Verdict:
+    """The verdict on a model, by `RULES`.
+
+    Args:
+        figures: by name.
+        classes: how many classes the images are of.
+    """
+    answer, because = _decide(figures, classes)
+    return Verdict(answer, because, _findings(figures))
+
+
+def _decide(figures: Mapping[str, Figure], classes: int) -> tuple[Answer, str]:
+    swap, keeps = figures["swap_loss"], figures["keeps"]
+    if swap.n < ENOUGH:
+        return "cannot tell", f"Only {swap.n} images have an object and a background; at least {ENOUGH} are needed."
+    if classes < 2:
+        return "cannot tell", "All images are of one class, so no background could speak for another one."
+    right = [figures[name] for name in ("accuracy", "background_greyed", "background_swapped")]
+    if not any(figure.low > figure.chance for figure in right):
+        return "cannot tell", (
+            f"The model is right on {_with_interval(right[0])} of the images, which is not above chance "
+            f"({right[0].chance:.0%}) for certain. Has it been trained, and are the data set's classes in its order?"
+        )
+    falls = swap.value >= 0
+    low, high = (swap.low, swap.high) if falls else (-swap.high, -swap.low)
+    bounds = f"95% interval {100 * low:.0f} to {100 * high:.0f}".replace("-", "−")
+    said = (
+        f"Accuracy {'falls' if falls else 'rises'} by {abs(100 * swap.value):.0f} points ({bounds}) when the objects stand on "
+        "the backgrounds of other images"
+    )
+    if swap.low > SWAP:
+        return "leans on the background", f"{said}."
+    if swap.high < -SWAP:
+        return "leans on the background", f"{said}: here the backgrounds mislead the model, so it reads them."
+    if max(abs(swap.low), abs(swap.high)) < LIMIT and keeps.low > STAYS:
+        return "looks at the object", f"{said}, and {_with_interval(keeps)} of these swaps leave its answer as it was."
+    stays = (
+        "" if math.isnan(keeps.value) else f", and {_with_interval(keeps)} of these swaps leave its answer as it was"
+    )
+    return "cannot tell", f"{said}{stays}: neither rule is met for certain. More images may settle it."
+
+
+def _findings(figures: Mapping[str, Figure]) -> list[str]:
+    alone, grey, rfs = figures["object_removed"], figures["background_greyed"], figures["rfs"]
+    found = []
+    if not math.isnan(alone.value):
+        than = (
+            "above"
+            if alone.low > alone.chance
+            else "below"
+            if alone.high < alone.chance
+            else "which cannot be told from"
+        )
+        aside = {
+            "above": " The background gives the class away, and the model knows it.",
+            "below": " The backgrounds here speak for the wrong classes, and the model listens when nothing else is there.",
+        }
+        found.append(
+            f"From the background alone the model is right on {_with_interval(alone)} of the images, {than} chance "
+            f"({alone.chance:.0%}).{aside.get(than, '')}"
+        )
+        found.append(f"From the object alone, on grey, it is right on {_with_interval(grey)}.")
+        minds = "the object more than the background" if rfs.low > 0 else "the background more than the object"
+        minds = (
+            minds if rfs.low > 0 or rfs.high < 0 else "the object and on the background alike, as far as can be told"
+        )
+        bounds = f"RFS {rfs.value:+.2f}, {rfs.low:+.2f} to {rfs.high:+.2f}".replace("-", "−")
+        found.append(f"Noise: the model minds noise on {minds} ({bounds}).")
+    energy = figures["energy_in_mask"]
+    if not math.isnan(energy.value):
+        against = (
+            "more than" if energy.low > energy.chance else "less than" if energy.high < energy.chance else "about what"
+        )
+        found.append(
+            f"The maps put {_with_interval(energy)} of their energy on the object, {against} {energy.chance_of} does "
+            f"({energy.chance:.0%})."
+        )
+    return found
+
+
+def _with_interval(figure: Figure) -> str:
+    return f"{figure.value:.0%} ({_span(figure)})"
+
+
+def _span(figure: Figure) -> str:
+    return f"{100 * figure.low:.0f} to {100 * figure.high:.0f}%".replace("-", "−")

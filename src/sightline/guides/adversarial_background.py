@@ -1,0 +1,76 @@
+"""Adversarial backgrounds: whatever outside the object can mislead the model does, while it learns not to follow."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sightline.attacks import fgsm
+from sightline.data.batch import Batch
+from sightline.errors import SightlineError
+from sightline.guides.base import Guide
+from sightline.guides.regions import check_source, object_region
+from sightline.guides.registry import GUIDES
+
+if TYPE_CHECKING:
+    from sightline.objective import Objective
+
+
+@GUIDES.register("adversarial_background", needs_masks=True, needs_layer=False, pixel_space=True, reweights=False)
+class AdversarialBackground(Guide):
+    """Adversarial backgrounds: gradient-sign steps on the pixels outside the object, up the cross-entropy.
+
+    Training on such images is adversarial training in which only the background may be attacked, so that the model learns to be
+    robust to it and nothing forbids it to look closely at the object. Every pixel of the object, and every one that the
+    mask ignores, stays as it is. The model is attacked in eval mode, so that batch norm sees each image once, as changed.
+
+    Args:
+        steps: gradient-sign steps, each a forward and a backward pass; 1 is FGSM.
+        eps: the largest change of a pixel, in [0, 1].
+        step_size: the change of a pixel in one step; None = `eps` for a single step, else 2.5 eps / steps, which lets a pixel
+            go from any point to the border of what is allowed.
+        region: the object by its `"masks"` or by `"boxes"`.
+
+    Reference:
+        Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018, for the steps; Goodfellow et
+        al., "Explaining and Harnessing Adversarial Examples", ICLR 2015, for a single one.
+    """
+
+    def __init__(
+        self, steps: int = 3, eps: float = 0.15, step_size: float | None = None, region: str = "masks"
+    ) -> None:
+        super().__init__()
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise SightlineError(f"steps is {steps!r}; expected a whole number of at least 1")
+        if not 0 <= eps <= 1:
+            raise SightlineError(f"eps is {eps}; expected a change of pixels in [0, 1]")
+        if step_size is not None and not step_size > 0:
+            raise SightlineError(f"step_size is {step_size}; expected a positive change of pixels, or None")
+        check_source(region)
+        self.steps, self.eps, self.region = steps, eps, region
+        self.step_size = min(eps, 2.5 * eps / steps) if step_size is None else step_size
+        self.needs_masks = region == "masks"
+
+    def transform(self, batch: Batch, objective: "Objective") -> Batch:
+        """The batch with attacked backgrounds; unchanged outside training.
+
+        Raises:
+            SightlineError: images outside [0, 1].
+        """
+        region = object_region(batch, self.region)
+        if not objective.training or not region.known.any():
+            return batch
+        chosen, labels = batch.images.detach()[region.known], batch.labels[region.known]
+        free = (region.outside == 1)[region.known]
+        attacked = chosen
+        for _ in range(self.steps):
+            attacked = fgsm(
+                objective.model,
+                attacked,
+                labels,
+                eps=self.step_size,
+                weights=free.to(chosen.dtype),
+                input_spec=objective.input_spec,
+            )
+            attacked = chosen + (attacked - chosen).clamp(-self.eps, self.eps)
+        images = batch.images.detach().clone()
+        images[region.known] = attacked.to(images.dtype).where(free[:, None], chosen)
+        return replace(batch, images=images)

@@ -1,0 +1,107 @@
+"""A mask-supervised attention gate: features are multiplied by an attention map that is trained to be the mask."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sightline.data.batch import Batch
+from sightline.guides.balance import WeightedGuide
+from sightline.guides.base import Context
+from sightline.guides.regions import check_source, object_region
+from sightline.guides.registry import GUIDES
+from sightline.models.gates import Gate, insert_gate
+
+
+@GUIDES.register("attention_gate", needs_masks=True, needs_layer=False, pixel_space=False, reweights=False)
+class AttentionGate(WeightedGuide):
+    """An attention gate behind a middle stage, whose attention is trained to be the object's mask.
+
+    From the gate on, the network sees features times attention, in use as in training: the gate becomes part of the
+    model, ships with it under `<layer>.attention_gate.*`, and `load_model` puts it back. Of all guides this is the one
+    that changes what the network can see, not only what it is asked for. The term is the mean binary cross-entropy of the
+    attention and the mask at the layer's resolution, where pixels that the mask ignores do not count.
+
+    A norm over the channels right behind the layer, as between the stages of ConvNeXt and Swin, undoes a factor on all
+    channels of a place: there, name a layer behind that norm.
+
+    Args:
+        weight: of the attention's loss beside the cross-entropy.
+        layer: behind which the gate stands; None = the last stage at a sixteenth of the input's side.
+        detach: train the attention by the masks alone; else the classifier's gradient reaches it too.
+        region: the object by its `"masks"` or by `"boxes"`.
+        normalize: scale the term to the cross-entropy's size in every batch.
+
+    Reference:
+        Mitsuhara et al., "Embedding Human Knowledge into Deep Neural Network via Attention Map", VISAPP 2021, teach the
+        attention of an attention branch network by hand-made maps; this gate is the plainest network with such an attention.
+    """
+
+    gate: Gate
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        layer: str | None = None,
+        detach: bool = False,
+        region: str = "masks",
+        normalize: bool = False,
+    ) -> None:
+        super().__init__(weight, normalize)
+        check_source(region)
+        self.layer, self.detach, self.region = layer, detach, region
+        self.needs_masks = region == "masks"
+        self._heard: list[Tensor] = []
+
+    def attach(self, model: nn.Module) -> None:
+        """Put the gate into the model, or take the one that is there."""
+        _, self.gate = insert_gate(model, self.layer)
+        self.gate.detached = self.detach
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Hear the attention's logits while the views go through the network."""
+
+        def hear(module: nn.Module, args: Any, logits: Tensor) -> None:
+            self._heard.append(logits)
+
+        self._heard.clear()
+        handle = self.gate.register_forward_hook(hear)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def annotated(self, batch: Batch) -> dict[str, Tensor]:
+        """The images whose object is known."""
+        return {"attention_gate": object_region(batch, self.region).known}
+
+    def terms(self, context: Context) -> dict[str, Tensor]:
+        """The binary cross-entropy (B,) of the identity view's attention and the object."""
+        region = object_region(context.batch, self.region)
+        logits = self._heard[0][: len(context.batch), ..., 0].to(region.inside.dtype)  # the identity is the first view
+        self._heard.clear()  # they hold the step's graph
+        inside, outside = (
+            F.interpolate(part[:, None], logits.shape[1:], mode="area")[:, 0]
+            for part in (region.inside, region.outside)
+        )
+        values = attention_loss(logits, inside, outside)
+        return {"attention_gate": self.balanced("attention_gate", values, region.known, context)}
+
+
+def attention_loss(logits: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
+    """The mean binary cross-entropy of an attention and the share of each place that the object covers.
+
+    Args:
+        logits: (B, h, w) of the attention.
+        inside: (B, h, w) share of the object in each place.
+        outside: (B, h, w) share of the background; what is missing to 1 does not count.
+
+    Returns:
+        (B,); 0 where nothing counts.
+    """
+    losses = inside * F.softplus(-logits) + outside * F.softplus(logits)
+    counts = (inside + outside).sum((1, 2))
+    return losses.sum((1, 2)) / counts.where(counts > 0, counts.new_ones(()))

@@ -1,0 +1,80 @@
+"""What guides with a weight share: the weight itself, and a term of the cross-entropy's size."""
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from sightline.errors import SightlineError
+from sightline.explainers import EXPLAINERS, create_explainer, resize_maps
+from sightline.explainers.base import at_least_float32
+from sightline.explainers.cam import CAM
+from sightline.guides.base import Context, Guide
+
+
+class WeightedGuide(Guide):
+    """A guide whose terms are added to the whole task loss.
+
+    How large a penalty on a map is depends on the model, the image's size and the method, so that a weight that suits one
+    setting is a hundred times too small in the next. With `normalize`, a term is scaled to the size of the cross-entropy of
+    the same images in every batch (over all processes), as a constant, so that `weight=1` is an even balance. The logged
+    term is the scaled one, and beside it stands its factor, `<term>/factor`.
+
+    Args:
+        weight: of the terms, beside a task loss of weight 1.
+        normalize: scale each term to the cross-entropy's size.
+    """
+
+    def __init__(self, weight: float, normalize: bool) -> None:
+        super().__init__()
+        if not weight >= 0:
+            raise SightlineError(f"weight is {weight}; expected a number >= 0")
+        self.weight, self.normalize = float(weight), normalize
+
+    def mixing(self, alone: bool) -> tuple[float, float]:
+        """(1, weight)."""
+        return 1.0, self.weight
+
+    def balanced(self, name: str, values: Tensor, known: Tensor, context: Context) -> Tensor:
+        """A term's values (B,), scaled so that their sum over the known images (B,) is the cross-entropy's, if so asked."""
+        if not self.normalize:
+            return values
+        logits = at_least_float32(context.logits.detach())
+        task = F.cross_entropy(logits, context.batch.labels, reduction="none").to(values)
+        sums = torch.stack([(task * known).sum(), (values.detach() * known).sum()])
+        if self.training and dist.is_available() and dist.is_initialized():
+            dist.all_reduce(sums)
+        factor = torch.where(sums[1] > 0, sums[0] / sums[1], torch.ones_like(sums[0]))
+        context.figures[f"{name}/factor"] = factor
+        return values * factor
+
+
+class MapGuide(WeightedGuide):
+    """A weighted guide that looks at the class activation map of each image's label.
+
+    Args:
+        weight: see `WeightedGuide`.
+        normalize: see `WeightedGuide`.
+        explainer: a differentiable class activation map, by name.
+    """
+
+    needs_tap = True
+
+    def __init__(self, weight: float, normalize: bool, explainer: str) -> None:
+        super().__init__(weight, normalize)
+        created = create_explainer(explainer)
+        if not EXPLAINERS[explainer].capabilities.get("differentiable") or not isinstance(created, CAM):
+            usable = [e.name for e in EXPLAINERS if e.capabilities.get("differentiable")]
+            raise SightlineError(f"explainer {explainer!r} is not differentiable; a loss can use {', '.join(usable)}")
+        self.explainer = created
+
+    def maps(self, context: Context) -> Tensor:
+        """The labels' maps (B, H, W) at the input's resolution, non-negative."""
+        size = (context.batch.images.shape[-2], context.batch.images.shape[-1])
+        return resize_maps(context.raw_maps(self.explainer, context.batch.labels)[0], size)
+
+
+def scaled_to_one(maps: Tensor) -> Tensor:
+    """Maps (B, H, W), non-negative, each divided by its largest value; an all-zero map stays as it is."""
+    largest = maps.amax((1, 2), keepdim=True)
+    return maps / torch.where(largest > 0, largest, torch.ones_like(largest))

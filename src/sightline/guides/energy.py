@@ -1,0 +1,136 @@
+"""Model guidance: the map's energy should lie on the object, or the map should be the object's mask."""
+
+import torch
+from torch import Tensor
+
+from sightline.data.batch import Batch
+from sightline.errors import SightlineError
+from sightline.guides.balance import MapGuide, scaled_to_one
+from sightline.guides.base import Context
+from sightline.guides.regions import Region, check_source, object_region
+from sightline.guides.registry import GUIDES
+
+
+class _Localization(MapGuide):
+    """A guide that holds the label's map against the object, at the input's resolution."""
+
+    name: str
+
+    def __init__(self, weight: float, region: str, explainer: str, normalize: bool) -> None:
+        super().__init__(weight, normalize, explainer)
+        check_source(region)
+        self.region = region
+        self.needs_masks = region == "masks"
+
+    def annotated(self, batch: Batch) -> dict[str, Tensor]:
+        """The images whose object is known."""
+        return {self.name: object_region(batch, self.region).known}
+
+    def terms(self, context: Context) -> dict[str, Tensor]:
+        """The loss (B,) of each image's map."""
+        region, maps = object_region(context.batch, self.region), self.maps(context)
+        context.counts[f"{self.name}/zero_maps"] = (maps.detach().amax((1, 2)) <= 0).sum()
+        return {self.name: self.balanced(self.name, self.loss(maps, region), region.known, context)}
+
+    def loss(self, maps: Tensor, region: Region) -> Tensor:
+        """The loss (B,) of maps (B, H, W)."""
+        raise NotImplementedError
+
+
+@GUIDES.register("energy", needs_masks=True, needs_layer=True, pixel_space=False, reweights=False)
+class Energy(_Localization):
+    """Energy loss: the share of the map that lies outside the object.
+
+    The paper finds it to work with coarse annotations, boxes that are dilated and few, since inside the box it asks for
+    nothing. Penalty and reward are one here: what leaves the background is on the object.
+
+    Args:
+        weight: of the loss beside the cross-entropy.
+        region: the object by its `"masks"` or by `"boxes"`.
+        explainer: a differentiable class activation map, by name.
+        normalize: scale the term to the cross-entropy's size in every batch.
+
+    Reference:
+        Rao et al., "Studying How to Efficiently and Effectively Guide Models with Explanations", ICCV 2023.
+    """
+
+    name = "energy"
+
+    def __init__(
+        self, weight: float = 1.0, region: str = "masks", explainer: str = "gradcam", normalize: bool = False
+    ) -> None:
+        super().__init__(weight, region, explainer, normalize)
+
+    def loss(self, maps: Tensor, region: Region) -> Tensor:
+        """See `energy_loss`."""
+        return energy_loss(maps, region.inside, region.outside)
+
+
+@GUIDES.register("l1", needs_masks=True, needs_layer=True, pixel_space=False, reweights=False)
+class L1(_Localization):
+    """L1 loss: the mean distance of the map, its maximum scaled to 1, from the mask.
+
+    Args:
+        weight: of the loss beside the cross-entropy.
+        region: the object by its `"masks"` or by `"boxes"`.
+        reward: weight of the pixels inside, where the map should be 1, beside those outside, where it should be 0; 1 is
+            the paper's loss, 0 a penalty alone.
+        explainer: a differentiable class activation map, by name.
+        normalize: scale the term to the cross-entropy's size in every batch.
+
+    Reference:
+        Rao et al., "Studying How to Efficiently and Effectively Guide Models with Explanations", ICCV 2023.
+    """
+
+    name = "l1"
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        region: str = "masks",
+        reward: float = 1.0,
+        explainer: str = "gradcam",
+        normalize: bool = False,
+    ) -> None:
+        super().__init__(weight, region, explainer, normalize)
+        if not reward >= 0:
+            raise SightlineError(f"reward is {reward}; expected a number >= 0")
+        self.reward = reward
+
+    def loss(self, maps: Tensor, region: Region) -> Tensor:
+        """See `l1_loss`."""
+        return l1_loss(maps, region.inside, region.outside, self.reward)
+
+
+def energy_loss(maps: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
+    """One minus the share of each map that is inside.
+
+    Args:
+        maps: (B, H, W), non-negative.
+        inside: (B, H, W) in [0, 1].
+        outside: (B, H, W) in [0, 1].
+
+    Returns:
+        (B,) in [0, 1]; 1, with zero gradient, for an all-zero map.
+    """
+    maps = scaled_to_one(maps)  # sums of tiny maps must not vanish
+    within, beside = (maps * inside).sum((1, 2)), (maps * outside).sum((1, 2))
+    total = within + beside
+    return 1 - within / torch.where(total > 0, total, torch.ones_like(total))
+
+
+def l1_loss(maps: Tensor, inside: Tensor, outside: Tensor, reward: float = 1.0) -> Tensor:
+    """The mean over the pixels of the map outside, and of what it lacks inside.
+
+    Args:
+        maps: (B, H, W), non-negative; each is divided by its largest value.
+        inside: (B, H, W) in [0, 1].
+        outside: (B, H, W) in [0, 1].
+        reward: weight of what is inside.
+
+    Returns:
+        (B,), in [0, 1] for a reward of 1.
+    """
+    maps = scaled_to_one(maps)
+    distances = (maps * outside + reward * (1 - maps) * inside).sum((1, 2))
+    return distances / (inside + outside).sum((1, 2)).clamp_min(1)

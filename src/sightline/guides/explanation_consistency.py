@@ -1,0 +1,241 @@
+"""Explanation consistency: more weight for images whose map changes when what it left out is disturbed.
+
+"Improving Network Interpretability via Explanation Consistency Evaluation", section III.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sightline.attacks import check_pixels
+from sightline.data.batch import Batch
+from sightline.errors import SightlineError
+from sightline.explainers import EXPLAINERS, Explainer, create_explainer, normalize_maps, resize_maps
+from sightline.explainers.cam import CAM
+from sightline.guides.base import Context
+from sightline.guides.registry import GUIDES
+from sightline.guides.reweighting import Normalize, StoredWeights
+from sightline.metrics.consistency import (
+    Distance,
+    Perturbation,
+    Psi,
+    check_options,
+    disturbed_images,
+    explanation_consistency,
+)
+from sightline.tap import StillStatistics, Tapped, logits_of
+
+if TYPE_CHECKING:
+    from sightline.objective import Objective
+
+Mode = Literal["pass", "fused"]
+
+
+@GUIDES.register("explanation_consistency", needs_masks=False, needs_layer=True, pixel_space=True, reweights=True)
+class ExplanationConsistency(StoredWeights):
+    """Explanation consistency: an image weighs v = 1 - E, so much as its map changes when what it left out is attacked.
+
+    x_hat = x + eps sign(grad_x L) (1 - map(x)), sign(0) = 1, clamped to [0, 1] (Eqs. 1 and 7; the paper prints no clamp).
+    E = 1 - psi(distance of map(x) and map(x_hat)) where x and x_hat are predicted alike, else 0 (Eqs. 2 and 3). Both maps
+    explain the class predicted for x. The task loss is sum v L / sum v (Eq. 5, divided); weights start at 1. Only
+    images that the model predicts correctly are reweighted; at every measurement the others get 1.
+
+    As printed, the distance is a sum of squares over all pixels, which takes tanh to 1 for nearly every image, so that the
+    weights say nothing. The default is ten times the mean of squares; `distance="sum"` is the paper's. The logged spread
+    of the weights shows saturation.
+
+    Args:
+        explainer: whose maps: an explainer or its name; any in `"pass"` mode, a class activation map in `"fused"`.
+        perturbation: of what the map left out: `"fgsm"`, or a fade to `"zero"` or to the image's `"mean"` colour.
+        eps: FGSM's change of a pixel, in [0, 1].
+        psi: takes the distance to [0, 1): `"tanh"`, `"softsign"` or `"arctan1"` (2 atan / pi).
+        distance: `"mean"` = 10 times the mean squared difference; `"sum"` = the sum of squares.
+        every: k: measured every k epochs; None = 4 in `"pass"` mode, 1 in `"fused"`.
+        floor: the least weight: a weight near 0 mutes an image until the next measurement; 0 = the paper.
+        mode: `"pass"`: a pass over the data in eval mode, without augmentation (Algorithm 1). `"fused"`: measured in the
+            training steps, whose forward pass gives the map of x and whose backward pass gives the attack's gradient, and
+            used at an image's next visit: the images are the augmented ones and the model is in training mode. The attack
+            then raises the objective's whole loss, guides that are added to this one included.
+        normalize: what the weighted loss is divided by: the sum of the `"weights"`, or the number of images in the `"batch"`.
+    """
+
+    def __init__(
+        self,
+        explainer: str | Explainer = "gradcam",
+        perturbation: Perturbation = "fgsm",
+        eps: float = 0.1,
+        psi: Psi = "tanh",
+        distance: Distance = "mean",
+        every: int | None = None,
+        floor: float = 0.05,
+        mode: Mode = "pass",
+        normalize: Normalize = "weights",
+    ) -> None:
+        super().__init__((4 if mode == "pass" else 1) if every is None else every, floor, normalize)
+        check_options(psi, distance, perturbation)
+        if mode not in get_args(Mode):
+            raise SightlineError(f"mode is {mode!r}; expected 'pass' or 'fused'")
+        if not 0 < eps <= 1:
+            raise SightlineError(f"eps is {eps}; expected the change of a pixel, above 0 and at most 1")
+        if mode == "fused" and floor == 0:
+            raise SightlineError("floor is 0 and mode 'fused': an image without weight has no gradient to attack it by")
+        self.explainer = create_explainer(explainer) if isinstance(explainer, str) else explainer
+        self.needs_layer = not isinstance(explainer, str) or EXPLAINERS[explainer].capabilities.get(
+            "needs_layer", False
+        )
+        self.needs_tap = mode == "fused"
+        if mode == "fused" and not isinstance(self.explainer, CAM):
+            raise SightlineError(
+                f"explainer {explainer!r} runs the model itself; mode 'fused' needs a class activation map (or use 'pass')"
+            )
+        self.perturbation: Perturbation = perturbation
+        self.psi: Psi = psi
+        self.distance: Distance = distance
+        self.eps, self.mode = eps, mode
+        self._step: _Step | None = None
+        self._now = False  # whether this epoch's training steps measure
+
+    # ---- a pass over the data ----
+
+    def measure(self, objective: "Objective", batch: Batch) -> Tensor:
+        """v (B,) of Eq. 4: 1 for images that are predicted wrongly, and for the others at least the floor."""
+        check_pixels(batch.images)
+        with torch.enable_grad():
+            images = batch.images.detach().requires_grad_(self.perturbation == "fgsm")
+            logits, maps = self._explained(objective, images, None)
+            gradient = None
+            if images.requires_grad:
+                (gradient,) = torch.autograd.grad(
+                    F.cross_entropy(logits.float(), batch.labels, reduction="sum"), images
+                )
+        logits = logits.detach()
+        predicted, finite = logits.argmax(1), logits.isfinite().all(1)
+        rows = (finite & (predicted == batch.labels)).nonzero()[:, 0]
+        weights = torch.where(finite, 1.0, torch.nan)
+        if len(rows):
+            chosen = None if gradient is None else gradient[rows]
+            weights[rows] = self._weights(objective, images.detach()[rows], maps[rows], predicted[rows], chosen).to(
+                weights
+            )
+        return weights
+
+    def due(self, epoch: int) -> bool:
+        """Whether a pass comes before this epoch; never in fused mode."""
+        return self.mode == "pass" and super().due(epoch)
+
+    # ---- within the training steps ----
+
+    def refresh(self, objective: "Objective", loader: Iterable[Batch], epoch: int) -> None:
+        """In pass mode, measure every k epochs; in fused mode, have the steps of every k-th epoch measure."""
+        super().refresh(objective, loader, epoch)
+        self._now = self.mode == "fused" and (epoch + 1) % self.every == 0
+
+    def transform(self, batch: Batch, objective: "Objective") -> Batch:
+        """The same batch; in fused mode, the backward pass will reach its images."""
+        if not self._now or not torch.is_grad_enabled():
+            return batch
+        check_pixels(batch.images)
+        self._step = _Step(objective, _random_state(batch.images.device))
+        if self.perturbation != "fgsm":
+            return batch
+        return replace(batch, images=batch.images.detach().requires_grad_())
+
+    def terms(self, context: Context) -> dict[str, Tensor]:
+        """No terms; in fused mode, has the backward pass measure this batch."""
+        step, self._step = self._step, None
+        if step is None:
+            return super().terms(context)
+        batch = context.batch
+        predicted = context.logits.detach().argmax(1)
+        maps = self._maps(context.tapped[0], predicted)[: len(batch)]
+        device = batch.images.device
+        precision = torch.get_autocast_dtype(device.type), torch.is_autocast_enabled(device.type)
+        attacked = batch.images if self.perturbation == "fgsm" else context.logits
+
+        def measure(gradient: Tensor) -> None:
+            with _again(step, device), torch.no_grad(), torch.autocast(device.type, *precision):
+                weights = self._weights(step.objective, batch.images.detach(), maps, predicted, gradient)
+            weights = torch.where(predicted == batch.labels, weights.to(self.weights), 1.0)
+            known = (
+                gradient.isfinite().flatten(1).all(1)
+            )  # a loss scaled for 16 bits may overflow: then the old weights stay
+            self._remember(batch, torch.where(known, weights, self.weights[self._rows(batch)]))
+
+        # In the backward pass, so that the loss of every image is known to be finite, and the gradient is there.
+        attacked.register_hook(measure)
+        return super().terms(context)
+
+    # ---- what both share ----
+
+    def _weights(
+        self, objective: "Objective", images: Tensor, maps: Tensor, predicted: Tensor, gradient: Tensor | None
+    ) -> Tensor:
+        """1 - E (B,), at least the floor, of images with their maps (B, H, W), predictions (B,) and gradients."""
+        changed = disturbed_images(
+            objective.deployable(),
+            images,
+            maps,
+            predicted,
+            perturbation=self.perturbation,
+            eps=self.eps,
+            gradient=gradient,
+        )
+        logits, again = self._explained(objective, changed, predicted)
+        agreement = explanation_consistency(maps, again, logits.argmax(1) == predicted, self.psi, self.distance)
+        return (1 - agreement).clamp_min(self.floor)
+
+    def _explained(self, objective: "Objective", images: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Logits (B, K), and maps (B, H, W) of the targets, None = the predicted classes, by one forward pass for a CAM."""
+        inputs = images if objective.input_spec is None else objective.input_spec.normalize(images)
+        if isinstance(self.explainer, CAM):
+            assert objective.tap is not None
+            tapped = objective.tap(inputs, train=images.requires_grad)
+            classes = tapped.logits.detach().argmax(1) if targets is None else targets
+            return tapped.logits, self._maps(tapped, classes)
+        model = objective.deployable()
+        logits = logits_of(model(inputs))
+        classes = logits.detach().argmax(1) if targets is None else targets
+        layers = objective.tap.layers if objective.tap else None
+        return logits, self.explainer(model, images.detach(), classes, layers, objective.input_spec)
+
+    def _maps(self, tapped: Tapped, classes: Tensor) -> Tensor:
+        """The CAMs (N, H, W) in [0, 1] of a forward pass over one or several views of the images."""
+        assert isinstance(self.explainer, CAM)
+        repeats = len(tapped.logits) // len(classes)
+        (maps,) = self.explainer.raw_maps(tapped, classes.repeat(repeats))
+        return normalize_maps(resize_maps(maps, tapped.image_size))
+
+
+@dataclass
+class _Step:
+    """What a training step leaves for the hook that runs the model again on the changed images.
+
+    Attributes:
+        objective: its model, input spec and tap.
+        random: the states of the random generators before the step's forward pass.
+    """
+
+    objective: "Objective"
+    random: list[Tensor]
+
+
+@contextmanager
+def _again(step: _Step, device: torch.device) -> Iterator[None]:
+    """While entered, dropout draws what it drew for the images themselves, and batch norm does not count."""
+    devices = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(devices, device_type=device.type), StillStatistics(step.objective.model):
+        torch.set_rng_state(step.random[0])
+        for place, state in zip(devices, step.random[1:]):
+            torch.get_device_module(place).set_rng_state(state, place)
+        yield
+
+
+def _random_state(device: torch.device) -> list[Tensor]:
+    """The state of the CPU's random generator, and of the device's own."""
+    own = [] if device.type == "cpu" else [torch.get_device_module(device).get_rng_state(device)]
+    return [torch.get_rng_state(), *own]

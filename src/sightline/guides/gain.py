@@ -1,0 +1,77 @@
+"""Guided attention inference: without what the map shows, the class must not be recognised."""
+
+import torch
+from torch import Tensor
+
+from sightline.data.batch import Batch
+from sightline.errors import SightlineError
+from sightline.explainers.base import at_least_float32
+from sightline.guides.balance import MapGuide, scaled_to_one
+from sightline.guides.base import Context
+from sightline.guides.regions import object_region
+from sightline.guides.registry import GUIDES
+
+
+@GUIDES.register("gain", needs_masks=False, needs_layer=True, pixel_space=True, reweights=False)
+class GAIN(MapGuide):
+    """GAIN: attention mining, which needs no mask, and the masks' supervision of its extension, where there are any.
+
+    The label's map A, scaled to a maximum of 1, becomes the soft mask T(A) = sigmoid(slope (A - threshold)). The mined term
+    is the label's probability for the image with T(A) erased, x - T(A) x, so that the map has to cover all that gives the
+    class away. With `supervision`, a second term pulls A onto the object: their mean squared distance (GAIN_ext). The
+    erased images take a forward pass of their own, which batch norm's running statistics do not see. Erased pixels tend to 0:
+    black where an input spec normalises inside, the mean colour where the images are normalised already.
+
+    Args:
+        weight: of both terms beside the cross-entropy.
+        supervision: weight of the squared distance of map and mask within this guide; 0 leaves the term out.
+        slope: how sharply T falls from what is erased to what stays.
+        threshold: the value of the map at which half is erased, in (0, 1).
+        explainer: a differentiable class activation map, by name.
+        normalize: scale each term to the cross-entropy's size in every batch.
+
+    Reference:
+        Li et al., "Tell Me Where to Look: Guided Attention Inference Network", CVPR 2018.
+    """
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        supervision: float = 0.0,
+        slope: float = 10.0,
+        threshold: float = 0.5,
+        explainer: str = "gradcam",
+        normalize: bool = False,
+    ) -> None:
+        super().__init__(weight, normalize, explainer)
+        if not supervision >= 0:
+            raise SightlineError(f"supervision is {supervision}; expected a number >= 0")
+        if not slope > 0:
+            raise SightlineError(f"slope is {slope}; expected a positive number")
+        if not 0 < threshold < 1:
+            raise SightlineError(f"threshold is {threshold}; expected a number between 0 and 1")
+        self.supervision, self.slope, self.threshold = supervision, slope, threshold
+
+    def annotated(self, batch: Batch) -> dict[str, Tensor]:
+        """Mining averages over all images, supervision over those with an object in their mask."""
+        everyone = {"gain": torch.ones(len(batch), dtype=torch.bool, device=batch.images.device)}
+        return everyone | ({"gain_mask": object_region(batch, "masks").known} if self.supervision else {})
+
+    def terms(self, context: Context) -> dict[str, Tensor]:
+        """The erased image's probability of the label (B,), and the squared distance of map and mask (B,)."""
+        batch, annotated = context.batch, self.annotated(context.batch)
+        maps = scaled_to_one(self.maps(context))
+        erased = batch.images * (1 - soft_mask(maps, self.slope, self.threshold))[:, None].to(batch.images.dtype)
+        probabilities = at_least_float32(context.classify(erased)).softmax(1)
+        values = {"gain": probabilities.gather(1, batch.labels[:, None])[:, 0]}
+        if self.supervision:
+            region = object_region(batch, "masks")
+            counts = region.inside + region.outside
+            distances = ((maps - region.inside).square() * counts).sum((1, 2)) / counts.sum((1, 2)).clamp_min(1)
+            values["gain_mask"] = self.supervision * distances
+        return {name: self.balanced(name, each, annotated[name], context) for name, each in values.items()}
+
+
+def soft_mask(maps: Tensor, slope: float, threshold: float) -> Tensor:
+    """How much of each pixel is erased (B, H, W), for maps in [0, 1]: sigmoid(slope (A - threshold))."""
+    return torch.sigmoid(slope * (maps - threshold))

@@ -1,0 +1,73 @@
+"""Group DRO: the worst group weighs the most; the baseline that uses group labels and no explanation."""
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from sightline.data.batch import Batch
+from sightline.errors import SightlineError
+from sightline.explainers.base import at_least_float32
+from sightline.guides.base import Guide
+from sightline.guides.registry import GUIDES
+
+
+@GUIDES.register("group_dro", needs_masks=False, needs_layer=False, pixel_space=False, reweights=True)
+class GroupDRO(Guide):
+    """Group DRO: the task loss is an average over groups, whose weights grow exponentially with their losses.
+
+    In every training step each group g of the batch has its weight multiplied by exp(step_size L_g), L_g its mean
+    cross-entropy; the weights then sum to 1 over all groups. The loss is sum_g q_g L_g over the groups of the batch,
+    divided by the sum of their q, so that a batch that lacks a group has a loss of the same size. Weights are shared by
+    all processes and saved with the objective.
+
+    Args:
+        groups: how many groups the data has; `batch.groups` holds 0 .. groups - 1.
+        step_size: of the weights, eta in the paper.
+
+    Attributes:
+        log_weights: (groups,) the logarithm of each group's weight.
+
+    Reference:
+        Sagawa et al., "Distributionally Robust Neural Networks for Group Shifts: On the Importance of Regularization for
+        Worst-Case Generalization", ICLR 2020, Algorithm 1.
+    """
+
+    log_weights: Tensor
+
+    def __init__(self, groups: int, step_size: float = 0.01) -> None:
+        super().__init__()
+        if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
+            raise SightlineError(
+                f"groups is {groups!r}; expected how many groups the data has, a whole number of at least 1"
+            )
+        if not step_size >= 0:
+            raise SightlineError(f"step_size is {step_size}; expected a number >= 0")
+        self.groups, self.step_size = groups, step_size
+        self.register_buffer("log_weights", torch.zeros(groups).log_softmax(0))
+
+    def sample_weights(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The weight q_g / n_g (B,) of each image, n_g the images of its group in the batch.
+
+        Raises:
+            SightlineError: the batch has no groups, or one that is out of range.
+        """
+        if batch.groups is None:
+            raise SightlineError(
+                "group_dro needs the group of every image, and the batch has no groups; give Batch(groups=)"
+            )
+        low, high = int(batch.groups.min()), int(batch.groups.max())
+        if low < 0 or high >= self.groups:
+            raise SightlineError(f"the batch's groups range over [{low}, {high}]; group_dro was made for {self.groups}")
+        losses = F.cross_entropy(at_least_float32(logits.detach()), batch.labels, reduction="none")
+        member = F.one_hot(batch.groups, self.groups).to(losses)  # (B, groups)
+        sums, sizes = member.T @ losses, member.sum(0)
+        if self.training and dist.is_available() and dist.is_initialized():
+            dist.all_reduce(both := torch.stack([sums, sizes]))
+            sums, sizes = both
+        if self.training and torch.is_grad_enabled():
+            means = (sums / sizes.clamp_min(1)).nan_to_num(
+                0, 0, 0
+            )  # the objective refuses such a batch; the state must not keep it
+            self.log_weights.copy_((self.log_weights + self.step_size * means.to(self.log_weights)).log_softmax(0))
+        return (self.log_weights.exp().to(losses) / sizes.clamp_min(1))[batch.groups]

@@ -1,0 +1,131 @@
+"""RIA: the box of what the model attends to should lie inside the object's box, and be small.
+
+"Mitigating Bias: Enhancing Image Classification by Improving Model Explanations", sections 3.2 to 3.4, called RIA below.
+"""
+
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from sightline.data.batch import Batch
+from sightline.errors import SightlineError, unknown_name
+from sightline.explainers import normalize_maps, resize_maps
+from sightline.explainers.base import at_least_float32
+from sightline.guides.balance import MapGuide
+from sightline.guides.base import Context
+from sightline.guides.regions import check_source, fill_boxes, object_region
+from sightline.guides.registry import GUIDES
+from sightline.localization.boxes import component_of_peak, tight_boxes
+
+Target = Literal["predicted", "label"]
+Unit = Literal["fraction", "pixels"]
+
+
+@GUIDES.register(
+    "region_activation", needs_masks=False, needs_boxes=True, needs_layer=True, pixel_space=False, reweights=False
+)
+class RegionActivation(MapGuide):
+    """RIA loss: 1 - IoU-hat + lambda x diagonal of the box around the map's strongest region.
+
+    The map is scaled to [0, 1]; of its pixels above the threshold, the connected ones that hold its maximum give the box
+    B_gc. IoU-hat = |B_od and B_gc| / |B_gc| is the share of it that lies in the object's box B_od, so that a box of the
+    object that is too large does no harm (equations 6 to 8). The value is exactly that. Thresholds and components have no
+    gradient, and the paper does not say how it gets one: here it is that of a soft region, joined straight-through (see
+    `ria_loss`).
+
+    The paper trains from scratch with the cross-entropy alone at first: in a recipe, a first stage with `guide: null`.
+
+    Args:
+        weight: of the loss beside the cross-entropy, the paper's beta.
+        penalty: lambda, the weight of the diagonal.
+        threshold: T, the value of the map above which a pixel is attended to, in (0, 1).
+        region: the object's box by the data's `"boxes"` (several: what lies in any of them), or around its `"masks"`.
+        target: the class that is explained: the `"predicted"` one as in the paper, or the `"label"`.
+        unit: of the diagonal: as a `"fraction"` of the image's, or in `"pixels"` as the paper's text can be read.
+        softness: of the soft region that gives the gradient, in units of the map.
+        explainer: a differentiable class activation map, by name.
+    """
+
+    def __init__(
+        self,
+        weight: float = 0.5,
+        penalty: float = 0.1,
+        threshold: float = 0.5,
+        region: str = "boxes",
+        target: Target = "predicted",
+        unit: Unit = "fraction",
+        softness: float = 0.1,
+        explainer: str = "gradcam",
+    ) -> None:
+        super().__init__(weight, False, explainer)
+        check_source(region)
+        if target not in get_args(Target):
+            raise unknown_name("target", target, get_args(Target))
+        if unit not in get_args(Unit):
+            raise unknown_name("unit", unit, get_args(Unit))
+        if not penalty >= 0:
+            raise SightlineError(f"penalty is {penalty}; expected a number >= 0")
+        if not 0 < threshold < 1:
+            raise SightlineError(f"threshold is {threshold}; expected a number between 0 and 1")
+        if not softness > 0:
+            raise SightlineError(f"softness is {softness}; expected a positive number")
+        self.penalty, self.threshold, self.softness = float(penalty), threshold, softness
+        self.region, self.target, self.unit = region, target, unit
+        self.needs_masks = region == "masks"
+
+    def annotated(self, batch: Batch) -> dict[str, Tensor]:
+        """The images with a box that has an area."""
+        return {"region_activation": object_region(batch, self.region).known}
+
+    def terms(self, context: Context) -> dict[str, Tensor]:
+        """L_RIA (B,); 0 where the map has no pixel above the threshold, which is counted."""
+        batch = context.batch
+        size = (batch.images.shape[-2], batch.images.shape[-1])
+        targets = batch.labels if self.target == "label" else context.logits.detach().argmax(1)
+        maps = normalize_maps(resize_maps(context.raw_maps(self.explainer, targets)[0], size))
+        inside = object_region(batch, self.region).inside
+        if self.region == "masks":
+            boxes, _ = tight_boxes(inside >= 0.5)
+            inside = fill_boxes(boxes, size)
+        unit = math.hypot(*size) if self.unit == "fraction" else 1.0
+        loss, found = ria_loss(maps, inside, self.penalty / unit, self.threshold, self.softness)
+        context.counts["region_activation/no_region"] = (~found).sum()
+        return {"region_activation": loss}
+
+
+def ria_loss(
+    maps: Tensor, inside: Tensor, penalty: float, threshold: float = 0.5, softness: float = 0.1
+) -> tuple[Tensor, Tensor]:
+    """1 - IoU-hat + penalty x diagonal, exactly, with the gradient of its soft form (RIA, equation 8).
+
+    In the soft form each pixel of the component counts by sigmoid((G - T) / softness). IoU-hat is the share of this weight
+    that lies in the object's box; the box is as wide as the sum over its columns, and as high as the sum over its rows, of
+    the largest weight there. So the gradient lowers the map where the component sticks out of the object's box, the most
+    where the map is close to the threshold and can be brought under it.
+
+    Args:
+        maps: (B, H, W) in [0, 1].
+        inside: (B, H, W), which pixels lie in the object's box.
+        penalty: of a pixel of the diagonal.
+        threshold: T.
+        softness: of the sigmoid.
+
+    Returns:
+        The loss (B,), 0 without gradient where no pixel is above the threshold; and where (B,) one is.
+    """
+    maps, inside = at_least_float32(maps), inside.to(torch.promote_types(maps.dtype, torch.float32))
+    component = component_of_peak(maps.detach(), threshold)
+    boxes, found = tight_boxes(component)
+    box = fill_boxes(boxes, (maps.shape[-2], maps.shape[-1]))
+    sides = (boxes[:, 2:] - boxes[:, :2]).to(maps)
+    share = (box * inside).sum((1, 2)) / box.sum((1, 2)).clamp_min(1)
+    exact = 1 - share + penalty * sides.norm(dim=1)
+
+    weights = torch.sigmoid((maps - threshold) / softness) * component
+    total = weights.sum((1, 2))
+    soft_share = (weights * inside).sum((1, 2)) / torch.where(found, total, 1.0)
+    extents = torch.stack([weights.amax(1).sum(1), weights.amax(2).sum(1)], 1)
+    soft = 1 - soft_share + penalty * torch.where(found[:, None], extents, 1.0).norm(dim=1)
+    return torch.where(found, exact.detach() + soft - soft.detach(), 0.0), found

@@ -1,0 +1,85 @@
+"""Right for the right reasons: the gradient of the answer with respect to the pixels vanishes outside the object."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sightline.data.batch import Batch
+from sightline.errors import SightlineError
+from sightline.explainers.base import at_least_float32
+from sightline.guides.balance import WeightedGuide
+from sightline.guides.base import Context
+from sightline.guides.regions import check_source, object_region
+from sightline.guides.registry import GUIDES
+
+if TYPE_CHECKING:
+    from sightline.objective import Objective
+
+
+@GUIDES.register("rrr", needs_masks=True, needs_layer=False, pixel_space=False, reweights=False)
+class RightReasons(WeightedGuide):
+    """Right for the right reasons: a penalty on input gradients outside the object.
+
+    The term of an image x with classes k and background pixels A is the sum over A of (d sum_k log p_k(x) / dx)^2. It needs
+    a double backward of the whole network, where map-based guides need that of its tail. Its size grows with the number
+    of pixels and classes: the paper weighs it with 1000 on small networks, and 1 can be much on a large one; with
+    `normalize=True` the weight means the same everywhere.
+
+    Args:
+        weight: of the penalty, the paper's lambda.
+        region: what tells the object from the background: `"masks"`, or `"boxes"` for the gradient outside the box.
+        reward: weight of a second part, 1 minus the object's share of the squared gradient of the whole image, which asks
+            for reasons inside the object where the penalty alone is content with none.
+        normalize: scale the term to the cross-entropy's size in every batch.
+
+    Reference:
+        Ross et al., "Right for the Right Reasons: Training Differentiable Models by Constraining their Explanations",
+        IJCAI 2017.
+    """
+
+    def __init__(
+        self, weight: float = 1.0, region: str = "masks", reward: float = 0.0, normalize: bool = False
+    ) -> None:
+        super().__init__(weight, normalize)
+        check_source(region)
+        if not reward >= 0:
+            raise SightlineError(f"reward is {reward}; expected a number >= 0")
+        self.region, self.reward = region, reward
+        self.needs_masks = region == "masks"
+
+    def transform(self, batch: Batch, objective: "Objective") -> Batch:
+        """The same images, as a leaf of the graph: the one forward pass then serves the input gradient too."""
+        return replace(batch, images=batch.images.detach().requires_grad_()) if torch.is_grad_enabled() else batch
+
+    def annotated(self, batch: Batch) -> dict[str, Tensor]:
+        """The images whose object is known."""
+        return {"rrr": object_region(batch, self.region).known}
+
+    def terms(self, context: Context) -> dict[str, Tensor]:
+        """The penalty (B,) of each image, and the reward's part."""
+        region = object_region(context.batch, self.region)
+        gradients = at_least_float32(input_gradients(context))
+        squares = gradients.square().sum(1)  # (B, H, W)
+        outside, inside = ((squares * part).sum((1, 2)) for part in (region.outside, region.inside))
+        values = outside
+        if self.reward:
+            total = inside + outside
+            values = values + self.reward * (1 - inside / torch.where(total > 0, total, torch.ones_like(total)))
+        return {"rrr": self.balanced("rrr", values, region.known, context)}
+
+
+def input_gradients(context: Context) -> Tensor:
+    """d sum_k log p_k / dx (B, C, H, W) of each image, differentiable in its turn where the step is.
+
+    Outside training, or where another guide's transform cut the graph, a forward pass of its own finds it.
+    """
+    images, logits = context.batch.images, context.logits
+    with torch.inference_mode(False), torch.enable_grad():
+        if not (images.requires_grad and logits.requires_grad):
+            images = images.detach().clone().requires_grad_()
+            logits = context.classify(images)
+        score = at_least_float32(logits).log_softmax(1).sum()
+        (gradients,) = torch.autograd.grad(score, images, create_graph=context.differentiable, retain_graph=True)
+    return gradients if context.differentiable else gradients.detach()

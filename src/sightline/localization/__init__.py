@@ -1,0 +1,1 @@
+"""Localization: boxes and masks of objects, from maps, masks, or a network that has seen no label."""

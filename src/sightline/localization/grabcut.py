@@ -1,0 +1,110 @@
+"""GrabCut: a mask from a box, by the colours inside and outside of it (Rother et al., SIGGRAPH 2004)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.errors import SightlineError
+from sightline.input_spec import check_images
+
+MARGIN = 0.05  # of each side, outside the box that stands for "somewhere around the centre"
+COMPONENTS = 5  # Gaussians in each of GrabCut's two colour models, which need as many pixels
+
+
+def grabcut(
+    images: Tensor,
+    boxes: Tensor | None = None,
+    points: Sequence[Tensor] | None = None,
+    *,
+    iterations: int = 5,
+) -> Tensor:
+    """Masks of the objects in boxes, by OpenCV's GrabCut.
+
+    What is outside a box is background, what is inside is probably the object, and a point is the object for certain.
+    Equal arguments give equal masks.
+
+    Where there is nothing to tell apart (the image has one colour, or fewer than five pixels lie inside or outside the
+    box) or no pixel is left to the object, the mask is the box itself. A box without a pixel gives an empty mask, a box
+    that covers the image a full one.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1].
+        boxes: (B, 4) xyxy in pixels, clipped to the image; a pixel is in a box if its centre is. None = all but a twentieth of
+            the image at each side, widened to hold the points.
+        points: for each image (N, 2) xy in pixels, on the object; N may be 0. Those outside the image or its box are left
+            out.
+        iterations: of re-estimating the colours and cutting.
+
+    Returns:
+        (B, H, W) uint8 on the images' device, 1 = object.
+
+    Raises:
+        SightlineError: an argument is not as above, or OpenCV is not installed.
+    """
+    check_images(images)
+    low, high = torch.aminmax(images)
+    if images.shape[1] != 3 or low < -1e-4 or high > 1 + 1e-4:
+        raise SightlineError(
+            f"images have {images.shape[1]} channels and range over [{low:.3g}, {high:.3g}]; expected 3, in [0, 1]"
+        )
+    if boxes is not None and (boxes.shape != (len(images), 4) or not torch.isfinite(boxes).all()):
+        raise SightlineError(
+            f"boxes have shape {tuple(boxes.shape)}; expected ({len(images)}, 4), finite, xyxy in pixels"
+        )
+    if points is not None and (len(points) != len(images) or any(p.ndim != 2 or p.shape[1] != 2 for p in points)):
+        raise SightlineError(f"points are {[tuple(p.shape) for p in points]}; expected (N, 2) for each of the images")
+    if iterations < 1:
+        raise SightlineError(f"iterations is {iterations}; expected 1 or more")
+    cv2 = _opencv()
+    pixels = (images.detach().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    masks = []
+    for number, picture in enumerate(pixels):
+        marked = np.zeros((0, 2)) if points is None else points[number].detach().double().cpu().numpy()
+        box = _around_the_centre(picture, marked) if boxes is None else boxes[number].detach().double().cpu().numpy()
+        masks.append(_cut(cv2, picture, box, marked, iterations))
+    return torch.from_numpy(np.stack(masks)).to(images.device)
+
+
+def _cut(cv2: Any, picture: np.ndarray, box: np.ndarray, points: np.ndarray, iterations: int) -> np.ndarray:
+    """The mask (H, W) uint8 of one picture (H, W, 3) uint8."""
+    height, width = picture.shape[:2]
+    x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
+    inside = ((y >= box[1]) & (y < box[3]))[:, None] & ((x >= box[0]) & (x < box[2]))
+    plain = (picture == picture[:1, :1]).all()
+    if plain or min(inside.sum(), (~inside).sum()) < COMPONENTS:
+        return inside.astype(np.uint8)
+    trimap = np.where(inside, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
+    columns, rows = np.floor(points).astype(int).T
+    real = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    columns, rows = columns[real], rows[real]
+    trimap[rows, columns] = np.where(inside[rows, columns], cv2.GC_FGD, cv2.GC_BGD)
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.setRNGSeed(0)  # k-means draws where the colour models start
+    try:
+        cv2.grabCut(picture, trimap, None, *models, iterations, cv2.GC_INIT_WITH_MASK)
+    except cv2.error:  # the pixels of one region ran out under way
+        return inside.astype(np.uint8)
+    cut = (trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD)
+    return (cut if cut.any() else inside).astype(np.uint8)
+
+
+def _around_the_centre(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The box (4,) within a margin of the image's border, widened to hold the points."""
+    height, width = picture.shape[:2]
+    box = np.array([MARGIN * width, MARGIN * height, (1 - MARGIN) * width, (1 - MARGIN) * height])
+    if not len(points):
+        return box
+    return np.concatenate(
+        [np.minimum(box[:2], np.floor(points.min(0))), np.maximum(box[2:], np.floor(points.max(0)) + 1)]
+    )
+
+
+def _opencv() -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise SightlineError("GrabCut needs OpenCV: pip install opencv-python-headless") from error
+    return cv2

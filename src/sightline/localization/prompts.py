@@ -1,0 +1,165 @@
+"""Prompts: what a segmenter is told of an object, from maps or boxes; and the segmenters, which make masks of them."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sightline.data.dataset import Sample
+from sightline.errors import SightlineError
+from sightline.localization.grabcut import grabcut
+from sightline.localization.image_maps import ImageMaps
+from sightline.localization.sources import Box, BoxSource
+
+Segmenter = Callable[[np.ndarray, np.ndarray, "np.ndarray | None"], np.ndarray]
+"""(image (H, W, 3) uint8, points (N, 2) xy in pixels, box (4,) xyxy in pixels or None) -> mask (H, W) bool."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Where an object is, as a segmenter is told.
+
+    Args:
+        points: (N, 2) xy in pixels, on the object.
+        box: (4,) xyxy in pixels, around it; None = not known.
+    """
+
+    points: Tensor
+    box: Tensor | None = None
+
+
+def local_maxima(saliency: Tensor, threshold: float = 0.5, distance: float = 0.1) -> Tensor:
+    """The centres of the pixels that are above a threshold and the greatest within a distance, greatest first.
+
+    Args:
+        saliency: (H, W).
+        threshold: least value, itself left out.
+        distance: how far apart two maxima are at least, across or down, as a share of the shorter side in (0, 1]. Of equal
+            ones that are closer, the first in row order counts.
+
+    Returns:
+        (N, 2) float32, xy in pixels; N may be 0.
+
+    Raises:
+        SightlineError: an argument is not as above.
+    """
+    if not isinstance(saliency, Tensor) or saliency.ndim != 2 or not saliency.isfinite().all():
+        raise SightlineError(f"saliency is {getattr(saliency, 'shape', type(saliency))}; expected a finite map (H, W)")
+    if not 0 < distance <= 1:
+        raise SightlineError(f"distance is {distance}; expected a share of the shorter side in (0, 1]")
+    near = max(1, math.ceil(distance * min(saliency.shape)))
+    window = 2 * near - 1  # pixels that are `near` apart do not see each other
+    greatest = F.max_pool2d(saliency[None].float(), (window, 1), 1, (near - 1, 0))
+    greatest = F.max_pool2d(greatest, (1, window), 1, (0, near - 1))[0]
+    found = ((saliency == greatest) & (saliency > threshold)).nonzero()
+    found = found[saliency[found[:, 0], found[:, 1]].argsort(descending=True, stable=True)]
+    kept = []
+    while len(found):
+        kept.append(found[0])
+        found = found[(found - found[0]).abs().amax(1) >= near]
+    return torch.stack(kept).flip(1) + 0.5 if kept else torch.zeros(0, 2)
+
+
+class Prompter:
+    """Prompts for images: the local maxima of their maps, their boxes, or both.
+
+    Args:
+        maps: gives the images' maps; None = no points.
+        boxes: gives the images' boxes; None = no boxes. Each box of an image is a prompt of its own, with the points in it.
+        threshold: as for `local_maxima`.
+        distance: as for `local_maxima`.
+
+    Raises:
+        SightlineError: neither maps nor boxes, or an argument out of its range.
+    """
+
+    def __init__(
+        self,
+        maps: ImageMaps | None = None,
+        boxes: BoxSource | None = None,
+        *,
+        threshold: float = 0.5,
+        distance: float = 0.1,
+    ) -> None:
+        if maps is None and boxes is None:
+            raise SightlineError("prompts come from maps or boxes; neither was given")
+        if not 0 <= threshold < 1:
+            raise SightlineError(f"threshold is {threshold}; expected a value in [0, 1)")
+        local_maxima(torch.zeros(1, 1), threshold, distance)  # refuses a distance out of its range
+        self.maps, self.boxes, self.threshold, self.distance = maps, boxes, threshold, distance
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the prompts are of; JSON values."""
+        points = (
+            {} if self.maps is None else {"threshold": self.threshold, "distance": self.distance, **self.maps.facts}
+        )
+        return {"points": points or None, "boxes": None if self.boxes is None else self.boxes.facts}
+
+    def __call__(self, samples: Sequence[Sample]) -> list[list[Prompt]]:
+        """The prompts of each image; an empty list where its map has no maximum above the threshold and it has no box."""
+        points = [torch.zeros(0, 2) for _ in samples]
+        if self.maps is not None:
+            points = [local_maxima(one, self.threshold, self.distance) for one in self.maps(samples)]
+        if self.boxes is None:
+            return [[Prompt(some)] if len(some) else [] for some in points]
+        found = [[box.within(s.image.shape[-2:]) for box in boxes] for s, boxes in zip(samples, self.boxes(samples))]
+        return [[_in_box(some, box) for box in boxes if box is not None] for some, boxes in zip(points, found)]
+
+
+def _in_box(points: Tensor, box: Box) -> Prompt:
+    edges = torch.tensor(box.xyxy)
+    inside = ((points >= edges[:2]) & (points < edges[2:])).all(1)
+    return Prompt(points[inside], edges)
+
+
+def segment(sample: Sample, prompts: Sequence[Prompt], segmenter: Segmenter) -> Tensor:
+    """The mask (H, W) bool of the objects in an image: the union of what the segmenter makes of each prompt.
+
+    Raises:
+        SightlineError: the segmenter returned something else than a mask of the image's size.
+    """
+    image = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())
+    whole = np.zeros(image.shape[:2], dtype=bool)
+    for prompt in prompts:
+        mask = segmenter(image, prompt.points.numpy(), None if prompt.box is None else prompt.box.numpy())
+        if not isinstance(mask, np.ndarray) or mask.shape != whole.shape or mask.dtype != bool:
+            came = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+            raise SightlineError(
+                f"the segmenter returned {came} for {sample.path}; expected a bool array {whole.shape}"
+            )
+        whole |= mask
+    return torch.from_numpy(whole)
+
+
+def grabcut_mask(image: np.ndarray, points: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+    """GrabCut as a segmenter (see `sightline.localization.grabcut`)."""
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+    where = None if box is None else torch.from_numpy(box)[None]
+    return grabcut(pixels, where, [torch.from_numpy(points)])[0].bool().numpy()
+
+
+def find_segmenter(name: str) -> Segmenter:
+    """The segmenter of that name: "grabcut", or a function of the user's as "package.module:function".
+
+    Raises:
+        SightlineError: there is no such module or function.
+    """
+    if name == "grabcut":
+        return grabcut_mask
+    module, separator, function = name.partition(":")
+    if not separator:
+        raise SightlineError(f"segmenter is {name!r}; expected 'grabcut' or 'package.module:function'")
+    try:
+        found = getattr(import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise SightlineError(f"segmenter {name!r} cannot be had: {error}") from error
+    if not callable(found):
+        raise SightlineError(f"segmenter {name!r} is a {type(found).__name__}; expected a function")
+    return found

@@ -1,0 +1,206 @@
+"""Where boxes come from: LOST, a model's maps, a detector, or an annotation file, all behind one interface."""
+
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.data.dataset import Sample
+from sightline.data.files import locate
+from sightline.errors import SightlineError, unknown_name
+from sightline.fingerprint import fingerprint
+from sightline.input_spec import InputSpec
+from sightline.layers import LayerChoice
+from sightline.localization.image_maps import ExplainedMaps
+from sightline.localization.lost import lost, peak_box
+from sightline.registry import Registry
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box around an object.
+
+    Args:
+        x1: left edge in pixels; the first pixel of an image is the box (0, 0, 1, 1).
+        y1: upper edge.
+        x2: right edge.
+        y2: lower edge.
+        score: how sure its source is, higher for surer; None where the source does not say.
+        label: what the source takes the object for.
+    """
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    score: float | None = None
+    label: str | None = None
+
+    @property
+    def xyxy(self) -> tuple[float, float, float, float]:
+        """The four edges."""
+        return self.x1, self.y1, self.x2, self.y2
+
+    def within(self, size: Sequence[int]) -> "Box | None":
+        """The part of it that lies in an image (height, width); None where that has no area."""
+        height, width = size
+        x1, x2 = (min(max(x, 0), width) for x in (self.x1, self.x2))
+        y1, y2 = (min(max(y, 0), height) for y in (self.y1, self.y2))
+        return replace(self, x1=x1, y1=y1, x2=x2, y2=y2) if x1 < x2 and y1 < y2 else None
+
+
+class BoxSource(ABC):
+    """Says where the objects in photographs are."""
+
+    @property
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """What the boxes are of, as JSON values: other facts, other boxes."""
+
+    @abstractmethod
+    def __call__(self, samples: Sequence[Sample]) -> list[list[Box]]:
+        """The boxes in each image, in pixels of the image; an empty list where nothing was found."""
+
+
+BOX_SOURCES: Registry[BoxSource] = Registry(
+    "box source", modules=("sightline.localization.sources", "sightline.localization.annotations")
+)
+
+
+@BOX_SOURCES.register("lost", needs_model="transformer")
+class LostBoxes(BoxSource):
+    """One box an image, by LOST on a self-supervised vision transformer.
+
+    Args:
+        model: such as timm's DINO or DINOv2.
+        input_spec: its normalisation.
+        size: the shorter side at which the model sees an image, about; None = the image's own.
+        candidates: patches that may vote for the object.
+    """
+
+    def __init__(self, model: nn.Module, input_spec: InputSpec, size: int | None = None, candidates: int = 100) -> None:
+        self.model, self.input_spec, self.size, self.candidates = model, input_spec, size, candidates
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The model's fingerprint and the options."""
+        spec = self.input_spec
+        options = {"size": self.size, "candidates": self.candidates}
+        return {
+            "source": "lost",
+            "model": fingerprint(self.model),
+            "input": [list(spec.mean), list(spec.std)],
+            **options,
+        }
+
+    def __call__(self, samples: Sequence[Sample]) -> list[list[Box]]:
+        """One box an image; images of one size go through the model together."""
+        same: dict[torch.Size, list[int]] = defaultdict(list)
+        for place, sample in enumerate(samples):
+            same[sample.image.shape].append(place)
+        device = next(self.model.parameters()).device
+        found: list[list[Box]] = [[] for _ in samples]
+        for places in same.values():
+            images = torch.stack([samples[place].image.as_subclass(Tensor) for place in places]).to(device) / 255
+            boxes = lost(self.model, images, self.input_spec, size=self.size, candidates=self.candidates)
+            for place, box in zip(places, boxes.tolist()):
+                found[place] = [Box(*box)]
+        return found
+
+
+@BOX_SOURCES.register("saliency", needs_model="classifier")
+class SaliencyBoxes(BoxSource):
+    """One box an image, around what the map of a classifier's predicted class points out.
+
+    The threshold is that of Zhou et al., "Learning Deep Features for Discriminative Localization" (CVPR 2016), section 3.2,
+    who take the largest part above it.
+
+    Args:
+        model: a classifier.
+        input_spec: its normalisation, and the size at which it sees the images.
+        explainer: the explainer's name.
+        layer: its target layer; None chooses by the model's family.
+        threshold: least value, itself left out, of a pixel that is pointed out; of those, the part that holds the maximum
+            counts. An image whose map has no such pixel has no box.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        input_spec: InputSpec,
+        explainer: str = "gradcam",
+        layer: LayerChoice | None = None,
+        threshold: float = 0.2,
+    ) -> None:
+        if not 0 <= threshold < 1:
+            raise SightlineError(f"threshold is {threshold}; expected a value in [0, 1)")
+        self.maps = ExplainedMaps(model, input_spec, explainer, layer)
+        self.threshold = threshold
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Those of the maps, and the threshold."""
+        return {"source": "saliency", "threshold": self.threshold, **self.maps.facts}
+
+    def __call__(self, samples: Sequence[Sample]) -> list[list[Box]]:
+        """One box an image, or none."""
+        boxes = [peak_box(one, self.threshold) for one in self.maps(samples)]
+        return [[] if box is None else [Box(*box)] for box in boxes]
+
+
+@BOX_SOURCES.register("torchvision")
+class TorchvisionBoxes(BoxSource):
+    """The box of highest score that one of torchvision's detectors finds in an image.
+
+    Args:
+        name: the detector's name there.
+        weights: "default" for those that torchvision downloads, or a file with them.
+    """
+
+    def __init__(self, name: str = "fasterrcnn_resnet50_fpn_v2", weights: str = "default") -> None:
+        from torchvision import models
+
+        from sightline.models.weights import load_weights, read_weights
+
+        known = models.list_models(module=models.detection)
+        if name not in known:
+            raise unknown_name("torchvision detector", name, known)
+        default = models.get_model_weights(name).DEFAULT
+        self.name = name
+        self.classes: list[str] = default.meta["categories"]
+        self.detector = models.get_model(name, weights=None, weights_backbone=None).eval()
+        if weights == "default":
+            try:
+                state = default.get_state_dict(progress=True, check_hash=True)
+            except (OSError, RuntimeError) as error:
+                raise SightlineError(
+                    f"weights='default' of {name} cannot be had ({str(error).splitlines()[0]}); give a local file"
+                ) from error
+        else:
+            state = read_weights(locate(weights, "weights"))
+        load_weights(self.detector, state, head=(), source=weights)
+        self.detector.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The detector's name and the fingerprint of its weights."""
+        return {"source": "torchvision", "name": self.name, "model": fingerprint(self.detector)}
+
+    def __call__(self, samples: Sequence[Sample]) -> list[list[Box]]:
+        """One box an image, or none where the detector finds nothing."""
+        device = next(self.detector.parameters()).device
+        with torch.inference_mode():
+            detections = self.detector([s.image.as_subclass(Tensor).to(device) / 255 for s in samples])
+        return [self._best(found) for found in detections]
+
+    def _best(self, found: dict[str, Tensor]) -> list[Box]:
+        if not len(found["scores"]):
+            return []
+        best = int(found["scores"].argmax())
+        label = self.classes[int(found["labels"][best])]
+        x1, y1, x2, y2 = found["boxes"][best].tolist()
+        return [Box(x1, y1, x2, y2, float(found["scores"][best]), label)]

@@ -1,0 +1,72 @@
+"""CorLoc: in how many images a found box is the object's."""
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from sightline.errors import SightlineError
+from sightline.localization.lost import peak_box
+from sightline.metrics.base import PerImageMetric
+from sightline.metrics.boxes import object_boxes
+from sightline.metrics.observation import Observation, check_maps
+from sightline.metrics.registry import register
+
+
+def corloc(found: Tensor, boxes: Tensor, has_box: Tensor | None = None, iou: float = 0.5) -> Tensor:
+    """Whether a found box overlaps one of an image's true boxes by an IoU of at least 0.5, the PASCAL criterion.
+
+    Deselaers, Alexe, Ferrari, "Localizing Objects while Learning Their Appearance" (ECCV 2010); LOST's measure.
+
+    Args:
+        found: (B, 4) xyxy in pixels, one an image; a box without area, such as zeros, says that none was found.
+        boxes: (B, N, 4) xyxy in pixels.
+        has_box: (B, N) bool, which boxes are real; None = all.
+        iou: least IoU of a hit, in (0, 1].
+
+    Returns:
+        (B,) 1 or 0; NaN for an image without a true box.
+
+    Raises:
+        SightlineError: tensors of other shapes, or an IoU out of its range.
+    """
+    if found.ndim != 2 or found.shape[1] != 4:
+        raise SightlineError(f"found has shape {tuple(found.shape)}; expected (B, 4), xyxy in pixels")
+    if boxes.ndim != 3 or boxes.shape[::2] != (len(found), 4):
+        raise SightlineError(f"boxes have shape {tuple(boxes.shape)}; expected ({len(found)}, N, 4), xyxy in pixels")
+    if not 0 < iou <= 1:
+        raise SightlineError(f"iou is {iou}; expected a value in (0, 1]")
+    real = boxes.new_ones(boxes.shape[:2], dtype=torch.bool) if has_box is None else has_box
+    overlap = torch.stack([box_iou(one[None], some.to(one))[0] for one, some in zip(found, boxes)])
+    hits = ((overlap >= iou) & real).any(1)  # no area in either: NaN, which is no hit
+    return torch.where(real.any(1), hits.float(), torch.nan)
+
+
+@register("corloc")
+class CorLoc(PerImageMetric):
+    """Share of the images where a found box overlaps the object's by an IoU of 0.5.
+
+    Given boxes, it judges them. Given maps, it judges the tight box of what lies above the threshold and is connected with the
+    map's maximum.
+
+    Args:
+        threshold: least value, itself left out, of a pixel that a map points out.
+        iou: least IoU of a hit.
+    """
+
+    needs_boxes = True
+
+    def __init__(self, threshold: float = 0.5, iou: float = 0.5) -> None:
+        super().__init__()
+        self.threshold, self.iou = threshold, iou
+
+    def update(self, found: Tensor, boxes: Tensor, has_box: Tensor | None = None) -> None:
+        """Take a batch of found boxes (B, 4), with the arguments of `corloc`."""
+        self.values.append(corloc(found, boxes, has_box, self.iou))
+
+    def measure(self, seen: Observation) -> Tensor:
+        """`corloc` of each image's map."""
+        maps = seen.need("maps")
+        check_maps(maps)
+        found = [peak_box(one, self.threshold) or (0, 0, 0, 0) for one in maps]
+        boxes, real = seen.once(object_boxes)
+        return corloc(boxes.new_tensor(found), boxes, real, self.iou)

@@ -1,0 +1,152 @@
+"""Attention gates: a small module that multiplies a layer's output by an attention map, inside a model that stays as it is.
+
+A gate is a child of the module whose output it changes, and a forward hook on that module applies it. So the model keeps its
+class, its methods and the names of its parameters; it gains those of the gate, and copies, pickles and saves as before.
+"""
+
+from math import log2
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sightline.errors import SightlineError
+from sightline.layers import Layer, LayerChoice, resolve_layers
+from sightline.tap import evaluating
+
+NAME = "attention_gate"
+STRIDE = 16
+
+
+class Gate(nn.Module):
+    """One attention value for every place, a linear function of the channels there.
+
+    A new gate is open everywhere (attention 0.88), so that a pretrained model starts nearly as it was.
+
+    Args:
+        channels: of the features.
+        dimension: where the channels are: 1, or -1 for features (B, h, w, C).
+
+    Attributes:
+        detached: whether the attention that multiplies the features is a constant for the gradient.
+    """
+
+    def __init__(self, channels: int, dimension: int = 1) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, channels))
+        self.bias = nn.Parameter(torch.full((1,), 2.0))
+        self.dimension = dimension
+        self.detached = False
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The logits (B, h, w, 1) of the attention."""
+        return F.linear(features.movedim(self.dimension, -1), self.weight, self.bias)
+
+
+def insert_gate(model: nn.Module, layer: LayerChoice | None = None) -> tuple[str, Gate]:
+    """Put a gate behind a layer; a gate that is there already stays, and is returned.
+
+    Args:
+        model: changed in place.
+        layer: None = the last stage whose output has a sixteenth of the input's side, or the nearest larger.
+
+    Returns:
+        The name of the module that holds the gate, which for a sequence is its last part, and the gate.
+
+    Raises:
+        SightlineError: the layer does not exist, or gives no feature map.
+    """
+    shapes = _output_shapes(model)
+    chosen = _middle_stage(model, shapes) if layer is None else resolve_layers(model, layer)[0]
+    if len(shapes.get(chosen.name, ())) != 4:
+        raise SightlineError(
+            f"layer {chosen.name!r} gives no feature map for an attention gate; choose one that returns (B, C, h, w)"
+        )
+    last = chosen.layout == "channels_last"
+    return _insert(model, chosen.name, shapes[chosen.name][-1 if last else 1], -1 if last else 1)
+
+
+def restore_gates(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Put gates where the model that a state dict comes from had them; their values are loaded with the rest."""
+    for key, weight in state.items():
+        owner, _, name = key.removesuffix(".weight").rpartition(".")
+        if name == NAME and key.endswith(".weight") and owner in dict(model.named_modules()):
+            last = resolve_layers(model, owner)[0].layout == "channels_last"
+            _insert(model, owner, weight.shape[1], -1 if last else 1)
+
+
+def _insert(model: nn.Module, name: str, channels: int, dimension: int) -> tuple[str, Gate]:
+    module = model.get_submodule(name)
+    while isinstance(module, nn.Sequential):  # one more child of a sequence would run as its last layer
+        child, module = list(module.named_children())[-1]
+        name = f"{name}.{child}"
+    gate = getattr(module, NAME, None)
+    if not isinstance(gate, Gate):
+        like = next(model.parameters())
+        gate = Gate(channels, dimension).to(like.device, like.dtype)
+        module.add_module(NAME, gate)
+        module.register_forward_hook(_apply)
+    return name, gate
+
+
+def _apply(module: nn.Module, args: Any, features: Tensor) -> Tensor:
+    """The features times the attention; it knows its arguments alone, so that a copied model applies its own gate."""
+    gate: Gate = module.get_submodule(NAME)  # type: ignore[assignment]
+    attention = gate(features).sigmoid()
+    if gate.detached:
+        attention = attention.detach()
+    return features * attention.movedim(-1, gate.dimension)
+
+
+def _middle_stage(model: nn.Module, shapes: dict[str, tuple[int, ...]]) -> Layer:
+    """The module that finishes last among those with the coarsest output down to the stride, and starts no coarser block."""
+    side = _input_shape(model)[-1]
+    layers = {name: resolve_layers(model, name)[0] for name, shape in shapes.items() if name and len(shape) == 4}
+    sides = {name: shapes[name][1 if each.layout == "channels_last" else 2] for name, each in layers.items()}
+
+    def whole(name: str) -> bool:
+        parents = [name[:i] for i, letter in enumerate(name) if letter == "."]
+        return all(
+            isinstance(model.get_submodule(parent), nn.Sequential) or sides.get(parent, sides[name]) == sides[name]
+            for parent in parents
+        )
+
+    allowed = [name for name in sides if round(log2(side / sides[name])) <= log2(STRIDE) and whole(name)]
+    if not allowed:
+        raise SightlineError(
+            f"{type(model).__name__} has no stage for an attention gate that can be told; give layer=, a name"
+        )
+    coarsest = min(sides[name] for name in allowed)
+    return layers[[name for name in allowed if sides[name] == coarsest][-1]]
+
+
+def _output_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shape of what each module returns for one blank image, in the order in which they finish."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    handles = []
+    for name, module in model.named_modules():
+
+        def note(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
+            if isinstance(output, Tensor):
+                shapes[name] = tuple(output.shape)
+
+        handles.append(module.register_forward_hook(note))
+    like = next(model.parameters())
+    try:
+        with evaluating(model), torch.no_grad():
+            model(torch.zeros(1, *_input_shape(model), device=like.device, dtype=like.dtype))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return shapes
+
+
+def _input_shape(model: nn.Module) -> tuple[int, int, int]:
+    """(C, H, W) of an image that the model takes: what it declares, else 224 px and the first convolution's channels."""
+    declared = (getattr(model, "pretrained_cfg", None) or {}).get("input_size")
+    if declared:
+        return tuple(declared)
+    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    side = getattr(model, "image_size", 224)
+    return (3 if first is None else first.in_channels, side, side)

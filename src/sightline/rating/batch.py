@@ -1,0 +1,204 @@
+"""The pairs of a study: images drawn at random, each with two maps over it."""
+
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from sightline.data import DATASETS, ImageDataset
+from sightline.data.loader import Transformed, collate
+from sightline.data.transforms import eval_transform
+from sightline.errors import SightlineError, unknown_name
+from sightline.explainers import EXPLAINERS, create_explainer, resize_maps
+from sightline.models import load_model
+from sightline.progress import bar
+from sightline.rating.store import Drawn
+from sightline.reporting.overlay import show
+from sightline.reporting.pictures import enlarge
+from sightline.reporting.run_folder import Gallery, Samples, read_run
+from sightline.seeding import generator
+from sightline.training import Run, read_recipe
+
+SIDE = 480  # pixels of a picture: sharp at the width that the page gives it
+CHUNK = 16  # images that are explained together
+EXAMPLE = 185  # of the embedded test images, the one that the instructions show: a 2 on petals
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Whose maps are compared.
+
+    Attributes:
+        run: a run's folder.
+        explainer: the name of the explainer that makes the maps.
+    """
+
+    run: Path
+    explainer: str
+
+    def __post_init__(self) -> None:
+        if not (self.run / "run.json").is_file():
+            raise SightlineError(f"{self.run} is not a run folder: it holds no run.json")
+        EXPLAINERS[self.explainer]  # refuses an unknown name, with the nearest
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a study says of it."""
+        return {"run": str(self.run.resolve()), "explainer": self.explainer}
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one contender makes of some images: images (B, 3, H, W) and maps (B, h, w), both in [0, 1]."""
+
+    images: Tensor
+    maps: Tensor
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What an evaluation kept of a split."""
+
+    samples: Samples
+    gallery: Gallery
+
+    def look(self, chosen: Sequence[int], explainer: str) -> _Look:
+        """The images at some places of the split, with their maps."""
+        rows = [self.gallery.index.index(index) for index in chosen]
+        images = torch.stack([self.gallery.image(index) for index in chosen])
+        return _Look(images, self.gallery.maps[explainer][rows].float() / 255)
+
+
+def draw_pairs(
+    a: Contender, b: Contender, split: str, images: int, seed: int, *, progress: bool
+) -> tuple[Iterator[Drawn], dict[str, Any]]:
+    """Draw images, and both contenders' maps over them.
+
+    The maps are those that the runs' evaluations kept, where both kept enough of them; else they are made now, all of
+    them, of each run's best weights or else its last. They explain the class that each model predicts.
+
+    Returns:
+        The pairs, and what a study says of where they came from.
+
+    Raises:
+        SightlineError: the runs' data differ, or the split has fewer images.
+    """
+    data = _shared_data(a.run, b.run, split)
+    if not 1 <= images <= data["images"]:
+        raise SightlineError(f"images is {images}; expected 1 to {data['images']}, which {split} has")
+    order = torch.randperm(data["images"], generator=generator(seed, data["fingerprint"], "rating")).tolist()
+    kept = [_kept(contender, split, data["fingerprint"]) for contender in (a, b)]
+    if (ours := kept[0]) is not None and (theirs := kept[1]) is not None:
+        in_both = set(ours.gallery.index) & set(theirs.gallery.index)
+        chosen = [index for index in order if index in in_both][:images]
+        if len(chosen) == images:
+            classes = Run(a.run).facts["classes"]
+            labels = [classes[ours.samples.label[ours.samples.row(index)]] for index in chosen]
+            looks = [ours.look(chosen, a.explainer), theirs.look(chosen, b.explainer)]
+            return _draw(chosen, labels, looks), {"data": data["fingerprint"], "maps": "kept by the evaluations"}
+    chosen = order[:images]
+    recipe = read_recipe(a.run / "recipe.yaml")
+    dataset = DATASETS.create(recipe.data.name, **recipe.data.options)[split]
+    with bar(progress, "explaining", total=2 * images) as advance:
+        looks = [_explained(contender, dataset, chosen, advance) for contender in (a, b)]
+    labels = [dataset.classes[int(dataset.labels[index])] for index in chosen]
+    return _draw(chosen, labels, looks), {"data": data["fingerprint"], "maps": "made for the study"}
+
+
+def examples() -> dict[str, bytes]:
+    """A picture with a good and a bad map, for the instructions: a digit of the embedded data.
+
+    No model made these maps: the good one is the digit's mask, smoothed; the bad one lies in the corner that is farthest
+    from the digit.
+    """
+    sample = DATASETS.create("digits", copies=1, size=96)["test"][EXAMPLE]
+    assert sample.mask is not None
+    inside = sample.mask.float()[None]
+    rows, columns = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
+    corners = [(y, x) for y in (20.0, 76.0) for x in (20.0, 76.0)]
+    blobs = [(-((rows - y).square() + (columns - x).square()) / 2 / 13**2).exp() for y, x in corners]
+    beside = min(blobs, key=lambda blob: float((blob * inside[0]).sum()))
+    on = F.gaussian_blur(inside, [37, 37], [6.0, 6.0])[0]
+    picture = enlarge(sample.image.float() / 255, SIDE)
+    good, bad = (_over(picture, m / m.max()) for m in (on, beside))
+    return {"example-image": _jpeg(picture), "example-good": _jpeg(good), "example-bad": _jpeg(bad)}
+
+
+def _shared_data(a: Path, b: Path, split: str) -> dict[str, Any]:
+    """What both runs say of their split, where they say the same."""
+    ours, theirs = (Run(run).facts["data"] for run in (a, b))
+    for run, data in ((a, ours), (b, theirs)):
+        if not isinstance(data.get(split), dict):
+            raise unknown_name(
+                f"split of {run}", split, [name for name, value in data.items() if isinstance(value, dict)]
+            )
+    if ours[split]["fingerprint"] != theirs[split]["fingerprint"]:
+        raise SightlineError(
+            f"{split} of {a} and of {b} are not the same images; two runs on the same data are compared"
+        )
+    return ours[split]
+
+
+def _kept(contender: Contender, split: str, data: str) -> _Kept | None:
+    """What the run's evaluation on that split kept, where it is of these data and has the contender's maps."""
+    summary = contender.run / "evaluation" / split / "summary.json"
+    if not summary.is_file():
+        return None
+    facts = json.loads(summary.read_text(encoding="utf-8"))
+    if facts["data_fingerprint"] != data or facts["explained"] != "predicted":
+        return None
+    evaluation = read_run(contender.run).evaluations[split]
+    gallery = evaluation.gallery
+    return _Kept(evaluation.samples, gallery) if gallery and contender.explainer in gallery.maps else None
+
+
+def _explained(
+    contender: Contender, dataset: ImageDataset, chosen: Sequence[int], advance: Callable[[int], None]
+) -> _Look:
+    """Images as the contender's model sees them, and maps made now."""
+    run = Run(contender.run)
+    facts = run.facts
+    name, layer, size = facts["model"]["name"], facts["model"]["layer"], facts["input_spec"]["size"][0]
+    weights = run.best if run.best.exists() else run.last
+    model, spec = load_model(name, weights, len(facts["classes"]), size)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)
+    explainer = create_explainer(contender.explainer)
+    where = layer if EXPLAINERS[contender.explainer].capabilities.get("needs_layer", True) else None
+    seen = Transformed(dataset, eval_transform(size), None)
+    images, maps = [], []
+    for start in range(0, len(chosen), CHUNK):
+        batch = collate([seen[0, index] for index in chosen[start : start + CHUNK]], masks=False).images
+        images.append(batch)
+        maps.append(explainer(model, batch.to(device), layer=where, input_spec=spec).cpu())
+        advance(len(batch))
+    return _Look(torch.cat(images), torch.cat(maps))
+
+
+def _draw(chosen: Sequence[int], labels: Sequence[str], looks: Sequence[_Look]) -> Iterator[Drawn]:
+    """The pictures of the pairs. Both maps lie over the first contender's image, so that nothing but the map differs."""
+    a, b = looks
+    for row, (index, label) in enumerate(zip(chosen, labels)):
+        picture = enlarge(a.images[row], SIDE)
+        pictures = {"image": picture, "a": _over(picture, a.maps[row]), "b": _over(picture, b.maps[row])}
+        yield Drawn(index, label, {part: _jpeg(pixels) for part, pixels in pictures.items()})  # type: ignore[misc]
+
+
+def _over(picture: Tensor, saliency: Tensor) -> Tensor:
+    """A map (h, w) in [0, 1] over a picture (3, H, W), as a picture."""
+    size = (picture.shape[-2], picture.shape[-1])
+    overlay = show(picture[None], resize_maps(saliency[None], size).clamp(0, 1)).overlays["map"]
+    assert overlay is not None
+    return overlay[0]
+
+
+def _jpeg(picture: Tensor) -> bytes:
+    buffer = io.BytesIO()
+    F.to_pil_image(picture.clamp(0, 1)).save(buffer, format="JPEG", quality=90)
+    return buffer.getvalue()

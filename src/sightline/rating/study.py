@@ -1,0 +1,57 @@
+"""A study: opened where it is, or made of one or two runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import SightlineError
+from sightline.rating.batch import Contender, draw_pairs, examples
+from sightline.rating.store import Store
+
+IMAGES = 100  # as many as the paper's raters saw
+FILE = "study.sqlite"
+
+
+def open_study(
+    folder: str | Path,
+    contenders: Sequence[Contender] = (),
+    *,
+    images: int | None = None,
+    split: str | None = None,
+    seed: int | None = None,
+    progress: bool = False,
+) -> Store:
+    """Open the study in a folder, or make it.
+
+    Args:
+        folder: where it lies, as `study.sqlite`.
+        contenders: the two whose maps are compared; empty = those of the study that is there.
+        images: how many of the split's images, drawn at random; None = 100, or as many as the study has.
+        split: None = "test", or the study's.
+        seed: of the images, and of everyone's order and sides; None = 0, or the study's.
+        progress: show a bar where maps are made.
+
+    Returns:
+        The open study.
+
+    Raises:
+        SightlineError: there is none and no contenders were given, or the one that is there compares something else.
+    """
+    path = Path(folder) / FILE
+    asked: dict[str, Any] = {"images": images, "split": split, "seed": seed}
+    asked["contenders"] = [contender.facts for contender in contenders] or None
+    if path.exists():
+        store = Store(path)
+        for key, value in asked.items():
+            if value is not None and value != store.facts[key]:
+                store.close()
+                raise SightlineError(
+                    f"{folder} holds a study whose {key} are {store.facts[key]}, not {value}; choose another folder"
+                )
+        return store
+    if len(contenders) != 2:
+        raise SightlineError(f"there is no study in {folder}, and {len(contenders)} of the two contenders were given")
+    split, seed, images = split or "test", seed or 0, IMAGES if images is None else images
+    pairs, origin = draw_pairs(contenders[0], contenders[1], split, images, seed, progress=progress)
+    facts = {**asked, "images": images, "split": split, "seed": seed, **origin}
+    return Store.create(path, facts, pairs, examples())

@@ -1,0 +1,347 @@
+"""The verdict on models that read the object alone, or the background alone, by construction; and on trained ones."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision import tv_tensors
+
+import sightline as sl
+from sightline.cli.subject import find_data, find_subject
+from sightline.data import ImageDataset, Sample
+from sightline.diagnosis import Training, diagnose
+from sightline.diagnosis.advice import GUIDES_FOR, advise
+from sightline.diagnosis.annotation import annotate
+from sightline.diagnosis.checks import background_alone, draw_partners, greyed_background, swapped_background
+from sightline.diagnosis.figures import figures
+from sightline.guides.random_background import paint_over
+from sightline.localization.sources import Box, BoxSource
+from sightline.metrics import NormalizedRFS
+from sightline.training import read_recipe
+
+SIDE = 16
+SPEC = sl.InputSpec((0.0,) * 3, (1.0,) * 3, (SIDE, SIDE))
+INSIDE = torch.zeros(SIDE, SIDE, dtype=torch.uint8)
+INSIDE[4:12, 4:12] = 1
+STUDY = Path(__file__).parents[2] / "runs" / "pets" / "study"
+
+
+class Squares(ImageDataset):
+    """A square on a ground. The square's red and green say the class, and so does the ground's blue."""
+
+    def __init__(self, count: int = 40, masks: bool = True, misleading: bool = False, classes: int = 2) -> None:
+        self.misleading = misleading
+        super().__init__(["red", "green"], [i % classes for i in range(count)], [masks] * count, identity=misleading)
+
+    def load(self, index: int) -> Sample:
+        label = int(self.labels[index])
+        ground = torch.tensor([127, 127, 255 * (label ^ self.misleading)])[:, None, None]
+        square = torch.tensor([255 * (1 - label), 255 * label, 127])[:, None, None]
+        pixels = torch.where(INSIDE.bool(), square, ground).to(torch.uint8)
+        mask = tv_tensors.Mask(INSIDE) if self.has_mask[index] else None
+        return Sample(tv_tensors.Image(pixels), label, mask, index, None, f"/photos/<{index}>.png")
+
+
+class Reads(nn.Module):
+    """A model of the square's red and green, or of the ground's blue."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+        self.layer = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.layer(x)
+        if self.what == "object":
+            return 8 * a[:, :2, 4:12, 4:12].mean((2, 3))
+        blue = (a[:, 2].sum((1, 2)) - a[:, 2, 4:12, 4:12].sum((1, 2))) / (SIDE**2 - 64)
+        return (8 if self.what == "ground" else 0) * torch.stack([1 - blue, blue], 1)
+
+
+def diagnosed(what: str, data: ImageDataset | None = None, **options: object):
+    options = {"explainer": "hirescam", "layer": "layer", "input_spec": SPEC, **options}
+    return diagnose(Reads(what), data or Squares(), **options)
+
+
+def values(found) -> dict[str, float]:
+    return {name: round(figure.value, 4) for name, figure in found.figures.items()}
+
+
+def test_a_model_of_the_object_alone_by_hand() -> None:
+    found = diagnosed("object")
+    assert found.verdict.answer == "looks at the object"
+    expected = {
+        "accuracy": 1, "background_greyed": 1, "background_swapped": 1, "background_noised": 1, "swap_loss": 0, "keeps": 1,
+        "follows": 0, "energy_in_mask": 1, "pointing_game": 1, "view_stability": 1,
+    }  # fmt: skip
+    assert {name: values(found)[name] for name in expected} == expected
+    # Painted over, the square is grey in red and green: the same answer for all, right for one class of two.
+    assert values(found)["object_removed"] == found.figures["object_removed"].chance == 0.5
+
+
+@pytest.mark.parametrize("misleading", [False, True])
+def test_a_model_of_the_background_alone_by_hand(misleading) -> None:
+    """Every partner is of the other class, so the swap turns every answer; where grounds mislead, for the better."""
+    found = diagnosed("ground", Squares(misleading=misleading))
+    assert found.verdict.answer == "leans on the background"
+    right = float(not misleading)
+    expected = {
+        "accuracy": right, "object_removed": right, "object_noised": right, "background_swapped": 1 - right,
+        "background_greyed": 0.5, "swap_loss": 2 * right - 1, "keeps": 0, "follows": 1, "energy_in_mask": 0,
+    }  # fmt: skip
+    assert {name: values(found)[name] for name in expected} == expected
+    assert found.classes["red"]["swap_loss"][:3] == [2 * right - 1] * 3
+    sure = 1 / (1 + math.exp(-8))  # of the answer, also from the ground alone; the swap leaves 1 - sure
+    assert found.images[0]["lean"] == pytest.approx((sure - (1 - sure) + sure) / 2, abs=1e-5)
+
+
+def test_without_masks_grabcut_finds_the_squares_and_the_verdicts_stay() -> None:
+    shown = annotate(Squares(masks=False), size=SIDE, samples=10, annotation="auto")
+    assert shown.kind == "grabcut"
+    assert "without any annotation" in shown.source
+    assert shown.regions.equal(INSIDE.expand(10, -1, -1))
+    assert diagnosed("object", Squares(masks=False)).verdict.answer == "looks at the object"
+    ground = diagnosed("ground", Squares(masks=False))
+    assert ground.verdict.answer == "leans on the background"
+    assert [each.guide for each in ground.advice] == ["explanation_consistency"]
+
+
+@pytest.mark.parametrize(
+    ("what", "data", "because"),
+    [
+        ("object", {"count": 20}, "Only 20 images"),
+        ("nothing", {}, "not above chance"),
+        ("object", {"classes": 1}, "one class"),
+    ],
+)
+def test_it_says_when_it_cannot_tell(what, data, because) -> None:
+    found = diagnosed(what, Squares(**data))
+    assert found.verdict.answer == "cannot tell"
+    assert because in found.verdict.because
+
+
+def test_boxes_come_from_the_batches_or_from_around_the_masks() -> None:
+    rectangle = annotate(Squares(), size=SIDE, samples=4, annotation="boxes")
+    assert rectangle.regions.equal(INSIDE.expand(4, -1, -1))
+    images = torch.stack([Squares()[i].image.float() / 255 for i in range(4)])
+    labels, boxes = torch.tensor([0, 1, 0, 1]), torch.tensor([[[2.0, 3, 14, 13], [0, 0, 16, 16]]]).repeat(4, 1, 1)
+    real = torch.tensor([[True, False]] * 3 + [[False, False]])
+    batches = [sl.Batch(images[r], labels[r], boxes=boxes[r], has_box=real[r]) for r in (slice(0, 1), slice(1, 4))]
+    drawn = annotate(batches, size=0, samples=4, annotation="boxes")
+    order = drawn.indices.argsort()
+    assert drawn.usable[order].tolist() == [True, True, True, False]
+    assert drawn.regions[order][0].nonzero().aminmax(dim=0).max.tolist() == [12, 13]
+    cut = annotate(batches, size=0, samples=4, annotation="auto")
+    assert "GrabCut in the data set's boxes" in cut.source
+    assert cut.regions[cut.indices.argsort()][:3].equal(INSIDE.expand(3, -1, -1))
+    with pytest.raises(sl.SightlineError, match="those have their own"):
+        annotate(batches, size=0, samples=4, annotation="boxes", boxes=Known())
+    with pytest.raises(sl.SightlineError, match="no image has a box"):
+        annotate(Squares(masks=False), size=SIDE, samples=4, annotation="boxes")
+
+
+class Known(BoxSource):
+    """Boxes in pixels of the image, for every second one."""
+
+    facts = {}  # noqa: RUF012
+
+    def __call__(self, samples) -> list[list[Box]]:
+        return [[] if sample.index % 2 else [Box(2, 4, 6, 12), Box(-5, 4, 1, 6)] for sample in samples]
+
+
+def test_boxes_of_a_source_move_with_the_images() -> None:
+    """Halved in size, and cropped to the square: the images are twice as wide as they are high."""
+
+    class Wide(Squares):
+        def load(self, index: int) -> Sample:
+            sample = super().load(index)
+            sample.image = tv_tensors.Image(torch.cat([sample.image] * 2, 2))
+            sample.mask = None
+            return sample
+
+    shown = annotate(Wide(count=4, masks=False), size=8, samples=4, annotation="boxes", boxes=Shifted())
+    assert shown.usable.tolist() == [index % 2 == 0 for index in shown.indices.tolist()]
+    expected = torch.zeros(8, 8, dtype=torch.uint8)
+    expected[2:6, 1:3] = 1  # x: (10 to 14) / 2 less the 4 that are cropped away
+    assert shown.regions[shown.usable].equal(expected.expand(2, -1, -1))
+
+
+class Shifted(Known):
+    """The same, 8 pixels further right; the second box ends up in what is cropped away."""
+
+    def __call__(self, samples) -> list[list[Box]]:
+        return [
+            [replace(b, x1=b.x1 + 8, x2=b.x2 + 8) if b.x1 > 0 else b for b in some]
+            for some in super().__call__(samples)
+        ]
+
+
+def test_saliency_takes_the_box_of_what_a_pretrained_network_responds_to() -> None:
+    class Bright(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 1, 1, bias=False)
+            self.conv.weight.data = torch.tensor([1.0, 1, -1]).reshape(1, 3, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x).relu().mean((2, 3)).expand(-1, 2)
+
+    data = Squares(count=8, masks=False, misleading=False)
+    green = [i for i in range(8) if data.labels[i] == 1]  # squares on blue: 1 + 0 - 0.5 against 0.5 + 0.5 - 1
+    shown = annotate(data, size=SIDE, samples=8, annotation="saliency", saliency=(Bright(), SPEC))
+    assert shown.kind == "saliency"
+    rows = [row for row, index in enumerate(shown.indices.tolist()) if index in green]
+    assert shown.regions[rows].equal(INSIDE.expand(len(rows), -1, -1))
+    with pytest.raises(sl.SightlineError, match="needs a pretrained network"):
+        annotate(data, size=SIDE, samples=8, annotation="saliency")
+
+
+def test_changed_images_by_their_definition() -> None:
+    images, others = torch.rand(2, 3, 9, 9), torch.rand(2, 3, 9, 9)
+    regions, there = (torch.randint(0, 2, (2, 9, 9)).to(torch.uint8) for _ in range(2))
+    regions[0, 0, 0] = 255  # belongs to neither: stays when the background goes, and goes when the object does
+    kept = (regions != 0)[:, None].float()
+    assert greyed_background(images, regions).equal(kept * images + (1 - kept) * 0.5)
+    assert background_alone(images, regions).equal(paint_over(images, kept))
+    expected = kept * images + (1 - kept) * paint_over(others, there[:, None].float())
+    torch.testing.assert_close(swapped_background(images, regions, others, there), expected, rtol=0, atol=0)
+
+
+def test_partners_are_of_another_class_and_depend_on_the_image_alone() -> None:
+    labels, usable = torch.tensor([0, 0, 0, 1, 1, 1, 1]), torch.tensor([True] * 6 + [False])
+    partners = draw_partners(labels, usable, torch.arange(7))
+    assert partners[6] == -1
+    assert (labels[partners[:6]] != labels[:6]).all()
+    assert (partners != 6).all()
+    assert draw_partners(labels, usable, torch.arange(7)).equal(partners)
+    assert not draw_partners(labels, usable, torch.arange(7), seed=1).equal(partners)
+    alike = draw_partners(torch.zeros(3, dtype=torch.int64), torch.ones(3, dtype=torch.bool), torch.arange(3))
+    assert (alike != torch.arange(3)).all()
+    assert draw_partners(torch.tensor([0]), torch.tensor([True]), torch.arange(1)).tolist() == [-1]
+
+
+def test_classes_take_turns_and_images_without_a_mask_are_left_out() -> None:
+    data = Squares(count=60)
+    data.has_mask[::3] = False
+    shown = annotate(data, size=SIDE, samples=20, annotation="masks")
+    assert shown.labels.tolist() in ([0, 1] * 10, [1, 0] * 10) or shown.labels.bincount().tolist() == [10, 10]
+    assert data.has_mask[shown.indices].all()
+    assert annotate(data, size=SIDE, samples=20, annotation="masks").indices.equal(shown.indices)
+    data.has_mask[:] = False
+    data.has_mask[0] = True  # one mask is too few for "auto"
+    assert annotate(data, size=SIDE, samples=20, annotation="auto").kind == "grabcut"
+
+
+def test_figures_are_means_and_normalised_rfs_is_the_metrics() -> None:
+    column = np.array([1.0, 0.0, np.nan, 1.0])
+    chances = dict.fromkeys(("accuracy", "normalized_rfs"), (0.0, ""))
+    found = {f.name: f for f in figures({"accuracy": column, "background_noised": column, "object_noised": 0 * column},
+                                        {**chances, "background_noised": (0, ""), "object_noised": (0, "")})}  # fmt: skip
+    assert (found["accuracy"].value, found["accuracy"].n) == (pytest.approx(2 / 3), 3)
+    assert found["accuracy"].low <= 2 / 3 <= found["accuracy"].high
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    diagnosis = diagnose(model, Squares(), input_spec=SPEC)
+    metric = NormalizedRFS(model, input_spec=SPEC)
+    for batch in annotate(Squares(), size=SIDE, samples=200, annotation="masks").batches(32):
+        metric.update(batch.images, batch.labels, batch.masks, batch.has_mask, batch.indices)
+    assert diagnosis.figures["normalized_rfs"].value == pytest.approx(float(metric.compute()), abs=1e-6)
+
+
+def test_every_recommended_command_is_a_recipe_with_a_guide_that_exists(tmp_path) -> None:
+    named = Training(
+        {"name": "folder", "root": "my photos", "masks": "m"}, {"name": "torchvision/resnet18", "weights": "a.pth"}
+    )
+    (tmp_path / "recipe.yaml").write_text(read_recipe("demo-so-loss").to_yaml())
+    for training in (named, Training(recipe=str(tmp_path / "recipe.yaml"))):
+        for kind, boxed in (
+            ("masks", False),
+            ("boxes", False),
+            ("grabcut", True),
+            ("grabcut", False),
+            ("saliency", False),
+        ):
+            for each in advise(kind, boxed, training):
+                recipe = read_recipe(each.arguments[0], each.arguments[1:])
+                assert recipe.guide == each.guide
+                assert each.guide in sl.guides.GUIDES
+                if training is named:
+                    assert recipe.data.options == {"root": "my photos", "masks": "m"}
+                    assert (recipe.model.name, recipe.model.weights, recipe.size) == (
+                        "torchvision/resnet18",
+                        "a.pth",
+                        224,
+                    )
+    assert [each.guide for each in advise("grabcut", True, None)] == [name for name, _ in GUIDES_FOR["boxes"]]
+    assert advise("masks", False, None)[0].command == ""
+
+
+def test_of_boxes_in_a_file_masks_are_made_before_training() -> None:
+    data = {"name": "folder", "root": "photos", "test": 0.3}
+    training = Training(data, {"name": "torchvision/resnet18"}, boxes="my boxes.csv")
+    for each in advise("grabcut", True, training):
+        assert each.first == "sightline masks folder root=photos test=0.3 --boxes 'my boxes.csv' -o masks"
+        assert read_recipe(each.arguments[0], each.arguments[1:]).data.options == {
+            "root": "photos",
+            "test": 0.3,
+            "masks": "masks",
+        }
+    other = Training({"name": "csv", "path": "a.csv"}, {"name": "torchvision/resnet18"}, boxes="boxes.csv")
+    assert {(each.first, each.command) for each in advise("grabcut", True, other)} == {("", "")}
+
+
+def test_the_page_and_the_file_say_the_same_and_need_nothing_else(tmp_path) -> None:
+    found = diagnosed("ground")
+    page = found.save(tmp_path / "new" / "page.html").read_text()
+    assert "leans on the background" in page
+    assert "&lt;" in page
+    assert "/photos/" not in page
+    assert 'src="http' not in page
+    assert page.count("data:image/jpeg") == 4 * 16
+    read = json.loads((tmp_path / "new" / "page.json").read_text(), parse_constant=pytest.fail)
+    assert read["answer"] == "leans on the background"
+    assert len(read["images"]) == 40
+    leans = [row["lean"] for row in read["images"]]
+    assert leans == sorted(leans, reverse=True)
+    with pytest.raises(sl.SightlineError, match=r"ends in \.html"):
+        found.save(tmp_path / "page.pdf")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"input_spec": None}, "input_spec was not given"),
+        ({"annotation": "guess"}, "annotation is 'guess'"),
+        ({"explainer": "gaussian"}, "choose another"),
+        ({"classes": ["one"]}, "the model has 2 classes and the data 1"),
+        ({"samples": 0}, "samples is 0"),
+    ],
+)
+def test_bad_input_is_refused_by_name(options, message) -> None:
+    with pytest.raises(sl.SightlineError, match=message):
+        diagnosed("object", **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("annotation", ["masks", "grabcut"])
+def test_recomposed_pets_tell_the_cheat_from_the_honest(annotation, data_folder, monkeypatch) -> None:
+    """Networks of the study in benchmarks/pets_recomposed.py, whose runs are not part of the package."""
+    monkeypatch.setenv("SIGHTLINE_DATA", str(data_folder))
+    answers = {}
+    for arm in ("cross-entropy", "random_backgrounds"):
+        run = STUDY / f"{arm}-seed0"
+        if not (run / "run.json").is_file():
+            pytest.skip(f"{run} is not at hand: python benchmarks/pets_recomposed.py study")
+        subject = find_subject(None, None, run)
+        data = find_data(None, [], "test_own", run)
+        found = diagnose(
+            subject.model, data, input_spec=subject.spec, annotation=annotation, samples=100, layer=subject.layer
+        )
+        answers[arm] = found.verdict.answer
+    assert answers == {"cross-entropy": "leans on the background", "random_backgrounds": "looks at the object"}

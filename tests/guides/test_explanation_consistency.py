@@ -1,0 +1,343 @@
+"""Explanation consistency: its equations on a model worked by hand, the pass, and the measurement within training steps."""
+
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import sightline as sl
+from networks import TinyCNN, batch_of
+from sightline.errors import SightlineError
+from sightline.explainers import create_explainer
+from sightline.guides.explanation_consistency import ExplanationConsistency
+from sightline.metrics import ExplanationConsistency as Metric
+
+EPS = 0.3
+SPEC = sl.InputSpec((0.4,) * 3, (0.2,) * 3, (8, 8))
+PSI = {"tanh": math.tanh, "softsign": lambda d: d / (1 + d), "arctan1": lambda d: 2 / math.pi * math.atan(d)}
+
+
+class Square(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.square()
+
+
+class ByHand(nn.Module):
+    """The logits are the means of the squared reds and of the squared greens; Grad-CAM is the square of the class's colour."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.colours = nn.Conv2d(3, 2, 1, bias=False)
+        self.features = Square()
+        with torch.no_grad():
+            self.colours.weight.copy_(torch.eye(2, 3)[:, :, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.features(self.colours(x)).mean((2, 3))
+
+
+REDS = [[0.9, 0.6, 0.3, 0.2], [0.5, 0.5, 0.45, 0.4], [0.3, 0.2, 0.1, 0.2], [0.8, 0.8, 0.8, 0.8]]
+GREENS = [0.1, 0.45, 0.9, 0.1]  # the second image turns green under attack, the third is green from the start
+
+
+def four_images() -> sl.Batch:
+    red = torch.tensor(REDS, dtype=torch.float64).view(4, 1, 2, 2)
+    green = torch.tensor(GREENS, dtype=torch.float64).view(4, 1, 1, 1).expand(4, 1, 2, 2)
+    images = torch.cat([red, green, torch.full_like(red, 0.5)], 1)
+    return sl.Batch(images, torch.zeros(4, dtype=torch.int64), indices=torch.tensor([3, 0, 2, 1]))
+
+
+def lively() -> tuple[TinyCNN, sl.Batch]:
+    """A model whose maps have contrast and whose predictions differ, and six images, the third of them predicted wrongly."""
+    torch.manual_seed(3)
+    model, batch = TinyCNN().double(), batch_of(6)
+    with torch.no_grad():
+        model.features[0].weight.mul_(3)
+        model.features[2].weight.mul_(3)
+        batch.labels = model(SPEC.normalize(batch.images)).argmax(1)
+    batch.labels[2] = (batch.labels[2] + 1) % 3
+    return model, batch
+
+
+def by_hand(red: list[float], green: float, psi: str, distance: str) -> float:
+    """v of an image with label red, in plain numbers; without the floor."""
+
+    def grad_cam(colour: list[float]) -> list[float]:
+        low, high = min(c * c for c in colour), max(c * c for c in colour)
+        return [0.0] * 4 if high == low else [(c * c - low) / (high - low) for c in colour]
+
+    def is_red(red: list[float], green: list[float]) -> bool:
+        return sum(r * r for r in red) > sum(g * g for g in green)
+
+    if not is_red(red, [green] * 4):
+        return 1.0  # predicted wrongly: not reweighted
+    shown = grad_cam(red)
+    # Eqs. 1 and 7: the cross-entropy of red grows as reds fall and greens rise.
+    red_hat = [max(0.0, r - EPS * (1 - m)) for r, m in zip(red, shown)]
+    green_hat = [min(1.0, green + EPS * (1 - m)) for m in shown]
+    if not is_red(red_hat, green_hat):
+        return 1.0  # Eq. 2, second case
+    squares = [(a - b) ** 2 for a, b in zip(grad_cam(red_hat), shown)]
+    return PSI[psi](10 * sum(squares) / 4 if distance == "mean" else sum(squares))  # Eqs. 3 and 4
+
+
+def measured(
+    guide: ExplanationConsistency, batch: sl.Batch, model: nn.Module | None = None
+) -> tuple[sl.Objective, Tensor]:
+    """An objective whose guide has measured a batch, and the weights of its images."""
+    objective = sl.Objective(ByHand().double() if model is None else model, guide, layer=None if model else "features")
+    objective.refresh([batch], 0)
+    assert torch.equal(guide.weights, torch.ones(len(batch)))
+    objective.refresh([batch], guide.every)
+    assert batch.indices is not None
+    return objective, guide.weights[batch.indices]
+
+
+@pytest.mark.parametrize("psi", list(PSI))
+@pytest.mark.parametrize("distance", ["mean", "sum"])
+def test_equations_1_to_4_and_7_by_hand(psi: str, distance: str) -> None:
+    guide = ExplanationConsistency(psi=psi, distance=distance, eps=EPS, floor=0)
+    expected = [by_hand(red, green, psi, distance) for red, green in zip(REDS, GREENS)]
+    assert expected[1:] == [1, 1, 0]
+    assert 0.01 < expected[0] < 0.9
+    _, weights = measured(guide, four_images())
+    torch.testing.assert_close(weights, torch.tensor(expected))
+    _, raised = measured(ExplanationConsistency(psi=psi, distance=distance, eps=EPS), four_images())
+    torch.testing.assert_close(raised, torch.tensor(expected).clamp_min(0.05))
+
+
+@pytest.mark.parametrize("normalize", ["weights", "batch"])
+def test_equations_5_and_6_by_hand(normalize: str) -> None:
+    batch = four_images()
+    objective, weights = measured(ExplanationConsistency(eps=EPS, normalize=normalize), batch)
+    output = objective(batch)
+    red = torch.tensor(REDS, dtype=torch.float64).square().mean(1)
+    green = torch.tensor(GREENS, dtype=torch.float64).square()
+    f = torch.sigmoid(red - green)  # the probability of red, whose y is 1
+    losses = -f.log()
+    total = (weights.double() * losses).sum()
+    torch.testing.assert_close(output["loss"], total / (weights.sum() if normalize == "weights" else 4))
+    objective.eval()
+    torch.testing.assert_close(objective(batch)["loss"], losses.mean())
+
+
+def test_the_sum_of_squares_saturates_where_the_mean_tells_images_apart() -> None:
+    batch = batch_of(6, side=224, dtype=torch.float32)
+    model = TinyCNN()
+    batch.labels = model(batch.images).argmax(1)
+    _, literal = measured(ExplanationConsistency("input_x_gradient", distance="sum", floor=0), batch, model)
+    _, ours = measured(ExplanationConsistency("input_x_gradient", floor=0), batch, model)
+    assert torch.equal(literal, torch.ones(6))
+    assert ours.max() < 0.9
+    assert len(ours.unique()) == 6
+
+
+@pytest.mark.parametrize("explainer", ["gradcam", "xgradcam", "eigencam", "ablationcam", "integrated_gradients"])
+@pytest.mark.parametrize("perturbation", ["fgsm", "zero", "mean"])
+def test_it_is_one_minus_the_metric(explainer: str, perturbation: str) -> None:
+    model, batch = lively()
+    guide = ExplanationConsistency(explainer, perturbation, floor=0)
+    objective = sl.Objective(model, guide, input_spec=SPEC)
+    for epoch in (0, 4):
+        objective.refresh([batch], epoch)
+    metric = Metric(model, explainer, perturbation=perturbation, input_spec=SPEC)
+    maps = sl.explain(model, batch.images, explainer, input_spec=SPEC)
+    metric.update(batch.images, maps, labels=batch.labels)
+    expected = 1 - metric.per_image()
+    expected[2] = 1
+    assert len(expected.unique()) > 2
+    torch.testing.assert_close(guide.weights, expected.float(), atol=1e-5, rtol=1e-4)
+
+
+class Restless(nn.Module):
+    """Batch norm, dropout, and one module in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.drop = nn.Dropout2d(0.5)
+        self.last = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.last(self.drop(self.norm(self.conv(x)).relu())).mean((2, 3)))
+
+
+@pytest.mark.parametrize("explainer", ["gradcam", "integrated_gradients"])
+def test_the_pass_leaves_the_model_as_it_was(explainer: str) -> None:
+    model, batch = Restless(), batch_of(6, dtype=torch.float32)
+    objective = sl.Objective(model, ExplanationConsistency(explainer, every=1), layer="last")
+    model.norm.eval()
+    before, flags = copy.deepcopy(model.state_dict()), [m.training for m in objective.modules()]
+    random = torch.get_rng_state()
+    for epoch in (0, 1):
+        objective.refresh([batch], epoch)
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values()))
+    assert [m.training for m in objective.modules()] == flags
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert torch.equal(random, torch.get_rng_state())
+    assert not any(m._forward_hooks for m in model.modules())
+    assert not batch.images.requires_grad
+
+
+def test_weights_are_measured_every_k_epochs() -> None:
+    batch, guide = four_images(), ExplanationConsistency(every=3, eps=EPS)
+    objective = sl.Objective(ByHand().double(), guide, layer="features")
+    changes = []
+    for epoch in range(8):
+        before = guide.weights.clone()
+        objective.refresh([batch], epoch)
+        with torch.no_grad():
+            objective.model.colours.weight[0, 2] += 0.1  # blue, the same everywhere, begins to count as red
+        changes.append(epoch > 0 and not torch.equal(before, guide.weights))
+    assert changes == [False, False, False, True, False, False, True, False]
+
+
+def test_what_is_not_finite_is_refused_by_index() -> None:
+    class Breaks(ByHand):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + torch.where(x[:, :1].mean((2, 3)) > 0.79, torch.nan, 0.0)
+
+    objective = sl.Objective(Breaks().double(), ExplanationConsistency(), layer="features")
+    objective.refresh([four_images()], 0)
+    with pytest.raises(SightlineError, match=r"the weights of images \[1\] are NaN or infinite"):
+        objective.refresh([four_images()], 4)
+    assert objective.training
+
+
+# ---- fused ----
+
+
+def fused_and_pass(model: nn.Module, batch: sl.Batch, **options) -> tuple[Tensor, Tensor]:
+    """The weights after one training step that measures, and after a pass with the same parameters."""
+    weights = []
+    for mode in ("fused", "pass"):
+        guide = ExplanationConsistency(mode=mode, every=1, **options)
+        objective = sl.Objective(copy.deepcopy(model), guide, input_spec=SPEC)
+        objective.refresh([batch], 0)
+        if mode == "fused":
+            objective(batch)["loss"].backward()
+        else:
+            objective.refresh([batch], 1)
+        weights.append(guide.weights.clone())
+    return weights[0], weights[1]
+
+
+@pytest.mark.parametrize("perturbation", ["fgsm", "zero", "mean"])
+@pytest.mark.parametrize("explainer", ["gradcam", "eigencam"])
+def test_a_training_step_measures_what_the_pass_does(explainer: str, perturbation: str) -> None:
+    # Of a model without batch norm and dropout, which are the same in both modes.
+    model, batch = lively()
+    fused, separate = fused_and_pass(model, batch, explainer=explainer, perturbation=perturbation, floor=1e-6)
+    torch.testing.assert_close(fused, separate)
+    assert fused[2] == 1
+    assert len(fused.unique()) > 2
+
+
+def test_fused_costs_one_forward_pass_more_and_gives_the_gradients_of_the_step() -> None:
+    model, batch, calls = TinyCNN(), batch_of(dtype=torch.float32), []
+    model.features.register_forward_hook(lambda *_: calls.append(1))
+    guide = ExplanationConsistency(mode="fused")
+    objective = sl.Objective(model, guide)
+    objective.refresh([batch], 0)
+    objective(batch)["loss"].backward()
+    assert len(calls) == 2
+    assert not batch.images.requires_grad
+    plain = TinyCNN()
+    plain.load_state_dict(model.state_dict())
+    nn.functional.cross_entropy(plain(batch.images), batch.labels).backward()
+    for ours, expected in zip(model.parameters(), plain.parameters()):
+        torch.testing.assert_close(ours.grad, expected.grad)
+
+
+def test_fused_draws_the_same_dropout_again_and_batch_norm_counts_once() -> None:
+    model, batch = Restless(), batch_of(6, dtype=torch.float32)
+    guide = ExplanationConsistency(mode="fused", eps=1e-7, floor=1e-3)
+    objective = sl.Objective(model, guide, layer="last")
+    objective.refresh([batch], 0)
+    torch.manual_seed(5)
+    output = objective(batch)
+    after, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    output["loss"].backward()
+    assert all(torch.equal(a, b) for a, b in zip(after.values(), model.state_dict().values()))
+    assert int(model.norm.num_batches_tracked) == 1
+    assert torch.equal(random, torch.get_rng_state())
+    right = output["logits"].argmax(1) == batch.labels
+    assert right.any()
+    assert torch.allclose(guide.weights[right], torch.tensor(1e-3))  # other dropout would have changed the maps
+    assert torch.equal(guide.weights[~right], torch.ones(6)[~right])
+
+
+def test_fused_measures_in_every_kth_epoch_and_the_next_visit_is_weighted() -> None:
+    batch, guide = four_images(), ExplanationConsistency(mode="fused", every=2, eps=EPS)
+    objective = sl.Objective(ByHand().double(), guide, layer="features")
+    for epoch in range(2):
+        objective.refresh([batch], epoch)
+        assert torch.equal(guide.weights, torch.ones(4))
+        objective(batch)["loss"].backward()
+    objective.refresh([batch], 2)
+    assert batch.indices is not None
+    expected = torch.tensor([by_hand(red, green, "tanh", "mean") for red, green in zip(REDS, GREENS)]).clamp_min(0.05)
+    torch.testing.assert_close(guide.weights[batch.indices], expected)
+    losses = nn.functional.cross_entropy(objective.model(batch.images), batch.labels, reduction="none")
+    output = objective(batch)
+    torch.testing.assert_close(output["loss"], (expected * losses).sum() / expected.double().sum())
+    torch.testing.assert_close(output["weights/median"], guide.weights.median())
+    torch.testing.assert_close(output["weights/at_floor"], torch.tensor(0.25))
+
+
+def test_fused_works_in_bf16_beside_another_guide_and_without_gradients() -> None:
+    batch, guide = batch_of(dtype=torch.float32), ExplanationConsistency(mode="fused")
+    objective = sl.Objective(TinyCNN(), sl.SegmentOverlap(views=2) + guide)
+    objective.refresh([batch], 0)
+    with torch.no_grad():
+        objective(batch)
+    assert torch.equal(guide.weights, torch.ones(4))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = objective(batch)["loss"]
+    loss.backward()
+    assert (guide.weights < 1).any()
+    for other in (copy.deepcopy(objective), pickle.loads(pickle.dumps(objective))):
+        assert torch.equal(other.guides[1].weights, guide.weights)
+
+
+# ---- what is refused ----
+
+
+def test_options_are_refused() -> None:
+    for options, message in [
+        ({"psi": "tan"}, "unknown psi 'tan'"),
+        ({"distance": "max"}, "distance is 'max'"),
+        ({"perturbation": "blur"}, "perturbation is 'blur'"),
+        ({"mode": "both"}, "mode is 'both'"),
+        ({"eps": 0}, "eps is 0"),
+        ({"floor": 2}, "floor is 2"),
+        ({"every": 0}, "every is 0"),
+        ({"normalize": "sum"}, "normalize is 'sum'"),
+        ({"explainer": "gradcm"}, "did you mean 'gradcam'"),
+        ({"mode": "fused", "floor": 0}, "no gradient to attack"),
+        ({"mode": "fused", "explainer": "integrated_gradients"}, "needs a class activation map"),
+    ]:
+        with pytest.raises(SightlineError, match=message):
+            ExplanationConsistency(**options)
+
+
+@pytest.mark.parametrize("mode", ["pass", "fused"])
+def test_images_that_are_no_pixels_are_refused(mode: str) -> None:
+    batch = batch_of(dtype=torch.float32)
+    batch.images = 4 * batch.images - 2
+    objective = sl.Objective(TinyCNN(), ExplanationConsistency(mode=mode, every=1))
+    objective.refresh([batch], 0)
+    with pytest.raises(SightlineError, match="must lie in"):
+        objective.refresh([batch], 1) if mode == "pass" else objective(batch)
+
+
+def test_an_explainer_made_beforehand() -> None:
+    batch = four_images()
+    _, by_name = measured(ExplanationConsistency("eigencam", eps=EPS), batch)
+    _, made = measured(ExplanationConsistency(create_explainer("eigencam"), eps=EPS), batch)
+    assert torch.equal(by_name, made)
