@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 from torch import Tensor
@@ -111,7 +110,7 @@ def test_bad_arguments() -> None:
         SightlineError, match=r"mask has shape \(2, 2\) and dtype torch.bool; expected \(B, H, W\) bool"
     ):
         components(torch.ones(2, 2, dtype=torch.bool))
-    with pytest.raises(SightlineError, match="dtype torch.float32"):
+    with pytest.raises(SightlineError, match=r"dtype torch\.float32"):
         tight_boxes(torch.ones(1, 2, 2))
     with pytest.raises(SightlineError, match="connectivity is 6; accepted are 4 and 8"):
         components(torch.ones(1, 2, 2, dtype=torch.bool), connectivity=6)

@@ -1,22 +1,25 @@
 """Guides: methods that train a classifier to look at the right thing."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from sightline.errors import SightlineError
 from sightline.guides.adversarial_background import AdversarialBackground
 from sightline.guides.attention_gate import AttentionGate
 from sightline.guides.base import Context, Guide, GuideSum
 from sightline.guides.energy import L1, Energy
-from sightline.guides.explanation_consistency import ExplanationConsistency
 from sightline.guides.gain import GAIN
 from sightline.guides.group_dro import GroupDRO
 from sightline.guides.random_background import RandomBackground
 from sightline.guides.region_activation import RegionActivation
 from sightline.guides.registry import GUIDES
-from sightline.guides.reweighting import EqualizedFocal, Focal, HardNegativeMining
 from sightline.guides.right_reasons import RightReasons
 from sightline.guides.segment_overlap import SegmentOverlap
+
+if TYPE_CHECKING:
+    from sightline.guides.explanation_consistency import ExplanationConsistency
+    from sightline.guides.reweighting import EqualizedFocal, Focal, HardNegativeMining
 
 __all__ = [
     "GAIN",
@@ -41,6 +44,21 @@ __all__ = [
     "from_config",
     "names",
 ]
+
+
+# These need the metrics' and the progress bars' packages, which load when they are first used.
+_LATER = {
+    "ExplanationConsistency": "explanation_consistency",
+    "EqualizedFocal": "reweighting",
+    "Focal": "reweighting",
+    "HardNegativeMining": "reweighting",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(f"sightline.guides.{_LATER[name]}"), name)
+    raise AttributeError(f"module 'sightline.guides' has no attribute {name!r}")
 
 
 def names() -> dict[str, dict[str, Any]]:

@@ -26,13 +26,13 @@ def components(mask: Tensor, connectivity: int = 8) -> Tensor:
     _check_mask(mask)
     if connectivity not in (4, 8):
         raise SightlineError(f"connectivity is {connectivity}; accepted are 4 and 8")
-    starts = mask.clone()
+    starts, ends = mask.clone(), mask.clone()
     starts[..., 1:] &= ~mask[..., :-1]
-    runs = starts.flatten().cumsum(0).view(mask.shape) - 1  # the run of every pixel in the mask
-    first, second = _touching(mask, starts, runs, (0,) if connectivity == 4 else (-1, 0, 1))
+    ends[..., :-1] &= ~mask[..., 1:]
+    begin, end = (marks.flatten().nonzero()[:, 0] for marks in (starts, ends))
+    first, second = _touching(begin, end, mask.shape[1], mask.shape[2], corners=connectivity == 8)
 
-    places = starts.flatten().nonzero()[:, 0]
-    number = torch.arange(len(places), device=mask.device)
+    number = torch.arange(len(begin), device=mask.device)
     while True:
         one, other = number[first], number[second]
         if torch.equal(one, other):
@@ -41,9 +41,9 @@ def components(mask: Tensor, connectivity: int = 8) -> Tensor:
         while not torch.equal(number, following := number[number]):
             number = following
 
-    labels = torch.zeros(mask.shape, dtype=torch.int64, device=mask.device)
-    labels[mask] = 1 + places[number[runs[mask]]] % (mask.shape[1] * mask.shape[2])
-    return labels
+    label = 1 + begin[number] % (mask.shape[1] * mask.shape[2])
+    run = starts.flatten().cumsum(0).view(mask.shape)  # counted from 1
+    return torch.cat([label.new_zeros(1), label])[run].masked_fill_(~mask, 0)
 
 
 def component_of_peak(maps: Tensor, threshold: float = 0.5) -> Tensor:
@@ -82,16 +82,27 @@ def tight_boxes(mask: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([x1, y1, x2, y2], 1) * found[:, None].float(), found
 
 
-def _touching(mask: Tensor, starts: Tensor, runs: Tensor, shifts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """The pairs of runs in adjacent rows that touch, the lower one looked at `shift` pixels further right."""
-    width = mask.shape[2]
+def _touching(begin: Tensor, end: Tensor, height: int, width: int, corners: bool) -> tuple[Tensor, Tensor]:
+    """Pairs of runs in adjacent rows that touch, enough of them to join all that do.
+
+    Of the runs in an adjacent row that one run touches, the first will do, if both rows are asked: each of the others touches no
+    run before this one, and so names it as its own first.
+
+    Args:
+        begin: (R,) the place of each run's first pixel, in row order over the whole batch.
+        end: (R,) that of its last pixel.
+        height: of the images.
+        width: of the images.
+        corners: whether pixels that touch at a corner are connected.
+    """
+    row, left, right = begin // width, begin % width - corners, end % width + corners
     pairs = []
-    for shift in shifts:
-        above = (slice(None), slice(None, -1), slice(max(0, -shift), width - max(0, shift)))
-        below = (slice(None), slice(1, None), slice(max(0, shift), width - max(0, -shift)))
-        # Where two runs overlap, one of them starts: one pixel for each pair.
-        touch = mask[above] & mask[below] & (starts[above] | starts[below])
-        pairs.append(torch.stack([runs[above][touch], runs[below][touch]]))
+    for step in (-1, 1):
+        adjacent = row + step
+        candidate = torch.searchsorted(end, adjacent * width + left.clamp_min(0)).clamp_max(max(len(end) - 1, 0))
+        same_image = adjacent // height == row // height
+        touches = same_image & (row[candidate] == adjacent) & (begin[candidate] % width <= right)
+        pairs.append(torch.stack([touches.nonzero()[:, 0], candidate[touches]]))
     first, second = torch.cat(pairs, 1)
     return first, second
 
