@@ -407,10 +407,8 @@ class _Inpainted:
     """
 
     def __init__(self, images: Tensor, input_spec: InputSpec | None, method: str) -> None:
-        try:
-            import cv2
-        except ImportError as error:
-            raise SightlineError(f"masker {method!r} needs OpenCV: pip install opencv-python-headless") from error
+        import cv2  # not at the top: the other maskers do without it
+
         low, high = torch.aminmax(images)
         if low < 0 or high > 1 or images.shape[1] not in (1, 3):
             raise SightlineError(

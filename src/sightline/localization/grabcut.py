@@ -1,8 +1,8 @@
 """GrabCut: a mask from a box, by the colours inside and outside of it (Rother et al., SIGGRAPH 2004)."""
 
 from collections.abc import Sequence
-from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ def grabcut(
         (B, H, W) uint8 on the images' device, 1 = object.
 
     Raises:
-        SightlineError: an argument is not as above, or OpenCV is not installed.
+        SightlineError: an argument is not as above.
     """
     check_images(images)
     low, high = torch.aminmax(images)
@@ -58,17 +58,16 @@ def grabcut(
         raise SightlineError(f"points are {[tuple(p.shape) for p in points]}; expected (N, 2) for each of the images")
     if iterations < 1:
         raise SightlineError(f"iterations is {iterations}; expected 1 or more")
-    cv2 = _opencv()
     pixels = (images.detach().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     masks = []
     for number, picture in enumerate(pixels):
         marked = np.zeros((0, 2)) if points is None else points[number].detach().double().cpu().numpy()
         box = _around_the_centre(picture, marked) if boxes is None else boxes[number].detach().double().cpu().numpy()
-        masks.append(_cut(cv2, picture, box, marked, iterations))
+        masks.append(_cut(picture, box, marked, iterations))
     return torch.from_numpy(np.stack(masks)).to(images.device)
 
 
-def _cut(cv2: Any, picture: np.ndarray, box: np.ndarray, points: np.ndarray, iterations: int) -> np.ndarray:
+def _cut(picture: np.ndarray, box: np.ndarray, points: np.ndarray, iterations: int) -> np.ndarray:
     """The mask (H, W) uint8 of one picture (H, W, 3) uint8."""
     height, width = picture.shape[:2]
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
@@ -84,7 +83,7 @@ def _cut(cv2: Any, picture: np.ndarray, box: np.ndarray, points: np.ndarray, ite
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(0)  # k-means draws where the colour models start
     try:
-        cv2.grabCut(picture, trimap, None, *models, iterations, cv2.GC_INIT_WITH_MASK)
+        cv2.grabCut(picture, trimap, (0, 0, 0, 0), *models, iterations, cv2.GC_INIT_WITH_MASK)  # the mask, no rectangle
     except cv2.error:  # the pixels of one region ran out under way
         return inside.astype(np.uint8)
     cut = (trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD)
@@ -100,11 +99,3 @@ def _around_the_centre(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.concatenate(
         [np.minimum(box[:2], np.floor(points.min(0))), np.maximum(box[2:], np.floor(points.max(0)) + 1)]
     )
-
-
-def _opencv() -> Any:
-    try:
-        import cv2
-    except ImportError as error:
-        raise SightlineError("GrabCut needs OpenCV: pip install opencv-python-headless") from error
-    return cv2
