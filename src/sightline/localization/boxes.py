@@ -30,7 +30,7 @@ def components(mask: Tensor, connectivity: int = 8) -> Tensor:
     starts[..., 1:] &= ~mask[..., :-1]
     ends[..., :-1] &= ~mask[..., 1:]
     begin, end = (marks.flatten().nonzero()[:, 0] for marks in (starts, ends))
-    first, second = _touching(begin, end, mask.shape[1], mask.shape[2], corners=connectivity == 8)
+    first, second = _touching(begin, end, mask.shape[1], mask.shape[2], reach=connectivity // 8)
 
     number = torch.arange(len(begin), device=mask.device)
     while True:
@@ -82,26 +82,26 @@ def tight_boxes(mask: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([x1, y1, x2, y2], 1) * found[:, None].float(), found
 
 
-def _touching(begin: Tensor, end: Tensor, height: int, width: int, corners: bool) -> tuple[Tensor, Tensor]:
+def _touching(begin: Tensor, end: Tensor, height: int, width: int, reach: int) -> tuple[Tensor, Tensor]:
     """Pairs of runs in adjacent rows that touch, enough of them to join all that do.
 
-    Of the runs in an adjacent row that one run touches, the first will do, if both rows are asked: each of the others touches no
-    run before this one, and so names it as its own first.
+    Of the runs in an adjacent row that a run touches, the first will do, if both rows are asked: each of the others touches
+    no run before this one, and so names it as its own first.
 
     Args:
         begin: (R,) the place of each run's first pixel, in row order over the whole batch.
         end: (R,) that of its last pixel.
         height: of the images.
         width: of the images.
-        corners: whether pixels that touch at a corner are connected.
+        reach: how many pixels beyond its ends a run touches in an adjacent row: 1 where corners connect, else 0.
     """
-    row, left, right = begin // width, begin % width - corners, end % width + corners
+    row, left, right = begin // width, begin % width - reach, end % width + reach
     pairs = []
-    for step in (-1, 1):
-        adjacent = row + step
-        candidate = torch.searchsorted(end, adjacent * width + left.clamp_min(0)).clamp_max(max(len(end) - 1, 0))
-        same_image = adjacent // height == row // height
-        touches = same_image & (row[candidate] == adjacent) & (begin[candidate] % width <= right)
+    for adjacent in (row - 1, row + 1):
+        place = adjacent * width + left.clamp_min(0)
+        candidate = torch.searchsorted(end, place).clamp_max(max(len(end) - 1, 0))  # the first to end there or later
+        touches = (end[candidate] >= place) & (row[candidate] == adjacent) & (begin[candidate] % width <= right)
+        touches &= adjacent // height == row // height  # not the next image's first row
         pairs.append(torch.stack([touches.nonzero()[:, 0], candidate[touches]]))
     first, second = torch.cat(pairs, 1)
     return first, second
