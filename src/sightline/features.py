@@ -23,7 +23,7 @@ from sightline.input_spec import InputSpec
 from sightline.layers import LayerChoice, resolve_layers
 from sightline.models.loading import head_name
 from sightline.seeding import derive_seed
-from sightline.tap import evaluating, logits_of, unwrap
+from sightline.tap import evaluating, first_of, logits_of, unwrap
 
 FORMAT = "sightline class features 1"
 
@@ -67,8 +67,7 @@ class DeepFeatures:
             module = self.model.get_submodule(self._name)
 
             def keep(value: Any) -> None:
-                first = value[0] if isinstance(value, tuple | list) else value
-                kept.append(first.clone())  # in-place operations that follow must not reach what we keep
+                kept.append(first_of(value).clone())  # in-place operations that follow must not reach what we keep
 
             if self._is_input:
                 handle = module.register_forward_pre_hook(lambda module, args: keep(args))

@@ -5,8 +5,9 @@ are functions of the layer's activations and of the gradient of a class score wi
 has to be differentiated: at inference the trunk runs without a graph, and recording starts at the layer.
 """
 
+import copy
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -149,7 +150,7 @@ class Tap:
                             f"layer {self.layers[index].name!r} runs more than once in a forward pass; "
                             "choose one that runs once"
                         )
-                    tensor = output[0] if isinstance(output, tuple | list) else output
+                    tensor = first_of(output)
                     if not isinstance(tensor, Tensor):
                         raise SightlineError(
                             f"layer {self.layers[index].name!r} returned a {type(tensor).__name__}; "
@@ -162,7 +163,7 @@ class Tap:
                     if train:
                         stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused kernels have no double backward
                     onward = tensor.clone()  # in-place operations that follow must not reach what we keep
-                    return type(output)([onward, *output[1:]]) if isinstance(output, tuple | list) else onward
+                    return _with_first(output, onward)
 
                 return hook
 
@@ -182,6 +183,22 @@ class Tap:
     def tail(self, inputs: Tensor) -> "Tail":
         """The tail alone, to run again from changed activations of these inputs."""
         return Tail(self, inputs)
+
+
+def first_of(output: Any) -> Any:
+    """A layer's activations: its output, or the first part of a tuple, a list or a mapping (such as `ModelOutput`)."""
+    if isinstance(output, Mapping):
+        return next(iter(output.values()), None)
+    return output[0] if isinstance(output, tuple | list) else output
+
+
+def _with_first(output: Any, tensor: Tensor) -> Any:
+    """A layer's output with other activations."""
+    if isinstance(output, Mapping):
+        changed: Any = copy.copy(output)
+        changed[next(iter(output))] = tensor
+        return changed
+    return type(output)([tensor, *output[1:]]) if isinstance(output, tuple | list) else tensor
 
 
 class Tail:
@@ -239,9 +256,7 @@ class Tail:
             return self._cut(raw, *sides)
 
         def replace_output(module: nn.Module, args: Any, output: Any) -> Any:
-            if isinstance(output, tuple | list):
-                return type(output)([raw.clone(), *output[1:]])
-            return raw.clone()
+            return _with_first(output, raw.clone())
 
         handle = self._model.get_submodule(self._layer.name).register_forward_hook(replace_output)
         try:
