@@ -32,7 +32,7 @@ class Counting(Study):
     def scaled(self, scale):
         return self.model_copy(update={"count": scale_count(self.count, scale)})
 
-    def prepare(self, device):
+    def prepare(self, device, folder):
         return self.work
 
     def work(self, part):
@@ -76,15 +76,21 @@ def test_a_shipped_study_reads_back_as_itself_and_names_only_what_exists(name, t
     assert study_from_yaml(tmp_path / "study.yaml") == study
     assert len(set(study.parts())) == len(study.parts()) > 0
     values = study.model_dump()
-    models = [values.get("model"), *values.get("models", []), *(c.get("model") for c in values.get("columns", []))]
+    columns = [column for column in values.get("columns", []) if isinstance(column, dict)]
+    models = [values.get("model"), *values.get("models", []), *(column.get("model") for column in columns)]
     for model in filter(None, models):
         check_name(model["name"])
     for metric in values.get("metrics", {}):
         assert metric in METRICS
-    methods = [*values.get("methods", []), *values.get("columns", []), *filter(None, [values.get("method")])]
+    rows = [row for row in values.get("explainers", []) if row["features"] is None]
+    methods = [*values.get("methods", []), *columns, *rows, *filter(None, [values.get("method")])]
     for method in methods:
         create_explainer(method["name"], **{k: v for k, v in method["options"].items() if k != "target"})
-    if "printed" in values:
+    if values["kind"] == "grid":
+        for rows in values["printed"].values():
+            assert set(rows) <= {row["label"] for row in values["explainers"]}
+            assert all(set(row) == set(values["metrics"]) for row in rows.values())
+    elif "methods" in values and "printed" in values:
         assert set(values["printed"]) == {method["label"] for method in values["methods"]}
         for row in values["printed"].values():
             assert set(row) == {model["label"] for model in values["models"]}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from itertools import combinations
 from operator import attrgetter
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -148,7 +149,7 @@ class Grid(Study):
         ]
         return self.model_copy(update={"count": scale_count(self.count, scale), "explainers": rows})
 
-    def prepare(self, device: torch.device) -> Callable[[str], Part]:
+    def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Open the data and load the models."""
         return _Worker(self, device).work
 

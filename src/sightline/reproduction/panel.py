@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -90,7 +91,7 @@ class Panel(Study):
         number = scale_count(self._number(), scale)
         return self.model_copy(update={"images": self.images and self.images[:number], "count": number})
 
-    def prepare(self, device: torch.device) -> Callable[[str], Part]:
+    def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Open the data and load the models."""
         worker = _Worker(self, device)
         return lambda part: worker.pictures() if part == PICTURES else worker.maps(*_split(part))

@@ -76,7 +76,9 @@ def carry_out(study: Study, output: Path, *, scale: float = 1.0, device: str | t
     done = folder.finished()
     missing = [name for name in study.parts() if name not in done]
     if missing:
-        work = study.prepare(place)  # before the folder is made, so that what is missing leaves nothing behind
+        work = study.prepare(
+            place, folder.path
+        )  # before the folder is made, so that what is missing leaves nothing behind
         folder.begin()
         with progress_bar(True) as bar:
             task = bar.add_task(study.called, total=len(study.parts()), completed=len(done))

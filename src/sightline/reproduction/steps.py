@@ -2,6 +2,7 @@
 
 import string
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -53,7 +54,7 @@ class Steps(Study):
         """The same: there is one image."""
         return self
 
-    def prepare(self, device: torch.device) -> Callable[[str], Part]:
+    def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Read the image and load the model."""
         lots = self._explainer()
         album = Album(self.data, self.called)

@@ -98,8 +98,12 @@ class Study(Document, ABC):
         """The same protocol on this share of the data."""
 
     @abstractmethod
-    def prepare(self, device: torch.device) -> Callable[[str], Part]:
+    def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Load what the work needs, and return what does a part by its name.
+
+        Args:
+            device: where models run.
+            folder: of the study, where a part that takes long may keep what it needs to go on; made with the first part.
 
         Raises:
             SightlineError: data or weights are missing; the message says which keys to give.
@@ -131,6 +135,8 @@ KINDS: Registry[Study] = Registry(
         "sightline.reproduction.sweep",
         "sightline.reproduction.grid",
         "sightline.reproduction.walk",
+        "sightline.reproduction.trainings",
+        "sightline.reproduction.curves",
     ),
 )
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -67,7 +68,7 @@ class Sweep(Study):
         """Fewer images."""
         return self.model_copy(update={"count": scale_count(self.count, scale)})
 
-    def prepare(self, device: torch.device) -> Callable[[str], Part]:
+    def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Open the data and load the model."""
         for name in self.metrics:
             METRICS[name]

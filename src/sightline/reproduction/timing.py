@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -79,7 +80,7 @@ class Timing(Study):
         methods = [m.model_copy(update={"rounds": scale_count(self._rounds(m), scale)}) for m in self.methods]
         return self.model_copy(update={"methods": methods, "rounds": scale_count(self.rounds, scale)})
 
-    def prepare(self, device: torch.device) -> Callable[[str], Part]:
+    def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Load the models."""
         check_methods(self.methods)
         check_methods(m.model_copy(update={"options": m.options | m.warm_up}) for m in self.methods)

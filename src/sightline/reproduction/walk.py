@@ -1,6 +1,7 @@
 """Walks: one image taken through a metric, step by step."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -55,7 +56,7 @@ class Walk(Study):
         """The same: there is one image."""
         return self
 
-    def prepare(self, device: torch.device) -> Callable[[str], Part]:
+    def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Read the image and load the model."""
         check_methods([self.method])
         explainer = create_explainer(self.method.name, **self.method.options)

@@ -1,0 +1,269 @@
+"""Tables of trained runs: a recipe, arms that change some of its keys, and seeds."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from matplotlib.figure import Figure
+from pydantic import BeforeValidator, Field, model_validator
+
+from sightline.errors import SightlineError
+from sightline.evaluation import evaluate
+from sightline.metrics import METRICS
+from sightline.reporting.markdown import markdown
+from sightline.reporting.statistics import over_seeds
+from sightline.reporting.wording import title
+from sightline.reproduction.study import KINDS, Done, Part, Study, check_labels, scale_count
+from sightline.strict import Count, Positive, Section
+from sightline.training import read_recipe, train
+
+Keys = dict[str, Any]
+"""Recipe keys, dotted as on the command line, with their values."""
+
+
+class Arm(Section):
+    """One row of the table: what the recipe changes.
+
+    Attributes:
+        label: what the table calls it.
+        keys: recipe keys, dotted, with their values.
+        seeds: how many of the study's seeds it gets, the first ones; null takes all.
+    """
+
+    label: str
+    keys: Keys = Field(default_factory=dict)
+    seeds: Positive | None = None
+
+
+def _arm(value: Any) -> Any:
+    """A guide's name alone is its label too."""
+    return {"label": value, "keys": {"guide": value}} if isinstance(value, str) else value
+
+
+@KINDS.register("trainings")
+class Trainings(Study):
+    """Arms x seeds, trained and evaluated: the mean and the standard deviation over seeds, beside the paper's.
+
+    Every run is an ordinary run folder, under `runs/` in the study's. A run that was killed goes on from its checkpoint.
+
+    Attributes:
+        recipe: a recipe that sightline ships, or a file.
+        keys: recipe keys that every arm changes.
+        arms: what is compared, each with the first.
+        across: further axes, such as data sets and models; every arm is trained for each combination of theirs.
+        seeds: of the runs; each is `seed` of the recipe.
+        columns: `split/metric`, or `split/metric@explainer` for a metric of maps. The recipe's key `evaluation` follows from
+            them.
+        shrinks: recipe keys, whole numbers, that `--scale` takes a share of, such as `data.per_class`.
+        printed: row -> column -> the paper's figure; a row is called by its labels, `A, B, arm`.
+    """
+
+    kind: Literal["trainings"]
+    recipe: str
+    keys: Keys = Field(default_factory=dict)
+    arms: Annotated[list[Annotated[Arm, BeforeValidator(_arm)]], Field(min_length=1)]
+    across: list[Annotated[list[Arm], Field(min_length=1)]] = Field(default_factory=list)
+    seeds: Annotated[list[Count], Field(min_length=1)]
+    columns: Annotated[list[Annotated[str, Field(pattern=r"^\w+/[\w.+-]+(@[\w.+-]+)?$")]], Field(min_length=1)]
+    shrinks: list[str] = Field(default_factory=list)
+    printed: dict[str, dict[str, float]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for key, axis in (("arms", self.arms), *((f"across.{n}", axis) for n, axis in enumerate(self.across))):
+            check_labels(key, [arm.label for arm in axis])
+        for column in self.columns:
+            METRICS[split_column(column)[1]]
+        if unknown := set(self.printed) - {row.label for row in self.rows}:
+            raise ValueError(f"printed: there is no row {sorted(unknown)[0]!r}")
+        return self
+
+    @property
+    def rows(self) -> list[Arm]:
+        """The arms of every combination, named by all its labels; the fewest seeds that one of them asks for."""
+        found = []
+        for combination in product(*self.across, self.arms):
+            limits = [arm.seeds for arm in combination if arm.seeds is not None]
+            keys: Keys = {}
+            for arm in combination:
+                keys |= arm.keys
+            label = ", ".join(arm.label for arm in combination)
+            found.append(Arm(label=label, keys=keys, seeds=min(limits, default=None)))
+        return found
+
+    def parts(self) -> list[str]:
+        """One run each, a seed of all arms before the next seed."""
+        return [
+            f"{arm.label}/{seed}"
+            for place, seed in enumerate(self.seeds)
+            for arm in self.rows
+            if arm.seeds is None or place < arm.seeds
+        ]
+
+    def scaled(self, scale: float) -> Self:
+        """Less of what `shrinks` names; the seeds stay."""
+        if scale == 1:
+            return self
+        if not self.shrinks:
+            raise SightlineError("--scale takes a share of what `shrinks` names, and it is empty: give shrinks=[KEY]")
+        values = read_recipe(self.recipe, overrides(self.keys)).model_dump(mode="json")
+        less = {key: scale_count(_value(values, key), scale) for key in self.shrinks}
+        return self.model_copy(update={"keys": self.keys | less})
+
+    def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
+        """Read every arm's recipe, so that a wrong key is met before the first run."""
+        recipes = {arm.label: read_recipe(self.recipe, self._changes(arm)) for arm in self.rows}
+
+        def work(part: str) -> Part:
+            label, _, seed = part.rpartition("/")
+            place = folder / "runs" / f"{_file_name(label)}-seed{seed}"
+            run = train(recipes[label], [f"seed={seed}"], output=place, resume=True)
+            figures = {
+                f"{split}/{result.column}": {"value": result.value, "n": result.n}
+                for split, evaluation in evaluate(run, device=device).items()
+                for result in evaluation.results
+            }
+            return Part({"figures": figures, "seconds": float(run.rows[-1]["seconds"])})
+
+        return work
+
+    def table(self, done: Done) -> list[dict[str, Any]]:
+        """A row an arm, seed and column; every figure that was measured, also those that the report does not show."""
+        return [
+            {"arm": label, "seed": int(seed), "column": column, **figure}
+            for part, kept in done.items()
+            for label, _, seed in [part.rpartition("/")]
+            for column, figure in kept.values["figures"].items()
+        ]
+
+    def summary(self, done: Done) -> str:
+        """Arms x columns, and what the seeds settle against the first arm."""
+        header = ["Arm", "Seeds", *(heading(column) for column in self.columns), "Seconds a run"]
+        rows = []
+        for arm in self.rows:
+            printed = self.printed.get(arm.label, {})
+            cells = [
+                mean_and_spread(list(self._values(arm.label, column, done).values()), printed.get(column))
+                for column in self.columns
+            ]
+            times = [kept.values["seconds"] for part, kept in done.items() if part.rpartition("/")[0] == arm.label]
+            rows.append([arm.label, str(len(times)), *cells, f"{mean(times):.0f}" if times else "…"])
+        sizes = {
+            column.partition("/")[0]: str(figure["n"])
+            for part in done.values()
+            for column, figure in part.values["figures"].items()
+        }
+        text = [
+            f"Mean ± standard deviation over seeds{'; in square brackets the paper’s figure' if self.printed else ''}. "
+            f"Arrows say which way is better. Images: {', '.join(map(' '.join, sizes.items()))}.",
+            markdown(header, rows),
+        ]
+        if set(self.parts()) <= set(done):
+            text.append("![every run by column](figure.png)")
+        if settled := list(self._settled(done)):
+            text.append(
+                f"Differences from {self.arms[0].label} whose 95 % interval leaves out zero (Student's t over paired seeds, "
+                "not corrected for their number):\n\n" + "\n".join(f"- {line}" for line in settled)
+            )
+        return "\n\n".join(text)
+
+    def figures(self, done: Done) -> dict[str, Figure]:
+        """A panel a column: the mean of each row with its standard deviation, and every seed's value."""
+        labels = [arm.label for arm in self.rows]
+        figure = Figure(
+            figsize=(2.2 + 1.9 * len(self.columns), 0.9 + 0.26 * len(labels)),
+            dpi=150,
+            layout="constrained",
+            facecolor="white",
+        )
+        panels = figure.subplots(1, len(self.columns), squeeze=False, sharey=True)[0]
+        for axes, column in zip(panels, self.columns):
+            for place, label in enumerate(labels):
+                values = list(self._values(label, column, done).values())
+                axes.plot(values, [place] * len(values), "o", color="#94a3b8", ms=3)
+                if values:
+                    spread = stdev(values) if len(values) > 1 else 0.0
+                    axes.errorbar(mean(values), place, xerr=spread, fmt="|", color="#c2410c", ms=9, lw=1.2)
+            axes.set_title(heading(column).replace(" (", "\n("), fontsize=8)
+            axes.tick_params(labelsize=7)
+            axes.grid(axis="y", color="#e2e8f0", lw=0.6)
+            axes.spines[["top", "right"]].set_visible(False)
+        panels[0].set_yticks(range(len(labels)), labels)
+        panels[0].invert_yaxis()
+        return {"figure.png": figure}
+
+    def _changes(self, arm: Arm) -> list[str]:
+        """The overrides that make an arm's recipe of the base recipe."""
+        splits, metrics, explainers = (
+            list(dict.fromkeys(part for column in self.columns if (part := split_column(column)[place])))
+            for place in range(3)
+        )
+        measured: Keys = {"evaluation.splits": splits, "evaluation.metrics": metrics}
+        if explainers:
+            measured["evaluation.explainers"] = explainers
+        return overrides({"name": _file_name(arm.label)} | measured | self.keys | arm.keys)
+
+    def _values(self, label: str, column: str, done: Done) -> dict[str, float]:
+        """The column's value by seed, where it is defined."""
+        found = {}
+        for part, kept in done.items():
+            arm, _, seed = part.rpartition("/")
+            figure = kept.values["figures"].get(column)
+            if arm == label and figure is not None and not math.isnan(figure["value"]):
+                found[seed] = figure["value"]
+        return found
+
+    def _settled(self, done: Done) -> Iterator[str]:
+        rows, size = self.rows, len(self.arms)
+        for column in self.columns:
+            for place, arm in enumerate(rows):
+                first = rows[place - place % size]
+                values, against = (self._values(each.label, column, done) for each in (arm, first))
+                seeds = [seed for seed in values if seed in against]
+                interval = over_seeds([values[s] for s in seeds], [against[s] for s in seeds], paired=True)
+                if arm is not first and interval is not None and interval.excludes_zero:
+                    span = f"{interval.low:+.3f} to {interval.high:+.3f}"
+                    yield f"{arm.label}, {heading(column)}: {span} ({len(seeds)} seeds)"
+
+
+def overrides(keys: Keys) -> list[str]:
+    """Keys as the command line gives them; JSON is YAML."""
+    return [f"{key}={json.dumps(value)}" for key, value in keys.items()]
+
+
+def split_column(column: str) -> tuple[str, str, str]:
+    """Split, metric and explainer ("" where none) of a column."""
+    split, _, rest = column.partition("/")
+    metric, _, explainer = rest.partition("@")
+    return split, metric, explainer
+
+
+def heading(column: str) -> str:
+    """What a table calls a column, with an arrow that says which way is better."""
+    split, metric, explainer = split_column(column)
+    arrow = "↑" if METRICS[metric].capabilities["higher_is_better"] else "↓"
+    return f"{title(metric)} {arrow} ({split}{f', {explainer}' if explainer else ''})"
+
+
+def mean_and_spread(values: list[float], printed: float | None = None) -> str:
+    """The mean over runs, their standard deviation where there are several, and the paper's figure in brackets."""
+    beside = "" if printed is None else f" [{printed:.3f}]"
+    if not values:
+        return f"…{beside}"
+    spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{mean(values):.3f}{spread}{beside}"
+
+
+def _value(values: Any, key: str) -> Any:
+    for step in key.split("."):
+        values = values[int(step)] if isinstance(values, list) else values[step]
+    return values
+
+
+def _file_name(label: str) -> str:
+    return "".join(c if c.isalnum() or c in ".+-" else "_" for c in label)

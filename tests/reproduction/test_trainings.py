@@ -1,0 +1,141 @@
+"""Tables of trained runs."""
+
+import csv
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+import torch
+
+from sightline.errors import SightlineError
+from sightline.evaluation import evaluate
+from sightline.reproduction import carry_out, read_plan, read_study, shipped_studies
+from sightline.reproduction import trainings as trainings_module
+from sightline.reproduction.study import make_study
+from sightline.training import Run, read_recipe, train
+
+PLAN = """
+kind: trainings
+recipe: demo-cross-entropy
+keys: {data.copies: 1, data.size: 32, size: 32, stages: [{epochs: 1, lr: 2.0e-3}], batch_size: 64}
+arms:
+  - {label: cross-entropy, keys: {guide: null}}
+  - {label: "random, backgrounds", keys: {guide: random_background}}
+seeds: [3, 4]
+columns: [test/accuracy, test/energy_in_mask@gaussian]
+printed: {cross-entropy: {test/accuracy: 0.5}}
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    path = tmp_path / "plan.yaml"
+    path.write_text(PLAN)
+    return path
+
+
+def test_the_table_is_what_train_and_evaluate_find_and_a_killed_study_goes_on(
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    def training(recipe, overrides, output, resume):
+        begun.append(output.name)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        return train(recipe, overrides, output, resume)
+
+    monkeypatch.setattr(trainings_module, "train", training)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(read_plan(plan), tmp_path / "out")
+    folder = carry_out(read_plan(plan), tmp_path / "out")
+    assert begun == [
+        "cross-entropy-seed3", "random__backgrounds-seed3",
+        "random__backgrounds-seed3", "cross-entropy-seed4", "random__backgrounds-seed4",
+    ]  # fmt: skip
+
+    alone = train("demo-cross-entropy", [
+        "data.copies=1", "data.size=32", "size=32", "stages=[{epochs: 1, lr: 2.0e-3}]", "batch_size=64", "seed=4",
+    ], output=tmp_path / "alone")  # fmt: skip
+    expected = evaluate(alone, ["test"], ["gaussian"], ["accuracy", "energy_in_mask"])["test"]
+    table = list(csv.DictReader((folder / "table.csv").open(newline="")))
+    values = {(row["arm"], row["seed"], row["column"]): float(row["value"]) for row in table}
+    assert values["cross-entropy", "4", "test/accuracy"] == pytest.approx(expected["accuracy"].value, abs=1e-5)
+    energy = expected["energy_in_mask@gaussian"].value
+    assert values["cross-entropy", "4", "test/energy_in_mask@gaussian"] == pytest.approx(energy, abs=1e-5)
+
+    both = [values["random, backgrounds", seed, "test/accuracy"] for seed in "34"]
+    report = (folder / "report.md").read_text()
+    assert f"{mean(both):.3f} ± {stdev(both):.3f}" in report
+    assert "[0.500]" in report
+    assert "figure.png" in report
+    assert (folder / "figure.png").is_file()
+    assert Run(folder / "runs" / "cross-entropy-seed3").facts["status"] == "finished"
+
+
+def study(**changes):
+    keys = {
+        "kind": "trainings", "paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-cross-entropy",
+        "arms": [{"label": "a"}, {"label": "b", "seeds": 1}], "seeds": [0, 1], "columns": ["test/accuracy"],
+    }  # fmt: skip
+    return make_study(keys | changes)
+
+
+def test_rows_cross_the_axes() -> None:
+    crossed = study(across=[[{"label": "x", "keys": {"size": 32}}, {"label": "y", "seeds": 1}]])
+    assert [row.label for row in crossed.rows] == ["x, a", "x, b", "y, a", "y, b"]
+    assert crossed.parts() == ["x, a/0", "x, b/0", "y, a/0", "y, b/0", "x, a/1"]
+    assert crossed.rows[0].keys == {"size": 32}
+
+
+def test_differences_are_taken_from_the_first_arm_of_the_same_combination() -> None:
+    crossed = study(across=[[{"label": "x"}, {"label": "y"}]], arms=[{"label": "a"}, {"label": "b"}], seeds=[0, 1, 2])
+    part = trainings_module.Part
+    found = {
+        ("x, a", 0): 0.1, ("x, a", 1): 0.2, ("x, a", 2): 0.3, ("x, b", 0): 0.61, ("x, b", 1): 0.7, ("x, b", 2): 0.8,
+        ("y, a", 0): 0.5, ("y, a", 1): 0.9, ("y, a", 2): 0.1, ("y, b", 0): 0.6, ("y, b", 1): 0.7, ("y, b", 2): 0.2,
+    }  # fmt: skip
+    done = {
+        f"{row}/{seed}": part({"figures": {"test/accuracy": {"value": value, "n": 9}}, "seconds": 1.0})
+        for (row, seed), value in found.items()
+    }
+    text = crossed.summary(done)
+    assert "x, b, Accuracy ↑ (test): +0.489 to +0.518 (3 seeds)" in text  # 0.5033 ± 4.303 * 0.0058 / sqrt(3)
+    assert "y, b," not in text.partition("Differences")[2]
+
+
+def test_scale_takes_a_share_of_the_keys_that_shrink() -> None:
+    less = study(shrinks=["stages.0.epochs"]).scaled(0.5)
+    assert read_recipe("demo-cross-entropy").stages[0].epochs == 6
+    assert less.keys == {"stages.0.epochs": 3}
+    with pytest.raises(SightlineError, match="--scale"):
+        study().scaled(0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": [{"label": "a"}, {"label": "a"}]}, "'a' is taken"),
+        ({"printed": {"c": {"test/accuracy": 1.0}}}, "there is no row 'c'"),
+        ({"columns": ["test/acuracy"]}, "unknown metric 'acuracy'"),
+        ({"columns": ["accuracy"]}, "columns"),
+        ({"seeds": []}, "seeds"),
+    ],
+)
+def test_bad_keys(changes: dict, message: str) -> None:
+    with pytest.raises(SightlineError, match=message):
+        study(**changes)
+
+
+def test_a_wrong_recipe_key_is_met_before_anything_is_written(tmp_path: Path) -> None:
+    wrong = study(arms=[{"label": "a"}, {"label": "b", "keys": {"batchsize": 3}}])
+    with pytest.raises(SightlineError, match="batch_size"):
+        carry_out(wrong, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in shipped_studies() if name.split("/")[0] in ("so-loss", "pets")])
+def test_the_recipes_of_a_shipped_table_can_be_read(name: str, tmp_path: Path) -> None:
+    shipped = read_study(*name.split("/"))
+    if isinstance(shipped, trainings_module.Trainings):
+        shipped.prepare(torch.device("cpu"), tmp_path)
