@@ -291,10 +291,10 @@ def test_a_layer_that_returns_no_tensor_is_named() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.parts = torch.nn.Module()
-            self.parts.forward = lambda x: {"x": x}  # type: ignore[method-assign]
+            self.parts.forward = lambda x: {"size": 8, "x": x}  # type: ignore[method-assign]
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward(self.parts(x)["x"])
 
-    with pytest.raises(SightlineError, match="'parts' returned a dict"):
+    with pytest.raises(SightlineError, match="'parts' returned a int"):
         sl.explain(Dictionary().eval(), torch.rand(2, 3, 8, 8), layer="parts")

@@ -60,7 +60,7 @@ def test_every_metric_says_what_it_needs() -> None:
     needs = {name: {entry.name for entry in METRICS if entry.capabilities[name]} for name in Peak.capabilities()}
     noise = {"foreground_noise_accuracy", "background_noise_accuracy", "rfs", "normalized_rfs"}
     assert needs["needs_masks"] == {"miou", "pointing_game", "energy_in_mask"} | noise
-    assert needs["needs_boxes"] == {"box_localization", "energy_in_box"}
+    assert needs["needs_boxes"] == {"box_localization", "energy_in_box", "corloc"}
     assert needs["needs_explainer"] == {"coherency", "adcc", "explanation_consistency", "view_stability"}
     assert needs["slow"] == {"insertion", "deletion", "morf", "lerf", "lerf_minus_morf"}
     mapless = {"accuracy", "worst_group_accuracy", "ece", "fgsm_accuracy"} | noise
