@@ -113,6 +113,7 @@ def audit(
     Raises:
         SightlineError: an unknown explainer, or a folder that holds the maps of another model or data set.
     """
+    dataset.check_single_label("audit")
     output = Path(output)
     classes = dataset.classes if classes is None else classes
     explainer = create_explainer(evidence)

@@ -196,6 +196,8 @@ def class_features(
     seen = 0
     with torch.inference_mode(False), torch.no_grad(), evaluating(features.model):
         for batch in batches:
+            if batch.multi_label:
+                raise SightlineError("features of classes need images with one label each; these can have several")
             images = batch.images.to(device)
             rows = features(images if input_spec is None else input_spec.normalize(images)).cpu()
             labels = batch.labels.cpu()

@@ -29,6 +29,17 @@ class Layer:
 LayerChoice = str | nn.Module | Layer
 
 
+class Branch(nn.Module):
+    """A network that a guide adds to a model; its layers are not taken for the model's own target layer or classifier."""
+
+
+def own_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """A model's modules by name, without the branches that guides have added and what is in them."""
+    modules = dict(model.named_modules())
+    added = tuple(f"{name}." for name, module in modules.items() if isinstance(module, Branch))
+    return {name: module for name, module in modules.items() if not f"{name}.".startswith(added)}
+
+
 def resolve_layers(model: nn.Module, layer: LayerChoice | Sequence[LayerChoice] | None) -> list[Layer]:
     """The layers that a user's choice stands for; None chooses by the model's family."""
     if layer is None:
@@ -54,7 +65,7 @@ def _resolve(model: nn.Module, layer: LayerChoice) -> Layer:
             )
         return _declare(model, names[0])
     if layer == "penultimate":
-        convolutions = [name for name, module in modules.items() if isinstance(module, nn.Conv2d)]
+        convolutions = [name for name, module in own_modules(model).items() if isinstance(module, nn.Conv2d)]
         if len(convolutions) < 2:
             raise SightlineError(f"layer 'penultimate' needs two convolutions; the model has {len(convolutions)}")
         return Layer(convolutions[-2])
@@ -156,7 +167,7 @@ def _normalises_channels_first(module: nn.Module) -> bool:
 
 def _last_convolutional_stage(model: nn.Module) -> Layer:
     """The widest module that ends in the model's last convolution: nothing in it pools to a point or classifies."""
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    names = [name for name, module in own_modules(model).items() if isinstance(module, nn.Conv2d)]
     if not names:
         raise _cannot_tell(model)
     stage = names[-1]

@@ -102,7 +102,7 @@ class Objective(nn.Module):
                 the losses of these batches add up to the loss of one large batch. Default: this batch alone.
 
         Returns:
-            `loss` (scalar), `task` (scalar, the mean cross-entropy), each guide's terms by name (scalars, unweighted),
+            `loss` (scalar), `task` (scalar, the mean of `task_loss`), each guide's terms by name (scalars, unweighted),
             `logits` (B, K), `maps` (B, H, W) detached where a guide tapped the model, figures that a guide wants logged, and
             under `n/...` how many images a guide left out or could not use. Under DDP the scalars are this process's share
             times the number of processes, so that averaged gradients are those of one process with all the images.
@@ -111,11 +111,13 @@ class Objective(nn.Module):
             NonFiniteLossError: on every process alike, if the loss of any image of any process is not finite.
             SightlineError: a guide needs what the batch does not have.
         """
+        if batch.multi_label:
+            self.check_multi_label()
         if self.training:
             for guide in self._guides:
                 batch = guide.transform(batch, self)
         context = self._look(batch)
-        task = F.cross_entropy(_at_least_float32(context.logits), batch.labels, reduction="none")
+        task = task_loss(context.logits, batch.labels)
         sample_weights = [w for g in self._guides if (w := g.sample_weights(context.logits, batch)) is not None]
 
         terms = [
@@ -153,12 +155,20 @@ class Objective(nn.Module):
         Raises:
             SightlineError: a guide reweights samples by what only the forward pass will tell.
         """
+        if any(batch.multi_label for batch in batches):
+            self.check_multi_label()
         totals = {"task": sum((self._task_total(batch) for batch in batches), start=torch.tensor(0.0))}
         for batch in batches:
             for guide, suffix in zip(self._guides, self._suffixes):
                 for name, annotated in guide.annotated(batch).items():
                     totals[name + suffix] = totals.get(name + suffix, torch.tensor(0.0)) + annotated.sum().cpu()
         return totals
+
+    def check_multi_label(self) -> None:
+        """Refuse guides that cannot train on images with several labels."""
+        for guide in self._guides:
+            if not guide.multi_label:
+                raise SightlineError(f"{type(guide).__name__} needs images with one label each; these can have several")
 
     def refresh(self, loader: Iterable[Batch], epoch: int) -> None:
         """Call before every epoch: sets the epoch, and lets guides do what needs a pass over the training data."""
@@ -252,6 +262,27 @@ class Objective(nn.Module):
                 indices,
             )
         return shared[:-1], world_size
+
+
+def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """What each image costs a classifier.
+
+    Args:
+        logits: (B, K).
+        labels: (B,) class indices, or (B, K) with 1 for every class that an image shows.
+
+    Returns:
+        (B,): the cross-entropy; for several labels the binary cross-entropy of the sigmoid, averaged over the classes.
+
+    Raises:
+        SightlineError: there are labels of another number of classes.
+    """
+    logits = _at_least_float32(logits)
+    if labels.ndim == 1:
+        return F.cross_entropy(logits, labels, reduction="none")
+    if labels.shape != logits.shape:
+        raise SightlineError(f"labels have shape {tuple(labels.shape)}; the model's logits have {tuple(logits.shape)}")
+    return F.binary_cross_entropy_with_logits(logits, labels.to(logits), reduction="none").mean(1)
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

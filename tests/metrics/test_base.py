@@ -59,13 +59,16 @@ def test_every_metric_says_what_it_needs() -> None:
         assert entry.summary
     needs = {name: {entry.name for entry in METRICS if entry.capabilities[name]} for name in Peak.capabilities()}
     noise = {"foreground_noise_accuracy", "background_noise_accuracy", "rfs", "normalized_rfs"}
-    assert needs["needs_masks"] == {"miou", "pointing_game", "energy_in_mask"} | noise
+    alone = {"no_fg_accuracy", "only_bg_b_accuracy", "only_bg_t_accuracy"}
+    mixed = {"mixed_same_accuracy", "mixed_rand_accuracy", "mixed_next_accuracy", "only_fg_accuracy"}
+    backgrounds = alone | mixed | {"bg_gap"}
+    assert needs["needs_masks"] == {"miou", "pointing_game", "energy_in_mask"} | noise | backgrounds
     assert needs["needs_boxes"] == {"box_localization", "energy_in_box", "corloc"}
     assert needs["needs_explainer"] == {"coherency", "adcc", "explanation_consistency", "view_stability"}
     assert needs["slow"] == {"insertion", "deletion", "morf", "lerf", "lerf_minus_morf"}
-    mapless = {"accuracy", "worst_group_accuracy", "ece", "fgsm_accuracy"} | noise
+    mapless = {"accuracy", "worst_group_accuracy", "ece", "fgsm_accuracy"} | noise | backgrounds
     assert needs["needs_maps"] == set(METRICS.names()) - mapless
-    lower = {"deletion", "average_drop", "complexity", "morf", "ece"}
+    lower = {"deletion", "average_drop", "complexity", "morf", "ece", "bg_gap"} | alone
     assert needs["higher_is_better"] == set(METRICS.names()) - lower
 
 

@@ -28,17 +28,17 @@ def model() -> nn.Module:
 
 
 def batch(images: Tensor) -> sl.Batch:
-    """A batch in which half of the images have masks and the others boxes."""
+    """A batch of two classes in which two images have masks, one of each, then two have boxes, and so on."""
     size = len(images)
     masks = torch.zeros(size, 12, 12, dtype=torch.uint8)
     masks[:, 3:8, 2:9] = 1
     return sl.Batch(
         images,
-        torch.arange(size) % 3,
+        torch.arange(size) % 2,
         masks=masks,
-        has_mask=torch.arange(size) % 2 == 0,
+        has_mask=torch.arange(size) % 4 < 2,
         boxes=torch.tensor([[[1.0, 2, 8, 9]]]).repeat(size, 1, 1),
-        has_box=(torch.arange(size) % 2 == 1)[:, None],
+        has_box=(torch.arange(size) % 4 >= 2)[:, None],
         indices=torch.arange(size) + 20,
         groups=torch.arange(size) % 2,
     )
@@ -136,7 +136,7 @@ ASKED = {n for n in METRICS.names() if METRICS[n].capabilities["needs_model"]}
 # Coherency and stability ask the explainer, which refuses such a model itself.
 @pytest.mark.parametrize("name", sorted(ASKED - {"coherency", "view_stability"}))
 def test_a_model_with_nan_is_refused(name: str, model: nn.Module) -> None:
-    seen = observe(model, torch.rand(2, 3, 12, 12), torch.rand(2, 12, 12))
+    seen = observe(model, torch.rand(4, 3, 12, 12), torch.rand(4, 12, 12))
     if name == "fgsm_accuracy":  # which asks about right predictions alone
         seen.labels = seen.need("targets")
     seen.has_mask = None

@@ -17,8 +17,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 VERBS = (
-    "train", "evaluate", "explain", "compare", "leaderboard", "diagnose", "audit", "boxes", "masks", "rate",
-    "reproduce", "list", "demo",
+    "train", "evaluate", "explain", "compare", "leaderboard", "diagnose", "audit", "filters", "boxes", "masks", "rate",
+    "reproduce", "sweep", "export", "data", "list", "demo",
 )  # fmt: skip
 for verb in VERBS:
     module = import_module(f"sightline.cli.{verb}")

@@ -1,9 +1,12 @@
 """`sightline list`."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from sightline.errors import SightlineError
 
 if TYPE_CHECKING:
     from sightline.registry import Registry
@@ -67,6 +70,11 @@ def _recipes() -> Iterator[tuple[str, str, str]]:
     from sightline.reproduction.study import shipped_studies
     from sightline.training.recipe import shipped_recipes
 
-    for name, path in {**shipped_recipes(), **shipped_studies()}.items():
+    shipped = {**shipped_recipes(), **shipped_studies()}
+    with suppress(SightlineError):  # without Optuna there are no sweeps
+        from sightline.sweeping import shipped_sweeps
+
+        shipped |= shipped_sweeps()
+    for name, path in shipped.items():
         first = path.read_text(encoding="utf-8").partition("\n")[0]
         yield name, first.removeprefix("#").strip() if first.startswith("#") else "", ""

@@ -1,6 +1,6 @@
 """The batch that every loader yields and every objective takes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -20,7 +20,7 @@ class Batch:
 
     Args:
         images: (B, C, H, W) float, in [0, 1] where an `InputSpec` normalises later.
-        labels: (B,) int64 class indices.
+        labels: (B,) int64 class indices; or (B, K) int64 with 1 for every class that an image shows, else 0.
         masks: (B, H, W), or (B, K, H, W) with K = 1 or the number of classes: uint8 with 0 = background,
             1 = object, 255 = ignore; or float in [0, 1].
         has_mask: (B,) bool; default: every image, where `masks` is given.
@@ -47,9 +47,10 @@ class Batch:
     def __post_init__(self) -> None:
         check_images(self.images)
         size = self.images.shape[0]
-        if self.labels.shape != (size,) or self.labels.dtype != torch.int64:
+        if self.labels.ndim not in (1, 2) or self.labels.shape[0] != size or self.labels.dtype != torch.int64:
             raise SightlineError(
-                f"labels have shape {tuple(self.labels.shape)} and dtype {self.labels.dtype}; expected ({size},) int64"
+                f"labels have shape {tuple(self.labels.shape)} and dtype {self.labels.dtype}; expected ({size},) int64, or "
+                f"({size}, K) where images can have several"
             )
         if self.masks is not None:
             self._check_masks(self.masks)
@@ -77,6 +78,11 @@ class Batch:
     def __len__(self) -> int:
         return self.images.shape[0]
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image can have several labels."""
+        return self.labels.ndim == 2
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """The batch on another device."""
         return self._map(lambda t: t.to(device, non_blocking=non_blocking))
@@ -85,18 +91,51 @@ class Batch:
         """The batch in page-locked memory, as a DataLoader asks for it."""
         return self._map(Tensor.pin_memory)
 
+    def each_label(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """One label of every image at a time, until all have come up.
+
+        Yields:
+            Classes (B,), and which images (B,) bool had a label left; the others repeat their first.
+        """
+        if not self.multi_label:
+            yield self.labels, torch.ones_like(self.labels, dtype=torch.bool)
+            return
+        present_first = self.labels.argsort(dim=1, descending=True, stable=True)
+        counts = self.labels.sum(1)
+        for number in range(max(1, int(counts.max()))):
+            left = number < counts
+            yield torch.where(left, present_first[:, number], present_first[:, 0]), left
+
     def object_masks(self) -> Tensor:
         """The labelled object of each image as float (B, H, W) in [0, 1]; pixels marked 255 count as background.
+
+        Where an image has several labels, it is the union of their objects.
 
         Raises:
             SightlineError: the batch has no masks.
         """
+        masks = self._need_masks()
+        if masks.ndim == 4 and masks.shape[1] > 1 and self.multi_label:
+            return (self._as_float(masks) * self.labels[..., None, None]).amax(1)
+        return self.masks_of(self.labels)
+
+    def masks_of(self, classes: Tensor) -> Tensor:
+        """The object of one class (B,) an image as float (B, H, W) in [0, 1]; an image's only mask is that of every class.
+
+        Raises:
+            SightlineError: the batch has no masks.
+        """
+        masks = self._need_masks()
+        if masks.ndim == 4:
+            masks = masks[:, 0] if masks.shape[1] == 1 else masks[torch.arange(len(self), device=masks.device), classes]
+        return self._as_float(masks)
+
+    def _need_masks(self) -> Tensor:
         if self.masks is None:
             raise SightlineError("this needs masks, and the batch has none")
-        masks = self.masks
-        if masks.ndim == 4:
-            one_for_all = masks.shape[1] == 1
-            masks = masks[:, 0] if one_for_all else masks[torch.arange(len(self), device=masks.device), self.labels]
+        return self.masks
+
+    def _as_float(self, masks: Tensor) -> Tensor:
         return masks if masks.is_floating_point() else (masks == 1).to(self.images.dtype)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:

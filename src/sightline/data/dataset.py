@@ -3,10 +3,12 @@
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -26,21 +28,24 @@ class Sample:
 
     Args:
         image: (3, H, W) uint8 `tv_tensors.Image`; after the loader's transform float in [0, 1].
-        label: its class.
-        mask: (H, W) uint8 `tv_tensors.Mask` with 0 = background, 1 = object, 255 = ignore; None = not annotated.
+        label: its class; or (K,) int64 with 1 for every class that it shows, where images can have several.
+        mask: (H, W) uint8 `tv_tensors.Mask` with 0 = background, 1 = object, 255 = ignore, or (K, H, W), the objects of each
+            class; None = not annotated.
         index: its place in the data set.
         group: its group, such as (class, background); None where the data set has no groups.
         path: where it comes from.
         saliency: (1, H, W) float `Saliency`, its stored map, where the loader reads one.
+        boxes: (N, 4) float `tv_tensors.BoundingBoxes`, xyxy in pixels, the boxes around its objects; None = none is known.
     """
 
     image: tv_tensors.Image
-    label: int
+    label: int | Tensor
     mask: tv_tensors.Mask | None
     index: int
     group: int | None
     path: str
     saliency: Saliency | None = None
+    boxes: tv_tensors.BoundingBoxes | None = None
 
 
 class ImageDataset(Dataset[Sample], ABC):
@@ -48,15 +53,18 @@ class ImageDataset(Dataset[Sample], ABC):
 
     Args:
         classes: the classes' names; two or more.
-        labels: each image's class, as an index into `classes`.
+        labels: each image's class, as an index into `classes`; or, of every image, a tuple of the classes that it shows.
         has_mask: for each image, whether it has a mask.
         groups: the groups' names; empty = no groups.
         group_ids: each image's group, as an index into `groups`; required where there are groups.
         identity: whatever else distinguishes this data set from another; enters the fingerprint by its `repr`.
+        has_boxes: for each image, whether it has boxes; None = no image has.
 
     Attributes:
-        labels: (N,) int64.
+        labels: (N,) int64; or (N, K) int64 with 1 for every class that an image shows.
+        multi_label: whether an image can have several labels.
         has_mask: (N,) bool.
+        has_boxes: (N,) bool.
         group_ids: (N,) int64, or None.
         fingerprint: 16 hexadecimal digits that change when the labels, groups or identity do.
         skipped: files that were left out because they cannot be read.
@@ -68,30 +76,39 @@ class ImageDataset(Dataset[Sample], ABC):
     def __init__(
         self,
         classes: Sequence[str],
-        labels: Sequence[int],
+        labels: Sequence[int] | Sequence[tuple[int, ...]],
         has_mask: Sequence[bool],
         *,
         groups: Sequence[str] = (),
         group_ids: Sequence[int] | None = None,
         identity: object = None,
+        has_boxes: Sequence[bool] | None = None,
     ) -> None:
         if not labels:
             raise SightlineError("the data set is empty; expected at least one image")
         if len(classes) < 2:
             raise SightlineError(f"the data set has the classes {list(classes)}; a classifier needs two or more")
-        if not 0 <= min(labels) <= max(labels) < len(classes):
-            raise SightlineError(f"labels range over {min(labels)} .. {max(labels)}; there are {len(classes)} classes")
+        flat = [index for label in labels for index in (label if isinstance(label, tuple) else (label,))]
+        if flat and not 0 <= min(flat) <= max(flat) < len(classes):
+            raise SightlineError(f"labels range over {min(flat)} .. {max(flat)}; there are {len(classes)} classes")
         if bool(groups) != (group_ids is not None):
             raise SightlineError("groups and group_ids go together: give both or neither")
         if group_ids is not None and not 0 <= min(group_ids) <= max(group_ids) < len(groups):
             raise SightlineError(f"group_ids range over {min(group_ids)} .. {max(group_ids)}; there are {len(groups)}")
         self.classes = list(classes)
         self.groups = list(groups)
-        self.labels = torch.tensor(labels, dtype=torch.int64)
+        self.multi_label = isinstance(labels[0], tuple)
+        if self.multi_label:
+            self.labels = torch.zeros(len(labels), len(classes), dtype=torch.int64)
+            for row, present in zip(self.labels, labels):
+                row[torch.tensor(present, dtype=torch.int64)] = 1
+        else:
+            self.labels = torch.tensor(labels, dtype=torch.int64)
         self.has_mask = torch.tensor(has_mask, dtype=torch.bool)
+        self.has_boxes = torch.tensor(has_boxes or [False] * len(labels), dtype=torch.bool)
         self.group_ids = None if group_ids is None else torch.tensor(group_ids, dtype=torch.int64)
         self.skipped: list[str] = []
-        whole = (self.classes, list(labels), list(has_mask), self.groups, group_ids, identity)
+        whole = (self.classes, [*labels], list(has_mask), self.groups, group_ids, identity)
         self.fingerprint = hashlib.blake2b(repr(whole).encode(), digest_size=8).hexdigest()
         self._kept: list[Sample] = []
 
@@ -106,6 +123,15 @@ class ImageDataset(Dataset[Sample], ABC):
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} is outside a data set of {len(self)} images")
         return self._kept[index] if self._kept else self.load(index)
+
+    def label(self, index: int) -> int | Tensor:
+        """The label of the image at a place, as its sample has it."""
+        return self.labels[index] if self.multi_label else int(self.labels[index])
+
+    def check_single_label(self, what: str) -> None:
+        """Refuse images that can have several labels, for what needs one of each."""
+        if self.multi_label:
+            raise SightlineError(f"{what} needs images with one label each; those of this data set can have several")
 
     def path(self, index: int) -> str:
         """Where the image at a place comes from; a subclass that knows need not load it."""
@@ -125,18 +151,48 @@ class ImageDataset(Dataset[Sample], ABC):
 def _scale_down(sample: Sample, side: int | None) -> Sample:
     if side is None or min(sample.image.shape[-2:]) <= side:
         return sample
-    image, mask = v2.Resize(side)(sample.image, sample.mask)
-    return replace(sample, image=image, mask=mask)
+    image, mask, boxes = v2.Resize(side)(sample.image, sample.mask, sample.boxes)
+    return replace(sample, image=image, mask=mask, boxes=boxes)
+
+
+class DrawnMask(Protocol):
+    """A mask that is no picture on disk, such as polygons. Its `repr` tells it from another in the fingerprint."""
+
+    def draw(self, height: int, width: int) -> Tensor:
+        """(height, width) or (K, height, width) uint8 with 0 = background, 1 = object, 255 = ignore."""
+        ...
+
+
+_checks_files: ContextVar[bool] = ContextVar("_checks_files", default=True)
+
+
+@contextmanager
+def files_unchecked() -> Iterator[None]:
+    """Within it, data sets are made of files that may be missing, so that whoever reads them can count those."""
+    token = _checks_files.set(False)
+    try:
+        yield
+    finally:
+        _checks_files.reset(token)
 
 
 @dataclass(frozen=True)
 class Record:
-    """One line of a file data set: a picture, its class, and where known its mask's file and its group."""
+    """One line of a file data set: a picture, its class, and where known its mask, its group and its boxes.
+
+    Args:
+        path: the picture's file.
+        label: its class, or a tuple of all that it shows.
+        mask: the mask's file, or what draws it.
+        group: its group.
+        boxes: xyxy in pixels; what lies beyond the picture is cut off.
+    """
 
     path: Path
-    label: int
-    mask: Path | None = None
+    label: int | tuple[int, ...]
+    mask: Path | DrawnMask | None = None
     group: int | None = None
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
 
 
 class FileDataset(ImageDataset):
@@ -147,7 +203,8 @@ class FileDataset(ImageDataset):
         classes: the classes' names.
         root: the folder that paths are told from in the fingerprint, so that moving the data keeps it.
         groups: the groups' names; empty = no groups.
-        meaning: (256,) uint8, what each value of a mask file stands for; default: every value but 0 is the object.
+        meaning: (256,) uint8, what each value of a mask file stands for, or (K, 256), what it stands for in the mask of each
+            class; default: every value but 0 is the object.
         skip_corrupt: read every file once now, and leave out and count those that are missing or cannot be read.
 
     Raises:
@@ -168,8 +225,8 @@ class FileDataset(ImageDataset):
         self.meaning = mask_meaning() if meaning is None else meaning
         skipped = []
         if not skip_corrupt:
-            files = (f for r in records for f in (r.path, r.mask) if f is not None)
-            missing = [str(f) for f in files if not f.is_file()]
+            files = (f for r in records for f in (r.path, r.mask) if isinstance(f, Path))
+            missing = [str(f) for f in files if not f.is_file()] if _checks_files.get() else []
             if missing:
                 raise SightlineError(f"{len(missing)} files are missing, the first of them {missing[0]}")
         else:
@@ -178,14 +235,19 @@ class FileDataset(ImageDataset):
             records = [record for record, good in zip(records, readable) if good]
         self.records = list(records)
         self.root = root
-        told = [(_told_from(root, r.path), r.mask and _told_from(root, r.mask)) for r in records]
+        told = [
+            (_told_from(root, r.path), _told_from(root, r.mask) if isinstance(r.mask, Path) else r.mask)
+            for r in records
+        ]
+        boxes = [r.boxes for r in records]
         super().__init__(
             classes,
-            [r.label for r in records],
+            [r.label for r in records],  # type: ignore[arg-type]  # all of one kind
             [r.mask is not None for r in records],
             groups=groups,
             group_ids=[r.group for r in records if r.group is not None] if groups else None,
-            identity=(told, self.meaning.tolist()),
+            identity=(told, self.meaning.tolist(), *([boxes] if any(boxes) else [])),
+            has_boxes=[bool(b) for b in boxes],
         )
         self.skipped = skipped
 
@@ -199,21 +261,24 @@ class FileDataset(ImageDataset):
         image, mask = self._read(record)
         return Sample(
             image=tv_tensors.Image(image),
-            label=record.label,
+            label=self.label(index),
             mask=None if mask is None else tv_tensors.Mask(mask),
             index=index,
             group=record.group,
             path=str(record.path),
+            boxes=as_boxes(record.boxes, image.shape[-2:]) if record.boxes else None,
         )
 
     def _read(self, record: Record) -> tuple[Tensor, Tensor | None]:
         image = read_image(record.path)
         if record.mask is None:
             return image, None
+        if not isinstance(record.mask, Path):
+            return image, record.mask.draw(*image.shape[-2:])
         mask = read_mask(record.mask, self.meaning)
-        if mask.shape != image.shape[-2:]:
+        if mask.shape[-2:] != image.shape[-2:]:
             raise SightlineError(
-                f"the mask {record.mask} is {mask.shape[1]} x {mask.shape[0]} pixels (width x height) and its image "
+                f"the mask {record.mask} is {mask.shape[-1]} x {mask.shape[-2]} pixels (width x height) and its image "
                 f"{record.path} is {image.shape[2]} x {image.shape[1]}; they must agree"
             )
         return image, mask
@@ -224,6 +289,12 @@ class FileDataset(ImageDataset):
         except UnreadableFileError:
             return False
         return True
+
+
+def as_boxes(boxes: Sequence[Sequence[float]], size: Sequence[int]) -> tv_tensors.BoundingBoxes:
+    """Boxes, xyxy in pixels, of an image (height, width)."""
+    edges = torch.tensor(boxes, dtype=torch.float32).view(-1, 4)
+    return tv_tensors.BoundingBoxes(edges, format="XYXY", canvas_size=tuple(size))
 
 
 def _told_from(root: Path, path: Path) -> str:
@@ -240,8 +311,14 @@ class InMemory(ImageDataset):
     """
 
     def __init__(self, samples: Sequence[Sample], classes: Sequence[str], identity: object) -> None:
-        labels = [s.label for s in samples]
-        super().__init__(classes, labels, [s.mask is not None for s in samples], identity=identity)
+        labels = [s.label if isinstance(s.label, int) else tuple(s.label.nonzero()[:, 0].tolist()) for s in samples]
+        super().__init__(
+            classes,
+            labels,  # type: ignore[arg-type]  # all of one kind
+            [s.mask is not None for s in samples],
+            identity=identity,
+            has_boxes=[s.boxes is not None for s in samples],
+        )
         self._samples = list(samples)
 
     def load(self, index: int) -> Sample:
@@ -289,7 +366,9 @@ def _describe(split: ImageDataset) -> dict[str, Any]:
     return {
         "images": len(split),
         "masks": int(split.has_mask.sum()),
-        "classes": count(split.classes, split.labels),
+        "classes": dict(zip(split.classes, split.labels.sum(0).tolist()))
+        if split.multi_label
+        else count(split.classes, split.labels),
         "groups": {} if split.group_ids is None else count(split.groups, split.group_ids),
         "skipped": split.skipped,
         "fingerprint": split.fingerprint,
@@ -297,12 +376,12 @@ def _describe(split: ImageDataset) -> dict[str, Any]:
 
 
 def divide(
-    labels: Sequence[int], parts: Mapping[str, float], seed: int, per_class: int | None = None
+    labels: Sequence[int | tuple[int, ...]], parts: Mapping[str, float], seed: int, per_class: int | None = None
 ) -> dict[str, list[int]]:
     """Divide places at random, each class in the same way: the named parts first, and "train" is what remains.
 
     Args:
-        labels: each place's class.
+        labels: each place's class; places with several classes are divided together.
         parts: for each part a share of every class, as a float in [0, 1), or a count of every class, as an int.
         seed: another seed, another division.
         per_class: keep this many of each class for "train"; a larger number contains what a smaller one keeps.
@@ -318,14 +397,16 @@ def divide(
         if size < 0 or (isinstance(size, float) and size >= 1):
             raise SightlineError(f"{name} is {size}; expected a share in [0, 1) or a whole number of images a class")
     divided: dict[str, list[int]] = {name: [] for name in ("train", *parts)}
-    for label in sorted(set(labels)):
-        members = torch.tensor([i for i, other in enumerate(labels) if other == label])
+    strata = [label if isinstance(label, int) else -1 for label in labels]
+    for label in sorted(set(strata)):
+        members = torch.tensor([i for i, other in enumerate(strata) if other == label])
         members = members[torch.randperm(len(members), generator=generator(seed, label, "division"))]
         sizes = [round(size * len(members)) if isinstance(size, float) else size for size in parts.values()]
         remaining = len(members) - sum(sizes)
         if remaining < max(1, per_class or 1):
+            name = "the set" if label < 0 else f"class {label}"
             raise SightlineError(
-                f"class {label} has {len(members)} images, and {dict(parts)} leave {remaining} of them to train on; "
+                f"{name} has {len(members)} images, and {dict(parts)} leave {remaining} of them to train on; "
                 f"expected at least {per_class or 1}"
             )
         *held_out, train = members.split([*sizes, remaining])

@@ -60,11 +60,11 @@ def read_image(path: Path) -> Tensor:
 
 
 def read_mask(path: Path, meaning: Tensor) -> Tensor:
-    """A mask as uint8 (H, W) with 0 = background, 1 = object, 255 = ignore.
+    """A mask as uint8 (H, W), or (K, H, W), with 0 = background, 1 = object, 255 = ignore.
 
     Args:
         path: a picture of one channel or with a palette, whose indices count; colours are read as grey values.
-        meaning: (256,) uint8, what each value of the file stands for.
+        meaning: (256,) uint8, what each value of the file stands for, or (K, 256) for K masks.
 
     Raises:
         UnreadableFileError: the file is missing, truncated or no picture.
@@ -76,7 +76,7 @@ def read_mask(path: Path, meaning: Tensor) -> Tensor:
             values = F.pil_to_tensor(picture if picture.mode in ("L", "P") else picture.convert("L"))[0]
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UnreadableFileError(f"cannot read the mask {path}: {error}") from error
-    return meaning[values.int()]
+    return meaning[..., values.int()]
 
 
 def mask_meaning(ignore: int | None = None) -> Tensor:

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset, Sample
-from sightline.data.transforms import Saliency, eval_transform, train_transform
+from sightline.data.transforms import Saliency, eval_transform, still_seen, train_transform
 from sightline.errors import SightlineError
 from sightline.registry import Entry
 from sightline.seeding import derive_seed, generator
@@ -95,7 +95,7 @@ class Transformed(Dataset[Sample]):
 
     Args:
         dataset: where the samples come from.
-        transform: of image and mask; what it draws is keyed by (seed, epoch, index).
+        transform: of image, mask and boxes; what it draws is keyed by (seed, epoch, index).
         seed: of the transform; None = it draws nothing.
         maps: stored maps of the data set, which go through the transform with their images.
         places: only these images, in this order; None = all.
@@ -123,14 +123,17 @@ class Transformed(Dataset[Sample]):
         index = self.places[place]
         sample = self.dataset[index]
         saliency = None if self.maps is None else on_image(self.maps.read([index])[0], sample.image.shape[-2:])
+        given = (sample.image, sample.mask, saliency, sample.boxes)
         if self.seed is None:
-            image, mask, saliency = self.transform(sample.image, sample.mask, saliency)
+            image, mask, saliency, boxes = self.transform(*given)
         else:
             with torch.random.fork_rng(devices=[]):
                 # Not torch.manual_seed, which reseeds the GPUs too, and the fork does not restore those.
                 torch.default_generator.manual_seed(derive_seed(self.seed, epoch, index, "augmentation"))
-                image, mask, saliency = self.transform(sample.image, sample.mask, saliency)
-        return replace(sample, image=image, mask=mask, saliency=saliency)
+                image, mask, saliency, boxes = self.transform(*given)
+        return replace(
+            sample, image=image, mask=mask, saliency=saliency, boxes=None if boxes is None else still_seen(boxes)
+        )
 
 
 def on_image(saliency: torch.Tensor, size: Sequence[int]) -> Saliency:
@@ -144,24 +147,29 @@ def on_image(saliency: torch.Tensor, size: Sequence[int]) -> Saliency:
     return Saliency(whole[None])
 
 
-def collate(samples: list[Sample], masks: bool) -> Batch:
+def collate(samples: list[Sample], masks: bool, boxes: bool = False) -> Batch:
     """Make a batch of samples of one size.
 
     Args:
         samples: transformed samples, all of one size.
         masks: whether the data set has any masks; the batch then has the tensor even if none of its own images has one,
             so that every process computes the same graph. An image without a mask gets "ignore" everywhere.
+        boxes: whether the data set has any boxes; likewise.
     """
     images = torch.stack([s.image.as_subclass(torch.Tensor) for s in samples])
-    unknown = torch.full(images.shape[-2:], 255, dtype=torch.uint8)
+    annotated = [s.mask.as_subclass(torch.Tensor) for s in samples if s.mask is not None]
+    unknown = torch.full(annotated[0].shape if annotated else images.shape[-2:], 255, dtype=torch.uint8)
     groups = [s.group for s in samples if s.group is not None]
+    padded, has_box = _pad([s.boxes for s in samples]) if boxes else (None, None)
     return Batch(
         images=images,
-        labels=torch.tensor([s.label for s in samples]),
+        labels=torch.stack([torch.as_tensor(s.label) for s in samples]),
         masks=torch.stack([unknown if s.mask is None else s.mask.as_subclass(torch.Tensor) for s in samples])
         if masks
         else None,
         has_mask=torch.tensor([s.mask is not None for s in samples]) if masks else None,
+        boxes=padded,
+        has_box=has_box,
         indices=torch.tensor([s.index for s in samples]),
         groups=torch.tensor(groups) if groups else None,
         maps=torch.stack([s.saliency.as_subclass(torch.Tensor)[0] for s in samples if s.saliency is not None])
@@ -170,14 +178,24 @@ def collate(samples: list[Sample], masks: bool) -> Batch:
     )
 
 
+def _pad(boxes: Sequence[torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Boxes of images as one tensor (B, N, 4), N at least 1, and which of them are real (B, N)."""
+    counts = torch.tensor([0 if some is None else len(some) for some in boxes])
+    has_box = torch.arange(max(1, int(counts.max()))) < counts[:, None]
+    padded = torch.zeros(*has_box.shape, 4)
+    padded[has_box] = torch.cat([torch.zeros(0, 4), *(s.as_subclass(torch.Tensor) for s in boxes if s is not None)])
+    return padded, has_box
+
+
 class _Collate:
     """`collate` for one data set; a class, because worker processes that do not fork must pickle it."""
 
-    def __init__(self, masks: bool) -> None:
+    def __init__(self, masks: bool, boxes: bool) -> None:
         self.masks = masks
+        self.boxes = boxes
 
     def __call__(self, samples: list[Sample]) -> Batch:
-        return collate(samples, self.masks)
+        return collate(samples, self.masks, self.boxes)
 
 
 def loader(
@@ -238,7 +256,7 @@ def loader(
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=_Collate(bool(dataset.has_mask.any())),
+        collate_fn=_Collate(bool(dataset.has_mask.any()), bool(dataset.has_boxes.any())),
         drop_last=drop_last,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,

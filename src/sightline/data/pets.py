@@ -8,6 +8,7 @@ import torch
 
 from sightline.data.dataset import FileDataset, Record, Splits, divide
 from sightline.data.files import locate
+from sightline.data.folder import boxed_parts
 from sightline.data.registry import DATASETS
 from sightline.errors import SightlineError, unknown_name
 
@@ -20,6 +21,7 @@ def pets(
     val: float = 0.2,
     per_class: int | None = None,
     border: Literal["object", "ignore"] = "object",
+    boxes: str | None = None,
     seed: int = 0,
     download: bool = False,
     skip_corrupt: bool = False,
@@ -35,6 +37,7 @@ def pets(
         val: share (float) or count (int) of every breed's trainval photographs that go to "val"; 0 = no such split.
         per_class: keep this many training photographs of every breed; a larger number contains the smaller's.
         border: what the trimap's border, a rim a few pixels wide, counts as: the pet's, or to be ignored.
+        boxes: a file of boxes, as for the data set "folder"; None = no boxes.
         seed: of the choice of validation and training photographs.
         download: fetch the 0.8 GB into `root` by torchvision unless they are there.
         skip_corrupt: leave out and count photographs that cannot be read; otherwise reading one is an error.
@@ -65,14 +68,15 @@ def pets(
             if number in kept
         ]
 
-    trainval = records("trainval")
+    parts = boxed_parts({part: records(part) for part in lists}, boxes)
+    trainval = parts["trainval"]
     divided = divide([r.label for r in trainval], {"val": val}, seed, per_class)
-    parts = {name: [trainval[i] for i in places] for name, places in divided.items()} | {"test": records("test")}
+    splits = {name: [trainval[i] for i in places] for name, places in divided.items()} | {"test": parts["test"]}
     classes = [names[number] for number in kept]
     return Splits(
         {
             name: FileDataset(part, classes, base, meaning=meaning, skip_corrupt=skip_corrupt)
-            for name, part in parts.items()
+            for name, part in splits.items()
         }
     )
 

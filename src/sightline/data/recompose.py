@@ -62,7 +62,8 @@ class Recompose(ImageDataset):
         seed: of the draw.
 
     Raises:
-        SightlineError: an object has no mask or an empty one, a class has no scene, or a value is out of its range.
+        SightlineError: an object has no mask, an empty one or several labels, a class has no scene, or a value is out of its
+            range.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Recompose(ImageDataset):
     ) -> None:
         if objects.classes != scenes.classes:
             raise SightlineError(f"the scenes are for the classes {scenes.classes}; the objects' are {objects.classes}")
+        objects.check_single_label("recomposition")
         if not objects.has_mask.all():
             unmasked = (~objects.has_mask).nonzero()[0].item()
             raise SightlineError(f"recomposition needs a mask for every object; the image at {unmasked} has none")
@@ -144,7 +146,7 @@ class Recompose(ImageDataset):
             "index": index,
             "object": source.path,
             "background": self.scenes[placement.scene].path,
-            "class": self.classes[source.label],
+            "class": self.classes[int(source.label)],
             "background_class": self.classes[self.scenes.labels[placement.scene]],
             "group": self.groups[self._group_ids[index]],
             "scale": placement.scale,
@@ -359,13 +361,13 @@ def _scene_records(
         scenes = {name: [name] for name in classes}
     if set(scenes) != set(classes):
         raise SightlineError(f"scenes are given for {sorted(scenes)}; expected the classes {sorted(classes)}")
-    records: dict[Path, Record] = {}
+    owners: dict[Path, int] = {}
     for label, class_name in enumerate(classes):
         for name in scenes[class_name]:
             if str(name) not in known:
                 raise SightlineError(f"scenes of {class_name!r}: {base} has no file, folder or label {str(name)!r}")
             for file in known[str(name)]:
-                taken = records.setdefault(file, Record(file, label))
-                if taken.label != label:
-                    raise SightlineError(f"{file} is a scene of {classes[taken.label]!r} and of {class_name!r}")
-    return list(records.values())
+                owner = owners.setdefault(file, label)
+                if owner != label:
+                    raise SightlineError(f"{file} is a scene of {classes[owner]!r} and of {class_name!r}")
+    return [Record(file, label) for file, label in owners.items()]

@@ -7,8 +7,15 @@ DATASETS: Registry[Splits] = Registry(
     "dataset",
     modules=(
         "sightline.data.pets",
+        "sightline.data.cifar",
+        "sightline.data.cub",
+        "sightline.data.voc",
+        "sightline.data.coco",
         "sightline.data.folder",
         "sightline.data.recompose",
+        "sightline.data.variants",
+        "sightline.data.rival10",
+        "sightline.data.imagenet9",
         "sightline.data.digits",
     ),
 )

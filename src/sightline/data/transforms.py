@@ -1,5 +1,5 @@
-"""Transforms that move an image with what belongs to it: a mask by nearest neighbour, so that it stays 0, 1, 255, and a
-saliency map as smoothly as the image."""
+"""Transforms that move an image with what belongs to it: a mask by nearest neighbour, so that it stays 0, 1, 255, a
+saliency map as smoothly as the image, and boxes by their edges."""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +41,8 @@ def train_transform(size: int, *, crop: float = 0.5, flip: bool = True, jitter: 
         jitter: brightness, contrast and saturation change by a factor in [1 - jitter, 1 + jitter]; in [0, 1).
 
     Returns:
-        A transform of (uint8 image, mask or None) to (float32 image (3, size, size) in [0, 1], mask (size, size)).
+        A transform of (uint8 image, mask or None, ...) to (float32 image (3, size, size) in [0, 1], mask (size, size), ...);
+        torchvision's `BoundingBoxes` and a `Saliency` go with them.
 
     Raises:
         SightlineError: a value is out of its range.
@@ -68,6 +69,12 @@ def eval_transform(size: int) -> v2.Compose:
     """
     _check_size(size)
     return v2.Compose([*_fit(size), _to_float()])
+
+
+def still_seen(boxes: tv_tensors.BoundingBoxes) -> tv_tensors.BoundingBoxes:
+    """What is left of boxes (N, 4) in their image: those below a pixel in width or height are dropped."""
+    seen, _ = F.sanitize_bounding_boxes(F.clamp_bounding_boxes(boxes), min_size=1, min_area=1)
+    return seen
 
 
 def _fit(size: int) -> list[v2.Transform]:

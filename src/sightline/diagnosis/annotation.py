@@ -151,6 +151,7 @@ def _draw(
 ) -> tuple[Batch, list[str]]:
     """Some images as one batch in a random order, the classes in turn."""
     if isinstance(data, ImageDataset):
+        data.check_single_label("diagnose")
         places = torch.arange(len(data))
         enough = int(data.has_mask.sum()) >= min(ENOUGH, len(data))
         if data.has_mask.any() and (annotation == "masks" or (annotation == "auto" and enough)):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sightline.backgrounds import paint_over
 from sightline.data.batch import Batch
-from sightline.guides.random_background import paint_over
 from sightline.input_spec import InputSpec
 from sightline.metrics import BackgroundNoiseAccuracy, ForegroundNoiseAccuracy, Observation, Scorer, correct
 from sightline.progress import bar

@@ -16,6 +16,8 @@ from sightline.explainers.base import at_least_float32, normalize_maps, resize_m
 from sightline.input_spec import InputSpec
 from sightline.layers import LayerChoice
 from sightline.metrics import METRICS, CurveMetric, Observation, PerImageMetric, Scorer, perturbation
+from sightline.metrics.accuracy import hits
+from sightline.metrics.backgrounds import backgrounds_of
 from sightline.metrics.base import explaining
 from sightline.progress import progress_bar
 from sightline.seeding import generator
@@ -57,7 +59,7 @@ def evaluate_model(
     Args:
         model: a classifier that returns logits (B, K); evaluated on the device it is on, and left as it was.
         loader: yields batches always in the same order, with its number of images as `len(loader.dataset)`; or a list
-            of batches.
+            of batches. Of an image's several labels the predicted one counts, or the first where that is none of them.
         explainers: names; or, by the name that their results shall have: explainers, functions
             `function(model, inputs, targets)` of other libraries (see `sightline.explainers.Foreign`), or maps (N, h, w) made
             before, of which an image's is found by its index.
@@ -96,6 +98,7 @@ def evaluate_model(
     }
     meters, left_out = _make_meters(metrics, made, {"model": model, "input_spec": input_spec, "chunk": chunk}, layers)
     curves = tuple(kind for kind in get_args(perturbation.Curve) if kind in metrics)
+    backgrounds = backgrounds_of(loader)
     scorer = Scorer(model, input_spec, chunk, compiled)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
 
@@ -112,10 +115,11 @@ def evaluate_model(
             batch = batch.to(device)
             indices = here if batch.indices is None else batch.indices
             probabilities = scorer(batch.images)
+            labels = _judged_label(batch, probabilities)
             seen = Observation(
                 images=batch.images,
-                targets=batch.labels if explained == "label" else resolve_targets(None, probabilities),
-                labels=batch.labels,
+                targets=labels if explained == "label" else resolve_targets(None, probabilities),
+                labels=labels,
                 masks=batch.masks,
                 has_mask=batch.has_mask,
                 boxes=batch.boxes,
@@ -125,6 +129,7 @@ def evaluate_model(
                 probabilities=probabilities,
                 scorer=scorer,
                 curves=curves,
+                backgrounds=backgrounds,
             )
             rows.append(_describe(seen, indices))
             pictures = _pictures(seen, rows[-1]["index"])
@@ -278,6 +283,13 @@ def _subset(total: int, size: int, key: str) -> Tensor:
     chosen = torch.zeros(total, dtype=torch.bool)
     chosen[torch.randperm(total, generator=generator(key, total))[:size]] = True
     return chosen
+
+
+def _judged_label(batch: Batch, probabilities: Tensor) -> Tensor:
+    """The label (B,) that an image is judged by: of several the predicted one, or the first where that is none of them."""
+    if not batch.multi_label:
+        return batch.labels
+    return torch.where(hits(probabilities, batch.labels), probabilities.argmax(1), batch.labels.argmax(1))
 
 
 def _describe(seen: Observation, indices: Tensor) -> dict[str, Tensor]:

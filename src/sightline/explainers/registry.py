@@ -14,6 +14,8 @@ EXPLAINERS: Registry[Explainer] = Registry(
         "sightline.explainers.perturbation",
         "sightline.explainers.lots",
         "sightline.explainers.partition_shap",
+        "sightline.explainers.weighted_shap",
+        "sightline.explainers.own_maps",
         "sightline.explainers.baseline",
     ),
 )

@@ -6,26 +6,34 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.errors import SightlineError
 from sightline.guides.adversarial_background import AdversarialBackground
+from sightline.guides.attention_branch import AttentionBranching
 from sightline.guides.attention_gate import AttentionGate
 from sightline.guides.base import Context, Guide, GuideSum
 from sightline.guides.energy import L1, Energy
 from sightline.guides.gain import GAIN
 from sightline.guides.group_dro import GroupDRO
+from sightline.guides.impactx import IMPACTX
 from sightline.guides.random_background import RandomBackground
 from sightline.guides.region_activation import RegionActivation
 from sightline.guides.registry import GUIDES
 from sightline.guides.right_reasons import RightReasons
 from sightline.guides.segment_overlap import SegmentOverlap
+from sightline.guides.wae import WAE
 
 if TYPE_CHECKING:
     from sightline.guides.explanation_consistency import ExplanationConsistency
+    from sightline.guides.iccnn import ICCNN
     from sightline.guides.reweighting import EqualizedFocal, Focal, HardNegativeMining
 
 __all__ = [
     "GAIN",
     "GUIDES",
+    "ICCNN",
+    "IMPACTX",
     "L1",
+    "WAE",
     "AdversarialBackground",
+    "AttentionBranching",
     "AttentionGate",
     "Context",
     "Energy",
@@ -52,6 +60,7 @@ _LATER = {
     "EqualizedFocal": "reweighting",
     "Focal": "reweighting",
     "HardNegativeMining": "reweighting",
+    "ICCNN": "iccnn",
 }
 
 

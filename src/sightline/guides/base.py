@@ -72,12 +72,14 @@ class Guide(nn.Module):
         needs_tap: whether `terms` reads the tapped layer.
         needs_layer: whether the guide explains the model outside of `terms`, by `Objective.tap`.
         needs_masks: whether the guide says nothing about images without a mask.
+        multi_label: whether the guide can train on images with several labels.
     """
 
     views: tuple[View, ...] = (IDENTITY,)
     needs_tap: bool = False
     needs_layer: bool = False
     needs_masks: bool = False
+    multi_label: bool = False
 
     def mixing(self, alone: bool) -> tuple[float, float]:
         """The weights of the task loss and of this guide's terms, alone or in a sum."""

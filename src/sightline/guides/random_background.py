@@ -4,14 +4,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
-from torchvision.transforms.v2.functional import gaussian_blur
 
+from sightline.backgrounds import paint_over
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.guides.base import Guide
 from sightline.guides.registry import GUIDES
-from sightline.kernels import odd_kernel
 from sightline.seeding import generator
 
 if TYPE_CHECKING:
@@ -54,17 +52,3 @@ class RandomBackground(Guide):
         images = batch.images.clone()
         images[taker] = masks[taker] * images[taker] + (1 - masks[taker]) * scenes
         return replace(batch, images=images)
-
-
-def paint_over(images: Tensor, masks: Tensor) -> Tensor:
-    """Images (B, C, H, W) whose objects, masks (B, 1, H, W) in [0, 1], are filled with a blur of what surrounds them."""
-    background = 1 - masks
-    weight = background.sum((2, 3), keepdim=True)
-    mean = (images * background).sum((2, 3), keepdim=True) / weight.clamp_min(1)
-    kernel = odd_kernel(0.5, min(images.shape[-2:]))
-    sigma = [kernel / 6]
-    blurred = gaussian_blur(images * background, [kernel, kernel], sigma)
-    seen = gaussian_blur(background, [kernel, kernel], sigma)
-    # Deep inside a large object nothing of its surroundings is near: there the fill tends to their mean.
-    fill = (blurred + 1e-3 * mean) / (seen + 1e-3)
-    return background * images + masks * fill

@@ -17,5 +17,9 @@ GUIDES: Registry[Guide] = Registry(
         "sightline.guides.random_background",
         "sightline.guides.adversarial_background",
         "sightline.guides.group_dro",
+        "sightline.guides.impactx",
+        "sightline.guides.attention_branch",
+        "sightline.guides.wae",
+        "sightline.guides.iccnn",
     ),
 )

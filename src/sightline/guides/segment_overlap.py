@@ -1,5 +1,8 @@
 """SO-Loss: the map should overlap the object ("Employing Explanations for Effective Image Classification", section III)."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +15,7 @@ from sightline.explainers.cam import CAM
 from sightline.guides.base import Context, Guide
 from sightline.guides.registry import GUIDES
 from sightline.kernels import odd_kernel
-from sightline.views import dihedral_views
+from sightline.views import choose_views
 
 POOLINGS = ("softmax", "logsumexp", "max", "mean")
 
@@ -24,12 +27,14 @@ class SegmentOverlap(Guide):
     The total of the paper is beta * cross-entropy + (1 - beta) * SO-Loss; it prints the similarity itself as the loss,
     which training would minimise, so this takes one minus it. Its five arms (Table I) are beta = 1; 0 and 0.5, each with
     blur and with `blur=0`. An image without a mask, or with an empty one, is left out of the average; an all-zero map
-    counts as 1 and has no gradient. Both are counted.
+    counts as 1 and has no gradient. Both are counted. An image with several labels has a map for each of them, held against
+    the mask of that class, and the mean of their losses (the paper's future work); a label without a mask is left out of it.
 
     Args:
         beta: weight of the cross-entropy, 1 - beta that of SO-Loss; the guide must be alone. Default: 0.5.
         weight: instead of `beta`: the weight of SO-Loss beside the objective's whole task loss, as sums need it (default 1).
-        views: 1, 2, 4 or 8 elements of the dihedral group; all go through the network in one batch.
+        views: 1, 2, 4 or 8 elements of the dihedral group (the paper), or affine ones (its future work): `"scaling"`,
+            `"affine"` or a list of options of `sightline.views.AffineView`; all go through the network in one batch.
         blur: kernel of the mask's Gaussian blur: None = a tenth of the input's side (the paper's 23 of 224 pixels),
             int = pixels, float = fraction of the side; 0 = none.
         pooling: how the views' maps become one: `"softmax"` (a softmax-weighted sum, which tends to the maximum),
@@ -42,12 +47,13 @@ class SegmentOverlap(Guide):
 
     needs_tap = True
     needs_masks = True
+    multi_label = True
 
     def __init__(
         self,
         beta: float | None = None,
         weight: float | None = None,
-        views: int = 1,
+        views: int | str | Sequence[Mapping[str, Any]] = 1,
         blur: int | float | None = None,
         pooling: str = "softmax",
         temperature: float = 0.1,
@@ -76,7 +82,7 @@ class SegmentOverlap(Guide):
             raise SightlineError(f"explainer {explainer!r} is not a class activation map, which SO-Loss needs")
         self.explainer = created
         self.beta, self.weight = beta, weight
-        self.views = dihedral_views(views)
+        self.views = choose_views(views)
         self.blur, self.pooling, self.temperature = blur, pooling, temperature
         self.target, self.resolution = target, resolution
 
@@ -99,24 +105,40 @@ class SegmentOverlap(Guide):
         return {"segment_overlap": has_mask}
 
     def terms(self, context: Context) -> dict[str, Tensor]:
-        """One minus the cosine similarity (B,) of each image's pooled map and blurred mask."""
+        """One minus the cosine similarity (B,) of each image's pooled map and blurred mask, averaged over its labels.
+
+        Raises:
+            SightlineError: the target is the predicted class, and images can have several labels.
+        """
         batch = context.batch
-        size = (batch.images.shape[-2], batch.images.shape[-1])
-        targets = batch.labels if self.target == "label" else context.logits.detach().argmax(1)
+        if batch.multi_label and self.target == "predicted":
+            raise SightlineError("target 'predicted' needs images with one label each; these can have several")
+        losses, counted, zero_maps = [], [], []
+        for classes, left in batch.each_label():
+            targets = classes if self.target == "label" else context.logits.detach().argmax(1)
+            pooled = self._pooled_maps(context, targets)
+            masks = torch.zeros_like(batch.images[:, 0]) if batch.masks is None else batch.masks_of(classes)
+            losses.append(segment_overlap_loss(pooled, self._soft(masks.to(pooled.dtype), pooled.shape[-2:])))
+            counted.append(left & (masks > 0).flatten(1).any(1))
+            zero_maps.append(left & (pooled.detach().amax((1, 2)) <= 0))
+        context.counts["segment_overlap/zero_maps"] = torch.stack(zero_maps).sum()
+        shares = torch.stack(counted).to(losses[0])
+        return {"segment_overlap": (torch.stack(losses) * shares).sum(0) / shares.sum(0).clamp_min(1)}
+
+    def _pooled_maps(self, context: Context, targets: Tensor) -> Tensor:
+        """The map (B, h, w) of each image's target, pooled over the views."""
+        size = (context.batch.images.shape[-2], context.batch.images.shape[-1])
         maps = context.raw_maps(self.explainer, targets, self.views)  # (V, B, h, w)
         views, images = maps.shape[:2]
         if self.resolution == "input":
             maps = resize_maps(maps.flatten(0, 1), size).unflatten(0, (views, images))
-        pooled = pool_views(maps, self.pooling, self.temperature)  # (B, h, w)
+        seen = torch.stack([view.seen((maps.shape[-2], maps.shape[-1])) for view in self.views])
+        return pool_views(maps, self.pooling, self.temperature, None if seen.all() else seen.to(maps.device))
 
-        if batch.masks is None:
-            masks = torch.zeros_like(pooled)
-        else:
-            masks = blur_masks(batch.object_masks().to(pooled.dtype), self.blur)
-            if self.resolution == "layer":
-                masks = F.interpolate(masks[:, None], pooled.shape[-2:], mode="area")[:, 0]
-        context.counts["segment_overlap/zero_maps"] = (pooled.detach().amax((1, 2)) <= 0).sum()
-        return {"segment_overlap": segment_overlap_loss(pooled, masks)}
+    def _soft(self, masks: Tensor, size: Sequence[int]) -> Tensor:
+        """Masks (B, H, W) blurred, at the size (h, w) of the maps."""
+        masks = blur_masks(masks, self.blur)
+        return F.interpolate(masks[:, None], size, mode="area")[:, 0] if self.resolution == "layer" else masks
 
 
 def segment_overlap_loss(maps: Tensor, masks: Tensor) -> Tensor:
@@ -139,7 +161,7 @@ def segment_overlap_loss(maps: Tensor, masks: Tensor) -> Tensor:
     return 1 - torch.where(empty[:, 0], torch.zeros_like(cosine), cosine)
 
 
-def pool_views(maps: Tensor, pooling: str = "softmax", temperature: float = 0.1) -> Tensor:
+def pool_views(maps: Tensor, pooling: str = "softmax", temperature: float = 0.1, seen: Tensor | None = None) -> Tensor:
     """One map of several views, pixel by pixel; close to the maximum, and differentiable (section III, "PooledGC").
 
     Each view's map is divided by its own maximum first, so that no view outvotes the others by its scale. One view is
@@ -149,19 +171,29 @@ def pool_views(maps: Tensor, pooling: str = "softmax", temperature: float = 0.1)
         maps: (V, B, H, W), non-negative, turned back to the original orientation.
         pooling: `"softmax"`: sum_v softmax_v(g / T) g_v; `"logsumexp"`: T log mean_v exp(g_v / T); `"max"`; `"mean"`.
         temperature: T.
+        seen: (V, H, W) bool, which pixels each view shows, every pixel by at least one; what a view does not show is left
+            to the others. None = every view shows all.
 
     Returns:
         (B, H, W).
     """
     if len(maps) == 1:
         return maps[0]
+    if seen is not None:
+        maps = maps * seen[:, None]
     largest = maps.amax((2, 3), keepdim=True)
     maps = maps / torch.where(largest > 0, largest, torch.ones_like(largest))
+    if pooling == "max":
+        return maps.amax(0)
+    number = len(maps) if seen is None else seen.sum(0)
+    if pooling == "mean":
+        return maps.sum(0) / number
+    exponents = maps / temperature
+    if seen is not None:
+        exponents = exponents.masked_fill(~seen[:, None], -torch.inf)
     if pooling == "softmax":
-        return ((maps / temperature).softmax(0) * maps).sum(0)
-    if pooling == "logsumexp":  # of the mean, so that all-zero maps pool to zero
-        return temperature * ((maps / temperature).exp().mean(0)).log()
-    return maps.amax(0) if pooling == "max" else maps.mean(0)
+        return (exponents.softmax(0) * maps).sum(0)
+    return temperature * (exponents.exp().sum(0) / number).log()  # of the mean, so that all-zero maps pool to zero
 
 
 def blur_masks(masks: Tensor, blur: int | float | None) -> Tensor:

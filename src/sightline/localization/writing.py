@@ -159,6 +159,7 @@ def write_masks(
             segmenter returned no mask, or there is no prompt for any image.
         RunFailedError: the folder cannot be written any more; what is finished is kept.
     """
+    dataset.check_single_label("a list of masks")
     folder = Path(folder)
     files = _mask_names(dataset)
     kept = folder / "journal"

@@ -82,6 +82,8 @@ def write(
     size = map_size or input_spec.size
     classifier = unwrap(model)
     needs_layer = entry.capabilities["needs_layer"]
+    if targets == "label":
+        dataset.check_single_label("targets 'label'")
     facts = {
         "architecture": type(classifier).__name__,
         "model": fingerprint(classifier),

@@ -6,6 +6,16 @@ Each is a pure function that gives every image its value, and a thin `torchmetri
 from typing import Any
 
 from sightline.metrics.accuracy import Accuracy, WorstGroupAccuracy, correct, group_accuracies, worst_group_accuracy
+from sightline.metrics.backgrounds import (
+    BGGap,
+    BlackedBackgroundAccuracy,
+    MixedNextAccuracy,
+    MixedRandAccuracy,
+    MixedSameAccuracy,
+    NoForegroundAccuracy,
+    OnlyForegroundAccuracy,
+    TiledBackgroundAccuracy,
+)
 from sightline.metrics.base import CurveMetric, PerImageMetric
 from sightline.metrics.boxes import BoxLocalization, EnergyInBox, box_localization, energy_in_box, map_boxes
 from sightline.metrics.calibration import ECE, expected_calibration_error
@@ -65,7 +75,9 @@ __all__ = [
     "Accuracy",
     "AverageDrop",
     "AverageIncrease",
+    "BGGap",
     "BackgroundNoiseAccuracy",
+    "BlackedBackgroundAccuracy",
     "BoxLocalization",
     "Coherency",
     "Complexity",
@@ -81,14 +93,20 @@ __all__ = [
     "LeRF",
     "LeRFMinusMoRF",
     "MIoU",
+    "MixedNextAccuracy",
+    "MixedRandAccuracy",
+    "MixedSameAccuracy",
     "MoRF",
+    "NoForegroundAccuracy",
     "NormalizedRFS",
     "Observation",
+    "OnlyForegroundAccuracy",
     "PerImageMetric",
     "PerturbationMetric",
     "PointingGame",
     "SanityCheck",
     "Scorer",
+    "TiledBackgroundAccuracy",
     "ViewStability",
     "WorstGroupAccuracy",
     "adcc",

@@ -10,24 +10,30 @@ from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
 
 
+def hits(scores: Tensor, labels: Tensor) -> Tensor:
+    """Whether (B,) the class of the highest score (B, K) is the label (B,), or one of the labels (B, K)."""
+    predicted = scores.argmax(1)
+    return predicted == labels if labels.ndim == 1 else labels.gather(1, predicted[:, None])[:, 0] > 0
+
+
 def correct(scores: Tensor, labels: Tensor) -> Tensor:
-    """1 where the highest score is the label's, else 0.
+    """1 where the highest score is the label's or that of one of the labels, else 0.
 
     Args:
         scores: (B, K) logits or probabilities.
-        labels: (B,) int64.
+        labels: (B,) int64, or (B, K) with 1 for every class that an image shows.
 
     Raises:
         SightlineError: a score is NaN, or the shapes disagree.
     """
-    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
+    if scores.ndim != 2 or labels.shape not in (scores.shape[:1], scores.shape):
         raise SightlineError(
-            f"scores have shape {tuple(scores.shape)} and labels {tuple(labels.shape)}; expected (B, K) and (B,)"
+            f"scores have shape {tuple(scores.shape)} and labels {tuple(labels.shape)}; expected (B, K) and (B,) or (B, K)"
         )
     if scores.isnan().any():
         bad = scores.isnan().any(1).nonzero().flatten().tolist()
         raise SightlineError(f"scores hold NaN (images {bad[:10]} of the batch)")
-    return (scores.argmax(1) == labels).float()
+    return hits(scores, labels).float()
 
 
 def group_accuracies(hits: Tensor, groups: Tensor) -> dict[int, tuple[float, int]]:

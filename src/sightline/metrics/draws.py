@@ -29,12 +29,12 @@ def drawn(
     return torch.stack(rows).to(images)
 
 
-def check_pixels(images: Tensor) -> None:
-    """Refuse images (B, C, H, W) that are not in [0, 1], to which noise in units of pixels would mean something else."""
+def check_pixels(images: Tensor, change: str = "noise is added to pixels") -> None:
+    """Refuse images (B, C, H, W) that are not in [0, 1], to which a change in units of pixels would mean something else."""
     check_images(images)
     low, high = torch.aminmax(images)
     if low < -1e-4 or high > 1 + 1e-4:
         raise SightlineError(
-            f"images range over [{low:.3g}, {high:.3g}]; noise is added to pixels here, so they must lie in [0, 1] "
+            f"images range over [{low:.3g}, {high:.3g}]; {change} here, so they must lie in [0, 1] "
             "(give the model's normalisation as input_spec; it happens inside)"
         )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.utilities.data import dim_zero_cat
 
+from sightline.backgrounds import regions_of
 from sightline.errors import SightlineError
 from sightline.input_spec import InputSpec
 from sightline.metrics.accuracy import correct
@@ -226,8 +227,7 @@ def _hits(seen: Observation, kind: Noise, levels: tuple[float, ...], seed: int) 
         raise SightlineError(
             f"masks have shape {tuple(masks.shape)}; expected {tuple(images[:, 0].shape)}, as the images"
         )
-    foreground = masks >= 0.5 if masks.is_floating_point() else masks == 1
-    regions = (foreground, ~foreground if masks.is_floating_point() else masks == 0)
+    regions = regions_of(masks)
     defined = regions[0].flatten(1).any(1) & regions[1].flatten(1).any(1)
     if seen.has_mask is not None:
         defined &= seen.has_mask

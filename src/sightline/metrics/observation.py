@@ -7,6 +7,7 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
+from sightline.backgrounds import Backgrounds
 from sightline.errors import SightlineError
 from sightline.metrics.scoring import Scorer
 
@@ -34,6 +35,7 @@ class Observation:
         scorer: the model.
         explain: (images, targets) -> maps, the explainer that made `maps`.
         curves: the perturbation curves that will be asked for, so that one pass makes them all.
+        backgrounds: the images whose backgrounds these may get; None = the batch's.
     """
 
     images: Tensor | None = None
@@ -50,6 +52,7 @@ class Observation:
     scorer: Scorer | None = None
     explain: Callable[[Tensor, Tensor], Tensor] | None = None
     curves: tuple[str, ...] = ()
+    backgrounds: Backgrounds | None = None
     _known: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def need(self, name: str) -> Any:

@@ -19,6 +19,7 @@ METRICS: Registry[PerImageMetric] = Registry(
         "sightline.metrics.boxes",
         "sightline.metrics.corloc",
         "sightline.metrics.noise",
+        "sightline.metrics.backgrounds",
         "sightline.metrics.calibration",
         "sightline.metrics.robustness",
         "sightline.metrics.consistency",

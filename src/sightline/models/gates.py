@@ -57,14 +57,36 @@ def insert_gate(model: nn.Module, layer: LayerChoice | None = None) -> tuple[str
     Raises:
         SightlineError: the layer does not exist, or gives no feature map.
     """
+    return _insert(model, *attention_place(model, layer))
+
+
+def attention_place(model: nn.Module, layer: LayerChoice | None = None) -> tuple[str, int, int]:
+    """Where an attention on features stands: the layer's name, its channels, and the dimension (1 or -1) they are in.
+
+    Args:
+        model: left as it is.
+        layer: None = the last stage whose output has a sixteenth of the input's side, or the nearest larger.
+
+    Raises:
+        SightlineError: the layer does not exist, or gives no feature map.
+    """
     shapes = _output_shapes(model)
     chosen = _middle_stage(model, shapes) if layer is None else resolve_layers(model, layer)[0]
     if len(shapes.get(chosen.name, ())) != 4:
         raise SightlineError(
             f"layer {chosen.name!r} gives no feature map for an attention gate; choose one that returns (B, C, h, w)"
         )
-    last = chosen.layout == "channels_last"
-    return _insert(model, chosen.name, shapes[chosen.name][-1 if last else 1], -1 if last else 1)
+    dimension = -1 if chosen.layout == "channels_last" else 1
+    return chosen.name, shapes[chosen.name][dimension], dimension
+
+
+def innermost(model: nn.Module, name: str) -> str:
+    """The module whose output a named one returns: for a sequence its last part, where a child would run as a layer."""
+    module = model.get_submodule(name)
+    while isinstance(module, nn.Sequential):
+        child, module = list(module.named_children())[-1]
+        name = f"{name}.{child}"
+    return name
 
 
 def restore_gates(model: nn.Module, state: dict[str, Tensor]) -> None:
@@ -77,10 +99,8 @@ def restore_gates(model: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def _insert(model: nn.Module, name: str, channels: int, dimension: int) -> tuple[str, Gate]:
+    name = innermost(model, name)
     module = model.get_submodule(name)
-    while isinstance(module, nn.Sequential):  # one more child of a sequence would run as its last layer
-        child, module = list(module.named_children())[-1]
-        name = f"{name}.{child}"
     gate = getattr(module, NAME, None)
     if not isinstance(gate, Gate):
         like = next(model.parameters())
@@ -101,7 +121,7 @@ def _apply(module: nn.Module, args: Any, features: Tensor) -> Tensor:
 
 def _middle_stage(model: nn.Module, shapes: dict[str, tuple[int, ...]]) -> Layer:
     """The module that finishes last among those with the coarsest output down to the stride, and starts no coarser block."""
-    side = _input_shape(model)[-1]
+    side = input_shape(model)[-1]
     layers = {name: resolve_layers(model, name)[0] for name, shape in shapes.items() if name and len(shape) == 4}
     sides = {name: shapes[name][1 if each.layout == "channels_last" else 2] for name, each in layers.items()}
 
@@ -135,14 +155,14 @@ def _output_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     like = next(model.parameters())
     try:
         with evaluating(model), torch.no_grad():
-            model(torch.zeros(1, *_input_shape(model), device=like.device, dtype=like.dtype))
+            model(torch.zeros(1, *input_shape(model), device=like.device, dtype=like.dtype))
     finally:
         for handle in handles:
             handle.remove()
     return shapes
 
 
-def _input_shape(model: nn.Module) -> tuple[int, int, int]:
+def input_shape(model: nn.Module) -> tuple[int, int, int]:
     """(C, H, W) of an image that the model takes: what it declares, else 224 px and the first convolution's channels."""
     declared = (getattr(model, "pretrained_cfg", None) or {}).get("input_size")
     if declared:

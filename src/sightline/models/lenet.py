@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from torch import nn
+from torch import Tensor, nn
 
 from sightline.models.registry import MODELS
 
@@ -38,3 +38,10 @@ class LeNet5(nn.Sequential):
                 head=nn.Linear(84, classes),
             )
         )
+        self._layers = tuple(self._modules)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The logits; a branch that a guide adds is a child too, and no layer."""
+        for name in self._layers:
+            images = self.get_submodule(name)(images)
+        return images

@@ -9,8 +9,11 @@ from torch import Tensor, nn
 from sightline.data.files import locate
 from sightline.errors import SightlineError, unknown_name
 from sightline.input_spec import InputSpec
+from sightline.layers import own_modules
+from sightline.models.attention_branch import restore_attention_branch
 from sightline.models.gates import restore_gates
 from sightline.models.registry import MODELS
+from sightline.models.two_branch import restore_two_branch
 from sightline.models.weights import load_weights, read_weights
 
 T = TypeVar("T")
@@ -46,6 +49,8 @@ def load_model(
         classes = _classes_of(state, SOURCES[source](plain, False, None, size)[0])
     model, spec = SOURCES[source](plain, False, classes, size)
     restore_gates(model, state)
+    restore_attention_branch(model, state)
+    restore_two_branch(model, state)  # last, because it copies the model with its gates
     load_weights(model, state, head=head_name(model), source=str(weights))
     return model, spec
 
@@ -74,7 +79,7 @@ def head_name(model: nn.Module) -> tuple[str, ...]:
     declared = getattr(model, "pretrained_cfg", {}).get("classifier")
     if declared:
         return (declared,) if isinstance(declared, str) else tuple(declared)
-    layers = [n for n, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    layers = [n for n, module in own_modules(model).items() if isinstance(module, nn.Linear | nn.Conv2d)]
     if not layers:
         raise SightlineError(f"{type(model).__name__} has no linear or convolution layer; its head cannot be told")
     return (layers[-1],)
@@ -85,13 +90,27 @@ def head_parameters(model: nn.Module) -> list[nn.Parameter]:
     return [p for name in head_name(model) for p in model.get_submodule(name).parameters()]
 
 
+def library_options(name: str, classes: int | None, size: int | None) -> dict[str, Any]:
+    """What timm or torchvision is given, beside the name, to make a model with so many classes for images of such a side."""
+    source, _, plain = name.partition("/")
+    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    if size is None:
+        return options
+    if source == "torchvision" and plain.startswith("vit_"):
+        options["image_size"] = size
+    if source == "timm":
+        import timm
+
+        config = timm.get_pretrained_cfg(plain)
+        if config is not None and config.fixed_input_size:
+            options["img_size"] = size  # such as ViTs, whose position embedding has the size of the input
+    return options
+
+
 def _from_timm(name: str, pretrained: bool, classes: int | None, size: int | None) -> tuple[nn.Module, InputSpec]:
     import timm
 
-    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
-    config = timm.get_pretrained_cfg(name)
-    if size is not None and config is not None and config.fixed_input_size:
-        options["img_size"] = size  # such as ViTs, whose position embedding has the size of the input
+    options = library_options(f"timm/{name}", classes, size)
     model = _download(f"timm/{name}", lambda: timm.create_model(name, pretrained=pretrained, **options))
     data = timm.data.resolve_model_data_config(model)
     return model, InputSpec(tuple(data["mean"]), tuple(data["std"]), _square(size or data["input_size"][-1]))
@@ -104,9 +123,7 @@ def _from_torchvision(
 
     default = models.get_model_weights(name).DEFAULT
     preset = default.transforms()
-    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
-    if size is not None and name.startswith("vit_"):
-        options["image_size"] = size
+    options = library_options(f"torchvision/{name}", classes, size)
     model = models.get_model(name, weights=None, **options)
     if pretrained:
         state = _download(f"torchvision/{name}", lambda: default.get_state_dict(progress=True, check_hash=True))

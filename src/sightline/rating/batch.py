@@ -105,6 +105,7 @@ def draw_pairs(
     chosen = order[:images]
     recipe = read_recipe(a.run / "recipe.yaml")
     dataset = DATASETS.create(recipe.data.name, **recipe.data.options)[split]
+    dataset.check_single_label("rating")
     with bar(progress, "explaining", total=2 * images) as advance:
         looks = [_explained(contender, dataset, chosen, advance) for contender in (a, b)]
     labels = [dataset.classes[int(dataset.labels[index])] for index in chosen]

@@ -136,6 +136,7 @@ KINDS: Registry[Study] = Registry(
         "sightline.reproduction.grid",
         "sightline.reproduction.walk",
         "sightline.reproduction.trainings",
+        "sightline.reproduction.teaching",
         "sightline.reproduction.curves",
     ),
 )

@@ -9,9 +9,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from sightline.check import check_model
-from sightline.data import DATASETS, Sample, Splits
+from sightline.data import DATASETS, ImageDataset, Sample, Splits
 from sightline.data.files import locate
 from sightline.data.loader import loader
+from sightline.data.mask_quality import Remasked
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers.registry import EXPLAINERS
 from sightline.guides import from_config
@@ -23,7 +24,7 @@ from sightline.models.loading import check_name
 from sightline.objective import Objective
 from sightline.training.recipe import Recipe
 
-FIGURES = ("loss", "accuracy", "worst_group_accuracy")
+FIGURES = ("loss", "accuracy", "worst_group_accuracy", "map", "f1")
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
     if recipe.batch_size % processes:
         raise SightlineError(f"batch_size is {recipe.batch_size}; {processes} processes cannot share it evenly")
     splits = DATASETS.create(recipe.data.name, **recipe.data.options)
+    if recipe.mask_fraction < 1 or recipe.mask_quality is not None:
+        splits["train"] = _remasked(splits["train"], recipe)
     _check_watched(recipe, splits)
     _check_balanced(recipe, splits)
 
@@ -111,6 +114,9 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
             objectives.append(Objective(model, from_config(config), input_spec=spec, **options))
         else:
             objectives.append(objectives[first])
+    if splits["train"].multi_label:
+        for objective in objectives:
+            objective.check_multi_label()
     parts = Parts(recipe, splits, model, spec, objectives)
     parts.train_loader(0, 1)  # knows the options of augment, and whether the maps are of this data
     if any(objective.layer is not None and len(objective.guides) for objective in objectives):
@@ -134,6 +140,13 @@ def check_names(recipe: Recipe) -> None:
         METRICS[name]
 
 
+def _remasked(images: ImageDataset, recipe: Recipe) -> ImageDataset:
+    """The training images with as many masks, and as good ones, as the recipe asks for."""
+    options = {} if recipe.mask_quality is None else recipe.mask_quality.model_dump(exclude={"name"})
+    quality = None if recipe.mask_quality is None else recipe.mask_quality.name
+    return Remasked(images, fraction=recipe.mask_fraction, quality=quality, seed=recipe.seed, **options)
+
+
 def _check_watched(recipe: Recipe, splits: Splits) -> None:
     for name in recipe.evaluation.splits or []:
         splits[name]
@@ -144,7 +157,9 @@ def _check_watched(recipe: Recipe, splits: Splits) -> None:
             f"{split}/{figure}"
             for split, images in splits.items()
             for figure in FIGURES
-            if split.startswith("val") and (images.groups or figure != "worst_group_accuracy")
+            if split.startswith("val")
+            and (images.groups or figure != "worst_group_accuracy")
+            and (images.multi_label or figure not in ("map", "f1"))
         ]
         if not known:
             raise SightlineError(f"{key}.metric is {watch.metric!r}, but {recipe.data.name!r} has no validation split")
@@ -156,6 +171,8 @@ def _check_balanced(recipe: Recipe, splits: Splits) -> None:
     for number, stage in enumerate(recipe.stages):
         if stage.balanced == "groups" and splits["train"].group_ids is None:
             raise SightlineError(f"stages.{number}.balanced is 'groups', but {recipe.data.name!r} has none")
+        if stage.balanced == "classes":
+            splits["train"].check_single_label(f"stages.{number}.balanced: classes")
 
 
 def _guide_name(config: Any) -> str:

@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from sightline.errors import SightlineError
 from sightline.training.build import build
 from sightline.training.checkpoint import Checkpoint
-from sightline.training.loop import Trainer
+from sightline.training.loop import EpochEnd, Trainer
 from sightline.training.processes import on_rank_zero
 from sightline.training.recipe import Recipe, read_recipe
 from sightline.training.run import Run, now, surroundings
@@ -23,6 +23,7 @@ def train(
     resume: bool = False,
     devices: int = 1,
     nodes: int = 1,
+    watch: EpochEnd | None = None,
 ) -> Run:
     """Train what a recipe describes, and write a run folder.
 
@@ -36,6 +37,7 @@ def train(
         resume: go on with the run in `output`; where there is none yet, begin it.
         devices: GPUs, or processes where there is no GPU, on each machine.
         nodes: machines, each started by torchrun or SLURM.
+        watch: called by every process when an epoch is written, with whether more is to come; what it raises ends the run.
 
     Returns:
         The finished run.
@@ -66,7 +68,7 @@ def train(
     if problem := on_rank_zero(fabric, lambda: run.begin(recipe, facts)):
         raise SightlineError(f"output {run.path}: {problem}")
     with _recorded(run, fabric.is_global_zero):
-        trainer = Trainer(fabric, parts, run, checkpoint)
+        trainer = Trainer(fabric, parts, run, checkpoint, watch)
         trainer.state.data = data
         trainer.fit()
         if fabric.is_global_zero:

@@ -1,7 +1,7 @@
 """The training loop: stages, epochs, steps, and a checkpoint after every epoch."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from math import ceil
 from typing import cast
@@ -28,6 +28,9 @@ from sightline.training.recipe import Stage, Watch
 from sightline.training.run import Run
 from sightline.training.validation import validate
 
+EpochEnd = Callable[[bool], None]
+"""Called when an epoch is written, with whether more is to come."""
+
 
 class Trainer:
     """Trains what a recipe names, and writes the run folder as it goes.
@@ -37,14 +40,23 @@ class Trainer:
         parts: what the recipe names.
         run: the folder.
         checkpoint: where to go on from; None = the beginning.
+        watch: called after every epoch.
     """
 
-    def __init__(self, fabric: Fabric, parts: Parts, run: Run, checkpoint: Checkpoint | None = None) -> None:
+    def __init__(
+        self,
+        fabric: Fabric,
+        parts: Parts,
+        run: Run,
+        checkpoint: Checkpoint | None = None,
+        watch: EpochEnd | None = None,
+    ) -> None:
         self.fabric = fabric
         self.parts = parts
         self.recipe = parts.recipe
         self.run = run
         self.checkpoint = checkpoint
+        self.watch = watch
         self.state = State() if checkpoint is None else checkpoint.state
         share = (fabric.global_rank, fabric.world_size)
         self.loader = parts.train_loader(*share)
@@ -89,10 +101,12 @@ class Trainer:
             last = self.state.stage_epoch + 1 == stage.epochs
             due = last or (self.state.stage_epoch + 1) % self.recipe.validate_every == 0
             for split, images in self.validation.items() if due else ():
-                figures = validate(self.fabric, objective, images, bool(self.parts.splits[split].groups))
+                figures = validate(self.fabric, objective, images, self.parts.splits[split])
                 row |= {f"{split}/{key}": value for key, value in figures.items()}
             self.state.seconds += time.perf_counter() - started
             self.finish_epoch(stage, row, objective, optimizer)
+            if self.watch is not None:
+                self.watch(self.state.stage < len(self.recipe.stages))
 
     def strata(self, stage: Stage) -> Tensor | None:
         """What a stage balances: each training image's group or class."""

@@ -7,6 +7,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from sightline.data.batch import Batch
+from sightline.metrics.accuracy import hits
 
 
 class Meter:
@@ -24,7 +25,7 @@ class Meter:
         images = sum(len(batch) for batch in batches)
         self._sums["images"] += images
         for output, batch in zip(outputs, batches):
-            self._sums["accuracy"] += (output["logits"].argmax(1) == batch.labels).sum()
+            self._sums["accuracy"] += hits(output["logits"], batch.labels).sum()
             for name, value in output.items():
                 if value.ndim == 0:
                     self._sums[name] += value.detach() * (1 if name.startswith("n/") else images)

@@ -33,6 +33,22 @@ class Model(Section):
     layer: str | None = None
 
 
+class MaskQuality(Section):
+    """How well the training images' masks are drawn, as `sightline.data.mask_quality.Remasked` has it.
+
+    Attributes:
+        name: `coarse` (a grid of cells), `dilated`, `box` (instead of the mask) or `wrong` (another image's, for some images).
+        cells: of `coarse`, along the longer side.
+        radius: of `dilated`, as a share of the shorter side.
+        share: of `wrong`, how many of the masks.
+    """
+
+    name: Literal["coarse", "dilated", "box", "wrong"]
+    cells: Positive = 8
+    radius: Annotated[Real, Field(gt=0, lt=1)] = 0.05
+    share: Annotated[Real, Field(ge=0, le=1)] = 0.5
+
+
 class Schedule(Section):
     """How the learning rate runs over a stage.
 
@@ -109,6 +125,8 @@ class Recipe(Document):
         name: of the run.
         seed: of weights, order, augmentation and all else that is random.
         data: the data set and its options.
+        mask_fraction: share of the training images' masks that training sees; a larger one contains a smaller one.
+        mask_quality: what becomes of these masks; null leaves them as they are.
         size: the input's side in pixels; null takes the model's own.
         model: the model and its weights.
         guide: what `sightline.guides.from_config` reads: null, a name, a mapping with `name` and options, or a list.
@@ -135,6 +153,8 @@ class Recipe(Document):
     name: Annotated[str, Field(pattern=r"^[\w.+-]+$")]
     seed: Count = 0
     data: Annotated[Data, BeforeValidator(named)]
+    mask_fraction: Annotated[Real, Field(ge=0, le=1)] = 1.0
+    mask_quality: Annotated[MaskQuality | None, BeforeValidator(named)] = None
     size: Positive | None = None
     model: Annotated[Model, BeforeValidator(named)]
     guide: Any = None

@@ -1,51 +1,65 @@
 """What an epoch is judged by: the validation splits."""
 
 import math
+import warnings
 from collections.abc import Iterable
 
 import torch
-import torch.nn.functional as F
 from lightning_fabric import Fabric
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
+from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1Score
 
 from sightline.data.batch import Batch
+from sightline.data.dataset import ImageDataset
 from sightline.errors import RunFailedError
 from sightline.metrics.accuracy import Accuracy, WorstGroupAccuracy
-from sightline.objective import Objective
+from sightline.objective import Objective, task_loss
 from sightline.tap import evaluating, logits_of
 
 
 @torch.no_grad()
-def validate(fabric: Fabric, objective: Objective, batches: Iterable[Batch], grouped: bool) -> dict[str, float]:
+def validate(fabric: Fabric, objective: Objective, batches: Iterable[Batch], split: ImageDataset) -> dict[str, float]:
     """Loss and accuracies of the plain model on a split, over all processes.
 
     Args:
         fabric: knows device, precision and processes.
         objective: holds the model, which is left in the mode it was in.
         batches: this process's share of the split.
-        grouped: whether the split has groups.
+        split: knows whether there are groups, and whether images can have several labels.
 
     Returns:
-        `loss`, `accuracy` and, for groups, `worst_group_accuracy`.
+        `loss`, `accuracy` and, for groups, `worst_group_accuracy`. Where images can have several labels, `accuracy` is the
+        share of those that show their likeliest class, and there are `map`, the mean average precision of the classes that the
+        split shows, and `f1`, the mean of their F1 at a probability of a half.
 
     Raises:
         RunFailedError: the loss is not finite; on every process.
     """
     model = objective.deployable()
     loss, accuracy, worst = MeanMetric(nan_strategy="disable"), Accuracy(), WorstGroupAccuracy()
-    for metric in (loss, accuracy, worst):
+    several: dict[str, Metric] = {}
+    if split.multi_label:
+        kinds = {"map": MultilabelAveragePrecision, "f1": MultilabelF1Score}
+        several = {name: kind(len(split.classes), average="none") for name, kind in kinds.items()}
+    for metric in (loss, accuracy, worst, *several.values()):
         metric.to(fabric.device)
     with evaluating(model), fabric.autocast():
         for batch in batches:
             batch = batch.to(fabric.device, non_blocking=True)
             images = batch.images if objective.input_spec is None else objective.input_spec.normalize(batch.images)
             logits = logits_of(model(images)).float()
-            loss.update(F.cross_entropy(logits, batch.labels, reduction="none"))
+            loss.update(task_loss(logits, batch.labels))
             scores = logits.nan_to_num()  # NaN stays in the loss, which every process sees
             accuracy.update(scores, batch.labels)
+            for metric in several.values():
+                metric.update(scores.sigmoid(), batch.labels)
             if batch.groups is not None:
                 worst.update(scores, batch.labels, batch.groups)
     if not math.isfinite(loss.compute().item()):
         raise RunFailedError("the validation loss is NaN or infinite; the last good checkpoint is kept. Try a lower lr")
     figures = {"loss": loss.compute().item(), "accuracy": accuracy.compute().item()}
-    return figures | ({"worst_group_accuracy": worst.compute().item()} if grouped else {})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No positive samples")  # of the classes that are left out
+        for name, metric in several.items():
+            figures[name] = metric.compute()[split.labels.any(0)].mean().item()
+    return figures | ({"worst_group_accuracy": worst.compute().item()} if split.groups else {})

@@ -1,0 +1,97 @@
+"""`sightline data`."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from sightline.errors import SightlineError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sightline.data.checking import Check
+
+SHOWN = 20
+
+
+def data(
+    action: Annotated[
+        Literal["list", "prepare", "check"],
+        typer.Argument(help="List the data sets; fetch one by torchvision and check it; or check one."),
+    ],
+    name: Annotated[str | None, typer.Argument(help="The data set.")] = None,
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Its options, such as root=data/pets.")
+    ] = None,
+) -> None:
+    """Find out what data sets there are, fetch one, and check that every file of it is there and can be read.
+
+    Exit code 1 says that something is missing or wrong, or that the numbers of images are not the official ones.
+    """
+    from rich.console import Console
+
+    from sightline.data import checking
+    from sightline.strict import override_key
+
+    console = Console(soft_wrap=True)
+    if action == "list":
+        _list(console)
+        return
+    if name is None:
+        raise SightlineError(f"data {action} needs the name of a data set; `sightline data list` names them")
+    values: dict[str, object] = {}
+    for option in options or []:
+        override_key(values, option)
+    if action == "prepare":
+        checking.prepare(name, values)
+    found = checking.check(name, values, progress=console.is_terminal)
+    _show(console, name, found)
+    if found.troubles:
+        raise typer.Exit(1)
+
+
+def _list(console: "Console") -> None:
+    from rich.table import Table
+
+    from sightline.data import DATASETS
+    from sightline.data.checking import OFFICIAL, can_fetch
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("name", style="cyan", no_wrap=True)
+    table.add_column("")
+    table.add_column("train", justify="right", no_wrap=True)
+    table.add_column("test", justify="right", no_wrap=True)
+    table.add_column("from", overflow="fold", style="dim")
+    for entry in DATASETS:
+        official = OFFICIAL.get(entry.name)
+        source = "prepare" if can_fetch(entry.name) else official.source if official else ""
+        sizes = (f"{official.train:,}", f"{official.test:,}") if official else ("", "")
+        table.add_row(entry.name, entry.summary, *sizes, source)
+    console.print(table)
+
+
+def _show(console: "Console", name: str, found: "Check") -> None:
+    from rich.table import Table
+
+    from sightline.data.checking import FINDINGS
+
+    table = Table(title=name, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("split", style="cyan")
+    for column in ("images", *FINDINGS):
+        table.add_column(column, justify="right")
+    for split, kinds in found.found.items():
+        table.add_row(split, str(found.images[split]), *(str(len(kinds.get(kind, []))) for kind in FINDINGS))
+    console.print(table)
+    for split, (count, official) in found.counts.items():
+        if count == official:
+            console.print(f"{split}: {count} images, as officially", highlight=False)
+    if found.unlisted:
+        console.print(
+            f"{len(found.unlisted)} pictures belong to no split, such as {found.unlisted[0]}", highlight=False
+        )
+    for line in found.troubles[:SHOWN]:
+        console.print(line, style="red", markup=False, highlight=False)
+    if len(found.troubles) > SHOWN:
+        console.print(f"... and {len(found.troubles) - SHOWN} more", style="red")
+    if not found.troubles:
+        console.print("nothing is wrong", style="green")

@@ -1,0 +1,19 @@
+"""`sightline export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="A trained run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    formats: Annotated[
+        str, typer.Option(help="Joined by commas; onnx needs `pip install 'sightline[export]'`.")
+    ] = "state-dict,torch-export,onnx",
+) -> None:
+    """Write a run's model as files that load without sightline, with model.json, which says how."""
+    from sightline.export import export_run
+
+    typer.echo(export_run(run, output, formats.split(",")))

@@ -1,0 +1,75 @@
+"""`sightline filters`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.cli.subject import find_data, find_subject
+from sightline.errors import SightlineError
+
+
+def filters(
+    given: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[IMAGE]... [KEY=VALUE]...",
+            help="Pictures to draw every filter in, in place of those that it responds to the most; options of --data.",
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="timm/NAME, torchvision/NAME or sightline/NAME.")] = None,
+    weights: Annotated[str | None, typer.Option(help="A .safetensors or .pth file, or `default`.")] = None,
+    run: Annotated[Path | None, typer.Option(help="A trained run, in place of --model and --weights.")] = None,
+    data: Annotated[str | None, typer.Option(help="The data set's name. [default: the run's]")] = None,
+    split: Annotated[str, typer.Option(help="Its split.")] = "test",
+    count: Annotated[int, typer.Option(min=2, help="Images that filters are judged by, drawn at random.")] = 256,
+    layer: Annotated[str | None, typer.Option(help="Layer to look at. [default: the run's, or by the family]")] = None,
+    groups: Annotated[int, typer.Option(min=2, help="How many groups of filters to make.")] = 16,
+    numbers: Annotated[
+        str | None, typer.Option("--filters", help="Joined by commas. [default: the most typical of every group]")
+    ] = None,
+    columns: Annotated[int, typer.Option(min=1, help="Images a filter, where no pictures are given.")] = 6,
+    style: Annotated[str, typer.Option(help="contours or circles.")] = "contours",
+    threshold: Annotated[
+        float, typer.Option(help="The share of a filter's highest activation that contours follow.")
+    ] = 0.5,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path("filters.png"),
+) -> None:
+    """Draw what the filters of a layer respond to, grouped by how alike they respond."""
+    import torch
+    from torchvision import tv_tensors
+
+    from sightline.data.files import read_image
+    from sightline.data.loader import loader
+    from sightline.data.transforms import eval_transform
+    from sightline.reporting.filters import show_filters
+    from sightline.seeding import generator
+
+    chosen = None
+    if numbers is not None:
+        if not all(each.strip().isdigit() for each in numbers.split(",")):
+            raise SightlineError(f"--filters is {numbers!r}; expected numbers joined by commas, such as 3,17")
+        chosen = [int(each) for each in numbers.split(",")]
+    paths = [Path(each) for each in given or [] if "=" not in each]
+    subject = find_subject(model, weights, run)
+    dataset = find_data(data, [each for each in given or [] if "=" in each], split, run)
+    if torch.cuda.is_available():
+        subject.model.cuda()
+    size = subject.spec.size[0]
+    drawn = torch.randperm(len(dataset), generator=generator(0, "filters"))[:count].sort().values.tolist()
+    batches = loader(dataset, size=size, batch_size=64, train=False, places=drawn)
+    see = eval_transform(size)
+    gallery = show_filters(
+        subject.model,
+        torch.cat([batch.images for batch in batches]),
+        layer or subject.layer,
+        subject.spec,
+        groups=groups,
+        filters=chosen,
+        pictures=torch.stack([see(tv_tensors.Image(read_image(path))) for path in paths]) if paths else None,
+        columns=columns,
+        style=style,  # type: ignore[arg-type]
+        threshold=threshold,
+    )
+    typer.echo(f"coherence {gallery.coherence:.2f} of {groups} groups; 1 = none", err=True)
+    typer.echo(gallery.save(output))

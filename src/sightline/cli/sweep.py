@@ -1,0 +1,47 @@
+"""`sightline sweep`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def sweep(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe or a sweep: a YAML file, or the name of one that sightline ships.")
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe of all trials.")
+    ] = None,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUES",
+            help="What changes from trial to trial: 'batch_size=[16, 32]', "
+            "'stages.0.lr={low: 1e-4, high: 1e-2, log: true}', or with step: in place of log:. May be repeated.",
+        ),
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="The figure that is best. [default: val/accuracy]")] = None,
+    sampler: Annotated[
+        Literal["grid", "random", "tpe"] | None, typer.Option(help="How values are chosen. [default: grid]")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="How many. [default: the whole grid]")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of what is drawn. [default: 0]")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the sweep. [default: the recipe's]")] = None,
+    output: Annotated[Path | None, typer.Option(help="The folder. [default: runs/sweep/NAME]")] = None,
+    storage: Annotated[
+        str | None, typer.Option(metavar="URL", help="A database that several machines share. [default: in the folder]")
+    ] = None,
+) -> None:
+    """Train a recipe with many values of its keys, and say which are best by a validation figure.
+
+    An interrupted sweep goes on when it is given again; so does a sweep in several processes at once.
+    """
+    from sightline import sweeping
+
+    document = sweeping.read_sweep(
+        recipe, overrides or [], over or [], metric=metric, sampler=sampler, trials=trials, seed=seed, name=name
+    )
+    done = sweeping.sweep(document, output, storage)
+    typer.echo(done.path / "results.md")
+    typer.echo(done.conclusion)

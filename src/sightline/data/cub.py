@@ -1,0 +1,116 @@
+"""CUB-200-2011 (Wah, Branson, Welinder, Perona, Belongie, "The Caltech-UCSD Birds-200-2011 Dataset", 2011)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from sightline.data.dataset import FileDataset, Record, Splits, divide
+from sightline.data.files import locate
+from sightline.data.registry import DATASETS
+from sightline.errors import SightlineError, unknown_name
+
+
+@DATASETS.register("cub", masks="all", groups=False)
+def cub(
+    root: str,
+    *,
+    species: Sequence[str] | None = None,
+    val: float = 0.1,
+    per_class: int | None = None,
+    masks: bool = True,
+    agreement: float = 0.5,
+    seed: int = 0,
+    skip_corrupt: bool = False,
+) -> Splits:
+    """CUB-200-2011: birds of 200 species with segmentations and boxes, in the official layout and split.
+
+    The segmentations come in an archive of their own, unpacked beside or into `CUB_200_2011/`. Their grey values say how many
+    of the annotators saw the bird at a pixel.
+
+    Args:
+        root: the folder `CUB_200_2011/` with its `images.txt`, or that which holds it.
+        species: keep these alone, such as ["Laysan Albatross", "Indigo Bunting"]; None = all that are there.
+        val: share (float) or count (int) of every species' official training photographs that go to "val"; 0 = no such split.
+        per_class: keep this many training photographs of every species; a larger number contains the smaller's.
+        masks: read the segmentations; otherwise no image has a mask.
+        agreement: the share of the annotators that a pixel of the bird needs more than, in [0, 1).
+        seed: of the choice of validation and training photographs.
+        skip_corrupt: leave out and count photographs that cannot be read; otherwise reading one is an error.
+
+    Returns:
+        The splits "train", "val" and "test", the last one official; every image has its box.
+
+    Raises:
+        SightlineError: files are missing, a species is unknown, or fewer than `per_class` photographs remain.
+    """
+    if not 0 <= agreement < 1:
+        raise SightlineError(f"agreement is {agreement}; expected a share in [0, 1)")
+    base = _base(root)
+    drawn = _segmentations(base) if masks else None
+    meaning = (torch.arange(256) > 255 * agreement).to(torch.uint8)
+
+    names = {number: _species(name) for number, name in _read(base, "classes").items()}
+    for name in species or ():
+        if name not in names.values():
+            raise unknown_name("species", name, names.values())
+    kept = [number for number in names if species is None or names[number] in species]
+    labels, in_train = _read(base, "image_class_labels"), _read(base, "train_test_split")
+    boxes = _read(base, "bounding_boxes")
+
+    parts: dict[str, list[Record]] = {"1": [], "0": []}
+    for image, file in _read(base, "images").items():
+        if labels[image] in kept:
+            mask = None if drawn is None else (drawn / file).with_suffix(".png")
+            parts[in_train[image]].append(
+                Record(base / "images" / file, kept.index(labels[image]), mask, boxes=(_box(boxes[image]),))
+            )
+    divided = divide([r.label for r in parts["1"]], {"val": val}, seed, per_class)
+    splits = {name: [parts["1"][i] for i in places] for name, places in divided.items()} | {"test": parts["0"]}
+    classes = [names[number] for number in kept]
+    return Splits(
+        {
+            name: FileDataset(part, classes, base, meaning=meaning, skip_corrupt=skip_corrupt)
+            for name, part in splits.items()
+        }
+    )
+
+
+def _base(root: str) -> Path:
+    base = locate(root, "root")
+    for place in (base, base / "CUB_200_2011"):
+        if (place / "images.txt").is_file():
+            return place
+    raise SightlineError(
+        f"root: {base} has no images.txt; expected CUB-200-2011's official layout, to be had from "
+        "https://www.vision.caltech.edu/datasets/cub_200_2011"
+    )
+
+
+def _segmentations(base: Path) -> Path:
+    for place in (base / "segmentations", base.parent / "segmentations"):
+        if place.is_dir():
+            return place
+    raise SightlineError(
+        f"masks: there is no folder segmentations in {base} or beside it; it is an archive of its own. masks=False does without"
+    )
+
+
+def _read(base: Path, name: str) -> dict[str, str]:
+    """What a list says of each number that its lines begin with."""
+    try:
+        lines = (base / f"{name}.txt").read_text().splitlines()
+    except OSError as error:
+        raise SightlineError(f"cannot read {base / name}.txt: {error}") from error
+    pairs = (line.split(maxsplit=1) for line in lines if line.strip())
+    return {number: said.strip() for number, said in pairs}
+
+
+def _species(name: str) -> str:
+    return name.partition(".")[2].replace("_", " ")
+
+
+def _box(said: str) -> tuple[float, float, float, float]:
+    """A box x, y, width, height as its edges."""
+    x, y, width, height = map(float, said.split())
+    return x, y, x + width, y + height

@@ -1,0 +1,183 @@
+"""icCNN: groups of filters that each stand for one part or region, without annotation of parts."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
+
+from sightline.data.batch import Batch
+from sightline.errors import SightlineError
+from sightline.explainers.base import at_least_float32
+from sightline.guides.base import Context, Guide
+from sightline.guides.filter_groups import (
+    Moments,
+    class_coherence,
+    filter_similarity,
+    group_activity,
+    membership,
+    part_coherence,
+    spectral_groups,
+)
+from sightline.guides.registry import GUIDES
+from sightline.guides.reweighting import Stored
+from sightline.progress import bar
+from sightline.tap import evaluating
+
+if TYPE_CHECKING:
+    from sightline.objective import Objective
+
+
+@GUIDES.register("iccnn", needs_masks=False, needs_layer=True, pixel_space=False, reweights=False)
+class ICCNN(Guide):
+    """icCNN: filters of a layer fall into groups; those of a group respond alike, and unlike the others.
+
+    The objective is CE + weight * L_part + class_weight * L_class. With s_ij the correlation + 1 of two filters' maps in the
+    batch, L_part = -sum_k sum_{i,j in A_k} s_ij / sum_{i in A_k, j} s_ij over the groups A_k. L_class is the same ratio of
+    images in place of filters, within a class and to all, by the cosine of how strongly they drive the groups. Multi-category
+    classification has both. Single-category has L_part alone: `class_weight=0`, and `category` where one class is an object.
+
+    Before the epochs 0, `every`, 2 `every`, ... the filters are grouped anew: spectral clustering of s_ij over the training
+    images, by the model in eval mode. Over several processes, and for the losses too, all their images count as one batch;
+    under gradient accumulation each batch has its own losses. `iccnn/coherence` in the log is -L_part: 1 where the groups
+    mean nothing. The released code centres maps on a moving average over batches, where this takes the batch's own mean.
+
+    Args:
+        groups: how many groups of filters, at least 2.
+        weight: lambda, of L_part.
+        class_weight: beta, of L_class; 0 leaves it out.
+        every: the epochs between two groupings.
+        category: the class whose images L_part and the grouping look at; None = all images.
+
+    Reference:
+        Shen et al., "Interpretable Compositional Convolutional Neural Networks", IJCAI 2021. The weights and `every` are
+        those of "Improving Network Interpretability via Explanation Consistency Evaluation", section IV-B.
+    """
+
+    needs_tap = True
+
+    def __init__(
+        self,
+        groups: int = 16,
+        weight: float = 0.1,
+        class_weight: float = 0.1,
+        every: int = 2,
+        category: int | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value, least in (("groups", groups, 2), ("every", every, 1)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise SightlineError(f"{name} is {value!r}; expected a whole number of at least {least}")
+        for name, scale in (("weight", weight), ("class_weight", class_weight)):
+            if not scale >= 0:
+                raise SightlineError(f"{name} is {scale}; expected a number >= 0")
+        self.groups, self.weight, self.class_weight, self.every = groups, weight, class_weight, every
+        self.category = category
+        self._assigned = Stored()
+
+    @property
+    def filter_groups(self) -> Tensor:
+        """The group (C,) of every filter of the layer, in 0 .. groups - 1; empty before `refresh`."""
+        return self._assigned.values
+
+    def annotated(self, batch: Batch) -> dict[str, Tensor]:
+        """L_part looks at the category's images, or at all; L_class at all."""
+        everyone = torch.ones(len(batch), dtype=torch.bool, device=batch.images.device)
+        looked_at = everyone if self.category is None else batch.labels == self.category
+        return {"iccnn_part": looked_at} | ({"iccnn_class": everyone} if self.class_weight else {})
+
+    def terms(self, context: Context) -> dict[str, Tensor]:
+        """weight * L_part and class_weight * L_class, the same (B,) for every image of the batch.
+
+        Raises:
+            SightlineError: the filters have no groups yet, or those of a layer of another size.
+        """
+        batch = context.batch
+        activations = at_least_float32(context.tapped[0].activations[0][: len(batch)])
+        assigned = self.filter_groups.to(activations.device)
+        if len(assigned) != activations.shape[1]:
+            has = f"groups of {len(assigned)} filters" if len(assigned) else "no groups of filters yet"
+            raise SightlineError(
+                f"iccnn has {has}, and the layer has {activations.shape[1]} filters; call refresh with the training data "
+                "before every epoch"
+            )
+        total = _total if self.training else _own
+        members = membership(assigned, self.groups)
+        values = {}
+        with torch.autocast(activations.device.type, enabled=False):
+            looked_at = self.annotated(batch)["iccnn_part"]
+            coherence = part_coherence(filter_similarity(activations, looked_at, total), members)
+            context.figures["iccnn/coherence"] = coherence.detach()
+            values["iccnn_part"] = -self.weight * coherence
+            if self.class_weight:
+                activity = group_activity(activations, members)
+                alike = class_coherence(activity, batch.labels, context.logits.shape[1], total)
+                values["iccnn_class"] = -self.class_weight * alike
+        return {name: value.expand(len(batch)) for name, value in values.items()}
+
+    def refresh(self, objective: "Objective", loader: Iterable[Batch], epoch: int) -> None:
+        """Group the filters by all images that the loaders of the processes give, if their time has come.
+
+        Raises:
+            SightlineError: on every process, if the filters of one cannot be grouped, as where the model gives NaN.
+        """
+        device = next(objective.model.parameters()).device
+        self._assigned.to(device)
+        if len(self.filter_groups) and epoch % self.every:
+            return
+        similarity = self._similarity(objective, loader, device)
+        assigned = spectral_groups(similarity, self.groups).to(device)
+        if _processes() > 1:
+            dist.broadcast(assigned, 0)  # all have the same similarities, but for the last digit on unlike machines
+        self._assigned.values = assigned
+
+    def _similarity(self, objective: "Objective", loader: Iterable[Batch], device: torch.device) -> Tensor:
+        """The filters' similarity (C, C) over the images of all processes."""
+        moments, problem = Moments(), None
+        try:
+            self._look(moments, objective, loader, device)
+        except SightlineError as error:
+            problem = error
+        if _processes() > 1:
+            failed = torch.tensor(float(problem is not None), device=device)
+            dist.all_reduce(failed)
+            if problem is None and failed:
+                problem = SightlineError("another process could not look at its images; its message says why")
+        if problem is not None:
+            raise problem
+        if _processes() > 1:
+            shared = moments.values.to(device)
+            dist.all_reduce(shared)
+            moments.values = shared.cpu()
+        return moments.similarity()
+
+    def _look(self, moments: Moments, objective: "Objective", loader: Iterable[Batch], device: torch.device) -> None:
+        """Count in the activations of this process's images."""
+        assert objective.tap is not None
+        steps: Any = len(loader) if hasattr(loader, "__len__") else None  # type: ignore[arg-type]
+        visible = _processes() == 1 or dist.get_rank() == 0
+        with evaluating(objective.model), torch.no_grad(), bar(visible, "grouping filters", steps) as advance:
+            for batch in loader:
+                here = batch.to(device, non_blocking=True)
+                images = here.images if objective.input_spec is None else objective.input_spec.normalize(here.images)
+                activations = objective.tap(images).activations[0]
+                moments.add(activations[self.annotated(here)["iccnn_part"]])
+                advance(1)
+        if not len(moments.values):
+            raise SightlineError("filters cannot be grouped: the loader gave no batch")
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A process's own sum."""
+    return tensor
+
+
+def _total(tensor: Tensor) -> Tensor:
+    """The sum over processes, differentiably: the gradient of each is that of all processes' losses."""
+    return all_reduce(tensor) if _processes() > 1 else tensor
+
+
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

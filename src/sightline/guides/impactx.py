@@ -1,0 +1,190 @@
+"""IMPACTX: a second branch learns to predict the teacher's maps, and the classification reads its code."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sightline.data.batch import Batch
+from sightline.errors import SightlineError
+from sightline.explainers import EXPLAINERS, create_explainer
+from sightline.explainers.base import at_least_float32
+from sightline.guides.base import Context, Guide
+from sightline.guides.registry import GUIDES
+from sightline.models.two_branch import TwoBranch, attach_two_branch
+from sightline.seeding import generator
+
+if TYPE_CHECKING:
+    from sightline.objective import Objective
+
+
+@GUIDES.register("impactx", needs_masks=False, needs_layer=False, pixel_space=False, reweights=False)
+class IMPACTX(Guide):
+    """IMPACTX: cross-entropy of the two branches together, plus `weight` times the map's mean squared error (Eq. 1).
+
+    The model becomes a two-branch one (see `sightline.models.two_branch`): a latent explanation predictor, which starts as a
+    copy of the model, gives a code; a decoder makes the map of it; and a linear classifier reads the model's logits and the
+    code. All of it ships with the model under `two_branch.*`, and `load_model` puts it back. The explainer `impactx` shows
+    its maps. The target of a map is the teacher's map of the true class divided by its largest absolute value, so that
+    signed maps keep their sign.
+
+    Two stages, the paper's choice: a run trains the plain model; `sightline.maps.write` stores the maps of its training
+    images for their labels; then a run from those weights with this guide and `maps:` in its recipe, in which the model
+    stays as it is, its batch norm included, and the branch alone is trained. A single stage (`freeze=False` with a
+    `teacher`) trains everything, and explains every image anew each time it is seen, as it is after augmentation, by the
+    whole model of that moment; the paper leaves open which of the two is better.
+
+    Two controls have the same parameters: `weight=0`, which needs no maps, and `shuffle_maps`.
+
+    Args:
+        weight: lambda, of the map's error beside the cross-entropy (the paper searches 0.2 .. 1.4).
+        size: side of the model's input in pixels, which decides the decoder; None = as the model declares, where it does.
+        features: C reads the deep features in place of the model's logits.
+        freeze: keep the model as it is, and train the branch alone.
+        teacher: an explainer's name, or a mapping of `name` and its options, that explains each training batch; None = the
+            batch's stored maps.
+        shuffle_maps: give every image the map of another image of its batch, by chance; a lone image keeps its own.
+        seed: of the shuffling.
+
+    Reference:
+        Apicella et al., "IMPACTX: improving model performance by appropriately constraining the training with teacher
+        explanations", sections 3 and 4.3.
+    """
+
+    branch: TwoBranch
+    term = "impactx"
+    detached = False
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        size: int | None = None,
+        features: bool = False,
+        freeze: bool = True,
+        teacher: str | Mapping[str, Any] | None = None,
+        shuffle_maps: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not weight >= 0:
+            raise SightlineError(f"weight is {weight}; expected a number >= 0")
+        if size is not None and size < 8:
+            raise SightlineError(f"size is {size}; expected at least 8 pixels a side")
+        if teacher is not None and freeze:
+            raise SightlineError("teacher explains a model that is still learning; with freeze=True give stored maps")
+        self.teacher = None if teacher is None else _teacher(teacher)
+        self.weight, self.size, self.features, self.freeze = float(weight), size, features, freeze
+        self.shuffle_maps, self.seed = shuffle_maps, seed
+        self._codes: list[Tensor] = []
+
+    def mixing(self, alone: bool) -> tuple[float, float]:
+        """(1, weight)."""
+        return 1.0, self.weight
+
+    def attach(self, model: nn.Module) -> None:
+        """Give the model its branch, or take the one that is there, and freeze what it stands beside.
+
+        Raises:
+            SightlineError: the size is not known, or the model cannot have the branch.
+        """
+        self.branch = attach_two_branch(model, self.size or _declared_size(model), self.features)
+        self.branch.frozen, self.branch.detached = self.freeze, self.detached
+        added = set(self.branch.parameters())
+        for parameter in model.parameters() if self.freeze else ():
+            parameter.requires_grad_(parameter in added)
+
+    def transform(self, batch: Batch, objective: "Objective") -> Batch:
+        """The batch with the maps that it is to learn.
+
+        Raises:
+            SightlineError: there are none.
+        """
+        if self.teacher is not None:
+            name, options = self.teacher
+            layer = objective.layer if EXPLAINERS[name].capabilities["needs_layer"] else None
+            explainer = create_explainer(name, **options)
+            maps = explainer(objective.model, batch.images, batch.labels, layer, objective.input_spec)
+            batch = replace(batch, maps=maps.to(batch.images.dtype))
+        if batch.maps is None:
+            if self.weight > 0:
+                raise SightlineError(
+                    f"{self.term} learns maps, and the batch has none; give the recipe's `maps:`, Batch(maps=), or a teacher"
+                )
+            return batch
+        if self.shuffle_maps and len(batch) > 1:
+            key = [] if batch.indices is None else batch.indices.tolist()
+            draw = generator(self.seed, objective.epoch, "shuffled maps", *key)
+            order = torch.randperm(len(batch), generator=draw).to(batch.maps.device)
+            shuffled = torch.empty_like(batch.maps)
+            shuffled[order] = batch.maps[order.roll(1)]  # one cycle through all images, so that none keeps its own
+            batch = replace(batch, maps=shuffled)
+        return batch
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Hear the codes while the views go through the network."""
+
+        def hear(module: nn.Module, args: Any, code: Tensor) -> None:
+            self._codes.append(code)
+
+        self._codes.clear()
+        handle = self.branch.lep.register_forward_hook(hear)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def annotated(self, batch: Batch) -> dict[str, Tensor]:
+        """All images, where there are maps or a teacher that makes them."""
+        known = batch.maps is not None or (self.teacher is not None and self.training)
+        return {self.term: torch.full((len(batch),), known, device=batch.images.device)}
+
+    def terms(self, context: Context) -> dict[str, Tensor]:
+        """The mean squared error (B,) of the predicted and the teacher's map."""
+        batch = context.batch
+        code = self._codes[0][: len(batch)]  # the identity is the first view
+        self._codes.clear()  # they hold the step's graph
+        predicted = at_least_float32(self.branch.decoder(code))
+        if batch.maps is None:  # counts for no image, and keeps the graph of every step
+            return {self.term: predicted.square().mean((1, 2))}
+        if predicted.shape != batch.maps.shape:
+            raise SightlineError(
+                f"the images are {tuple(batch.maps.shape[1:])} and the branch predicts maps {tuple(predicted.shape[1:])}; "
+                "give the guide size=, the side of the images"
+            )
+        return {self.term: map_error(predicted, batch.maps.to(predicted))}
+
+
+def map_error(predicted: Tensor, maps: Tensor) -> Tensor:
+    """The mean squared error of predicted maps and a teacher's, each of these divided by its largest absolute value.
+
+    Args:
+        predicted: (B, H, W).
+        maps: (B, H, W), signed or not; an all-zero map stays as it is.
+
+    Returns:
+        (B,).
+    """
+    largest = maps.abs().amax((1, 2), keepdim=True)
+    targets = maps / torch.where(largest > 0, largest, torch.ones_like(largest))
+    return F.mse_loss(predicted, targets, reduction="none").mean((1, 2))
+
+
+def _teacher(config: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """An explainer's name and options, refused now and not at the first batch."""
+    options = {"name": config} if isinstance(config, str) else dict(config)
+    if not isinstance(name := options.pop("name", None), str):
+        raise SightlineError(f"teacher is {config!r}; expected an explainer's name, or a mapping with name and options")
+    create_explainer(name, **options)
+    return name, options
+
+
+def _declared_size(model: nn.Module) -> int:
+    declared = (getattr(model, "pretrained_cfg", None) or {}).get("input_size")
+    if not declared:
+        raise SightlineError(f"{type(model).__name__} does not declare its input's size; give size=, in pixels")
+    return int(declared[-1])

@@ -1,0 +1,47 @@
+"""Weighted average explanations as an input of the classifier: our reading of a method that IMPACTX compares with."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sightline.guides.impactx import IMPACTX
+from sightline.guides.registry import GUIDES
+
+
+@GUIDES.register("wae", needs_masks=False, needs_layer=False, pixel_space=False, reweights=False)
+class WAE(IMPACTX):
+    """Weighted average explanations (WAE), as we read what is said of it: the paper itself was not at hand.
+
+    An encoder and decoder learn, from the image, e(x) = sum_k p_k(x) phi_k(x), the SHAP values of all classes k weighted by
+    their probabilities: the explainer `weighted_shap`, whose stored maps this guide reads as IMPACTX reads its own. The
+    encoder's code joins the model's logits before a linear classifier, and no decoder loss has a part in training that
+    classifier: the code is a constant to the cross-entropy, and the map's error trains encoder and decoder alone.
+
+    The networks are those of IMPACTX, so that the two differ in the map that is learnt and in what the code learns from.
+
+    Args:
+        weight: of the map's error; it trains other parameters than the cross-entropy does.
+        size: see `IMPACTX`.
+        features: see `IMPACTX`.
+        freeze: see `IMPACTX`.
+        teacher: see `IMPACTX`.
+        shuffle_maps: see `IMPACTX`.
+        seed: of the shuffling.
+
+    Reference:
+        Apicella et al., "SHAP-based explanations to improve classification systems", XAI.it 2023.
+    """
+
+    term = "wae"
+    detached = True
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        size: int | None = None,
+        features: bool = False,
+        freeze: bool = True,
+        teacher: str | Mapping[str, Any] | None = None,
+        shuffle_maps: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(weight, size, features, freeze, teacher, shuffle_maps, seed)

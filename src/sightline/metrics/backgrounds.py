@@ -1,0 +1,230 @@
+"""What a model answers to the object alone, to the background alone, and to the object on another background.
+
+The variants are those of ImageNet-9 (see `sightline.backgrounds`), made of each image as the network sees it. The other
+backgrounds are those of the whole data set where `evaluate` runs on a loader of `sightline.data` or on a list of batches,
+and of the batch anywhere else.
+
+An image has no value (NaN) where it lacks a mask, an object, a background or an image to exchange it with.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sightline.backgrounds import MIXED, Backgrounds, Fill, Variant, check_fill, is_whole, vary
+from sightline.data.batch import Batch
+from sightline.data.loader import Transformed
+from sightline.errors import SightlineError
+from sightline.input_spec import InputSpec
+from sightline.metrics.accuracy import correct
+from sightline.metrics.base import ModelMetric
+from sightline.metrics.draws import check_pixels
+from sightline.metrics.localization import mask_of
+from sightline.metrics.observation import Observation
+from sightline.metrics.registry import register
+
+
+class BackgroundMetric(ModelMetric):
+    """A metric of a model's answers to images with their backgrounds changed.
+
+    Args:
+        model: a classifier that returns logits (B, K).
+        fill: what stands in the place of an object, see `sightline.backgrounds.background_of`: "tile" or "inpaint".
+        seed: of whose background an image gets.
+        input_spec: normalises images in [0, 1].
+        chunk: images in one call to the model.
+    """
+
+    needs_maps = False
+    needs_masks = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        fill: Fill = "tile",
+        seed: int = 0,
+        input_spec: InputSpec | None = None,
+        chunk: int | None = None,
+    ) -> None:
+        check_fill(fill)
+        super().__init__(model, input_spec=input_spec, chunk=chunk)
+        self.fill: Fill = fill
+        self.seed = seed
+
+    def update(  # type: ignore[override]
+        self,
+        images: Tensor,
+        labels: Tensor,
+        masks: Tensor,
+        has_mask: Tensor | None = None,
+        indices: Tensor | None = None,
+        backgrounds: Backgrounds | None = None,
+    ) -> None:
+        """Take a batch.
+
+        Args:
+            images: (B, C, H, W) in [0, 1].
+            labels: (B,) int64.
+            masks: (B, H, W) or (B, K, H, W): uint8 with 0, 1 and 255 = ignore, or float in [0, 1].
+            has_mask: (B,) bool, which images have one; None = all.
+            indices: (B,) each image's place in its data set; None = its place in the batch.
+            backgrounds: of the images whose backgrounds these may get; None = the batch's.
+        """
+        self.record(
+            Observation(
+                images=images, labels=labels, masks=masks, has_mask=has_mask, indices=indices, backgrounds=backgrounds,
+                scorer=self.scorer,
+            )
+        )  # fmt: skip
+
+    def hits(self, seen: Observation, variant: Variant) -> Tensor:
+        """1 where the model is right about the variant, else 0 (B,)."""
+        return seen.once(_hits, variant, self.fill, self.seed)
+
+
+class VariantAccuracy(BackgroundMetric):
+    """Accuracy on one variant of the images."""
+
+    variant: ClassVar[Variant]
+
+    def measure(self, seen: Observation) -> Tensor:
+        """1 where the model is right."""
+        return self.hits(seen, self.variant)
+
+
+@register("only_fg_accuracy")
+class OnlyForegroundAccuracy(VariantAccuracy):
+    """Accuracy on the object alone, on black."""
+
+    variant = "only_fg"
+
+
+@register("no_fg_accuracy")
+class NoForegroundAccuracy(VariantAccuracy):
+    """Accuracy on the background with the object's shape in black; what is above chance, background or shape tells."""
+
+    variant = "no_fg"
+    higher_is_better = False
+
+
+@register("only_bg_b_accuracy")
+class BlackedBackgroundAccuracy(VariantAccuracy):
+    """Accuracy on the background with the object's box in black; what is above chance, the background tells."""
+
+    variant = "only_bg_b"
+    higher_is_better = False
+
+
+@register("only_bg_t_accuracy")
+class TiledBackgroundAccuracy(VariantAccuracy):
+    """Accuracy on the background that covers the object too; what is above chance, the background tells."""
+
+    variant = "only_bg_t"
+    higher_is_better = False
+
+
+@register("mixed_same_accuracy")
+class MixedSameAccuracy(VariantAccuracy):
+    """Accuracy on the object before the background of another image of its class."""
+
+    variant = "mixed_same"
+
+
+@register("mixed_rand_accuracy")
+class MixedRandAccuracy(VariantAccuracy):
+    """Accuracy on the object before the background of an image of a random class."""
+
+    variant = "mixed_rand"
+
+
+@register("mixed_next_accuracy")
+class MixedNextAccuracy(VariantAccuracy):
+    """Accuracy on the object before the background of an image of the next class."""
+
+    variant = "mixed_next"
+
+
+@register("bg_gap")
+class BGGap(BackgroundMetric):
+    """BG-gap: accuracy before backgrounds of the own class less that before backgrounds of random classes.
+
+    What the model owes to the background's class where the object is there; near 0 for one that looks at the object.
+    """
+
+    higher_is_better = False
+
+    def measure(self, seen: Observation) -> Tensor:
+        """The difference, -1, 0 or 1, of an image that has both."""
+        return self.hits(seen, "mixed_same") - self.hits(seen, "mixed_rand")
+
+
+def backgrounds_of(loader: Iterable[Batch]) -> Backgrounds | None:
+    """The backgrounds of all images of a loader of `sightline.data` or a list of batches; of another loader None."""
+    dataset = getattr(loader, "dataset", None)
+    if isinstance(dataset, Transformed):
+        whole = Transformed(dataset.dataset, dataset.transform, dataset.seed)
+        images = dataset.dataset
+
+        def read(row: int) -> tuple[Tensor, Tensor]:
+            sample = whole[0, row]
+            assert sample.mask is not None  # has_mask said so
+            return sample.image.as_subclass(Tensor), sample.mask.as_subclass(Tensor)
+
+        return Backgrounds(images.labels, images.has_mask, torch.arange(len(images)), read)
+    return _of_batches(loader) if isinstance(loader, Sequence) and len(loader) else None
+
+
+def _of_batches(batches: Sequence[Batch]) -> Backgrounds:
+    places = [(batch, row) for batch in batches for row in range(len(batch))]
+
+    def read(row: int) -> tuple[Tensor, Tensor]:
+        batch, place = places[row]
+        assert batch.masks is not None  # has_mask said so
+        return batch.images[place], mask_of(batch.masks[place : place + 1], batch.labels[place : place + 1])[0]
+
+    ends = torch.tensor([len(batch) for batch in batches]).cumsum(0).tolist()
+    return Backgrounds(
+        torch.cat([b.labels for b in batches]).cpu(),
+        torch.cat([torch.zeros(len(b), dtype=torch.bool) if b.has_mask is None else b.has_mask.cpu() for b in batches]),
+        torch.cat(
+            [torch.arange(e - len(b), e) if b.indices is None else b.indices.cpu() for b, e in zip(batches, ends)]
+        ),
+        read,
+    )
+
+
+def _hits(seen: Observation, variant: Variant, fill: Fill, seed: int) -> Tensor:
+    """Whether the model is right (B,) about a variant of the images; NaN where an image has none."""
+    images, labels, scorer = seen.need("images"), seen.need("labels"), seen.need("scorer")
+    check_pixels(images, "what is taken away becomes black")
+    masks = mask_of(seen.need("masks"), labels)
+    if masks.shape != images[:, 0].shape:
+        raise SightlineError(
+            f"masks have shape {tuple(masks.shape)}; expected {tuple(images[:, 0].shape)}, as the images"
+        )
+    indices = torch.arange(len(images)) if seen.indices is None else seen.indices
+    lenders = seen.backgrounds or _of_batches([Batch(images, labels, masks, seen.has_mask, indices=indices)])
+    if labels.ndim != 1 or lenders.labels.ndim != 1:
+        raise SightlineError(
+            "this needs images with one label each, so that a background has a class; these can have several"
+        )
+    usable = torch.ones(len(images), dtype=torch.bool) if seen.has_mask is None else seen.has_mask
+    rows, varied = [], []
+    for row, (index, label, has_mask) in enumerate(zip(indices.tolist(), labels.tolist(), usable.tolist())):
+        if not (has_mask and is_whole(masks[row], fill)):
+            continue
+        scene = None
+        if variant in MIXED:
+            scene = lenders.find(variant, index, label, fill, seed)
+            if scene is None:
+                continue
+            scene = scene.to(images)
+        rows.append(row)
+        varied.append(vary(variant, images[row], masks[row], scene, fill))
+    hits = torch.full((len(images),), torch.nan, device=images.device)
+    if rows:
+        hits[rows] = correct(scorer(torch.stack(varied)), labels[rows])
+    return hits

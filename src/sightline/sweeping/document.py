@@ -1,0 +1,279 @@
+"""What a sweep is: a recipe, the keys of it that change, and the figure by which its trials are judged."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
+from importlib.resources import files
+from math import prod
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from optuna import Trial
+from pydantic import BeforeValidator, Field, model_validator
+
+from sightline.errors import SightlineError, unknown_name
+from sightline.strict import Count, Document, Positive, Real, Section, parse_mapping, parse_yaml
+from sightline.training.build import FIGURES
+from sightline.training.recipe import Recipe, read_recipe, shipped_recipes
+
+
+class Range(Document):
+    """Numbers from `low` to `high`, both ends included.
+
+    Attributes:
+        low: the least value.
+        high: the greatest value; with a step that does not lead there, the last one below it.
+        step: from one value to the next, which makes them a list; null takes every number between the ends.
+        log: draw as often from each order of magnitude.
+    """
+
+    noun: ClassVar[str] = "range"
+
+    low: Real
+    high: Real
+    step: Annotated[Real, Field(gt=0)] | None = None
+    log: Annotated[bool, Field(strict=True)] = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low is {self.low:g} and high is {self.high:g}; low has to be the smaller")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("log takes a low above 0 and no step")
+        return self
+
+    @property
+    def points(self) -> list[float] | None:
+        """The values of a range with a step, in decimal arithmetic and whole where all are; None where there is no step."""
+        if self.step is None:
+            return None
+        low, high, step = (Decimal(repr(number)) for number in (self.low, self.high, self.step))
+        values = [low + i * step for i in range(int((high - low) / step) + 1)]
+        whole = all(value == value.to_integral_value() for value in values)
+        return [int(value) if whole else float(value) for value in values]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A key of the recipe with what it can be.
+
+    Attributes:
+        key: dotted, as for `sightline train`.
+        values: all it can be; None = every number of the range.
+        range: where it is one.
+    """
+
+    key: str
+    values: list[Any] | None
+    range: Range | None
+
+    @classmethod
+    def read(cls, key: str, given: Any) -> Self:
+        """From a list of values, or a mapping with `low` and `high`; a ValueError names the key."""
+        if isinstance(given, dict):
+            found = Range(**given)
+            return cls(key, found.points, found)
+        if not isinstance(given, list) or not given:
+            raise ValueError(f"it is {given!r}; expected a list of values, or a mapping with low and high")
+        for number, value in enumerate(given):
+            if value in given[:number]:
+                raise ValueError(f"{value!r} is given twice")
+        return cls(key, given, None)
+
+    @property
+    def ends(self) -> list[Any]:
+        """What stands for everything it can be: all values, or the ends of the range."""
+        if self.values is None and self.range is not None:
+            return [self.range.low, self.range.high]
+        return self.values or []
+
+    @property
+    def stored(self) -> list[Any]:
+        """The values as a database holds them: lists and mappings as JSON."""
+        return [_stored(value) for value in self.values or []]
+
+    def suggest(self, trial: Trial) -> Any:
+        """A trial's value of the key."""
+        if self.range is None:
+            return self.value(trial.suggest_categorical(self.key, self.stored))
+        if self.values is None:
+            return trial.suggest_float(self.key, self.range.low, self.range.high, log=self.range.log)
+        if isinstance(self.values[0], int):
+            return trial.suggest_int(self.key, self.values[0], self.values[-1], step=self.values[1] - self.values[0])
+        found = trial.suggest_float(self.key, self.values[0], self.values[-1], step=self.range.step)
+        return self.value(found)
+
+    def value(self, stored: Any) -> Any:
+        """What a stored value stands for; of a range with a step, the value that rounding has led away from."""
+        if self.values is None:
+            return stored
+        if self.range is not None:
+            return min(self.values, key=lambda value: abs(value - stored))
+        return self.values[self.stored.index(stored)]
+
+
+class Pruning(Section):
+    """Ends a trial after an epoch in which its figure is worse than the median of the other trials' by that epoch.
+
+    Attributes:
+        trials: that have to be finished before any is ended.
+        epochs: of each trial after which none is ended.
+    """
+
+    trials: Count = 5
+    epochs: Count = 1
+
+
+def _recipe(given: Any) -> Any:
+    return read_recipe(given) if isinstance(given, str) else given
+
+
+class Sweep(Document):
+    """Everything that decides a sweep.
+
+    Attributes:
+        name: of the sweep, by which a database tells it from others.
+        recipe: what every trial trains: its keys, a file, or the name of a recipe that sightline ships.
+        space: keys of the recipe -> a list of values, or a mapping with `low`, `high` and, if wanted, `step` or `log`.
+        metric: the validation figure that is best: the least `loss`, the greatest of the others.
+        sampler: `grid` tries every combination, `random` draws them, `tpe` draws them where earlier trials did well
+            (Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization").
+        trials: how many; null = the whole grid.
+        pruning: null trains every trial to its end.
+        seed: of what is drawn. The recipe has its own.
+    """
+
+    noun: ClassVar[str] = "sweep"
+
+    name: Annotated[str, Field(pattern=r"^[\w.+-]+$")]
+    recipe: Annotated[Recipe, BeforeValidator(_recipe)]
+    space: Annotated[dict[str, Any], Field(min_length=1)]
+    metric: str = "val/accuracy"
+    sampler: Literal["grid", "random", "tpe"] = "grid"
+    trials: Positive | None = None
+    pruning: Pruning | None = Pruning()
+    seed: Count = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_metric(self.metric)
+        for axis in self.axes:
+            for value in axis.ends:
+                try:
+                    read_recipe(self.recipe, [override(axis.key, value)])
+                except SightlineError as error:
+                    whole = axis.values is None and all(float(end).is_integer() for end in axis.ends)
+                    hint = "; a range of whole numbers has a step" if whole else ""
+                    raise ValueError(f"space.{axis.key}: {error}{hint}") from error
+            if self.sampler == "grid" and axis.values is None:
+                raise ValueError(
+                    f"space.{axis.key}: a grid needs a list, or a range with a step; or take the sampler tpe or random"
+                )
+        if self.sampler != "grid" and self.trials is None:
+            raise ValueError(f"trials is missing: the sampler {self.sampler} does not end by itself")
+        return self
+
+    @cached_property
+    def axes(self) -> list[Axis]:
+        """The keys that change."""
+        axes = []
+        for key, given in self.space.items():
+            try:
+                axes.append(Axis.read(key, given))
+            except ValueError as error:
+                raise ValueError(f"space.{key}: {error}") from error
+        return axes
+
+    @property
+    def minimized(self) -> bool:
+        """Whether the least value of the metric is the best."""
+        return self.metric.endswith("/loss")
+
+    @property
+    def wanted(self) -> int:
+        """How many trials there are to be."""
+        if self.sampler != "grid":
+            return self.trials or 0
+        points = prod(len(axis.values or []) for axis in self.axes)
+        return min(self.trials or points, points)
+
+    def overrides(self, stored: dict[str, Any]) -> list[str]:
+        """A trial's values, as a database holds them, as `sightline train` takes them."""
+        return self.changes({axis.key: axis.value(stored[axis.key]) for axis in self.axes if axis.key in stored})
+
+    def changes(self, values: dict[str, Any]) -> list[str]:
+        """Values of the keys as `sightline train` takes them."""
+        return [override(key, value) for key, value in values.items()]
+
+
+def read_sweep(source: str | Path, changes: Sequence[str] = (), over: Sequence[str] = (), **settings: Any) -> Sweep:
+    """A sweep from a YAML file or from the package, or over a recipe.
+
+    Args:
+        source: a sweep's YAML file, the name of a sweep that sightline ships, or a recipe as `read_recipe` takes it.
+        changes: `key.sub=value` each, which every trial's recipe has.
+        over: `key.sub=values` each, as in `space` and in YAML: a list, or a mapping with `low` and `high`.
+        settings: further keys of the sweep; None leaves the file's, or else the default.
+
+    Raises:
+        SightlineError: names what cannot be read, the unknown key with the nearest one, or the value out of range.
+    """
+    values = _find(source)
+    given = values.get("recipe")
+    if isinstance(given, str | Path | dict):
+        values["recipe"] = read_recipe(Recipe(**given) if isinstance(given, dict) else given, changes)
+        values.setdefault("name", values["recipe"].name)
+    space = values.get("space") or {}
+    for each in over:
+        key, equals, text = each.partition("=")
+        if not equals or not key:
+            raise SightlineError(
+                f"over {each!r} is not of the form key.sub=[value, ...] or key.sub={{low: ..., high: ...}}"
+            )
+        space[key] = parse_yaml(text, f"over {each!r}")
+    if not space:
+        raise SightlineError(
+            "sweep: no key changes; say which by --over 'batch_size=[16, 32]', or by `space:` in a file"
+        )
+    return Sweep(**{**values, "space": space, **{key: value for key, value in settings.items() if value is not None}})
+
+
+def shipped_sweeps() -> dict[str, Path]:
+    """The sweeps in the package, by name."""
+    folder = Path(str(files("sightline"))) / "recipes" / "sweep"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def override(key: str, value: Any) -> str:
+    """A key and its value as `sightline train` takes them."""
+    plain = isinstance(value, str) and parse_yaml(value, "value") == value
+    return f"{key}={value if plain else json.dumps(value)}"
+
+
+def _stored(value: Any) -> Any:
+    return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
+
+
+def _find(source: str | Path) -> dict[str, Any]:
+    """The keys of a sweep; of a recipe, the one key `recipe`."""
+    shipped = shipped_sweeps()
+    path = shipped.get(str(source), Path(source))
+    if path.is_file():
+        values = parse_mapping(path.read_text(encoding="utf-8"), str(path))
+        return values if "space" in values else {"recipe": source}
+    if len(path.parts) == 1 and not path.suffix and str(source) not in shipped_recipes():
+        raise unknown_name("recipe or sweep", str(source), [*shipped_recipes(), *shipped])
+    return {"recipe": source}
+
+
+def _check_metric(metric: str) -> None:
+    split, _, figure = metric.partition("/")
+    if not split.startswith("val"):
+        raise ValueError(
+            f"metric is {metric!r}; a sweep judges by a validation split (val/...), never by another: figures of a test split "
+            "that has chosen between trials no longer tell how new images fare"
+        )
+    if figure not in FIGURES:
+        raise unknown_name("metric", metric, [f"{split}/{known}" for known in FIGURES])

@@ -1,0 +1,201 @@
+"""`sweep`: trials until there are as many as wanted, by as many processes as share the database."""
+
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from optuna import Trial
+from optuna.study import Study
+from optuna.trial import TrialState
+from rich.progress import Progress, TextColumn
+
+from sightline.errors import RunFailedError, SightlineError, unknown_name
+from sightline.progress import progress_bar
+from sightline.strict import parse_mapping
+from sightline.sweeping import storage as database
+from sightline.sweeping.document import Sweep
+from sightline.sweeping.results import Outcome, read_outcome, replace, write_figures, write_tables
+from sightline.sweeping.trial import run_trial
+from sightline.training import read_recipe
+from sightline.training.build import FIGURES, build, check_names
+
+
+def sweep(document: Sweep, output: str | Path | None = None, storage: str | None = None) -> Outcome:
+    """Make the trials of a sweep that are missing, and write their results.
+
+    The same call on the same folder goes on: a trial whose process was killed continues from its checkpoint, and a greater
+    number of trials adds to those there are. Several processes may work on one sweep at the same time.
+
+    Args:
+        document: what to sweep.
+        output: the folder; None = runs/sweep/NAME.
+        storage: a database that several machines share, as SQLAlchemy writes its address; None = SQLite in the folder.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        SightlineError: the recipe, the folder or the database is wrong; no trial has been begun.
+        RunFailedError: every trial failed; names the first error.
+    """
+    folder = Path(output or Path("runs", "sweep", document.name))
+    if _is_new(folder, document, storage):
+        _check_recipe(document)
+    if storage is not None:
+        database.open_study(document, storage)  # which may refuse, and then nothing has been written
+    folder.mkdir(parents=True, exist_ok=True)
+    replace(folder / "sweep.yaml", document.to_yaml().encode())
+    replace(folder / "recipe.yaml", document.recipe.to_yaml().encode())
+    study = database.open_study(document, storage or f"sqlite:///{(folder / 'sweep.db').as_posix()}")
+    _make_trials(document, study, folder)
+    outcome = read_outcome(document, study, folder)
+    write_figures(outcome)
+    write_tables(outcome)
+    if outcome.best is None and not any(trial.state == "running" for trial in outcome.trials):
+        failed = [trial for trial in outcome.trials if trial.state == "failed"]
+        why = (
+            f"the first error: {failed[0].error} (see {folder / failed[0].log})"
+            if failed
+            else "none was worth finishing"
+        )
+        raise RunFailedError(f"none of {len(outcome.trials)} trials in {folder} has a result; {why}")
+    return outcome
+
+
+def _make_trials(document: Sweep, study: Study, folder: Path) -> None:
+    """Begin trials while any are missing, then give those of other processes the time to show that they are alive."""
+    display = _Display(document, study)
+    with display.bar:
+        idle = time.monotonic()
+        while True:
+            database.retry_stale(study)
+            trials = database.attempts(study)
+            if database.distinct(trials) < document.wanted or database.count(trials, TrialState.WAITING):
+                _make_trial(document, study, folder, display)
+                write_tables(read_outcome(document, study, folder))
+                idle = time.monotonic()
+            elif database.count(trials, TrialState.RUNNING) and time.monotonic() - idle < database.GRACE + 1:
+                display.wait()
+                time.sleep(0.5)
+            else:
+                display.left(database.count(trials, TrialState.RUNNING))
+                return
+
+
+def _make_trial(document: Sweep, study: Study, folder: Path, display: "_Display") -> None:
+    begun: list[Trial] = []
+
+    def objective(trial: Trial) -> float:
+        begun.append(trial)
+        return run_trial(document, trial, folder / "trials", display)
+
+    try:
+        study.optimize(objective, n_trials=1, catch=(Exception,), gc_after_trial=True)
+    except KeyboardInterrupt:
+        for trial in begun:
+            ended = study.get_trials()[trial.number]
+            if ended.state == TrialState.FAIL and "error" not in ended.user_attrs:
+                database.retry(study, ended)
+        raise
+    display.done(begun[-1].number)
+
+
+def _is_new(folder: Path, document: Sweep, storage: str | None) -> bool:
+    """Whether a folder holds nothing yet; refuses one that holds anything but this sweep."""
+    if not folder.exists() or (folder.is_dir() and all(file.name.startswith(".") for file in folder.iterdir())):
+        return True
+    if not (folder / "sweep.yaml").is_file():
+        raise SightlineError(f"output {folder} is not the folder of a sweep; choose another")
+    made = Sweep(**parse_mapping((folder / "sweep.yaml").read_text(encoding="utf-8"), str(folder / "sweep.yaml")))
+    database.refuse_another(made, document, f"output {folder} holds a sweep")
+    if storage is None and (folder / "trials").exists() and not (folder / "sweep.db").exists():
+        raise SightlineError(f"output {folder} has its trials in another database; give its address by --storage again")
+    return False
+
+
+def _check_recipe(document: Sweep) -> None:
+    """Refuse what every trial would fail of: names in any value, and whatever `build` finds at the first values."""
+    first = {axis.key: axis.ends[0] for axis in document.axes}
+    for axis in document.axes:
+        for value in axis.ends:
+            try:
+                check_names(read_recipe(document.recipe, document.changes(first | {axis.key: value})))
+            except SightlineError as error:
+                raise SightlineError(f"space.{axis.key}: {value!r}: {error}") from error
+    parts = build(read_recipe(document.recipe, document.changes(first)))
+    known = [
+        f"{split}/{figure}"
+        for split in parts.validation
+        for figure in FIGURES
+        if figure != "worst_group_accuracy" or parts.splits[split].groups
+    ]
+    if not known:
+        raise SightlineError(
+            f"metric is {document.metric!r}, but {document.recipe.data.name!r} has no validation split"
+        )
+    if document.metric not in known:
+        raise unknown_name("metric", document.metric, known)
+
+
+class _Display:
+    """One bar over the trials of all processes, and a line for every trial that this one ends.
+
+    What training prints goes to the trial's log, where it does not disturb the bar.
+    """
+
+    def __init__(self, document: Sweep, study: Study) -> None:
+        self._document = document
+        self._study = study
+        self.bar: Progress = progress_bar(True, TextColumn("{task.fields[best]}"))
+        self.bar.console.file = sys.stderr  # as it is now, before a trial sends its own to a log
+        self._task = self.bar.add_task("", total=document.wanted, best="")
+        self._refresh("")
+
+    def __call__(self, trial: int, overrides: list[str]) -> Any:
+        """A trial begins; gives what hears of its epochs."""
+        epochs = sum(stage.epochs for stage in read_recipe(self._document.recipe, overrides).stages)
+
+        def told(epoch: int) -> None:
+            self._refresh(f"trial {trial}: epoch {min(epoch + 1, epochs)}/{epochs}", epoch / epochs)
+
+        return told
+
+    def done(self, number: int) -> None:
+        """A trial ended."""
+        self._refresh("")
+        trial = self._study.get_trials(deepcopy=False)[number]
+        if "surplus" in trial.user_attrs:
+            return
+        what = {
+            TrialState.COMPLETE: f"{self._document.metric} {trial.value:.4f}" if trial.value is not None else "",
+            TrialState.PRUNED: f"pruned after epoch {trial.user_attrs.get('epochs')}",
+        }.get(trial.state, f"failed: {trial.user_attrs.get('error')}")
+        words = " ".join(shlex.quote(word) for word in self._document.overrides(trial.params))
+        seconds = trial.user_attrs.get("seconds")
+        line = f"trial {database.identity(trial)}  {what}  {words}" + (f"  {seconds:.1f} s" if seconds else "")
+        self.bar.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    def wait(self) -> None:
+        """Nothing is left to begin."""
+        self._refresh("waiting for trials of other processes")
+
+    def left(self, running: int) -> None:
+        """This process has done its part."""
+        if running:
+            self.bar.console.print(
+                f"{running} trials are still running in other processes; the same command shows their results later",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def _refresh(self, description: str, share: float = 0) -> None:
+        trials = database.attempts(self._study)
+        ended = database.count(trials, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+        values = [trial.value for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None]
+        best = (min if self._document.minimized else max)(values, default=None)
+        self.bar.update(
+            self._task, description=description, completed=min(ended + share, self._document.wanted),
+            best="" if best is None else f"best {best:.4f}",
+        )  # fmt: skip

@@ -1,0 +1,50 @@
+"""The recipe's keys `mask_fraction` and `mask_quality`."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import recipe
+
+from sightline.errors import SightlineError
+from sightline.training import read_recipe, train
+from sightline.training.build import build
+
+
+def test_they_change_the_training_images_alone() -> None:
+    plain = build(recipe()).splits
+    changed = build(recipe(mask_fraction=0.5, mask_quality={"name": "dilated", "radius": 0.2})).splits
+    assert int(plain["train"].has_mask.sum()) == 13
+    assert int(changed["train"].has_mask.sum()) == 6
+    for name in ("val", "test"):
+        assert plain[name].fingerprint == changed[name].fingerprint
+        assert torch.equal(plain[name].has_mask, changed[name].has_mask)
+    at = int(changed["train"].has_mask.nonzero()[0])
+    assert int(changed["train"][at].mask.sum()) > int(plain["train"][at].mask.sum())
+    assert torch.equal(changed["train"].group_ids, plain["train"].group_ids)
+    assert torch.equal(build(recipe(mask_fraction=1.0)).splits["train"].has_mask, plain["train"].has_mask)
+
+
+def test_a_run_without_masks_trains_on_the_task_alone(tmp_path: Path) -> None:
+    run = train(recipe(mask_fraction=0.0, stages=[{"epochs": 1, "lr": 1e-3}]), output=tmp_path / "run")
+    header, row = (run.path / "metrics.csv").read_text().splitlines()
+    figures = dict(zip(header.split(","), row.split(",")))
+    assert float(figures["n/segment_overlap/unannotated"]) == 20
+    assert run.facts["data"]["train"]["masks"] == 0
+    assert read_recipe(run.path / "recipe.yaml").mask_fraction == 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"mask_fraction": 1.2}, "mask_fraction is 1.2"),
+        ({"mask_quality": "boxes"}, "mask_quality.name is 'boxes'"),
+        (
+            {"mask_quality": {"name": "box", "cels": 3}},
+            "unknown key 'mask_quality.cels'; did you mean 'mask_quality.cells'",
+        ),
+    ],
+)
+def test_bad_values(keys: dict[str, object], message: str) -> None:
+    with pytest.raises(SightlineError, match=message):
+        recipe(**keys)
