@@ -18,6 +18,7 @@ from sightline.errors import SightlineError
 from sightline.export import FORMATS, export_model, export_run
 from sightline.input_spec import InputSpec
 from sightline.models.gates import insert_gate
+from sightline.models.two_branch import attach_two_branch
 from sightline.training import Run, train
 
 SPEC = InputSpec((0.5,) * 3, (0.25,) * 3, (16, 16))
@@ -121,6 +122,26 @@ def test_a_gated_model_says_that_its_state_dict_needs_sightline(
     assert answers.keys() == {"torch-export", "onnx"}
     for logits in answers.values():
         torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_explains_itself_gives_its_map_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime", reason="ONNX is not installed: pip install 'sightline[export]'")
+    model, spec = sl.load_model("sightline/lenet5", None, 3, 32)
+    branch = attach_two_branch(model, 32)
+    folder = export_model(model, tmp_path / "out", name="sightline/lenet5", input_spec=spec, classes=CLASSES)
+    facts = json.loads((folder / "model.json").read_text())
+    assert facts["outputs"] == ["logits", "maps"]
+    images = torch.randn(3, 3, 32, 32)
+    model.eval()
+    with torch.no_grad():
+        expected = model(images), branch.decoder(branch.lep(images))
+    monkeypatch.chdir(folder)
+    for kind in ("torch-export", "onnx"):
+        names: dict = {}
+        exec("\n".join(facts["load"][kind]), names)
+        found = names["model"](images.numpy() if kind == "onnx" else images)
+        for tensor, wanted in zip(found, expected, strict=True):
+            torch.testing.assert_close(torch.as_tensor(tensor), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_weights_beyond_the_limit_of_a_protobuf_lie_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ from sightline.errors import SightlineError, unknown_name
 from sightline.input_spec import InputSpec
 from sightline.models import load_model
 from sightline.models.loading import check_name, library_options
+from sightline.models.two_branch import NAME as TWO_BRANCH
+from sightline.models.two_branch import SelfExplaining, TwoBranch
 from sightline.tap import logits_of, unwrap
 from sightline.training import Run
 
@@ -28,7 +30,8 @@ FILES: dict[Format, str] = {"state-dict": "model.safetensors", "torch-export": "
 PROTOBUF_LIMIT = 2**31  # bytes of an ONNX file; the weights of larger models go into a file beside it
 BATCHES = (1, 3)  # what a written program is asked, to see that it takes batches of any size
 
-Answer = Callable[[Tensor], Tensor]
+Outputs = dict[str, Tensor]
+Answer = Callable[[Tensor], Outputs]
 
 
 def export_run(run: str | Path | Run, output: str | Path, formats: Sequence[str] = FORMATS) -> Path:
@@ -75,7 +78,8 @@ def export_model(
         model: stays as it is.
         output: the folder to write; it must not exist, or be empty.
         formats: "state-dict" is `model.safetensors`, under the model's own keys; "torch-export" is `model.pt2`, and "onnx" is
-            `model.onnx`, both for normalised images (B, C, H, W) of the spec's size, with any B, to logits (B, K).
+            `model.onnx`, both for normalised images (B, C, H, W) of the spec's size, with any B, to logits (B, K); of a model
+            that carries its own explainer (IMPACTX, WAE) to logits and maps (B, H, W).
         input_spec: the normalisation and size; it is written down, and is not part of the programs.
         classes: a name for each logit.
         name: what `load_model` calls the model; None = a model from elsewhere, which its owner knows how to make.
@@ -92,9 +96,9 @@ def export_model(
     like = next(model.parameters())
     draw = torch.Generator().manual_seed(0)
     images = torch.randn(max(BATCHES), len(input_spec.mean), *input_spec.size, generator=draw).to(like.dtype)
-    classifier = _Logits(model)
+    program = _Program(model)
     with torch.no_grad():
-        count = classifier(images).shape[1]
+        count = program.named(images)["logits"].shape[1]
     if len(classes) != count:
         raise SightlineError(f"classes names {len(classes)} classes; the model has {count} logits")
 
@@ -106,8 +110,8 @@ def export_model(
             state = {key: tensor.clone().contiguous() for key, tensor in model.state_dict().items()}
             save_file(state, unborn / FILES["state-dict"], {"format": "pt"})
         if "torch-export" in formats or "onnx" in formats:
-            _write_programs(classifier, images, formats, unborn)
-        facts = _facts(model, formats, input_spec, list(classes), name)
+            _write_programs(program, images, formats, unborn)
+        facts = _facts(model, formats, input_spec, list(classes), name, program.outputs)
         (unborn / "model.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
         for file in unborn.iterdir():
             with file.open("rb+") as written:
@@ -122,15 +126,33 @@ def export_model(
     return folder
 
 
-class _Logits(nn.Module):
-    """A classifier as a function from images to a tensor, whatever object it returns the logits in."""
+class _Program(nn.Module):
+    """A classifier as a function from images to tensors, whatever object it returns the logits in.
+
+    Args:
+        model: a classifier.
+
+    Attributes:
+        outputs: what its tensors are called.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        explains = isinstance(getattr(model, TWO_BRANCH, None), TwoBranch)
+        self.model = SelfExplaining(model) if explains else model
+        self.outputs = ("logits", "maps") if explains else ("logits",)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return logits_of(self.model(images))
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        output = self.model(images)
+        return logits_of(output) if len(self.outputs) == 1 else tuple(output)
+
+    def named(self, images: Tensor) -> Outputs:
+        """The tensors by name."""
+        return _by_name(self.outputs, self(images))
+
+
+def _by_name(names: Sequence[str], output: Any) -> Outputs:
+    return dict(zip(names, [output] if isinstance(output, Tensor) else output, strict=True))
 
 
 def _check(output: str | Path, formats: Sequence[str]) -> Path:
@@ -153,20 +175,21 @@ def _check(output: str | Path, formats: Sequence[str]) -> Path:
     return folder
 
 
-def _write_programs(classifier: nn.Module, images: Tensor, formats: Sequence[str], folder: Path) -> None:
+def _write_programs(program: _Program, images: Tensor, formats: Sequence[str], folder: Path) -> None:
     batch = {0: torch.export.Dim("batch", min=1)}
     with _naming("torch-export"):
-        program = torch.export.export(classifier, (images[:2],), dynamic_shapes=(batch,), strict=False)
+        exported = torch.export.export(program, (images[:2],), dynamic_shapes=(batch,), strict=False)
     if "torch-export" in formats:
         file = folder / FILES["torch-export"]
         with _naming("torch-export"):
-            torch.export.save(program, file)
-            _compare(torch.export.load(file).module(), classifier, images)
+            torch.export.save(exported, file)
+            loaded = torch.export.load(file).module()
+            _compare(lambda images: _by_name(program.outputs, loaded(images)), program, images)
     if "onnx" in formats:
         file = folder / FILES["onnx"]
         with _naming("onnx"):
-            _write_onnx(program, file)
-            _compare(_ask_onnx(file), classifier, images)
+            _write_onnx(exported, file, program.outputs)
+            _compare(_ask_onnx(file, program.outputs), program, images)
 
 
 @contextmanager
@@ -181,9 +204,9 @@ def _naming(kind: Format) -> Iterator[None]:
         raise SightlineError(f"format {kind!r} cannot express this model ({reason}); leave the format out") from error
 
 
-def _write_onnx(program: torch.export.ExportedProgram, file: Path) -> None:
+def _write_onnx(program: torch.export.ExportedProgram, file: Path, outputs: Sequence[str]) -> None:
     weights = sum(tensor.nbytes for tensor in program.state_dict.values())
-    options: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"]}
+    options: dict[str, Any] = {"input_names": ["images"], "output_names": list(outputs)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter about its own insides
         converted = torch.onnx.export(program, dynamo=True, verbose=False, **options)
@@ -191,27 +214,38 @@ def _write_onnx(program: torch.export.ExportedProgram, file: Path) -> None:
     converted.save(file, external_data=weights >= PROTOBUF_LIMIT)
 
 
-def _ask_onnx(file: Path) -> Answer:
+def _ask_onnx(file: Path, outputs: Sequence[str]) -> Answer:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+
+    def ask(images: Tensor) -> Outputs:
+        found = session.run(list(outputs), {"images": images.numpy()})
+        return {name: torch.from_numpy(array) for name, array in zip(outputs, found)}
+
+    return ask
 
 
-def _compare(answer: Answer, classifier: nn.Module, images: Tensor) -> None:
-    """Refuse a program that gives other logits than its model."""
+def _compare(answer: Answer, program: _Program, images: Tensor) -> None:
+    """Refuse a written program that gives other tensors than its model."""
     for size in BATCHES:
         with torch.no_grad():
-            expected, logits = classifier(images[:size]), answer(images[:size])
-        error = float((logits - expected).abs().max() / expected.abs().max().clamp_min(1e-6))
-        if not error < 1e-3:
-            raise SightlineError(
-                f"the exported program's logits for {size} images are off by {error:.1e} of the largest"
-            )
+            expected, found = program.named(images[:size]), answer(images[:size])
+        for name, tensor in expected.items():
+            error = float((found[name] - tensor).abs().max() / tensor.abs().max().clamp_min(1e-6))
+            if not error < 1e-3:
+                raise SightlineError(
+                    f"the exported program's {name} for {size} images are off by {error:.1e} of the largest"
+                )
 
 
 def _facts(
-    model: nn.Module, formats: Sequence[str], spec: InputSpec, classes: list[str], name: str | None
+    model: nn.Module,
+    formats: Sequence[str],
+    spec: InputSpec,
+    classes: list[str],
+    name: str | None,
+    outputs: Sequence[str],
 ) -> dict[str, Any]:
     """What `model.json` says."""
     made = f"model = ...  # a {type(model).__module__}.{type(model).__qualname__}"
@@ -232,13 +266,14 @@ def _facts(
             lines = [f"import safetensors.torch, {library}", f"model = {maker}({plain!r}{given}).eval()"]
     if needs is None:
         lines.append(f"model.load_state_dict(safetensors.torch.load_file({FILES['state-dict']!r}))")
+    first = "[0]" if len(outputs) == 1 else ""
     load: dict[Format, list[str]] = {
         "state-dict": lines,
         "torch-export": ["import torch", f"model = torch.export.load({FILES['torch-export']!r}).module()"],
         "onnx": [
             "import onnxruntime",
             f"session = onnxruntime.InferenceSession({FILES['onnx']!r})",
-            "model = lambda images: session.run(['logits'], {'images': images})[0]  # float32 NumPy arrays",
+            f"model = lambda images: session.run({list(outputs)!r}, {{'images': images}}){first}  # float32 NumPy arrays",
         ],
     }
     return {
@@ -251,6 +286,7 @@ def _facts(
         "size": spec.size,
         "input": "(pixels / 255 - mean) / std, float (B, C, H, W); of an image the shorter side is resized to size, and the "
         "centre is kept",
+        "outputs": list(outputs),
         "files": {each: FILES[each] for each in FORMATS if each in formats},
         "load": {each: load[each] for each in FORMATS if each in formats},
         "state_dict_needs": needs,
