@@ -134,7 +134,9 @@ def test_a_wrong_recipe_key_is_met_before_anything_is_written(tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", [name for name in shipped_studies() if name.split("/")[0] in ("so-loss", "pets")])
+@pytest.mark.parametrize(
+    "name", [name for name in shipped_studies() if name.split("/")[0] in ("so-loss", "ec", "pets")]
+)
 def test_the_recipes_of_a_shipped_table_can_be_read(name: str, tmp_path: Path) -> None:
     shipped = read_study(*name.split("/"))
     if isinstance(shipped, trainings_module.Trainings):
