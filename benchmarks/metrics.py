@@ -78,7 +78,7 @@ def main() -> None:
     harness.write(
         f"metrics-{args.device.partition(':')[0]}",
         {
-            "command": "python benchmarks/metrics.py",
+            "command": f"python benchmarks/metrics.py --images {args.images} --rounds {args.rounds}",
             "model": "torchvision resnet18, random weights, 224 px",
             "n": {"images": args.images, "steps": STEPS, "batch": BATCH, "rounds": args.rounds},
             "seconds an image (median)": {

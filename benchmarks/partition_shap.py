@@ -83,7 +83,7 @@ def main() -> None:
     harness.write(
         f"partition_shap-{args.device.partition(':')[0]}",
         {
-            "command": "python benchmarks/partition_shap.py",
+            "command": f"python benchmarks/partition_shap.py --batch {args.batch} --rounds {args.rounds}",
             "model": "LeNet-5 at 32 px and timm/tf_efficientnet_lite0 at 224 px, random weights",
             "n": vars(args),
             "seconds an image, lenet5 (median)": {name: round(median(taken), 5) for name, taken in an_image.items()},

@@ -51,7 +51,7 @@ def main() -> None:
     harness.write(
         f"reweighting-{args.device.partition(':')[0]}-{args.model}",
         {
-            "command": f"python benchmarks/reweighting.py --model {args.model}",
+            "command": f"python benchmarks/reweighting.py --model {args.model} --batch {args.batch} --rounds {args.rounds}",
             "model": f"torchvision {args.model}, 224 px, channels_last; training with Adam",
             "n": {"batch": args.batch, "rounds": args.rounds},
             "seconds a pass over the batch (median)": medians(seconds),
