@@ -53,7 +53,8 @@ def main() -> None:
     harness.write(
         f"region_activation-{args.device.partition(':')[0]}-{args.model}",
         {
-            "command": f"python benchmarks/region_activation.py --model {args.model} --batch {args.batch} --rounds {args.rounds}",
+            "command": f"python benchmarks/region_activation.py --model {args.model} --batch {args.batch} "
+            f"--rounds {args.rounds}",
             "model": f"torchvision {args.model}, 224 px, channels_last, RIA loss, Adam",
             "n": {"batch": args.batch, "rounds": args.rounds},
             "seconds (median)": {name: round(sorted(each)[len(each) // 2], 4) for name, each in seconds.items()},
