@@ -178,7 +178,15 @@ def networks(name: str, data_folder: Path | None) -> tuple[nn.Module, str, str, 
     return model, Tap(model).layers[0].name, Tap(model).layers[0].name, None
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vgg16", "convnext_tiny", "densenet121", "vit", "efficientnet_lite0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "vit",
+        "efficientnet_lite0",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("vgg16", "convnext_tiny", "densenet121")),
+    ],
+)
 def test_maps_equal_those_of_the_peer(name: str, request: pytest.FixtureRequest) -> None:
     folder = request.getfixturevalue("data_folder") if name == "efficientnet_lite0" else None
     model, ours, theirs, reshape = networks(name, folder)

@@ -111,6 +111,7 @@ def train(rank: int, port: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_weights_and_gradients_of_one(tmp_path: Path) -> None:
     mp.spawn(train, (free_port(), str(tmp_path)), nprocs=WORLD)
     model, batch = setting()

@@ -431,6 +431,7 @@ def in_one_of_two(rank: int, port: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_groups_and_gradients_of_one(tmp_path: Path) -> None:
     mp.spawn(in_one_of_two, (free_port(), str(tmp_path)), nprocs=2)
     objective, batch = setting()

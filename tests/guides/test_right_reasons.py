@@ -220,6 +220,7 @@ def train(rank: int, port: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_gradients_of_one(tmp_path: Path) -> None:
     mp.spawn(train, (free_port(), str(tmp_path)), nprocs=WORLD)
     model, batch = uneven()

@@ -180,6 +180,7 @@ def test_contrast_asks_another_question(plan: Path, tmp_path: Path) -> None:
     assert values[0] != values[1]
 
 
+@pytest.mark.slow
 def test_a_compiled_model_gives_the_same_table(plan: Path, tmp_path: Path) -> None:
     few = ["explainers=[gradcam]", "models=[{label: small, name: sightline/small_cnn, size: 32}]"]
     tables = [
@@ -248,6 +249,7 @@ def test_paired_p_values_are_uniform_where_nothing_differs() -> None:
     assert 0.04 < below < 0.17
 
 
+@pytest.mark.slow
 def test_lots_takes_its_target_from_training_images(plan: Path, tmp_path: Path) -> None:
     """A class's features from its training images, looked up by the label: what the explainer does by itself."""
     changes = [

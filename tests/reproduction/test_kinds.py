@@ -172,6 +172,7 @@ LOTS = {"iterations": 3, "alpha": 0.1, "tau": 0.0}
 SPLIT = ["data={name: digits, size: 32}", "model={name: sightline/small_cnn, size: 32}"]
 
 
+@pytest.mark.slow
 def test_targets_of_lots_come_from_training_images_and_from_the_reference(tmp_path):
     columns = [
         {"label": f"by {f}", "name": "lots", "features": f, "options": LOTS} for f in ("class", "mean", "reference")

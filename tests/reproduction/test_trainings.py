@@ -34,6 +34,7 @@ def plan(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_table_is_what_train_and_evaluate_find_and_a_killed_study_goes_on(
     plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
