@@ -1,8 +1,5 @@
 """Weighted average explanations as an input of the classifier: our reading of a method that IMPACTX compares with."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from sightline.guides.impactx import IMPACTX
 from sightline.guides.registry import GUIDES
 
@@ -18,14 +15,7 @@ class WAE(IMPACTX):
 
     The networks are those of IMPACTX, so that the two differ in the map that is learnt and in what the code learns from.
 
-    Args:
-        weight: of the map's error; it trains other parameters than the cross-entropy does.
-        size: see `IMPACTX`.
-        features: see `IMPACTX`.
-        freeze: see `IMPACTX`.
-        teacher: see `IMPACTX`.
-        shuffle_maps: see `IMPACTX`.
-        seed: of the shuffling.
+    The options are those of `IMPACTX`; `weight`, of the map's error, trains other parameters here than the cross-entropy does.
 
     Reference:
         Apicella et al., "SHAP-based explanations to improve classification systems", XAI.it 2023.
@@ -33,15 +23,3 @@ class WAE(IMPACTX):
 
     term = "wae"
     detached = True
-
-    def __init__(
-        self,
-        weight: float = 1.0,
-        size: int | None = None,
-        features: bool = False,
-        freeze: bool = True,
-        teacher: str | Mapping[str, Any] | None = None,
-        shuffle_maps: bool = False,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(weight, size, features, freeze, teacher, shuffle_maps, seed)
