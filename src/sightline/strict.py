@@ -47,7 +47,7 @@ class Document(Section):
 
 def difference(one: Document, other: Document) -> str | None:
     """The first key in which two documents differ, with both values; None where they are the same."""
-    first, second = dict(_flat(one.model_dump(mode="json"))), dict(_flat(other.model_dump(mode="json")))
+    first, second = dict(flat(one.model_dump(mode="json"))), dict(flat(other.model_dump(mode="json")))
     for key in {**first, **second}:
         if first.get(key) != second.get(key):
             return f"{key} ({first.get(key)!r} and {second.get(key)!r})"
@@ -137,10 +137,11 @@ def _models(annotation: Any) -> Iterator[Any]:
         yield from _models(argument)
 
 
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every single value in nested mappings and lists, with its dotted key."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
     if pairs is None:
         yield path, value
         return
     for key, inner in pairs:
-        yield from _flat(inner, f"{path}.{key}".lstrip("."))
+        yield from flat(inner, f"{path}.{key}".lstrip("."))

@@ -67,7 +67,7 @@ class Remasked(ImageDataset):
         self.masked = dataset.has_mask.nonzero()[:, 0]
         strata = torch.zeros(len(dataset), dtype=torch.int64) if dataset.multi_label else dataset.labels
         has_mask = torch.zeros_like(dataset.has_mask)
-        has_mask[_first(self.masked, strata, fraction, seed, "mask_fraction")] = True
+        has_mask[nested_share(self.masked, strata, fraction, seed, "mask_fraction")] = True
         self.wrong: set[int] = set()
         if quality == "wrong":
             dataset.check_single_label("quality 'wrong'")
@@ -75,7 +75,7 @@ class Remasked(ImageDataset):
                 raise SightlineError(
                     "quality is 'wrong'; that takes the mask of another image, and only one has a mask"
                 )
-            self.wrong = set(_first(self.masked, strata, share, seed, "wrong_masks").tolist())
+            self.wrong = set(nested_share(self.masked, strata, share, seed, "wrong_masks").tolist())
         changes: dict[str, Callable[[Tensor], Tensor]] = {
             "coarse": partial(coarse, cells=cells), "dilated": partial(dilated, radius=radius), "box": boxed
         }  # fmt: skip
@@ -147,7 +147,7 @@ def boxed(inside: Tensor) -> Tensor:
     return (spans[0][:, None] & spans[1]).bool()
 
 
-def _first(places: Tensor, strata: Tensor, share: float, seed: int, purpose: str) -> Tensor:
+def nested_share(places: Tensor, strata: Tensor, share: float, seed: int, purpose: str) -> Tensor:
     """A share of places (n,), drawn alike from every stratum; a larger share contains a smaller one."""
     draw = generator(seed, purpose)
     position = torch.empty(len(places), dtype=torch.float64)

@@ -16,6 +16,7 @@ from sightline.evaluation.writing import check_writable, write
 from sightline.fingerprint import fingerprint
 from sightline.models import load_model
 from sightline.training import Run, read_recipe
+from sightline.training.loggers import log_figures
 
 GALLERY = 256  # images that are kept with their maps
 
@@ -86,6 +87,7 @@ def evaluate(
         split: dict[str, Any] = {"split": name, "data_fingerprint": dataset.fingerprint, **facts}
         write(found[name], run.path / "evaluation" / name, split, [dataset.path(i) for i in range(len(dataset))])
         Console(stderr=True).print(_line(name, found[name]), highlight=False, soft_wrap=True)
+    log_figures(run, recipe, {f"{name}/{r.column}": r.value for name, each in found.items() for r in each.results})
     return found
 
 

@@ -8,20 +8,23 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from sightline.check import check_model
+from sightline.check import check_model, trains_on_maps
 from sightline.data import DATASETS, ImageDataset, Sample, Splits
 from sightline.data.files import locate
 from sightline.data.loader import loader
-from sightline.data.mask_quality import Remasked
+from sightline.data.mask_quality import Remasked, nested_share
+from sightline.data.subset import Subset, listed
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers.registry import EXPLAINERS
 from sightline.guides import from_config
+from sightline.guides.base import GuideSum
 from sightline.input_spec import InputSpec
 from sightline.maps import MapStore
 from sightline.metrics.registry import METRICS
 from sightline.models import load_model
 from sightline.models.loading import check_name
 from sightline.objective import Objective
+from sightline.training.loggers import check_installed
 from sightline.training.recipe import Recipe
 
 FIGURES = ("loss", "accuracy", "worst_group_accuracy", "map", "f1")
@@ -97,6 +100,10 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
     if recipe.batch_size % processes:
         raise SightlineError(f"batch_size is {recipe.batch_size}; {processes} processes cannot share it evenly")
     splits = DATASETS.create(recipe.data.name, **recipe.data.options)
+    if recipe.train_samples is not None:
+        splits["train"] = listed(splits["train"], locate(recipe.train_samples, "train_samples"))
+    if recipe.train_fraction < 1:
+        splits["train"] = _fewer(splits["train"], recipe)
     if recipe.mask_fraction < 1 or recipe.mask_quality is not None:
         splits["train"] = _remasked(splits["train"], recipe)
     _check_watched(recipe, splits)
@@ -119,7 +126,7 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
             objective.check_multi_label()
     parts = Parts(recipe, splits, model, spec, objectives)
     parts.train_loader(0, 1)  # knows the options of augment, and whether the maps are of this data
-    if any(objective.layer is not None and len(objective.guides) for objective in objectives):
+    if any(trains_on_maps(objective) for objective in objectives):
         images = next(iter(parts.plain_loader("train", 0, 1))).images[:2]
         check_model(model, recipe.model.layer, spec.normalize(images))
     return parts
@@ -132,12 +139,29 @@ def check_names(recipe: Recipe) -> None:
     if weights is not None and weights != "default":
         locate(weights, "model.weights")
     DATASETS[recipe.data.name]
-    for config in [recipe.guide, *map(recipe.guide_of, recipe.stages)]:
-        from_config(config)
+    check_installed(recipe.loggers)
+    check_guides(recipe)
     for name in recipe.evaluation.explainers or []:
         EXPLAINERS[name]
     for name in recipe.evaluation.metrics or []:
         METRICS[name]
+
+
+def check_guides(recipe: Recipe) -> None:
+    """Refuse a guide that cannot be made, or not in a sum."""
+    for config in [recipe.guide, *map(recipe.guide_of, recipe.stages)]:
+        guide = from_config(config)
+        for _, each in guide.summands if isinstance(guide, GuideSum) else []:
+            each.mixing(alone=False)  # refuses options that a guide has only where it is alone
+
+
+def _fewer(images: ImageDataset, recipe: Recipe) -> Subset:
+    """As many of the training images as the recipe asks for."""
+    strata = torch.zeros(len(images), dtype=torch.int64) if images.multi_label else images.labels
+    places = nested_share(torch.arange(len(images)), strata, recipe.train_fraction, recipe.seed, "train_fraction")
+    if not len(places):
+        raise SightlineError(f"train_fraction is {recipe.train_fraction}, and {len(images)} training images leave none")
+    return Subset(images, sorted(places.tolist()))
 
 
 def _remasked(images: ImageDataset, recipe: Recipe) -> ImageDataset:

@@ -6,10 +6,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lightning_fabric import Fabric
+from lightning_fabric.loggers.logger import Logger
 
 from sightline.errors import SightlineError
 from sightline.training.build import build
 from sightline.training.checkpoint import Checkpoint
+from sightline.training.loggers import Loggers
 from sightline.training.loop import EpochEnd, Trainer
 from sightline.training.processes import on_rank_zero
 from sightline.training.recipe import Recipe, read_recipe
@@ -24,6 +26,7 @@ def train(
     devices: int = 1,
     nodes: int = 1,
     watch: EpochEnd | None = None,
+    loggers: Sequence[Logger] = (),
 ) -> Run:
     """Train what a recipe describes, and write a run folder.
 
@@ -38,6 +41,7 @@ def train(
         devices: GPUs, or processes where there is no GPU, on each machine.
         nodes: machines, each started by torchrun or SLURM.
         watch: called by every process when an epoch is written, with whether more is to come; what it raises ends the run.
+        loggers: any loggers of Fabric's interface, beside those of the recipe and the run folder.
 
     Returns:
         The finished run.
@@ -64,16 +68,29 @@ def train(
 
     fabric = Fabric(devices=devices, num_nodes=nodes, precision=recipe.precision)
     fabric.launch()
-    facts = parts.facts() | surroundings(processes, fabric.device)
-    if problem := on_rank_zero(fabric, lambda: run.begin(recipe, facts)):
-        raise SightlineError(f"output {run.path}: {problem}")
-    with _recorded(run, fabric.is_global_zero):
-        trainer = Trainer(fabric, parts, run, checkpoint, watch)
-        trainer.state.data = data
-        trainer.fit()
-        if fabric.is_global_zero:
-            run.update(status="finished", finished=now(), **trainer.state.spent())
+    trackers = Loggers(run)
+    if problem := fabric.broadcast(_connect(trackers, recipe, loggers) if fabric.is_global_zero else None):
+        raise SightlineError(problem)
+    with trackers.closed():
+        facts = parts.facts() | surroundings(processes, fabric.device) | trackers.facts
+        if problem := on_rank_zero(fabric, lambda: run.begin(recipe, facts)):
+            raise SightlineError(f"output {run.path}: {problem}")
+        with _recorded(run, fabric.is_global_zero):
+            trainer = Trainer(fabric, parts, run, trackers, checkpoint, watch)
+            trainer.state.data = data
+            trainer.fit()
+            if fabric.is_global_zero:
+                run.update(status="finished", finished=now(), **trainer.state.spent())
     return run
+
+
+def _connect(trackers: Loggers, recipe: Recipe, given: Sequence[Logger]) -> str | None:
+    """Open the loggers; what went wrong, to be told to every process."""
+    try:
+        trackers.open(recipe, given)
+    except SightlineError as error:
+        return str(error)
+    return None
 
 
 @contextmanager

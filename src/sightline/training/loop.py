@@ -20,6 +20,7 @@ from sightline.objective import Objective
 from sightline.seeding import derive_seed
 from sightline.training.build import Parts
 from sightline.training.checkpoint import Checkpoint, State, write_state, write_weights
+from sightline.training.loggers import Loggers
 from sightline.training.meter import Meter
 from sightline.training.optim import create_optimizer, rate
 from sightline.training.processes import on_rank_zero, share_buffers
@@ -39,6 +40,7 @@ class Trainer:
         fabric: launched; it knows devices, processes and precision.
         parts: what the recipe names.
         run: the folder.
+        loggers: what is told of every epoch, beside the folder.
         checkpoint: where to go on from; None = the beginning.
         watch: called after every epoch.
     """
@@ -48,6 +50,7 @@ class Trainer:
         fabric: Fabric,
         parts: Parts,
         run: Run,
+        loggers: Loggers,
         checkpoint: Checkpoint | None = None,
         watch: EpochEnd | None = None,
     ) -> None:
@@ -55,6 +58,7 @@ class Trainer:
         self.parts = parts
         self.recipe = parts.recipe
         self.run = run
+        self.loggers = loggers
         self.checkpoint = checkpoint
         self.watch = watch
         self.state = State() if checkpoint is None else checkpoint.state
@@ -177,6 +181,7 @@ class Trainer:
             write_weights(self.run.last, weights, {"epoch": state.epoch})
             within = optimizer.optimizer if state.stage_epoch else None
             write_state(self.run.resume_point, self.parts.objectives, within, state)
+            self.loggers.send()
 
         if problem := on_rank_zero(self.fabric, write):
             raise RunFailedError(f"{problem}; the last good checkpoint is kept, and --resume goes on from it")

@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from sightline.errors import SightlineError, unknown_name
 from sightline.strict import Count, Document, Positive, Real, Section, named, override_key, parse_mapping
@@ -22,6 +22,18 @@ class Data(BaseModel):
     @property
     def options(self) -> dict[str, Any]:
         """What the data set's factory gets."""
+        return dict(self.model_extra or {})
+
+
+class Tracker(BaseModel):
+    """An experiment tracker by its name; every other key is an option of its class in `sightline.training.loggers`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: Literal["wandb", "mlflow"]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the logger gets."""
         return dict(self.model_extra or {})
 
 
@@ -125,6 +137,10 @@ class Recipe(Document):
         name: of the run.
         seed: of weights, order, augmentation and all else that is random.
         data: the data set and its options.
+        train_samples: a CSV file whose column `index` names the training images that are used, by their places in the split; a
+            class in its column `guess` counts in place of the label (see `sightline.data.subset.Subset`). null uses them all.
+        train_fraction: share of the training images that are used, alike of every class, as the seed draws them; a larger one
+            contains a smaller one.
         mask_fraction: share of the training images' masks that training sees; a larger one contains a smaller one.
         mask_quality: what becomes of these masks; null leaves them as they are.
         size: the input's side in pixels; null takes the model's own.
@@ -146,6 +162,8 @@ class Recipe(Document):
         cache: decode every training image once, and keep it in memory.
         maps: a folder of stored maps of the training images, which go with them as `Batch.maps`; null reads none.
         evaluation: what is measured after training.
+        loggers: experiment trackers that get every epoch and the final figures, beside the run folder: `wandb` and `mlflow`,
+            each alone or with options.
     """
 
     noun: ClassVar[str] = "recipe"
@@ -153,6 +171,8 @@ class Recipe(Document):
     name: Annotated[str, Field(pattern=r"^[\w.+-]+$")]
     seed: Count = 0
     data: Annotated[Data, BeforeValidator(named)]
+    train_samples: str | None = None
+    train_fraction: Annotated[Real, Field(gt=0, le=1)] = 1.0
     mask_fraction: Annotated[Real, Field(ge=0, le=1)] = 1.0
     mask_quality: Annotated[MaskQuality | None, BeforeValidator(named)] = None
     size: Positive | None = None
@@ -174,6 +194,16 @@ class Recipe(Document):
     cache: Annotated[bool, Field(strict=True)] = False
     maps: str | None = None
     evaluation: Evaluation = Evaluation()
+    loggers: list[Annotated[Tracker, BeforeValidator(named)]] = Field(default_factory=list)
+
+    @field_validator("loggers")
+    @classmethod
+    def _once(cls, loggers: list[Tracker]) -> list[Tracker]:
+        names = [tracker.name for tracker in loggers]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"loggers: {name} comes twice")
+        return loggers
 
     def guide_of(self, stage: Stage) -> Any:
         """The configuration of a stage's guide."""
