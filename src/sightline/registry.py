@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from sightline.errors import SightlineError, unknown_name
@@ -51,8 +52,8 @@ class Entry(Generic[T]):
 class Registry(Generic[T]):
     """The named things of one kind: built in, registered by a decorator, or offered by an installed package.
 
-    A package offers one by an entry point in the group `sightline.<plural>`, whose name is the name and whose object
-    is the factory (with an optional attribute `capabilities`, a dict).
+    A package offers some by an entry point in the group `sightline.<plural>`: a module, which registers them as it is
+    imported; or a factory under the entry point's name, with an optional attribute `capabilities`, a dict.
 
     Args:
         noun: what one thing is called, for messages; the entry-point group is `sightline.<noun>s`.
@@ -114,5 +115,7 @@ class Registry(Generic[T]):
         for module in self._modules:
             import_module(module)
         for point in entry_points(group=f"sightline.{self.noun.replace(' ', '_')}s"):
-            factory = point.load()
-            self._add(Entry(point.name, factory, dict(getattr(factory, "capabilities", {}))))
+            offered = point.load()
+            if not isinstance(offered, ModuleType):
+                able = getattr(offered, "capabilities", {})  # a metric's class has a method of that name
+                self._add(Entry(point.name, offered, dict(able() if callable(able) else able)))

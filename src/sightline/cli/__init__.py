@@ -18,7 +18,7 @@ app = typer.Typer(
 )
 VERBS = (
     "train", "evaluate", "explain", "compare", "leaderboard", "diagnose", "audit", "filters", "boxes", "masks", "rate",
-    "reproduce", "sweep", "export", "data", "list", "demo",
+    "reproduce", "sweep", "acquire", "export", "data", "list", "demo",
 )  # fmt: skip
 for verb in VERBS:
     module = import_module(f"sightline.cli.{verb}")

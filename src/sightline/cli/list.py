@@ -11,7 +11,7 @@ from sightline.errors import SightlineError
 if TYPE_CHECKING:
     from sightline.registry import Registry
 
-Kind = Literal["explainers", "guides", "datasets", "models", "metrics", "boxes", "recipes"]
+Kind = Literal["explainers", "guides", "datasets", "models", "metrics", "boxes", "acquisitions", "recipes"]
 
 
 def list(
@@ -35,6 +35,7 @@ def list(
 
 def _tables() -> dict[str, Iterable[tuple[str, str, str]]]:
     """For each kind its rows of name, summary and capabilities, made when they are read."""
+    from sightline.acquisition.registry import ACQUISITIONS
     from sightline.data import DATASETS
     from sightline.explainers.registry import EXPLAINERS
     from sightline.guides import GUIDES
@@ -49,6 +50,7 @@ def _tables() -> dict[str, Iterable[tuple[str, str, str]]]:
         "models": _models(MODELS),
         "metrics": _rows(METRICS),
         "boxes": _rows(BOX_SOURCES),
+        "acquisitions": _rows(ACQUISITIONS),
         "recipes": _recipes(),
     }
 

@@ -1,0 +1,136 @@
+"""Choosing what to label next: from batches with a model, or after a trained run."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sightline.acquisition.base import Acquisition, Choice, Pool
+from sightline.acquisition.registry import ACQUISITIONS
+from sightline.data import DATASETS, Batch, ImageDataset
+from sightline.data.dataset import FileDataset, Record
+from sightline.data.files import list_images, locate
+from sightline.data.loader import loader
+from sightline.data.subset import Listed, read_list
+from sightline.errors import SightlineError
+from sightline.input_spec import InputSpec
+from sightline.layers import LayerChoice
+from sightline.models import load_model
+from sightline.training import Run, read_recipe
+
+
+def choose_samples(
+    acquisition: str | Acquisition,
+    model: nn.Module,
+    images: Iterable[Batch],
+    count: int,
+    known: Iterable[Batch] | None = None,
+    *,
+    layer: LayerChoice | None = None,
+    input_spec: InputSpec | None = None,
+    seed: int = 0,
+    round: int = 0,
+) -> Choice:
+    """Which of a pool's images to label next; where fewer than `count` are left, all of them.
+
+    Args:
+        acquisition: a way to choose, or its name.
+        model: a classifier that returns logits (B, K).
+        images: batches of the pool, in the same order each time they are gone through; whatever labels they have are ignored.
+        count: how many are wanted.
+        known: batches of the images that the model learned from; None = not at hand, and then `coreset` cannot choose.
+        layer: the target layer of explainers.
+        input_spec: normalises images in [0, 1].
+        seed: of everything drawn.
+        round: how often images have been chosen before, from 0 on.
+
+    Raises:
+        SightlineError: there is no such acquisition, count is not positive, or the pool is empty.
+    """
+    way = ACQUISITIONS.create(acquisition) if isinstance(acquisition, str) else acquisition
+    pool = Pool(model, images, known, layer=layer, input_spec=input_spec, seed=seed, round=round)
+    if count < 1:
+        raise SightlineError(f"count is {count}; expected a positive number of images")
+    if not len(pool):
+        raise SightlineError("the pool is empty; there is nothing left to label")
+    return way.choose(pool, min(count, len(pool)))
+
+
+def choose_after(
+    run: Run,
+    acquisition: str | Acquisition,
+    count: int,
+    *,
+    pool: str | Path | None = None,
+    seed: int | None = None,
+    device: str | torch.device | None = None,
+) -> list[Listed]:
+    """Which images to label next, by the model of a finished run.
+
+    Args:
+        run: trained on images with labels; its best weights count where its recipe selects some, else the last.
+        acquisition: a way to choose, or its name.
+        count: how many are wanted; where fewer are left, all of them.
+        pool: a folder of images, which need no labels; None = those of the run's training split that its `train_samples`
+            leaves out, or names with a guess.
+        seed: of everything drawn; None = the run's.
+        device: None = a GPU where there is one.
+
+    Returns:
+        A line for each image, the one that is wanted most first, with its place in the training split or in the folder's
+        sorted list; then the guesses, for acquisitions that make some.
+
+    Raises:
+        SightlineError: see `choose_samples`; the run is not finished, nothing says which images it was trained on, none is
+            left, or images can have several labels.
+    """
+    if not (run.path / "recipe.yaml").is_file():
+        raise SightlineError(f"{run.path} is not a run folder: it holds no recipe.yaml")
+    recipe = read_recipe(run.path / "recipe.yaml")
+    weights = run.last if recipe.select is None else run.best
+    if not weights.is_file():
+        raise SightlineError(f"{run.path} has no checkpoint {weights.stem!r}; was it trained to the end?")
+    train = DATASETS.create(recipe.data.name, **recipe.data.options)["train"]
+    train.check_single_label("choosing what to label")
+    if recipe.train_fraction < 1:
+        raise SightlineError(
+            f"{run.path} has train_fraction {recipe.train_fraction}; give it a list of its images as train_samples"
+        )
+    lines = [] if recipe.train_samples is None else read_list(locate(recipe.train_samples, "train_samples"))
+    known = [line.index for line in lines if not line.guess] if lines else list(range(len(train)))
+    source, places = (
+        (train, sorted(set(range(len(train))) - set(known))) if pool is None else _folder(pool, train.classes)
+    )
+    if not places:
+        raise SightlineError(
+            f"{run.path} was trained on all its images; give a pool, a folder of images without labels"
+        )
+
+    model, spec = load_model(recipe.model.name, weights, len(train.classes), recipe.size)
+    model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    size, workers = spec.size[0], recipe.workers
+    number = max((line.round for line in lines), default=0) + 1
+    choice = choose_samples(
+        acquisition,
+        model,
+        loader(source, size=size, batch_size=32, train=False, workers=workers, places=places),
+        count,
+        loader(train, size=size, batch_size=32, train=False, workers=workers, places=known),
+        layer=recipe.model.layer,
+        input_spec=spec,
+        seed=recipe.seed if seed is None else seed,
+        round=number - 1,
+    )
+    found = [(places[place], "", score) for place, score in zip(choice.places, choice.scores)]
+    found += [(places[place], train.classes[guess], None) for place, guess in choice.guesses.items()]
+    return [Listed(place, source.path(place), guess, number, score) for place, guess, score in found]
+
+
+def _folder(folder: str | Path, classes: list[str]) -> tuple[ImageDataset, list[int]]:
+    """The images of a folder, at any depth; the label that a data set needs is the first class for all, and nobody reads it."""
+    root = locate(folder, "pool")
+    paths = list_images(root)
+    if not paths:
+        raise SightlineError(f"pool {folder} holds no image")
+    return FileDataset([Record(path, 0) for path in paths], classes, root), list(range(len(paths)))

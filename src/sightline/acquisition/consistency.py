@@ -1,0 +1,48 @@
+"""Images whose explanation does not hold."""
+
+import torch
+from torch import Tensor
+
+from sightline.acquisition.base import Pool, Ranking
+from sightline.acquisition.registry import ACQUISITIONS
+from sightline.errors import SightlineError
+from sightline.explainers import create_explainer
+from sightline.metrics.consistency import ExplanationConsistency, Perturbation, check_options
+
+
+@ACQUISITIONS.register("consistency")
+class Consistency(Ranking):
+    """Images whose map changes most when what it left out is attacked: the least explanation-consistent first.
+
+    The score is v = 1 - E ("Improving Network Interpretability via Explanation Consistency Evaluation", Eqs. 1 to 4 and 7). The
+    predicted class stands for the label, which is not known: it is explained, and FGSM raises its cross-entropy. Images whose
+    prediction changes all have the score 1; of these some are drawn.
+
+    Args:
+        explainer: whose maps, by name.
+        perturbation: of what the map left out: `"fgsm"`, `"zero"` or `"mean"`.
+        eps: FGSM's change of a pixel, in [0, 1].
+    """
+
+    def __init__(self, explainer: str = "gradcam", perturbation: Perturbation = "fgsm", eps: float = 0.1) -> None:
+        check_options(perturbation=perturbation)
+        if not 0 < eps <= 1:
+            raise SightlineError(f"eps is {eps}; expected the change of a pixel, above 0 and at most 1")
+        self.explainer = create_explainer(explainer)
+        self.perturbation: Perturbation = perturbation
+        self.eps = eps
+
+    def scores(self, pool: Pool) -> Tensor:
+        """1 - E (N,)."""
+        metric = ExplanationConsistency(
+            pool.model,
+            self.explainer,
+            perturbation=self.perturbation,
+            eps=self.eps,
+            layer=pool.layer,
+            input_spec=pool.input_spec,
+        )
+        for images in pool.images():
+            maps = self.explainer(pool.model, images, None, pool.layer, pool.input_spec)
+            metric.update(images, maps)
+        return 1 - torch.cat([values.cpu() for values in metric.values])

@@ -1,0 +1,94 @@
+"""`sightline acquire`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sightline.errors import SightlineError
+
+
+def acquire(
+    source: Annotated[
+        str,
+        typer.Argument(help="A recipe, a plan (YAML with `kind: acquiring`); or, with --next, a trained run's folder."),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Changes to the recipe or plan; with --next, options of the acquisition, such as explainer=xgradcam.",
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="How images are chosen, joined by commas (`sightline list acquisitions`). [default: all of them]"
+        ),
+    ] = None,
+    start: Annotated[float | None, typer.Option(help="Share with labels in the first round. [default: 0.3]")] = None,
+    step: Annotated[float | None, typer.Option(help="Share that each round adds. [default: 0.1]")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="How many, the first included. [default: 7]")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many, from 0 on. [default: 3]")] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="SPLIT/METRIC or SPLIT/METRIC@EXPLAINER, joined by commas. [default: accuracy on the test split, and where it "
+            "has masks Grad-CAM's mIoU and energy on the object]"
+        ),
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option("--next", min=1, help="Only choose this many images to label next, by a run's model.")
+    ] = None,
+    pool: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --next: a folder of images without labels. [default: what the run's train_samples left out]"
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The folder; with --next, the list. [default: runs/acquire/NAME, next.csv]"
+        ),
+    ] = None,
+) -> None:
+    """Compare ways to choose the images that get a label, or choose them.
+
+    The loop starts with a share of the training labels, trains, evaluates and adds, round after round, with several seeds; an
+    interrupted loop goes on when the command is given again. With --next, a trained run chooses among images that have no label
+    yet, and the list of them is written, the one that is wanted most first.
+    """
+    names = None if by is None else by.split(",")
+    if count is None:
+        from sightline.reproduction import carry_out
+        from sightline.reproduction.acquiring import read_acquiring
+
+        if pool is not None:
+            raise SightlineError("--pool was given without --next; the loop chooses among the recipe's training images")
+        study = read_acquiring(
+            source, overrides or [], acquisitions=names, start=start, step=step, rounds=rounds, seeds=seeds,
+            columns=None if columns is None else columns.split(","),
+        )  # fmt: skip
+        typer.echo(carry_out(study, output or Path("runs", "acquire", study.item)) / "report.md")
+        return
+
+    from sightline.acquisition import choose_after, create_acquisition
+    from sightline.data.subset import write_list
+    from sightline.strict import override_key
+    from sightline.training import Run
+
+    given = {"--start": start, "--step": step, "--rounds": rounds, "--seeds": seeds, "--columns": columns}
+    if beside := [option for option, value in given.items() if value is not None]:
+        raise SightlineError(f"{beside[0]} was given beside --next, which does one step of the loop")
+    if names is None or len(names) != 1:
+        raise SightlineError("--next needs one acquisition: give --by NAME (`sightline list acquisitions`)")
+    options: dict[str, Any] = {}
+    for override in overrides or []:
+        override_key(options, override)
+    lines = choose_after(Run(Path(source)), create_acquisition(names[0], **options), count, pool=pool)
+    file = output or Path("next.csv")
+    write_list(file, lines)
+    guesses = sum(bool(line.guess) for line in lines)
+    typer.echo(f"{len(lines) - guesses} images to label" + (f", and {guesses} guesses" if guesses else ""), err=True)
+    typer.echo(file)
