@@ -1,15 +1,19 @@
 """Can this model be trained with a guide? Answered before training, with a remedy."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
 from sightline.explainers.cam import CAM, gradcam
+from sightline.guides.base import Guide
 from sightline.layers import LayerChoice
 from sightline.tap import Tap, evaluating, unwrap
+
+if TYPE_CHECKING:
+    from sightline.objective import Objective
 
 
 def check_model(model: nn.Module, layer: LayerChoice | None = None, images: Tensor | None = None) -> None:
@@ -59,6 +63,15 @@ def check_model(model: nn.Module, layer: LayerChoice | None = None, images: Tens
             f"a loss on the maps of layer {tap.layers[0].name!r} cannot be differentiated: {str(error).partition(chr(10))[0]} "
             "(reentrant checkpointing: use_reentrant=False; a fused kernel without double backward: its plain version)"
         ) from error
+
+
+def trains_on_maps(objective: "Objective") -> bool:
+    """Whether a guide of an objective differentiates maps of its layer, so that the model must pass `check_model`.
+
+    Guides that only read maps or activations, such as explanation consistency and icCNN, need one backward pass like any loss.
+    """
+    guides = [guide for guide in objective.guides if isinstance(guide, Guide)]
+    return any(guide.second_order and (guide.needs_tap or guide.needs_layer) for guide in guides)
 
 
 def _refuse_dead_ends(maps: Tensor) -> None:

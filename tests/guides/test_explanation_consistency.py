@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 import sightline as sl
 from networks import TinyCNN, batch_of
+from sightline.check import trains_on_maps
 from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
+from sightline.guides import create_guide
 from sightline.guides.explanation_consistency import ExplanationConsistency
 from sightline.metrics import ExplanationConsistency as Metric
 
@@ -305,6 +307,206 @@ def test_fused_works_in_bf16_beside_another_guide_and_without_gradients() -> Non
         assert torch.equal(other.guides[1].weights, guide.weights)
 
 
+# ---- models without a double backward ----
+
+
+class Once(torch.autograd.Function):
+    """Batch norm whose backward pass cannot be differentiated, as that of SyncBatchNorm over several processes."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            ctx.x = x.detach().requires_grad_()
+            ctx.y = nn.functional.batch_norm(ctx.x, None, None, training=True)
+        return ctx.y.detach()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return torch.autograd.grad(ctx.y, ctx.x, gradient, retain_graph=True)[0]
+
+
+class Synchronized(nn.SyncBatchNorm):
+    def forward(self, x: Tensor) -> Tensor:
+        return Once.apply(x) if self.training else super().forward(x)
+
+
+def normed(norm: nn.Module) -> TinyCNN:
+    torch.manual_seed(0)
+    model = TinyCNN()
+    model.head = nn.Sequential(norm, *model.head)
+    return model
+
+
+@pytest.mark.parametrize("mode", ["pass", "fused"])
+def test_it_needs_no_double_backward(mode: str) -> None:
+    batch, weights, gradients = batch_of(6, dtype=torch.float32), [], []
+    for norm in (Synchronized(4, affine=False), nn.BatchNorm2d(4, affine=False, track_running_stats=False)):
+        guide = ExplanationConsistency(mode=mode, every=1)
+        objective = sl.Objective(normed(norm), guide, layer="features")
+        assert not trains_on_maps(objective)
+        if mode == "fused":
+            objective.refresh([batch], 0)
+            objective(batch)["loss"].backward()  # the tail's backward runs for the map, and again for the loss
+            weights.append(guide.weights.clone())
+            gradients.append(objective.model.features[0].weight.grad)
+        else:
+            for epoch in (0, 1):
+                objective.refresh([batch], epoch)
+    if mode == "fused":
+        assert (weights[0] < 1).any()
+        torch.testing.assert_close(*weights)
+        torch.testing.assert_close(*gradients)
+
+
+def test_a_loss_on_maps_beside_it_needs_one() -> None:
+    model = normed(Synchronized(4, affine=False))
+    objective = sl.Objective(model, sl.SegmentOverlap() + ExplanationConsistency(), layer="features")
+    assert trains_on_maps(objective)
+    with pytest.raises(SightlineError, match="is a SyncBatchNorm after layer"):
+        sl.check_model(model, "features", torch.rand(2, 3, 8, 8))
+    assert not trains_on_maps(
+        sl.Objective(model, create_guide("random_background") + ExplanationConsistency(), layer="features")
+    )
+
+
+def test_fused_refuses_synchronized_batch_norm_where_processes_could_wait_for_each_other() -> None:
+    objective = sl.Objective(
+        normed(Synchronized(4, affine=False)), ExplanationConsistency(mode="fused"), layer="features"
+    )
+    batch = batch_of(3, dtype=torch.float32)
+    batch.labels = torch.eye(3, dtype=torch.int64)
+    objective.refresh([batch], 0)
+    with pytest.raises(SightlineError, match="use mode 'pass'"):
+        objective(batch)
+
+
+# ---- several labels ----
+
+SEVERAL = torch.tensor([[1, 1], [1, 1], [1, 1], [1, 0], [0, 0]])
+
+
+class Rivals(ByHand):
+    """Each class gains by its own colour and loses half as much by the other's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        means = super().forward(x)
+        return means - 0.5 * means.flip(1) - 0.05
+
+
+def several_images() -> sl.Batch:
+    """Two labels, found in both colours; the second falls to 0 under attack; it is not found; one label; none."""
+    reds = [
+        [0.9, 0.7, 0.6, 0.5],
+        [0.4, 0.1, 0.4, 1.0],
+        [0.9, 0.6, 0.8, 0.7],
+        [0.8, 0.5, 0.3, 0.6],
+        [0.8, 0.3, 0.3, 0.6],
+    ]
+    greens = [
+        [0.5, 0.6, 0.8, 0.9],
+        [0.3, 0.2, 0.4, 0.8],
+        [0.3, 0.2, 0.4, 0.1],
+        [0.4, 0.2, 0.1, 0.3],
+        [0.3, 0.2, 0.1, 0.2],
+    ]
+    pixels = torch.tensor([reds, greens, [[0.5] * 4] * 5], dtype=torch.float64).transpose(0, 1)
+    return sl.Batch(pixels.reshape(5, 3, 2, 2), SEVERAL, indices=torch.arange(5))
+
+
+def label_by_hand(colours: list[list[float]], labels: list[int], k: int) -> float:
+    """1 - E of label k, in plain numbers."""
+
+    def logit(colours: list[list[float]], k: int) -> float:
+        own, other = (sum(c * c for c in colours[j]) / 4 for j in (k, 1 - k))
+        return own - 0.5 * other - 0.05
+
+    def grad_cam(colours: list[list[float]]) -> list[float]:
+        raw = [max(0.0, a * a - 0.5 * b * b) for a, b in zip(colours[k], colours[1 - k])]
+        return [(r - min(raw)) / (max(raw) - min(raw)) for r in raw]
+
+    if logit(colours, k) <= 0:
+        return 1.0
+    error = [1 / (1 + math.exp(-logit(colours, j))) - labels[j] for j in (0, 1)]  # of the binary cross-entropy
+    sign = [-1 if error[j] - 0.5 * error[1 - j] < 0 else 1 for j in (0, 1)]
+    shown = grad_cam(colours)
+    attacked = [[min(1, max(0, c + EPS * s * (1 - m))) for c, m in zip(row, shown)] for row, s in zip(colours, sign)]
+    if logit(attacked, k) <= 0:
+        return 1.0
+    return math.tanh(10 * sum((a - b) ** 2 for a, b in zip(grad_cam(attacked), shown)) / 4)
+
+
+@pytest.mark.parametrize("mode", ["pass", "fused"])
+def test_several_labels_by_hand(mode: str) -> None:
+    batch = several_images()
+    pixels = batch.images.flatten(2)[:, :2].tolist()
+    each = [[label_by_hand(c, y, k) for k in (0, 1) if y[k]] for c, y in zip(pixels, SEVERAL.tolist())]
+    assert [len(labels) for labels in each] == [2, 2, 2, 1, 0]
+    assert all(0.01 < v < 0.99 for v in (each[0][0], each[1][0], each[2][0], each[3][0])), each
+    assert each[1][1] == each[2][1] == 1
+    guide = ExplanationConsistency(mode=mode, every=1, eps=EPS, floor=1e-6)
+    objective = sl.Objective(Rivals().double(), guide, layer="features")
+    found = objective.model(batch.images) > 0
+    assert found[1, 1]
+    assert not found[2, 1]
+    objective.refresh([batch], 0)
+    if mode == "pass":
+        objective.refresh([batch], 1)
+    else:
+        objective(batch)["loss"].backward()
+    expected = torch.tensor([sum(labels) / len(labels) if labels else 1.0 for labels in each])
+    torch.testing.assert_close(guide.weights, expected)
+    losses = nn.functional.binary_cross_entropy_with_logits(
+        objective.model(batch.images), SEVERAL.double(), reduction="none"
+    )
+    weighted = (guide.weights * losses.mean(1)).sum() / guide.weights.double().sum()
+    torch.testing.assert_close(objective(batch)["loss"], weighted)
+
+
+def test_one_label_each_weighs_as_a_single_label_where_both_losses_rise_alike() -> None:
+    class Opposed(ByHand):
+        """Of two classes whose logits are opposite, one is found if and only if it is predicted."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            means = super().forward(x)
+            return means - means.flip(1)
+
+    single = four_images()
+    several = sl.Batch(single.images, nn.functional.one_hot(single.labels, 2), indices=single.indices)
+    weights = []
+    for batch in (single, several):
+        guide = ExplanationConsistency(every=1, eps=EPS, floor=0)
+        objective = sl.Objective(Opposed().double(), guide, layer="features")
+        for epoch in (0, 1):
+            objective.refresh([batch], epoch)
+        weights.append(guide.weights)
+    assert len(weights[0].unique()) > 2
+    torch.testing.assert_close(weights[0], weights[1])
+
+
+@pytest.mark.parametrize("explainer", ["gradcam", "integrated_gradients"])
+def test_the_top_class_alone_is_the_papers_manner(explainer: str) -> None:
+    torch.manual_seed(3)
+    model, batch = lively()
+    top = model(SPEC.normalize(batch.images)).argmax(1)
+    labels = torch.ones(6, 3, dtype=torch.int64)
+    labels[2, top[2]] = 0
+    weights = []
+    for each in (
+        sl.Batch(batch.images, top, indices=batch.indices),
+        sl.Batch(batch.images, labels, indices=batch.indices),
+    ):
+        guide = ExplanationConsistency(explainer, "zero", floor=0, every=1, labels="top")
+        objective = sl.Objective(model, guide, input_spec=SPEC)
+        for epoch in (0, 1):
+            objective.refresh([each], epoch)
+        weights.append(guide.weights.clone())
+    single, several = weights
+    assert single[2] < 1
+    assert several[2] == 1
+    torch.testing.assert_close(several[[0, 1, 3, 4, 5]], single[[0, 1, 3, 4, 5]])
+
+
 # ---- what is refused ----
 
 
@@ -314,6 +516,7 @@ def test_options_are_refused() -> None:
         ({"distance": "max"}, "distance is 'max'"),
         ({"perturbation": "blur"}, "perturbation is 'blur'"),
         ({"mode": "both"}, "mode is 'both'"),
+        ({"labels": "all"}, "labels is 'all'"),
         ({"eps": 0}, "eps is 0"),
         ({"floor": 2}, "floor is 2"),
         ({"every": 0}, "every is 0"),

@@ -1,5 +1,6 @@
 """Stored weights, and the rivals of explanation consistency: closed forms, resuming, accumulation and two processes."""
 
+import math
 import os
 import socket
 from pathlib import Path
@@ -137,6 +138,73 @@ def test_equalized_focal_loss_by_hand() -> None:
     before = guide.gammas
     objective.eval()(batch_with(-logits, labels))
     assert torch.equal(guide.gammas, before)
+
+
+# ---- several labels ----
+
+SEVERAL = torch.tensor([[1, 0, 1], [0, 1, 0], [0, 0, 0], [1, 1, 1]])
+
+
+def right_probabilities(logits: Tensor) -> list[list[float]]:
+    """Of what is true of each class, in plain numbers."""
+    return [
+        [1 / (1 + math.exp(-z)) if y else 1 / (1 + math.exp(z)) for z, y in zip(row, labels)]
+        for row, labels in zip(logits.tolist(), SEVERAL.tolist())
+    ]
+
+
+def test_hard_negatives_of_several_labels() -> None:
+    logits = torch.randn(4, 3, dtype=torch.float64)
+    right, batch = right_probabilities(logits), batch_with(logits, SEVERAL)
+    objective = sl.Objective(Scores(), guide := HardNegativeMining(every=1))
+    for epoch in (0, 1):
+        objective.refresh([batch], epoch)
+    torch.testing.assert_close(guide.weights, torch.tensor([sum(1 - p for p in row) / 3 for row in right]))
+    losses = torch.tensor([-sum(map(math.log, row)) / 3 for row in right], dtype=torch.float64)
+    kept = sl.Objective(Scores(), HardNegativeMining(keep=0.5))(batch)["loss"]
+    torch.testing.assert_close(kept, losses.topk(2).values.mean())
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_loss_of_several_labels_is_torchvisions(gamma: float) -> None:
+    logits = torch.randn(4, 3, dtype=torch.float64)
+    batch = batch_with(logits, SEVERAL)
+    batch.images.requires_grad_()
+    objective = sl.Objective(Scores(), guide := Focal(gamma))
+    objective.refresh([batch], 0)
+    loss = objective(batch)["loss"]
+    loss.backward()
+    z = logits.clone().requires_grad_()
+    each = sigmoid_focal_loss(z, SEVERAL.double(), alpha=-1, gamma=gamma).mean(1)
+    each.mean().backward()
+    torch.testing.assert_close(loss, each.mean())
+    torch.testing.assert_close(batch.images.grad.sum((2, 3)), z.grad)
+    plain = F.binary_cross_entropy_with_logits(logits, SEVERAL.double(), reduction="none").mean(1)
+    torch.testing.assert_close(guide.weights, (each.detach() / plain).float())
+
+
+def test_focal_loss_of_several_labels_at_certainty() -> None:
+    model = Scores().float()
+    loss = sl.Objective(model, Focal(0.5))(batch_with(torch.tensor([[800.0, -800, 800]]), SEVERAL[:1]))["loss"]
+    loss.backward()
+    assert loss == 0
+    assert torch.equal(model.bias.grad, torch.zeros(3))
+
+
+def test_equalized_focal_loss_of_several_labels_by_hand() -> None:
+    logits = torch.randn(4, 3, dtype=torch.float64)
+    right, batch = right_probabilities(logits), batch_with(logits, SEVERAL)
+    objective = sl.Objective(Scores(), guide := EqualizedFocal())
+    loss = sum((1 - p) ** 2 * -math.log(p) for row in right for p in row) / 12
+    assert objective(batch)["loss"].item() == pytest.approx(loss)
+    gammas = []
+    for j in range(3):
+        positive = sum(1 - right[i][j] for i in range(4) if SEVERAL[i, j])
+        negative = sum(1 - right[i][j] for i in range(4) if not SEVERAL[i, j])
+        gammas.append(2 + 8 * (1 - min(1.0, positive / negative)))
+    torch.testing.assert_close(guide.gammas, torch.tensor(gammas, dtype=torch.float64))
+    loss = sum(g / 2 * (1 - p) ** g * -math.log(p) for row in right for p, g in zip(row, gammas)) / 12
+    assert objective(batch)["loss"].item() == pytest.approx(loss)
 
 
 # ---- what they share ----

@@ -11,9 +11,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from sightline import SightlineError, load_model
+from sightline import Objective, SightlineError, load_model
 from sightline.cli import app
+from sightline.cli.subject import find_subject
+from sightline.guides.iccnn import ICCNN
+from sightline.models.filter_groups import carried_filter_groups
 from sightline.reporting.filters import effective_field, show_filters
+from sightline.training.checkpoint import State, write_state
 
 
 class Colours(nn.Module):
@@ -190,6 +194,22 @@ def test_the_verb_draws_a_run_by_its_layer(here: Path) -> None:
     assert drawn[1] < small[1]
     with pytest.raises(SightlineError, match="has the filters 0 to 23"):
         call(*data, "--groups", "4", "--filters", "90", "--layer", "stem")
+
+
+def test_the_verb_draws_the_groups_that_a_run_kept(here: Path) -> None:
+    model, _ = load_model("sightline/small_cnn", classes=2)
+    objective = Objective(model, guide := ICCNN(groups=3), layer="blocks")
+    write_state(Path("run/checkpoints/resume.safetensors"), [objective], None, State())
+    data = ["--run", "run", "--data", "folder", "root=images", "val=0", "test=0", "--split", "train", "--columns", "2"]
+    assert "of 16 groups" in call(*data)  # the guide has found none
+    guide._assigned.values = torch.arange(96) % 3
+    write_state(Path("run/checkpoints/resume.safetensors"), [objective], None, State())
+    subject = find_subject(None, None, Path("run"))
+    gallery = show_filters(subject.model, torch.rand(4, 3, 32, 32), "blocks", subject.spec, groups=guide.filter_groups)
+    assert [row.number % 3 for row in gallery.rows] == [row.group for row in gallery.rows]
+    assert "of the run's groups" in call(*data)
+    assert "of 4 groups" in call(*data, "--groups", "4")
+    assert torch.equal(carried_filter_groups(subject.model)[1], guide.filter_groups)
 
 
 def test_the_verb_refuses_words_for_filters(here: Path) -> None:

@@ -24,7 +24,10 @@ def filters(
     split: Annotated[str, typer.Option(help="Its split.")] = "test",
     count: Annotated[int, typer.Option(min=2, help="Images that filters are judged by, drawn at random.")] = 256,
     layer: Annotated[str | None, typer.Option(help="Layer to look at. [default: the run's, or by the family]")] = None,
-    groups: Annotated[int, typer.Option(min=2, help="How many groups of filters to make.")] = 16,
+    groups: Annotated[
+        int | None,
+        typer.Option(min=2, help="How many groups of filters to make. [default: the run's own groups, or 16]"),
+    ] = None,
     numbers: Annotated[
         str | None, typer.Option("--filters", help="Joined by commas. [default: the most typical of every group]")
     ] = None,
@@ -42,6 +45,7 @@ def filters(
     from sightline.data.files import read_image
     from sightline.data.loader import loader
     from sightline.data.transforms import eval_transform
+    from sightline.models.filter_groups import carried_filter_groups
     from sightline.reporting.filters import show_filters
     from sightline.seeding import generator
 
@@ -59,17 +63,20 @@ def filters(
     drawn = torch.randperm(len(dataset), generator=generator(0, "filters"))[:count].sort().values.tolist()
     batches = loader(dataset, size=size, batch_size=64, train=False, places=drawn)
     see = eval_transform(size)
+    carried = carried_filter_groups(subject.model) if groups is None and layer in (None, subject.layer) else None
+    assigned = (groups or 16) if carried is None else carried[1]
     gallery = show_filters(
         subject.model,
         torch.cat([batch.images for batch in batches]),
         layer or subject.layer,
         subject.spec,
-        groups=groups,
+        groups=assigned,
         filters=chosen,
         pictures=torch.stack([see(tv_tensors.Image(read_image(path))) for path in paths]) if paths else None,
         columns=columns,
         style=style,  # type: ignore[arg-type]
         threshold=threshold,
     )
-    typer.echo(f"coherence {gallery.coherence:.2f} of {groups} groups; 1 = none", err=True)
+    whose = f"{groups or 16} groups" if carried is None else "the run's groups"
+    typer.echo(f"coherence {gallery.coherence:.2f} of {whose}; 1 = none", err=True)
     typer.echo(gallery.save(output))

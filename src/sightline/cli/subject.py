@@ -52,6 +52,7 @@ def find_data(data: str | None, options: Sequence[str], split: str, run: Path | 
 def _from_run(run: Path, model: str | None) -> Subject:
     """The model that a run trained: of its best epoch where the recipe selects one, else of the last."""
     from sightline.models import load_model
+    from sightline.models.filter_groups import carry_filter_groups, stored_filter_groups
     from sightline.training import Run
 
     if model is not None:
@@ -63,6 +64,8 @@ def _from_run(run: Path, model: str | None) -> Subject:
     name, layer = facts["model"]["name"], facts["model"]["layer"]
     weights = folder.best if folder.best.exists() else folder.last
     classifier, spec = load_model(name, weights, len(facts["classes"]), facts["input_spec"]["size"][0])
+    if layer is not None and len(groups := stored_filter_groups(folder.resume_point)):
+        carry_filter_groups(classifier, layer, groups)
     return Subject(name, classifier, spec, facts["classes"], layer)
 
 

@@ -1,16 +1,19 @@
-"""Models that carry their own explainer: what the branch that a guide gave them shows."""
+"""Models that carry their own explainer: what the branch or the groups that a guide gave them show."""
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
-from sightline.errors import NotDefinedError
+from sightline.errors import NotDefinedError, SightlineError
 from sightline.explainers.base import Explainer, at_least_float32, normalize_maps, resize_maps
 from sightline.explainers.registry import EXPLAINERS
 from sightline.layers import LayerChoice
 from sightline.models.attention_branch import attention_branch_of
+from sightline.models.filter_groups import carried_filter_groups
 from sightline.models.two_branch import two_branch_of
-from sightline.targets import Targets
+from sightline.tap import Tap
+from sightline.targets import Targets, resolve_score
 
 
 @EXPLAINERS.register("impactx", differentiable=False, needs_gradient=False, needs_layer=False, pixel_space=False)
@@ -50,3 +53,67 @@ class OwnAttention(Explainer):
         finally:
             handle.remove()
         return normalize_maps(resize_maps(at_least_float32(heard[0]), (inputs.shape[-2], inputs.shape[-1])))
+
+
+@EXPLAINERS.register("iccnn", differentiable=False, needs_gradient=True, needs_layer=True, pixel_space=False)
+class GroupMap(Explainer):
+    """What a group of icCNN's filters responds to: the mean of their positive activations, resized and scaled to [0, 1].
+
+    Of all groups it is the one that adds the most to the explained score: the greatest sum of activation x gradient over its
+    filters and places.
+
+    Args:
+        groups: (C,) the group of each filter of the layer, such as `ICCNN.filter_groups`; None = those that the layer carries
+            since the guide made them, or since its run was loaded. `layer` may be left out then.
+        group: the group to show, whatever the class; None = for each image the one above.
+
+    Reference:
+        Shen et al., "Interpretable Compositional Convolutional Neural Networks", IJCAI 2021, whose groups stand for
+        parts. Which of them explains a class it does not say; that choice is ours.
+    """
+
+    def __init__(self, groups: Tensor | Sequence[int] | None = None, group: int | None = None) -> None:
+        self.groups = None if groups is None else torch.as_tensor(groups, dtype=torch.int64)
+        if self.groups is not None and (self.groups.ndim != 1 or not len(self.groups) or self.groups.min() < 0):
+            raise SightlineError("groups must give every filter of the layer the number of its group, from 0")
+        self.group = group
+
+    def explain(
+        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
+    ) -> Tensor:
+        """Maps (B, H, W)."""
+        groups, own = self.groups, None
+        if groups is None:
+            carried = carried_filter_groups(model)
+            if carried is None:
+                raise NotDefinedError(
+                    f"{type(model).__name__} has no groups of filters; give groups=, or train it with the guide iccnn"
+                )
+            own, groups = carried
+        tap = Tap(model, own if layer is None else layer)
+        names = [each.name for each in tap.layers]
+        if len(names) > 1 or own not in (None, names[0]):
+            raise SightlineError(f"layer names {', '.join(names)}; the groups are those of {own or 'one layer'}")
+        tapped = tap(inputs)
+        activations = at_least_float32(tapped.activations[0].detach())
+        members = self._members(groups.to(inputs.device), activations.shape[1]).to(activations)
+        if self.group is None:
+            with torch.enable_grad():
+                score = resolve_score(targets, tapped.output)
+                scores = score(tapped.output, torch.arange(len(inputs), device=inputs.device))
+                gradients = at_least_float32(tapped.gradients(scores)[0])
+            chosen = ((activations * gradients).sum((2, 3)) @ members).argmax(1)
+        else:
+            chosen = torch.full((len(inputs),), self.group, device=inputs.device)
+        shares = (members / members.sum(0).clamp_min(1)).T[chosen]  # (B, C)
+        maps = torch.einsum("bchw,bc->bhw", activations.clamp_min(0), shares)
+        return normalize_maps(resize_maps(maps, tapped.image_size))
+
+    def _members(self, groups: Tensor, filters: int) -> Tensor:
+        """(C, K): 1 where a filter is in a group."""
+        if len(groups) != filters:
+            raise SightlineError(f"groups has {len(groups)} entries; the layer has {filters} filters")
+        count = int(groups.max()) + 1
+        if self.group is not None and not 0 <= self.group < count:
+            raise SightlineError(f"group is {self.group}; the layer has the groups 0 to {count - 1}")
+        return nn.functional.one_hot(groups, count)

@@ -71,6 +71,8 @@ class Guide(nn.Module):
         views: the views of every image that the guide looks at; the identity comes first.
         needs_tap: whether `terms` reads the tapped layer.
         needs_layer: whether the guide explains the model outside of `terms`, by `Objective.tap`.
+        second_order: whether a loss of the guide differentiates a gradient of the tapped layer, as one on maps does; where not,
+            the model need not pass `check_model`.
         needs_masks: whether the guide says nothing about images without a mask.
         multi_label: whether the guide can train on images with several labels.
     """
@@ -78,6 +80,7 @@ class Guide(nn.Module):
     views: tuple[View, ...] = (IDENTITY,)
     needs_tap: bool = False
     needs_layer: bool = False
+    second_order: bool = True
     needs_masks: bool = False
     multi_label: bool = False
 

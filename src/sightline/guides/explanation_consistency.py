@@ -3,14 +3,13 @@
 "Improving Network Interpretability via Explanation Consistency Evaluation", section III.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from sightline.attacks import check_pixels
 from sightline.data.batch import Batch
@@ -28,12 +27,14 @@ from sightline.metrics.consistency import (
     disturbed_images,
     explanation_consistency,
 )
+from sightline.objective import task_loss
 from sightline.tap import StillStatistics, Tapped, logits_of
 
 if TYPE_CHECKING:
     from sightline.objective import Objective
 
 Mode = Literal["pass", "fused"]
+Labels = Literal["each", "top"]
 
 
 @GUIDES.register("explanation_consistency", needs_masks=False, needs_layer=True, pixel_space=True, reweights=True)
@@ -44,6 +45,12 @@ class ExplanationConsistency(StoredWeights):
     E = 1 - psi(distance of map(x) and map(x_hat)) where x and x_hat are predicted alike, else 0 (Eqs. 2 and 3). Both maps
     explain the class predicted for x. The task loss is sum v L / sum v (Eq. 5, divided); weights start at 1. Only
     images that the model predicts correctly are reweighted; at every measurement the others get 1.
+
+    Where images can have several labels, L is their binary cross-entropy, and every label of an image has a map, an x_hat that
+    spares this map, and an E, which is 0 where the label's logit falls to 0 or below. The image weighs the mean of 1 - E
+    over its labels; a label that the model does not find in x counts as 1, and an image without labels weighs 1. The paper
+    (section III-D) leaves several labels open but for a simple manner, `labels="top"`: the highest logit's class alone is
+    explained, as if it were the only one, and the prediction is right where it is one of the labels.
 
     As printed, the distance is a sum of squares over all pixels, which takes tanh to 1 for nearly every image, so that the
     weights say nothing. The default is ten times the mean of squares; `distance="sum"` is the paper's. The logged spread
@@ -62,7 +69,11 @@ class ExplanationConsistency(StoredWeights):
             used at an image's next visit: the images are the augmented ones and the model is in training mode. The attack
             then raises the objective's whole loss, guides that are added to this one included.
         normalize: what the weighted loss is divided by: the sum of the `"weights"`, or the number of images in the `"batch"`.
+        labels: of images that can have several: `"each"` of them is explained, or the `"top"` class alone (the paper).
     """
+
+    second_order = False
+    multi_label = True
 
     def __init__(
         self,
@@ -75,11 +86,14 @@ class ExplanationConsistency(StoredWeights):
         floor: float = 0.05,
         mode: Mode = "pass",
         normalize: Normalize = "weights",
+        labels: Labels = "each",
     ) -> None:
         super().__init__((4 if mode == "pass" else 1) if every is None else every, floor, normalize)
         check_options(psi, distance, perturbation)
         if mode not in get_args(Mode):
             raise SightlineError(f"mode is {mode!r}; expected 'pass' or 'fused'")
+        if labels not in get_args(Labels):
+            raise SightlineError(f"labels is {labels!r}; expected 'each' or 'top'")
         if not 0 < eps <= 1:
             raise SightlineError(f"eps is {eps}; expected the change of a pixel, above 0 and at most 1")
         if mode == "fused" and floor == 0:
@@ -96,7 +110,7 @@ class ExplanationConsistency(StoredWeights):
         self.perturbation: Perturbation = perturbation
         self.psi: Psi = psi
         self.distance: Distance = distance
-        self.eps, self.mode = eps, mode
+        self.eps, self.mode, self.labels = eps, mode, labels
         self._step: _Step | None = None
         self._now = False  # whether this epoch's training steps measure
 
@@ -105,24 +119,26 @@ class ExplanationConsistency(StoredWeights):
     def measure(self, objective: "Objective", batch: Batch) -> Tensor:
         """v (B,) of Eq. 4: 1 for images that are predicted wrongly, and for the others at least the floor."""
         check_pixels(batch.images)
+        gradient = None
         with torch.enable_grad():
             images = batch.images.detach().requires_grad_(self.perturbation == "fgsm")
-            logits, maps = self._explained(objective, images, None)
-            gradient = None
+            logits, explain = self._look(objective, images)
+            asked = self._asked(logits.detach(), batch)
+            maps = [explain(question.classes) for question in asked]
             if images.requires_grad:
-                (gradient,) = torch.autograd.grad(
-                    F.cross_entropy(logits.float(), batch.labels, reduction="sum"), images
-                )
-        logits = logits.detach()
-        predicted, finite = logits.argmax(1), logits.isfinite().all(1)
-        rows = (finite & (predicted == batch.labels)).nonzero()[:, 0]
-        weights = torch.where(finite, 1.0, torch.nan)
-        if len(rows):
-            chosen = None if gradient is None else gradient[rows]
-            weights[rows] = self._weights(objective, images.detach()[rows], maps[rows], predicted[rows], chosen).to(
-                weights
-            )
-        return weights
+                (gradient,) = torch.autograd.grad(task_loss(logits, batch.labels).sum(), images)
+        finite = logits.detach().isfinite().all(1)
+        weights = []
+        for question, shown in zip(asked, maps):
+            rows = (finite & question.right).nonzero()[:, 0]
+            values = torch.ones_like(finite, dtype=self.weights.dtype)
+            if len(rows):
+                chosen = None if gradient is None else gradient[rows]
+                values[rows] = self._apart(
+                    objective, images.detach()[rows], shown[rows], question.classes[rows], chosen, question.alone
+                ).to(values)
+            weights.append(values)
+        return torch.where(finite, self._mean(asked, weights), torch.nan)
 
     def due(self, epoch: int) -> bool:
         """Whether a pass comes before this epoch; never in fused mode."""
@@ -151,20 +167,27 @@ class ExplanationConsistency(StoredWeights):
         if step is None:
             return super().terms(context)
         batch = context.batch
-        predicted = context.logits.detach().argmax(1)
-        maps = self._maps(context.tapped[0], predicted)[: len(batch)]
+        if batch.multi_label and any(isinstance(m, nn.SyncBatchNorm) for m in step.objective.model.modules()):
+            raise SightlineError(
+                "mode 'fused' runs the model as often as an image of the batch has labels, and SyncBatchNorm would wait for "
+                "processes whose images have fewer; use mode 'pass'"
+            )
+        asked = self._asked(context.logits.detach(), batch)
+        maps = [self._maps(context.tapped[0], question.classes)[: len(batch)] for question in asked]
         device = batch.images.device
         precision = torch.get_autocast_dtype(device.type), torch.is_autocast_enabled(device.type)
         attacked = batch.images if self.perturbation == "fgsm" else context.logits
 
         def measure(gradient: Tensor) -> None:
-            with _again(step, device), torch.no_grad(), torch.autocast(device.type, *precision):
-                weights = self._weights(step.objective, batch.images.detach(), maps, predicted, gradient)
-            weights = torch.where(predicted == batch.labels, weights.to(self.weights), 1.0)
+            images, weights = batch.images.detach(), []
+            for question, shown in zip(asked, maps):
+                with _again(step, device), torch.no_grad(), torch.autocast(device.type, *precision):
+                    values = self._apart(step.objective, images, shown, question.classes, gradient, question.alone)
+                weights.append(torch.where(question.right, values.to(self.weights), 1.0))
             known = (
                 gradient.isfinite().flatten(1).all(1)
             )  # a loss scaled for 16 bits may overflow: then the old weights stay
-            self._remember(batch, torch.where(known, weights, self.weights[self._rows(batch)]))
+            self._remember(batch, torch.where(known, self._mean(asked, weights), self.weights[self._rows(batch)]))
 
         # In the backward pass, so that the loss of every image is known to be finite, and the gradient is there.
         attacked.register_hook(measure)
@@ -172,36 +195,56 @@ class ExplanationConsistency(StoredWeights):
 
     # ---- what both share ----
 
-    def _weights(
-        self, objective: "Objective", images: Tensor, maps: Tensor, predicted: Tensor, gradient: Tensor | None
+    def _asked(self, logits: Tensor, batch: Batch) -> "list[_Question]":
+        """What is explained of a batch: the predicted class of each image, or each of its labels in turn."""
+        if not batch.multi_label:
+            predicted = logits.argmax(1)
+            return [_Question(predicted, torch.ones_like(predicted, dtype=torch.bool), predicted == batch.labels, True)]
+        if self.labels == "top":
+            predicted = logits.argmax(1)
+            present = batch.labels.gather(1, predicted[:, None])[:, 0] == 1
+            return [_Question(predicted, torch.ones_like(present), present, True)]
+        return [_Question(classes, left, left & _found(logits, classes), False) for classes, left in batch.each_label()]
+
+    def _mean(self, asked: "list[_Question]", weights: list[Tensor]) -> Tensor:
+        """The weight (B,) of each image: the mean of what its questions gave, at least the floor; 1 where there was none."""
+        asks = torch.stack([question.counts for question in asked])
+        total = (torch.stack(weights) * asks).sum(0)
+        return torch.where(asks.any(0), total / asks.sum(0).clamp_min(1), 1.0).clamp_min(self.floor)
+
+    def _apart(
+        self,
+        objective: "Objective",
+        images: Tensor,
+        maps: Tensor,
+        classes: Tensor,
+        gradient: Tensor | None,
+        alone: bool,
     ) -> Tensor:
-        """1 - E (B,), at least the floor, of images with their maps (B, H, W), predictions (B,) and gradients."""
+        """1 - E (B,) of images with the maps (B, H, W) of some classes (B,), each the only one or beside others; gradients."""
         changed = disturbed_images(
             objective.deployable(),
             images,
             maps,
-            predicted,
+            classes,
             perturbation=self.perturbation,
             eps=self.eps,
             gradient=gradient,
         )
-        logits, again = self._explained(objective, changed, predicted)
-        agreement = explanation_consistency(maps, again, logits.argmax(1) == predicted, self.psi, self.distance)
-        return (1 - agreement).clamp_min(self.floor)
+        logits, explain = self._look(objective, changed)
+        unchanged = logits.argmax(1) == classes if alone else _found(logits, classes)
+        return 1 - explanation_consistency(maps, explain(classes), unchanged, self.psi, self.distance)
 
-    def _explained(self, objective: "Objective", images: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Logits (B, K), and maps (B, H, W) of the targets, None = the predicted classes, by one forward pass for a CAM."""
+    def _look(self, objective: "Objective", images: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Logits (B, K), and what makes maps (B, H, W) of classes (B,); by one forward pass for a CAM."""
         inputs = images if objective.input_spec is None else objective.input_spec.normalize(images)
         if isinstance(self.explainer, CAM):
             assert objective.tap is not None
             tapped = objective.tap(inputs, train=images.requires_grad)
-            classes = tapped.logits.detach().argmax(1) if targets is None else targets
-            return tapped.logits, self._maps(tapped, classes)
-        model = objective.deployable()
-        logits = logits_of(model(inputs))
-        classes = logits.detach().argmax(1) if targets is None else targets
+            return tapped.logits, lambda classes: self._maps(tapped, classes)
+        model, explainer, spec = objective.deployable(), self.explainer, objective.input_spec
         layers = objective.tap.layers if objective.tap else None
-        return logits, self.explainer(model, images.detach(), classes, layers, objective.input_spec)
+        return logits_of(model(inputs)), lambda classes: explainer(model, images.detach(), classes, layers, spec)
 
     def _maps(self, tapped: Tapped, classes: Tensor) -> Tensor:
         """The CAMs (N, H, W) in [0, 1] of a forward pass over one or several views of the images."""
@@ -209,6 +252,29 @@ class ExplanationConsistency(StoredWeights):
         repeats = len(tapped.logits) // len(classes)
         (maps,) = self.explainer.raw_maps(tapped, classes.repeat(repeats))
         return normalize_maps(resize_maps(maps, tapped.image_size))
+
+
+@dataclass
+class _Question:
+    """What one class of each image is asked.
+
+    Attributes:
+        classes: (B,) the classes to explain.
+        counts: (B,) bool, which images have such a class.
+        right: (B,) bool, which of them the model predicts; the others weigh 1.
+        alone: whether it is the image's only class, predicted where its logit is the highest; beside others, where it is
+            above 0.
+    """
+
+    classes: Tensor
+    counts: Tensor
+    right: Tensor
+    alone: bool
+
+
+def _found(logits: Tensor, classes: Tensor) -> Tensor:
+    """Where the logit of a class (B,) says that the image shows it, whatever else it shows."""
+    return logits.gather(1, classes[:, None])[:, 0] > 0
 
 
 @dataclass

@@ -23,6 +23,7 @@ from sightline.guides.filter_groups import (
 )
 from sightline.guides.registry import GUIDES
 from sightline.guides.reweighting import Stored
+from sightline.models.filter_groups import carry_filter_groups
 from sightline.progress import bar
 from sightline.tap import evaluating
 
@@ -57,6 +58,7 @@ class ICCNN(Guide):
     """
 
     needs_tap = True
+    second_order = False
 
     def __init__(
         self,
@@ -120,18 +122,21 @@ class ICCNN(Guide):
     def refresh(self, objective: "Objective", loader: Iterable[Batch], epoch: int) -> None:
         """Group the filters by all images that the loaders of the processes give, if their time has come.
 
+        The layer carries the groups from then on, for the explainer `iccnn`.
+
         Raises:
             SightlineError: on every process, if the filters of one cannot be grouped, as where the model gives NaN.
         """
         device = next(objective.model.parameters()).device
         self._assigned.to(device)
-        if len(self.filter_groups) and epoch % self.every:
-            return
-        similarity = self._similarity(objective, loader, device)
-        assigned = spectral_groups(similarity, self.groups).to(device)
-        if _processes() > 1:
-            dist.broadcast(assigned, 0)  # all have the same similarities, but for the last digit on unlike machines
-        self._assigned.values = assigned
+        if not len(self.filter_groups) or epoch % self.every == 0:
+            similarity = self._similarity(objective, loader, device)
+            assigned = spectral_groups(similarity, self.groups).to(device)
+            if _processes() > 1:
+                dist.broadcast(assigned, 0)  # all have the same similarities, but for the last digit on unlike machines
+            self._assigned.values = assigned
+        assert objective.layer is not None
+        carry_filter_groups(objective.deployable(), objective.layer, self.filter_groups.clone())
 
     def _similarity(self, objective: "Objective", loader: Iterable[Batch], device: torch.device) -> Tensor:
         """The filters' similarity (C, C) over the images of all processes."""

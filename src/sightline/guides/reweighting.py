@@ -13,6 +13,7 @@ from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.guides.base import Context, Guide
 from sightline.guides.registry import GUIDES
+from sightline.objective import task_loss
 from sightline.progress import bar
 from sightline.tap import evaluating, logits_of
 
@@ -230,6 +231,9 @@ def spread(weights: Tensor, floor: float = 0.0) -> dict[str, Tensor]:
 class HardNegativeMining(StoredWeights):
     """Hard negative mining: an image weighs 1 - p, with p the probability that the model gives its label.
 
+    Where images can have several labels, it is the mean of 1 - p over the classes, as the task loss is, with p the probability
+    of what is true of the class: that the image shows it, or that it does not.
+
     The rival of "Improving Network Interpretability via Explanation Consistency Evaluation", refreshed as its weights are.
 
     Args:
@@ -238,6 +242,8 @@ class HardNegativeMining(StoredWeights):
             the rest weighs 0 (OHEM, Shrivastava et al. 2016). Each process keeps this share of its own images.
         normalize: what the weighted loss is divided by: the sum of the `"weights"`, or the number of images in the `"batch"`.
     """
+
+    multi_label = True
 
     def __init__(self, every: int = 4, keep: float | None = None, normalize: Normalize = "weights") -> None:
         super().__init__(every, 0.0, normalize)
@@ -249,13 +255,14 @@ class HardNegativeMining(StoredWeights):
         """1 - p of the label, for each image (B,)."""
         images = batch.images if objective.input_spec is None else objective.input_spec.normalize(batch.images)
         with torch.inference_mode():
-            return -torch.expm1(_label_log_probability(logits_of(objective.deployable()(images)), batch.labels))
+            logits = logits_of(objective.deployable()(images))
+            return -torch.expm1(_log_probabilities(logits, batch.labels)).mean(1)
 
     def sample_weights(self, logits: Tensor, batch: Batch) -> Tensor | None:
         """The stored weights (B,), or which images are kept."""
         if self.keep is None or not self.training:
             return super().sample_weights(logits, batch)
-        losses = -_label_log_probability(logits.detach(), batch.labels)
+        losses = task_loss(logits.detach(), batch.labels)
         kept = torch.zeros_like(losses)
         kept[losses.topk(self._kept(batch)).indices] = 1
         return self._noted(batch, kept)
@@ -279,13 +286,17 @@ class HardNegativeMining(StoredWeights):
 class Focal(Reweighter):
     """Focal loss: the loss of each image times (1 - p)^gamma, p the probability of its label (Lin et al. 2017).
 
-    The factor is part of the loss: gradients go through it. There is no alpha.
+    The factor is part of the loss: gradients go through it. There is no alpha. Where images can have several labels, every
+    class's binary cross-entropy has its own factor, p the probability of what is true of the class, and the loss is their
+    mean; an image's weight is the factor of the whole, focal loss / cross-entropy.
 
     Args:
         gamma: the exponent; 0 is the cross-entropy.
         normalize: what the loss is divided by: the number of images in the `"batch"` (focal loss as it is known), or the sum of
             the `"weights"`, held fixed.
     """
+
+    multi_label = True
 
     def __init__(self, gamma: float = 2.0, normalize: Normalize = "batch") -> None:
         super().__init__(normalize)
@@ -304,8 +315,9 @@ class EqualizedFocal(Focal):
 
     gamma_j = gamma + scale (1 - g_j) for class j, and the weight of an image of this class is
     (gamma_j / gamma) (1 - p)^gamma_j. g_j is the sum of the gradients that the cross-entropy's logit j has had from images of
-    the class, by the sum of those from others, clipped to [0, 1]. The paper has one sigmoid a class; here p is the softmax,
-    whose gradient at logit j is 1 - p_j for images of the class and p_j for others.
+    the class, by the sum of those from others, clipped to [0, 1]. The paper has one sigmoid a class, and so has this where
+    images can have several labels: as for focal loss, every class's term then has the factor of its own gamma_j. For one label
+    p is the softmax. The gradient at logit j is 1 - p_j for images of the class and p_j for others, with both.
 
     Args:
         gamma: the exponent of a class in balance, above 0.
@@ -334,18 +346,19 @@ class EqualizedFocal(Focal):
     def sample_weights(self, logits: Tensor, batch: Batch) -> Tensor:
         """(gamma_y / gamma) (1 - p)^gamma_y for each image (B,), differentiable; counts the gradients afterwards."""
         gammas = self.gammas.to(logits.device)
-        gamma = (
-            gammas[batch.labels] if len(gammas) else torch.full(batch.labels.shape, self.gamma, device=logits.device)
-        )
-        weights = gamma / self.gamma * _focal(logits, batch.labels, gamma)
+        if not len(gammas):
+            gammas = torch.full(logits.shape[1:], self.gamma, device=logits.device)
+        gamma = gammas if batch.multi_label else gammas[batch.labels, None]
+        weights = _focal(logits, batch.labels, gamma, gamma / self.gamma)
         if self.training:
             self._count(logits.detach(), batch.labels)
         return self._noted(batch, weights)
 
     def _count(self, logits: Tensor, labels: Tensor) -> None:
         """Add the gradients of a batch, those of all processes."""
-        probabilities = logits.double().softmax(1)
-        own = F.one_hot(labels, logits.shape[1]).bool()
+        several = labels.ndim == 2
+        probabilities = logits.double().sigmoid() if several else logits.double().softmax(1)
+        own = labels.bool() if several else F.one_hot(labels, logits.shape[1]).bool()
         sums = torch.stack([(1 - probabilities).where(own, 0).sum(0), probabilities.where(~own, 0).sum(0)])
         if _processes() > 1:
             dist.all_reduce(sums)
@@ -353,15 +366,27 @@ class EqualizedFocal(Focal):
         self._gradients.values = sums + before if len(before) else sums
 
 
-def _focal(logits: Tensor, labels: Tensor, gamma: float | Tensor) -> Tensor:
-    """(1 - p)^gamma for each image (B,)."""
-    wrong = -torch.expm1(_label_log_probability(logits, labels))
-    return wrong.clamp_min(torch.finfo(wrong.dtype).tiny) ** gamma  # a power below 1 has no gradient at 0
+def _focal(logits: Tensor, labels: Tensor, gamma: float | Tensor, scale: float | Tensor = 1.0) -> Tensor:
+    """The factor (B,) that makes each image's task loss a focal loss: scale (1 - p)^gamma, with gamma and scale (B, 1).
+
+    Where images can have several labels, gamma and scale are those of the classes (K,), and the factor is the classes' own
+    factors averaged by their losses.
+    """
+    logs = _log_probabilities(logits, labels)
+    wrong = -torch.expm1(logs)
+    # A power below 1 has no gradient at 0.
+    factors = scale * wrong.clamp_min(torch.finfo(wrong.dtype).tiny) ** gamma
+    if labels.ndim == 1:
+        return factors[:, 0]
+    return (factors * -logs).sum(1) / (-logs).sum(1).clamp_min(1e-12)
 
 
-def _label_log_probability(logits: Tensor, labels: Tensor) -> Tensor:
+def _log_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of each image's label (B, 1), by the softmax; for labels (B, K), of what is true of each class (B, K), by the sigmoid."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return wide.log_softmax(1).gather(1, labels[:, None])[:, 0]
+    if labels.ndim == 1:
+        return wide.log_softmax(1).gather(1, labels[:, None])
+    return F.logsigmoid(torch.where(labels.bool(), wide, -wide))
 
 
 def _processes() -> int:
