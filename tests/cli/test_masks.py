@@ -78,7 +78,7 @@ def test_a_segmenter_of_the_users_own(run) -> None:
     assert "mean IoU 1.000 with the true masks of 4 images" in done.stderr
     with Path("masks/masks.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert rows[0] == {"path": "../images/cat/0.png", "label": "cat", "mask": "cat/0.png"}
+    assert rows[0] == {"path": "../images/cat/0.png", "label": "cat", "mask": "cat/0.png", "split": "train"}
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torchvision import models
 
 from sightline import InputSpec, SightlineError, load_model
+from sightline.localization.boxes import peak_boxes
 from sightline.localization.keys import last_keys
-from sightline.localization.lost import box_around, discover, lost, peak_box
+from sightline.localization.lost import box_around, discover, lost
 from sightline.tap import evaluating
 
 SPEC = InputSpec((0.5,) * 3, (0.5,) * 3, (32, 32))
@@ -87,15 +88,16 @@ def test_a_place_outside_a_region_gives_itself() -> None:
     region[1, 1] = region[2, 2] = True
     assert box_around(region, (3, 4)) == (4, 3, 5, 4)
     assert box_around(region, (1, 1)) == (1, 1, 2, 2)
-    assert box_around(region, (1, 1), corners=True) == (1, 1, 3, 3)
 
 
 def test_the_box_of_a_peak() -> None:
     saliency = torch.zeros(5, 7)
     saliency[1, 1], saliency[2, 2], saliency[2, 3], saliency[4, 6] = 0.6, 0.9, 0.5, 0.9
-    assert peak_box(saliency) == (1, 1, 3, 3)  # of two maxima the first in row order; 0.5 is not above 0.5
-    assert peak_box(saliency, 0.4) == (1, 1, 4, 3)
-    assert peak_box(saliency / 2) is None
+    maps = torch.stack([saliency, saliency / 2])
+    boxes, found = peak_boxes(maps)
+    assert boxes[0].tolist() == [1, 1, 3, 3]  # of two maxima the first in row order; 0.5 is not above 0.5
+    assert found.tolist() == [True, False]
+    assert peak_boxes(maps, 0.4)[0].tolist() == [[1, 1, 4, 3], [2, 2, 3, 3]]
 
 
 def test_bad_keys() -> None:

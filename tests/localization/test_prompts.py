@@ -226,6 +226,19 @@ def test_data_sets_read_the_masks_back(tmp_path: Path) -> None:
         assert (back[i].mask == truth).float().mean() > 0.95
 
 
+def test_masks_of_two_splits_stay_in_them(tmp_path: Path) -> None:
+    dataset, prompter, rows = objects(tmp_path, root="photos"), Prompter(boxes=Known(Box(10, 6, 32, 26))), []
+    for split, part in (("train", slice(4)), ("test", slice(4, 6))):
+        write_masks(dataset, tmp_path / split, prompter, grabcut_mask, name="grabcut", split=split)
+        header, *lines = (tmp_path / split / "masks.csv").read_text().splitlines()
+        for path, label, mask, own in (line.split(",") for line in lines[part]):
+            rows.append(f"{path.removeprefix('../')},{label},{split}/{mask},{own}")
+    (tmp_path / "both.csv").write_text("\n".join([header, *rows]))
+    both = data.create("csv", path=str(tmp_path / "both.csv"), val=0)
+    assert {name: len(images) for name, images in both.items()} == {"train": 4, "test": 2}
+    assert both["train"].has_mask.all()
+
+
 class Bright(Drawn):
     """A point in the images of one class only."""
 

@@ -20,7 +20,8 @@ from sightline import SightlineError
 from sightline.data.dataset import FileDataset, InMemory, Record, Sample
 from sightline.data.transforms import eval_transform
 from sightline.localization.annotations import AnnotatedBoxes
-from sightline.localization.lost import lost, peak_box
+from sightline.localization.boxes import peak_boxes
+from sightline.localization.lost import lost
 from sightline.localization.sources import BOX_SOURCES, Box, BoxSource, LostBoxes, SaliencyBoxes, TorchvisionBoxes
 from sightline.localization.writing import write_boxes
 from sightline.metrics import Observation
@@ -89,7 +90,7 @@ def test_saliency_boxes_are_those_of_the_map_on_the_whole_image() -> None:
     saliency = sl.create_explainer("eigencam")(model, square[None], None, "features.3", SPEC)
     whole = torch.zeros(40, 64)  # the centre square is columns 12 to 51
     whole[:, 12:52] = torch.nn.functional.interpolate(saliency[None], (40, 40), mode="bilinear")[0, 0]
-    assert box.xyxy == peak_box(whole, 0.3)
+    assert list(box.xyxy) == peak_boxes(whole[None], 0.3)[0][0].tolist()
     assert 12 <= box.x1 < box.x2 <= 52
     with pytest.raises(SightlineError, match="threshold is 1"):
         SaliencyBoxes(model, SPEC, threshold=1)

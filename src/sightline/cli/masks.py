@@ -69,7 +69,7 @@ def masks(
         raise SightlineError("no prompts: give --model NAME --weights FILE, --run RUN, --maps STORE or --boxes FILE")
     given = None if boxes is None else BOX_SOURCES.create("annotations", file=boxes)
     prompter = Prompter(shown, given, threshold=threshold, distance=distance)
-    done = write_masks(data, output, prompter, make, name=segmenter, workers=workers, progress=True)
+    done = write_masks(data, output, prompter, make, name=segmenter, split=split, workers=workers, progress=True)
     share = done.without / done.images
     typer.echo(f"{done.masks} masks of {done.images} images; {done.without} ({share:.1%}) have no prompt", err=True)
     if done.iou is not None:

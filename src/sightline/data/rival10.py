@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import functional as F
 
 from sightline.data.dataset import FileDataset, Record, Splits, divide
 from sightline.data.files import UnreadableFileError, list_images, locate
+from sightline.data.folder import boxed_parts
 from sightline.data.registry import DATASETS
 from sightline.errors import SightlineError, unknown_name
 
@@ -44,6 +45,7 @@ def rival10(
     masks: Literal["object", "attributes"] = "object",
     val: float = 0.1,
     per_class: int | None = None,
+    boxes: str | None = None,
     seed: int = 0,
     skip_corrupt: bool = False,
 ) -> Splits:
@@ -58,6 +60,7 @@ def rival10(
             mask is "ignore" everywhere.
         val: share (float) or count (int) of every class's training photographs that go to "val"; 0 = no such split.
         per_class: keep this many training photographs of every class; a larger number contains the smaller's.
+        boxes: a file of boxes, as for the data set "folder"; None = no boxes.
         seed: of the choice of validation and training photographs.
         skip_corrupt: leave out and count photographs that cannot be read; otherwise reading one is an error.
 
@@ -80,6 +83,7 @@ def rival10(
         ]
         for part, photographs in found.items()
     }
+    parts = boxed_parts(parts, boxes)
     divided = divide([classes.index(name) for name in found["train"].values()], {"val": val}, seed, per_class)
     splits = {name: [parts["train"][i] for i in places] for name, places in divided.items()}
     return Splits(

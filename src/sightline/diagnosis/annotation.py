@@ -16,6 +16,7 @@ from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
 from sightline.guides.regions import fill_boxes
 from sightline.input_spec import InputSpec
+from sightline.localization.boxes import tight_boxes
 from sightline.localization.grabcut import grabcut
 from sightline.metrics import map_boxes
 from sightline.seeding import generator
@@ -244,16 +245,7 @@ def _boxes_around_masks(batch: Batch) -> tuple[Tensor, Tensor, str]:
     """The same around each image's mask."""
     if batch.masks is None:
         raise SightlineError("annotation is 'boxes', and no image has a box or a mask")
-    inside = _masks(batch) == 1
-    return torch.stack([_tight(one) for one in inside]), inside.flatten(1).any(1), "boxes around the data set's masks"
-
-
-def _tight(inside: Tensor) -> Tensor:
-    """The tight box (4,) of a region (H, W) bool; zeros for an empty one."""
-    rows, columns = inside.any(1).nonzero().flatten(), inside.any(0).nonzero().flatten()
-    if not len(rows):
-        return torch.zeros(4)
-    return torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]).float()
+    return *tight_boxes(_masks(batch) == 1), "boxes around the data set's masks"
 
 
 def _rectangles(boxes: Tensor, images: Tensor) -> Tensor:

@@ -82,6 +82,11 @@ def tight_boxes(mask: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([x1, y1, x2, y2], 1) * found[:, None].float(), found
 
 
+def peak_boxes(maps: Tensor, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
+    """The smallest box around the `component_of_peak` of each map, as `tight_boxes` gives it; none where nothing is above."""
+    return tight_boxes(component_of_peak(maps, threshold))
+
+
 def _touching(begin: Tensor, end: Tensor, height: int, width: int, reach: int) -> tuple[Tensor, Tensor]:
     """Pairs of runs in adjacent rows that touch, enough of them to join all that do.
 

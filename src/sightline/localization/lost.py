@@ -122,28 +122,17 @@ def lost(
     return Chunk(chunk).map(boxes_of, len(seen), seen)
 
 
-def box_around(region: np.ndarray, place: tuple[int, int], corners: bool = False) -> tuple[int, int, int, int]:
+def box_around(region: np.ndarray, place: tuple[int, int]) -> tuple[int, int, int, int]:
     """The tight box xyxy of the part of a region that holds a place (row, column); of the place alone if none does.
 
     Args:
         region: (H, W) bool.
         place: where to look.
-        corners: whether pixels that touch at a corner are connected, too.
     """
-    parts, _ = ndimage.label(region, np.ones((3, 3)) if corners else None)
+    parts, _ = ndimage.label(region)
     number = parts[place]
     if number == 0:
         row, column = place
         return column, row, column + 1, row + 1
     rows, columns = ndimage.find_objects(parts)[number - 1]
     return columns.start, rows.start, columns.stop, rows.stop
-
-
-def peak_box(saliency: Tensor, threshold: float = 0.5) -> tuple[int, int, int, int] | None:
-    """The tight box xyxy of the part of a map (H, W) above a threshold that holds its maximum, the first in row order.
-
-    Pixels that touch at a corner are connected. None where no pixel is above the threshold.
-    """
-    values = saliency.detach().cpu().numpy()
-    row, column = (int(i) for i in np.unravel_index(values.argmax(), values.shape))
-    return box_around(values > threshold, (row, column), corners=True) if values[row, column] > threshold else None

@@ -15,8 +15,9 @@ from sightline.errors import SightlineError, unknown_name
 from sightline.fingerprint import fingerprint
 from sightline.input_spec import InputSpec
 from sightline.layers import LayerChoice
+from sightline.localization.boxes import peak_boxes
 from sightline.localization.image_maps import ExplainedMaps
-from sightline.localization.lost import lost, peak_box
+from sightline.localization.lost import lost
 from sightline.registry import Registry
 
 
@@ -148,8 +149,8 @@ class SaliencyBoxes(BoxSource):
 
     def __call__(self, samples: Sequence[Sample]) -> list[list[Box]]:
         """One box an image, or none."""
-        boxes = [peak_box(one, self.threshold) for one in self.maps(samples)]
-        return [[] if box is None else [Box(*box)] for box in boxes]
+        found = [peak_boxes(one[None], self.threshold) for one in self.maps(samples)]  # images differ in size
+        return [[Box(*box.int().tolist())] if exists else [] for (box,), exists in found]
 
 
 @BOX_SOURCES.register("torchvision")

@@ -17,6 +17,7 @@ from torchvision.io import encode_png
 from sightline.data.dataset import FileDataset, ImageDataset, Sample
 from sightline.errors import RunFailedError, SightlineError
 from sightline.files import write_atomically
+from sightline.localization.boxes import tight_boxes
 from sightline.localization.journal import Journal
 from sightline.localization.prompts import Prompter, Segmenter, segment
 from sightline.localization.sources import Box, BoxSource
@@ -133,6 +134,7 @@ def write_masks(
     segmenter: Segmenter,
     *,
     name: str,
+    split: str | None = None,
     rows: int = 32,
     workers: int = 0,
     progress: bool = False,
@@ -150,6 +152,8 @@ def write_masks(
         prompter: gives the prompts.
         segmenter: makes masks from them.
         name: the segmenter's name, which tells its masks from another's.
+        split: the split that the images are, written into `masks.csv` so that they stay in it; None = `csv` divides
+            them.
         rows: images that are worked on together.
         workers: processes that load images.
         progress: show a bar with the time that remains.
@@ -176,11 +180,12 @@ def write_masks(
     if not masks:
         raise SightlineError(f"there is no prompt for any of the {len(entries)} images; no mask was made")
     if isinstance(dataset, FileDataset):
+        own = {} if split is None else {"split": split}
         listed = [
-            [_seen_from(folder, dataset, i), dataset.classes[label], files[i] if entry["mask"] else ""]
+            [_seen_from(folder, dataset, i), dataset.classes[label], files[i] if entry["mask"] else "", *own.values()]
             for i, (entry, label) in enumerate(zip(entries, dataset.labels.tolist()))
         ]
-        _write(folder / "masks.csv", _table(["path", "label", "mask"], listed).encode())
+        _write(folder / "masks.csv", _table(["path", "label", "mask", *own], listed).encode())
     overlaps = [entry["iou"] for entry in entries if entry["iou"] is not None]
     return MasksWritten(
         images=len(entries),
@@ -189,6 +194,23 @@ def write_masks(
         iou=sum(overlaps) / len(overlaps) if overlaps else None,
         judged=len(overlaps),
     )
+
+
+def mask_files(dataset: ImageDataset, folder: str | Path) -> list[Path]:
+    """The mask file of each image of a data set in a folder that `write_masks` finished; no file where it made no mask.
+
+    Raises:
+        SightlineError: the folder is of something else, or its masks are not all made yet.
+    """
+    journal = Path(folder, "journal")
+    if not journal.is_file():
+        raise SightlineError(f"masks: {folder} holds no journal, so `sightline masks` did not write it")
+    known, *entries = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()] or [{}]
+    if known.get("masks of") != dataset.fingerprint:
+        raise SightlineError(f"masks: those in {folder} are of another data set or split")
+    if len(entries) < len(dataset):
+        raise SightlineError(f"masks: {folder} has those of {len(entries)} images of {len(dataset)}; finish it first")
+    return [Path(folder, name) for name in _mask_names(dataset)]
 
 
 def _go_on(
@@ -232,10 +254,9 @@ def _hit(sample: Sample, boxes: Sequence[Box]) -> bool | None:
     """Whether one of the boxes is that of the image's mask; None where there is no object in a mask."""
     if sample.mask is None or not (sample.mask == 1).any():
         return None
-    rows, columns = (sample.mask == 1).as_subclass(Tensor).nonzero().T
-    truth = torch.stack([columns.amin(), rows.amin(), columns.amax() + 1, rows.amax() + 1]).float()
+    truth, _ = tight_boxes((sample.mask == 1).as_subclass(Tensor)[None])
     found = torch.tensor([box.xyxy for box in boxes]).view(-1, 4)
-    return bool(corloc(truth[None], found[None])) if len(found) else False
+    return bool(corloc(truth, found[None])) if len(found) else False
 
 
 def _masked(sample: Sample, prompts: Sequence[Any], segmenter: Segmenter, file: Path) -> dict[str, Any]:

@@ -52,6 +52,7 @@ from sightline.metrics.noise import (
     normalized_rfs,
 )
 from sightline.metrics.observation import Observation
+from sightline.metrics.parts import measure_parts, part_iou
 from sightline.metrics.perturbation import (
     Deletion,
     Insertion,
@@ -129,9 +130,11 @@ __all__ = [
     "foreground_iou",
     "group_accuracies",
     "map_boxes",
+    "measure_parts",
     "names",
     "noised",
     "normalized_rfs",
+    "part_iou",
     "pearson",
     "perturbation_curves",
     "pointing_game",

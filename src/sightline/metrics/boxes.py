@@ -14,6 +14,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from sightline.errors import SightlineError
+from sightline.localization.boxes import tight_boxes
 from sightline.metrics.base import PerImageMetric
 from sightline.metrics.localization import mask_regions
 from sightline.metrics.observation import Observation, check_maps
@@ -176,9 +177,9 @@ def object_boxes(seen: Observation) -> tuple[Tensor, Tensor]:
     if seen.masks is None:
         return boxes, real
     inside, _, defined = mask_regions(maps, seen.masks, seen.has_mask, seen.targets)
-    drawn = torch.tensor([_tight(i) for i in inside.cpu().numpy()], dtype=boxes.dtype, device=boxes.device)
+    drawn, _ = tight_boxes(inside)
     drawn_real = (defined & ~real.any(1))[:, None]
-    return torch.cat([boxes, drawn[:, None]], 1), torch.cat([real, drawn_real], 1)
+    return torch.cat([boxes, drawn[:, None].to(boxes)], 1), torch.cat([real, drawn_real], 1)
 
 
 def _real(maps: Tensor, boxes: Tensor, has_box: Tensor | None) -> Tensor:
@@ -190,11 +191,7 @@ def _real(maps: Tensor, boxes: Tensor, has_box: Tensor | None) -> Tensor:
 def _largest_part(region: np.ndarray) -> tuple[int, int, int, int]:
     """The tight box of a region's largest 8-connected part, the first in row order among equals; zeros for none."""
     parts, count = ndimage.label(region, np.ones((3, 3)))
-    sizes = np.bincount(parts.flat, minlength=2)
-    return _tight(parts == 1 + sizes[1:].argmax()) if count else (0, 0, 0, 0)
-
-
-def _tight(region: np.ndarray) -> tuple[int, int, int, int]:
-    """The tight box of a region; zeros for an empty one."""
-    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
-    return (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if len(rows) else (0, 0, 0, 0)
+    if not count:
+        return (0, 0, 0, 0)
+    rows, columns = ndimage.find_objects(parts)[np.bincount(parts.flat)[1:].argmax()]
+    return columns.start, rows.start, columns.stop, rows.stop

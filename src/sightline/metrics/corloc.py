@@ -5,7 +5,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from sightline.errors import SightlineError
-from sightline.localization.lost import peak_box
+from sightline.localization.boxes import peak_boxes
 from sightline.metrics.base import PerImageMetric
 from sightline.metrics.boxes import object_boxes
 from sightline.metrics.observation import Observation, check_maps
@@ -67,6 +67,6 @@ class CorLoc(PerImageMetric):
         """`corloc` of each image's map."""
         maps = seen.need("maps")
         check_maps(maps)
-        found = [peak_box(one, self.threshold) or (0, 0, 0, 0) for one in maps]
+        found, _ = peak_boxes(maps, self.threshold)
         boxes, real = seen.once(object_boxes)
-        return corloc(boxes.new_tensor(found), boxes, real, self.iou)
+        return corloc(found.to(boxes), boxes, real, self.iou)

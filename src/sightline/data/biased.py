@@ -1,0 +1,105 @@
+"""Manual biases: most training images made brighter, darker or stronger, and a few left as they are.
+
+"Improving Network Interpretability via Explanation Consistency Evaluation", section IV-D, asks which of them a method that
+reweights its training images puts first.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+
+from sightline.data.dataset import ImageDataset, Sample, Splits, divide
+from sightline.data.registry import DATASETS
+from sightline.errors import SightlineError, unknown_name
+
+Bias = Literal["brighter", "darker", "scaled"]
+
+CHANGES: dict[Bias, Callable[[Tensor], Tensor]] = {
+    "brighter": lambda values: values + 0.5 * values.std(correction=0),
+    "darker": lambda values: values - 0.5 * values.std(correction=0),
+    "scaled": lambda values: 1.5 * values,
+}
+
+
+class Biased(ImageDataset):
+    """A data set most of whose images are changed, the same way and whatever they show.
+
+    Which ones are changed is drawn by the seed, with an equal share of every class.
+
+    Args:
+        dataset: the images.
+        bias: "brighter" or "darker" = by half the standard deviation of the image's own values; "scaled" = every value times
+            1.5. What leaves the range of a pixel is clamped.
+        share: of the images that are changed, above 0 and below 1.
+        seed: of the choice.
+
+    Attributes:
+        biased: (N,) bool, which images are changed.
+
+    Raises:
+        SightlineError: there is no such bias, or a class has too few images for both kinds.
+    """
+
+    def __init__(self, dataset: ImageDataset, bias: Bias, *, share: float = 0.8, seed: int = 0) -> None:
+        if bias not in CHANGES:
+            raise unknown_name("bias", bias, get_args(Bias))
+        if not 0 < share < 1:
+            raise SightlineError(f"share is {share}; expected a share of the images above 0 and below 1")
+        self.dataset, self.bias = dataset, bias
+        labels = dataset.labels.tolist()
+        if dataset.multi_label:
+            labels = [tuple(row.nonzero()[:, 0].tolist()) for row in dataset.labels]
+        self.biased = torch.ones(len(dataset), dtype=torch.bool)
+        self.biased[divide(labels, {"unbiased": 1 - share}, seed).get("unbiased", [])] = False
+        super().__init__(
+            dataset.classes,
+            labels,
+            dataset.has_mask.tolist(),
+            groups=dataset.groups,
+            group_ids=None if dataset.group_ids is None else dataset.group_ids.tolist(),
+            identity=(dataset.fingerprint, bias, self.biased.tolist()),
+            has_boxes=dataset.has_boxes.tolist(),
+        )
+        self.skipped = dataset.skipped
+
+    def path(self, index: int) -> str:
+        """The image's path."""
+        return self.dataset.path(index)
+
+    def load(self, index: int) -> Sample:
+        """The image, changed if it is one of those."""
+        sample = self.dataset[index]
+        if not self.biased[index]:
+            return sample
+        return replace(sample, image=tv_tensors.Image(change(sample.image.as_subclass(Tensor), self.bias)))
+
+
+def change(image: Tensor, bias: Bias) -> Tensor:
+    """An image (C, H, W) uint8 with a bias put into it."""
+    return CHANGES[bias](image.float()).round().clamp(0, 255).to(torch.uint8)
+
+
+@DATASETS.register("biased", masks="some", groups=False)
+def biased(source: Mapping[str, Any], bias: Bias, *, share: float = 0.8, seed: int = 0) -> Splits:
+    """Any data set with a bias in its training images that says nothing of the class: most are brighter, darker or scaled.
+
+    The other splits stay as they are. `sightline reproduce ec figure-8` asks which images a guide that reweights puts first.
+
+    Args:
+        source: `name` and options of a registered data set with a split "train".
+        bias: see `Biased`, as are the other options.
+        share: see `Biased`.
+        seed: see `Biased`.
+
+    Raises:
+        SightlineError: the source has no name or no split "train", or a value is out of its range.
+    """
+    source = dict(source)
+    if "name" not in source:
+        raise SightlineError(f"source is {source}; it needs the name of a data set, such as 'pets'")
+    splits = DATASETS.create(source.pop("name"), **source)
+    return Splits({**splits, "train": Biased(splits["train"], bias, share=share, seed=seed)})

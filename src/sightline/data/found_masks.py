@@ -1,0 +1,88 @@
+"""Masks that were found for the training images of a data set, in the place of its own or where it has none."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torchvision import tv_tensors
+
+from sightline.data.dataset import ImageDataset, Sample, Splits
+from sightline.data.files import UnreadableFileError, locate, mask_meaning, read_mask
+from sightline.data.registry import DATASETS
+from sightline.errors import SightlineError
+
+
+class FoundMasks(ImageDataset):
+    """A data set with the masks of a folder that `sightline masks` wrote for it. None of its own masks is ever seen.
+
+    Args:
+        dataset: the images.
+        folder: the folder. An image without a file in it has no mask.
+
+    Raises:
+        SightlineError: the folder is not there, is of another data set, not finished, or holds a mask of another size.
+    """
+
+    def __init__(self, dataset: ImageDataset, folder: str | Path) -> None:
+        from sightline.localization.writing import mask_files
+
+        self.dataset = dataset
+        place = locate(folder, "masks")
+        self.files = mask_files(dataset, place)
+        super().__init__(
+            dataset.classes,
+            _labels(dataset),
+            [file.is_file() for file in self.files],
+            groups=dataset.groups,
+            group_ids=None if dataset.group_ids is None else dataset.group_ids.tolist(),
+            identity=(dataset.fingerprint, (place / "journal").read_text(encoding="utf-8")),
+            has_boxes=dataset.has_boxes.tolist(),
+        )
+        self.skipped = dataset.skipped
+
+    def path(self, index: int) -> str:
+        """The image's path."""
+        return self.dataset.path(index)
+
+    def load(self, index: int) -> Sample:
+        """The image with the mask that was found."""
+        sample = self.dataset[index]
+        if not self.has_mask[index]:
+            return replace(sample, mask=None)
+        try:
+            mask = read_mask(self.files[index], mask_meaning())
+        except UnreadableFileError as error:
+            raise SightlineError(f"masks: {error}") from error
+        if mask.shape != sample.image.shape[-2:]:
+            raise SightlineError(
+                f"masks: {self.files[index]} is {tuple(mask.shape)}; {sample.path} is {tuple(sample.image.shape[-2:])}"
+            )
+        return replace(sample, mask=tv_tensors.Mask(mask))
+
+
+@DATASETS.register("found_masks", masks="some", groups=True)
+def found_masks(source: Mapping[str, Any], masks: str) -> Splits:
+    """Another data set whose training images have masks that `sightline masks` found, so that guides need no annotation.
+
+    The other splits are as they are, so that a metric of maps is held against their own masks, where they have any.
+
+    Args:
+        source: `name` and options of a registered data set.
+        masks: the folder that `sightline masks` wrote for its split "train".
+
+    Raises:
+        SightlineError: the source has no training images, or the folder is not theirs.
+    """
+    options = dict(source)
+    if "name" not in options:
+        raise SightlineError(f"source is {options}; it needs the name of a data set, such as 'pets'")
+    splits = DATASETS.create(options.pop("name"), **options)
+    splits["train"] = FoundMasks(splits["train"], masks)
+    return splits
+
+
+def _labels(dataset: ImageDataset) -> list[int] | list[tuple[int, ...]]:
+    if dataset.multi_label:
+        return [tuple(row.nonzero()[:, 0].tolist()) for row in dataset.labels]
+    return dataset.labels.tolist()

@@ -1,0 +1,143 @@
+"""PASCAL-Part (Chen et al., "Detect What You Can", CVPR 2014): its animals, whose every part is drawn."""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+
+from sightline.data.dataset import FileDataset, Record, Splits, divide
+from sightline.data.files import UnreadableFileError, locate
+from sightline.data.registry import DATASETS
+from sightline.errors import SightlineError
+
+ANIMALS = ("bird", "cat", "cow", "dog", "horse", "sheep")
+ANNOTATIONS, IMAGES, LISTS = Path("Annotations_Part"), Path("JPEGImages"), Path("ImageSets", "Main")
+BROKEN = (OSError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError, zlib.error)
+SOURCE = "http://roozbehm.info/pascal-parts/pascal-parts.html, for the images of PASCAL VOC 2010"
+
+
+@dataclass(frozen=True)
+class AnimalMask:
+    """The animals of an image as MATLAB saved them; told from another by its path below the data set's folder.
+
+    Args:
+        root: the folder of the annotations.
+        file: the image's, below it.
+        animal: the class whose objects count.
+    """
+
+    root: Path = field(repr=False)
+    file: str
+    animal: str
+
+    def draw(self, height: int, width: int) -> Tensor:
+        """(height, width) uint8 with 0 = background and 1 = an animal of the class."""
+        whole = torch.zeros(height, width, dtype=torch.uint8)
+        for animal in self._objects():
+            whole |= self._mask(animal.mask, height, width)
+        return whole
+
+    def parts(self, height: int, width: int) -> dict[str, Tensor]:
+        """Official part name -> (height, width) uint8 with 1 = that part of any animal of the class."""
+        found: dict[str, Tensor] = {}
+        for animal in self._objects():
+            for part in np.atleast_1d(animal.parts):
+                mask = self._mask(part.mask, height, width)
+                found[part.part_name] = found.get(part.part_name, torch.zeros_like(mask)) | mask
+        return found
+
+    def _objects(self) -> Iterator[Any]:
+        """The annotated animals of the class.
+
+        Raises:
+            UnreadableFileError: the file is not as MATLAB or the data set has it.
+        """
+        from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
+
+        path = self.root / self.file
+        try:
+            annotation = loadmat(path, squeeze_me=True, struct_as_record=False)["anno"]
+            found = [each for each in np.atleast_1d(annotation.objects) if getattr(each, "class") == self.animal]
+        except (*BROKEN, MatReadError) as error:
+            raise UnreadableFileError(f"cannot read the parts in {path}: {error}") from error
+        yield from found
+
+    def _mask(self, values: np.ndarray, height: int, width: int) -> Tensor:
+        if values.shape != (height, width):
+            raise SightlineError(f"a mask in {self.root / self.file} is {values.shape}; its image is {(height, width)}")
+        return torch.from_numpy((values != 0).astype(np.uint8))
+
+
+class PascalPart(FileDataset):
+    """Photographs of animals, with a mask of the animals and one of each of their parts."""
+
+    def parts(self, index: int) -> dict[str, tv_tensors.Mask]:
+        """The parts of the animals in the image at a place: official name, such as "torso" or "lfleg" -> (H, W) uint8.
+
+        A part that does not show is not there. Parts of several animals are one mask.
+        """
+        record = self.records[index]
+        assert isinstance(record.mask, AnimalMask)  # all of this data set are
+        height, width = self[index].image.shape[-2:]
+        return {name: tv_tensors.Mask(mask) for name, mask in record.mask.parts(height, width).items()}
+
+
+@DATASETS.register("pascal_part", masks="all", groups=False)
+def pascal_part(root: str, *, val: float = 0.1, seed: int = 0, skip_corrupt: bool = False) -> Splits:
+    """PASCAL-Part's animals: photographs with a bird, cat, cow, dog, horse or sheep, whose every part is drawn.
+
+    Images of two of these classes are left out, as the lists of PASCAL VOC tell them. `PascalPart.parts` gives the masks of the
+    parts, and `sightline.metrics.measure_parts` the part interpretability of a model's filters.
+
+    Args:
+        root: the folder that holds `Annotations_Part/`, and PASCAL VOC 2010's `JPEGImages/` and `ImageSets/Main/`, in itself or
+            in `VOC2010/` or `VOCdevkit/VOC2010/`.
+        val: share (float) or count (int) of every class's official training images that go to "val"; 0 = no such split.
+        seed: of the choice of validation images.
+        skip_corrupt: leave out and count images that cannot be read; otherwise reading one is an error.
+
+    Returns:
+        The splits "train", "val" and "test", the last one the official validation set.
+
+    Raises:
+        SightlineError: files are missing, or a class has too few images.
+    """
+    base = locate(root, "root")
+    images = next((p for p in (base, base / "VOC2010", base / "VOCdevkit/VOC2010") if (p / LISTS).is_dir()), None)
+    if images is None or not (base / ANNOTATIONS).is_dir():
+        missing = base / ANNOTATIONS if images else base / "VOCdevkit/VOC2010" / LISTS
+        raise SightlineError(f"root: there is no {missing}; expected PASCAL-Part, to be had from {SOURCE}")
+    found = {part: _records(base, images, part) for part in ("train", "val")}
+    official = found["train"]
+    divided = divide([record.label for record in official], {"val": val}, seed)
+    parts = {name: [official[i] for i in places] for name, places in divided.items()} | {"test": found["val"]}
+    return Splits({name: PascalPart(part, ANIMALS, base, skip_corrupt=skip_corrupt) for name, part in parts.items()})
+
+
+def _records(base: Path, images: Path, part: str) -> list[Record]:
+    """The images of an official list that show one of the animals."""
+    shown: dict[str, list[int]] = {}
+    for label, animal in enumerate(ANIMALS):
+        path = images / LISTS / f"{animal}_{part}.txt"
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise SightlineError(f"cannot read the list {path}: {error.strerror or error}") from error
+        for line in lines:
+            name, shows = line.split()
+            if int(shows) >= 0:  # 0 = only animals that are hard to see
+                shown.setdefault(name, []).append(label)
+    records = []
+    for name, labels in sorted(shown.items()):
+        file = ANNOTATIONS / f"{name}.mat"
+        if len(labels) == 1 and (base / file).is_file():
+            mask = AnimalMask(base, file.as_posix(), ANIMALS[labels[0]])
+            records.append(Record(images / IMAGES / f"{name}.jpg", labels[0], mask))
+    return records
