@@ -40,11 +40,11 @@ def test_the_table_is_what_train_and_evaluate_find_and_a_killed_study_goes_on(
 ) -> None:
     begun: list[str] = []
 
-    def training(recipe, overrides, output, resume):
+    def training(recipe, overrides, output, **options):
         begun.append(output.name)
         if len(begun) == 2:
             raise KeyboardInterrupt
-        return train(recipe, overrides, output, resume)
+        return train(recipe, overrides, output, **options)
 
     monkeypatch.setattr(trainings_module, "train", training)
     with pytest.raises(KeyboardInterrupt):
@@ -109,8 +109,22 @@ def test_scale_takes_a_share_of_the_keys_that_shrink() -> None:
     less = study(shrinks=["stages.0.epochs"]).scaled(0.5)
     assert read_recipe("demo-cross-entropy").stages[0].epochs == 6
     assert less.keys == {"stages.0.epochs": 3}
-    with pytest.raises(SightlineError, match="--scale"):
-        study().scaled(0.5)
+    assert study().scaled(0.5).keys == {"train_fraction": 0.5}  # where none is named
+    assert study(keys={"train_fraction": 0.4}).scaled(0.5).keys == {"train_fraction": 0.2}
+    assert study().scaled(1) == study()
+    with pytest.raises(SightlineError, match="'cache' in `shrinks` is True"):
+        study(shrinks=["cache"]).scaled(0.5)
+
+
+@pytest.mark.parametrize(("paper", "item"), [("so-loss", "table-1"), ("ec", "table-1")])
+def test_a_table_on_full_data_sets_is_scaled_by_the_share_of_training_images(paper: str, item: str) -> None:
+    full = read_study(paper, item)
+    tenth = full.scaled(0.1)
+    assert tenth.parts() == full.parts()
+    for row, whole in zip(tenth.rows, full.rows):
+        recipe = read_recipe(full.recipe, trainings_module.overrides(tenth.keys | row.keys))
+        assert recipe.train_fraction == 0.1
+        assert row == whole
 
 
 @pytest.mark.parametrize(
@@ -128,9 +142,16 @@ def test_bad_keys(changes: dict, message: str) -> None:
         study(**changes)
 
 
-def test_a_wrong_recipe_key_is_met_before_anything_is_written(tmp_path: Path) -> None:
-    wrong = study(arms=[{"label": "a"}, {"label": "b", "keys": {"batchsize": 3}}])
-    with pytest.raises(SightlineError, match="batch_size"):
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"batchsize": 3}, "batch_size"),
+        ({"guide": [{"name": "segment_overlap", "beta": 0.5}, "attention_gate"]}, "in a sum, give weight="),
+    ],
+)
+def test_a_wrong_recipe_key_is_met_before_anything_is_written(keys: dict, message: str, tmp_path: Path) -> None:
+    wrong = study(arms=[{"label": "a"}, {"label": "b", "keys": keys}])
+    with pytest.raises(SightlineError, match=message):
         carry_out(wrong, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

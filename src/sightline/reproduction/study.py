@@ -136,8 +136,16 @@ KINDS: Registry[Study] = Registry(
         "sightline.reproduction.grid",
         "sightline.reproduction.walk",
         "sightline.reproduction.trainings",
+        "sightline.reproduction.unannotated",
+        "sightline.reproduction.noise",
+        "sightline.reproduction.gallery",
         "sightline.reproduction.teaching",
         "sightline.reproduction.curves",
+        "sightline.reproduction.acquiring",
+        "sightline.reproduction.debiasing",
+        "sightline.reproduction.consistency",
+        "sightline.reproduction.judged",
+        "sightline.reproduction.robustness",
     ),
 )
 

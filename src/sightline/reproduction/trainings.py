@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
@@ -20,7 +20,9 @@ from sightline.reporting.statistics import over_seeds
 from sightline.reporting.wording import title
 from sightline.reproduction.study import KINDS, Done, Part, Study, check_labels, scale_count
 from sightline.strict import Count, Positive, Section
-from sightline.training import read_recipe, train
+from sightline.training import Run, read_recipe, train
+from sightline.training.build import check_guides
+from sightline.training.loop import EpochEnd
 
 Keys = dict[str, Any]
 """Recipe keys, dotted as on the command line, with their values."""
@@ -59,7 +61,8 @@ class Trainings(Study):
         seeds: of the runs; each is `seed` of the recipe.
         columns: `split/metric`, or `split/metric@explainer` for a metric of maps. The recipe's key `evaluation` follows from
             them.
-        shrinks: recipe keys, whole numbers, that `--scale` takes a share of, such as `data.per_class`.
+        shrinks: recipe keys, whole numbers or shares, that `--scale` takes a share of, such as `data.per_class`; empty takes
+            `train_fraction`.
         printed: row -> column -> the paper's figure; a row is called by its labels, `A, B, arm`.
     """
 
@@ -69,7 +72,10 @@ class Trainings(Study):
     arms: Annotated[list[Annotated[Arm, BeforeValidator(_arm)]], Field(min_length=1)]
     across: list[Annotated[list[Arm], Field(min_length=1)]] = Field(default_factory=list)
     seeds: Annotated[list[Count], Field(min_length=1)]
-    columns: Annotated[list[Annotated[str, Field(pattern=r"^\w+/[\w.+-]+(@[\w.+-]+)?$")]], Field(min_length=1)]
+    columns: Annotated[
+        list[Annotated[str, Field(pattern=r"^\w+/[\w.+-]+(@[\w.+-]+)?$")]],
+        Field(min_length=1, default_factory=lambda: ["test/accuracy"]),
+    ]
     shrinks: list[str] = Field(default_factory=list)
     printed: dict[str, dict[str, float]] = Field(default_factory=dict)
 
@@ -96,6 +102,16 @@ class Trainings(Study):
             found.append(Arm(label=label, keys=keys, seeds=min(limits, default=None)))
         return found
 
+    @property
+    def panels(self) -> dict[str, dict[str, str]]:
+        """For every combination of the axes by its name ("" = there are none): arm -> what its row is called."""
+        return {
+            ", ".join(axis.label for axis in combination): {
+                arm.label: ", ".join(each.label for each in (*combination, arm)) for arm in self.arms
+            }
+            for combination in product(*self.across)
+        }
+
     def parts(self) -> list[str]:
         """One run each, a seed of all arms before the next seed."""
         return [
@@ -109,28 +125,32 @@ class Trainings(Study):
         """Less of what `shrinks` names; the seeds stay."""
         if scale == 1:
             return self
-        if not self.shrinks:
-            raise SightlineError("--scale takes a share of what `shrinks` names, and it is empty: give shrinks=[KEY]")
-        values = read_recipe(self.recipe, overrides(self.keys)).model_dump(mode="json")
-        less = {key: scale_count(_value(values, key), scale) for key in self.shrinks}
-        return self.model_copy(update={"keys": self.keys | less})
+        less = shrunk(self.recipe, self.keys, self.shrinks or ["train_fraction"], scale)
+        return self.model_copy(update={"keys": less})
 
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
-        """Read every arm's recipe, so that a wrong key is met before the first run."""
+        """Read every arm's recipe, so that a wrong key or guide is met before the first run."""
         recipes = {arm.label: read_recipe(self.recipe, self._changes(arm)) for arm in self.rows}
+        for recipe in recipes.values():
+            check_guides(recipe)
 
         def work(part: str) -> Part:
             label, _, seed = part.rpartition("/")
-            place = folder / "runs" / f"{_file_name(label)}-seed{seed}"
-            run = train(recipes[label], [f"seed={seed}"], output=place, resume=True)
-            figures = {
-                f"{split}/{result.column}": {"value": result.value, "n": result.n}
-                for split, evaluation in evaluate(run, device=device).items()
-                for result in evaluation.results
-            }
-            return Part({"figures": figures, "seconds": float(run.rows[-1]["seconds"])})
+            run = Run(folder / "runs" / f"{recipes[label].name}-seed{seed}")
+            train(recipes[label], [f"seed={seed}"], output=run.path, resume=True, watch=self.watch(run))
+            figures = judge(run, self.columns, device)
+            found = self.look(run, device)
+            return Part({"figures": figures, "seconds": float(run.rows[-1]["seconds"]), **found.values}, found.tensors)
 
         return work
+
+    def watch(self, run: Run) -> EpochEnd | None:
+        """What is called after every epoch of a run, which begins or goes on; for kinds that see more of a run."""
+        return None
+
+    def look(self, run: Run, device: torch.device) -> Part:
+        """What is found out of a finished run beside its figures; for kinds that see more of a run."""
+        return Part({})
 
     def table(self, done: Done) -> list[dict[str, Any]]:
         """A row an arm, seed and column; every figure that was measured, also those that the report does not show."""
@@ -199,14 +219,7 @@ class Trainings(Study):
 
     def _changes(self, arm: Arm) -> list[str]:
         """The overrides that make an arm's recipe of the base recipe."""
-        splits, metrics, explainers = (
-            list(dict.fromkeys(part for column in self.columns if (part := split_column(column)[place])))
-            for place in range(3)
-        )
-        measured: Keys = {"evaluation.splits": splits, "evaluation.metrics": metrics}
-        if explainers:
-            measured["evaluation.explainers"] = explainers
-        return overrides({"name": _file_name(arm.label)} | measured | self.keys | arm.keys)
+        return overrides({"name": file_name(arm.label)} | judging(self.columns) | self.keys | arm.keys)
 
     def _values(self, label: str, column: str, done: Done) -> dict[str, float]:
         """The column's value by seed, where it is defined."""
@@ -229,6 +242,39 @@ class Trainings(Study):
                 if arm is not first and interval is not None and interval.excludes_zero:
                     span = f"{interval.low:+.3f} to {interval.high:+.3f}"
                     yield f"{arm.label}, {heading(column)}: {span} ({len(seeds)} seeds)"
+
+
+def shrunk(recipe: str, keys: Keys, shrinks: Iterable[str], scale: float) -> Keys:
+    """Changes of a recipe with a share of the numbers that some of its keys have: whole ones rounded up, others as they are."""
+    values = read_recipe(recipe, overrides(keys)).model_dump(mode="json")
+    less: Keys = {}
+    for key in shrinks:
+        full = _value(values, key)
+        if isinstance(full, bool) or not isinstance(full, int | float):
+            raise SightlineError(f"--scale takes a share of numbers; the recipe key {key!r} in `shrinks` is {full!r}")
+        less[key] = scale_count(full, scale) if isinstance(full, int) else full * scale
+    return keys | less
+
+
+def judging(columns: Iterable[str]) -> Keys:
+    """The recipe's key `evaluation` for columns."""
+    splits, metrics, explainers = (
+        list(dict.fromkeys(filter(None, parts))) for parts in zip(*(split_column(column) for column in columns))
+    )
+    keys: Keys = {"evaluation.splits": splits, "evaluation.metrics": metrics}
+    return keys | ({"evaluation.explainers": explainers} if explainers else {})
+
+
+def judge(run: Run, columns: Iterable[str], device: torch.device) -> dict[str, dict[str, float]]:
+    """What columns ask of a run, and what comes along: column -> `value` and `n`. No split pays for another's metrics."""
+    asked = [split_column(column) for column in columns]
+    figures = {}
+    for name in dict.fromkeys(split for split, _, _ in asked):
+        metrics = list(dict.fromkeys(metric for split, metric, _ in asked if split == name))
+        explainers = list(dict.fromkeys(explainer for split, _, explainer in asked if split == name and explainer))
+        for result in evaluate(run, [name], explainers, metrics, device=device)[name].results:
+            figures[f"{name}/{result.column}"] = {"value": result.value, "n": result.n}
+    return figures
 
 
 def overrides(keys: Keys) -> list[str]:
@@ -265,5 +311,6 @@ def _value(values: Any, key: str) -> Any:
     return values
 
 
-def _file_name(label: str) -> str:
+def file_name(label: str) -> str:
+    """A label as the name of a file."""
     return "".join(c if c.isalnum() or c in ".+-" else "_" for c in label)
