@@ -16,7 +16,7 @@ from sightline.data.loader import loader
 from sightline.data.subset import read_list
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate
-from sightline.reproduction import acquiring, carry_out
+from sightline.reproduction import acquiring, carry_out, trainings
 from sightline.reproduction.acquiring import read_acquiring
 from sightline.reproduction.study import make_study
 from sightline.training import Run, train
@@ -64,16 +64,16 @@ def test_the_loop_adds_what_its_arms_choose_and_goes_on_after_a_kill(
             raise KeyboardInterrupt  # what to train on has been chosen
         return train(*given, output=output, **options)
 
-    def killed_evaluation(run, **options):
+    def killed_evaluation(run, *given, **options):
         if len(begun) == 2 and not (out / "parts" / "random-0-1.json").exists() and len(judged) == 1:
             judged.append("")
             raise KeyboardInterrupt  # the run is trained
         judged.append(run.path.name)
-        return evaluate(run, **options)
+        return evaluate(run, *given, **options)
 
     judged: list[str] = []
     monkeypatch.setattr(acquiring, "train", killed_training)
-    monkeypatch.setattr(acquiring, "evaluate", killed_evaluation)
+    monkeypatch.setattr(trainings, "evaluate", killed_evaluation)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             carry_out(read_acquiring(plan), out)

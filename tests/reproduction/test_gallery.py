@@ -79,7 +79,7 @@ def test_maps_and_figures_are_what_explain_gives_for_the_trained_model(
 
     for label in ("CE", "SO"):
         model, spec = load_model(
-            "sightline/lenet5", folder / "runs" / label / "checkpoints" / "last.safetensors", 10, 32
+            "sightline/lenet5", folder / "runs" / label / "checkpoints" / "last.safetensors", len(test.classes), 32
         )
         model.eval()
         whole = explain(model, batch.images, "gradcam", input_spec=spec)
@@ -148,7 +148,7 @@ def test_bad_keys(changes: dict[str, Any], message: str) -> None:
     [
         ({"images": ["eleven"]}, "class of an image"),
         ({"images": [9999]}, "is no place"),
-        ({"models": [{"label": "a"}, {"label": "b", "keys": {"size": 48}}]}, "key size"),
+        ({"models": [{"label": "a"}, {"label": "b", "keys": {"size": 48}}]}, "one size"),
         ({"models": [{"label": "a"}, {"label": "b", "keys": {"data.copies": 2}}]}, "different data"),
         ({"models": [{"label": "a", "keys": {"batchsize": 3}}]}, "batch_size"),
     ],

@@ -162,4 +162,4 @@ def test_a_wrong_recipe_key_is_met_before_anything_is_written(keys: dict, messag
 def test_the_recipes_of_a_shipped_table_can_be_read(name: str, tmp_path: Path) -> None:
     shipped = read_study(*name.split("/"))
     if isinstance(shipped, trainings_module.Trainings):
-        shipped.prepare(torch.device("cpu"), tmp_path)
+        trainings_module.Trainings.prepare(shipped, torch.device("cpu"), tmp_path)  # kinds beyond it open the data
