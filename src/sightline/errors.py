@@ -8,6 +8,10 @@ class SightlineError(ValueError):
     """A mistake in what was given. The message names the argument, what came and what is accepted."""
 
 
+class MissingFileError(SightlineError):
+    """Nothing is where a path points."""
+
+
 class NonFiniteLossError(SightlineError):
     """The loss became NaN or infinite.
 

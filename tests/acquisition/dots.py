@@ -8,7 +8,7 @@ from sightline.data.dataset import ImageDataset
 
 SIDE = 32
 KEYS = {
-    "name": "dots", "data": "dots", "size": SIDE, "model": "sightline/lenet5", "batch_size": 8,
+    "name": "dots", "data": "coloured_dots", "size": SIDE, "model": "sightline/lenet5", "batch_size": 8,
     "augment": {"crop": 1.0, "flip": False}, "stages": [{"epochs": 1, "lr": 1e-3}],
 }  # fmt: skip
 
@@ -40,7 +40,7 @@ class Dots(ImageDataset):
         )
 
 
-@DATASETS.register("dots")
+@DATASETS.register("coloured_dots")
 def dots(seed: int = 0) -> Splits:
     """Red and blue squares."""
     return Splits({"train": Dots(20, seed), "test": Dots(8, 1)})

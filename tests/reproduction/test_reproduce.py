@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from sightline.cli import app
-from sightline.errors import SightlineError
+from sightline.errors import MissingFileError, SightlineError
 from sightline.explainers import create_explainer
 from sightline.metrics import METRICS
 from sightline.models.loading import check_name
@@ -39,6 +39,8 @@ class Counting(Study):
         LOG.append(part)
         if part in FAILING:
             raise KeyboardInterrupt
+        if part in LACKING:
+            raise MissingFileError(LACKING[part])
         number = int(part[4:])
         return Part({"square": number**2}, {"tensor": torch.tensor([number], dtype=torch.uint8)})
 
@@ -54,6 +56,7 @@ class Counting(Study):
 
 LOG: list[str] = []
 FAILING: set[str] = set()
+LACKING: dict[str, str] = {}
 
 
 @pytest.fixture
@@ -66,6 +69,7 @@ def counting(tmp_path, monkeypatch):
     monkeypatch.setattr(study_module, "shipped_studies", lambda: {"club/table-1": file})
     LOG.clear()
     FAILING.clear()
+    LACKING.clear()
     return tmp_path / "out"
 
 
@@ -153,6 +157,22 @@ def test_an_interrupted_study_goes_on_with_the_part_that_it_lost(counting):
     LOG.clear()
     reproduce("club", "table-1", output=counting)
     assert LOG == []
+
+
+def test_parts_without_their_data_are_left_out_and_named_and_done_when_it_is_there(counting, capsys):
+    LACKING.update({"run/0": "nothing at birds", "run/2": "nothing at birds"})
+    folder = reproduce("club", "table-1", output=counting)
+    assert [row["square"] for row in csv.DictReader((folder / "table.csv").open())] == ["1", "9"]
+    for text in ((folder / "report.md").read_text(), capsys.readouterr().err):
+        assert "Left out, 2 parts: nothing at birds" in text
+    LACKING.clear()
+    reproduce("club", "table-1", output=counting)
+    assert LOG[4:] == ["run/0", "run/2"]
+    assert "Left out" not in (folder / "report.md").read_text()
+
+    LACKING.update({f"run/{number}": "nothing at birds" for number in range(4)})
+    with pytest.raises(MissingFileError, match=r"^club/table-1: nothing at birds$"):
+        reproduce("club", "table-1", output=counting.with_name("other"))
 
 
 def test_a_kill_between_a_parts_two_files_leaves_it_undone(counting):

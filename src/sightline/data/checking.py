@@ -124,6 +124,13 @@ def prepare(name: str, options: Mapping[str, Any] | None = None) -> None:
     DATASETS.create(name, **{**(options or {}), "download": True})
 
 
+def to_be_had(name: str) -> str:
+    """Where a data set comes from, in words; empty where nobody knows."""
+    if can_fetch(name):
+        return f"`sightline data prepare {name} root=FOLDER` fetches {name}"
+    return f"{name} is to be had from {OFFICIAL[name].source}" if name in OFFICIAL else ""
+
+
 def can_fetch(name: str) -> bool:
     """Whether torchvision can fetch a data set."""
     return "download" in inspect.signature(DATASETS[name].factory).parameters

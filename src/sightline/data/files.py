@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from sightline.errors import SightlineError
+from sightline.errors import MissingFileError, SightlineError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
@@ -24,7 +24,7 @@ def locate(path: str | Path, argument: str) -> Path:
         argument: whose value this is, for the message.
 
     Raises:
-        SightlineError: there is nothing in either place.
+        MissingFileError: there is nothing in either place.
     """
     wanted = Path(path).expanduser()
     base = os.environ.get("SIGHTLINE_DATA")
@@ -32,7 +32,7 @@ def locate(path: str | Path, argument: str) -> Path:
     for place in places:
         if place.exists():
             return place
-    raise SightlineError(f"{argument}: nothing at {' or '.join(map(str, places))}")
+    raise MissingFileError(f"{argument}: nothing at {' or '.join(map(str, places))}")
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -1,9 +1,31 @@
 """The data sets that users choose by name."""
 
+from typing import Any
+
 from sightline.data.dataset import Splits
+from sightline.errors import MissingFileError
 from sightline.registry import Registry
 
-DATASETS: Registry[Splits] = Registry(
+
+class Datasets(Registry[Splits]):
+    """Data sets by name; one that is not there is named with where it is to be had."""
+
+    def create(self, name: str, **options: Any) -> Splits:
+        """Make the data set of that name with these options.
+
+        Raises:
+            MissingFileError: its files are not where the options say.
+        """
+        try:
+            return super().create(name, **options)
+        except MissingFileError as error:
+            from sightline.data.checking import to_be_had  # which looks up data sets itself
+
+            where = to_be_had(name)
+            raise MissingFileError(f"{error}; {where}" if where else str(error)) from error
+
+
+DATASETS = Datasets(
     "dataset",
     modules=(
         "sightline.data.pets",

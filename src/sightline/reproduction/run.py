@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from safetensors.torch import load_file, save
 
-from sightline.errors import SightlineError
+from sightline.errors import MissingFileError, SightlineError
 from sightline.files import write_atomically
 from sightline.progress import progress_bar
 from sightline.reporting.overlay import png
@@ -68,7 +69,8 @@ def carry_out(study: Study, output: Path, *, scale: float = 1.0, device: str | t
         The folder.
 
     Raises:
-        SightlineError: data or weights are missing, or the folder holds another study.
+        MissingFileError: data or weights of all parts are missing; where only some parts lack theirs, the report says so.
+        SightlineError: the folder holds another study.
     """
     folder = Folder(output, study, scale)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -84,12 +86,20 @@ def carry_out(study: Study, output: Path, *, scale: float = 1.0, device: str | t
             task = bar.add_task(study.called, total=len(study.parts()), completed=len(done))
             for name in missing:
                 bar.update(task, description=f"{study.called}: {name}")
-                done[name] = folder.keep(name, work, place)
+                try:
+                    done[name] = folder.keep(name, work, place)
+                except MissingFileError as error:
+                    folder.lacking[name] = str(error)
                 bar.advance(task)
                 folder.report(done)
-    for name, figure in study.figures(done).items():
-        write_atomically(folder.path / name, png(figure))
+    if not done:
+        raise MissingFileError(f"{study.called}: {'; '.join(dict.fromkeys(folder.lacking.values()))}")
+    if not folder.lacking:
+        for name, figure in study.figures(done).items():
+            write_atomically(folder.path / name, png(figure))
     folder.report(done)
+    for line in folder.left_out:
+        Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
     return folder.path
 
 
@@ -100,12 +110,16 @@ class Folder:
         path: the folder.
         study: what it is for.
         scale: the share of the protocol, for the report.
+
+    Attributes:
+        lacking: the parts whose data or weights are missing, with what was said of it.
     """
 
     def __init__(self, path: Path, study: Study, scale: float) -> None:
         self.path = path
         self.study = study
         self.scale = scale
+        self.lacking: dict[str, str] = {}
         self.files = {name: path / "parts" / f"{_file_name(name)}.json" for name in study.parts()}
         if len(set(self.files.values())) < len(self.files):
             raise SightlineError(f"{study.called}: two of its labels differ in punctuation alone")
@@ -120,6 +134,12 @@ class Folder:
             raise SightlineError(
                 f"output {self.path} holds results of a study that differs in {differs}; choose another by --output"
             )
+
+    @property
+    def left_out(self) -> list[str]:
+        """What was not done for want of data, a line for each thing that is missing."""
+        parts = list(self.lacking.values())
+        return [f"Left out, {parts.count(reason)} parts: {reason}" for reason in dict.fromkeys(parts)]
 
     def begin(self) -> None:
         """Make the folder."""
@@ -162,7 +182,7 @@ class Folder:
                 0, f"Made at --scale {self.scale:g}: the same protocol on less data than the study's full size."
             )
         if len(done) < total:
-            notes.insert(0, f"Not finished: {len(done)} of {total} parts are done.")
+            notes[:0] = [f"Not finished: {len(done)} of {total} parts are done.", *self.left_out]
         kept = [json.loads(self.files[name].read_text(encoding="utf-8")) for name in done]
         here = surroundings(1, torch.device("cpu"))
         facts = [
