@@ -199,7 +199,7 @@ class Gallery(Study):
         overlays = {label: None if each is None else framed(each) for label, each in overlay.overlays.items()}
         lines = [(row, number) for row in range(len(kept.values["labels"])) for number in range(len(changes))]
         texts = {
-            0: [" · ".join(filter(None, (kept.values["labels"][row], changes[n].label))) for row, n in lines],
+            0: ["\n".join(filter(None, (kept.values["labels"][row], changes[n].label))) for row, n in lines],
         } | {
             place: [
                 f"{'✓' if found['predicted'][n][row] == kept.values['labels'][row] else '✗'} "
