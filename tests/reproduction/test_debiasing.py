@@ -78,6 +78,7 @@ def test_unbiased_are_what_the_bias_spared_or_what_stands_on_another_background(
 # ---- the weights of a run ----
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_weights_whenever_they_are_new_also_after_a_kill(tmp_path: Path, monkeypatch) -> None:
     recipe = study().rows[0]
     overrides = study()._changes(recipe)

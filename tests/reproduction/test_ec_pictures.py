@@ -30,6 +30,7 @@ KEYS = {
 COMMON = {"paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-cross-entropy", "keys": KEYS}
 
 
+@pytest.mark.slow
 def test_the_most_and_the_least_consistent_images_are_what_the_metric_says(tmp_path: Path) -> None:
     study = make_study(COMMON | {"kind": "consistency", "shown": 2, "eps": 0.05})
     folder = carry_out(study, tmp_path / "out")
