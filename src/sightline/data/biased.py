@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from sightline.data.dataset import ImageDataset, Sample, Splits, divide
+from sightline.data.dataset import Derived, ImageDataset, Sample, Splits, divide
 from sightline.data.registry import DATASETS
 from sightline.errors import SightlineError, unknown_name
 
@@ -25,7 +25,7 @@ CHANGES: dict[Bias, Callable[[Tensor], Tensor]] = {
 }
 
 
-class Biased(ImageDataset):
+class Biased(Derived):
     """A data set most of whose images are changed, the same way and whatever they show.
 
     Which ones are changed is drawn by the seed, with an equal share of every class.
@@ -49,26 +49,10 @@ class Biased(ImageDataset):
             raise unknown_name("bias", bias, get_args(Bias))
         if not 0 < share < 1:
             raise SightlineError(f"share is {share}; expected a share of the images above 0 and below 1")
-        self.dataset, self.bias = dataset, bias
-        labels = dataset.labels.tolist()
-        if dataset.multi_label:
-            labels = [tuple(row.nonzero()[:, 0].tolist()) for row in dataset.labels]
+        self.bias = bias
         self.biased = torch.ones(len(dataset), dtype=torch.bool)
-        self.biased[divide(labels, {"unbiased": 1 - share}, seed).get("unbiased", [])] = False
-        super().__init__(
-            dataset.classes,
-            labels,
-            dataset.has_mask.tolist(),
-            groups=dataset.groups,
-            group_ids=None if dataset.group_ids is None else dataset.group_ids.tolist(),
-            identity=(dataset.fingerprint, bias, self.biased.tolist()),
-            has_boxes=dataset.has_boxes.tolist(),
-        )
-        self.skipped = dataset.skipped
-
-    def path(self, index: int) -> str:
-        """The image's path."""
-        return self.dataset.path(index)
+        self.biased[divide(dataset.label_list(), {"unbiased": 1 - share}, seed).get("unbiased", [])] = False
+        super().__init__(dataset, (bias, self.biased.tolist()))
 
     def load(self, index: int) -> Sample:
         """The image, changed if it is one of those."""
@@ -98,8 +82,5 @@ def biased(source: Mapping[str, Any], bias: Bias, *, share: float = 0.8, seed: i
     Raises:
         SightlineError: the source has no name or no split "train", or a value is out of its range.
     """
-    source = dict(source)
-    if "name" not in source:
-        raise SightlineError(f"source is {source}; it needs the name of a data set, such as 'pets'")
-    splits = DATASETS.create(source.pop("name"), **source)
+    splits = DATASETS.of(source)
     return Splits({**splits, "train": Biased(splits["train"], bias, share=share, seed=seed)})

@@ -128,6 +128,12 @@ class ImageDataset(Dataset[Sample], ABC):
         """The label of the image at a place, as its sample has it."""
         return self.labels[index] if self.multi_label else int(self.labels[index])
 
+    def label_list(self) -> list[int] | list[tuple[int, ...]]:
+        """The labels as the constructor takes them: a class of each image, or a tuple of the classes that it shows."""
+        if self.multi_label:
+            return [tuple(row.nonzero()[:, 0].tolist()) for row in self.labels]
+        return self.labels.tolist()
+
     def check_single_label(self, what: str) -> None:
         """Refuse images that can have several labels, for what needs one of each."""
         if self.multi_label:
@@ -146,6 +152,33 @@ class ImageDataset(Dataset[Sample], ABC):
         if not self._kept:
             self._kept = [_scale_down(self.load(index), side) for index in range(len(self))]
         return self
+
+
+class Derived(ImageDataset):
+    """Another data set's images, one for one, which a subclass changes as it loads them.
+
+    Args:
+        dataset: the images.
+        identity: what tells the changed images from the original ones; enters the fingerprint by its `repr`.
+        has_mask: (N,) bool, which images have a mask; None = those that had one.
+    """
+
+    def __init__(self, dataset: ImageDataset, identity: tuple[object, ...], has_mask: Tensor | None = None) -> None:
+        self.dataset = dataset
+        super().__init__(
+            dataset.classes,
+            dataset.label_list(),
+            (dataset.has_mask if has_mask is None else has_mask).tolist(),
+            groups=dataset.groups,
+            group_ids=None if dataset.group_ids is None else dataset.group_ids.tolist(),
+            identity=(dataset.fingerprint, *identity),
+            has_boxes=dataset.has_boxes.tolist(),
+        )
+        self.skipped = dataset.skipped
+
+    def path(self, index: int) -> str:
+        """The image's path."""
+        return self.dataset.path(index)
 
 
 def _scale_down(sample: Sample, side: int | None) -> Sample:

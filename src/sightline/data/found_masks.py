@@ -5,15 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torchvision import tv_tensors
 
-from sightline.data.dataset import ImageDataset, Sample, Splits
+from sightline.data.dataset import Derived, ImageDataset, Sample, Splits
 from sightline.data.files import UnreadableFileError, locate, mask_meaning, read_mask
 from sightline.data.registry import DATASETS
 from sightline.errors import SightlineError
 
 
-class FoundMasks(ImageDataset):
+class FoundMasks(Derived):
     """A data set with the masks of a folder that `sightline masks` wrote for it. None of its own masks is ever seen.
 
     Args:
@@ -27,23 +28,10 @@ class FoundMasks(ImageDataset):
     def __init__(self, dataset: ImageDataset, folder: str | Path) -> None:
         from sightline.localization.writing import mask_files
 
-        self.dataset = dataset
         place = locate(folder, "masks")
         self.files = mask_files(dataset, place)
-        super().__init__(
-            dataset.classes,
-            _labels(dataset),
-            [file.is_file() for file in self.files],
-            groups=dataset.groups,
-            group_ids=None if dataset.group_ids is None else dataset.group_ids.tolist(),
-            identity=(dataset.fingerprint, (place / "journal").read_text(encoding="utf-8")),
-            has_boxes=dataset.has_boxes.tolist(),
-        )
-        self.skipped = dataset.skipped
-
-    def path(self, index: int) -> str:
-        """The image's path."""
-        return self.dataset.path(index)
+        found = torch.tensor([file.is_file() for file in self.files])
+        super().__init__(dataset, ((place / "journal").read_text(encoding="utf-8"),), found)
 
     def load(self, index: int) -> Sample:
         """The image with the mask that was found."""
@@ -74,15 +62,6 @@ def found_masks(source: Mapping[str, Any], masks: str) -> Splits:
     Raises:
         SightlineError: the source has no training images, or the folder is not theirs.
     """
-    options = dict(source)
-    if "name" not in options:
-        raise SightlineError(f"source is {options}; it needs the name of a data set, such as 'pets'")
-    splits = DATASETS.create(options.pop("name"), **options)
+    splits = DATASETS.of(source)
     splits["train"] = FoundMasks(splits["train"], masks)
     return splits
-
-
-def _labels(dataset: ImageDataset) -> list[int] | list[tuple[int, ...]]:
-    if dataset.multi_label:
-        return [tuple(row.nonzero()[:, 0].tolist()) for row in dataset.labels]
-    return dataset.labels.tolist()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision import tv_tensors
 
-from sightline.data.dataset import ImageDataset, Sample
+from sightline.data.dataset import Derived, ImageDataset, Sample
 from sightline.errors import SightlineError, unknown_name
 from sightline.seeding import generator
 
@@ -18,7 +18,7 @@ Quality = Literal["coarse", "dilated", "box", "wrong"]
 QUALITIES: tuple[Quality, ...] = ("coarse", "dilated", "box", "wrong")
 
 
-class Remasked(ImageDataset):
+class Remasked(Derived):
     """A data set that keeps some of its masks, and those in a poorer quality.
 
     Which images keep their masks depends on the seed alone, with an equal share of every class; a larger fraction keeps all
@@ -62,7 +62,6 @@ class Remasked(ImageDataset):
             raise unknown_name("quality", quality, QUALITIES)
         if not dataset.has_mask.any():
             raise SightlineError("no image has a mask, so there are none to keep or to change")
-        self.dataset = dataset
         self.seed = seed
         self.masked = dataset.has_mask.nonzero()[:, 0]
         strata = torch.zeros(len(dataset), dtype=torch.int64) if dataset.multi_label else dataset.labels
@@ -80,23 +79,7 @@ class Remasked(ImageDataset):
             "coarse": partial(coarse, cells=cells), "dilated": partial(dilated, radius=radius), "box": boxed
         }  # fmt: skip
         self.change = changes.get(quality or "")
-        labels = dataset.labels.tolist()
-        if dataset.multi_label:
-            labels = [tuple(row.nonzero()[:, 0].tolist()) for row in dataset.labels]
-        super().__init__(
-            dataset.classes,
-            labels,
-            has_mask.tolist(),
-            groups=dataset.groups,
-            group_ids=None if dataset.group_ids is None else dataset.group_ids.tolist(),
-            identity=(dataset.fingerprint, quality, cells, radius, share, seed),
-            has_boxes=dataset.has_boxes.tolist(),
-        )
-        self.skipped = dataset.skipped
-
-    def path(self, index: int) -> str:
-        """The image's path."""
-        return self.dataset.path(index)
+        super().__init__(dataset, (quality, cells, radius, share, seed), has_mask)
 
     def load(self, index: int) -> Sample:
         """The image with its mask as it is now, or without."""

@@ -301,10 +301,7 @@ def recomposed(
     Raises:
         SightlineError: the source lacks a split or masks, or a class has no background or shares one with another.
     """
-    source = dict(source)
-    if "name" not in source:
-        raise SightlineError(f"source is {source}; it needs the name of a data set, such as 'pets'")
-    photographs = DATASETS.create(source.pop("name"), **source)
+    photographs = DATASETS.of(source)
     base = locate(backgrounds, "backgrounds")
     places = _scene_records(base, scenes, photographs.classes)
     divided = {

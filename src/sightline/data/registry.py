@@ -1,9 +1,10 @@
 """The data sets that users choose by name."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sightline.data.dataset import Splits
-from sightline.errors import MissingFileError
+from sightline.errors import MissingFileError, SightlineError
 from sightline.registry import Registry
 
 
@@ -23,6 +24,16 @@ class Datasets(Registry[Splits]):
 
             where = to_be_had(name)
             raise MissingFileError(f"{error}; {where}" if where else str(error)) from error
+
+    def of(self, source: Mapping[str, Any]) -> Splits:
+        """Make the data set that another one is made of, from its `name` and options.
+
+        Raises:
+            SightlineError: there is no name.
+        """
+        if "name" not in source:
+            raise SightlineError(f"source is {dict(source)}; it needs the name of a data set, such as 'pets'")
+        return self.create(**source)
 
 
 DATASETS = Datasets(

@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePath
+from typing import Any
 
 import torch
 
@@ -45,9 +46,8 @@ class Subset(ImageDataset):
         if self.guesses:
             dataset.check_single_label("a guessed class")
         rows = torch.tensor(self.places, dtype=torch.int64)
-        labels = [self.guesses.get(place, label) for place, label in zip(self.places, dataset.labels[rows].tolist())]
-        if dataset.multi_label:
-            labels = [tuple(row.nonzero()[:, 0].tolist()) for row in dataset.labels[rows]]
+        given = dataset.label_list()
+        labels: list[Any] = [self.guesses.get(place, given[place]) for place in self.places]
         annotated = torch.tensor([place not in self.guesses for place in self.places], dtype=torch.bool)
         groups = not self.guesses and dataset.group_ids is not None
         super().__init__(

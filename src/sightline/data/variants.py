@@ -164,10 +164,7 @@ def background_variants(
     """
     for variant in (*variants, *([] if train is None else [train])):
         check_variant(variant)
-    source = dict(source)
-    if "name" not in source:
-        raise SightlineError(f"source is {source}; it needs the name of a data set, such as 'pets'")
-    original = DATASETS.create(source.pop("name"), **source)
+    original = DATASETS.of(source)
     splits: dict[str, ImageDataset] = dict(original)
     if train is not None:
         for name in ("train", "val"):
