@@ -10,6 +10,7 @@ from scipy.io import savemat
 
 from sightline import data
 from sightline.data.checking import check
+from sightline.data.loader import loader
 from sightline.data.pascal_part import ANIMALS
 from sightline.errors import SightlineError
 
@@ -89,8 +90,24 @@ def test_images_of_one_animal_are_read_with_their_parts(layout: Path) -> None:
     heads = region(slice(2, 5), slice(2, 8)) | region(slice(4, 8), slice(10, 12))
     assert torch.equal(parts["head"], torch.from_numpy(heads))
     assert int(parts["tail"].sum()) == 1
+    assert torch.equal(everything[dog].parts, torch.stack(list(parts.values())))
     bare = next(i for i in range(len(everything)) if everything.path(i).endswith("train_dog_1.jpg"))
     assert everything.parts(bare) == {}
+    assert everything[bare].parts.shape == (0, HEIGHT, WIDTH)
+
+
+def test_batches_have_the_parts_in_evaluation_alone(layout: Path) -> None:
+    everything = data.create("pascal_part", root=str(layout), val=0)["train"]
+    dogs = [i for i in range(len(everything)) if "train_dog" in everything.path(i)]
+    (batch,) = loader(everything, size=HEIGHT, batch_size=4, train=False, places=dogs)
+    assert batch.parts.shape == (3, 3, HEIGHT, HEIGHT)  # two dogs' three parts; the others have fewer
+    assert batch.parts.flatten(2).any(2).sum(1).tolist() == [3, 0, 2]
+    cut = everything[dogs[0]].parts[:, :, 2:14]  # the centre square
+    assert torch.equal(batch.parts[0], cut.as_subclass(torch.Tensor))
+    (batch,) = loader(everything, size=HEIGHT, batch_size=4, train=True, places=dogs)
+    assert batch.parts is None
+    kept = data.create("pascal_part", root=str(layout), val=0)["train"].keep_in_memory()
+    assert all(kept[i].parts is None for i in dogs)
 
 
 def test_the_check_reads_every_annotation(layout: Path) -> None:

@@ -41,6 +41,7 @@ def batch(images: Tensor) -> sl.Batch:
         has_box=(torch.arange(size) % 4 >= 2)[:, None],
         indices=torch.arange(size) + 20,
         groups=torch.arange(size) % 2,
+        parts=torch.stack([masks, masks.roll(3, 1)], 1),
     )
 
 
@@ -68,7 +69,7 @@ def test_metrics_of_annotations_are_left_out_without_them(model: nn.Module) -> N
     needing = {
         entry.name
         for entry in METRICS
-        if any(entry.capabilities[f"needs_{what}"] for what in ("masks", "boxes", "groups"))
+        if any(entry.capabilities[f"needs_{what}"] for what in ("masks", "boxes", "groups", "parts"))
     }
     assert set(evaluation.facts["left_out"]) == needing
     assert set(evaluation.table) == set(METRICS.names()) - needing
@@ -79,7 +80,7 @@ def observe(model: nn.Module, images: Tensor, maps: Tensor) -> Observation:
     probabilities = scorer(images)
     return Observation(
         images=images, maps=maps, targets=probabilities.argmax(1), labels=some.labels, masks=some.masks,
-        has_mask=some.has_mask, boxes=some.boxes, has_box=some.has_box, indices=some.indices, groups=some.groups,
+        has_mask=some.has_mask, boxes=some.boxes, has_box=some.has_box, indices=some.indices, groups=some.groups, parts=some.parts,
         probabilities=probabilities, scorer=scorer,
         explain=explaining(create_explainer("gaussian"), model, None, SPEC),
     )  # fmt: skip
@@ -133,8 +134,8 @@ def test_maps_with_nan_are_refused(name: str, model: nn.Module) -> None:
 ASKED = {n for n in METRICS.names() if METRICS[n].capabilities["needs_model"]}
 
 
-# Coherency and stability ask the explainer, which refuses such a model itself.
-@pytest.mark.parametrize("name", sorted(ASKED - {"coherency", "view_stability"}))
+# Coherency and stability ask the explainer, which refuses such a model itself; part interpretability looks at no logits.
+@pytest.mark.parametrize("name", sorted(ASKED - {"coherency", "view_stability", "part_interpretability"}))
 def test_a_model_with_nan_is_refused(name: str, model: nn.Module) -> None:
     seen = observe(model, torch.rand(4, 3, 12, 12), torch.rand(4, 12, 12))
     if name == "fgsm_accuracy":  # which asks about right predictions alone

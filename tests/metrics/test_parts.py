@@ -1,15 +1,14 @@
 """Part interpretability of filters."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
-from torchvision import tv_tensors
 
+from sightline.data import Batch
 from sightline.errors import SightlineError
+from sightline.evaluation import evaluate_model
 from sightline.input_spec import InputSpec
-from sightline.metrics import measure_parts, part_iou
+from sightline.metrics import METRICS, part_iou
 
 
 def square(top: int, left: int, bottom: int, right: int, side: int = 8) -> torch.Tensor:
@@ -56,31 +55,51 @@ class Filters(nn.Module):
         return self.head(self.features(x).mean((2, 3)))
 
 
-class Animals:
+def animals() -> tuple[torch.Tensor, torch.Tensor]:
     """Red upper left, green lower half; the second image has no part."""
-
-    def __len__(self) -> int:
-        return 2
-
-    def __getitem__(self, index: int) -> SimpleNamespace:
-        pixels = torch.zeros(3, 8, 8, dtype=torch.uint8)
-        pixels[0, :4, :4] = 255
-        pixels[1, 4:] = 128
-        return SimpleNamespace(image=tv_tensors.Image(pixels))
-
-    def parts(self, index: int) -> dict[str, tv_tensors.Mask]:
-        both = {"head": square(0, 0, 4, 4), "torso": square(4, 0, 8, 4), "tail": square(0, 0, 0, 0)}
-        return {} if index else {name: tv_tensors.Mask(mask) for name, mask in both.items()}
+    images = torch.zeros(2, 3, 8, 8)
+    images[:, 0, :4, :4] = 1.0
+    images[:, 1, 4:] = 0.5
+    head, torso, hidden = square(0, 0, 4, 4), square(4, 0, 8, 4), square(0, 0, 0, 0)
+    return images, torch.stack([torch.stack([head, torso, hidden]), torch.zeros(3, 8, 8, dtype=torch.uint8)])
 
 
-def test_an_image_has_the_mean_over_filters_of_their_best_part() -> None:
+@pytest.mark.parametrize("chunk", [None, 1])
+def test_an_image_has_the_mean_over_filters_of_their_best_part(chunk: int | None) -> None:
     model = Filters().train()
-    values = measure_parts(model, Animals(), size=8, layer="features")
+    metric = METRICS["part_interpretability"](model=model, layer="features", chunk=chunk)
+    metric.update(*animals())
+    values = metric.per_image()
     assert values[0].item() == pytest.approx((1.0 + 0.5) / 2)  # red is the head; green covers the torso twice
     assert values[1].isnan()
+    assert metric.compute().item() == values[0].item()
+    assert (metric.n, metric.skipped) == (1, 1)
     assert model.training
     dark = InputSpec((0.6, 0.6, 0.6), (1.0, 1.0, 1.0), (8, 8))  # takes green, 0.5, below 0
-    assert measure_parts(model, Animals(), size=8, layer="features", input_spec=dark)[0].item() == pytest.approx(0.5)
+    darker = METRICS["part_interpretability"](model=model, layer="features", input_spec=dark)
+    darker.update(*animals())
+    assert darker.compute().item() == pytest.approx(0.5)
+
+
+def test_filters_with_nan_are_refused() -> None:
+    model = Filters()
+    model.features.weight.data[0] = torch.nan
+    with pytest.raises(SightlineError, match="activations of 'features' are NaN"):
+        METRICS["part_interpretability"](model=model, layer="features").update(*animals())
+
+
+def test_evaluation_measures_it_where_there_are_parts() -> None:
+    images, parts = animals()
+    labels = torch.tensor([0, 1])
+    batches = [Batch(images, labels, parts=parts), Batch(images, labels)]
+    found = evaluate_model(Filters(), batches, [], ["accuracy", "part_interpretability"], layer="features")
+    (result,) = [each for each in found.results if each.metric == "part_interpretability"]
+    assert (result.value, result.n, result.explainer) == (pytest.approx(0.75), 1, None)
+    column = found.samples["part_interpretability"]
+    assert column[0].item() == pytest.approx(0.75)
+    assert column[1:].isnan().all()
+    bare = evaluate_model(Filters(), batches[1:], [], ["accuracy", "part_interpretability"], layer="features")
+    assert bare.facts["left_out"] == {"part_interpretability": "no image has parts"}
 
 
 @pytest.mark.parametrize(

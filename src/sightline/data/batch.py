@@ -29,6 +29,7 @@ class Batch:
         indices: (B,) int64, each image's place in its data set.
         groups: (B,) int64, such as the pair (class, background) of a shortcut benchmark.
         maps: (B, H, W) float, stored explanations of the images, moved with them; every image has one.
+        parts: (B, P, H, W) uint8 with 1 = one part of the image's objects, padded by empty masks to P parts an image.
 
     Raises:
         SightlineError: a shape, dtype or range is not as above, or a size differs from that of the images.
@@ -43,6 +44,7 @@ class Batch:
     indices: Tensor | None = None
     groups: Tensor | None = None
     maps: Tensor | None = None
+    parts: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_images(self.images)
@@ -70,6 +72,11 @@ class Batch:
         if self.maps is not None and self.maps.shape != (size, *self.images.shape[2:]):
             expected = (size, *self.images.shape[2:])
             raise SightlineError(f"maps have shape {tuple(self.maps.shape)}; expected {expected}, as the images")
+        if self.parts is not None and (
+            self.parts.ndim != 4 or len(self.parts) != size or self.parts.shape[2:] != self.images.shape[2:]
+        ):
+            accepted = f"({size}, P, {self.images.shape[2]}, {self.images.shape[3]})"
+            raise SightlineError(f"parts have shape {tuple(self.parts.shape)}; expected {accepted}, as the images")
         for name in ("has_mask", "has_box", "indices", "groups"):
             value = getattr(self, name)
             if value is not None and value.shape[0] != size:

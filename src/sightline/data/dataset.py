@@ -36,6 +36,7 @@ class Sample:
         path: where it comes from.
         saliency: (1, H, W) float `Saliency`, its stored map, where the loader reads one.
         boxes: (N, 4) float `tv_tensors.BoundingBoxes`, xyxy in pixels, the boxes around its objects; None = none is known.
+        parts: (P, H, W) uint8 `tv_tensors.Mask` with 1 = that part of its objects, such as heads; None = none is known.
     """
 
     image: tv_tensors.Image
@@ -46,6 +47,7 @@ class Sample:
     path: str
     saliency: Saliency | None = None
     boxes: tv_tensors.BoundingBoxes | None = None
+    parts: tv_tensors.Mask | None = None
 
 
 class ImageDataset(Dataset[Sample], ABC):
@@ -146,11 +148,13 @@ class ImageDataset(Dataset[Sample], ABC):
     def keep_in_memory(self, side: int | None = None) -> Self:
         """Load every sample now and keep it, so that no later epoch decodes; worker processes share the memory.
 
+        Masks of parts are not kept: they would take several times an image's memory, and training does not look at them.
+
         Args:
             side: scale images down to this shorter side, in pixels; None = as they are.
         """
         if not self._kept:
-            self._kept = [_scale_down(self.load(index), side) for index in range(len(self))]
+            self._kept = [_to_keep(self.load(index), side) for index in range(len(self))]
         return self
 
 
@@ -181,7 +185,8 @@ class Derived(ImageDataset):
         return self.dataset.path(index)
 
 
-def _scale_down(sample: Sample, side: int | None) -> Sample:
+def _to_keep(sample: Sample, side: int | None) -> Sample:
+    sample = replace(sample, parts=None)
     if side is None or min(sample.image.shape[-2:]) <= side:
         return sample
     image, mask, boxes = v2.Resize(side)(sample.image, sample.mask, sample.boxes)

@@ -96,7 +96,7 @@ class Transformed(Dataset[Sample]):
     Args:
         dataset: where the samples come from.
         transform: of image, mask and boxes; what it draws is keyed by (seed, epoch, index).
-        seed: of the transform; None = it draws nothing.
+        seed: of the transform; None = it draws nothing, and the masks of parts are transformed too.
         maps: stored maps of the data set, which go through the transform with their images.
         places: only these images, in this order; None = all.
     """
@@ -124,16 +124,16 @@ class Transformed(Dataset[Sample]):
         sample = self.dataset[index]
         saliency = None if self.maps is None else on_image(self.maps.read([index])[0], sample.image.shape[-2:])
         given = (sample.image, sample.mask, saliency, sample.boxes)
+        parts = None
         if self.seed is None:
-            image, mask, saliency, boxes = self.transform(*given)
+            image, mask, saliency, boxes, parts = self.transform(*given, sample.parts)
         else:
             with torch.random.fork_rng(devices=[]):
                 # Not torch.manual_seed, which reseeds the GPUs too, and the fork does not restore those.
                 torch.default_generator.manual_seed(derive_seed(self.seed, epoch, index, "augmentation"))
                 image, mask, saliency, boxes = self.transform(*given)
-        return replace(
-            sample, image=image, mask=mask, saliency=saliency, boxes=None if boxes is None else still_seen(boxes)
-        )
+        seen = None if boxes is None else still_seen(boxes)
+        return replace(sample, image=image, mask=mask, saliency=saliency, boxes=seen, parts=parts)
 
 
 def on_image(saliency: torch.Tensor, size: Sequence[int]) -> Saliency:
@@ -175,7 +175,20 @@ def collate(samples: list[Sample], masks: bool, boxes: bool = False) -> Batch:
         maps=torch.stack([s.saliency.as_subclass(torch.Tensor)[0] for s in samples if s.saliency is not None])
         if samples[0].saliency is not None
         else None,
+        parts=_pad_parts([s.parts for s in samples]),
     )
+
+
+def _pad_parts(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    """Masks of parts of images as one tensor (B, P, H, W), empty ones added; None where no image has any."""
+    known = [some.as_subclass(torch.Tensor) for some in parts if some is not None]
+    if not known:
+        return None
+    padded = known[0].new_zeros(len(parts), max(map(len, known)), *known[0].shape[1:])
+    for row, some in zip(padded, parts):
+        if some is not None:
+            row[: len(some)] = some
+    return padded
 
 
 def _pad(boxes: Sequence[torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,7 +2,8 @@
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from sightline.data.dataset import FileDataset, Record, Splits, divide
+from sightline.data.dataset import FileDataset, Record, Sample, Splits, divide
 from sightline.data.files import UnreadableFileError, locate
 from sightline.data.registry import DATASETS
 from sightline.errors import SightlineError
@@ -58,14 +59,12 @@ class AnimalMask:
         Raises:
             UnreadableFileError: the file is not as MATLAB or the data set has it.
         """
-        from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
-
         path = self.root / self.file
         try:
-            annotation = loadmat(path, squeeze_me=True, struct_as_record=False)["anno"]
-            found = [each for each in np.atleast_1d(annotation.objects) if getattr(each, "class") == self.animal]
-        except (*BROKEN, MatReadError) as error:
+            found = [
+                each for each in _annotated(path, path.stat().st_mtime_ns) if getattr(each, "class") == self.animal
+            ]
+        except BROKEN as error:
             raise UnreadableFileError(f"cannot read the parts in {path}: {error}") from error
         yield from found
 
@@ -75,26 +74,49 @@ class AnimalMask:
         return torch.from_numpy((values != 0).astype(np.uint8))
 
 
+@lru_cache(maxsize=1)  # an image's mask and its parts are asked for one after the other
+def _annotated(path: Path, written: int) -> np.ndarray:
+    """The objects in a file of annotations that was written then."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        return np.atleast_1d(loadmat(path, squeeze_me=True, struct_as_record=False)["anno"].objects)
+    except MatReadError as error:
+        raise ValueError(str(error)) from error
+
+
 class PascalPart(FileDataset):
     """Photographs of animals, with a mask of the animals and one of each of their parts."""
+
+    def load(self, index: int) -> Sample:
+        """Read a picture, its mask and its parts."""
+        sample = super().load(index)
+        masks = list(self._drawn(index, sample.image.shape[-2:]).values())
+        height, width = sample.image.shape[-2:]
+        drawn = torch.stack(masks) if masks else torch.zeros(0, height, width, dtype=torch.uint8)
+        return replace(sample, parts=tv_tensors.Mask(drawn))
 
     def parts(self, index: int) -> dict[str, tv_tensors.Mask]:
         """The parts of the animals in the image at a place: official name, such as "torso" or "lfleg" -> (H, W) uint8.
 
         A part that does not show is not there. Parts of several animals are one mask.
         """
-        record = self.records[index]
-        assert isinstance(record.mask, AnimalMask)  # all of this data set are
-        height, width = self[index].image.shape[-2:]
-        return {name: tv_tensors.Mask(mask) for name, mask in record.mask.parts(height, width).items()}
+        size = self[index].image.shape[-2:]
+        return {name: tv_tensors.Mask(mask) for name, mask in self._drawn(index, size).items()}
+
+    def _drawn(self, index: int, size: torch.Size) -> dict[str, Tensor]:
+        mask = self.records[index].mask
+        assert isinstance(mask, AnimalMask)  # all of this data set are
+        return mask.parts(size[0], size[1])
 
 
 @DATASETS.register("pascal_part", masks="all", groups=False)
 def pascal_part(root: str, *, val: float = 0.1, seed: int = 0, skip_corrupt: bool = False) -> Splits:
     """PASCAL-Part's animals: photographs with a bird, cat, cow, dog, horse or sheep, whose every part is drawn.
 
-    Images of two of these classes are left out, as the lists of PASCAL VOC tell them. `PascalPart.parts` gives the masks of the
-    parts, and `sightline.metrics.measure_parts` the part interpretability of a model's filters.
+    Images of two of these classes are left out, as the lists of PASCAL VOC tell them. Samples have the masks of the parts,
+    which the metric `part_interpretability` looks at, and `PascalPart.parts` gives them by name.
 
     Args:
         root: the folder that holds `Annotations_Part/`, and PASCAL VOC 2010's `JPEGImages/` and `ImageSets/Main/`, in itself or

@@ -31,6 +31,8 @@ DEFAULT_METRICS = (
     "insertion", "deletion", "average_drop", "average_increase", "coherency",
 )  # fmt: skip
 
+ANNOTATIONS = ("masks", "groups", "parts")  # a metric that needs one leaves batches out that have none
+
 Explained = Literal["predicted", "label"]
 Source = Explainer | Callable[[nn.Module, Tensor, Tensor], Any] | Tensor
 """Where maps come from: an explainer, a function (see `Foreign`), or maps (N, h, w) that were made before, by image index."""
@@ -96,7 +98,9 @@ def evaluate_model(
         for name, source in made.items()
         if isinstance(source, Explainer)
     }
-    meters, left_out = _make_meters(metrics, made, {"model": model, "input_spec": input_spec, "chunk": chunk}, layers)
+    meters, left_out = _make_meters(
+        metrics, made, {"model": model, "input_spec": input_spec, "chunk": chunk}, layer, layers
+    )
     curves = tuple(kind for kind in get_args(perturbation.Curve) if kind in metrics)
     backgrounds = backgrounds_of(loader)
     scorer = Scorer(model, input_spec, chunk, compiled)
@@ -124,6 +128,7 @@ def evaluate_model(
                 has_mask=batch.has_mask,
                 boxes=batch.boxes,
                 has_box=batch.has_box,
+                parts=batch.parts,
                 indices=indices,
                 groups=batch.groups,
                 probabilities=probabilities,
@@ -191,7 +196,7 @@ class _Meter:
 
     def record(self, seen: Observation, places: Tensor) -> None:
         """Measure a batch, where it has what the metric needs."""
-        if (self.metric.needs_masks and seen.masks is None) or (self.metric.needs_groups and seen.groups is None):
+        if any(getattr(self.metric, f"needs_{name}") and getattr(seen, name) is None for name in ANNOTATIONS):
             return
         self.metric.record(seen)
         self.places.append(places)
@@ -199,7 +204,8 @@ class _Meter:
     def result(self, seed: int) -> Result:
         """The figure with its interval; a SightlineError where no image has a value."""
         if not self.places:
-            raise SightlineError(f"no image has {'masks' if self.metric.needs_masks else 'groups'}")
+            missing = next(name for name in ANNOTATIONS if getattr(self.metric, f"needs_{name}"))
+            raise SightlineError(f"no image has {missing}")
         value = float(self.metric.compute())
         low, high = interval(self.metric, seed)
         better = self.metric.higher_is_better
@@ -242,6 +248,7 @@ def _make_meters(
     wanted: Sequence[str] | Mapping[str, Mapping[str, Any]],
     explainers: Mapping[str, Explainer | Tensor],
     given: dict[str, Any],
+    layer: LayerChoice | Sequence[LayerChoice] | None,
     layers: Mapping[str, LayerChoice | Sequence[LayerChoice] | None],
 ) -> tuple[dict[str | None, list[_Meter]], dict[str, str]]:
     """The meters of each explainer, and under None those that judge no maps; and what cannot be measured, with the reason."""
@@ -254,6 +261,8 @@ def _make_meters(
             options = dict(wanted[name]) if isinstance(wanted, Mapping) else {}
             if needs("needs_model"):
                 options |= given
+            if needs("needs_layer"):
+                options |= {"layer": layer}
             if needs("needs_explainer") and explainer is not None:
                 if isinstance(explainers[explainer], Tensor):
                     left_out[f"{name}@{explainer}"] = "it explains changed images, and there are saved maps alone"

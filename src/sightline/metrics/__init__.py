@@ -52,7 +52,7 @@ from sightline.metrics.noise import (
     normalized_rfs,
 )
 from sightline.metrics.observation import Observation
-from sightline.metrics.parts import measure_parts, part_iou
+from sightline.metrics.parts import PartInterpretability, part_iou
 from sightline.metrics.perturbation import (
     Deletion,
     Insertion,
@@ -102,6 +102,7 @@ __all__ = [
     "NormalizedRFS",
     "Observation",
     "OnlyForegroundAccuracy",
+    "PartInterpretability",
     "PerImageMetric",
     "PerturbationMetric",
     "PointingGame",
@@ -130,7 +131,6 @@ __all__ = [
     "foreground_iou",
     "group_accuracies",
     "map_boxes",
-    "measure_parts",
     "names",
     "noised",
     "normalized_rfs",

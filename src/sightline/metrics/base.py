@@ -38,6 +38,8 @@ class PerImageMetric(Metric, ABC):
     needs_masks: ClassVar[bool] = False
     needs_boxes: ClassVar[bool] = False  # or masks, to draw boxes around
     needs_groups: ClassVar[bool] = False
+    needs_parts: ClassVar[bool] = False
+    needs_layer: ClassVar[bool] = False  # looks at the activations of the target layer
     needs_model: ClassVar[bool] = False
     needs_explainer: ClassVar[bool] = False
     slow: ClassVar[bool] = False  # asks the model hundreds of times an image
@@ -55,7 +57,7 @@ class PerImageMetric(Metric, ABC):
     @classmethod
     def capabilities(cls) -> dict[str, bool]:
         """What a caller can ask before making one."""
-        needs = ("maps", "masks", "boxes", "groups", "model", "explainer")
+        needs = ("maps", "masks", "boxes", "groups", "parts", "layer", "model", "explainer")
         return {name: getattr(cls, name) for name in (*(f"needs_{n}" for n in needs), "slow", "higher_is_better")}
 
     @abstractmethod

@@ -29,6 +29,7 @@ class Observation:
         has_mask: (B,) bool; None = every image, where there are masks.
         boxes: (B, N, 4) xyxy in pixels, as in `Batch`.
         has_box: (B, N) bool; None = all, where there are boxes.
+        parts: (B, P, H, W), as in `Batch`.
         indices: (B,) int64, each image's place in its data set, which random draws are keyed by; None = in the batch.
         groups: (B,) int64; below 0 = the image belongs to none.
         probabilities: (B, K) of the images.
@@ -46,6 +47,7 @@ class Observation:
     has_mask: Tensor | None = None
     boxes: Tensor | None = None
     has_box: Tensor | None = None
+    parts: Tensor | None = None
     indices: Tensor | None = None
     groups: Tensor | None = None
     probabilities: Tensor | None = None

@@ -1,19 +1,16 @@
 """Part interpretability: whether single filters of a layer respond to parts of objects."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
-from sightline.data.transforms import eval_transform
 from sightline.errors import SightlineError
 from sightline.explainers.base import at_least_float32, resize_maps
 from sightline.input_spec import InputSpec
 from sightline.layers import LayerChoice
+from sightline.metrics.base import PerImageMetric
+from sightline.metrics.observation import Observation
+from sightline.metrics.registry import register
 from sightline.tap import Tap, evaluating
-
-if TYPE_CHECKING:
-    from sightline.data.pascal_part import PascalPart
 
 
 def part_iou(activations: Tensor, parts: Tensor, threshold: float = 0.5) -> Tensor:
@@ -37,8 +34,7 @@ def part_iou(activations: Tensor, parts: Tensor, threshold: float = 0.5) -> Tens
             f"activations have shape {tuple(activations.shape)} and parts {tuple(parts.shape)}; expected (C, h, w) and "
             "(P, H, W)"
         )
-    if not 0 < threshold <= 1:
-        raise SightlineError(f"threshold is {threshold}; expected a share above 0 and at most 1")
+    _check_threshold(threshold)
     maps = resize_maps(at_least_float32(activations), (parts.shape[1], parts.shape[2])).flatten(1)
     highest = maps.amax(1, keepdim=True)
     region = ((maps >= threshold * highest) & (highest > 0)).float()
@@ -48,44 +44,67 @@ def part_iou(activations: Tensor, parts: Tensor, threshold: float = 0.5) -> Tens
     return torch.where(union > 0, common / union.clamp_min(1), 0)
 
 
-def measure_parts(
-    model: nn.Module,
-    images: "PascalPart",
-    *,
-    size: int,
-    layer: LayerChoice | None = None,
-    input_spec: InputSpec | None = None,
-    threshold: float = 0.5,
-) -> Tensor:
-    """Part interpretability of a model on each image: the mean over a layer's filters of the best IoU with one of its parts.
+@register("part_interpretability")
+class PartInterpretability(PerImageMetric):
+    """Of each image, the mean over a layer's filters of the best IoU with one of its parts.
 
     "Improving Network Interpretability via Explanation Consistency Evaluation", Figure 9b, gives it on animals without its
-    formula. This is our reading; its mean over images is the model's. Filters that respond to one part in one image and to
-    another in the next count as much as those that are true to theirs.
+    formula. This is our reading. Filters that respond to one part in one image and to another in the next count as much as
+    those that are true to theirs. An image none of whose parts is seen has no value.
 
     Args:
-        model: a classifier; used in eval mode, on the device that it is on.
-        images: with masks of their parts.
-        size: side of the square that is seen of each image, in pixels, as in evaluation.
+        model: a classifier; asked in eval mode, and left as it was.
         layer: the layer whose filters are looked at; None chooses by the model's family.
-        input_spec: normalises the images.
         threshold: see `part_iou`.
-
-    Returns:
-        (N,) in [0, 1]; NaN for an image none of whose parts is seen.
+        input_spec: normalises images in [0, 1]. None = images are what the model takes.
+        chunk: images in one call to the model; None takes a batch as it comes.
     """
-    tap, see = Tap(model, layer), eval_transform(size)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    values = torch.full((len(images),), torch.nan)
-    with evaluating(tap.model), torch.no_grad():
-        for place in range(len(images)):
-            image, masks = see(images[place].image, images.parts(place))
-            seen = [mask for mask in masks.values() if mask.any()]
-            if not seen:
-                continue
-            pixels = image.as_subclass(Tensor)[None].to(device)
-            inputs = pixels if input_spec is None else input_spec.normalize(pixels)
-            (activations,) = tap(inputs).activations
-            best = part_iou(activations[0].detach(), torch.stack(seen).to(device), threshold).amax(1)
-            values[place] = best.mean().cpu()
-    return values
+
+    needs_maps = False
+    needs_parts = True
+    needs_layer = True
+    needs_model = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        layer: LayerChoice | None = None,
+        threshold: float = 0.5,
+        input_spec: InputSpec | None = None,
+        chunk: int | None = None,
+    ) -> None:
+        super().__init__()
+        _check_threshold(threshold)
+        self.threshold, self.input_spec, self.chunk = threshold, input_spec, chunk
+        self._tap = [Tap(model, layer)]  # no module, so that the metric's state dict and moves spare the model
+
+    def update(self, images: Tensor, parts: Tensor) -> None:
+        """Take a batch.
+
+        Args:
+            images: (B, C, H, W).
+            parts: (B, P, H, W), above 0 where the part is; empty masks count as no part.
+        """
+        self.record(Observation(images=images, parts=parts))
+
+    def measure(self, seen: Observation) -> Tensor:
+        """The value (B,) of each image, NaN where no part is seen."""
+        images, parts, tap = seen.need("images"), seen.need("parts"), self._tap[0]
+        values = []
+        with evaluating(tap.model), torch.no_grad():
+            for some, drawn in zip(images.split(self.chunk or len(images)), parts.split(self.chunk or len(images))):
+                inputs = some if self.input_spec is None else self.input_spec.normalize(some)
+                (activations,) = tap(inputs).activations
+                if not activations.isfinite().all():
+                    raise SightlineError(f"the activations of {tap.layers[0].name!r} are NaN or infinite")
+                for maps, masks in zip(activations, drawn):
+                    shown = masks[(masks > 0).flatten(1).any(1)]
+                    value = part_iou(maps, shown, self.threshold).amax(1).mean() if len(shown) else None
+                    values.append(images.new_tensor(torch.nan) if value is None else value.to(images.dtype))
+        return torch.stack(values)
+
+
+def _check_threshold(threshold: float) -> None:
+    if not 0 < threshold <= 1:
+        raise SightlineError(f"threshold is {threshold}; expected a share above 0 and at most 1")

@@ -23,6 +23,7 @@ METRICS: Registry[PerImageMetric] = Registry(
         "sightline.metrics.calibration",
         "sightline.metrics.robustness",
         "sightline.metrics.consistency",
+        "sightline.metrics.parts",
         "sightline.metrics.stability",
     ),
 )

@@ -14,7 +14,6 @@ from sightline.data.loader import loader
 from sightline.metrics import fgsm_hits
 from sightline.models import load_model
 from sightline.reporting.markdown import markdown
-from sightline.reporting.statistics import over_seeds
 from sightline.reproduction.lines import Lines, legend, line_panels
 from sightline.reproduction.study import KINDS, Done, Part
 from sightline.reproduction.trainings import Trainings
@@ -71,20 +70,13 @@ class Robustness(Trainings):
     def summary(self, done: Done) -> str:
         """Relative accuracy by eps, what the seeds settle, and the figures of the runs."""
         found = self._relative(done)
-        rows, settled, numbers = [], [], []
+        rows, numbers = [], []
         for labels in self.panels.values():
-            first = found[labels[self.arms[0].label]]
-            numbers += [n for n, _ in first.values()]
+            numbers += [n for n, _ in found[labels[self.arms[0].label]].values()]
             for row in labels.values():
                 curves = [curve for _, curve in found[row].values()]
                 cells = [_cell([curve[place] for curve in curves]) for place in range(len(self.eps))]
                 rows.append([row, str(len(curves)), *cells, _cell([mean(curve) for curve in curves])])
-                seeds = [seed for seed in found[row] if seed in first]
-                own, other = ([mean(some[seed][1]) for seed in seeds] for some in (found[row], first))
-                if found[row] is not first and (interval := over_seeds(own, other, paired=True)) is not None:
-                    side = "" if interval.excludes_zero else ", not settled"
-                    low, high = interval.low, interval.high
-                    settled.append(f"- {row}: {mean(own) - mean(other):+.3f} ({low:+.3f} to {high:+.3f}){side}")
         sections = [
             f"Relative accuracy on {self.split}: of the images that all arms of a seed are right about, the share that the "
             "model stays right about under FGSM; mean ± standard deviation over seeds.",
@@ -95,11 +87,9 @@ class Robustness(Trainings):
             sections.append(f"Images that all arms are right about, by panel and seed: {told}.")
         if set(self.parts()) <= set(done):
             sections.append("![relative accuracy by eps](robustness.png)")
-        if settled:
-            sections.append(
-                f"Mean over eps, difference from {self.arms[0].label} with its 95 % interval (Student's t over paired seeds, "
-                "not corrected for their number):\n\n" + "\n".join(settled)
-            )
+        means = {row: {seed: mean(curve) for seed, (_, curve) in seeds.items()} for row, seeds in found.items()}
+        if settled := self.against_first("Mean over eps", means):
+            sections.append(settled)
         return "\n\n".join([*sections, "## What the runs are worth", super().summary(done)])
 
     def figures(self, done: Done) -> dict[str, Figure]:

@@ -143,6 +143,7 @@ KINDS: Registry[Study] = Registry(
         "sightline.reproduction.curves",
         "sightline.reproduction.acquiring",
         "sightline.reproduction.debiasing",
+        "sightline.reproduction.coherence",
         "sightline.reproduction.consistency",
         "sightline.reproduction.judged",
         "sightline.reproduction.robustness",

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
@@ -216,6 +216,25 @@ class Trainings(Study):
         panels[0].set_yticks(range(len(labels)), labels)
         panels[0].invert_yaxis()
         return {"figure.png": figure}
+
+    def against_first(self, what: str, values: Mapping[str, Mapping[str, float]]) -> str:
+        """How the rows differ from the first arm of their combination, by row -> seed -> value; "" where no two seeds tell."""
+        lines = []
+        for labels in self.panels.values():
+            first = values[labels[self.arms[0].label]]
+            for row in list(labels.values())[1:]:
+                seeds = [seed for seed in values[row] if seed in first]
+                own, other = ([some[seed] for seed in seeds] for some in (values[row], first))
+                if (interval := over_seeds(own, other, paired=True)) is not None:
+                    side = "" if interval.excludes_zero else ", not settled"
+                    difference = f"{mean(own) - mean(other):+.3f} ({interval.low:+.3f} to {interval.high:+.3f}){side}"
+                    lines.append(f"- {row}: {difference}")
+        if not lines:
+            return ""
+        return (
+            f"{what}, difference from {self.arms[0].label} with its 95 % interval (Student's t over paired seeds, not "
+            "corrected for their number):\n\n" + "\n".join(lines)
+        )
 
     def _changes(self, arm: Arm) -> list[str]:
         """The overrides that make an arm's recipe of the base recipe."""
