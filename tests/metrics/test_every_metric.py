@@ -80,8 +80,8 @@ def observe(model: nn.Module, images: Tensor, maps: Tensor) -> Observation:
     probabilities = scorer(images)
     return Observation(
         images=images, maps=maps, targets=probabilities.argmax(1), labels=some.labels, masks=some.masks,
-        has_mask=some.has_mask, boxes=some.boxes, has_box=some.has_box, indices=some.indices, groups=some.groups, parts=some.parts,
-        probabilities=probabilities, scorer=scorer,
+        has_mask=some.has_mask, boxes=some.boxes, has_box=some.has_box, indices=some.indices, groups=some.groups,
+        parts=some.parts, probabilities=probabilities, scorer=scorer,
         explain=explaining(create_explainer("gaussian"), model, None, SPEC),
     )  # fmt: skip
 
