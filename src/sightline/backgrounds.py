@@ -11,10 +11,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 from torchvision.ops import masks_to_boxes
-from torchvision.transforms.v2.functional import gaussian_blur
 
 from sightline.errors import SightlineError, unknown_name
-from sightline.kernels import odd_kernel
+from sightline.kernels import gaussian_blur, odd_kernel
 from sightline.seeding import generator
 
 Variant = Literal[
@@ -39,9 +38,7 @@ def paint_over(images: Tensor, masks: Tensor) -> Tensor:
     weight = background.sum((2, 3), keepdim=True)
     mean = (images * background).sum((2, 3), keepdim=True) / weight.clamp_min(1)
     kernel = odd_kernel(0.5, min(images.shape[-2:]))
-    sigma = [kernel / 6]
-    blurred = gaussian_blur(images * background, [kernel, kernel], sigma)
-    seen = gaussian_blur(background, [kernel, kernel], sigma)
+    blurred, seen = (gaussian_blur(each, kernel, kernel / 6) for each in (images * background, background))
     # Deep inside a large object nothing of its surroundings is near: there the fill tends to their mean.
     fill = (blurred + 1e-3 * mean) / (seen + 1e-3)
     return background * images + masks * fill

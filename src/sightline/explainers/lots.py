@@ -10,7 +10,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import gaussian_blur
 
 from sightline.attacks import Distance, LOTSResult, check_lots_options, lots
 from sightline.chunks import Chunk
@@ -19,7 +18,7 @@ from sightline.explainers.base import Explainer, normalize_maps
 from sightline.explainers.registry import EXPLAINERS
 from sightline.features import ClassFeatures
 from sightline.input_spec import InputSpec
-from sightline.kernels import odd_kernel
+from sightline.kernels import gaussian_blur, odd_kernel
 from sightline.layers import LayerChoice
 from sightline.tap import evaluating, logits_of, unwrap
 from sightline.targets import Targets, resolve_targets
@@ -117,8 +116,7 @@ class LOTS(Explainer):
         change = normalize_maps(grey(changed - images).abs())
         kernel = odd_kernel(self.blur, min(change.shape[-2:]), BLUR)
         if kernel:
-            sigma = 0.3 * ((kernel - 1) / 2 - 1) + 0.8
-            change = normalize_maps(gaussian_blur(change[:, None], [kernel, kernel], [sigma, sigma])[:, 0])
+            change = normalize_maps(gaussian_blur(change, kernel))
         return torch.where(change >= self.threshold, change, 0)
 
     def explain_images(

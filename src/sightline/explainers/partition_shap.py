@@ -15,7 +15,6 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import gaussian_blur
 
 from sightline.chunks import Chunk
 from sightline.errors import SightlineError
@@ -23,7 +22,7 @@ from sightline.explainers.attribution import Sign, fitting
 from sightline.explainers.base import Explainer, at_least_float32, normalize_maps
 from sightline.explainers.registry import EXPLAINERS
 from sightline.input_spec import InputSpec, check_images
-from sightline.kernels import odd_kernel
+from sightline.kernels import gaussian_blur, odd_kernel
 from sightline.layers import LayerChoice
 from sightline.tap import evaluating, logits_of, unwrap
 from sightline.targets import Targets, resolve_score, resolve_targets
@@ -365,7 +364,7 @@ def _masked(
             raise SightlineError(
                 f"blur is {blur}, a kernel of {max(kernel, 0)} for images {tuple(images.shape[-2:])}: nothing would be hidden"
             )
-        background = _gaussian(images, kernel) if masker == "blur" else _box(images, kernel)
+        background = gaussian_blur(images, kernel) if masker == "blur" else _box(images, kernel)
     else:
         background = _constant(images, masker)
         low, high = torch.aminmax(background)
@@ -376,11 +375,6 @@ def _masked(
             )
     hidden = background if input_spec is None else input_spec.normalize(background)
     return lambda shown, which: torch.where(shown, inputs[which, None], hidden[which, None]).flatten(0, 1)
-
-
-def _gaussian(images: Tensor, kernel: int) -> Tensor:
-    sigma = 0.3 * ((kernel - 1) / 2 - 1) + 0.8
-    return gaussian_blur(images, [kernel, kernel], [sigma, sigma])
 
 
 def _box(images: Tensor, kernel: int) -> Tensor:

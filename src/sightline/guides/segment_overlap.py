@@ -6,7 +6,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2.functional import gaussian_blur
 
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError, unknown_name
@@ -14,7 +13,7 @@ from sightline.explainers import EXPLAINERS, create_explainer, resize_maps
 from sightline.explainers.cam import CAM
 from sightline.guides.base import Context, Guide
 from sightline.guides.registry import GUIDES
-from sightline.kernels import odd_kernel
+from sightline.kernels import gaussian_blur, odd_kernel
 from sightline.views import choose_views
 
 POOLINGS = ("softmax", "logsumexp", "max", "mean")
@@ -201,7 +200,7 @@ def blur_masks(masks: Tensor, blur: int | float | None) -> Tensor:
     kernel = odd_kernel(blur, min(masks.shape[-2:]))
     if kernel <= 1:
         return masks
-    return gaussian_blur(masks[:, None], [kernel, kernel], [0.3 * ((kernel - 1) / 2 - 1) + 0.8])[:, 0]
+    return gaussian_blur(masks, kernel)
 
 
 def _one_of(argument: str, value: str, accepted: tuple[str, ...]) -> None:

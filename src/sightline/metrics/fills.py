@@ -4,9 +4,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 from sightline.errors import SightlineError
+from sightline.kernels import gaussian_blur
 
 Fill = Literal["blur", "mean"] | float
 
@@ -25,7 +25,7 @@ def filled(images: Tensor, fill: Fill) -> Tensor:
     if fill == "blur":
         side = min(images.shape[-2:])
         kernel = max(3, 2 * round((11 * side / 224 - 1) / 2) + 1)  # the nearest odd size
-        return gaussian_blur(images, [kernel, kernel], [5 * side / 224] * 2)
+        return gaussian_blur(images, kernel, 5 * side / 224)
     if fill == "mean":
         return images.mean((2, 3), keepdim=True).expand_as(images)
     if isinstance(fill, int | float):
