@@ -16,6 +16,13 @@ def test_it_is_torchvisions(kernel: int, sigma: float | None) -> None:
     assert torch.allclose(single.double(), expected[0, 0], atol=1e-6)
 
 
+def test_images_keep_their_memory_format() -> None:
+    images = torch.rand(2, 3, 8, 8).to(memory_format=torch.channels_last)
+    blurred = gaussian_blur(images, 3)
+    assert blurred.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(blurred, gaussian_blur(images.contiguous(), 3))
+
+
 def test_a_constant_stays_and_the_sum_of_weights_is_one() -> None:
     assert torch.allclose(gaussian_blur(torch.full((1, 9, 9), 0.3), 7), torch.full((1, 9, 9), 0.3))
     point = torch.zeros(1, 15, 15)

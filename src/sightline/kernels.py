@@ -44,7 +44,9 @@ def gaussian_blur(images: Tensor, kernel: int, sigma: float | None = None) -> Te
     """
     sigma = 0.3 * ((kernel - 1) / 2 - 1) + 0.8 if sigma is None else sigma
     rows, columns = (_blur_matrix(side, kernel, sigma, images) for side in images.shape[-2:])
-    return rows @ images @ columns.T
+    blurred = rows @ images @ columns.T
+    channels_last = images.ndim == 4 and images.is_contiguous(memory_format=torch.channels_last)
+    return blurred.contiguous(memory_format=torch.channels_last) if channels_last else blurred
 
 
 def _blur_matrix(side: int, kernel: int, sigma: float, like: Tensor) -> Tensor:
