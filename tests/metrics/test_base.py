@@ -66,7 +66,10 @@ def test_every_metric_says_what_it_needs() -> None:
     assert needs["needs_boxes"] == {"box_localization", "energy_in_box", "corloc"}
     assert needs["needs_explainer"] == {"coherency", "adcc", "explanation_consistency", "view_stability"}
     assert needs["slow"] == {"insertion", "deletion", "morf", "lerf", "lerf_minus_morf"}
-    mapless = {"accuracy", "worst_group_accuracy", "ece", "fgsm_accuracy"} | noise | backgrounds
+    assert needs["needs_parts"] == needs["needs_layer"] == {"part_interpretability"}
+    mapless = (
+        {"accuracy", "worst_group_accuracy", "ece", "fgsm_accuracy", "part_interpretability"} | noise | backgrounds
+    )
     assert needs["needs_maps"] == set(METRICS.names()) - mapless
     lower = {"deletion", "average_drop", "complexity", "morf", "ece", "bg_gap"} | alone
     assert needs["higher_is_better"] == set(METRICS.names()) - lower

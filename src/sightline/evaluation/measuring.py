@@ -204,8 +204,8 @@ class _Meter:
     def result(self, seed: int) -> Result:
         """The figure with its interval; a SightlineError where no image has a value."""
         if not self.places:
-            missing = next(name for name in ANNOTATIONS if getattr(self.metric, f"needs_{name}"))
-            raise SightlineError(f"no image has {missing}")
+            missing = [name for name in ANNOTATIONS if getattr(self.metric, f"needs_{name}")]
+            raise SightlineError(f"no image has {missing[0]}" if missing else "it was shown no image")
         value = float(self.metric.compute())
         low, high = interval(self.metric, seed)
         better = self.metric.higher_is_better
