@@ -16,7 +16,7 @@ from sightline.errors import SightlineError
 from sightline.evaluation import evaluate
 from sightline.metrics import METRICS
 from sightline.reporting.markdown import markdown
-from sightline.reporting.statistics import over_seeds
+from sightline.reporting.statistics import Interval, over_seeds
 from sightline.reporting.wording import title
 from sightline.reproduction.study import KINDS, Done, Part, Study, check_labels, scale_count
 from sightline.strict import Count, Positive, Section
@@ -220,15 +220,9 @@ class Trainings(Study):
     def against_first(self, what: str, values: Mapping[str, Mapping[str, float]]) -> str:
         """How the rows differ from the first arm of their combination, by row -> seed -> value; "" where no two seeds tell."""
         lines = []
-        for labels in self.panels.values():
-            first = values[labels[self.arms[0].label]]
-            for row in list(labels.values())[1:]:
-                seeds = [seed for seed in values[row] if seed in first]
-                own, other = ([some[seed] for seed in seeds] for some in (values[row], first))
-                if (interval := over_seeds(own, other, paired=True)) is not None:
-                    side = "" if interval.excludes_zero else ", not settled"
-                    difference = f"{mean(own) - mean(other):+.3f} ({interval.low:+.3f} to {interval.high:+.3f}){side}"
-                    lines.append(f"- {row}: {difference}")
+        for row, difference, interval, _ in self._differences(values):
+            side = "" if interval.excludes_zero else ", not settled"
+            lines.append(f"- {row}: {difference:+.3f} ({interval.low:+.3f} to {interval.high:+.3f}){side}")
         if not lines:
             return ""
         return (
@@ -251,16 +245,21 @@ class Trainings(Study):
         return found
 
     def _settled(self, done: Done) -> Iterator[str]:
-        rows, size = self.rows, len(self.arms)
         for column in self.columns:
-            for place, arm in enumerate(rows):
-                first = rows[place - place % size]
-                values, against = (self._values(each.label, column, done) for each in (arm, first))
-                seeds = [seed for seed in values if seed in against]
-                interval = over_seeds([values[s] for s in seeds], [against[s] for s in seeds], paired=True)
-                if arm is not first and interval is not None and interval.excludes_zero:
-                    span = f"{interval.low:+.3f} to {interval.high:+.3f}"
-                    yield f"{arm.label}, {heading(column)}: {span} ({len(seeds)} seeds)"
+            values = {row.label: self._values(row.label, column, done) for row in self.rows}
+            for row, _, interval, seeds in self._differences(values):
+                if interval.excludes_zero:
+                    yield f"{row}, {heading(column)}: {interval.low:+.3f} to {interval.high:+.3f} ({seeds} seeds)"
+
+    def _differences(self, values: Mapping[str, Mapping[str, float]]) -> Iterator[tuple[str, float, Interval, int]]:
+        """Each row against the first arm of its combination, by row -> seed -> value: the difference, its interval, the seeds."""
+        for labels in self.panels.values():
+        """Each row against the first arm of its combination, by row -> seed -> value: difference, interval, number of seeds."""
+            for row in list(labels.values())[1:]:
+                seeds = [seed for seed in values[row] if seed in first]
+                own, other = ([some[seed] for seed in seeds] for some in (values[row], first))
+                if (interval := over_seeds(own, other, paired=True)) is not None:
+                    yield row, mean(own) - mean(other), interval, len(seeds)
 
 
 def shrunk(recipe: str, keys: Keys, shrinks: Iterable[str], scale: float) -> Keys:
