@@ -252,9 +252,9 @@ class Trainings(Study):
                     yield f"{row}, {heading(column)}: {interval.low:+.3f} to {interval.high:+.3f} ({seeds} seeds)"
 
     def _differences(self, values: Mapping[str, Mapping[str, float]]) -> Iterator[tuple[str, float, Interval, int]]:
-        """Each row against the first arm of its combination, by row -> seed -> value: the difference, its interval, the seeds."""
-        for labels in self.panels.values():
         """Each row against the first arm of its combination, by row -> seed -> value: difference, interval, number of seeds."""
+        for labels in self.panels.values():
+            first = values[next(iter(labels.values()))]
             for row in list(labels.values())[1:]:
                 seeds = [seed for seed in values[row] if seed in first]
                 own, other = ([some[seed] for seed in seeds] for some in (values[row], first))
