@@ -71,7 +71,7 @@ def parse_mapping(text: str, where: str) -> dict[str, Any]:
 
 
 def override_key(values: dict[str, Any], override: str) -> None:
-    """Change one value in place, as `key.sub=value` says."""
+    """Change one value in place, as `key.sub=value` says; `key.+=value` adds one to the end of a list."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise SightlineError(f"override {override!r} is not of the form key.sub=value")
@@ -83,7 +83,11 @@ def override_key(values: dict[str, Any], override: str) -> None:
             inner = {} if inner is None else {"name": inner}
             place[_index(place, part, key) if isinstance(place, list) else part] = inner
         place = inner
-    place[_index(place, last, key) if isinstance(place, list) else last] = parse_yaml(text, f"override {override!r}")
+    value = parse_yaml(text, f"override {override!r}")
+    if isinstance(place, list) and last == "+":
+        place.append(value)
+    else:
+        place[_index(place, last, key) if isinstance(place, list) else last] = value
 
 
 class _Loader(yaml.SafeLoader):
@@ -104,7 +108,9 @@ _Loader.add_implicit_resolver(
 
 def _index(items: list[Any], part: str, key: str) -> int:
     if not part.isdigit() or int(part) >= len(items):
-        raise SightlineError(f"override {key!r}: {part!r} is no place in a list of {len(items)}, counted from 0")
+        raise SightlineError(
+            f"override {key!r}: {part!r} is no place in a list of {len(items)}, counted from 0; + adds one"
+        )
     return int(part)
 
 

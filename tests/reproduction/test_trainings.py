@@ -74,6 +74,36 @@ def test_the_table_is_what_train_and_evaluate_find_and_a_killed_study_goes_on(
     assert Run(folder / "runs" / "cross-entropy-seed3").facts["status"] == "finished"
 
 
+@pytest.mark.slow
+def test_a_finished_study_takes_more_arms_seeds_and_columns_without_training_again(
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = ["seeds=[3]", "arms=[{label: cross-entropy, keys: {guide: null}}]", "columns=[test/accuracy]"]
+    carry_out(read_plan(plan, small), tmp_path / "out")
+    weights = Run(tmp_path / "out" / "runs" / "cross-entropy-seed3").last.read_bytes()
+
+    def training(recipe, overrides, output, **options):
+        rows = len(Run(output).rows)
+        run = train(recipe, overrides, output, **options)
+        trained.append((output.name, len(run.rows) - rows))
+        return run
+
+    trained: list[tuple[str, int]] = []
+    monkeypatch.setattr(trainings_module, "train", training)
+    folder = carry_out(read_plan(plan, [small[1], "seeds=[3, 4]", "arms.+=random_background"]), tmp_path / "out")
+    assert trained == [
+        ("cross-entropy-seed3", 0), ("random_background-seed3", 1), ("cross-entropy-seed4", 1), ("random_background-seed4", 1),
+    ]  # fmt: skip
+    assert Run(folder / "runs" / "cross-entropy-seed3").last.read_bytes() == weights
+    table = list(csv.DictReader((folder / "table.csv").open(newline="")))
+    assert len(table) == 8  # two arms, seeds and columns
+    trained.clear()
+    carry_out(read_plan(plan, [small[1], "seeds=[4]", "arms.+=random_background", "title=of one seed"]), folder)
+    assert trained == []
+    assert (folder / "report.md").read_text().startswith("# of one seed\n")
+    assert (folder / "study.yaml").read_text().count("of one seed") == 1
+
+
 def study(**changes):
     keys = {
         "kind": "trainings", "paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-cross-entropy",
@@ -125,6 +155,21 @@ def test_a_table_on_full_data_sets_is_scaled_by_the_share_of_training_images(pap
         recipe = read_recipe(full.recipe, trainings_module.overrides(tenth.keys | row.keys))
         assert recipe.train_fraction == 0.1
         assert row == whole
+
+
+def test_what_a_study_may_grow_by() -> None:
+    arms = [{"label": "a"}, {"label": "b", "keys": {"guide": "energy"}}]
+    before = study(arms=arms)
+    more = study(arms=[*arms, {"label": "c"}], seeds=[0, 1, 2], columns=["test/miou@gradcam"], title="y", notes=["z"])
+    assert more.departs(before) is None
+    assert study(arms=arms[::-1]).departs(before) is None
+    assert "the arm 'c'" in before.departs(more)
+    heavier = study(arms=[arms[0], {"label": "b", "keys": {"guide": "l1"}}])
+    assert "the arm 'b' ({'guide': 'energy'} and {'guide': 'l1'})" == heavier.departs(before)
+    assert "keys.size" in study(arms=arms, keys={"size": 32}).departs(before)
+    assert "recipe" in study(arms=arms, recipe="pets-plain").departs(before)
+    assert "seed" in study(arms=arms, seed=3).departs(before)
+    assert "kind" in make_study(before.model_dump() | {"kind": "debiasing"}).departs(before)
 
 
 @pytest.mark.parametrize(

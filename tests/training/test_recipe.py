@@ -52,6 +52,8 @@ def test_overrides_reach_into_lists_and_open_short_forms(path):
     assert (r.schedule.name, r.schedule.warmup) == ("cosine", 0.1)
     assert r.data.options == {"images": 4}
     assert r.model.layer == "conv1"
+    more = read_recipe(path, ["stages.+={epochs: 7, lr: 0.1}", "stages.2.epochs=8"])
+    assert [stage.epochs for stage in more.stages[2:]] == [8]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from sightline.files import write_atomically
 from sightline.progress import progress_bar
 from sightline.reporting.overlay import png
 from sightline.reproduction.study import Part, Study, read_study, study_from_yaml
-from sightline.strict import difference
 from sightline.training.run import surroundings
 
 
@@ -125,12 +124,12 @@ class Folder:
             raise SightlineError(f"{study.called}: two of its labels differ in punctuation alone")
 
     def check(self) -> None:
-        """Refuse a folder that holds anything but this study's results."""
+        """Refuse a folder that holds anything but this study's results, or those of less of it."""
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
         if not (self.path / "study.yaml").is_file():
             raise SightlineError(f"output {self.path} is not the folder of a study; choose another by --output")
-        if differs := difference(study_from_yaml(self.path / "study.yaml"), self.study):
+        if differs := self.study.departs(study_from_yaml(self.path / "study.yaml")):
             raise SightlineError(
                 f"output {self.path} holds results of a study that differs in {differs}; choose another by --output"
             )
@@ -142,13 +141,14 @@ class Folder:
         return [f"Left out, {parts.count(reason)} parts: {reason}" for reason in dict.fromkeys(parts)]
 
     def begin(self) -> None:
-        """Make the folder."""
+        """Make the folder, and say what study it is of."""
         (self.path / "parts").mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "study.yaml", self.study.to_yaml().encode())
 
     def finished(self) -> dict[str, Part]:
-        """The parts that were kept, in the order of work."""
-        return {name: _read(file) for name, file in self.files.items() if file.is_file()}
+        """The parts that were kept and have all that is asked of them, in the order of work."""
+        kept = {name: _read(file) for name, file in self.files.items() if file.is_file()}
+        return {name: part for name, part in kept.items() if self.study.satisfied_by(name, part)}
 
     def keep(self, name: str, work: Callable[[str], Part], device: torch.device) -> Part:
         """Do a part, and write it: its tensors first, since the JSON file says that it is done."""
@@ -163,7 +163,8 @@ class Folder:
         return part
 
     def report(self, done: dict[str, Part]) -> None:
-        """Write table.csv and report.md, as far as parts are done."""
+        """Write study.yaml, table.csv and report.md, as far as parts are done."""
+        self.begin()
         rows = self.study.table(done)
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))

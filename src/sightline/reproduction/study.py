@@ -16,7 +16,7 @@ from torch import Tensor
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers import create_explainer
 from sightline.registry import Registry
-from sightline.strict import Count, Document, Positive, Section, named, override_key, parse_mapping
+from sightline.strict import Count, Document, Positive, Section, difference, named, override_key, parse_mapping
 from sightline.training.recipe import Model
 
 
@@ -96,6 +96,15 @@ class Study(Document, ABC):
     @abstractmethod
     def scaled(self, scale: float) -> Self:
         """The same protocol on this share of the data."""
+
+    def departs(self, before: "Study") -> str | None:
+        """What keeps this study from using the parts of an earlier form of it; None: nothing. Words are free to change."""
+        words = {"title": self.title, "source": self.source, "notes": self.notes}
+        return difference(before.model_copy(update=words), self)
+
+    def satisfied_by(self, name: str, part: Part) -> bool:
+        """Whether a finished part has all that the study asks of it."""
+        return True
 
     @abstractmethod
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:

@@ -51,7 +51,8 @@ def _arm(value: Any) -> Any:
 class Trainings(Study):
     """Arms x seeds, trained and evaluated: the mean and the standard deviation over seeds, beside the paper's.
 
-    Every run is an ordinary run folder, under `runs/` in the study's. A run that was killed goes on from its checkpoint.
+    Every run is an ordinary run folder, under `runs/` in the study's. A run that was killed goes on from its checkpoint. Arms,
+    seeds and columns can be added to a study that is finished: no run is trained again, and each is judged by new columns.
 
     Attributes:
         recipe: a recipe that sightline ships, or a file.
@@ -128,6 +129,21 @@ class Trainings(Study):
         less = shrunk(self.recipe, self.keys, self.shrinks or ["train_fraction"], scale)
         return self.model_copy(update={"keys": less})
 
+    def departs(self, before: Study) -> str | None:
+        """A study grows by arms, seeds and columns; an arm that was there keeps its keys, and stays."""
+        if isinstance(before, type(self)):
+            now = {row.label: row.keys for row in self.rows}
+            for row in before.rows:
+                if now.get(row.label) != row.keys:
+                    return f"the arm {row.label!r} ({row.keys} and {now.get(row.label, 'none')})"
+            growing = ("arms", "across", "seeds", "columns", "printed")
+            before = before.model_copy(update={name: getattr(self, name) for name in growing})
+        return super().departs(before)
+
+    def satisfied_by(self, name: str, part: Part) -> bool:
+        """Whether the run was judged by every column."""
+        return set(self.columns) <= set(part.values["columns"])
+
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Read every arm's recipe, so that a wrong key or guide is met before the first run."""
         recipes = {arm.label: read_recipe(self.recipe, self._changes(arm)) for arm in self.rows}
@@ -140,7 +156,8 @@ class Trainings(Study):
             train(recipes[label], [f"seed={seed}"], output=run.path, resume=True, watch=self.watch(run))
             figures = judge(run, self.columns, device)
             found = self.look(run, device)
-            return Part({"figures": figures, "seconds": float(run.rows[-1]["seconds"]), **found.values}, found.tensors)
+            values = {"columns": self.columns, "figures": figures, "seconds": float(run.rows[-1]["seconds"])}
+            return Part(values | found.values, found.tensors)
 
         return work
 

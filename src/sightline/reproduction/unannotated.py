@@ -64,6 +64,10 @@ class Unannotated(Trainings):
         """The masks, and then the runs."""
         return [MASKS, *super().parts()]
 
+    def satisfied_by(self, name: str, part: Part) -> bool:
+        """As of `trainings`; the masks have no columns."""
+        return name == MASKS or super().satisfied_by(name, part)
+
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Open the training images and load the model, so that what is missing is met before the first run."""
         data = read_recipe(self.recipe, overrides(self.keys)).data

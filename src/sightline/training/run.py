@@ -68,7 +68,8 @@ class Run:
         """Refuse a folder that this run must not write to.
 
         Raises:
-            SightlineError: there is something already and `resume` is False, or it is of another recipe.
+            SightlineError: there is something already and `resume` is False, or it is of another recipe, but for what is
+                measured after training.
         """
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
@@ -76,7 +77,8 @@ class Run:
             raise SightlineError(f"output {self.path} exists already; choose another, or go on with it by --resume")
         if not (self.path / "recipe.yaml").is_file():
             raise SightlineError(f"output {self.path} is not the folder of a run; --resume cannot go on with it")
-        if differs := difference(read_recipe(self.path / "recipe.yaml"), recipe):
+        begun = read_recipe(self.path / "recipe.yaml")
+        if differs := difference(begun.model_copy(update={"evaluation": recipe.evaluation}), recipe):
             raise SightlineError(f"cannot resume {self.path}: its recipe differs in {differs}")
 
     def begin(self, recipe: Recipe, facts: dict[str, Any]) -> None:
