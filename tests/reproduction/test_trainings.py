@@ -165,7 +165,7 @@ def test_what_a_study_may_grow_by() -> None:
     assert study(arms=arms[::-1]).departs(before) is None
     assert "the arm 'c'" in before.departs(more)
     heavier = study(arms=[arms[0], {"label": "b", "keys": {"guide": "l1"}}])
-    assert "the arm 'b' ({'guide': 'energy'} and {'guide': 'l1'})" == heavier.departs(before)
+    assert heavier.departs(before) == "the arm 'b' ({'guide': 'energy'} and {'guide': 'l1'})"
     assert "keys.size" in study(arms=arms, keys={"size": 32}).departs(before)
     assert "recipe" in study(arms=arms, recipe="pets-plain").departs(before)
     assert "seed" in study(arms=arms, seed=3).departs(before)

@@ -115,7 +115,9 @@ def test_another_recipe_is_refused_by_key(tmp_path, stop_after):
     stop_after(1, recipe=recipe(), output=tmp_path / "run")
     with pytest.raises(SightlineError, match=r"differs in stages\.0\.lr \(0\.001 and 0\.5\)"):
         sl.train(recipe(), ["stages.0.lr=0.5"], output=tmp_path / "run", resume=True)
-    sl.train(recipe(), ["evaluation.metrics=[accuracy]"], output=tmp_path / "run", resume=True)  # says nothing of training
+    sl.train(
+        recipe(), ["evaluation.metrics=[accuracy]"], output=tmp_path / "run", resume=True
+    )  # says nothing of training
 
 
 def test_other_data_is_refused_by_split(tmp_path, stop_after, monkeypatch):
