@@ -45,9 +45,13 @@ def line_panels(panels: Mapping[str, Lines], *, across: str, up: str) -> tuple[F
 
 
 def legend(figure: Figure, axes: Axes) -> None:
-    """One legend for all panels, under them."""
+    """One legend for all panels, under them, in as many columns as the figure is wide enough for, at most four."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7, frameon=False)
+    for columns in (4, 3, 2, 1):
+        made = figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)
+        if made.get_window_extent().width <= figure.bbox.width:
+            break
+        made.remove()
 
 
 def seeds_of(parts: Mapping[str, Any], row: str) -> dict[str, Any]:
