@@ -67,6 +67,14 @@ def fgsm(
         return sign_step(pixels, gradient, eps, weights)
 
 
+def ascent(
+    model: nn.Module, images: Tensor, labels: Tensor | int | None = None, *, input_spec: InputSpec | None = None
+) -> Tensor:
+    """The gradient (B, C, H, W) of each image's cross-entropy, for steps of many sizes; arguments as of `fgsm`."""
+    with _attacked(model, images, input_spec) as (pixels, inputs_of):
+        return _ascent(model, pixels, inputs_of, labels)
+
+
 def sign_step(pixels: Tensor, gradient: Tensor, eps: float, weights: Tensor | None = None) -> Tensor:
     """The step of `fgsm` along a gradient (B, C, H, W) that is known: pixels (B, C, H, W) in [0, 1]."""
     change = eps * torch.where(gradient < 0, -1.0, 1.0).to(pixels)

@@ -51,12 +51,11 @@ def export_run(run: str | Path | Run, output: str | Path, formats: Sequence[str]
     run = run if isinstance(run, Run) else Run(Path(run))
     if not (run.path / "run.json").is_file():
         raise SightlineError(f"{run.path} is not a run folder: it holds no run.json")
-    weights = run.best if run.best.is_file() else run.last
-    if not weights.is_file():
+    if not run.chosen.is_file():
         raise SightlineError(f"{run.path} has no checkpoint yet; train it for an epoch at least")
     facts = run.facts
     _check(output, formats)
-    model, spec = load_model(facts["model"]["name"], weights, len(facts["classes"]), facts["input_spec"]["size"][0])
+    model, spec = load_model(facts["model"]["name"], run.chosen, len(facts["classes"]), facts["input_spec"]["size"][0])
     return export_model(model, output, formats, name=facts["model"]["name"], input_spec=spec, classes=facts["classes"])
 
 

@@ -88,9 +88,8 @@ def choose_after(
     if not (run.path / "recipe.yaml").is_file():
         raise SightlineError(f"{run.path} is not a run folder: it holds no recipe.yaml")
     recipe = read_recipe(run.path / "recipe.yaml")
-    weights = run.last if recipe.select is None else run.best
-    if not weights.is_file():
-        raise SightlineError(f"{run.path} has no checkpoint {weights.stem!r}; was it trained to the end?")
+    if not run.chosen.is_file():
+        raise SightlineError(f"{run.path} has no checkpoint yet; was it trained to the end?")
     train = DATASETS.create(recipe.data.name, **recipe.data.options)["train"]
     train.check_single_label("choosing what to label")
     if recipe.train_fraction < 1:
@@ -107,7 +106,7 @@ def choose_after(
             f"{run.path} was trained on all its images; give a pool, a folder of images without labels"
         )
 
-    model, spec = load_model(recipe.model.name, weights, len(train.classes), recipe.size)
+    model, spec = load_model(recipe.model.name, run.chosen, len(train.classes), recipe.size)
     model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
     size, workers = spec.size[0], recipe.workers
     number = max((line.round for line in lines), default=0) + 1

@@ -62,8 +62,7 @@ def _from_run(run: Path, model: str | None) -> Subject:
         raise SightlineError(f"--run {run} is not a run folder: it holds no run.json")
     facts = folder.facts
     name, layer = facts["model"]["name"], facts["model"]["layer"]
-    weights = folder.best if folder.best.exists() else folder.last
-    classifier, spec = load_model(name, weights, len(facts["classes"]), facts["input_spec"]["size"][0])
+    classifier, spec = load_model(name, folder.chosen, len(facts["classes"]), facts["input_spec"]["size"][0])
     if layer is not None and len(groups := stored_filter_groups(folder.resume_point)):
         carry_filter_groups(classifier, layer, groups)
     return Subject(name, classifier, spec, facts["classes"], layer)

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sightline.attacks import fgsm
+from sightline.attacks import ascent, sign_step
 from sightline.errors import SightlineError
+from sightline.explainers.base import at_least_float32
 from sightline.input_spec import InputSpec
 from sightline.metrics.accuracy import correct
 from sightline.metrics.base import CurveMetric
@@ -95,7 +96,8 @@ def _hits(seen: Observation, eps: tuple[float, ...]) -> Tensor:
     right = correct(seen.need("probabilities"), labels).nonzero().flatten()
     hits = torch.full((len(images), len(eps)), torch.nan, device=images.device)
     for rows in right.split(scorer.chunk(images)) if len(right) else ():
+        gradient = ascent(scorer.model, images[rows], labels[rows], input_spec=scorer.input_spec)
         for number, size in enumerate(eps):
-            attacked = fgsm(scorer.model, images[rows], labels[rows], eps=size, input_spec=scorer.input_spec)
+            attacked = sign_step(at_least_float32(images[rows]), gradient, size)
             hits[rows, number] = correct(scorer(attacked), labels[rows])
     return hits

@@ -166,8 +166,7 @@ def _explained(
     run = Run(contender.run)
     facts = run.facts
     name, layer, size = facts["model"]["name"], facts["model"]["layer"], facts["input_spec"]["size"][0]
-    weights = run.best if run.best.exists() else run.last
-    model, spec = load_model(name, weights, len(facts["classes"]), size)
+    model, spec = load_model(name, run.chosen, len(facts["classes"]), size)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     explainer = create_explainer(contender.explainer)

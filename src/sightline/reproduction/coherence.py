@@ -46,8 +46,7 @@ class Coherence(Trainings):
         """The coherence of the model that the run began with, and of the one that it ended with."""
         recipe = read_recipe(run.path / "recipe.yaml")
         parts = build(recipe)
-        weights = run.last if recipe.select is None else run.best
-        trained, _ = load_model(recipe.model.name, str(weights), len(parts.splits.classes), recipe.size)
+        trained, _ = load_model(recipe.model.name, run.chosen, len(parts.splits.classes), recipe.size)
         found = {}
         for name, model in zip(TIMES, (parts.model, trained)):
             known, others = (

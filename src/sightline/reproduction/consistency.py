@@ -87,8 +87,7 @@ class Consistency(Study):
 
         def work(part: str) -> Part:
             run = train(recipe, output=folder / "runs" / recipe.name, resume=True)
-            weights = run.last if recipe.select is None else run.best
-            model, spec = load_model(recipe.model.name, str(weights), len(images.classes), recipe.size)
+            model, spec = load_model(recipe.model.name, run.chosen, len(images.classes), recipe.size)
             subject = Subject(model.to(device).eval(), spec, recipe.model.layer, images.classes)
             side = spec.size[0]
             found = torch.cat([

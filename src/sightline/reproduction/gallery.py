@@ -313,8 +313,7 @@ class _Worker:
         if label not in self.subjects:
             recipe = self.recipes[label]
             run = train(recipe, output=self.folder / "runs" / file_name(label), resume=True)
-            weights = run.best if recipe.select is not None else run.last
-            model, spec = load_model(recipe.model.name, weights, len(self.album.classes), recipe.size)
+            model, spec = load_model(recipe.model.name, run.chosen, len(self.album.classes), recipe.size)
             self.subjects[label] = Subject(model.eval().to(self.device), spec, recipe.model.layer, self.album.classes)
         return self.subjects[label]
 

@@ -99,12 +99,12 @@ def _own(name: str) -> dict[str, Any]:
 
 
 def _trained(run: Run) -> dict[str, Any]:
-    """The model of a run's best epoch where its recipe selects one, else of the last."""
+    """A run's model, with the weights that it is judged by."""
     facts = run.facts
     return {
         "label": run.path.name,
         "name": facts["model"]["name"],
-        "weights": str(run.best if run.best.exists() else run.last),
+        "weights": str(run.chosen),
         "layer": facts["model"]["layer"],
         "size": facts["input_spec"]["size"][0],
     }

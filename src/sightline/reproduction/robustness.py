@@ -45,9 +45,8 @@ class Robustness(Trainings):
         """Whether the model stays right about each image, at each eps."""
         recipe = read_recipe(run.path / "recipe.yaml")
         splits = DATASETS.create(recipe.data.name, **recipe.data.options)
-        weights = run.last if recipe.select is None else run.best
-        model, spec = load_model(recipe.model.name, str(weights), len(splits.classes), recipe.size)
-        model.to(device).eval()
+        model, spec = load_model(recipe.model.name, run.chosen, len(splits.classes), recipe.size)
+        model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         images = loader(
             splits[self.split], size=spec.size[0], batch_size=self.batch, train=False, workers=recipe.workers
         )

@@ -49,6 +49,11 @@ class Run:
         return self.path / "checkpoints" / "best.safetensors"
 
     @property
+    def chosen(self) -> Path:
+        """The weights that the run is judged by: the best, where the recipe selects, else the last."""
+        return self.best if self.best.is_file() else self.last
+
+    @property
     def resume_point(self) -> Path:
         """All that a resumed run needs, in one file."""
         return self.path / "checkpoints" / "resume.safetensors"
