@@ -9,7 +9,7 @@ import torch
 from torchvision.transforms.v2.functional import gaussian_blur as torchvisions
 
 import harness
-from sightline.kernels import gaussian_blur
+from sightline._core.kernels import gaussian_blur
 
 CASES = {
     "masks for SO-Loss": ((32, 1, 224, 224), 23),

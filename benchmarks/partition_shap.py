@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import harness
-from sightline.chunks import Chunk
+from sightline._core.chunks import Chunk
 from sightline.explainers.partition_shap import owen_values
 from sightline.models import MODELS
 

@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 
 from sightline.evaluation import evaluate_model
 from sightline.models import load_model
-from sightline.reproduction.debiasing import stored_weights
+from sightline.studies.kinds.debiasing import stored_weights
 from sightline.training import Run, read_recipe
 from sightline.training.build import build
 

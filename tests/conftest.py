@@ -1,10 +1,15 @@
 """What every test folder shares."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from torchvision import tv_tensors
+
+from layouts import BREEDS, trimap, write_image, write_mask
+from sightline.data.dataset import InMemory, Sample
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +24,56 @@ def data_folder() -> Path:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def pets_folder(tmp_path: Path) -> Path:
+    """Oxford-IIIT Pet's layout: three of the breeds, ten trainval and four test photographs each."""
+    root = tmp_path / "pets"
+    lists: dict[str, list[str]] = {"trainval": [], "test": []}
+    for breed, number in BREEDS.items():
+        for i in range(14):
+            name = f"{breed}_{i}"
+            lists["trainval" if i < 10 else "test"].append(f"{name} {number} 1 1")
+            write_image(root / "images" / f"{name}.jpg", (10 * number, 100, 10 * i))
+            write_mask(root / "annotations/trimaps" / f"{name}.png", trimap())
+    for part, lines in lists.items():
+        (root / "annotations" / f"{part}.txt").write_text("\n".join(lines) + "\n")
+    (root / "annotations" / "list.txt").write_text("#Image CLASS-ID SPECIES BREED ID\n")
+    return root
+
+
+@pytest.fixture
+def make_objects() -> Callable[..., InMemory]:
+    """Red objects, a filled rectangle, on blue photographs."""
+
+    def make(count: int = 20, classes: Sequence[str] = ("a", "b"), box: Sequence[int] = (4, 6, 20, 14)) -> InMemory:
+        x1, y1, x2, y2 = box
+        samples = []
+        for i in range(count):
+            image = torch.zeros(3, 24, 32, dtype=torch.uint8)
+            mask = torch.zeros(24, 32, dtype=torch.uint8)
+            image[2] = 255
+            image[:, y1:y2, x1:x2] = torch.tensor([255, 0, 0], dtype=torch.uint8)[:, None, None]
+            mask[y1:y2, x1:x2] = 1
+            label = i % len(classes)
+            samples.append(Sample(tv_tensors.Image(image), label, tv_tensors.Mask(mask), i, None, f"object{i}"))
+        return InMemory(samples, classes, "objects")
+
+    return make
+
+
+@pytest.fixture
+def make_scenes() -> Callable[..., InMemory]:
+    """Backgrounds without red: noise in green and blue, three for each class."""
+
+    def make(classes: Sequence[str] = ("a", "b"), each: int = 3) -> InMemory:
+        draw = torch.Generator().manual_seed(0)
+        samples = []
+        for i in range(each * len(classes)):
+            image = torch.randint(0, 256, (3, 40, 40), generator=draw, dtype=torch.uint8)
+            image[0] = 0
+            samples.append(Sample(tv_tensors.Image(image), i // each, None, i, None, f"scene{i}"))
+        return InMemory(samples, classes, "scenes")
+
+    return make

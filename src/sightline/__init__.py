@@ -1,18 +1,17 @@
 """sightline: train image classifiers that look at the right thing, and measure whether they do.
 
-The names below load their room when first used, so that `import sightline` costs torch and torchvision alone.
+Public names are imported lazily, so that `import sightline` costs little more than `import torch`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sightline import attacks, data, explainers, features, guides, maps, metrics, targets
-    from sightline.check import check_model
+    from sightline import attacks, data, explainers, guides, metrics
     from sightline.data.batch import Batch
     from sightline.diagnosis import diagnose
     from sightline.errors import NonFiniteLossError, NotDefinedError, SightlineError
-    from sightline.explainers import Explainer, create_explainer, explain
+    from sightline.explainers import Explainer, create_explainer, explain, maps
     from sightline.guides import (
         GAIN,
         L1,
@@ -31,17 +30,19 @@ if TYPE_CHECKING:
         SegmentOverlap,
         create_guide,
     )
-    from sightline.input_spec import InputSpec
-    from sightline.layers import Layer
+    from sightline.guides.check import check_model
+    from sightline.guides.objective import Objective
     from sightline.models import load_model
-    from sightline.objective import Objective
+    from sightline.network import features, targets
+    from sightline.network.input_spec import InputSpec
+    from sightline.network.layers import Layer
+    from sightline.network.tap import Tap
     from sightline.reporting import compare, show
-    from sightline.tap import Tap
     from sightline.training import Recipe, Run, train
 
 __version__ = "0.1.0"
 
-_ROOMS = {
+_LAZY_IMPORTS = {
     "AdversarialBackground": "guides",
     "AttentionGate": "guides",
     "Batch": "data.batch",
@@ -54,12 +55,12 @@ _ROOMS = {
     "GroupDRO": "guides",
     "Guide": "guides",
     "HardNegativeMining": "guides",
-    "InputSpec": "input_spec",
+    "InputSpec": "network.input_spec",
     "L1": "guides",
-    "Layer": "layers",
+    "Layer": "network.layers",
     "NonFiniteLossError": "errors",
     "NotDefinedError": "errors",
-    "Objective": "objective",
+    "Objective": "guides.objective",
     "RandomBackground": "guides",
     "Recipe": "training",
     "RegionActivation": "guides",
@@ -67,8 +68,8 @@ _ROOMS = {
     "Run": "training",
     "SegmentOverlap": "guides",
     "SightlineError": "errors",
-    "Tap": "tap",
-    "check_model": "check",
+    "Tap": "network.tap",
+    "check_model": "guides.check",
     "compare": "reporting",
     "create_explainer": "explainers",
     "create_guide": "guides",
@@ -126,14 +127,27 @@ __all__ = [
 ]
 
 
+_MODULES = {
+    "attacks": "attacks",
+    "data": "data",
+    "explainers": "explainers",
+    "features": "network.features",
+    "guides": "guides",
+    "maps": "explainers.maps",
+    "metrics": "metrics",
+    "targets": "network.targets",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        value = getattr(import_module(f"sightline.{_ROOMS[name]}"), name)
-        globals()[name] = value
-        return value
-    if name in __all__:
-        return import_module(f"sightline.{name}")
-    raise AttributeError(f"module 'sightline' has no attribute {name!r}")
+    if name in _LAZY_IMPORTS:
+        value = getattr(import_module(f"sightline.{_LAZY_IMPORTS[name]}"), name)
+    elif name in _MODULES:
+        value = import_module(f"sightline.{_MODULES[name]}")
+    else:
+        raise AttributeError(f"module 'sightline' has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -6,19 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from dots import KEYS, Dots
 from torchvision.io import write_png
 from typer.testing import CliRunner
 
+from dots import KEYS, Dots
 from sightline import load_model
 from sightline.cli import app
 from sightline.data.loader import loader
-from sightline.data.subset import read_list
+from sightline.datasets.derived.subset import read_list
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate
-from sightline.reproduction import acquiring, carry_out, trainings
-from sightline.reproduction.acquiring import read_acquiring
-from sightline.reproduction.study import make_study
+from sightline.studies import carry_out
+from sightline.studies.kinds import acquiring, trainings
+from sightline.studies.kinds.acquiring import read_acquiring
+from sightline.studies.study import make_study
 from sightline.training import Run, train
 
 PLAN = {

@@ -2,7 +2,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sightline.cli import app
-from sightline.reporting.comparison import ACCURACY, read_comparison
+from sightline.evaluation.comparison import ACCURACY, read_comparison
 from sightline.reporting.wording import number
 
 

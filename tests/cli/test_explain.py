@@ -147,7 +147,7 @@ def test_a_missing_image_is_named(explain, weights, tmp_path):
 
 
 def test_the_maps_of_a_data_set_are_kept(tmp_path, weights):
-    from sightline.maps import MapStore
+    from sightline.data.map_store import MapStore
 
     data = sightline_data(tmp_path)
     options = [
@@ -173,7 +173,7 @@ def test_the_maps_of_a_data_set_are_kept(tmp_path, weights):
 
 @pytest.mark.slow
 def test_two_processes_fill_a_store_and_one_speaks(tmp_path, weights):
-    from sightline.maps import MapStore
+    from sightline.data.map_store import MapStore
 
     program = tmp_path / "command.py"  # a file, because the second process is started from it
     program.write_text("from sightline.cli import main\nmain()\n")

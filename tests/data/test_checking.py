@@ -6,7 +6,8 @@ from layouts import write_image, write_mask
 from typer.testing import CliRunner
 
 from sightline.cli import app
-from sightline.data.checking import OFFICIAL, Official, check, prepare
+from sightline.data.checking import check, prepare
+from sightline.data.official import OFFICIAL, Official
 from sightline.errors import SightlineError
 
 

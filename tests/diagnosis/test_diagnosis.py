@@ -14,12 +14,12 @@ from torchvision import tv_tensors
 import sightline as sl
 from sightline.cli.subject import find_data, find_subject
 from sightline.data import ImageDataset, Sample
-from sightline.diagnosis import Training, diagnose
+from sightline.diagnosis import Training, diagnose, write_diagnosis
 from sightline.diagnosis.advice import GUIDES_FOR, advise
-from sightline.diagnosis.annotation import annotate
 from sightline.diagnosis.checks import background_alone, draw_partners, greyed_background, swapped_background
 from sightline.diagnosis.figures import figures
 from sightline.guides.random_background import paint_over
+from sightline.localization.annotation import annotate
 from sightline.localization.sources import Box, BoxSource
 from sightline.metrics import NormalizedRFS
 from sightline.training import read_recipe
@@ -298,7 +298,7 @@ def test_of_boxes_in_a_file_masks_are_made_before_training() -> None:
 
 def test_the_page_and_the_file_say_the_same_and_need_nothing_else(tmp_path) -> None:
     found = diagnosed("ground")
-    page = found.save(tmp_path / "new" / "page.html").read_text()
+    page = write_diagnosis(found, tmp_path / "new" / "page.html").read_text()
     assert "leans on the background" in page
     assert "&lt;" in page
     assert "/photos/" not in page
@@ -310,7 +310,7 @@ def test_the_page_and_the_file_say_the_same_and_need_nothing_else(tmp_path) -> N
     leans = [row["lean"] for row in read["images"]]
     assert leans == sorted(leans, reverse=True)
     with pytest.raises(sl.SightlineError, match=r"ends in \.html"):
-        found.save(tmp_path / "page.pdf")
+        write_diagnosis(found, tmp_path / "page.pdf")
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 import sightline as sl
+from sightline._core.fingerprint import fingerprint
 from sightline.evaluation import evaluate
-from sightline.fingerprint import fingerprint
-from sightline.reporting.run_folder import read_run
+from sightline.evaluation.run_folder import read_run
 from sightline.training import Recipe, Run
 
 EXPLAINERS = ("gradcam", "gaussian")

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from sightline.errors import RunFailedError
 from sightline.evaluation import Curve, Evaluation, Gallery, Result
+from sightline.evaluation.run_folder import _read_evaluation
 from sightline.evaluation.writing import check_writable, write
-from sightline.reporting.run_folder import _read_evaluation
 
 FACTS = {"split": "test", "checkpoint": "checkpoints/last.safetensors", "model_fingerprint": "0" * 16}
 

@@ -17,7 +17,7 @@ from networks import TinyCNN
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.explainers import normalize_maps
 from sightline.explainers.explicit import WindowMax
-from sightline.targets import Contrast
+from sightline.network.targets import Contrast
 
 captum_attr = pytest.importorskip("captum.attr")
 

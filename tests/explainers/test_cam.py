@@ -26,7 +26,7 @@ from sightline.explainers.cam import (
     summed,
     xgradcam,
 )
-from sightline.tap import Tap
+from sightline.network.tap import Tap
 
 ALL = ["gradcam", "gradcam++", "xgradcam", "hirescam", "layercam", "eigencam", "randomcam"]
 

@@ -15,7 +15,7 @@ import sightline as sl
 from sightline.attacks import LOTSResult, lots
 from sightline.errors import SightlineError
 from sightline.explainers.lots import LOTS, grey
-from sightline.features import ClassFeatures, class_features
+from sightline.network.features import ClassFeatures, class_features
 
 SIDES = (9, 11)
 SPEC = sl.InputSpec((0.5, 0.4, 0.3), (0.2, 0.3, 0.4), SIDES)

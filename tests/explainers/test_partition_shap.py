@@ -12,8 +12,8 @@ from torchvision import tv_tensors
 import sightline as sl
 from sightline.data import ImageDataset, Sample
 from sightline.errors import SightlineError
+from sightline.explainers.maps import compute_maps
 from sightline.explainers.partition_shap import owen_values
-from sightline.maps import write
 
 UNIT = sl.InputSpec((0.0,) * 3, (1.0,) * 3, (32, 32))
 
@@ -294,9 +294,9 @@ def test_maps_of_a_data_set_are_stored_and_go_on(tmp_path: Any, monkeypatch: pyt
 
     handle, stop = model.register_forward_pre_hook(counting), 8
     with pytest.raises(KeyboardInterrupt):
-        write(model, data, tmp_path / "maps", "partition_shap", **arguments)
+        compute_maps(model, data, tmp_path / "maps", "partition_shap", **arguments)
     first, stop = len(calls), 0
-    store = write(model, data, tmp_path / "maps", "partition_shap", **arguments)
+    store = compute_maps(model, data, tmp_path / "maps", "partition_shap", **arguments)
     handle.remove()
     images = torch.stack([data[i].image for i in range(5)]).float() / 255
     labels = torch.as_tensor(data.labels)

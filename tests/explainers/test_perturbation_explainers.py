@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import sightline as sl
-from sightline.seeding import derive_seed, generator
+from sightline._core.seeding import derive_seed, generator
 
 captum_attr = pytest.importorskip("captum.attr")
 

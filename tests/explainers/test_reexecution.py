@@ -15,11 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import sightline as sl
 from networks import TinyCNN, Unlike
-from sightline import chunks
+from sightline._core import chunks
 from sightline.explainers import normalize_maps, resize_maps
 from sightline.explainers.reexecution import AblationCAM, ScoreCAM
-from sightline.layers import Layer, to_spatial
-from sightline.tap import Tap
+from sightline.network.layers import Layer, to_spatial
+from sightline.network.tap import Tap
 
 BOTH = ["ablationcam", "scorecam"]
 
@@ -284,7 +284,7 @@ def test_where_tracing_fails_whole_forward_passes_give_the_same_map(caplog: pyte
     traceable = Strided().double().eval()
     traceable.load_state_dict(model.state_dict())
     images = torch.rand(3, 3, 8, 8).double()
-    with caplog.at_level(logging.INFO, "sightline.tap"):
+    with caplog.at_level(logging.INFO, "sightline.network.tap"):
         maps = features_map(model, images, AblationCAM(chunk=5))
     assert "runs as full forward passes" in caplog.text
     assert hooks(model) == 0

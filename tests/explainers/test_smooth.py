@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import sightline as sl
 from networks import TinyCNN
+from sightline._core.seeding import generator
 from sightline.errors import SightlineError
 from sightline.explainers import normalize_maps, resize_maps
-from sightline.seeding import generator
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from sightline.errors import SightlineError
 from sightline.guides import create_guide
 from sightline.guides.attention_gate import AttentionGate, attention_loss
 from sightline.models.gates import insert_gate, restore_gates
-from sightline.tap import Tap
+from sightline.network.tap import Tap
 
 
 def setting(size: int = 4) -> tuple[TinyCNN, sl.Batch]:

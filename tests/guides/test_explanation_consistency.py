@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 import sightline as sl
 from networks import TinyCNN, batch_of
-from sightline.check import trains_on_maps
 from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
 from sightline.guides import create_guide
+from sightline.guides.check import trains_on_maps
 from sightline.guides.explanation_consistency import ExplanationConsistency
 from sightline.metrics import ExplanationConsistency as Metric
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import sightline as sl
+from sightline.data.regions import check_source, object_region
 from sightline.errors import SightlineError
-from sightline.guides.regions import check_source, object_region
 
 
 def batch(**annotations: torch.Tensor) -> sl.Batch:

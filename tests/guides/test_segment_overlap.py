@@ -10,10 +10,10 @@ from torch import Tensor
 
 import sightline as sl
 from networks import TinyCNN, batch_of
+from sightline._core.kernels import odd_kernel
 from sightline.errors import SightlineError
 from sightline.guides.segment_overlap import blur_masks, pool_views, segment_overlap_loss
-from sightline.kernels import odd_kernel
-from sightline.views import dihedral_views
+from sightline.network.views import dihedral_views
 
 # ---- the loss ----
 

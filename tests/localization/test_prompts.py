@@ -304,7 +304,7 @@ def test_images_that_are_no_files_have_their_index(tmp_path: Path) -> None:
 
 def test_maps_of_a_model_and_of_a_store_agree(tmp_path: Path) -> None:
     dataset, model = objects(tmp_path), TinyCNN().eval()
-    store = sl.maps.write(
+    store = sl.maps.compute_maps(
         model, dataset, tmp_path / "maps", "eigencam", layer="features.3", input_spec=SPEC, dtype="float16"
     )
     samples = [dataset[i] for i in (3, 0)]

@@ -17,12 +17,19 @@ from torchvision.ops import box_iou
 import sightline as sl
 from networks import TinyCNN
 from sightline import SightlineError
+from sightline.data.boxes import peak_boxes
 from sightline.data.dataset import FileDataset, InMemory, Record, Sample
 from sightline.data.transforms import eval_transform
-from sightline.localization.annotations import AnnotatedBoxes
-from sightline.localization.boxes import peak_boxes
 from sightline.localization.lost import lost
-from sightline.localization.sources import BOX_SOURCES, Box, BoxSource, LostBoxes, SaliencyBoxes, TorchvisionBoxes
+from sightline.localization.sources import (
+    BOX_SOURCES,
+    AnnotatedBoxes,
+    Box,
+    BoxSource,
+    LostBoxes,
+    SaliencyBoxes,
+    TorchvisionBoxes,
+)
 from sightline.localization.writing import write_boxes
 from sightline.metrics import Observation
 from sightline.metrics.corloc import CorLoc, corloc

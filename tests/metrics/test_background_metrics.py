@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 
 import sightline as sl
-from sightline.backgrounds import VARIANTS
+from sightline.data.backgrounds import VARIANTS
 from sightline.data.dataset import InMemory, Sample
 from sightline.data.loader import loader
-from sightline.data.variants import BackgroundVariant, MaskedSquares
+from sightline.datasets.derived.variants import BackgroundVariant, MaskedSquares
 from sightline.evaluation import evaluate_model
 from sightline.metrics import METRICS, BGGap, MixedNextAccuracy, MixedRandAccuracy, MixedSameAccuracy
 from sightline.metrics.backgrounds import backgrounds_of

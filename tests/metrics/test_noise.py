@@ -4,6 +4,7 @@ from regions import RegionClassifier
 from torch import Tensor, nn
 
 import sightline as sl
+from sightline._core.seeding import generator
 from sightline.metrics import (
     RFS,
     BackgroundNoiseAccuracy,
@@ -14,7 +15,6 @@ from sightline.metrics import (
     noised,
     normalized_rfs,
 )
-from sightline.seeding import generator
 
 NOISE = (ForegroundNoiseAccuracy, BackgroundNoiseAccuracy, RFS, NormalizedRFS)
 

@@ -7,8 +7,8 @@ from torch import nn
 from sightline.data import Batch
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate_model
-from sightline.input_spec import InputSpec
 from sightline.metrics import METRICS, part_iou
+from sightline.network.input_spec import InputSpec
 
 
 def square(top: int, left: int, bottom: int, right: int, side: int = 8) -> torch.Tensor:

@@ -9,8 +9,8 @@ from regions import RegionClassifier
 from torch import Tensor, nn
 
 import sightline as sl
+from sightline._core.seeding import generator
 from sightline.metrics import LeRF, LeRFMinusMoRF, MoRF, Observation, Scorer, area_under_curve, square_curves
-from sightline.seeding import generator
 
 
 def test_curves_of_a_region_mean_have_a_closed_form(region: Tensor) -> None:

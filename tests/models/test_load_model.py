@@ -7,7 +7,8 @@ from torch import nn
 
 import sightline as sl
 from sightline.errors import SightlineError
-from sightline.models import MODELS, head_parameters
+from sightline.models import MODELS
+from sightline.network.head import head_parameters
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 import sightline as sl
 from networks import TinyCNN
 from sightline.errors import NotDefinedError, SightlineError
-from sightline.export import export_model
-from sightline.models.loading import head_name
 from sightline.models.two_branch import CODE, Decoder, SelfExplaining, TwoBranch, attach_two_branch
+from sightline.network.head import head_name
+from sightline.training.export import export_model
 
 
 def lenet(features: bool = False) -> nn.Module:

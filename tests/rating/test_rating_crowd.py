@@ -1,10 +1,10 @@
 import csv
 
 import pytest
-from studies import make_study
 
 from sightline import SightlineError
 from sightline.rating.crowd import export_batch, import_batch
+from studies import make_study
 
 COLUMNS = ("HITId", "WorkerId", "AssignmentStatus", "Input.pair", "Input.first", "Input.second", "Answer.choice")
 

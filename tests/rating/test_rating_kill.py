@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+
 from studies import make_study, serving
 
 pytest.importorskip("uvicorn")

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 from rich.console import Console
-from studies import make_study
 
 from sightline.rating.results import fleiss_kappa, plurality, results, table, write
+from studies import make_study
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import json
 import sqlite3
 
 import pytest
+
 from studies import make_study
 
 pytest.importorskip("starlette")

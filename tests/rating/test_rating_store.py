@@ -2,10 +2,10 @@ import sqlite3
 import stat
 
 import pytest
-from studies import make_study
 
 from sightline import SightlineError
 from sightline.rating.store import NameTakenError, Store
+from studies import make_study
 
 
 def test_a_vote_is_kept_and_a_second_one_replaces_it(tmp_path):

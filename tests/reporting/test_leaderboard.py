@@ -9,10 +9,10 @@ from scipy import stats
 
 from grid_folders import write_grid
 from sightline import SightlineError
-from sightline.reporting.leaderboard import Mark, contests, is_chance, models_contest
-from sightline.reporting.leaderboard_folder import Cell, Column, Evaluations, Figure, read_evaluations
-from sightline.reporting.leaderboard_gallery import disagreement
-from sightline.reporting.leaderboard_page import line_styles, make_boards, overview, render_markdown, write_leaderboard
+from sightline.evaluation.leaderboard_folder import Cell, Column, Evaluations, Figure, read_evaluations
+from sightline.evaluation.ranking import Mark, contests, is_chance, models_contest
+from sightline.reporting.leaderboard.gallery import disagreement
+from sightline.reporting.leaderboard.page import line_styles, make_boards, overview, render_markdown, write_leaderboard
 
 N = 40
 

@@ -6,12 +6,12 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
-from run_folders import write_run
 
+from run_folders import write_run
 from sightline import SightlineError
+from sightline.evaluation.comparison import read_comparison
 from sightline.reporting import compare
-from sightline.reporting.comparison import read_comparison
-from sightline.reporting.report import cautions
+from sightline.reporting.comparison.report import cautions
 
 VOID = {"meta", "br", "img", "line", "polyline"}
 

@@ -5,8 +5,8 @@ import pytest
 import yaml
 from swept import RECIPE, SPACE
 
+from sightline._core.strict import override_key
 from sightline.errors import SightlineError
-from sightline.strict import override_key
 from sightline.sweeping import Sweep, read_sweep, shipped_sweeps
 from sightline.sweeping.document import Range, override
 

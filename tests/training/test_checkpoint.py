@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from tiny import recipe
 
 import sightline as sl
+from sightline._core.files import write_atomically
 from sightline.errors import RunFailedError, SightlineError
-from sightline.files import write_atomically
 from sightline.training import launch, loop
 from sightline.training.checkpoint import Checkpoint
 

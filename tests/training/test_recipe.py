@@ -1,8 +1,8 @@
 import pytest
 from tiny import recipe
 
+from sightline._core.strict import difference
 from sightline.errors import SightlineError
-from sightline.strict import difference
 from sightline.training.build import build
 from sightline.training.recipe import Recipe, read_recipe
 

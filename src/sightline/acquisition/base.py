@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from sightline._core.seeding import generator
 from sightline.data.batch import Batch
 from sightline.data.loader import Transformed
 from sightline.errors import SightlineError
-from sightline.features import DeepFeatures
-from sightline.input_spec import InputSpec
-from sightline.layers import LayerChoice
 from sightline.metrics.scoring import Scorer
-from sightline.seeding import generator
-from sightline.tap import evaluating
+from sightline.network.features import DeepFeatures
+from sightline.network.input_spec import InputSpec
+from sightline.network.layers import LayerChoice
+from sightline.network.tap import evaluating
 
 
 @dataclass(frozen=True)

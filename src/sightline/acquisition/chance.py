@@ -2,9 +2,9 @@
 
 import torch
 
+from sightline._core.seeding import generator
 from sightline.acquisition.base import Acquisition, Choice, Pool
 from sightline.acquisition.registry import ACQUISITIONS
-from sightline.seeding import generator
 
 
 @ACQUISITIONS.register("random")

@@ -12,11 +12,11 @@ from sightline.data import DATASETS, Batch, ImageDataset
 from sightline.data.dataset import FileDataset, Record
 from sightline.data.files import list_images, locate
 from sightline.data.loader import loader
-from sightline.data.subset import Listed, read_list
+from sightline.datasets.derived.subset import Listed, read_list
 from sightline.errors import SightlineError
-from sightline.input_spec import InputSpec
-from sightline.layers import LayerChoice
 from sightline.models import load_model
+from sightline.network.input_spec import InputSpec
+from sightline.network.layers import LayerChoice
 from sightline.training import Run, read_recipe
 
 

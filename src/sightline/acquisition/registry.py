@@ -1,7 +1,7 @@
 """The ways to choose images, by name."""
 
+from sightline._core.registry import Registry
 from sightline.acquisition.base import Acquisition
-from sightline.registry import Registry
 
 ACQUISITIONS: Registry[Acquisition] = Registry(
     "acquisition",

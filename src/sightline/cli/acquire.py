@@ -61,8 +61,8 @@ def acquire(
     """
     names = None if by is None else by.split(",")
     if count is None:
-        from sightline.reproduction import carry_out
-        from sightline.reproduction.acquiring import read_acquiring
+        from sightline.studies import carry_out
+        from sightline.studies.kinds.acquiring import read_acquiring
 
         if pool is not None:
             raise SightlineError("--pool was given without --next; the loop chooses among the recipe's training images")
@@ -73,9 +73,9 @@ def acquire(
         typer.echo(carry_out(study, output or Path("runs", "acquire", study.item)) / "report.md")
         return
 
+    from sightline._core.strict import override_key
     from sightline.acquisition import choose_after, create_acquisition
-    from sightline.data.subset import write_list
-    from sightline.strict import override_key
+    from sightline.datasets.derived.subset import write_list
     from sightline.training import Run
 
     given = {"--start": start, "--step": step, "--rounds": rounds, "--seeds": seeds, "--columns": columns}

@@ -26,7 +26,7 @@ def audit(
     """
     import torch
 
-    from sightline.audit import audit as audit_dataset
+    from sightline.diagnosis.audit import audit as audit_dataset
 
     subject = find_subject(model, weights, run)
     if torch.cuda.is_available():

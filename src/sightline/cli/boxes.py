@@ -37,10 +37,10 @@ def boxes(
     """
     import torch
 
+    from sightline._core.strict import override_key
     from sightline.localization.sources import BOX_SOURCES
     from sightline.localization.writing import write_boxes
     from sightline.models import load_model
-    from sightline.strict import override_key
 
     entry = BOX_SOURCES[detector]
     values: dict[str, Any] = {}

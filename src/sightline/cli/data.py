@@ -30,8 +30,8 @@ def data(
     """
     from rich.console import Console
 
+    from sightline._core.strict import override_key
     from sightline.data import checking
-    from sightline.strict import override_key
 
     console = Console(soft_wrap=True)
     if action == "list":
@@ -54,7 +54,7 @@ def _list(console: "Console") -> None:
     from rich.table import Table
 
     from sightline.data import DATASETS
-    from sightline.data.checking import OFFICIAL, can_fetch
+    from sightline.data.official import OFFICIAL
 
     table = Table(box=None, pad_edge=False)
     table.add_column("name", style="cyan", no_wrap=True)
@@ -64,7 +64,7 @@ def _list(console: "Console") -> None:
     table.add_column("from", overflow="fold", style="dim")
     for entry in DATASETS:
         official = OFFICIAL.get(entry.name)
-        source = "prepare" if can_fetch(entry.name) else official.source if official else ""
+        source = "prepare" if DATASETS.can_fetch(entry.name) else official.source if official else ""
         sizes = (f"{official.train:,}", f"{official.test:,}") if official else ("", "")
         table.add_row(entry.name, entry.summary, *sizes, source)
     console.print(table)

@@ -24,8 +24,8 @@ def demo(
 
     from sightline import reporting, training
     from sightline.evaluation import evaluate
-    from sightline.reporting.comparison import read_comparison
-    from sightline.reporting.summary import summary
+    from sightline.evaluation.comparison import read_comparison
+    from sightline.reporting.comparison.summary import summary
 
     console = Console()
     runs: dict[str, list[Path]] = {name: [] for name in (PLAIN, GUIDED)}

@@ -34,8 +34,9 @@ def diagnose(
     import torch
 
     from sightline.diagnosis import diagnose as diagnose_model
+    from sightline.diagnosis import write_diagnosis
     from sightline.diagnosis.advice import read_training
-    from sightline.localization.annotations import AnnotatedBoxes
+    from sightline.localization.sources import AnnotatedBoxes
     from sightline.models import load_model
 
     subject = find_subject(model, weights, run)
@@ -56,7 +57,7 @@ def diagnose(
         name=subject.name,
         progress=True,
     )
-    found.save(output)
+    write_diagnosis(found, output)
     typer.echo(f"{str(found)[0].upper()}{str(found)[1:]}")
     typer.echo(f"Where the objects are: {found.annotation['source']}; {found.annotation['trust']}")
     if found.advice[0].command and found.verdict.answer != "looks at the object":

@@ -68,12 +68,12 @@ def explain(
     import torch
     from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-    from sightline import maps
+    from sightline.explainers.maps import compute_maps
 
     subject = find_subject(model, weights, run, classes)
     if devices == 1 and torch.cuda.is_available():
         subject.model.cuda()
-    maps.write(
+    compute_maps(
         subject.model, find_data(data, given, split, run), store, named[0], targets=target or "predicted",  # type: ignore
         layer=layer or subject.layer, input_spec=subject.spec, dtype=dtype, workers=workers, devices=devices,  # type: ignore
         progress=True,
@@ -100,9 +100,9 @@ def _draw(
     from sightline import explainers
     from sightline.data.files import read_image
     from sightline.data.transforms import eval_transform
+    from sightline.network.targets import Contrast, Targets
     from sightline.reporting.overlay import save_figure, show
     from sightline.reporting.panel import panel
-    from sightline.targets import Contrast, Targets
 
     asked = {name: explainers.create_explainer(name) for name in methods}
     subject = find_subject(model, weights, run, classes)

@@ -14,6 +14,6 @@ def export(
     ] = "state-dict,torch-export,onnx",
 ) -> None:
     """Write a run's model as files that load without sightline, with model.json, which says how."""
-    from sightline.export import export_run
+    from sightline.training.export import export_run
 
     typer.echo(export_run(run, output, formats.split(",")))

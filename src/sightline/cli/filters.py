@@ -42,12 +42,12 @@ def filters(
     import torch
     from torchvision import tv_tensors
 
+    from sightline._core.seeding import generator
     from sightline.data.files import read_image
     from sightline.data.loader import loader
     from sightline.data.transforms import eval_transform
     from sightline.models.filter_groups import carried_filter_groups
     from sightline.reporting.filters import show_filters
-    from sightline.seeding import generator
 
     chosen = None
     if numbers is not None:

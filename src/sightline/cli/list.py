@@ -9,7 +9,7 @@ import typer
 from sightline.errors import SightlineError
 
 if TYPE_CHECKING:
-    from sightline.registry import Registry
+    from sightline._core.registry import Registry
 
 Kind = Literal["explainers", "guides", "datasets", "models", "metrics", "boxes", "acquisitions", "recipes"]
 
@@ -69,7 +69,7 @@ def _models(registry: "Registry[Any]") -> Iterator[tuple[str, str, str]]:
 
 
 def _recipes() -> Iterator[tuple[str, str, str]]:
-    from sightline.reproduction.study import shipped_studies
+    from sightline.studies.study import shipped_studies
     from sightline.training.recipe import shipped_recipes
 
     shipped = {**shipped_recipes(), **shipped_studies()}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from sightline.data import ImageDataset
-    from sightline.input_spec import InputSpec
+    from sightline.network.input_spec import InputSpec
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ def find_subject(model: str | None, weights: str | None, run: Path | None, class
 
 def find_data(data: str | None, options: Sequence[str], split: str, run: Path | None) -> "ImageDataset":
     """The split of a data set by its registered name and `key=value` options, or of the run's own data."""
+    from sightline._core.strict import override_key
     from sightline.data import DATASETS
-    from sightline.strict import override_key
     from sightline.training import read_recipe
 
     values: dict[str, Any] = {}
@@ -70,8 +70,9 @@ def _from_run(run: Path, model: str | None) -> Subject:
 
 def _from_library(model: str | None, weights: str | None, classes: Path | None) -> Subject:
     """A model by name; its classes are those of the file, ImageNet's for 1000, else their indices."""
-    from sightline.models import head_parameters, load_model
+    from sightline.models import load_model
     from sightline.models.labels import imagenet_classes
+    from sightline.network.head import head_parameters
 
     if model is None:
         raise SightlineError("no model was named: give --model NAME --weights FILE, or --run RUN")

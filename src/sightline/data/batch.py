@@ -7,8 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from sightline._core.tensors import check_images
 from sightline.errors import SightlineError
-from sightline.input_spec import check_images
 
 
 @dataclass

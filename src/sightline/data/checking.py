@@ -1,6 +1,5 @@
 """Whether a data set is whole: every file is read once, and official sets are counted."""
 
-import inspect
 import os
 from collections import defaultdict
 from collections.abc import Mapping
@@ -10,41 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from sightline._core.progress import bar
 from sightline.data.dataset import FileDataset, ImageDataset, Splits, files_unchecked
 from sightline.data.files import UnreadableFileError, list_images
+from sightline.data.official import OFFICIAL
 from sightline.data.registry import DATASETS
 from sightline.errors import SightlineError
-from sightline.progress import bar
 
 Finding = Literal["missing", "corrupt", "mismatched", "unlabeled", "without mask", "empty mask"]
 FINDINGS: tuple[Finding, ...] = ("missing", "corrupt", "mismatched", "unlabeled", "without mask", "empty mask")
 
 
-@dataclass(frozen=True)
-class Official:
-    """What is known of a public data set.
-
-    Attributes:
-        train: its training images, of which "val" is drawn.
-        test: its test images.
-        source: where it is to be had.
-    """
-
-    train: int
-    test: int
-    source: str
-
-
-OFFICIAL = {
-    "cub": Official(5994, 5794, "https://www.vision.caltech.edu/datasets/cub_200_2011"),
-    "pets": Official(3680, 3669, "https://www.robots.ox.ac.uk/~vgg/data/pets"),
-    "voc": Official(931, 925, "http://host.robots.ox.ac.uk/pascal/VOC/voc2012"),
-    "voc labels=multiple": Official(1464, 1449, "http://host.robots.ox.ac.uk/pascal/VOC/voc2012"),
-    "coco": Official(117266, 4952, "https://cocodataset.org/#download"),
-    "cifar10": Official(50000, 10000, "https://www.cs.toronto.edu/~kriz/cifar.html"),
-    "cifar100": Official(50000, 10000, "https://www.cs.toronto.edu/~kriz/cifar.html"),
-    "stl10": Official(5000, 8000, "https://cs.stanford.edu/~acoates/stl10"),
-}
 NARROWING = frozenset({"breeds", "species", "classes", "per_class", "train", "test"})
 """Options with which a set has fewer images than the official one, or others."""
 
@@ -115,25 +90,13 @@ def prepare(name: str, options: Mapping[str, Any] | None = None) -> None:
     Raises:
         SightlineError: torchvision cannot fetch it, or cannot reach it.
     """
-    if not can_fetch(name):
+    if not DATASETS.can_fetch(name):
         known = OFFICIAL.get(name)
         where = (
             "it is made of your own files, or comes with sightline" if known is None else f"get it from {known.source}"
         )
         raise SightlineError(f"{name!r} cannot be fetched by torchvision; {where}")
     DATASETS.create(name, **{**(options or {}), "download": True})
-
-
-def to_be_had(name: str) -> str:
-    """Where a data set comes from, in words; empty where nobody knows."""
-    if can_fetch(name):
-        return f"`sightline data prepare {name} root=FOLDER` fetches {name}"
-    return f"{name} is to be had from {OFFICIAL[name].source}" if name in OFFICIAL else ""
-
-
-def can_fetch(name: str) -> bool:
-    """Whether torchvision can fetch a data set."""
-    return "download" in inspect.signature(DATASETS[name].factory).parameters
 
 
 def _examine(dataset: ImageDataset, name: str, progress: bool) -> dict[Finding, list[str]]:

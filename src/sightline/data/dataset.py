@@ -16,10 +16,10 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from sightline._core.seeding import generator
 from sightline.data.files import UnreadableFileError, mask_meaning, read_image, read_mask
 from sightline.data.transforms import Saliency
 from sightline.errors import SightlineError, unknown_name
-from sightline.seeding import generator
 
 
 @dataclass

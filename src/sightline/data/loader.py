@@ -3,22 +3,20 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
+from sightline._core.registry import Entry
+from sightline._core.seeding import derive_seed, generator
 from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset, Sample
+from sightline.data.map_store import MapStore
 from sightline.data.transforms import Saliency, eval_transform, still_seen, train_transform
 from sightline.errors import SightlineError
-from sightline.registry import Entry
-from sightline.seeding import derive_seed, generator
-
-if TYPE_CHECKING:
-    from sightline.maps import MapStore
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -106,7 +104,7 @@ class Transformed(Dataset[Sample]):
         dataset: ImageDataset,
         transform: v2.Transform,
         seed: int | None,
-        maps: "MapStore | None" = None,
+        maps: MapStore | None = None,
         places: Sequence[int] | None = None,
     ) -> None:
         self.dataset = dataset
@@ -224,7 +222,7 @@ def loader(
     rank: int = 0,
     world_size: int = 1,
     drop_last: bool = False,
-    maps: "MapStore | None" = None,
+    maps: MapStore | None = None,
     places: Sequence[int] | None = None,
 ) -> "DataLoader[Sample]":
     """Batches of a data set: shuffled and augmented in training, in order and centre-cropped in evaluation.

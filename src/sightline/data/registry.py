@@ -1,11 +1,13 @@
 """The data sets that users choose by name."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from sightline._core.registry import Registry
 from sightline.data.dataset import Splits
+from sightline.data.official import OFFICIAL
 from sightline.errors import MissingFileError, SightlineError
-from sightline.registry import Registry
 
 
 class Datasets(Registry[Splits]):
@@ -20,10 +22,18 @@ class Datasets(Registry[Splits]):
         try:
             return super().create(name, **options)
         except MissingFileError as error:
-            from sightline.data.checking import to_be_had  # which looks up data sets itself
-
-            where = to_be_had(name)
+            where = self.where_to_get(name)
             raise MissingFileError(f"{error}; {where}" if where else str(error)) from error
+
+    def can_fetch(self, name: str) -> bool:
+        """Return whether torchvision can download a data set."""
+        return "download" in inspect.signature(self[name].factory).parameters
+
+    def where_to_get(self, name: str) -> str:
+        """Return in words where a data set comes from; an empty string where that is unknown."""
+        if self.can_fetch(name):
+            return f"`sightline data prepare {name} root=FOLDER` downloads {name}"
+        return f"{name} is available from {OFFICIAL[name].source}" if name in OFFICIAL else ""
 
     def of(self, source: Mapping[str, Any]) -> Splits:
         """Make the data set that another one is made of, from its `name` and options.
@@ -39,19 +49,20 @@ class Datasets(Registry[Splits]):
 DATASETS = Datasets(
     "dataset",
     modules=(
-        "sightline.data.pets",
-        "sightline.data.cifar",
-        "sightline.data.cub",
-        "sightline.data.voc",
-        "sightline.data.pascal_part",
-        "sightline.data.coco",
-        "sightline.data.folder",
-        "sightline.data.recompose",
-        "sightline.data.variants",
-        "sightline.data.found_masks",
-        "sightline.data.biased",
-        "sightline.data.rival10",
-        "sightline.data.imagenet9",
-        "sightline.data.digits",
+        "sightline.datasets.benchmarks.pets",
+        "sightline.datasets.benchmarks.cifar",
+        "sightline.datasets.benchmarks.cub",
+        "sightline.datasets.benchmarks.voc",
+        "sightline.datasets.benchmarks.pascal_part",
+        "sightline.data.formats.coco",
+        "sightline.data.formats.folder",
+        "sightline.data.formats.table",
+        "sightline.datasets.derived.recompose",
+        "sightline.datasets.derived.variants",
+        "sightline.data.formats.found_masks",
+        "sightline.datasets.derived.biased",
+        "sightline.datasets.benchmarks.rival10",
+        "sightline.datasets.benchmarks.imagenet9",
+        "sightline.datasets.benchmarks.digits",
     ),
 )

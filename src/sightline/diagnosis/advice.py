@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightline.strict import override_key
+from sightline._core.strict import override_key
 
 MASKS = "masks"  # the folder that masks made of boxes go to
 BASE = "demo-cross-entropy"  # the shipped recipe whose every particular is replaced

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sightline.backgrounds import paint_over
+from sightline._core.progress import bar
+from sightline._core.seeding import generator
+from sightline.data.backgrounds import paint_over
 from sightline.data.batch import Batch
-from sightline.input_spec import InputSpec
 from sightline.metrics import BackgroundNoiseAccuracy, ForegroundNoiseAccuracy, Observation, Scorer, correct
-from sightline.progress import bar
-from sightline.seeding import generator
+from sightline.network.input_spec import InputSpec
 
 GREY = 0.5  # a colour that says nothing of the image, unlike its mean
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sightline.evaluation.statistics import Array, Interval, over_images, weighted_mean
 from sightline.metrics import normalized_rfs
-from sightline.reporting.statistics import Array, Interval, over_images, weighted_mean
 
 Columns = Mapping[str, Array]
 

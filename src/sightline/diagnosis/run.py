@@ -1,118 +1,29 @@
 """Does a model look at the object? The first question about a model, before any training."""
 
-import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset
-from sightline.diagnosis.advice import Advice, Training, advise
-from sightline.diagnosis.annotation import Annotated, Annotation, annotate
+from sightline.diagnosis.advice import Training, advise
 from sightline.diagnosis.checks import Answers, ask, background_alone, swapped_background
-from sightline.diagnosis.figures import Figure, by_class, figures
-from sightline.diagnosis.verdict import RULES, Verdict, judge
+from sightline.diagnosis.figures import by_class, figures
+from sightline.diagnosis.result import Diagnosis, Look
+from sightline.diagnosis.verdict import judge
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate_model
-from sightline.files import write_atomically
-from sightline.input_spec import InputSpec
-from sightline.layers import LayerChoice
+from sightline.localization.annotation import Annotated, Annotation, annotate
+from sightline.localization.sources import BoxSource
 from sightline.metrics import Scorer
-from sightline.reporting.page import write_page
-
-if TYPE_CHECKING:
-    from sightline.localization.sources import BoxSource
+from sightline.network.input_spec import InputSpec
+from sightline.network.layers import LayerChoice
 
 SHOWN = 16  # images on the page
 MAP_METRICS = ("energy_in_mask", "pointing_game", "view_stability")
-
-
-@dataclass(frozen=True)
-class Look:
-    """One of the images that lean most on the background, to be drawn.
-
-    Attributes:
-        row: its place among the images of the diagnosis.
-        image: (3, H, W) in [0, 1].
-        region: (H, W) uint8, where its object is.
-        map: (H, W) in [0, 1], the map of its predicted class.
-        swapped: (3, H, W), with the other background.
-        alone: (3, H, W), without its object.
-    """
-
-    row: int
-    image: Tensor
-    region: Tensor
-    map: Tensor
-    swapped: Tensor
-    alone: Tensor
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """Whether a model looks at the object.
-
-    Attributes:
-        verdict: the answer and what it rests on.
-        figures: every figure, by name.
-        classes: class -> figure -> [value, low, high, n], the class that loses most by a swap first.
-        images: a row an image, the ones that lean most on the background first.
-        worst: the first of these with their pictures.
-        advice: guides that fit the annotation.
-        annotation: the kind, source and trust of the annotation.
-        facts: model, data and settings.
-    """
-
-    verdict: Verdict
-    figures: dict[str, Figure]
-    classes: dict[str, dict[str, list[float]]]
-    images: list[dict[str, Any]]
-    worst: list[Look]
-    advice: list[Advice]
-    annotation: dict[str, Any]
-    facts: dict[str, Any]
-
-    def __str__(self) -> str:
-        return f"{self.verdict.answer}: {self.verdict.because}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """All but the pictures, as plain values; what has no value is None."""
-        plain = {
-            "answer": self.verdict.answer,
-            "because": self.verdict.because,
-            "findings": self.verdict.findings,
-            "rules": list(RULES),
-            "annotation": self.annotation,
-            "figures": {name: asdict(figure) for name, figure in self.figures.items()},
-            "classes": self.classes,
-            "images": self.images,
-            "advice": [{**asdict(each), "command": each.command} for each in self.advice],
-            "facts": self.facts,
-        }
-        return _without_nan(plain)
-
-    def save(self, output: str | Path) -> Path:
-        """Write the page, and beside it the JSON file of the same name.
-
-        Args:
-            output: the page's file, `.html`.
-
-        Raises:
-            SightlineError: another suffix, or a file cannot be written.
-        """
-        from sightline.reporting import diagnosis_page
-
-        output = Path(output)
-        if output.suffix not in (".html", ".htm"):
-            raise SightlineError(f"output is {str(output)!r}; expected a name that ends in .html")
-        write_page(diagnosis_page.render(self), output)
-        write_atomically(output.with_suffix(".json"), (json.dumps(self.to_dict(), indent=1) + "\n").encode())
-        return output
 
 
 def diagnose(
@@ -122,7 +33,7 @@ def diagnose(
     input_spec: InputSpec | None = None,
     classes: Sequence[str] | None = None,
     annotation: Annotation = "auto",
-    boxes: "BoxSource | None" = None,
+    boxes: BoxSource | None = None,
     saliency: tuple[nn.Module, InputSpec] | None = None,
     samples: int = 200,
     explainer: str = "gradcam",
@@ -143,8 +54,8 @@ def diagnose(
         data: a data set, or batches, whose images lie in [0, 1].
         input_spec: normalises images in [0, 1]; required for a data set, whose images it also says the size of.
         classes: names of the classes; None = the data set's, or their indices.
-        annotation: where the objects are: see `sightline.diagnosis.annotation.annotate`.
-        boxes: the boxes of a data set, such as `AnnotatedBoxes("boxes.csv")` of `sightline.localization.annotations`.
+        annotation: where the objects are: see `sightline.localization.annotation.annotate`.
+        boxes: the boxes of a data set, such as `AnnotatedBoxes("boxes.csv")` of `sightline.localization.sources`.
         saliency: a network trained on other images and its normalisation, for boxes where there is no annotation.
         samples: how many images are looked at, drawn at random, as many of each class as there are.
         explainer: of the maps.
@@ -293,11 +204,3 @@ def _row(
 
 def _mean(values: Tensor) -> float:
     return float(values.nanmean())
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

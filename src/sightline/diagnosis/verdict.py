@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sightline.diagnosis.annotation import ENOUGH
 from sightline.diagnosis.figures import Figure
+from sightline.localization.annotation import ENOUGH
 
 Answer = Literal["looks at the object", "leans on the background", "cannot tell"]
 

@@ -2,8 +2,8 @@
 
 import torch
 
+from sightline._core.seeding import generator
 from sightline.metrics import PerImageMetric
-from sightline.seeding import generator
 
 DRAWS_AT_ONCE = 2**22  # indices in memory
 

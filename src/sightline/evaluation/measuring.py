@@ -7,21 +7,22 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from sightline._core.progress import progress_bar
+from sightline._core.seeding import generator
+from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.evaluation.bootstrap import interval
 from sightline.evaluation.result import Curve, Evaluation, Gallery, Result
 from sightline.explainers import EXPLAINERS, Explainer, Foreign, create_explainer
-from sightline.explainers.base import at_least_float32, normalize_maps, resize_maps
-from sightline.input_spec import InputSpec
-from sightline.layers import LayerChoice
+from sightline.explainers.base import normalize_maps, resize_maps
 from sightline.metrics import METRICS, CurveMetric, Observation, PerImageMetric, Scorer, perturbation
 from sightline.metrics.accuracy import hits
 from sightline.metrics.backgrounds import backgrounds_of
 from sightline.metrics.base import explaining
-from sightline.progress import progress_bar
-from sightline.seeding import generator
-from sightline.targets import resolve_targets
+from sightline.network.input_spec import InputSpec
+from sightline.network.layers import LayerChoice
+from sightline.network.targets import resolve_targets
 
 # The first is what guides mostly train on; the second is trained on by none; the last two never look at the image, or
 # at the model, and say what a map scores for nothing.

@@ -7,13 +7,13 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 
+from sightline._core.fingerprint import fingerprint
 from sightline.data import DATASETS
 from sightline.data.loader import loader
 from sightline.errors import SightlineError
 from sightline.evaluation.measuring import DEFAULT_EXPLAINERS, DEFAULT_METRICS, Explained, evaluate_model
 from sightline.evaluation.result import Evaluation
 from sightline.evaluation.writing import check_writable, write
-from sightline.fingerprint import fingerprint
 from sightline.models import load_model
 from sightline.training import Run, read_recipe
 from sightline.training.loggers import log_figures

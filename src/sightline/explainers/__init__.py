@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.foreign import Foreign
 from sightline.explainers.registry import EXPLAINERS
-from sightline.input_spec import InputSpec
-from sightline.layers import LayerChoice
-from sightline.targets import Targets
+from sightline.network.input_spec import InputSpec
+from sightline.network.layers import LayerChoice
+from sightline.network.targets import Targets
 
 __all__ = [
     "EXPLAINERS",
@@ -49,7 +49,7 @@ def explain(
         images: float; in [0, 1] with an input spec, else as the model takes them.
         method: an explainer or its name; `sightline.explainers.names()` lists them.
         targets: what to explain: a class index, (B,) indices, None for the predicted class of each image, or any scalar
-            of the output: a function or one of `sightline.targets`.
+            of the output: a function or one of `sightline.network.targets`.
         layer: the target layer: a name, a module, a `Layer` or a list of these; None chooses by the model's family.
         input_spec: normalises the images inside.
 

@@ -16,16 +16,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sightline.chunks import Chunk
+from sightline._core.chunks import Chunk
+from sightline._core.seeding import derive_seed
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.cam import gradcam, summed
 from sightline.explainers.explicit import AFFINE, LINEAR, MOVING, Rules, ScoreModule, explicit
 from sightline.explainers.registry import EXPLAINERS
-from sightline.layers import LayerChoice
-from sightline.seeding import derive_seed
-from sightline.tap import Tap
-from sightline.targets import Score, Targets, resolve_score
+from sightline.network.layers import LayerChoice
+from sightline.network.tap import Tap
+from sightline.network.targets import Score, Targets, resolve_score
 
 Sign = Literal["positive", "absolute"]
 Baseline = float | Tensor

@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sightline._core.tensors import check_images
 from sightline.errors import SightlineError
-from sightline.input_spec import InputSpec, check_images
-from sightline.layers import LayerChoice
-from sightline.tap import evaluating, unwrap
-from sightline.targets import Targets
+from sightline.network.input_spec import InputSpec
+from sightline.network.layers import LayerChoice
+from sightline.network.tap import evaluating, unwrap
+from sightline.network.targets import Targets
 
 
 class Explainer(ABC):
@@ -35,8 +36,8 @@ class Explainer(ABC):
             model: a classifier that returns logits (B, K), or an object with `.logits`.
             images: (B, C, H, W) float; in [0, 1] with an input spec, else as the model takes them.
             targets: what to explain: a class index, (B,) indices, None for the predicted class of each image, or any scalar
-                of the output: a function or one of `sightline.targets`.
-            layer: the target layer (see `sightline.tap.Tap`); the maps of several layers are averaged.
+                of the output: a function or one of `sightline.network.targets`.
+            layer: the target layer (see `sightline.network.tap.Tap`); the maps of several layers are averaged.
             input_spec: normalises the images inside.
 
         Returns:
@@ -80,11 +81,6 @@ class Explainer(ABC):
 def _ordinary(tensor: Tensor) -> Tensor:
     """A tensor that autograd may save, also if it was made in inference mode."""
     return tensor.clone() if tensor.is_inference() else tensor
-
-
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """Half precision is too coarse for the sums that maps are made of."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps
 from sightline.explainers.registry import EXPLAINERS
-from sightline.layers import LayerChoice
-from sightline.targets import Targets
+from sightline.network.layers import LayerChoice
+from sightline.network.targets import Targets
 
 
 @EXPLAINERS.register("gaussian", differentiable=False, needs_gradient=False, needs_layer=False, pixel_space=False)

@@ -14,13 +14,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sightline._core.seeding import generator
+from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
-from sightline.explainers.base import Explainer, at_least_float32, normalize_maps, resize_maps
+from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.registry import EXPLAINERS
-from sightline.layers import LayerChoice
-from sightline.seeding import generator
-from sightline.tap import Tap, Tapped
-from sightline.targets import Targets, resolve_score
+from sightline.network.layers import LayerChoice
+from sightline.network.tap import Tap, Tapped
+from sightline.network.targets import Targets, resolve_score
 
 
 class CAM(Explainer):

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
-from sightline.explainers.base import Explainer, at_least_float32, normalize_maps, resize_maps
-from sightline.layers import LayerChoice
-from sightline.tap import logits_of
-from sightline.targets import Targets, resolve_targets
+from sightline.explainers.base import Explainer, normalize_maps, resize_maps
+from sightline.network.layers import LayerChoice
+from sightline.network.tap import logits_of
+from sightline.network.targets import Targets, resolve_targets
 
 
 class Foreign(Explainer):

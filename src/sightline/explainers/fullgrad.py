@@ -20,13 +20,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
+from sightline._core.seeding import generator
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.registry import EXPLAINERS
-from sightline.layers import LayerChoice
-from sightline.seeding import generator
-from sightline.tap import logits_of
-from sightline.targets import Targets, resolve_score
+from sightline.network.layers import LayerChoice
+from sightline.network.tap import logits_of
+from sightline.network.targets import Targets, resolve_score
 
 # Layers that add a bias, and activation functions that have an implicit one. All other modules, such as ReLU and pooling,
 # are taken to have none, and whether that holds is checked.

@@ -11,17 +11,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from sightline._core.chunks import Chunk
+from sightline._core.kernels import gaussian_blur, odd_kernel
 from sightline.attacks import Distance, LOTSResult, check_lots_options, lots
-from sightline.chunks import Chunk
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps
 from sightline.explainers.registry import EXPLAINERS
-from sightline.features import ClassFeatures
-from sightline.input_spec import InputSpec
-from sightline.kernels import gaussian_blur, odd_kernel
-from sightline.layers import LayerChoice
-from sightline.tap import evaluating, logits_of, unwrap
-from sightline.targets import Targets, resolve_targets
+from sightline.network.features import ClassFeatures
+from sightline.network.input_spec import InputSpec
+from sightline.network.layers import LayerChoice
+from sightline.network.tap import evaluating, logits_of, unwrap
+from sightline.network.targets import Targets, resolve_targets
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class LOTS(Explainer):
     Args:
         target: the features to move to: `"zero"`; those of a reference image, (C, H, W) or one for each image (B, C, H, W),
             in [0, 1]; `"class"`: those of one training image of the class; `"mean"`: the mean of the class (thesis, 4.2).
-        class_features: for `"class"` and `"mean"`: what `sightline.features.class_features` made, or its file.
+        class_features: for `"class"` and `"mean"`: what `sightline.network.features.class_features` made, or its file.
         other_class: take the features of the likeliest other class instead of the image's own (thesis, 6.1).
         iterations: the most steps.
         tau: the distance to the target at which an image has converged.
@@ -77,7 +77,7 @@ class LOTS(Explainer):
             )
         if looked_up and class_features is None:
             raise SightlineError(
-                f"target is {target!r}, which needs class_features: what sightline.features.class_features makes, or its file"
+                f"target is {target!r}, which needs class_features: what `sl.features.class_features` returns, or its file"
             )
         if (other_class or class_features is not None) and not looked_up:
             raise SightlineError("class_features and other_class are for target 'class' or 'mean'")

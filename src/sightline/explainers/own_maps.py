@@ -5,15 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sightline._core.tensors import at_least_float32
 from sightline.errors import NotDefinedError, SightlineError
-from sightline.explainers.base import Explainer, at_least_float32, normalize_maps, resize_maps
+from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.registry import EXPLAINERS
-from sightline.layers import LayerChoice
 from sightline.models.attention_branch import attention_branch_of
 from sightline.models.filter_groups import carried_filter_groups
 from sightline.models.two_branch import two_branch_of
-from sightline.tap import Tap
-from sightline.targets import Targets, resolve_score
+from sightline.network.layers import LayerChoice
+from sightline.network.tap import Tap
+from sightline.network.targets import Targets, resolve_score
 
 
 @EXPLAINERS.register("impactx", differentiable=False, needs_gradient=False, needs_layer=False, pixel_space=False)

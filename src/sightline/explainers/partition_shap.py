@@ -16,16 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline.chunks import Chunk
+from sightline._core.chunks import Chunk
+from sightline._core.kernels import gaussian_blur, odd_kernel
+from sightline._core.tensors import at_least_float32, check_images
 from sightline.errors import SightlineError
 from sightline.explainers.attribution import Sign, fitting
-from sightline.explainers.base import Explainer, at_least_float32, normalize_maps
+from sightline.explainers.base import Explainer, normalize_maps
 from sightline.explainers.registry import EXPLAINERS
-from sightline.input_spec import InputSpec, check_images
-from sightline.kernels import gaussian_blur, odd_kernel
-from sightline.layers import LayerChoice
-from sightline.tap import evaluating, logits_of, unwrap
-from sightline.targets import Targets, resolve_score, resolve_targets
+from sightline.network.input_spec import InputSpec
+from sightline.network.layers import LayerChoice
+from sightline.network.tap import evaluating, logits_of, unwrap
+from sightline.network.targets import Targets, resolve_score, resolve_targets
 
 NamedMasker = Literal["blur", "box_blur", "inpaint_telea", "inpaint_ns"]
 Masker = NamedMasker | float | Sequence[float] | Tensor
@@ -72,7 +73,7 @@ def owen_values(
         model: a classifier that returns logits (B, K), or an object with `.logits`; left as it was.
         images: (B, C, H, W) float; in [0, 1] with an input spec, else as the model takes them.
         targets: what to explain: a class index, (B,) indices, None = the predicted class of each image, any scalar of the
-            output (see `sightline.targets`), or "all" = every class, by the same evaluations; a part then promises what it
+            output (see `sl.targets`), or "all" = every class, by the same evaluations; a part then promises what it
             does for the class to which it matters most.
         input_spec: normalises the images inside.
         evaluations: of the model for each image, at most as many as there are; they come in pairs, so that an odd number is

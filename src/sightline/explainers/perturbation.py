@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline.chunks import Chunk
+from sightline._core.chunks import Chunk
+from sightline._core.seeding import generator
 from sightline.errors import SightlineError
 from sightline.explainers.attribution import Baseline, Question, attribution, fitting, seeded
 from sightline.explainers.base import Explainer, normalize_maps
 from sightline.explainers.registry import EXPLAINERS
-from sightline.layers import LayerChoice
-from sightline.seeding import generator
-from sightline.targets import Targets, resolve_score
+from sightline.network.layers import LayerChoice
+from sightline.network.targets import Targets, resolve_score
 
 if TYPE_CHECKING:
     from captum.attr import KernelShap, Lime

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.chunks import Chunk
+from sightline._core.chunks import Chunk
+from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
-from sightline.explainers.base import Explainer, at_least_float32, normalize_maps, resize_maps
+from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.registry import EXPLAINERS
-from sightline.layers import Layer, LayerChoice, resolve_layers, to_spatial
-from sightline.tap import Tap, logits_of
-from sightline.targets import Targets, resolve_score
+from sightline.network.layers import Layer, LayerChoice, resolve_layers, to_spatial
+from sightline.network.tap import Tap, logits_of
+from sightline.network.targets import Targets, resolve_score
 
 # Denominators below this are taken for this: a class with a score below zero must not turn its map round.
 SMALLEST_SCORE = 1e-6

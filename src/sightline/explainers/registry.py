@@ -1,7 +1,7 @@
 """The explainers, by name."""
 
+from sightline._core.registry import Registry
 from sightline.explainers.base import Explainer
-from sightline.registry import Registry
 
 EXPLAINERS: Registry[Explainer] = Registry(
     "explainer",

@@ -5,16 +5,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sightline.chunks import Chunk
+from sightline._core.chunks import Chunk
+from sightline._core.seeding import generator
+from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
-from sightline.explainers.base import Explainer, at_least_float32, normalize_maps, resize_maps
+from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.cam import summed
 from sightline.explainers.registry import EXPLAINERS
-from sightline.layers import LayerChoice
-from sightline.seeding import generator
-from sightline.tap import Tap
-from sightline.targets import Resolved, Targets, resolve_score
-from sightline.views import check_views, dihedral_views
+from sightline.network.layers import LayerChoice
+from sightline.network.tap import Tap
+from sightline.network.targets import Resolved, Targets, resolve_score
+from sightline.network.views import check_views, dihedral_views
 
 
 @EXPLAINERS.register("smoothgradcam++", differentiable=False, needs_gradient=True, needs_layer=True, pixel_space=False)

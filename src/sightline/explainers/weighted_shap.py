@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sightline.explainers.base import at_least_float32, normalize_maps
+from sightline._core.tensors import at_least_float32
+from sightline.explainers.base import normalize_maps
 from sightline.explainers.partition_shap import PartitionSHAP, owen_values
 from sightline.explainers.registry import EXPLAINERS
-from sightline.input_spec import InputSpec
-from sightline.layers import LayerChoice
-from sightline.tap import logits_of
-from sightline.targets import Targets
+from sightline.network.input_spec import InputSpec
+from sightline.network.layers import LayerChoice
+from sightline.network.tap import logits_of
+from sightline.network.targets import Targets
 
 
 @EXPLAINERS.register("weighted_shap", differentiable=False, needs_gradient=False, needs_layer=False, pixel_space=True)

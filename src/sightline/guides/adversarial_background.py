@@ -1,17 +1,13 @@
 """Adversarial backgrounds: whatever outside the object can mislead the model does, while it learns not to follow."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from sightline.attacks import fgsm
 from sightline.data.batch import Batch
+from sightline.data.regions import check_source, object_region
 from sightline.errors import SightlineError
-from sightline.guides.base import Guide
-from sightline.guides.regions import check_source, object_region
+from sightline.guides.base import Guide, GuidedModel
 from sightline.guides.registry import GUIDES
-
-if TYPE_CHECKING:
-    from sightline.objective import Objective
 
 
 @GUIDES.register("adversarial_background", needs_masks=True, needs_layer=False, pixel_space=True, reweights=False)
@@ -49,7 +45,7 @@ class AdversarialBackground(Guide):
         self.step_size = min(eps, 2.5 * eps / steps) if step_size is None else step_size
         self.needs_masks = region == "masks"
 
-    def transform(self, batch: Batch, objective: "Objective") -> Batch:
+    def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
         """The batch with attacked backgrounds; unchanged outside training.
 
         Raises:

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
-from sightline.explainers.base import at_least_float32
 from sightline.guides.base import Context, Guide
 from sightline.guides.registry import GUIDES
 from sightline.models.attention_branch import AttentionBranch, attach_attention_branch

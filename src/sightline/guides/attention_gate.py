@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.data.batch import Batch
+from sightline.data.regions import check_source, object_region
 from sightline.guides.balance import WeightedGuide
 from sightline.guides.base import Context
-from sightline.guides.regions import check_source, object_region
 from sightline.guides.registry import GUIDES
 from sightline.models.gates import Gate, insert_gate
 

@@ -5,9 +5,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
 from sightline.explainers import EXPLAINERS, create_explainer, resize_maps
-from sightline.explainers.base import at_least_float32
 from sightline.explainers.cam import CAM
 from sightline.guides.base import Context, Guide
 

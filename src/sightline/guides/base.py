@@ -3,18 +3,41 @@
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from sightline.data.batch import Batch
 from sightline.explainers.cam import CAM
-from sightline.tap import Tapped
-from sightline.views import IDENTITY, View
+from sightline.network.input_spec import InputSpec
+from sightline.network.tap import Tap, Tapped
+from sightline.network.views import IDENTITY, View
 
-if TYPE_CHECKING:
-    from sightline.objective import Objective
+
+class GuidedModel(Protocol):
+    """What a guide may ask of the `Objective` that it belongs to.
+
+    Attributes:
+        model: The user's classifier.
+        input_spec: Normalization of images in [0, 1]; None where images are what the model takes.
+        tap: The model opened at the target layer; None where no guide needs one.
+        training: Whether the objective is in training mode.
+        epoch: The epoch that randomness in guides depends on.
+    """
+
+    model: nn.Module
+    input_spec: InputSpec | None
+    tap: Tap | None
+    training: bool
+    epoch: int
+
+    @property
+    def layer(self) -> str | None:
+        """The name of the target layer on the unwrapped model."""
+
+    def deployable(self) -> nn.Module:
+        """The user's classifier without wrappers."""
 
 
 @dataclass
@@ -91,7 +114,7 @@ class Guide(nn.Module):
     def attach(self, model: nn.Module) -> None:
         """Prepare the model before its parameters go to an optimiser, such as by adding a branch."""
 
-    def transform(self, batch: Batch, objective: "Objective") -> Batch:
+    def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
         """Change a training batch before the forward pass, such as its backgrounds."""
         return batch
 
@@ -115,7 +138,7 @@ class Guide(nn.Module):
         """Every term's value for each image (B,), finite also for those that it does not average over."""
         return {}
 
-    def refresh(self, objective: "Objective", loader: Iterable[Batch], epoch: int) -> None:
+    def refresh(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
         """What needs a pass over the data between epochs."""
 
     def synchronize(self) -> None:

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from sightline.data.batch import Batch
+from sightline.data.regions import Region, check_source, object_region
 from sightline.errors import SightlineError
 from sightline.guides.balance import MapGuide, scaled_to_one
 from sightline.guides.base import Context
-from sightline.guides.regions import Region, check_source, object_region
 from sightline.guides.registry import GUIDES
 
 

@@ -6,7 +6,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,8 @@ from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.explainers import EXPLAINERS, Explainer, create_explainer, normalize_maps, resize_maps
 from sightline.explainers.cam import CAM
-from sightline.guides.base import Context
+from sightline.guides.base import Context, GuidedModel
+from sightline.guides.losses import task_loss
 from sightline.guides.registry import GUIDES
 from sightline.guides.reweighting import Normalize, StoredWeights
 from sightline.metrics.consistency import (
@@ -27,11 +28,7 @@ from sightline.metrics.consistency import (
     disturbed_images,
     explanation_consistency,
 )
-from sightline.objective import task_loss
-from sightline.tap import StillStatistics, Tapped, logits_of
-
-if TYPE_CHECKING:
-    from sightline.objective import Objective
+from sightline.network.tap import StillStatistics, Tapped, logits_of
 
 Mode = Literal["pass", "fused"]
 Labels = Literal["each", "top"]
@@ -116,7 +113,7 @@ class ExplanationConsistency(StoredWeights):
 
     # ---- a pass over the data ----
 
-    def measure(self, objective: "Objective", batch: Batch) -> Tensor:
+    def measure(self, objective: GuidedModel, batch: Batch) -> Tensor:
         """v (B,) of Eq. 4: 1 for images that are predicted wrongly, and for the others at least the floor."""
         check_pixels(batch.images)
         gradient = None
@@ -146,12 +143,12 @@ class ExplanationConsistency(StoredWeights):
 
     # ---- within the training steps ----
 
-    def refresh(self, objective: "Objective", loader: Iterable[Batch], epoch: int) -> None:
+    def refresh(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
         """In pass mode, measure every k epochs; in fused mode, have the steps of every k-th epoch measure."""
         super().refresh(objective, loader, epoch)
         self._now = self.mode == "fused" and (epoch + 1) % self.every == 0
 
-    def transform(self, batch: Batch, objective: "Objective") -> Batch:
+    def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
         """The same batch; in fused mode, the backward pass will reach its images."""
         if not self._now or not torch.is_grad_enabled():
             return batch
@@ -214,7 +211,7 @@ class ExplanationConsistency(StoredWeights):
 
     def _apart(
         self,
-        objective: "Objective",
+        objective: GuidedModel,
         images: Tensor,
         maps: Tensor,
         classes: Tensor,
@@ -235,7 +232,7 @@ class ExplanationConsistency(StoredWeights):
         unchanged = logits.argmax(1) == classes if alone else _found(logits, classes)
         return 1 - explanation_consistency(maps, explain(classes), unchanged, self.psi, self.distance)
 
-    def _look(self, objective: "Objective", images: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    def _look(self, objective: GuidedModel, images: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Logits (B, K), and what makes maps (B, H, W) of classes (B,); by one forward pass for a CAM."""
         inputs = images if objective.input_spec is None else objective.input_spec.normalize(images)
         if isinstance(self.explainer, CAM):
@@ -286,7 +283,7 @@ class _Step:
         random: the states of the random generators before the step's forward pass.
     """
 
-    objective: "Objective"
+    objective: GuidedModel
     random: list[Tensor]
 
 

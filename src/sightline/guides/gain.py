@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
+from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
+from sightline.data.regions import object_region
 from sightline.errors import SightlineError
-from sightline.explainers.base import at_least_float32
 from sightline.guides.balance import MapGuide, scaled_to_one
 from sightline.guides.base import Context
-from sightline.guides.regions import object_region
 from sightline.guides.registry import GUIDES
 
 

@@ -5,9 +5,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
-from sightline.explainers.base import at_least_float32
 from sightline.guides.base import Guide
 from sightline.guides.registry import GUIDES
 

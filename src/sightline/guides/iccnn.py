@@ -1,17 +1,18 @@
 """icCNN: groups of filters that each stand for one part or region, without annotation of parts."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 
+from sightline._core.progress import bar
+from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
-from sightline.explainers.base import at_least_float32
-from sightline.guides.base import Context, Guide
+from sightline.guides.base import Context, Guide, GuidedModel
 from sightline.guides.filter_groups import (
     Moments,
     class_coherence,
@@ -24,11 +25,7 @@ from sightline.guides.filter_groups import (
 from sightline.guides.registry import GUIDES
 from sightline.guides.reweighting import Stored
 from sightline.models.filter_groups import carry_filter_groups
-from sightline.progress import bar
-from sightline.tap import evaluating
-
-if TYPE_CHECKING:
-    from sightline.objective import Objective
+from sightline.network.tap import evaluating
 
 
 @GUIDES.register("iccnn", needs_masks=False, needs_layer=True, pixel_space=False, reweights=False)
@@ -119,7 +116,7 @@ class ICCNN(Guide):
                 values["iccnn_class"] = -self.class_weight * alike
         return {name: value.expand(len(batch)) for name, value in values.items()}
 
-    def refresh(self, objective: "Objective", loader: Iterable[Batch], epoch: int) -> None:
+    def refresh(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
         """Group the filters by all images that the loaders of the processes give, if their time has come.
 
         The layer carries the groups from then on, for the explainer `iccnn`.
@@ -138,7 +135,7 @@ class ICCNN(Guide):
         assert objective.layer is not None
         carry_filter_groups(objective.deployable(), objective.layer, self.filter_groups.clone())
 
-    def _similarity(self, objective: "Objective", loader: Iterable[Batch], device: torch.device) -> Tensor:
+    def _similarity(self, objective: GuidedModel, loader: Iterable[Batch], device: torch.device) -> Tensor:
         """The filters' similarity (C, C) over the images of all processes."""
         moments, problem = Moments(), None
         try:
@@ -158,7 +155,7 @@ class ICCNN(Guide):
             moments.values = shared.cpu()
         return moments.similarity()
 
-    def _look(self, moments: Moments, objective: "Objective", loader: Iterable[Batch], device: torch.device) -> None:
+    def _look(self, moments: Moments, objective: GuidedModel, loader: Iterable[Batch], device: torch.device) -> None:
         """Count in the activations of this process's images."""
         assert objective.tap is not None
         steps: Any = len(loader) if hasattr(loader, "__len__") else None  # type: ignore[arg-type]

@@ -3,23 +3,20 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sightline._core.seeding import generator
+from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.explainers import EXPLAINERS, create_explainer
-from sightline.explainers.base import at_least_float32
-from sightline.guides.base import Context, Guide
+from sightline.guides.base import Context, Guide, GuidedModel
 from sightline.guides.registry import GUIDES
 from sightline.models.two_branch import TwoBranch, attach_two_branch
-from sightline.seeding import generator
-
-if TYPE_CHECKING:
-    from sightline.objective import Objective
 
 
 @GUIDES.register("impactx", needs_masks=False, needs_layer=False, pixel_space=False, reweights=False)
@@ -32,7 +29,7 @@ class IMPACTX(Guide):
     its maps. The target of a map is the teacher's map of the true class divided by its largest absolute value, so that
     signed maps keep their sign.
 
-    Two stages, the paper's choice: a run trains the plain model; `sightline.maps.write` stores the maps of its training
+    Two stages, the paper's choice: a run trains the plain model; `sl.maps.compute_maps` stores the maps of its training
     images for their labels; then a run from those weights with this guide and `maps:` in its recipe, in which the model
     stays as it is, its batch norm included, and the branch alone is trained. A single stage (`freeze=False` with a
     `teacher`) trains everything, and explains every image anew each time it is seen, as it is after augmentation, by the
@@ -97,7 +94,7 @@ class IMPACTX(Guide):
         for parameter in model.parameters() if self.freeze else ():
             parameter.requires_grad_(parameter in added)
 
-    def transform(self, batch: Batch, objective: "Objective") -> Batch:
+    def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
         """The batch with the maps that it is to learn.
 
         Raises:

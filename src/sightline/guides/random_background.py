@@ -1,19 +1,15 @@
 """Random backgrounds: the baseline that uses masks without any explanation."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 
-from sightline.backgrounds import paint_over
+from sightline._core.seeding import generator
+from sightline.data.backgrounds import paint_over
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
-from sightline.guides.base import Guide
+from sightline.guides.base import Guide, GuidedModel
 from sightline.guides.registry import GUIDES
-from sightline.seeding import generator
-
-if TYPE_CHECKING:
-    from sightline.objective import Objective
 
 
 @GUIDES.register("random_background", needs_masks=True, needs_layer=False, pixel_space=False, reweights=False)
@@ -36,7 +32,7 @@ class RandomBackground(Guide):
             raise SightlineError(f"probability is {probability}; expected a number in [0, 1]")
         self.probability, self.seed = probability, seed
 
-    def transform(self, batch: Batch, objective: "Objective") -> Batch:
+    def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
         """The batch with exchanged backgrounds; unchanged outside training."""
         if not objective.training or batch.masks is None or batch.has_mask is None:
             return batch

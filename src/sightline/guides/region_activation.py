@@ -9,15 +9,15 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
+from sightline.data.boxes import component_of_peak, tight_boxes
+from sightline.data.regions import check_source, fill_boxes, object_region
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers import normalize_maps, resize_maps
-from sightline.explainers.base import at_least_float32
 from sightline.guides.balance import MapGuide
 from sightline.guides.base import Context
-from sightline.guides.regions import check_source, fill_boxes, object_region
 from sightline.guides.registry import GUIDES
-from sightline.localization.boxes import component_of_peak, tight_boxes
 
 Target = Literal["predicted", "label"]
 Unit = Literal["fraction", "pixels"]

@@ -2,23 +2,20 @@
 
 from collections.abc import Callable, Iterable
 from math import ceil
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sightline._core.progress import bar
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
-from sightline.guides.base import Context, Guide
+from sightline.guides.base import Context, Guide, GuidedModel
+from sightline.guides.losses import task_loss
 from sightline.guides.registry import GUIDES
-from sightline.objective import task_loss
-from sightline.progress import bar
-from sightline.tap import evaluating, logits_of
-
-if TYPE_CHECKING:
-    from sightline.objective import Objective
+from sightline.network.tap import evaluating, logits_of
 
 Normalize = Literal["weights", "batch"]
 
@@ -82,7 +79,7 @@ class Reweighter(Guide):
         context.figures |= self._spread
         return {}
 
-    def refresh(self, objective: "Objective", loader: Iterable[Batch], epoch: int) -> None:
+    def refresh(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
         """Make room for the data set's weights, and agree with the other processes on them.
 
         Raises:
@@ -156,7 +153,7 @@ class StoredWeights(Reweighter):
             raise SightlineError(f"floor is {floor}; expected a weight in [0, 1]")
         self.every, self.floor = every, floor
 
-    def measure(self, objective: "Objective", batch: Batch) -> Tensor:
+    def measure(self, objective: GuidedModel, batch: Batch) -> Tensor:
         """The weights (B,) of a batch by the model as it is, in eval mode; for subclasses to give."""
         raise NotImplementedError
 
@@ -170,7 +167,7 @@ class StoredWeights(Reweighter):
             return torch.tensor(float(len(batch)))
         return self.weights[self._rows(batch)].sum()
 
-    def refresh(self, objective: "Objective", loader: Iterable[Batch], epoch: int) -> None:
+    def refresh(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
         """Every k epochs, measure the weights of all images that the loaders of the processes give.
 
         Raises:
@@ -185,7 +182,7 @@ class StoredWeights(Reweighter):
         """Whether a pass comes before this epoch."""
         return epoch > 0 and epoch % self.every == 0
 
-    def _measure_all(self, objective: "Objective", loader: Iterable[Batch]) -> None:
+    def _measure_all(self, objective: GuidedModel, loader: Iterable[Batch]) -> None:
         problem: SightlineError | None = None
         steps: Any = len(loader) if hasattr(loader, "__len__") else None  # type: ignore[arg-type]
         visible = not dist.is_available() or not dist.is_initialized() or dist.get_rank() == 0
@@ -251,7 +248,7 @@ class HardNegativeMining(StoredWeights):
             raise SightlineError(f"keep is {keep}; expected a share of the batch above 0 and at most 1, or None")
         self.keep = keep
 
-    def measure(self, objective: "Objective", batch: Batch) -> Tensor:
+    def measure(self, objective: GuidedModel, batch: Batch) -> Tensor:
         """1 - p of the label, for each image (B,)."""
         images = batch.images if objective.input_spec is None else objective.input_spec.normalize(batch.images)
         with torch.inference_mode():

@@ -1,21 +1,17 @@
 """Right for the right reasons: the gradient of the answer with respect to the pixels vanishes outside the object."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
+from sightline.data.regions import check_source, object_region
 from sightline.errors import SightlineError
-from sightline.explainers.base import at_least_float32
 from sightline.guides.balance import WeightedGuide
-from sightline.guides.base import Context
-from sightline.guides.regions import check_source, object_region
+from sightline.guides.base import Context, GuidedModel
 from sightline.guides.registry import GUIDES
-
-if TYPE_CHECKING:
-    from sightline.objective import Objective
 
 
 @GUIDES.register("rrr", needs_masks=True, needs_layer=False, pixel_space=False, reweights=False)
@@ -49,7 +45,7 @@ class RightReasons(WeightedGuide):
         self.region, self.reward = region, reward
         self.needs_masks = region == "masks"
 
-    def transform(self, batch: Batch, objective: "Objective") -> Batch:
+    def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
         """The same images, as a leaf of the graph: the one forward pass then serves the input gradient too."""
         return replace(batch, images=batch.images.detach().requires_grad_()) if torch.is_grad_enabled() else batch
 

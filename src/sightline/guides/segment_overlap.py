@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline._core.kernels import gaussian_blur, odd_kernel
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers import EXPLAINERS, create_explainer, resize_maps
 from sightline.explainers.cam import CAM
 from sightline.guides.base import Context, Guide
 from sightline.guides.registry import GUIDES
-from sightline.kernels import gaussian_blur, odd_kernel
-from sightline.views import choose_views
+from sightline.network.views import choose_views
 
 POOLINGS = ("softmax", "logsumexp", "max", "mean")
 
@@ -33,7 +33,7 @@ class SegmentOverlap(Guide):
         beta: weight of the cross-entropy, 1 - beta that of SO-Loss; the guide must be alone. Default: 0.5.
         weight: instead of `beta`: the weight of SO-Loss beside the objective's whole task loss, as sums need it (default 1).
         views: 1, 2, 4 or 8 elements of the dihedral group (the paper), or affine ones (its future work): `"scaling"`,
-            `"affine"` or a list of options of `sightline.views.AffineView`; all go through the network in one batch.
+            `"affine"` or a list of options of `sightline.network.views.AffineView`; all go through the network in one batch.
         blur: kernel of the mask's Gaussian blur: None = a tenth of the input's side (the paper's 23 of 224 pixels),
             int = pixels, float = fraction of the side; 0 = none.
         pooling: how the views' maps become one: `"softmax"` (a softmax-weighted sum, which tends to the maximum),

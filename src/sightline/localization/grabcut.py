@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sightline._core.tensors import check_images
 from sightline.errors import SightlineError
-from sightline.input_spec import check_images
 
 MARGIN = 0.05  # of each side, outside the box that stands for "somewhere around the centre"
 COMPONENTS = 5  # Gaussians in each of GrabCut's two colour models, which need as many pixels

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 from torchvision import tv_tensors
 
+from sightline._core.fingerprint import fingerprint
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.loader import on_image
+from sightline.data.map_store import MapStore
 from sightline.data.transforms import eval_transform
 from sightline.errors import SightlineError
 from sightline.explainers import EXPLAINERS, create_explainer
-from sightline.fingerprint import fingerprint
-from sightline.input_spec import InputSpec
-from sightline.layers import LayerChoice
-from sightline.maps import MapStore
-from sightline.tap import unwrap
+from sightline.network.input_spec import InputSpec
+from sightline.network.layers import LayerChoice
+from sightline.network.tap import unwrap
 
 
 class ImageMaps(ABC):
@@ -82,7 +82,7 @@ class StoredMaps(ImageMaps):
     """Maps from a store of the same data set.
 
     Args:
-        path: the folder that `sightline.maps.write` made.
+        path: the folder that `sightline.explainers.maps.compute_maps` made.
         dataset: the data set.
 
     Raises:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
-from sightline.tap import evaluating, unwrap
+from sightline.network.tap import evaluating, unwrap
 
 SEPARATE = ("k_proj", "k", "key")  # what libraries call the layer that makes the keys alone
 

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor, nn
 
-from sightline.chunks import Chunk
+from sightline._core.chunks import Chunk
+from sightline._core.tensors import check_images
 from sightline.errors import SightlineError
-from sightline.input_spec import InputSpec, check_images
 from sightline.localization.keys import last_keys, patch_size
+from sightline.network.input_spec import InputSpec
 
 
 @dataclass(frozen=True)

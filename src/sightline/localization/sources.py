@@ -3,55 +3,23 @@
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sightline._core.fingerprint import fingerprint
+from sightline._core.registry import Registry
+from sightline.data.boxes import peak_boxes
 from sightline.data.dataset import Sample
 from sightline.data.files import locate
+from sightline.data.formats.box_files import Box, BoxFile
 from sightline.errors import SightlineError, unknown_name
-from sightline.fingerprint import fingerprint
-from sightline.input_spec import InputSpec
-from sightline.layers import LayerChoice
-from sightline.localization.boxes import peak_boxes
 from sightline.localization.image_maps import ExplainedMaps
 from sightline.localization.lost import lost
-from sightline.registry import Registry
-
-
-@dataclass(frozen=True)
-class Box:
-    """A box around an object.
-
-    Args:
-        x1: left edge in pixels; the first pixel of an image is the box (0, 0, 1, 1).
-        y1: upper edge.
-        x2: right edge.
-        y2: lower edge.
-        score: how sure its source is, higher for surer; None where the source does not say.
-        label: what the source takes the object for.
-    """
-
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-    score: float | None = None
-    label: str | None = None
-
-    @property
-    def xyxy(self) -> tuple[float, float, float, float]:
-        """The four edges."""
-        return self.x1, self.y1, self.x2, self.y2
-
-    def within(self, size: Sequence[int]) -> "Box | None":
-        """The part of it that lies in an image (height, width); None where that has no area."""
-        height, width = size
-        x1, x2 = (min(max(x, 0), width) for x in (self.x1, self.x2))
-        y1, y2 = (min(max(y, 0), height) for y in (self.y1, self.y2))
-        return replace(self, x1=x1, y1=y1, x2=x2, y2=y2) if x1 < x2 and y1 < y2 else None
+from sightline.network.input_spec import InputSpec
+from sightline.network.layers import LayerChoice
 
 
 class BoxSource(ABC):
@@ -67,9 +35,7 @@ class BoxSource(ABC):
         """The boxes in each image, in pixels of the image; an empty list where nothing was found."""
 
 
-BOX_SOURCES: Registry[BoxSource] = Registry(
-    "box source", modules=("sightline.localization.sources", "sightline.localization.annotations")
-)
+BOX_SOURCES: Registry[BoxSource] = Registry("box source", modules=("sightline.localization.sources",))
 
 
 @BOX_SOURCES.register("lost", needs_model="transformer")
@@ -205,3 +171,24 @@ class TorchvisionBoxes(BoxSource):
         label = self.classes[int(found["labels"][best])]
         x1, y1, x2, y2 = found["boxes"][best].tolist()
         return [Box(x1, y1, x2, y2, float(found["scores"][best]), label)]
+
+
+@BOX_SOURCES.register("annotations")
+class AnnotatedBoxes(BoxSource):
+    """The boxes of an annotation file; as many an image as it has.
+
+    Args:
+        file: see `sightline.data.formats.box_files.BoxFile`.
+    """
+
+    def __init__(self, file: str | Path) -> None:
+        self.file = BoxFile(file)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The fingerprint of the files."""
+        return {"source": "annotations", "content": self.file.fingerprint}
+
+    def __call__(self, samples: Sequence[Sample]) -> list[list[Box]]:
+        """The boxes of each image, none for one that the file does not name."""
+        return [self.file.of(sample.path) for sample in samples]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from os.path import relpath
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,16 +14,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.io import encode_png
 
+from sightline._core.files import write_atomically
+from sightline._core.journal import Journal
+from sightline._core.progress import bar
+from sightline.data.boxes import tight_boxes
 from sightline.data.dataset import FileDataset, ImageDataset, Sample
+from sightline.data.formats.found_masks import mask_names
 from sightline.errors import RunFailedError, SightlineError
-from sightline.files import write_atomically
-from sightline.localization.boxes import tight_boxes
-from sightline.localization.journal import Journal
 from sightline.localization.prompts import Prompter, Segmenter, segment
 from sightline.localization.sources import Box, BoxSource
 from sightline.metrics.corloc import corloc
 from sightline.metrics.localization import foreground_iou
-from sightline.progress import bar
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def write_masks(
     """
     dataset.check_single_label("a list of masks")
     folder = Path(folder)
-    files = _mask_names(dataset)
+    files = mask_names(dataset)
     kept = folder / "journal"
     if folder.exists() and not kept.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise SightlineError(f"{folder} holds something that no journal speaks of; name another folder")
@@ -194,23 +195,6 @@ def write_masks(
         iou=sum(overlaps) / len(overlaps) if overlaps else None,
         judged=len(overlaps),
     )
-
-
-def mask_files(dataset: ImageDataset, folder: str | Path) -> list[Path]:
-    """The mask file of each image of a data set in a folder that `write_masks` finished; no file where it made no mask.
-
-    Raises:
-        SightlineError: the folder is of something else, or its masks are not all made yet.
-    """
-    journal = Path(folder, "journal")
-    if not journal.is_file():
-        raise SightlineError(f"masks: {folder} holds no journal, so `sightline masks` did not write it")
-    known, *entries = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()] or [{}]
-    if known.get("masks of") != dataset.fingerprint:
-        raise SightlineError(f"masks: those in {folder} are of another data set or split")
-    if len(entries) < len(dataset):
-        raise SightlineError(f"masks: {folder} has those of {len(entries)} images of {len(dataset)}; finish it first")
-    return [Path(folder, name) for name in _mask_names(dataset)]
 
 
 def _go_on(
@@ -272,19 +256,6 @@ def _masked(sample: Sample, prompts: Sequence[Any], segmenter: Segmenter, file: 
     truth = sample.mask
     overlap = None if truth is None else foreground_iou(mask[None].float(), truth.as_subclass(Tensor)[None]).item()
     return {"mask": True, "iou": None if overlap is None or overlap != overlap else overlap}
-
-
-def _mask_names(dataset: ImageDataset) -> list[str]:
-    """The mask file of each image, as seen from the masks' folder."""
-    if not isinstance(dataset, FileDataset):
-        return [f"{index:06}.png" for index in range(len(dataset))]
-    seen = [PurePath(relpath(record.path, dataset.root)) for record in dataset.records]
-    names = [PurePath(*(p for p in one.parts if p != "..")).with_suffix(".png").as_posix() for one in seen]
-    taken: dict[str, Path] = {}
-    for name, record in zip(names, dataset.records):
-        if (other := taken.setdefault(name, record.path)) != record.path:
-            raise SightlineError(f"{other} and {record.path} would have the same mask file, {name}")
-    return names
 
 
 def _seen_from(folder: Path, dataset: ImageDataset, index: int) -> str:

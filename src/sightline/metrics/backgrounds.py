@@ -1,6 +1,6 @@
 """What a model answers to the object alone, to the background alone, and to the object on another background.
 
-The variants are those of ImageNet-9 (see `sightline.backgrounds`), made of each image as the network sees it. The other
+The variants are those of ImageNet-9 (see `sightline.data.backgrounds`), made of each image as the network sees it. The other
 backgrounds are those of the whole data set where `evaluate` runs on a loader of `sightline.data` or on a list of batches,
 and of the batch anywhere else.
 
@@ -13,17 +13,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from sightline.backgrounds import MIXED, Backgrounds, Fill, Variant, check_fill, is_whole, vary
+from sightline.data.backgrounds import MIXED, Backgrounds, Fill, Variant, check_fill, is_whole, vary
 from sightline.data.batch import Batch
 from sightline.data.loader import Transformed
 from sightline.errors import SightlineError
-from sightline.input_spec import InputSpec
 from sightline.metrics.accuracy import correct
 from sightline.metrics.base import ModelMetric
 from sightline.metrics.draws import check_pixels
 from sightline.metrics.localization import mask_of
 from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
+from sightline.network.input_spec import InputSpec
 
 
 class BackgroundMetric(ModelMetric):
@@ -31,7 +31,7 @@ class BackgroundMetric(ModelMetric):
 
     Args:
         model: a classifier that returns logits (B, K).
-        fill: what stands in the place of an object, see `sightline.backgrounds.background_of`: "tile" or "inpaint".
+        fill: what stands in the place of an object, see `sightline.data.backgrounds.background_of`: "tile" or "inpaint".
         seed: of whose background an image gets.
         input_spec: normalises images in [0, 1].
         chunk: images in one call to the model.

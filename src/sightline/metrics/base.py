@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
+from sightline._core.tensors import check_images
 from sightline.errors import SightlineError
 from sightline.explainers import Explainer, create_explainer
-from sightline.input_spec import InputSpec, check_images
-from sightline.layers import LayerChoice
 from sightline.metrics.observation import Observation, check_maps
 from sightline.metrics.scoring import Scorer
-from sightline.targets import Contrast, resolve_targets
+from sightline.network.input_spec import InputSpec
+from sightline.network.layers import LayerChoice
+from sightline.network.targets import Contrast, resolve_targets
 
 
 class PerImageMetric(Metric, ABC):

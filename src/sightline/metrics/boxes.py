@@ -13,8 +13,8 @@ from scipy import ndimage
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from sightline.data.boxes import tight_boxes
 from sightline.errors import SightlineError
-from sightline.localization.boxes import tight_boxes
 from sightline.metrics.base import PerImageMetric
 from sightline.metrics.localization import mask_regions
 from sightline.metrics.observation import Observation, check_maps

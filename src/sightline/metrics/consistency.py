@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from sightline.attacks import fgsm, sign_step
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers import Explainer
-from sightline.input_spec import InputSpec
-from sightline.layers import LayerChoice
 from sightline.metrics.base import ExplainerMetric, observe
 from sightline.metrics.fills import filled
 from sightline.metrics.observation import Observation, check_maps
 from sightline.metrics.registry import register
+from sightline.network.input_spec import InputSpec
+from sightline.network.layers import LayerChoice
 
 Psi = Literal["tanh", "softsign", "arctan1"]
 Distance = Literal["mean", "sum"]

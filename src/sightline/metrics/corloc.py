@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from sightline.data.boxes import peak_boxes
 from sightline.errors import SightlineError
-from sightline.localization.boxes import peak_boxes
 from sightline.metrics.base import PerImageMetric
 from sightline.metrics.boxes import object_boxes
 from sightline.metrics.observation import Observation, check_maps

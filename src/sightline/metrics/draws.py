@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sightline._core.seeding import generator
+from sightline._core.tensors import check_images
 from sightline.errors import SightlineError
-from sightline.input_spec import check_images
-from sightline.seeding import generator
 
 
 def drawn(

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from sightline.errors import SightlineError
 from sightline.explainers import Explainer
-from sightline.input_spec import InputSpec
-from sightline.layers import LayerChoice
 from sightline.metrics.base import ExplainerMetric, ModelMetric, PerImageMetric
 from sightline.metrics.fills import filled
 from sightline.metrics.observation import Observation, check_maps
 from sightline.metrics.registry import register
 from sightline.metrics.similarity import pearson
+from sightline.network.input_spec import InputSpec
+from sightline.network.layers import LayerChoice
 
 Rest = Literal["black", "blur"]
 

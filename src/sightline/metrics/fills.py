@@ -5,8 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sightline._core.kernels import gaussian_blur
 from sightline.errors import SightlineError
-from sightline.kernels import gaussian_blur
 
 Fill = Literal["blur", "mean"] | float
 

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.utilities.data import dim_zero_cat
 
-from sightline.backgrounds import regions_of
+from sightline.data.backgrounds import regions_of
 from sightline.errors import SightlineError
-from sightline.input_spec import InputSpec
 from sightline.metrics.accuracy import correct
 from sightline.metrics.base import CurveMetric
 from sightline.metrics.draws import check_pixels, drawn
 from sightline.metrics.localization import mask_of
 from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
+from sightline.network.input_spec import InputSpec
 
 Noise = Literal["gaussian", "l2"]
 

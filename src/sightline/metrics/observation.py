@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
-from sightline.backgrounds import Backgrounds
+from sightline.data.backgrounds import Backgrounds
 from sightline.errors import SightlineError
 from sightline.metrics.scoring import Scorer
 

@@ -3,14 +3,15 @@
 import torch
 from torch import Tensor, nn
 
+from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
-from sightline.explainers.base import at_least_float32, resize_maps
-from sightline.input_spec import InputSpec
-from sightline.layers import LayerChoice
+from sightline.explainers.base import resize_maps
 from sightline.metrics.base import PerImageMetric
 from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
-from sightline.tap import Tap, evaluating
+from sightline.network.input_spec import InputSpec
+from sightline.network.layers import LayerChoice
+from sightline.network.tap import Tap, evaluating
 
 
 def part_iou(activations: Tensor, parts: Tensor, threshold: float = 0.5) -> Tensor:

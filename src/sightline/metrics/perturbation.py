@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
-from sightline.input_spec import InputSpec
 from sightline.metrics.base import CurveMetric, observe
 from sightline.metrics.fills import Fill, filled
 from sightline.metrics.observation import Observation, check_maps
 from sightline.metrics.registry import register
 from sightline.metrics.scoring import Scorer, check_probabilities
+from sightline.network.input_spec import InputSpec
 
 Curve = Literal["insertion", "deletion"]
 Score = Literal["predicted", "max"]

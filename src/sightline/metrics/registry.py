@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+from sightline._core.registry import Registry
 from sightline.metrics.base import PerImageMetric
-from sightline.registry import Registry
 
 M = TypeVar("M", bound=type[PerImageMetric])
 

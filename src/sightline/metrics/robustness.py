@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sightline._core.tensors import at_least_float32
 from sightline.attacks import ascent, sign_step
 from sightline.errors import SightlineError
-from sightline.explainers.base import at_least_float32
-from sightline.input_spec import InputSpec
 from sightline.metrics.accuracy import correct
 from sightline.metrics.base import CurveMetric
 from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
+from sightline.network.input_spec import InputSpec
 
 EPS = tuple(eps / 255 for eps in (1, 2, 4, 8, 16))
 

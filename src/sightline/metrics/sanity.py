@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from sightline._core.seeding import derive_seed
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers import Explainer, create_explainer
-from sightline.input_spec import InputSpec
-from sightline.layers import LayerChoice
 from sightline.metrics.similarity import spearman
-from sightline.seeding import derive_seed
-from sightline.tap import evaluating, logits_of, unwrap
-from sightline.targets import resolve_targets
+from sightline.network.input_spec import InputSpec
+from sightline.network.layers import LayerChoice
+from sightline.network.tap import evaluating, logits_of, unwrap
+from sightline.network.targets import resolve_targets
 
 
 @dataclass(frozen=True)

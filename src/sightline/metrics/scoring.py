@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from sightline.chunks import Chunk
+from sightline._core.chunks import Chunk
 from sightline.errors import SightlineError
-from sightline.input_spec import InputSpec
-from sightline.tap import evaluating, logits_of
+from sightline.network.input_spec import InputSpec
+from sightline.network.tap import evaluating, logits_of
 
 
 class Scorer:

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
-from sightline.input_spec import InputSpec
 from sightline.metrics.base import CurveMetric, observe
 from sightline.metrics.draws import check_pixels, drawn
 from sightline.metrics.fills import Fill, filled
@@ -21,6 +20,7 @@ from sightline.metrics.observation import Observation
 from sightline.metrics.perturbation import Curve, area_under_curve, curves_between, ranks_of
 from sightline.metrics.registry import register
 from sightline.metrics.scoring import Scorer
+from sightline.network.input_spec import InputSpec
 
 Order = Literal["morf", "lerf"]
 SquareFill = Literal["noise"] | Fill

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sightline.layers import Branch, LayerChoice, resolve_layers
 from sightline.models.gates import attention_place, innermost, input_shape
-from sightline.tap import evaluating, logits_of
+from sightline.network.layers import Branch, LayerChoice, resolve_layers
+from sightline.network.tap import evaluating, logits_of
 
 NAME = "attention_branch"
 

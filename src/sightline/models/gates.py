@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
-from sightline.layers import Layer, LayerChoice, resolve_layers
-from sightline.tap import evaluating
+from sightline.network.layers import Layer, LayerChoice, resolve_layers
+from sightline.network.tap import evaluating
 
 NAME = "attention_gate"
 STRIDE = 16

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from sightline.data.files import locate
 from sightline.errors import SightlineError, unknown_name
-from sightline.input_spec import InputSpec
-from sightline.layers import own_modules
 from sightline.models.attention_branch import restore_attention_branch
 from sightline.models.gates import restore_gates
 from sightline.models.registry import MODELS
 from sightline.models.two_branch import restore_two_branch
 from sightline.models.weights import load_weights, read_weights
+from sightline.network.head import head_name
+from sightline.network.input_spec import InputSpec
 
 T = TypeVar("T")
 
@@ -72,22 +72,6 @@ def check_name(name: str) -> tuple[str, str]:
     if base not in _names(source):
         raise unknown_name("model", name, [f"{source}/{n}" for n in _names(source)])
     return source, plain
-
-
-def head_name(model: nn.Module) -> tuple[str, ...]:
-    """Names of the modules that hold the classifier: as timm declares it, else the last linear or convolution layer."""
-    declared = getattr(model, "pretrained_cfg", {}).get("classifier")
-    if declared:
-        return (declared,) if isinstance(declared, str) else tuple(declared)
-    layers = [n for n, module in own_modules(model).items() if isinstance(module, nn.Linear | nn.Conv2d)]
-    if not layers:
-        raise SightlineError(f"{type(model).__name__} has no linear or convolution layer; its head cannot be told")
-    return (layers[-1],)
-
-
-def head_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters of the classifier, for stages that train the head alone."""
-    return [p for name in head_name(model) for p in model.get_submodule(name).parameters()]
 
 
 def library_options(name: str, classes: int | None, size: int | None) -> dict[str, Any]:

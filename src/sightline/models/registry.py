@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from sightline.registry import Registry
+from sightline._core.registry import Registry
 
 MODELS: Registry[nn.Module] = Registry("model", ("sightline.models.lenet", "sightline.models.small_cnn"))
 """Factories take `classes` and have the capability `size`, the side in pixels that the model is meant for."""

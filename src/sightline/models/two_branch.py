@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.errors import NotDefinedError, SightlineError
-from sightline.layers import Branch, own_modules
-from sightline.tap import evaluating, logits_of
+from sightline.network.layers import Branch, own_modules
+from sightline.network.tap import evaluating, logits_of
 
 NAME = "two_branch"
 CODE = 512

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from sightline._core.progress import bar
+from sightline._core.seeding import generator
 from sightline.data import DATASETS, ImageDataset
 from sightline.data.loader import Transformed, collate
 from sightline.data.transforms import eval_transform
 from sightline.errors import SightlineError, unknown_name
+from sightline.evaluation.run_folder import Gallery, Samples, read_run
 from sightline.explainers import EXPLAINERS, create_explainer, resize_maps
 from sightline.models import load_model
-from sightline.progress import bar
 from sightline.rating.store import Drawn
 from sightline.reporting.overlay import show
 from sightline.reporting.pictures import enlarge
-from sightline.reporting.run_folder import Gallery, Samples, read_run
-from sightline.seeding import generator
 from sightline.training import Run, read_recipe
 
 SIDE = 480  # pixels of a picture: sharp at the width that the page gives it

@@ -10,10 +10,10 @@ import re
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from sightline._core.files import write_atomically
+from sightline._core.seeding import derive_seed
 from sightline.errors import SightlineError
-from sightline.files import write_atomically
 from sightline.rating.store import Choice, Pair, Side, Store
-from sightline.seeding import derive_seed
 
 COLUMNS = ("pair", "label", "image", "first", "second")
 FOLDER = "pictures"

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from sightline._core.files import write_atomically
 from sightline.errors import SightlineError
-from sightline.files import write_atomically
 from sightline.rating.store import Choice, Store
 
 QUORUM = 5  # votes that decide a pair

@@ -24,9 +24,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sightline._core.seeding import derive_seed, generator
 from sightline.errors import SightlineError
 from sightline.rating.store import Choice, NameTakenError, Part, Rater, Side, Store
-from sightline.seeding import derive_seed, generator
 
 BODY = 1024  # bytes that a request may carry; a vote has about forty
 SECONDS = 10.0  # that a request may take to arrive

@@ -12,14 +12,15 @@ from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 from torch import Tensor, nn
 
-from sightline.chunks import Chunk
+from sightline._core.chunks import Chunk
+from sightline._core.tensors import at_least_float32, check_images
 from sightline.errors import SightlineError
-from sightline.explainers.base import at_least_float32, resize_maps
+from sightline.explainers.base import resize_maps
 from sightline.guides.filter_groups import Moments, membership, part_coherence, spectral_groups
-from sightline.input_spec import InputSpec, check_images
-from sightline.layers import LayerChoice
+from sightline.network.input_spec import InputSpec
+from sightline.network.layers import LayerChoice
+from sightline.network.tap import Tap, evaluating
 from sightline.reporting.overlay import draw_picture, new_figure, png, save_figure
-from sightline.tap import Tap, evaluating
 
 Style = Literal["contours", "circles"]
 LINE = "#dc2626"

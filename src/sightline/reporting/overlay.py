@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sightline._core.tensors import check_images
 from sightline.errors import SightlineError
-from sightline.input_spec import check_images
 
 # Plasma is perceptually uniform and, unlike inferno or viridis, saturated from end to end. Over a *grey* image that
 # leaves no doubt: colour is relevance and only relevance, grey is the photograph.

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from sightline._core.files import write_atomically
 from sightline.errors import SightlineError
-from sightline.files import write_atomically
 from sightline.reporting import wording
 
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sightline.reporting.comparison import ACCURACY, CHANCE, WORST_GROUP, Comparison, Difference
-from sightline.reporting.run_folder import Key
-from sightline.reporting.statistics import Interval
+from sightline.evaluation.comparison import ACCURACY, CHANCE, WORST_GROUP, Comparison, Difference
+from sightline.evaluation.run_folder import Key
+from sightline.evaluation.statistics import Interval
 
 ENERGY = "energy_in_mask"
 TITLES = {

@@ -8,7 +8,7 @@ except ImportError as error:
     raise SightlineError("a sweep needs optuna; install it by `pip install 'sightline[sweep]'`") from error
 
 from sightline.sweeping.document import Sweep, read_sweep, shipped_sweeps
-from sightline.sweeping.results import Outcome
+from sightline.sweeping.outcome import Outcome
 from sightline.sweeping.run import sweep
 
 __all__ = ["Outcome", "Sweep", "read_sweep", "shipped_sweeps", "sweep"]

@@ -13,8 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from optuna import Trial
 from pydantic import BeforeValidator, Field, model_validator
 
+from sightline._core.strict import Count, Document, Positive, Real, Section, parse_mapping, parse_yaml
 from sightline.errors import SightlineError, unknown_name
-from sightline.strict import Count, Document, Positive, Real, Section, parse_mapping, parse_yaml
 from sightline.training.build import FIGURES
 from sightline.training.recipe import Recipe, read_recipe, shipped_recipes
 

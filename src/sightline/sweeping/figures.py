@@ -3,7 +3,7 @@
 import re
 from math import ceil
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,15 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sightline.sweeping.document import Axis
-
-if TYPE_CHECKING:
-    from sightline.sweeping.results import Outcome, Result
+from sightline.sweeping.outcome import Outcome, Result
 
 DONE, PRUNED, BEST = "#c2410c", "#94a3b8", "#334155"
 COLUMNS = 3
 
 
-def history(outcome: "Outcome") -> Figure:
+def history(outcome: Outcome) -> Figure:
     """Every trial's figure in the order of the trials, with the best so far."""
     figure = Figure(figsize=(6.4, 3.2), dpi=150, layout="constrained", facecolor="white")
     axes = figure.subplots()
@@ -39,7 +37,7 @@ def history(outcome: "Outcome") -> Figure:
     return figure
 
 
-def slices(outcome: "Outcome") -> Figure:
+def slices(outcome: Outcome) -> Figure:
     """The figure by each key that changes; the best trial has a ring."""
     swept = outcome.sweep.axes
     rows, columns = ceil(len(swept) / COLUMNS), min(len(swept), COLUMNS)
@@ -63,18 +61,18 @@ def slices(outcome: "Outcome") -> Figure:
     return figure
 
 
-def _shown(outcome: "Outcome") -> list["Result"]:
+def _shown(outcome: Outcome) -> list[Result]:
     return [trial for trial in outcome.trials if trial.value is not None]
 
 
-def _dots(axes: Axes, trials: list["Result"], places: list[float]) -> None:
+def _dots(axes: Axes, trials: list[Result], places: list[float]) -> None:
     for state, marker, colour in (("pruned", "x", PRUNED), ("complete", "o", DONE)):
         chosen = [(place, trial.value) for place, trial in zip(places, trials) if trial.state == state]
         if chosen:
             axes.plot(*zip(*chosen), marker, color=colour, ms=4, alpha=0.8, ls="", label=state)
 
 
-def _places(axes: Axes, axis: Axis, trials: list["Result"]) -> list[Any]:
+def _places(axes: Axes, axis: Axis, trials: list[Result]) -> list[Any]:
     """Where a key's values lie: numbers by size, a list's values side by side in their order."""
     if axis.range is None:
         names = [_short(value) for value in axis.stored]

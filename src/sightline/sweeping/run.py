@@ -11,12 +11,13 @@ from optuna.study import Study
 from optuna.trial import TrialState
 from rich.progress import Progress, TextColumn
 
+from sightline._core.progress import progress_bar
+from sightline._core.strict import parse_mapping
 from sightline.errors import RunFailedError, SightlineError, unknown_name
-from sightline.progress import progress_bar
-from sightline.strict import parse_mapping
 from sightline.sweeping import storage as database
 from sightline.sweeping.document import Sweep
-from sightline.sweeping.results import Outcome, read_outcome, replace, write_figures, write_tables
+from sightline.sweeping.outcome import Outcome, read_outcome
+from sightline.sweeping.results import replace, write_figures, write_tables
 from sightline.sweeping.trial import run_trial
 from sightline.training import read_recipe
 from sightline.training.build import FIGURES, build, check_names

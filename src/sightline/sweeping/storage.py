@@ -15,9 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from sightline._core.seeding import derive_seed
+from sightline._core.strict import difference
 from sightline.errors import SightlineError
-from sightline.seeding import derive_seed
-from sightline.strict import difference
 from sightline.sweeping.document import Sweep
 
 HEARTBEAT = 10  # seconds from one sign of life of a running trial to the next

@@ -8,22 +8,22 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from sightline.check import check_model, trains_on_maps
 from sightline.data import DATASETS, ImageDataset, Sample, Splits
 from sightline.data.files import locate
 from sightline.data.loader import loader
-from sightline.data.mask_quality import Remasked, nested_share
-from sightline.data.subset import Subset, listed
+from sightline.data.map_store import MapStore
+from sightline.datasets.derived.mask_quality import Remasked, nested_share
+from sightline.datasets.derived.subset import Subset, listed
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers.registry import EXPLAINERS
 from sightline.guides import from_config
 from sightline.guides.base import GuideSum
-from sightline.input_spec import InputSpec
-from sightline.maps import MapStore
+from sightline.guides.check import check_model, trains_on_maps
+from sightline.guides.objective import Objective
 from sightline.metrics.registry import METRICS
 from sightline.models import load_model
 from sightline.models.loading import check_name
-from sightline.objective import Objective
+from sightline.network.input_spec import InputSpec
 from sightline.training.loggers import check_installed
 from sightline.training.recipe import Recipe
 

@@ -15,8 +15,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sightline._core.files import write_atomically
 from sightline.errors import SightlineError
-from sightline.files import write_atomically
 
 
 @dataclass

@@ -16,9 +16,9 @@ from typing import Any
 
 from lightning_fabric.loggers.logger import Logger
 
+from sightline._core.registry import Entry
+from sightline._core.strict import flat
 from sightline.errors import SightlineError
-from sightline.registry import Entry
-from sightline.strict import flat
 from sightline.training.recipe import Recipe, Tracker
 from sightline.training.run import Run
 

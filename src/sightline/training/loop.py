@@ -12,12 +12,12 @@ from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
 from torch import Tensor
 from torch.nn import Parameter
 
+from sightline._core.seeding import derive_seed
 from sightline.data.batch import Batch
 from sightline.data.loader import EpochSampler
 from sightline.errors import RunFailedError
-from sightline.models import head_parameters
-from sightline.objective import Objective
-from sightline.seeding import derive_seed
+from sightline.guides.objective import Objective
+from sightline.network.head import head_parameters
 from sightline.training.build import Parts
 from sightline.training.checkpoint import Checkpoint, State, write_state, write_weights
 from sightline.training.loggers import Loggers

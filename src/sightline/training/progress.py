@@ -5,7 +5,7 @@ from typing import Self
 
 from rich.progress import TextColumn
 
-from sightline.progress import progress_bar
+from sightline._core.progress import progress_bar
 
 
 class Display:

@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from sightline._core.strict import Count, Document, Positive, Real, Section, named, override_key, parse_mapping
 from sightline.errors import SightlineError, unknown_name
-from sightline.strict import Count, Document, Positive, Real, Section, named, override_key, parse_mapping
 
 Mode = Literal["max", "min"]
 
@@ -46,7 +46,7 @@ class Model(Section):
 
 
 class MaskQuality(Section):
-    """How well the training images' masks are drawn, as `sightline.data.mask_quality.Remasked` has it.
+    """How well the training images' masks are drawn, as `sightline.datasets.derived.mask_quality.Remasked` has it.
 
     Attributes:
         name: `coarse` (a grid of cells), `dilated`, `box` (instead of the mask) or `wrong` (another image's, for some images).
@@ -138,7 +138,7 @@ class Recipe(Document):
         seed: of weights, order, augmentation and all else that is random.
         data: the data set and its options.
         train_samples: a CSV file whose column `index` names the training images that are used, by their places in the split; a
-            class in its column `guess` counts in place of the label (see `sightline.data.subset.Subset`). null uses them all.
+            class in its column `guess` counts in place of the label (see `Subset`). null uses them all.
         train_fraction: share of the training images that are used, alike of every class, as the seed draws them; a larger one
             contains a smaller one.
         mask_fraction: share of the training images' masks that training sees; a larger one contains a smaller one.

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from sightline._core.files import write_atomically
+from sightline._core.strict import difference
 from sightline.errors import SightlineError
-from sightline.files import write_atomically
-from sightline.strict import difference
 from sightline.training.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1
 from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset
 from sightline.errors import RunFailedError
+from sightline.guides.losses import task_loss
+from sightline.guides.objective import Objective
 from sightline.metrics.accuracy import Accuracy, WorstGroupAccuracy
-from sightline.objective import Objective, task_loss
-from sightline.tap import evaluating, logits_of
+from sightline.network.tap import evaluating, logits_of
 
 
 @torch.no_grad()

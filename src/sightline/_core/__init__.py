@@ -1,0 +1,1 @@
+"""What all packages share: registries, strict YAML, whole files, seeds, progress bars, tensor checks."""

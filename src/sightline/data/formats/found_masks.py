@@ -1,0 +1,97 @@
+"""Masks that were found for the training images of a data set, in the place of its own or where it has none."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from os.path import relpath
+from pathlib import Path, PurePath
+from typing import Any
+
+import torch
+from torchvision import tv_tensors
+
+from sightline.data.dataset import Derived, FileDataset, ImageDataset, Sample, Splits
+from sightline.data.files import UnreadableFileError, locate, mask_meaning, read_mask
+from sightline.data.registry import DATASETS
+from sightline.errors import SightlineError
+
+
+class FoundMasks(Derived):
+    """A data set with the masks of a folder that `sightline masks` wrote for it. None of its own masks is ever seen.
+
+    Args:
+        dataset: the images.
+        folder: the folder. An image without a file in it has no mask.
+
+    Raises:
+        SightlineError: the folder is not there, is of another data set, not finished, or holds a mask of another size.
+    """
+
+    def __init__(self, dataset: ImageDataset, folder: str | Path) -> None:
+        place = locate(folder, "masks")
+        self.files = mask_files(dataset, place)
+        found = torch.tensor([file.is_file() for file in self.files])
+        super().__init__(dataset, ((place / "journal").read_text(encoding="utf-8"),), found)
+
+    def load(self, index: int) -> Sample:
+        """The image with the mask that was found."""
+        sample = self.dataset[index]
+        if not self.has_mask[index]:
+            return replace(sample, mask=None)
+        try:
+            mask = read_mask(self.files[index], mask_meaning())
+        except UnreadableFileError as error:
+            raise SightlineError(f"masks: {error}") from error
+        if mask.shape != sample.image.shape[-2:]:
+            raise SightlineError(
+                f"masks: {self.files[index]} is {tuple(mask.shape)}; {sample.path} is {tuple(sample.image.shape[-2:])}"
+            )
+        return replace(sample, mask=tv_tensors.Mask(mask))
+
+
+def mask_files(dataset: ImageDataset, folder: str | Path) -> list[Path]:
+    """The mask file of each image of a data set in a folder that `write_masks` finished; no file where it made no mask.
+
+    Raises:
+        SightlineError: the folder is of something else, or its masks are not all made yet.
+    """
+    journal = Path(folder, "journal")
+    if not journal.is_file():
+        raise SightlineError(f"masks: {folder} holds no journal, so `sightline masks` did not write it")
+    known, *entries = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()] or [{}]
+    if known.get("masks of") != dataset.fingerprint:
+        raise SightlineError(f"masks: those in {folder} are of another data set or split")
+    if len(entries) < len(dataset):
+        raise SightlineError(f"masks: {folder} has those of {len(entries)} images of {len(dataset)}; finish it first")
+    return [Path(folder, name) for name in mask_names(dataset)]
+
+
+def mask_names(dataset: ImageDataset) -> list[str]:
+    """The mask file of each image, as seen from the masks' folder."""
+    if not isinstance(dataset, FileDataset):
+        return [f"{index:06}.png" for index in range(len(dataset))]
+    seen = [PurePath(relpath(record.path, dataset.root)) for record in dataset.records]
+    names = [PurePath(*(p for p in one.parts if p != "..")).with_suffix(".png").as_posix() for one in seen]
+    taken: dict[str, Path] = {}
+    for name, record in zip(names, dataset.records):
+        if (other := taken.setdefault(name, record.path)) != record.path:
+            raise SightlineError(f"{other} and {record.path} would have the same mask file, {name}")
+    return names
+
+
+@DATASETS.register("found_masks", masks="some", groups=True)
+def found_masks(source: Mapping[str, Any], masks: str) -> Splits:
+    """Another data set whose training images have masks that `sightline masks` found, so that guides need no annotation.
+
+    The other splits are as they are, so that a metric of maps is held against their own masks, where they have any.
+
+    Args:
+        source: `name` and options of a registered data set.
+        masks: the folder that `sightline masks` wrote for its split "train".
+
+    Raises:
+        SightlineError: the source has no training images, or the folder is not theirs.
+    """
+    splits = DATASETS.of(source)
+    splits["train"] = FoundMasks(splits["train"], masks)
+    return splits

@@ -1,0 +1,31 @@
+"""The splits of the user's own images: as given, or drawn at random."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from sightline.data.dataset import FileDataset, Record, Splits, divide
+from sightline.errors import SightlineError
+
+
+def own_splits(
+    parts: Mapping[str, Sequence[Record]],
+    sizes: Mapping[str, float],
+    seed: int,
+    make: Callable[[Sequence[Record]], FileDataset],
+) -> Splits:
+    """The parts as given, a missing "val" drawn from "train"; or one part without a name, divided by the sizes."""
+    if "" in parts and len(parts) > 1:
+        raise SightlineError("some rows have a split and some have none; give every row one, or none")
+    pool = "" if "" in parts else "train"
+    if pool not in parts:
+        raise SightlineError(f"the splits are {sorted(parts)}; 'train' is missing")
+    if pool == "train":
+        sizes = {name: size for name, size in sizes.items() if name == "val" and name not in parts}
+    divided = divide([record.label for record in parts[pool]], sizes, seed)
+    drawn = {name: [parts[pool][i] for i in places] for name, places in divided.items()}
+    given = {name: part for name, part in parts.items() if name != pool}
+    splits = Splits({name: make(part) for name, part in (drawn | given).items()})
+    seen = set(splits["train"].labels.tolist())
+    for label, name in enumerate(splits.classes):
+        if label not in seen:
+            raise SightlineError(f"the class {name!r} has no image to train on")
+    return splits

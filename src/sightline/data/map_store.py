@@ -1,0 +1,177 @@
+"""Maps on disk: a Zarr group, dense by sample index, that says what its maps are and which of them are finished."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import torch
+from torch import Tensor
+
+from sightline.errors import RunFailedError, SightlineError
+
+FORMAT = "sightline maps 1"
+DType = Literal["uint8", "float16"]
+
+
+class MapStore:
+    """The maps of a data set, read by sample index.
+
+    A group of two Zarr arrays: `maps` (N, h, w), one compressed file for `rows` samples, each of which can be read alone, and
+    `finished` (N,). Zarr renames files into place, and a sample is marked as finished after its map is written, so that a
+    kill at any time leaves maps that are whole or not there. Several processes may write, each its own files.
+
+    Args:
+        path: the folder that `sightline.explainers.maps.compute_maps` made.
+
+    Attributes:
+        facts: what the maps are of: fingerprints of model and data, the method with its options, the target layer, the
+            classes that are explained.
+
+    Raises:
+        SightlineError: there is no such store.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        import zarr
+
+        self.path = Path(path)
+        if not (self.path / "zarr.json").is_file():
+            raise SightlineError(f"{self.path} is no store of maps; sightline.explainers.maps.compute_maps makes one")
+        group = zarr.open_group(self.path, mode="r+")
+        self.facts: dict[str, Any] = dict(group.attrs)
+        if self.facts.pop("format", None) != FORMAT:
+            raise SightlineError(f"{self.path} is a Zarr group, but no store of maps as this version writes it")
+        self._maps = zarr.open_array(self.path / "maps", mode="r+")
+        self._finished = zarr.open_array(self.path / "finished", mode="r+")
+        self._known = self.finished
+
+    @classmethod
+    def create(
+        cls, path: str | Path, facts: Mapping[str, Any], shape: tuple[int, int, int], dtype: DType, rows: int
+    ) -> Self:
+        """The store of that name: a new one, or one that was begun and is to be finished.
+
+        Args:
+            path: its folder.
+            facts: what its maps are of; JSON values.
+            shape: (N, h, w).
+            dtype: "uint8" for maps in [0, 1], to 1/510, or "float16", which has signs.
+            rows: samples that are written together.
+
+        Raises:
+            SightlineError: the folder holds something else, or maps of something else; the message says what differs; or it
+                cannot be made.
+        """
+        import zarr
+
+        if dtype not in get_args(DType):
+            raise SightlineError(f"dtype is {dtype!r}; expected 'uint8' or 'float16'")
+        path = Path(path)
+        if (path / "zarr.json").is_file():
+            store = cls(path)
+            known = {**store.facts, "shape": list(store._maps.shape), "dtype": str(store._maps.dtype)}
+            wanted = {**facts, "shape": list(shape), "dtype": dtype}
+            for name in {**known, **wanted}:
+                if known.get(name) != wanted.get(name):
+                    raise SightlineError(
+                        f"{path} holds other maps: {name} is {known.get(name)!r} there and {wanted.get(name)!r} here; "
+                        "name another folder"
+                    )
+            return store
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise SightlineError(f"{path} holds something that is no store of maps; name another folder")
+        # Made beside its place and renamed, so that a kill leaves no half of a store.
+        unborn = path.with_name(f".{path.name}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(unborn, ignore_errors=True)
+            group = zarr.create_group(unborn, attributes={**facts, "format": FORMAT})
+            group.create_array("maps", shape=shape, chunks=(1, *shape[1:]), shards=(rows, *shape[1:]), dtype=dtype)
+            group.create_array("finished", shape=shape[:1], chunks=(rows,), dtype="bool")
+            if path.exists():
+                path.rmdir()  # it is empty, and some systems rename nothing onto it
+            unborn.rename(path)
+        except OSError as error:
+            raise SightlineError(f"cannot make a store of maps at {path}: {error.strerror or error}") from error
+        return cls(path)
+
+    def __len__(self) -> int:
+        return int(self._maps.shape[0])
+
+    @property
+    def map_size(self) -> tuple[int, int]:
+        """(h, w) of the maps."""
+        return int(self._maps.shape[1]), int(self._maps.shape[2])
+
+    @property
+    def rows(self) -> int:
+        """How many samples are written together."""
+        return int(self._finished.chunks[0])
+
+    @property
+    def finished(self) -> Tensor:
+        """(N,) bool, which samples have their map."""
+        return torch.from_numpy(self._finished[:])
+
+    def check_finished(self) -> None:
+        """Refuse a store that was begun and not finished.
+
+        Raises:
+            SightlineError: says how many maps are missing.
+        """
+        if missing := int((~self.finished).sum()):
+            raise SightlineError(
+                f"{self.path} lacks {missing} of {len(self)} maps; give the command that made it again"
+            )
+
+    def read(self, indices: Tensor | Sequence[int]) -> Tensor:
+        """The maps (n, h, w) of these samples, float32: in [0, 1], or as they were where they are kept as float16.
+
+        Raises:
+            SightlineError: an index is outside the data set, or its map is not finished.
+        """
+        wanted = torch.as_tensor(indices, dtype=torch.int64).cpu()
+        if wanted.numel() and not 0 <= int(wanted.min()) <= int(wanted.max()) < len(self):
+            raise SightlineError(
+                f"indices range over {int(wanted.min())} .. {int(wanted.max())}; there are {len(self)} maps"
+            )
+        if not self._known[wanted].all():
+            self._known = self.finished  # another process may have written since
+        if not (finished := self._known[wanted]).all():
+            raise SightlineError(f"{self.path} has no map yet of the samples {wanted[~finished].tolist()[:10]}")
+        rows = wanted.numpy()
+        one = len(rows) == 1  # as in training, where a plain slice takes half the time
+        maps = torch.from_numpy(self._maps[rows[0] : rows[0] + 1] if one else self._maps.oindex[rows])
+        return maps.float() / 255 if maps.dtype == torch.uint8 else maps.float()
+
+    def write(self, start: int, maps: Tensor) -> None:
+        """Keep the maps (n, h, w) of the samples from `start` on, and then mark them as finished.
+
+        Raises:
+            SightlineError: maps of another size, outside [0, 1] where they are kept as uint8, or with values that float16
+                does not have.
+            RunFailedError: the disk does not take them; what was finished before is kept.
+        """
+        values = maps.detach().cpu()
+        if values.shape[1:] != torch.Size(self.map_size):
+            raise SightlineError(
+                f"maps have shape {tuple(values.shape)}; expected (n, {self.map_size[0]}, {self.map_size[1]})"
+            )
+        if self._maps.dtype == "uint8":
+            low, high = torch.aminmax(values)
+            if not (low >= 0 and high <= 1):
+                raise SightlineError(f"maps range over [{low:.3g}, {high:.3g}]; uint8 keeps [0, 1], float16 any")
+            values = (values * 255).round().to(torch.uint8)
+        else:
+            values = values.half()
+            if not values.isfinite().all():
+                raise SightlineError("maps hold values that float16 cannot: NaN, infinity or beyond 65504")
+        stop = start + len(values)
+        try:
+            self._maps[start:stop] = values.numpy()
+            self._finished[start:stop] = True
+        except OSError as error:
+            raise RunFailedError(
+                f"cannot write maps into {self.path}: {error.strerror or error}; those that are finished are kept"
+            ) from error

@@ -1,0 +1,170 @@
+"""RIVAL10 in its official layout.
+
+Moayeri, Pope, Balaji, Feizi, "A Comprehensive Study of Image Classification Model Sensitivity to Foregrounds, Backgrounds,
+and Visual Attributes", CVPR 2022: 26,000 ImageNet photographs in ten classes, with masks of objects and of their attributes.
+"""
+
+import base64
+import io
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from sightline.data.dataset import FileDataset, Record, Splits, divide
+from sightline.data.files import UnreadableFileError, list_images, locate
+from sightline.data.formats.box_files import boxed_parts
+from sightline.data.registry import DATASETS
+from sightline.errors import SightlineError, unknown_name
+
+# The classes in the official order, each with the two ImageNet classes that it is made of.
+CLASSES = {
+    "truck": ("n03796401", "n04467665"),
+    "car": ("n02814533", "n03100240"),
+    "plane": ("n02690373", "n04552348"),
+    "ship": ("n03673027", "n03095699"),
+    "cat": ("n02123394", "n02124075"),
+    "dog": ("n02099712", "n02099601"),
+    "equine": ("n02389026", "n02391049"),
+    "deer": ("n02423022", "n02422699"),
+    "frog": ("n01644900", "n01644373"),
+    "bird": ("n01531178", "n01532829"),
+}
+OBJECT = "entire-object"
+
+
+@DATASETS.register("rival10", masks="all", groups=False)
+def rival10(
+    root: str,
+    *,
+    masks: Literal["object", "attributes"] = "object",
+    val: float = 0.1,
+    per_class: int | None = None,
+    boxes: str | None = None,
+    seed: int = 0,
+    skip_corrupt: bool = False,
+) -> Splits:
+    """RIVAL10: ImageNet photographs of ten classes, from truck to bird, with masks of the whole object.
+
+    Only the ordinary photographs are read, not those to which attributes were added or from which they were removed.
+
+    Args:
+        root: the folder that holds `train/ordinary/` and `test/ordinary/`, or that in which `RIVAL10/` lies.
+        masks: of the whole "object" (the noise study's), or all "attributes" merged, such as wheels and wings. The first are
+            in pickle files, of which nothing but names and texts is loaded; where such a file does not know the object, the
+            mask is "ignore" everywhere.
+        val: share (float) or count (int) of every class's training photographs that go to "val"; 0 = no such split.
+        per_class: keep this many training photographs of every class; a larger number contains the smaller's.
+        boxes: a file of boxes, as for the data set "folder"; None = no boxes.
+        seed: of the choice of validation and training photographs.
+        skip_corrupt: leave out and count photographs that cannot be read; otherwise reading one is an error.
+
+    Returns:
+        The splits "train", "val" and "test", the last one official.
+
+    Raises:
+        SightlineError: files are missing, a photograph is of another ImageNet class, or fewer than `per_class` remain.
+    """
+    if masks not in ("object", "attributes"):
+        raise unknown_name("masks", masks, ("object", "attributes"))
+    base = locate(root, "root")
+    base = base if (base / "train").is_dir() else base / "RIVAL10"
+    found = {part: _photographs(base, part) for part in ("train", "test")}
+    classes = [name for name in CLASSES if any(name in part.values() for part in found.values())]
+    parts = {
+        part: [
+            Record(file, classes.index(name), StoredMask(file, masks == "object", file.name))
+            for file, name in photographs.items()
+        ]
+        for part, photographs in found.items()
+    }
+    parts = boxed_parts(parts, boxes)
+    divided = divide([classes.index(name) for name in found["train"].values()], {"val": val}, seed, per_class)
+    splits = {name: [parts["train"][i] for i in places] for name, places in divided.items()}
+    return Splits(
+        {
+            name: FileDataset(part, classes, base, skip_corrupt=skip_corrupt)
+            for name, part in (splits | {"test": parts["test"]}).items()
+        }
+    )
+
+
+@dataclass(frozen=True)
+class StoredMask:
+    """A mask of a RIVAL10 photograph; told from another by the photograph's name and by what it is of.
+
+    Args:
+        photograph: its file.
+        whole: of the whole object, in `..._attr_dict.pkl`; else of the attributes, in `..._merged_mask.JPEG`.
+    """
+
+    photograph: Path = field(repr=False)
+    whole: bool
+    name: str = ""
+
+    def draw(self, height: int, width: int) -> Tensor:
+        """(height, width) uint8 with 0 = background, 1 = object, 255 = ignore (nothing is known).
+
+        Raises:
+            UnreadableFileError: the mask's file is missing or cannot be read.
+        """
+        stem = str(self.photograph.with_suffix(""))
+        file = Path(stem + ("_attr_dict.pkl" if self.whole else "_merged_mask.JPEG"))
+        try:
+            if not self.whole:
+                return _decode(file.read_bytes(), height, width)
+            picture = _known(file).get(OBJECT)
+            if picture is None:
+                return torch.full((height, width), 255, dtype=torch.uint8)
+            return _decode(base64.b64decode(picture), height, width)
+        except (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, pickle.UnpicklingError) as error:
+            raise UnreadableFileError(f"cannot read the mask {file}: {error}") from error
+
+
+class _Plain(pickle.Unpickler):
+    """Loads names, texts and numbers; anything that would run code is an error."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it holds a {module}.{name}; expected attributes' names and base64 texts alone")
+
+
+def _known(file: Path) -> dict[str, Any]:
+    with file.open("rb") as handle:
+        known = _Plain(handle).load()
+    if not isinstance(known, dict):
+        raise pickle.UnpicklingError(f"it holds a {type(known).__name__}; expected a dict from attribute to mask")
+    return known
+
+
+def _decode(encoded: bytes, height: int, width: int) -> Tensor:
+    """What is bright in any channel; JPEG's noise is not."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(encoded)) as picture:
+        drawn = picture if picture.mode in ("L", "RGB", "RGBA") else picture.convert("RGBA")
+        bright = (F.pil_to_tensor(drawn) > 127).any(0, keepdim=True).to(torch.uint8)
+    return F.resize(bright, [height, width], interpolation=v2.InterpolationMode.NEAREST)[0]
+
+
+def _photographs(base: Path, part: str) -> dict[Path, str]:
+    """The photographs of a part, with their classes."""
+    folder = base / part / "ordinary"
+    if not folder.is_dir():
+        raise SightlineError(f"root: there is no {folder}; expected RIVAL10's official layout")
+    names = {wnid: name for name, wnids in CLASSES.items() for wnid in wnids}
+    photographs = {}
+    for file in list_images(folder):
+        if file.stem.endswith("_merged_mask"):
+            continue
+        wnid = file.name.partition("_")[0]
+        if wnid not in names:
+            raise SightlineError(f"root: {file} begins with {wnid!r}, which is no ImageNet class of RIVAL10's")
+        photographs[file] = names[wnid]
+    if not photographs:
+        raise SightlineError(f"root: {folder} holds no photographs")
+    return photographs

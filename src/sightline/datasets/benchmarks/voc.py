@@ -1,0 +1,129 @@
+"""PASCAL VOC 2012 (Everingham et al., "The Pascal Visual Object Classes (VOC) Challenge", IJCV 2010): its segmentation set."""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sightline.data.dataset import FileDataset, Record, Splits, divide
+from sightline.data.files import UnreadableFileError, locate, mask_meaning, read_mask
+from sightline.data.formats.box_files import boxed_parts
+from sightline.data.registry import DATASETS
+from sightline.errors import SightlineError, unknown_name
+
+CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
+    "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+
+
+@DATASETS.register("voc", masks="all", groups=False)
+def voc(
+    root: str,
+    *,
+    labels: Literal["single", "multiple"] = "single",
+    val: float = 0.2,
+    boxes: str | None = None,
+    seed: int = 0,
+    download: bool = False,
+    skip_corrupt: bool = False,
+) -> Splits:
+    """PASCAL VOC 2012: photographs of 20 classes whose every pixel is labelled; those of one class, or of several.
+
+    The classes of an image are those of its segmentation. "single" keeps the images of one class, as SO-Loss's experiments do,
+    and their mask is the object; "multiple" keeps all, with a mask for each class. The test split is the official validation
+    set, whose labels are public. All segmentations are read once, which takes some seconds.
+
+    Args:
+        root: the folder `VOC2012/`, or one that holds it or torchvision's `VOCdevkit/VOC2012/`.
+        labels: one class an image, or all that it shows.
+        val: share (float) or count (int) of the official training images that go to "val", of every class where labels are
+            "single"; 0 = no such split.
+        boxes: a file of boxes as for the data set "folder", such as the folder `VOC2012/Annotations`; None = no boxes.
+        seed: of the choice of validation images.
+        download: fetch the 2 GB into `root` by torchvision unless they are there.
+        skip_corrupt: leave out and count images that cannot be read; otherwise reading one is an error.
+
+    Returns:
+        The splits "train", "val" and "test".
+
+    Raises:
+        SightlineError: files are missing or cannot be had, or a class has too few images.
+    """
+    if labels not in ("single", "multiple"):
+        raise unknown_name("labels", labels, ("single", "multiple"))
+    base = _base(root, download)
+    single = labels == "single"
+    found = {part: _records(base, part, single, skip_corrupt) for part in ("train", "val")}
+    parts = boxed_parts({part: records for part, (records, _) in found.items()}, boxes)
+    official = parts["train"]
+    divided = divide([r.label for r in official], {"val": val}, seed)
+    splits = {name: [official[i] for i in places] for name, places in divided.items()} | {"test": parts["val"]}
+    meaning = mask_meaning(ignore=255) if single else _meaning_by_class()
+    made = Splits(
+        {
+            name: FileDataset(part, CLASSES, base, meaning=meaning, skip_corrupt=skip_corrupt)
+            for name, part in splits.items()
+        }
+    )
+    for name, part in (("train", "train"), ("test", "val")):
+        made[name].skipped += found[part][1]
+    return made
+
+
+def _base(root: str, download: bool) -> Path:
+    if download:
+        from torchvision.datasets import VOCSegmentation
+
+        try:
+            VOCSegmentation(root, year="2012", image_set="trainval", download=True)
+        except (OSError, RuntimeError) as error:
+            raise SightlineError(f"root: torchvision could not fetch PASCAL VOC 2012 into {root}: {error}") from error
+    base = locate(root, "root")
+    for place in (base, base / "VOC2012", base / "VOCdevkit" / "VOC2012"):
+        if (place / "ImageSets/Segmentation/train.txt").is_file():
+            return place
+    raise SightlineError(
+        f"root: {base} has no ImageSets/Segmentation/train.txt; expected PASCAL VOC 2012's layout, which download=True fetches"
+    )
+
+
+def _records(base: Path, part: str, single: bool, skip_corrupt: bool) -> tuple[list[Record], list[str]]:
+    """The images of an official list with the classes of their segmentations, and those whose classes cannot be read."""
+    try:
+        names = (base / "ImageSets/Segmentation" / f"{part}.txt").read_text().split()
+    except OSError as error:
+        raise SightlineError(f"cannot read the list {part!r}: {error}") from error
+    masks = [base / "SegmentationClass" / f"{name}.png" for name in names]
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(partial(_classes_of, skip_corrupt=skip_corrupt), masks))
+    records, skipped = [], []
+    for name, mask, present in zip(names, masks, found):
+        picture = base / "JPEGImages" / f"{name}.jpg"
+        if present is None:
+            skipped.append(str(picture))
+        elif len(present) == 1 or not single:
+            records.append(Record(picture, present[0] if single else present, mask))
+    return records, skipped
+
+
+def _classes_of(mask: Path, skip_corrupt: bool) -> tuple[int, ...] | None:
+    """The classes that a segmentation shows; None where it cannot be read, and that is allowed."""
+    try:
+        values = read_mask(mask, torch.arange(256, dtype=torch.uint8)).flatten().bincount().nonzero()[:, 0].tolist()
+    except UnreadableFileError:
+        if skip_corrupt:
+            return None
+        raise
+    return tuple(value - 1 for value in values if 1 <= value <= len(CLASSES))
+
+
+def _meaning_by_class() -> Tensor:
+    """(20, 256): in the mask of a class, its own value is the object, 255 is to be ignored, and the others are background."""
+    meaning = torch.zeros(len(CLASSES), 256, dtype=torch.uint8)
+    meaning[range(len(CLASSES)), range(1, len(CLASSES) + 1)] = 1
+    meaning[:, 255] = 255
+    return meaning

@@ -1,0 +1,160 @@
+"""Some of a data set's images, as a file names them, and classes that a model guessed for some of these."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path, PurePath
+from typing import Any
+
+import torch
+
+from sightline._core.files import write_atomically
+from sightline.data.dataset import ImageDataset, Sample
+from sightline.errors import SightlineError, unknown_name
+
+
+class Subset(ImageDataset):
+    """Some images of a data set, numbered anew from 0.
+
+    An image with a guessed class is taken for that class, and has neither mask nor boxes, as nobody has annotated it. Where any
+    class is guessed no groups are known either.
+
+    Args:
+        dataset: where the images come from.
+        places: theirs in it, each once.
+        guesses: place -> class, in place of the label.
+
+    Raises:
+        SightlineError: there is no such place or class, a place comes twice, or
+            a guess is given where images can have several labels.
+    """
+
+    def __init__(self, dataset: ImageDataset, places: Sequence[int], guesses: Mapping[int, int] | None = None) -> None:
+        self.dataset, self.places, self.guesses = dataset, list(places), dict(guesses or {})
+        seen: set[int] = set()
+        for place in self.places:
+            if not 0 <= place < len(dataset):
+                raise SightlineError(f"there is no image {place}: the data set has {len(dataset)}, counted from 0")
+            if place in seen:
+                raise SightlineError(f"image {place} comes twice; expected every image once")
+            seen.add(place)
+        if not self.guesses.keys() <= seen:
+            raise SightlineError(
+                f"a class is guessed of image {min(self.guesses.keys() - seen)}, which is none of these"
+            )
+        if self.guesses:
+            dataset.check_single_label("a guessed class")
+        rows = torch.tensor(self.places, dtype=torch.int64)
+        given = dataset.label_list()
+        labels: list[Any] = [self.guesses.get(place, given[place]) for place in self.places]
+        annotated = torch.tensor([place not in self.guesses for place in self.places], dtype=torch.bool)
+        groups = not self.guesses and dataset.group_ids is not None
+        super().__init__(
+            dataset.classes,
+            labels,
+            (dataset.has_mask[rows] & annotated).tolist(),
+            groups=dataset.groups if groups else (),
+            group_ids=dataset.group_ids[rows].tolist() if groups and dataset.group_ids is not None else None,
+            identity=(dataset.fingerprint, self.places, sorted(self.guesses.items())),
+            has_boxes=(dataset.has_boxes[rows] & annotated).tolist(),
+        )
+        self.skipped = dataset.skipped
+
+    def path(self, index: int) -> str:
+        """The image's path."""
+        return self.dataset.path(self.places[index])
+
+    def load(self, index: int) -> Sample:
+        """The image, with its guessed class where it has one."""
+        place = self.places[index]
+        sample = replace(self.dataset[place], index=index)
+        if not self.groups:
+            sample = replace(sample, group=None)
+        if place in self.guesses:
+            sample = replace(sample, label=self.guesses[place], mask=None, boxes=None)
+        return sample
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A line of a list of samples.
+
+    Attributes:
+        index: the image's place in its split.
+        path: where it comes from, for people, and to notice that a list is of other data; empty = not told.
+        guess: the name of the class that a model takes it for; empty = its own label counts.
+        round: when it was chosen; 0 = from the start.
+        score: how much it was wanted then; None = it was drawn.
+    """
+
+    index: int
+    path: str = ""
+    guess: str = ""
+    round: int = 0
+    score: float | None = None
+
+
+def read_list(file: Path) -> list[Listed]:
+    """The lines of a list of samples: a CSV with the column `index`, and perhaps others of `Listed`.
+
+    Raises:
+        SightlineError: the file cannot be read, or a line does not say which image; the message names it.
+    """
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            rows = list(csv.DictReader(opened))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SightlineError(f"cannot read the list of samples {file}: {error}") from error
+    if not rows:
+        raise SightlineError(f"the list of samples {file} names no image")
+    if "index" not in rows[0]:
+        raise SightlineError(
+            f"the list of samples {file} has the columns {', '.join(rows[0])}; expected one named 'index'"
+        )
+    found = []
+    for number, row in enumerate(rows, start=2):
+        try:
+            index, when = int(row["index"]), int(row.get("round") or 0)
+            score = float(row["score"]) if row.get("score") else None
+        except (TypeError, ValueError):
+            raise SightlineError(
+                f"{file}, line {number}: index, round or score is no number: {', '.join(f'{k}={v}' for k, v in row.items())}"
+            ) from None
+        found.append(Listed(index, row.get("path") or "", row.get("guess") or "", when, score))
+    return found
+
+
+def write_list(file: Path, lines: Sequence[Listed]) -> None:
+    """Write what `read_list` reads: whole, or not at all."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [field.name for field in fields(Listed)], lineterminator="\n")
+    writer.writeheader()
+    for line in lines:
+        writer.writerow(asdict(line) | {"score": "" if line.score is None else f"{line.score:.6g}"})
+    write_atomically(file, text.getvalue().encode())
+
+
+def listed(dataset: ImageDataset, file: Path) -> Subset:
+    """The images of a split that a list of samples names.
+
+    Raises:
+        SightlineError: as for `read_list` and `Subset`, or the list has another file name for an image than the data.
+    """
+    lines = read_list(file)
+    guesses = {}
+    for line in lines:
+        if line.guess:
+            if line.guess not in dataset.classes:
+                raise unknown_name(f"class of image {line.index} in {file}:", line.guess, dataset.classes)
+            guesses[line.index] = dataset.classes.index(line.guess)
+    try:
+        subset = Subset(dataset, [line.index for line in lines], guesses)
+    except SightlineError as error:
+        raise SightlineError(f"the list of samples {file}: {error}") from error
+    for line in lines:
+        if line.path and PurePath(line.path).name != PurePath(path := dataset.path(line.index)).name:
+            raise SightlineError(
+                f"{file} is a list of other data: its image {line.index} is {line.path}, and here it is {path}"
+            )
+    return subset

@@ -1,0 +1,159 @@
+"""LOTS as an image-quality tool: which images of a data set distract a model (thesis, section 6.3).
+
+LOTS with the zero target shows every pixel that the model uses, for whatever class. Where much of that lies outside the
+evidence for the class that the model predicts, it reads something else in the image: another object, a caption, the scene.
+Whether that is a fault is for a person to say, so the images are ranked and shown, not removed.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sightline._core.files import write_atomically
+from sightline.data.batch import Batch
+from sightline.data.dataset import ImageDataset
+from sightline.data.loader import Transformed, collate, loader
+from sightline.data.transforms import eval_transform
+from sightline.diagnosis import audit_page
+from sightline.diagnosis.audit_result import Finding
+from sightline.errors import SightlineError
+from sightline.explainers import create_explainer, resize_maps
+from sightline.explainers.maps import compute_maps
+from sightline.metrics import Scorer
+from sightline.network.input_spec import InputSpec
+from sightline.network.layers import LayerChoice
+from sightline.reporting.page import write_page
+
+SHOWN = 24  # images at the top of the page; a third as many at its end, for comparison
+
+
+def share_outside(used: Tensor, evidence: Tensor) -> Tensor:
+    """The share of each map that lies outside the evidence: sum u (1 - e) / sum u.
+
+    Args:
+        used: (B, H, W) non-negative, what the model uses.
+        evidence: (B, H, W) in [0, 1].
+
+    Returns:
+        (B,) in [0, 1], NaN for a map that is zero everywhere.
+    """
+    total = used.sum((1, 2))
+    return torch.where(total > 0, (used * (1 - evidence)).sum((1, 2)) / total, torch.nan)
+
+
+def audit(
+    model: nn.Module,
+    dataset: ImageDataset,
+    output: str | Path,
+    *,
+    input_spec: InputSpec,
+    evidence: str = "gradcam",
+    layer: LayerChoice | None = None,
+    iterations: int = 500,
+    classes: Sequence[str] | None = None,
+    batch_size: int = 32,
+    workers: int = 0,
+    name: str = "",
+    progress: bool = False,
+) -> list[Finding]:
+    """Rank the images of a data set by how much of what a model uses lies outside its evidence for what it says.
+
+    Writes `audit.csv` (every image, the largest share first), `index.html` (the ranked gallery) and `maps/` (the maps of
+    LOTS, by which an interrupted audit goes on) to a folder.
+
+    Args:
+        model: a classifier that returns logits (B, K).
+        dataset: the images.
+        output: the folder.
+        input_spec: the model's normalisation and size.
+        evidence: the explainer that shows the evidence for the predicted class.
+        layer: its target layer.
+        iterations: of LOTS; fewer are faster, and coarser on images that have not converged.
+        classes: names of the model's classes; None = the data set's.
+        batch_size: images that are explained together.
+        workers: processes that load images.
+        name: the model's name, for the page.
+        progress: show a bar with the time that remains.
+
+    Returns:
+        A finding for every image, the largest share outside first, those without a map last.
+
+    Raises:
+        SightlineError: an unknown explainer, or a folder that holds the maps of another model or data set.
+    """
+    dataset.check_single_label("audit")
+    output = Path(output)
+    classes = dataset.classes if classes is None else classes
+    explainer = create_explainer(evidence)
+    store = compute_maps(
+        model, dataset, output / "maps", "lots", options={"iterations": iterations}, input_spec=input_spec,
+        rows=batch_size, workers=workers, progress=progress,
+    )  # fmt: skip
+    device = next(model.parameters()).device
+
+    def explained(batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the model uses in the images of a batch, and the evidence for the classes that it predicts."""
+        assert batch.indices is not None
+        used = resize_maps(store.read(batch.indices), input_spec.size).to(device)
+        return used, explainer(model, batch.images, layer=layer, input_spec=input_spec)
+
+    findings: list[Finding] = []
+    scorer = Scorer(model, input_spec)
+    for batch in loader(dataset, size=input_spec.size[0], batch_size=batch_size, train=False, workers=workers):
+        batch = batch.to(device)
+        findings += _describe(dataset, classes, batch, scorer(batch.images), *explained(batch))
+    findings.sort(key=lambda f: (math.isnan(f.outside), -f.outside))
+    counted = [f for f in findings if not math.isnan(f.outside)]
+    if not counted:
+        raise SightlineError("LOTS changed nothing in any image; has the model been trained?")
+
+    def draw(some: list[Finding]) -> list[audit_page.Exhibit]:
+        exhibits = []
+        for finding in some:
+            sample = Transformed(dataset, eval_transform(input_spec.size[0]), None)[0, finding.index]
+            batch = collate([sample], masks=False).to(device)
+            exhibits.append(audit_page.exhibit(finding, batch.images[0].cpu(), *(m[0].cpu() for m in explained(batch))))
+        return exhibits
+
+    worst = draw(counted[:SHOWN])
+    best = draw(counted[SHOWN:][-SHOWN // 3 :][::-1])
+    facts = {"model": name or type(model).__name__, "evidence": evidence, "LOTS iterations": iterations}
+    write_atomically(output / "audit.csv", _csv(findings).encode())
+    write_page(audit_page.render(findings, worst, best, {**facts, "data": dataset.fingerprint}), output / "index.html")
+    return findings
+
+
+def _describe(
+    dataset: ImageDataset, classes: Sequence[str], batch: Batch, probabilities: Tensor, used: Tensor, evidence: Tensor
+) -> Iterator[Finding]:
+    """A finding for each image of a batch."""
+    assert batch.indices is not None
+    best = probabilities.topk(2)
+    outside, chance = share_outside(used, evidence), share_outside(torch.ones_like(evidence), evidence)
+    columns = (batch.indices, batch.labels, best.values, best.indices, outside, chance)
+    for index, label, values, places, share, expected in zip(*(column.tolist() for column in columns)):
+        yield Finding(
+            index=index,
+            path=dataset.path(index),
+            label=dataset.classes[label],
+            predicted=classes[places[0]],
+            probability=values[0],
+            runner_up=classes[places[1]],
+            runner_up_probability=values[1],
+            outside=share,
+            chance=expected,
+        )
+
+
+def _csv(findings: Sequence[Finding]) -> str:
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, ["rank", *(f.name for f in fields(Finding))])
+    table.writeheader()
+    table.writerows({"rank": rank, **asdict(finding)} for rank, finding in enumerate(findings, start=1))
+    return text.getvalue()

@@ -1,0 +1,77 @@
+"""The page of an audit: the images on which a model uses most of what is no evidence for its answer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from sightline.diagnosis.audit_result import Finding
+from sightline.reporting.overlay import blend
+from sightline.reporting.page import render_page
+from sightline.reporting.pictures import enlarge, picture
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One image with what the model uses and what speaks for its answer, as data URIs."""
+
+    finding: Finding
+    picture: str
+    used: str
+    evidence: str
+
+
+def exhibit(finding: Finding, image: Tensor, used: Tensor, evidence: Tensor) -> Exhibit:
+    """Draw an image.
+
+    Args:
+        finding: what was found of it.
+        image: (3, H, W) in [0, 1].
+        used: (H, W) in [0, 1], the map of what the model uses.
+        evidence: (H, W) in [0, 1], the map of the predicted class.
+    """
+    shown = enlarge(image)
+    heats = [enlarge(m[None]).clamp(0, 1) for m in (used, evidence)]
+    return Exhibit(finding, picture(shown), *(picture(blend(shown[None], heat)[0]) for heat in heats))
+
+
+def render(
+    findings: Sequence[Finding], worst: Sequence[Exhibit], best: Sequence[Exhibit], facts: Mapping[str, Any]
+) -> str:
+    """The page as a string.
+
+    Args:
+        findings: of every image, the largest share outside first, those without a map last.
+        worst: the first of them, drawn.
+        best: the last that have a map, drawn; the least outside first.
+        facts: what the page says of model, data and settings; "model" and "evidence" among them.
+    """
+    counted = [f for f in findings if np.isfinite(f.outside)]
+    above = counted[: max(1, len(counted) // 10)]
+    labels = sorted({f.label for f in counted})
+    comparable = any(f.predicted in labels for f in counted)  # a model of other classes never says a label
+    rows = [(name, [f for f in counted if f.label == name]) for name in labels]
+    classes = [
+        {"name": name, "n": len(some), "outside": np.mean([f.outside for f in some]), "agreed": _agreed(some)}
+        for name, some in rows
+    ]
+    return render_page(
+        "audit.html.j2",
+        findings=findings,
+        worst=worst,
+        best=best,
+        facts=facts,
+        classes=sorted(classes, key=lambda row: -row["outside"]),
+        median=np.median([f.outside for f in counted]),
+        upper=above[-1].outside,
+        chance=np.mean([f.chance for f in counted]),
+        agreed=_agreed(counted) if comparable else None,
+        agreed_above=_agreed(above),
+        empty=len(findings) - len(counted),
+    )
+
+
+def _agreed(findings: Sequence[Finding]) -> float:
+    return float(np.mean([f.predicted == f.label for f in findings]))

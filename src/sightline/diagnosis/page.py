@@ -1,0 +1,115 @@
+"""The page of a diagnosis: the verdict, what it rests on, and the images that lean most on the background."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sightline._core.files import write_atomically
+from sightline.diagnosis.figures import Figure
+from sightline.diagnosis.result import Diagnosis, Look
+from sightline.errors import SightlineError
+from sightline.reporting.overlay import blend
+from sightline.reporting.page import render_page, write_page
+from sightline.reporting.pictures import enlarge, outline, picture
+
+COLUMNS = ("accuracy", "background_swapped", "swap_loss", "object_removed", "energy_in_mask")  # of the table by class
+GROUPS = (
+    ("Is it right when the background changes?", ("accuracy", "background_noised", "background_greyed", "background_swapped")),
+    ("Is it right when the object goes?", ("object_noised", "object_removed")),
+    ("Whose answer is it after the swap?", ("keeps", "follows")),
+    ("Where do the maps lie?", ("energy_in_mask", "pointing_game")),
+)  # fmt: skip
+CLASSES = 100  # of the table by class; the JSON file has all
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One image as data URIs, with what is known of it."""
+
+    about: dict[str, Any]
+    image: str
+    map: str
+    swapped: str
+    alone: str
+
+
+def write_diagnosis(diagnosis: Diagnosis, output: str | Path) -> Path:
+    """Write a diagnosis as a page, and as a JSON file of the same name next to it.
+
+    Args:
+        diagnosis: What `diagnose` returned.
+        output: File name of the page, which ends in `.html`.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        SightlineError: The name has another suffix, or a file cannot be written.
+    """
+    output = Path(output)
+    if output.suffix not in (".html", ".htm"):
+        raise SightlineError(f"output is {str(output)!r}; expected a name that ends in .html")
+    write_page(render(diagnosis), output)
+    write_atomically(output.with_suffix(".json"), (json.dumps(diagnosis.to_dict(), indent=1) + "\n").encode())
+    return output
+
+
+def render(diagnosis: Diagnosis) -> str:
+    """The page as a string."""
+    about = {row["row"]: row for row in diagnosis.images}
+    known = diagnosis.figures
+    return render_page(
+        "diagnosis.html.j2",
+        d=diagnosis,
+        rules=_rules(),
+        groups=[
+            (title, [known[name] for name in names if not math.isnan(known[name].value)]) for title, names in GROUPS
+        ],
+        figures=list(known.values()),
+        text=text,
+        span=span,
+        columns=[known[name] for name in COLUMNS],
+        classes=dict(list(diagnosis.classes.items())[:CLASSES]),
+        exhibits=[exhibit(look, about[look.row]) for look in diagnosis.worst],
+        percent=percent,
+    )
+
+
+def exhibit(look: Look, about: dict[str, Any]) -> Exhibit:
+    """Draw an image, outlined where its object is taken to be, with its map and in its changed forms."""
+    shown, border = enlarge(look.image), outline(look.region == 1)
+    heat = enlarge(look.map[None]).clamp(0, 1)
+    changed = (picture(enlarge(each)) for each in (look.swapped, look.alone))
+    return Exhibit(about, picture(shown, border), picture(blend(shown[None], heat)[0], border), *changed)
+
+
+def text(figure: Figure, value: float) -> str:
+    """A value of a figure, in per cent or as it is."""
+    if math.isnan(value):
+        return "–"
+    share = f"{value:.1%}" if figure.share else f"{value:.2f}"
+    written = f"{100 * value:+.1f} points" if figure.name == "swap_loss" else share
+    return written.replace("-", "−")
+
+
+def span(figure: Figure) -> str:
+    """The interval of a figure."""
+    if math.isnan(figure.value):
+        return "–"
+    low, high = (100 * v if figure.share else v for v in (figure.low, figure.high))
+    return (
+        f"{low:.1f} to {high:.1f}".replace("-", "−") if figure.share else f"{low:.2f} to {high:.2f}".replace("-", "−")
+    )
+
+
+def percent(value: float) -> str:
+    """A place on a strip from 0 to 1, for a style sheet."""
+    return f"{100 * min(max(value, 0.0), 1.0):.2f}%"
+
+
+def _rules() -> tuple[str, ...]:
+    from sightline.diagnosis.verdict import RULES
+
+    return RULES

@@ -1,0 +1,84 @@
+"""What a diagnosis found, in memory."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from sightline.diagnosis.advice import Advice
+from sightline.diagnosis.figures import Figure
+from sightline.diagnosis.verdict import RULES, Verdict
+
+
+@dataclass(frozen=True)
+class Look:
+    """One of the images that lean most on the background, to be drawn.
+
+    Attributes:
+        row: its place among the images of the diagnosis.
+        image: (3, H, W) in [0, 1].
+        region: (H, W) uint8, where its object is.
+        map: (H, W) in [0, 1], the map of its predicted class.
+        swapped: (3, H, W), with the other background.
+        alone: (3, H, W), without its object.
+    """
+
+    row: int
+    image: Tensor
+    region: Tensor
+    map: Tensor
+    swapped: Tensor
+    alone: Tensor
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Whether a model looks at the object.
+
+    Attributes:
+        verdict: the answer and what it rests on.
+        figures: every figure, by name.
+        classes: class -> figure -> [value, low, high, n], the class that loses most by a swap first.
+        images: a row an image, the ones that lean most on the background first.
+        worst: the first of these with their pictures.
+        advice: guides that fit the annotation.
+        annotation: the kind, source and trust of the annotation.
+        facts: model, data and settings.
+    """
+
+    verdict: Verdict
+    figures: dict[str, Figure]
+    classes: dict[str, dict[str, list[float]]]
+    images: list[dict[str, Any]]
+    worst: list[Look]
+    advice: list[Advice]
+    annotation: dict[str, Any]
+    facts: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.verdict.answer}: {self.verdict.because}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the pictures, as plain values; what has no value is None."""
+        plain = {
+            "answer": self.verdict.answer,
+            "because": self.verdict.because,
+            "findings": self.verdict.findings,
+            "rules": list(RULES),
+            "annotation": self.annotation,
+            "figures": {name: asdict(figure) for name, figure in self.figures.items()},
+            "classes": self.classes,
+            "images": self.images,
+            "advice": [{**asdict(each), "command": each.command} for each in self.advice],
+            "facts": self.facts,
+        }
+        return _without_nan(plain)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

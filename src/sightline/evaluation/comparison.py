@@ -1,0 +1,291 @@
+"""Two groups of runs set against each other: what was measured, how far they differ, and how sure that is."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline.errors import SightlineError
+from sightline.evaluation.run_folder import Array, Evaluation, Key, RunFolder, read_run
+from sightline.evaluation.statistics import Interval, over_images, over_seeds, weighted_mean, worst_group
+
+ACCURACY = Key("accuracy", None)
+WORST_GROUP = Key("worst_group_accuracy", None)
+CHANCE = ("randomcam", "gaussian")  # maps that know nothing of the image, or nothing of the model
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        label: what readers call it.
+        runs: sorted by seed.
+    """
+
+    label: str
+    runs: list[RunFolder]
+
+    @property
+    def seeds(self) -> list[int]:
+        """One a run, ascending."""
+        return [run.seed for run in self.runs]
+
+    @property
+    def trained_explainers(self) -> set[str]:
+        """Explainers that a guide trained on, as far as the recipes say so."""
+        guides = (dict(_flatten(run.recipe.get("guide"))) for run in self.runs)
+        return {value for guide in guides for key, value in guide.items() if key.rpartition(".")[2] == "explainer"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One measurement in both groups.
+
+    Attributes:
+        key: what was measured.
+        higher_is_better: its direction.
+        ours: one value a run of the group in question.
+        theirs: one value a run of the group it is set against.
+        seeds: interval of the difference of means over seeds; None with one run a group.
+        images: the same over images; None where no value is known image by image.
+    """
+
+    key: Key
+    higher_is_better: bool
+    ours: list[float]
+    theirs: list[float]
+    seeds: Interval | None
+    images: Interval | None
+
+    @property
+    def value(self) -> float:
+        """Mean of ours minus mean of theirs."""
+        return float(np.mean(self.ours) - np.mean(self.theirs))
+
+    @property
+    def settled(self) -> bool:
+        """Whether every interval there is excludes zero."""
+        intervals = [i for i in (self.seeds, self.images) if i is not None]
+        return bool(intervals) and all(i.excludes_zero for i in intervals)
+
+    @property
+    def outcome(self) -> str:
+        """`better`, `worse` or `unclear`."""
+        if not self.settled:
+            return "unclear"
+        return "better" if (self.value > 0) == self.higher_is_better else "worse"
+
+
+@dataclass(frozen=True)
+class GroupAccuracy:
+    """Accuracy among the images of one group of the split, such as one class on one background."""
+
+    name: str
+    n: int
+    ours: float
+    theirs: float
+
+
+@dataclass(frozen=True)
+class SplitComparison:
+    """Both groups on one split: the same images for every run."""
+
+    split: str
+    n: int
+    ours: list[Evaluation]
+    theirs: list[Evaluation]
+    paired: bool
+    group_names: list[str]
+
+    @cached_property
+    def differences(self) -> dict[Key, Difference]:
+        """Every measurement, in the order of the evaluation."""
+        return {key: self._difference(key) for key in self.ours[0].results}
+
+    @property
+    def explainers(self) -> list[str]:
+        """Those that judge maps, the chance ones last."""
+        names = dict.fromkeys(key.explainer for key in self.ours[0].results if key.explainer is not None)
+        return sorted(names, key=lambda name: name in CHANCE)
+
+    @property
+    def metrics(self) -> list[str]:
+        """Those that judge maps."""
+        return list(dict.fromkeys(key.metric for key in self.ours[0].results if key.explainer is not None))
+
+    @cached_property
+    def by_group(self) -> list[GroupAccuracy]:
+        """Accuracy in each group of the split, mean over runs, `theirs` worst first; empty without groups."""
+        groups = self.ours[0].samples.group
+        if groups is None:
+            return []
+        rows = []
+        for group in np.unique(groups):
+            members = groups == group
+            ours, theirs = (
+                float(np.mean([e.samples.correct[members].mean() for e in side])) for side in (self.ours, self.theirs)
+            )
+            name = self.group_names[group] if group < len(self.group_names) else str(group)
+            rows.append(GroupAccuracy(name, int(members.sum()), ours, theirs))
+        return sorted(rows, key=lambda row: row.theirs)
+
+    def _difference(self, key: Key) -> Difference:
+        ours, theirs = ([e.results[key] for e in side] for side in (self.ours, self.theirs))
+        return Difference(
+            key=key,
+            higher_is_better=self.ours[0].higher_is_better[key],
+            ours=ours,
+            theirs=theirs,
+            seeds=over_seeds(ours, theirs, self.paired),
+            images=self._over_images.get(key),
+        )
+
+    @cached_property
+    def _over_images(self) -> dict[Key, Interval]:
+        """Bootstrap over images, every run of both groups on the same draws."""
+        by_image = {key: self._by_image(key) for key in self.ours[0].results}
+        known = {key: values for key, values in by_image.items() if values is not None}
+        groups = self.ours[0].samples.group
+
+        def statistic(counts: Array) -> Array:
+            columns = [weighted_mean(counts, values) for values in known.values()]
+            if groups is not None:
+                ours, theirs = (
+                    np.mean([worst_group(counts, e.samples.correct, groups) for e in side], axis=0)
+                    for side in (self.ours, self.theirs)
+                )
+                columns.append(ours - theirs)
+            return np.stack(columns, axis=1)
+
+        keys = [*known, WORST_GROUP] if groups is not None else list(known)
+        return dict(zip(keys, over_images(self.n, statistic))) if keys else {}
+
+    def _by_image(self, key: Key) -> Array | None:
+        """(n,) difference of the means over runs at each image; None where the value is of the whole split only."""
+        sides = []
+        for evaluations in (self.ours, self.theirs):
+            if key == ACCURACY:
+                sides.append([e.samples.correct for e in evaluations])
+            elif all(key.column in e.samples.values for e in evaluations):
+                sides.append([e.samples.values[key.column] for e in evaluations])
+            else:
+                return None
+        return np.mean(sides[0], axis=0) - np.mean(sides[1], axis=0)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything the report says in numbers.
+
+    Attributes:
+        ours: the group in question.
+        theirs: the group it is set against.
+        splits: the one of the headline first.
+        classes: names by class index.
+    """
+
+    ours: Group
+    theirs: Group
+    splits: list[SplitComparison]
+    classes: list[str]
+
+    @property
+    def paired(self) -> bool:
+        """Whether both groups have the same seeds."""
+        return self.ours.seeds == self.theirs.seeds
+
+    @property
+    def recipe_changes(self) -> list[tuple[str, str, str]]:
+        """(key, ours, theirs) of every recipe key in which the groups differ, apart from the name and the seed."""
+        ours, theirs = (_settings(group) for group in (self.ours, self.theirs))
+        keys = [k for k in dict.fromkeys([*ours, *theirs]) if k not in ("name", "seed")]
+        pairs = [(k, ours.get(k, "none"), theirs.get(k, "none")) for k in keys]
+        return [(k, a, b) for k, a, b in pairs if a != b]
+
+
+def read_comparison(runs: Sequence[str | Path], against: Sequence[str | Path]) -> Comparison:
+    """Read two groups of runs and make sure that they can be compared.
+
+    Raises:
+        SightlineError: a folder is not an evaluated run or is given twice, or the runs differ in classes, in the
+            splits and measurements of their evaluations, or in the images of a split.
+    """
+    if not runs or not against:
+        raise SightlineError("a comparison needs at least one run on either side")
+    paths = [Path(p).resolve() for p in (*runs, *against)]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise SightlineError(f"the run {path} is given twice; every run belongs on one side, once")
+    read = [sorted(map(read_run, side), key=lambda run: run.seed) for side in (runs, against)]
+    first = read[0][0]
+    for run in (*read[0], *read[1]):
+        _check_comparable(run, first)
+    ours, theirs = (Group(label, side) for label, side in zip(_labels(*read), read, strict=True))
+    splits = [
+        SplitComparison(
+            split=split,
+            n=first.evaluations[split].n,
+            ours=[run.evaluations[split] for run in ours.runs],
+            theirs=[run.evaluations[split] for run in theirs.runs],
+            paired=ours.seeds == theirs.seeds,
+            group_names=first.info.get("group_names", []),
+        )
+        for split in sorted(first.evaluations, key=_headline_order)
+    ]
+    return Comparison(ours, theirs, splits, first.info["classes"])
+
+
+def _headline_order(split: str) -> tuple[bool, bool, str]:
+    """`test` before its variants, those before validation."""
+    return split != "test", not split.startswith("test"), split
+
+
+def _check_comparable(run: RunFolder, first: RunFolder) -> None:
+    def refuse(what: str, came: Any, expected: Any) -> SightlineError:
+        return SightlineError(f"{run} and {first} cannot be compared: {what}: {came} against {expected}")
+
+    if run.info["classes"] != first.info["classes"]:
+        raise refuse("their classes differ", run.info["classes"], first.info["classes"])
+    if set(run.evaluations) != set(first.evaluations):
+        raise refuse("they were evaluated on different splits", sorted(run.evaluations), sorted(first.evaluations))
+    for split, evaluation in run.evaluations.items():
+        other = first.evaluations[split]
+        if evaluation.n != other.n:
+            raise refuse(f"the split {split!r} has another number of images", evaluation.n, other.n)
+        if evaluation.samples.path != other.samples.path or (evaluation.samples.label != other.samples.label).any():
+            raise refuse(f"the split {split!r} holds other images or labels", evaluation.folder, other.folder)
+        missing = {key.column for key in set(evaluation.results) ^ set(other.results)}
+        if missing:
+            raise SightlineError(
+                f"{run} and {first} cannot be compared: only one of them measured {', '.join(sorted(missing))} on "
+                f"{split!r}; evaluate both with the same explainers and metrics"
+            )
+
+
+def _labels(*sides: Sequence[RunFolder]) -> list[str]:
+    """What tells the groups apart: the name that a group's runs share, else its guide, else its side."""
+    names, guides = ([{str(run.info.get(key)) for run in side} for side in sides] for key in ("name", "guide"))
+    for candidates in (names, guides):
+        if all(len(found) == 1 for found in candidates) and candidates[0] != candidates[1]:
+            return [found.pop() for found in candidates]
+    return ["first group", "second group"]
+
+
+def _settings(group: Group) -> dict[str, str]:
+    """Recipe keys, nested ones joined by dots -> the value, or the values where runs of the group differ."""
+    flat = [dict(_flatten(run.recipe)) for run in group.runs]
+    keys = dict.fromkeys(key for recipe in flat for key in recipe)
+    return {key: ", ".join(dict.fromkeys(recipe.get(key, "none") for recipe in flat)) for key in keys}
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if not items:
+        yield prefix, "none" if value in (None, [], {}) else str(value)
+        return
+    for key, inner in items:
+        yield from _flatten(inner, f"{prefix}.{key}" if prefix else str(key))

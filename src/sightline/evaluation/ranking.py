@@ -1,0 +1,279 @@
+"""Who is ahead in what: ranks, ties and chance among the explainers of a model, or among models."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from sightline.evaluation.leaderboard_folder import Cell, Column, Duel, Evaluations, Figure
+from sightline.evaluation.run_folder import Array
+
+LEVEL = 0.05  # of the tests
+SHOWN = 0.0005  # half of the last digit that a table shows; smaller differences are ties
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How far one row is ahead of another.
+
+    Attributes:
+        by: positive where it is better, whatever the metric's direction; 0 for what a table would not show.
+        settled: whether it is more than chance: the paired test at 5 % after Holm's correction; where there is none,
+            whether the 95 % intervals are apart.
+        n: images that both have; None where there is no paired test.
+    """
+
+    by: float
+    settled: bool
+    n: int | None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a table says of a cell beside its value.
+
+    Attributes:
+        place: 1 for the best, 2 for the second best, else 0. Ties share a place.
+        level: not the best, but not to be told from it.
+        chance: `level` where it cannot be told from a chance row, `below` where it is worse; None where it is better, or
+            there is no chance row.
+    """
+
+    place: int
+    level: bool
+    chance: Literal["level", "below"] | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A row's ranks.
+
+    Attributes:
+        row: whose.
+        ranks: metric -> rank from 1, ties sharing the mean; metrics without a value are left out.
+        mean: over these; NaN without any.
+        complete: whether there is one for every metric.
+    """
+
+    row: str
+    ranks: dict[str, float]
+    mean: float
+    complete: bool
+
+
+@dataclass(frozen=True)
+class ImageRanks:
+    """Ranks given image by image, with Friedman's test of whether the rows differ.
+
+    Attributes:
+        mean: row -> mean rank over the images.
+        n: images that all of these rows have a value for.
+        statistic: Friedman's chi-squared; NaN where every image is a tie of all rows.
+        p: its p-value.
+        critical: Nemenyi's critical difference: mean ranks closer than this cannot be told apart at 5 %.
+    """
+
+    mean: dict[str, float]
+    n: int
+    statistic: float
+    p: float
+    critical: float
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Rows of a table that the same metrics judge.
+
+    Attributes:
+        name: of the model; "" where models compete.
+        rows: who competes, in the order of the evaluation.
+        chance: rows that know nothing, and compete with nobody.
+        higher_is_better: metric -> its direction.
+        figures: (row, metric) -> value.
+        columns: the same image by image.
+        duels: (metric, row, other row) -> the paired difference, in one of the two orders.
+    """
+
+    name: str
+    rows: list[str]
+    chance: list[str]
+    higher_is_better: dict[str, bool]
+    figures: dict[tuple[str, str], Figure]
+    columns: dict[tuple[str, str], Column]
+    duels: dict[tuple[str, str, str], Duel]
+
+    @property
+    def metrics(self) -> list[str]:
+        """In the order of the evaluation."""
+        return list(self.higher_is_better)
+
+    def figure(self, row: str, metric: str) -> Figure | None:
+        """A value; None where there is none."""
+        figure = self.figures.get((row, metric))
+        return figure if figure is not None and np.isfinite(figure.value) else None
+
+    def images(self, row: str) -> list[int]:
+        """The numbers of images that the row's values rest on, ascending; one where all metrics saw the same."""
+        found = (self.figure(row, metric) for metric in self.metrics)
+        return sorted({figure.n for figure in found if figure is not None})
+
+    def lead(self, metric: str, row: str, other: str) -> Lead:
+        """How far a row is ahead of another; both have a value.
+
+        The difference is taken over the images that both have wherever a paired test says it, so that a row that saw
+        fewer images is not compared with other ones.
+        """
+        sign = 1 if self.higher_is_better[metric] else -1
+        for first, second, turn in ((row, other, 1), (other, row, -1)):
+            if (duel := self.duels.get((metric, first, second))) is not None:
+                return Lead(_visible(sign * turn * duel.difference), duel.p_holm < LEVEL, duel.n)
+        one, two = self.figures[row, metric], self.figures[other, metric]
+        apart = one.low > two.high or two.low > one.high
+        return Lead(_visible(sign * (one.value - two.value)), apart, None)
+
+    def rank(self, metric: str, row: str) -> float | None:
+        """1, half a place more for each tie, and one more for each competitor that is ahead; None without a value.
+
+        A chance row gets the rank that it would have if it took part.
+        """
+        if self.figure(row, metric) is None:
+            return None
+        leads = [self.lead(metric, other, row).by for other in self._judged(metric) if other != row]
+        return 1 + sum(1.0 if by > 0 else 0.5 if by == 0 else 0.0 for by in leads)
+
+    @cached_property
+    def standings(self) -> list[Standing]:
+        """Of the competitors, the best mean rank first, those with gaps after those without."""
+        found = [self.standing(row) for row in self.rows]
+        return sorted(found, key=lambda s: (not s.complete, np.isnan(s.mean), s.mean))
+
+    def standing(self, row: str) -> Standing:
+        """The ranks of one row."""
+        given = {metric: self.rank(metric, row) for metric in self.metrics}
+        ranks = {metric: rank for metric, rank in given.items() if rank is not None}
+        mean = float(np.mean(list(ranks.values()))) if ranks else np.nan
+        return Standing(row, ranks, mean, len(ranks) == len(self.metrics))
+
+    def mark(self, row: str, metric: str) -> Mark:
+        """What is to be said of a cell that has a value."""
+        if row in self.chance:
+            return Mark(0, False, None)
+        places = self._places(metric)
+        place = places.get(row, 0)
+        best = [other for other, at in places.items() if at == 1]
+        level = place != 1 and any(not self.lead(metric, row, other).settled for other in best)
+        return Mark(place, level, self._against_chance(row, metric))
+
+    @cached_property
+    def unbeaten(self) -> list[str]:
+        """Rows that no other row equals or beats in every metric and beats in one; only rows without gaps count."""
+        full = [standing.row for standing in self.standings if standing.complete]
+
+        def beats(row: str, other: str) -> bool:
+            leads = [self.lead(metric, row, other).by for metric in self.metrics]
+            return min(leads) >= 0 and max(leads) > 0
+
+        return [row for row in full if not any(beats(other, row) for other in full if other != row)]
+
+    def image_ranks(self, metric: str) -> ImageRanks | None:
+        """Ranks image by image under one metric; None for fewer than three rows or two images."""
+        rows = [row for row in self._judged(metric) if (row, metric) in self.columns]
+        return _friedman(rows, self._shared(rows, [metric])[:, 0]) if rows else None
+
+    def image_ranks_over_metrics(self) -> ImageRanks | None:
+        """The same over all metrics: an image's ranks are averaged over the metrics, and ranked again."""
+        rows = [row for row in self.rows if all((row, metric) in self.columns for metric in self.metrics)]
+        if not rows or len(self.metrics) < 2:
+            return None
+        values = self._shared(rows, self.metrics)
+        return _friedman(rows, -stats.rankdata(-values, axis=2).mean(axis=1))
+
+    def _judged(self, metric: str) -> list[str]:
+        """Competitors that have a value."""
+        return [row for row in self.rows if self.figure(row, metric) is not None]
+
+    def _places(self, metric: str) -> dict[str, int]:
+        """1 for the best rows and 2 for the second best ones; nobody where a row is alone."""
+        ranks = {row: self.rank(metric, row) for row in self._judged(metric)}
+        order = sorted({rank for rank in ranks.values() if rank is not None})[:2]
+        return {row: 1 + order.index(rank) for row, rank in ranks.items() if rank in order} if len(ranks) > 1 else {}
+
+    def _against_chance(self, row: str, metric: str) -> Literal["level", "below"] | None:
+        leads = [self.lead(metric, row, other) for other in self.chance if self.figure(other, metric) is not None]
+        if any(lead.settled and lead.by < 0 for lead in leads):
+            return "below"
+        return "level" if any(not (lead.settled and lead.by > 0) for lead in leads) else None
+
+    def _shared(self, rows: Sequence[str], metrics: Sequence[str]) -> Array:
+        """Values (images, metrics, rows) where higher is better, of the images that have them all."""
+        columns = [[self.columns[row, metric] for row in rows] for metric in metrics]
+        known = [set(c.index[~np.isnan(c.value)].tolist()) for some in columns for c in some]
+        images = sorted(set.intersection(*known)) if known else []
+        signs = [1 if self.higher_is_better[metric] else -1 for metric in metrics]
+        values = [[s * c.value[np.searchsorted(c.index, images)] for c in some] for s, some in zip(signs, columns)]
+        return np.array(values, float).reshape(len(metrics), len(rows), len(images)).transpose(2, 0, 1)
+
+
+def contests(evaluations: Evaluations) -> list[Contest]:
+    """The explainers of each model, in the order of the evaluation; models without maps are left out."""
+    found = []
+    for model in evaluations.models:
+        cells = [cell for cell in evaluations.figures if cell.model == model and cell.explainer]
+        if cells:
+            found.append(_contest(model, cells, {cell: cell.explainer for cell in cells}, evaluations))
+    return found
+
+
+def models_contest(evaluations: Evaluations) -> Contest | None:
+    """The models themselves, by the metrics that judge no map; None without such metrics."""
+    cells = [cell for cell in evaluations.figures if not cell.explainer]
+    return _contest("", cells, {cell: cell.model for cell in cells}, evaluations) if cells else None
+
+
+def is_chance(explainer: str) -> bool:
+    """Whether maps of that label know nothing of the model: `randomcam` in any spelling, or a plain Gaussian."""
+    plain = re.sub(r"[^a-z0-9]", "", explainer.lower())
+    return "randomcam" in plain or plain == "gaussian"
+
+
+def _contest(name: str, cells: Iterable[Cell], rows: dict[Cell, str], evaluations: Evaluations) -> Contest:
+    cells = list(cells)
+    labels = list(dict.fromkeys(rows[cell] for cell in cells))
+    present = {cell.metric for cell in cells}
+    return Contest(
+        name=name,
+        rows=[label for label in labels if not (name and is_chance(label))],
+        chance=[label for label in labels if name and is_chance(label)],
+        higher_is_better={m: higher for m, higher in evaluations.higher_is_better.items() if m in present},
+        figures={(rows[cell], cell.metric): evaluations.figures[cell] for cell in cells},
+        columns={(rows[c], c.metric): evaluations.columns[c] for c in cells if c in evaluations.columns},
+        duels={
+            (a.metric, rows[a], rows[b]): duel for (a, b), duel in evaluations.duels.items() if a in rows and b in rows
+        },
+    )
+
+
+def _visible(difference: float) -> float:
+    return 0.0 if abs(difference) < SHOWN else difference
+
+
+def _friedman(rows: Sequence[str], values: Array) -> ImageRanks | None:
+    """Friedman's test of (images, rows) where higher is better, and the critical difference after Demsar (2006)."""
+    n, k = values.shape
+    if n < 2 or k < 3:
+        return None
+    ranks = stats.rankdata(-values, axis=1)
+    tied = bool((ranks == ranks[:, :1]).all())
+    statistic, p = (np.nan, 1.0) if tied else stats.friedmanchisquare(*values.T)
+    critical = _quantile(k) * np.sqrt(k * (k + 1) / (6 * n))
+    return ImageRanks(dict(zip(rows, ranks.mean(axis=0).tolist())), n, float(statistic), float(p), float(critical))
+
+
+@cache  # it takes scipy a second
+def _quantile(k: int) -> float:
+    """Of Nemenyi's test among k rows: the studentized range's, for normal values of known spread."""
+    return float(stats.studentized_range.ppf(1 - LEVEL, k, np.inf) / np.sqrt(2))

@@ -1,0 +1,161 @@
+"""One pass over a data set that explains every image and keeps the maps."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.utils.data import DataLoader
+
+from sightline._core.fingerprint import fingerprint
+from sightline._core.progress import bar
+from sightline.data.dataset import ImageDataset
+from sightline.data.loader import Transformed, collate
+from sightline.data.map_store import DType, MapStore
+from sightline.data.transforms import eval_transform
+from sightline.errors import SightlineError
+from sightline.explainers import EXPLAINERS, resize_maps
+from sightline.network.input_spec import InputSpec
+from sightline.network.layers import Layer, LayerChoice, resolve_layers
+from sightline.network.tap import unwrap
+
+__all__ = ["MapStore", "compute_maps"]
+
+Explained = Literal["predicted", "label"]
+
+
+def compute_maps(
+    model: nn.Module,
+    dataset: ImageDataset,
+    path: str | Path,
+    method: str = "gradcam",
+    *,
+    options: Mapping[str, Any] | None = None,
+    targets: Explained = "predicted",
+    layer: LayerChoice | Sequence[LayerChoice] | None = None,
+    input_spec: InputSpec,
+    map_size: tuple[int, int] | None = None,
+    dtype: DType = "uint8",
+    rows: int = 32,
+    workers: int = 0,
+    devices: int = 1,
+    nodes: int = 1,
+    progress: bool = False,
+) -> MapStore:
+    """Explain every image of a data set, and keep the maps.
+
+    A pass that was interrupted goes on when it is asked for again, and loses the `rows` samples at most that were in work. A
+    folder that holds the maps of another model, method or data set is refused. A method that draws at random begins anew
+    with every `rows` images, so that neither an interruption nor the number of processes changes a map.
+
+    Args:
+        model: a classifier.
+        dataset: the images; each is seen as in evaluation: resized, its centre square.
+        path: the folder of the store.
+        method: an explainer's name.
+        options: its options.
+        targets: the class that is explained: the "predicted" one or the "label".
+        layer: the target layer; None chooses by the model's family; the maps of several are averaged.
+        input_spec: the model's normalisation, and the size at which it sees the images.
+        map_size: (h, w) at which maps are kept; None = the images' own.
+        dtype: "uint8" for maps in [0, 1], to 1/510, a quarter of the size; "float16" for maps that have signs.
+        rows: images that are explained, and maps that are written, together.
+        workers: processes that load images, on each device.
+        devices: GPUs, or processes where there is no GPU, on each machine; each writes its own files. One: the device that the
+            model is on.
+        nodes: machines, each started by torchrun or SLURM.
+        progress: show a bar with the time that remains.
+
+    Returns:
+        The finished store.
+
+    Raises:
+        SightlineError: an argument is not as above, or the folder holds something else.
+        RunFailedError: the folder cannot be written any more; what is finished is kept.
+    """
+    if targets not in get_args(Explained):
+        raise SightlineError(f"targets is {targets!r}; expected 'predicted' or 'label'")
+    if rows < 1:
+        raise SightlineError(f"rows is {rows}; expected at least 1")
+    entry = EXPLAINERS[method]
+    entry(**(options or {}))  # refuses what the method does not take, before anything is written
+    size = map_size or input_spec.size
+    classifier = unwrap(model)
+    needs_layer = entry.capabilities["needs_layer"]
+    if targets == "label":
+        dataset.check_single_label("targets 'label'")
+    facts = {
+        "architecture": type(classifier).__name__,
+        "model": fingerprint(classifier),
+        "method": method,
+        "options": _plain(options or {}),
+        "layer": ", ".join(map(_told, resolve_layers(classifier, layer))) if needs_layer else None,
+        "targets": targets,
+        "data": dataset.fingerprint,
+        "normalisation": [list(input_spec.mean), list(input_spec.std)],
+        "image size": list(input_spec.size),
+    }
+    fabric = Fabric(devices=devices, num_nodes=nodes)
+    if devices * nodes > 1:
+        fabric.launch()
+    problem, pending = None, []
+    if fabric.is_global_zero:
+        try:
+            pending = _pending(MapStore.create(path, facts, (len(dataset), *size), dtype, rows))
+        except SightlineError as error:
+            problem = str(error)
+    # One list for all: a process that looked for itself would take what others have written since for work of an earlier pass.
+    problem, pending = fabric.broadcast((problem, pending))
+    if problem:
+        raise SightlineError(problem)
+    store = MapStore(path)
+    mine = pending[fabric.global_rank :: fabric.world_size]
+    loader: DataLoader[Any] = DataLoader(
+        Transformed(dataset, eval_transform(input_spec.size[0]), None),
+        batch_sampler=[[(0, i) for i in range(s, min(s + store.rows, len(dataset)))] for s in mine],
+        num_workers=workers,
+        collate_fn=_images,
+        pin_memory=torch.cuda.is_available(),
+    )
+    device = fabric.device if devices * nodes > 1 else next(model.parameters()).device
+    model = model.to(device)
+    shown = progress and fabric.is_global_zero
+    images = sum(min(store.rows, len(dataset) - start) for start in mine)
+    with bar(shown, "explaining", total=images) as advance:
+        for start, batch in zip(mine, loader):
+            batch = batch.to(device)
+            wanted = batch.labels if targets == "label" else None
+            explainer = entry(**(options or {}))
+            maps = explainer(model, batch.images, wanted, layer if needs_layer else None, input_spec)
+            store.write(start, resize_maps(maps, size))
+            advance(len(batch))
+    fabric.barrier()
+    store.check_finished()
+    return store
+
+
+def _images(samples: Sequence[Any]) -> Any:
+    return collate(list(samples), masks=False)
+
+
+def _pending(store: MapStore) -> list[int]:
+    """The first sample of each group of `rows` that is not finished."""
+    finished = store.finished
+    return [start for start in range(0, len(store), store.rows) if not finished[start : start + store.rows].all()]
+
+
+def _told(layer: Layer) -> str:
+    """A layer as a store's facts name it."""
+    return layer.name if layer == Layer(layer.name) else f"{layer.name} ({layer.layout}, prefix {layer.prefix})"
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as a store can keep and compare them."""
+    strange = [name for name, value in options.items() if not isinstance(value, str | int | float | bool | list | None)]
+    if strange:
+        raise SightlineError(
+            f"option {strange[0]!r} is {type(options[strange[0]]).__name__}; a store keeps plain values"
+        )
+    return dict(options)

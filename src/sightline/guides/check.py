@@ -1,0 +1,122 @@
+"""Can this model be trained with a guide? Answered before training, with a remedy."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import SightlineError
+from sightline.explainers.cam import CAM, gradcam
+from sightline.guides.base import Guide
+from sightline.guides.objective import Objective
+from sightline.network.layers import LayerChoice
+from sightline.network.tap import Tap, evaluating, unwrap
+
+
+def check_model(model: nn.Module, layer: LayerChoice | None = None, images: Tensor | None = None) -> None:
+    """Refuse a model whose maps cannot be trained, and say what to do.
+
+    A loss on a map differentiates a gradient, so that whatever follows the target layer needs a double backward. This looks
+    for what is known to lack one, and then tries: the gradient of a Grad-CAM with respect to every parameter that
+    follows the layer.
+
+    Args:
+        model: the classifier.
+        layer: the target layer; None chooses by the model's family.
+        images: (B, C, H, W) as the model takes them; default: two noise images of the size that the model states, else 224.
+
+    Raises:
+        SightlineError: the model cannot be trained with a guide; the message names the module and the remedy.
+    """
+    plain = unwrap(model)
+    for name, module in [("", model), *model.named_modules()]:
+        if "FullyShardedDataParallel" in type(module).__name__ or type(module).__name__.startswith("FSDP"):
+            raise SightlineError(
+                f"{name or 'the model'} is sharded by FSDP, which does not support the second backward pass that a loss on "
+                "maps needs; use DDP"
+            )
+    tap = Tap(plain, layer)
+    inputs = _noise(plain) if images is None else images
+    for name, module in _modules_after(tap, inputs):
+        if isinstance(module, nn.SyncBatchNorm):
+            raise SightlineError(
+                f"{name} is a SyncBatchNorm after layer {tap.layers[0].name!r}, which has no double backward; choose a later "
+                "layer, or keep BatchNorm (each process then normalises by its own images)"
+            )
+        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+            raise SightlineError(
+                f"{name} is compiled and comes after layer {tap.layers[0].name!r}, but torch.compile has no double backward; "
+                "compile only what comes before the layer"
+            )
+    try:
+        with evaluating(plain), torch.enable_grad():
+            tapped = tap(inputs, train=True)
+            (maps,) = CAM(gradcam).raw_maps(tapped, create_graph=True)
+            _refuse_dead_ends(maps)
+            trained = [p for p in plain.parameters() if p.requires_grad]
+            torch.autograd.grad(maps.sum() + tapped.logits.sum(), trained, allow_unused=True)
+    except RuntimeError as error:
+        raise SightlineError(
+            f"a loss on the maps of layer {tap.layers[0].name!r} cannot be differentiated: {str(error).partition(chr(10))[0]} "
+            "(reentrant checkpointing: use_reentrant=False; a fused kernel without double backward: its plain version)"
+        ) from error
+
+
+def trains_on_maps(objective: Objective) -> bool:
+    """Whether a guide of an objective differentiates maps of its layer, so that the model must pass `check_model`.
+
+    Guides that only read maps or activations, such as explanation consistency and icCNN, need one backward pass like any loss.
+    """
+    guides = [guide for guide in objective.guides if isinstance(guide, Guide)]
+    return any(guide.second_order and (guide.needs_tap or guide.needs_layer) for guide in guides)
+
+
+def _refuse_dead_ends(maps: Tensor) -> None:
+    """Look for the nodes that autograd puts where a backward has no backward: a gradient past them is silently partial."""
+    pending, seen = [maps.grad_fn], set()
+    while pending:
+        node = pending.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name().rpartition("::")[2] in ("Error", "DelayedError", "NotImplemented"):
+            raise RuntimeError("a function in the tail can be differentiated once only")
+        pending.extend(following for following, _ in node.next_functions)
+
+
+def _noise(model: nn.Module) -> Tensor:
+    config = getattr(model, "pretrained_cfg", None) or {}
+    channels, height, width = config.get("input_size", (3, 224, 224))
+    parameter = next(model.parameters())
+    return torch.rand(2, channels, height, width, device=parameter.device, dtype=parameter.dtype)
+
+
+def _modules_after(tap: Tap, inputs: Tensor) -> list[tuple[str, nn.Module]]:
+    """The modules that start to run after the target layer has run, in order."""
+    layer = tap.model.get_submodule(tap.layers[0].name)
+    after: list[tuple[str, nn.Module]] = []
+    reached = False
+
+    def reach(module: nn.Module, args: Any, output: Any) -> None:
+        nonlocal reached
+        reached = True
+
+    def start(name: str) -> Callable[[nn.Module, Any], None]:
+        def hook(module: nn.Module, args: Any) -> None:
+            if reached:
+                after.append((name, module))
+
+        return hook
+
+    handles = [layer.register_forward_hook(reach)]
+    for name, module in tap.model.named_modules():
+        if name and "_orig_mod" not in name:  # what is compiled is one module; a hook inside would be compiled too
+            handles.append(module.register_forward_pre_hook(start(name)))
+    try:
+        with evaluating(tap.model), torch.no_grad():
+            tap.model(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return after

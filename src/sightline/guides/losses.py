@@ -1,0 +1,28 @@
+"""The loss of the task, which guides weigh and measure by."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from sightline._core.tensors import at_least_float32
+from sightline.errors import SightlineError
+
+
+def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """What each image costs a classifier.
+
+    Args:
+        logits: (B, K).
+        labels: (B,) class indices, or (B, K) with 1 for every class that an image shows.
+
+    Returns:
+        (B,): the cross-entropy; for several labels the binary cross-entropy of the sigmoid, averaged over the classes.
+
+    Raises:
+        SightlineError: there are labels of another number of classes.
+    """
+    logits = at_least_float32(logits)
+    if labels.ndim == 1:
+        return F.cross_entropy(logits, labels, reduction="none")
+    if labels.shape != logits.shape:
+        raise SightlineError(f"labels have shape {tuple(labels.shape)}; the model's logits have {tuple(logits.shape)}")
+    return F.binary_cross_entropy_with_logits(logits, labels.to(logits), reduction="none").mean(1)

@@ -1,0 +1,264 @@
+"""The objective: a model with its guides, one module that any training engine can wrap.
+
+The inner gradient, from the logits to the target layer, is taken inside `forward`: outside it, DDP with a static graph is
+silently wrong and mixed precision fails. The caller does one ordinary `backward()` on the loss.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from sightline.data.batch import Batch
+from sightline.errors import NonFiniteLossError, SightlineError
+from sightline.explainers.base import resize_maps
+from sightline.guides.base import Context, Guide, GuideSum
+from sightline.guides.losses import task_loss
+from sightline.network.input_spec import InputSpec
+from sightline.network.layers import LayerChoice
+from sightline.network.tap import StillStatistics, Tap, Tapped, logits_of, unwrap
+from sightline.network.views import IDENTITY, View, check_views
+
+
+class Objective(nn.Module):
+    """A classifier and what it is trained for.
+
+    In any loop: `objective(batch)["loss"].backward()`. To train on several processes, wrap the objective, not the model.
+
+    Args:
+        model: the user's classifier, kept as it is: `objective.model` is the same module.
+        guide: a guide, a sum of guides, or None for the task loss alone.
+        layer: the target layer (see `sightline.network.tap.Tap`); None chooses by the model's family.
+        input_spec: normalises images in [0, 1] inside; without it, images are what the model takes.
+        task_weight: weight of the cross-entropy; default: what the guide says when it is alone, else 1.
+        view_chunk: how many of a guide's views go through the model at a time; None = all in one batch. Smaller chunks bound
+            memory by computing the forward pass again during backward; batch norm then sees one chunk at a time.
+
+    Attributes:
+        epoch: the epoch that randomness in guides depends on; `refresh` sets it.
+        tap: the model opened at the target layer; None where no guide needs one.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        guide: Guide | GuideSum | None = None,
+        *,
+        layer: LayerChoice | None = None,
+        input_spec: InputSpec | None = None,
+        task_weight: float | None = None,
+        view_chunk: int | None = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(model, nn.parallel.DistributedDataParallel):
+            raise SightlineError("model is wrapped in DistributedDataParallel; wrap the Objective instead")
+        if view_chunk is not None and view_chunk < 1:
+            raise SightlineError(f"view_chunk is {view_chunk}; expected a number of views >= 1, or None")
+        self.model = model
+        self.input_spec = input_spec
+        self.view_chunk = view_chunk
+        self.epoch = 0
+
+        if isinstance(guide, Guide):
+            task, weight = guide.mixing(alone=True)
+            weighted = [(weight, guide)]
+        else:
+            task = 1.0
+            weighted = [(s * g.mixing(alone=False)[1], g) for s, g in (guide.summands if guide is not None else [])]
+        self.task_weight = task if task_weight is None else float(task_weight)
+        self.weights = [weight for weight, _ in weighted]
+        self.guides = nn.ModuleList(each for _, each in weighted)
+        reweighting = [type(g).__name__ for g in self._guides if type(g).sample_weights is not Guide.sample_weights]
+        if len(reweighting) > 1:
+            raise SightlineError(
+                f"{' and '.join(reweighting)} both reweight samples; an objective can hold one such guide"
+            )
+
+        for each in self._guides:
+            each.attach(unwrap(model))
+        self.views: tuple[View, ...] = tuple(dict.fromkeys(view for g in self._guides for view in g.views)) or (
+            IDENTITY,
+        )
+        kinds = [type(each) for each in self._guides]  # a second guide of a kind gets its own names
+        self._suffixes = [f"_{kinds[:i].count(kind) + 1}" if kind in kinds[:i] else "" for i, kind in enumerate(kinds)]
+        self.tap = Tap(model, layer) if any(each.needs_tap or each.needs_layer for each in self._guides) else None
+        if self.tap and len(self.tap.layers) > 1:
+            raise SightlineError(f"layer names {len(self.tap.layers)} layers; guides share the activations of one")
+
+    @property
+    def layer(self) -> str | None:
+        """The name of the target layer on the unwrapped model, where a guide taps one."""
+        return self.tap.layers[0].name if self.tap else None
+
+    def forward(self, batch: Batch, counts: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """One step's loss, for one ordinary `backward()`.
+
+        Args:
+            batch: the images of this process.
+            counts: from `counts` for all the batches whose gradients add up to one optimiser step, this one included; then
+                the losses of these batches add up to the loss of one large batch. Default: this batch alone.
+
+        Returns:
+            `loss` (scalar), `task` (scalar, the mean of `task_loss`), each guide's terms by name (scalars, unweighted),
+            `logits` (B, K), `maps` (B, H, W) detached where a guide tapped the model, figures that a guide wants logged, and
+            under `n/...` how many images a guide left out or could not use. Under DDP the scalars are this process's share
+            times the number of processes, so that averaged gradients are those of one process with all the images.
+
+        Raises:
+            NonFiniteLossError: on every process alike, if the loss of any image of any process is not finite.
+            SightlineError: a guide needs what the batch does not have.
+        """
+        if batch.multi_label:
+            self.check_multi_label()
+        if self.training:
+            for guide in self._guides:
+                batch = guide.transform(batch, self)
+        context = self._look(batch)
+        task = task_loss(context.logits, batch.labels)
+        sample_weights = [w for g in self._guides if (w := g.sample_weights(context.logits, batch)) is not None]
+
+        terms = [
+            ("task", self.task_weight, task, sample_weights[0].to(task) if sample_weights else torch.ones_like(task))
+        ]
+        for weight, guide, suffix in zip(self.weights, self._guides, self._suffixes):
+            annotated = guide.annotated(batch)
+            for name, values in guide.terms(context).items():
+                terms.append((name + suffix, weight, values, annotated[name].to(values.dtype)))
+                context.counts[f"{name}{suffix}/unannotated"] = (~annotated[name]).sum()
+
+        known = [total for g in self._guides if (total := g.weight_total(batch)) is not None]
+        counts = ({"task": known[0]} if known else {}) | (counts or {})
+        totals = torch.stack([
+            counts[name].to(shares) if name in counts else shares.detach().sum() for name, _, _, shares in terms
+        ])  # fmt: skip
+        finite = torch.stack([values.detach().isfinite() for _, _, values, _ in terms]).all(0)
+        totals, world_size = self._reduce(totals, finite, batch)
+
+        output = {}
+        loss = task.new_zeros(())
+        for (name, weight, values, shares), total in zip(terms, totals):
+            # This batch's sum over the count of all processes and accumulated batches; a weight of 0 keeps the graph.
+            term = (values * shares).sum() * (world_size / total.clamp_min(torch.finfo(total.dtype).tiny))
+            loss = loss + weight * term
+            output[name] = term.detach()
+        output |= {"loss": loss, "logits": context.logits}
+        if context.identity_maps is not None:
+            output["maps"] = resize_maps(context.identity_maps, (batch.images.shape[-2], batch.images.shape[-1]))
+        return output | context.figures | {f"n/{name}": count for name, count in context.counts.items()}
+
+    def counts(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """How many images of several batches each term averages over, for `forward` under gradient accumulation.
+
+        Raises:
+            SightlineError: a guide reweights samples by what only the forward pass will tell.
+        """
+        if any(batch.multi_label for batch in batches):
+            self.check_multi_label()
+        totals = {"task": sum((self._task_total(batch) for batch in batches), start=torch.tensor(0.0))}
+        for batch in batches:
+            for guide, suffix in zip(self._guides, self._suffixes):
+                for name, annotated in guide.annotated(batch).items():
+                    totals[name + suffix] = totals.get(name + suffix, torch.tensor(0.0)) + annotated.sum().cpu()
+        return totals
+
+    def check_multi_label(self) -> None:
+        """Refuse guides that cannot train on images with several labels."""
+        for guide in self._guides:
+            if not guide.multi_label:
+                raise SightlineError(f"{type(guide).__name__} needs images with one label each; these can have several")
+
+    def refresh(self, loader: Iterable[Batch], epoch: int) -> None:
+        """Call before every epoch: sets the epoch, and lets guides do what needs a pass over the training data."""
+        self.epoch = epoch
+        for guide in self._guides:
+            guide.refresh(self, loader, epoch)
+
+    def synchronize(self) -> None:
+        """Call on every process before a checkpoint: guides share what each process learnt about its own images."""
+        for guide in self._guides:
+            guide.synchronize()
+
+    def deployable(self) -> nn.Module:
+        """The plain model to ship."""
+        return unwrap(self.model)
+
+    @property
+    def _guides(self) -> list[Guide]:
+        return list(self.guides)  # type: ignore[arg-type]
+
+    def _task_total(self, batch: Batch) -> Tensor:
+        """The batch's share of what the task loss is divided by."""
+        for guide in self._guides:
+            if type(guide).sample_weights is not Guide.sample_weights:
+                total = guide.weight_total(batch)
+                if total is None:
+                    raise SightlineError(
+                        f"{type(guide).__name__} reweights samples by what the forward pass gives, which gradient accumulation "
+                        "does not support; use larger batches"
+                    )
+                return total.cpu()
+        return torch.tensor(float(len(batch)))
+
+    def _look(self, batch: Batch) -> Context:
+        """One forward pass of all views, through the tap where a guide needs it."""
+        inputs = batch.images if self.input_spec is None else self.input_spec.normalize(batch.images)
+        size = (inputs.shape[-2], inputs.shape[-1])
+        check_views(self.views, size)
+        differentiable = torch.is_grad_enabled()
+        tap = self.tap if any(guide.needs_tap for guide in self._guides) else None
+
+        def run(images: Tensor) -> tuple[Tensor, ...]:
+            if tap is None:
+                return (logits_of(self.model(images)),)
+            tapped = tap(images, train=differentiable)
+            return tapped.logits, *tapped.raw
+
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            return nullcontext(), StillStatistics(self.model)
+
+        step = self.view_chunk or len(self.views)
+        outputs = []
+        with ExitStack() as stack:
+            for guide in self._guides:
+                stack.enter_context(guide.watching())
+            for start in range(0, len(self.views), step):
+                images = torch.cat([view(inputs) for view in self.views[start : start + step]])
+                if differentiable and step < len(self.views):
+                    outputs.append(checkpoint(run, images, use_reentrant=False, context_fn=contexts))
+                else:
+                    outputs.append(run(images))
+        tapped = [Tapped(logits, tap.layers, list(raw), size) for logits, *raw in outputs] if tap else []
+        return Context(batch, outputs[0][0][: len(batch)], self.views, tapped, differentiable, self._classify)
+
+    def _classify(self, images: Tensor) -> Tensor:
+        """The logits of images that are not part of the batch."""
+        inputs = images if self.input_spec is None else self.input_spec.normalize(images)
+        with StillStatistics(self.model):
+            return logits_of(self.model(inputs))
+
+    def _reduce(self, totals: Tensor, finite: Tensor, batch: Batch) -> tuple[Tensor, int]:
+        """Sum the counts over all processes, and stop them all if one of them has a loss that is not finite."""
+        distributed = self.training and dist.is_available() and dist.is_initialized()
+        world_size = dist.get_world_size() if distributed else 1
+        shared = torch.cat([totals, (~finite).sum(0, keepdim=True).to(totals)])
+        if world_size > 1:
+            dist.all_reduce(shared)
+        if shared[-1] > 0:
+            places = (~finite).nonzero().flatten()
+            indices = (
+                places.tolist() if batch.indices is None else batch.indices[places.to(batch.indices.device)].tolist()
+            )
+            everyone = [indices]
+            if world_size > 1:
+                everyone = [[] for _ in range(world_size)]
+                dist.all_gather_object(everyone, indices)
+            indices = [index for each in everyone for index in each]
+            raise NonFiniteLossError(
+                f"the loss of {len(indices)} images is NaN or infinite (indices {indices[:20]}); a smaller learning rate, "
+                "gradient clipping or full precision usually helps",
+                indices,
+            )
+        return shared[:-1], world_size

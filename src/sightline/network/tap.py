@@ -1,0 +1,314 @@
+"""A model opened at a layer: its activations, their gradients, and the tail run again from them.
+
+The *trunk* is what a model computes up to and including the target layer, the *tail* what follows. Most explanations
+are functions of the layer's activations and of the gradient of a class score with respect to them, so that only the tail
+has to be differentiated: at inference the trunk runs without a graph, and recording starts at the layer.
+"""
+
+import copy
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from sightline.errors import SightlineError
+from sightline.network.layers import Layer, resolve_layers, to_spatial
+
+logger = logging.getLogger(__name__)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The user's own module inside DDP, DataParallel, Fabric's wrapper or `torch.compile`."""
+    wrappers = nn.parallel.DistributedDataParallel | nn.DataParallel
+    while True:
+        wrapped = isinstance(model, wrappers) or type(model).__name__ == "_FabricModule"
+        inner = getattr(model, "module" if wrapped else "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in eval mode, and give every module its own flag back afterwards, exceptions included."""
+    flags = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
+class StillStatistics:
+    """While entered, batch norm's running statistics stay: a recomputation must not count the images again."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self._kept: list[tuple[float | None, Tensor | None]] = []
+
+    def __enter__(self) -> None:
+        self._kept = [(norm.momentum, norm.num_batches_tracked) for norm in self._norms]
+        for norm in self._norms:
+            norm.momentum = 0.0
+            norm.num_batches_tracked = None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()
+
+    def __exit__(self, *exception: object) -> None:
+        for norm, (momentum, tracked) in zip(self._norms, self._kept):
+            norm.momentum, norm.num_batches_tracked = momentum, tracked
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits (B, K) in what a classifier returned: a tensor, or an object with `.logits`."""
+    logits = getattr(output, "logits", output)
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        came = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(output).__name__
+        raise SightlineError(f"the model returned {came}; expected logits (B, K), or an object with .logits")
+    return logits
+
+
+@dataclass
+class Tapped:
+    """What one forward pass through a tapped model gave.
+
+    Attributes:
+        output: what the model returned, with a graph that reaches back to the layers at least.
+        layers: the target layers.
+        raw: what each of them returned, in its own layout; part of the graph of `output`.
+        image_size: (H, W) of the model's input.
+    """
+
+    output: Any
+    layers: list[Layer]
+    raw: list[Tensor]
+    image_size: tuple[int, int]
+
+    @property
+    def logits(self) -> Tensor:
+        """The logits (B, K) in the output."""
+        return logits_of(self.output)
+
+    @property
+    def activations(self) -> list[Tensor]:
+        """The activations (B, C, h, w) of each layer."""
+        return [to_spatial(layer, raw, self.image_size) for layer, raw in zip(self.layers, self.raw)]
+
+    def gradients(self, scores: Tensor, create_graph: bool = False) -> list[Tensor]:
+        """The gradient (B, C, h, w) of every image's score with respect to its activations, for each layer.
+
+        Args:
+            scores: (B,), one score an image, computed from `output`.
+            create_graph: make the gradients differentiable in their turn, as a training loss needs them.
+
+        Raises:
+            SightlineError: the scores carry no graph.
+        """
+        if not scores.requires_grad:
+            raise SightlineError("the score does not depend on the target layer; was it detached?")
+        gradients = torch.autograd.grad(scores.sum(), self.raw, create_graph=create_graph, retain_graph=True)
+        return [to_spatial(layer, g, self.image_size) for layer, g in zip(self.layers, gradients)]
+
+
+class Tap:
+    """A model opened at one or several layers. It holds no hook between calls, and copies and pickles as the model does.
+
+    Args:
+        model: any classifier; DDP, Fabric and compiled wrappers are taken off, since hooks do not fire in them.
+        layer: the target layer: a name on the unwrapped model, `"penultimate"` for the last convolution but one, the
+            module itself, a `Layer` that declares its layout, or a list of these; None chooses by the model's family.
+
+    Raises:
+        SightlineError: the layer is unknown, or none was given and the family is unknown (the message lists candidates).
+    """
+
+    def __init__(
+        self, model: nn.Module, layer: str | nn.Module | Layer | Sequence[str | nn.Module | Layer] | None = None
+    ) -> None:
+        self.model = unwrap(model)
+        self.layers = resolve_layers(self.model, layer)
+
+    def __call__(self, inputs: Tensor, train: bool = False) -> Tapped:
+        """One forward pass.
+
+        Args:
+            inputs: (B, C, H, W), as the model takes them.
+            train: keep the trunk's graph too, and use attention kernels that can be differentiated twice in the tail.
+                Without it, the trunk runs without a graph, also where gradients are disabled (no_grad, inference_mode).
+        """
+        raw: list[Tensor | None] = [None] * len(self.layers)
+        with ExitStack() as stack:
+
+            def opening(index: int) -> Callable[[nn.Module, Any, Any], Any]:
+                def hook(module: nn.Module, args: Any, output: Any) -> Any:
+                    if raw[index] is not None:
+                        raise SightlineError(
+                            f"layer {self.layers[index].name!r} runs more than once in a forward pass; "
+                            "choose one that runs once"
+                        )
+                    tensor = first_of(output)
+                    if not isinstance(tensor, Tensor):
+                        raise SightlineError(
+                            f"layer {self.layers[index].name!r} returned a {type(tensor).__name__}; "
+                            "choose one that returns a tensor"
+                        )
+                    if not tensor.requires_grad:  # no graph behind it: this is where recording starts
+                        tensor = tensor.detach().requires_grad_()
+                    raw[index] = tensor
+                    torch.set_grad_enabled(True)
+                    if train:
+                        stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused kernels have no double backward
+                    onward = tensor.clone()  # in-place operations that follow must not reach what we keep
+                    return _with_first(output, onward)
+
+                return hook
+
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.set_grad_enabled(train))
+            for index, layer in enumerate(self.layers):
+                handle = self.model.get_submodule(layer.name).register_forward_hook(opening(index))
+                stack.callback(handle.remove)
+            output = self.model(inputs)
+            if not train and torch.is_autocast_enabled(inputs.device.type):
+                torch.clear_autocast_cache()  # weights cast without a graph must not serve a training step that follows
+        silent = [layer.name for layer, tensor in zip(self.layers, raw) if tensor is None]
+        if silent:
+            raise SightlineError(f"layer {silent[0]!r} did not run in the forward pass; choose one that does")
+        return Tapped(output, self.layers, [t for t in raw if t is not None], (inputs.shape[-2], inputs.shape[-1]))
+
+    def tail(self, inputs: Tensor) -> "Tail":
+        """The tail alone, to run again from changed activations of these inputs."""
+        return Tail(self, inputs)
+
+
+def first_of(output: Any) -> Any:
+    """A layer's activations: its output, or the first part of a tuple, a list or a mapping (such as `ModelOutput`)."""
+    if isinstance(output, Mapping):
+        return next(iter(output.values()), None)
+    return output[0] if isinstance(output, tuple | list) else output
+
+
+def _with_first(output: Any, tensor: Tensor) -> Any:
+    """A layer's output with other activations."""
+    if isinstance(output, Mapping):
+        changed: Any = copy.copy(output)
+        changed[next(iter(output))] = tensor
+        return changed
+    return type(output)([tensor, *output[1:]]) if isinstance(output, tuple | list) else tensor
+
+
+class Tail:
+    """What a model computes after the target layer, as a function of that layer's activations.
+
+    Where `torch.fx` can trace the model, the tail is cut out of it, and a call costs the tail alone. Elsewhere each call is
+    a full forward pass in which the layer's output is replaced; the reason is logged.
+
+    Args:
+        tap: a tap with one layer.
+        inputs: (B, C, H, W), as the model takes them; the model should be in eval mode.
+
+    Attributes:
+        raw: the layer's own activations for `inputs`, in the layer's layout.
+        output: what the model returned for `inputs`.
+        is_cut: whether the tail was cut out of the model.
+    """
+
+    def __init__(self, tap: Tap, inputs: Tensor) -> None:
+        if len(tap.layers) != 1:
+            raise SightlineError(f"a tail follows one layer; the tap has {len(tap.layers)}")
+        self._model, self._layer, self._inputs = tap.model, tap.layers[0], inputs
+        with torch.no_grad():
+            tapped = tap(inputs)
+            self.raw = tapped.raw[0].detach()
+            self.output = tapped.output.detach() if isinstance(tapped.output, Tensor) else tapped.output
+            self._sides: list[Any] = []
+            self._cut: nn.Module | None = None
+            try:
+                trunk, self._cut = _cut(self._model, self._layer.name)
+                self._sides = list(trunk(inputs))
+                if not torch.allclose(logits_of(self(self.raw)), logits_of(self.output), rtol=1e-3, atol=1e-4):
+                    raise RuntimeError("the traced tail gives other logits")
+            except Exception as error:  # tracing runs the user's code, which may fail in any way
+                self._cut = None
+                reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+                logger.info("the tail after %r runs as full forward passes (%s)", self._layer.name, reason)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a call costs the tail alone."""
+        return self._cut is not None
+
+    def __call__(self, raw: Tensor, of: Tensor | None = None) -> Any:
+        """The model's output for N inputs that follows from activations.
+
+        Args:
+            raw: (N, ...) activations in the layer's own layout.
+            of: (N,) which of the inputs each of them comes from; default: input n for activation n.
+        """
+        if of is None:
+            of = torch.arange(len(raw), device=raw.device)
+        if self._cut is not None:
+            sides = [side[of] if isinstance(side, Tensor) and side.ndim else side for side in self._sides]
+            return self._cut(raw, *sides)
+
+        def replace_output(module: nn.Module, args: Any, output: Any) -> Any:
+            return _with_first(output, raw.clone())
+
+        handle = self._model.get_submodule(self._layer.name).register_forward_hook(replace_output)
+        try:
+            return self._model(self._inputs[of])
+        finally:
+            handle.remove()
+
+
+class _Tracer(torch.fx.Tracer):
+    """Traces the modules around the target layer only; every other one is called as a whole, whatever it does inside."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return not self._name.startswith(f"{module_qualified_name}.")
+
+
+def _cut(model: nn.Module, name: str) -> tuple[nn.Module, nn.Module]:
+    """Cut a model after a layer into (trunk, tail).
+
+    The trunk maps inputs to the values besides the layer's output that the tail still uses, such as a residual that
+    bypasses the layer; the tail maps the layer's output and those values to the model's output.
+    """
+    graph = _Tracer(name).trace(model)
+    (layer,) = [node for node in graph.nodes if node.op == "call_module" and node.target == name]
+    after = {layer}
+    for node in graph.nodes:
+        if not after.isdisjoint(node.all_input_nodes):
+            after.add(node)
+    after.remove(layer)
+    sides = [
+        n for n in graph.nodes
+        if n not in after and n is not layer and n.op != "get_attr" and not after.isdisjoint(n.users)
+    ]  # fmt: skip
+
+    trunk = torch.fx.Graph()
+    copies: dict[torch.fx.Node, torch.fx.Node] = {}
+    for node in graph.nodes:
+        if node not in after:
+            copies[node] = trunk.node_copy(node, copies.__getitem__)
+    trunk.output([copies[side] for side in sides])
+
+    tail = torch.fx.Graph()
+    copies = {node: tail.placeholder(node.name) for node in [layer, *sides]}
+    for node in graph.nodes:
+        if node in after or node.op == "get_attr":
+            copies[node] = tail.node_copy(node, copies.__getitem__)
+
+    cut = torch.fx.GraphModule(model, trunk), torch.fx.GraphModule(model, tail)
+    for part in cut:
+        part.graph.eliminate_dead_code()
+        part.recompile()
+    return cut

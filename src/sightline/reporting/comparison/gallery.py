@@ -1,0 +1,126 @@
+"""The photographs of the report: the same image under the maps of both groups."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from sightline._core.seeding import generator
+from sightline.evaluation.comparison import CHANCE, SplitComparison
+from sightline.evaluation.run_folder import Evaluation, Gallery
+from sightline.reporting.overlay import blend
+from sightline.reporting.pictures import enlarge, outline, picture
+
+
+@dataclass(frozen=True)
+class Look:
+    """One run on one image."""
+
+    picture: str  # data URI: the map over the grey image, the mask outlined
+    predicted: str
+    probability: float
+    correct: bool
+    energy: float | None  # share of the map's sum that lies on the object; None without mask or for an empty map
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One image with both looks at it."""
+
+    picture: str  # data URI: the image, the mask outlined
+    label: str
+    ours: Look
+    theirs: Look
+
+
+@dataclass(frozen=True)
+class Exhibition:
+    """The images shown for one split.
+
+    Attributes:
+        explainer: whose maps they are.
+        pool: number of images that they were chosen from.
+        measure: what "change" means here.
+        changed: those of largest change, the largest first.
+        drawn: others, drawn at random.
+    """
+
+    explainer: str
+    pool: int
+    measure: str
+    changed: list[Exhibit]
+    drawn: list[Exhibit]
+
+
+def exhibit(split: SplitComparison, classes: Sequence[str], count: int = 8) -> Exhibition | None:
+    """Choose images by largest change and at random, and draw them with the maps of the first run of each group.
+
+    The change of an image is that of its maps' energy on the object, in either direction; without masks, the mean
+    absolute difference of the two maps.
+
+    Returns:
+        None where the runs kept no gallery or share no explainer in it.
+    """
+    evaluations = split.ours[0], split.theirs[0]
+    ours, theirs = (evaluation.gallery for evaluation in evaluations)
+    if ours is None or theirs is None or ours.index != theirs.index:
+        return None
+    explainers = [name for name in split.explainers if name in ours.maps and name in theirs.maps and name not in CHANCE]
+    if not explainers:
+        return None
+    explainer = explainers[0]
+    energies = [[_energy(g, row, explainer) for row in range(len(g.index))] for g in (ours, theirs)]
+    changes = [abs(a - b) if a is not None and b is not None else None for a, b in zip(*energies)]
+    if any(change is not None for change in changes):
+        measure = "the share of the map that lies on the object"
+        ranked = sorted((r for r, c in enumerate(changes) if c is not None), key=lambda r: -(changes[r] or 0))
+    else:
+        measure = "the map, by the mean absolute difference of its pixels"
+        distance = (ours.maps[explainer].float() - theirs.maps[explainer].float()).abs().flatten(1).mean(1)
+        ranked = distance.argsort(descending=True, stable=True).tolist()
+    changed = ranked[:count]
+    order = torch.randperm(len(ours.index), generator=generator(0, "gallery", split.split)).tolist()
+    drawn = [row for row in order if row not in changed][:count]
+
+    def draw(row: int) -> Exhibit:
+        index = ours.index[row]
+        image, border = enlarge(ours.image(index)), outline(ours.mask(index))
+        looks = [
+            _look(evaluation, index, image, border, gallery.maps[explainer][row], energy[row], classes)
+            for evaluation, gallery, energy in zip(evaluations, (ours, theirs), energies)
+        ]
+        samples = evaluations[0].samples
+        return Exhibit(picture(image, border), classes[samples.label[samples.row(index)]], *looks)
+
+    return Exhibition(explainer, len(ours.index), measure, [draw(r) for r in changed], [draw(r) for r in drawn])
+
+
+def _look(
+    evaluation: Evaluation,
+    index: int,
+    image: Tensor,
+    border: Tensor | None,
+    saliency: Tensor,
+    energy: float | None,
+    classes: Sequence[str],
+) -> Look:
+    heat = interpolate(saliency[None, None].float() / 255, size=image.shape[-2:], mode="bilinear", align_corners=False)
+    samples, row = evaluation.samples, evaluation.samples.row(index)
+    return Look(
+        picture=picture(blend(image[None], heat[0])[0], border),
+        predicted=classes[samples.predicted[row]],
+        probability=float(samples.probability[row]),
+        correct=bool(samples.correct[row]),
+        energy=energy,
+    )
+
+
+def _energy(gallery: Gallery, row: int, explainer: str) -> float | None:
+    mask = gallery.mask(gallery.index[row])
+    saliency = gallery.maps[explainer][row].float()
+    if mask is None or not mask.any() or not saliency.any():
+        return None
+    heat = interpolate(saliency[None, None], size=mask.shape, mode="bilinear", align_corners=False)[0, 0]
+    return float(heat[mask].sum() / heat.sum())

@@ -1,0 +1,100 @@
+"""The comparison of two groups of runs as one HTML file that needs nothing beside it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline.evaluation.comparison import ACCURACY, CHANCE, WORST_GROUP, Comparison, SplitComparison, read_comparison
+from sightline.evaluation.run_folder import Key, RunFolder
+from sightline.reporting import wording
+from sightline.reporting.comparison import charts
+from sightline.reporting.comparison.gallery import exhibit
+from sightline.reporting.page import render_page, write_page
+
+
+def compare(runs: Sequence[str | Path], against: Sequence[str | Path], output: str | Path = "report.html") -> Path:
+    """Set a group of runs against another and write what came out as one self-contained HTML file.
+
+    Args:
+        runs: run folders of the group in question, such as one recipe under several seeds.
+        against: run folders of the group that it is compared with.
+        output: the file to write; its folder is made if need be.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        SightlineError: a folder is not an evaluated run, the runs cannot be compared (see `read_comparison`), or the
+            file cannot be written.
+    """
+    return write_page(render(read_comparison(runs, against)), output)
+
+
+def render(comparison: Comparison) -> str:
+    """The page as a string."""
+    scale, strips = charts.accuracy_strips(comparison)
+    return render_page(
+        "report.html.j2",
+        comparison=comparison,
+        verdict=wording.verdict(comparison),
+        cautions=cautions(comparison),
+        scale=scale,
+        strips=strips,
+        splits=[_split_page(split, comparison) for split in comparison.splits],
+        learning=charts.learning_curves(comparison),
+        runs=[(side, run) for side in ("ours", "theirs") for run in getattr(comparison, side).runs],
+        chart=charts,
+        chance=CHANCE,
+    )
+
+
+def cautions(comparison: Comparison) -> list[str]:
+    """What a reader should know before believing the figures."""
+    runs = [*comparison.ours.runs, *comparison.theirs.runs]
+    notes = []
+    if min(len(comparison.ours.runs), len(comparison.theirs.runs)) < 3:
+        notes.append("Fewer than three seeds in a group: the spread over seeds is hardly known.")
+    for what, fact in (("steps", "steps"), ("images", "images_seen")):
+        if len({run.info.get(fact, 0) for run in runs}) > 1:
+            totals = [{run.info.get(fact, 0) for run in group.runs} for group in (comparison.ours, comparison.theirs)]
+            counts = [" or ".join(f"{n:,}" for n in sorted(t)) for t in totals]
+            notes.append(f"The budgets differ: {counts[0]} {what} in training against {counts[1]}.")
+    if len({tuple(sorted(run.info["versions"].items())) for run in runs}) > 1:
+        notes.append("The runs were made with different versions of the software.")
+    notes += [f"{run.path.name} is not finished: its status is “{run.info['status']}”." for run in _unfinished(runs)]
+    return notes
+
+
+def _unfinished(runs: Sequence[RunFolder]) -> list[RunFolder]:
+    return [run for run in runs if run.info["status"] != "finished"]
+
+
+def _split_page(split: SplitComparison, comparison: Comparison) -> dict[str, Any]:
+    return {
+        "name": split.split,
+        "n": split.n,
+        "accuracies": [split.differences[key] for key in (ACCURACY, WORST_GROUP) if key in split.differences],
+        "metrics": split.metrics,
+        "explainers": [
+            (name, [split.differences.get(Key(m, name)) for m in split.metrics]) for name in split.explainers
+        ],
+        "best": {metric: _best(split, metric) for metric in split.metrics},
+        "higher": {key.metric: higher for key, higher in split.ours[0].higher_is_better.items()},
+        "groups": split.by_group,
+        "curves": charts.score_curves(split),
+        "gallery": exhibit(split, comparison.classes),
+    }
+
+
+def _best(split: SplitComparison, metric: str) -> tuple[str, str]:
+    """(explainer, side) of the best mean of a metric, the chance explainers apart."""
+    differences = [split.differences.get(Key(metric, name)) for name in split.explainers if name not in CHANCE]
+    means = [
+        (float(np.mean(getattr(d, side))) * (1 if d.higher_is_better else -1), d.key.explainer or "", side)
+        for d in differences
+        if d is not None
+        for side in ("ours", "theirs")
+    ]
+    return max(means)[1:] if means else ("", "")

@@ -1,0 +1,382 @@
+"""Learning from few labels: arms that choose what to label next, round after round."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pydantic import BeforeValidator, Field, model_validator
+
+from sightline._core.seeding import generator
+from sightline._core.strict import Count, Positive, Real, parse_mapping, parse_yaml
+from sightline.acquisition import ACQUISITIONS, choose_after, create_acquisition
+from sightline.data import DATASETS
+from sightline.datasets.derived.subset import Listed, listed, read_list, write_list
+from sightline.errors import SightlineError
+from sightline.evaluation.statistics import over_seeds
+from sightline.metrics import METRICS
+from sightline.reporting.markdown import markdown
+from sightline.studies.kinds.trainings import (
+    Keys,
+    file_name,
+    heading,
+    judge,
+    judging,
+    mean_and_spread,
+    overrides,
+    split_column,
+)
+from sightline.studies.study import KINDS, Done, Method, Part, Study, check_labels, make_study, scale_count
+from sightline.training import Run, read_recipe, train
+
+COLORS = ("#334155", "#c2410c", "#0369a1", "#15803d", "#7e22ce", "#a16207", "#be185d", "#0f766e")
+SHARED = ("data", "name", "seed", "train_samples", "train_fraction")  # keys that no arm can change
+
+
+class Arm(Method):
+    """One way to spend labels.
+
+    Attributes:
+        label: what the table calls it.
+        name: of an acquisition.
+        options: of the acquisition.
+        keys: recipe keys that it changes, dotted, with their values.
+    """
+
+    keys: Keys = Field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it takes all labels at once."""
+        return bool(ACQUISITIONS[self.name].capabilities.get("whole"))
+
+
+def _arm(value: Any) -> Any:
+    """An acquisition's name alone is its label too."""
+    return {"label": value, "name": value} if isinstance(value, str) else value
+
+
+@KINDS.register("acquiring")
+class Acquiring(Study):
+    """Accuracy and interpretability by how many training images have a label, and by who chose these.
+
+    In round 0 a share of the training images is drawn, the same for all arms of a seed. Each round trains the recipe from its
+    beginning on what has been labelled, evaluates the run, and has the arm choose the next images; their labels, which the data
+    has all along, are read from then on. Every run is an ordinary run folder, under `runs/` in the study's, and what it was
+    trained on is the list of the same name under `samples/`.
+
+    Attributes:
+        recipe: a recipe that sightline ships, or a file.
+        keys: recipe keys that every arm changes.
+        arms: what is compared, each with the first. Arms with the same keys share their run of round 0.
+        start: share of the training images that have a label in round 0.
+        step: share that each round adds.
+        rounds: how many, round 0 included.
+        seeds: of the runs, the first images and all that is drawn.
+        columns: `split/metric`, or `split/metric@explainer` for a metric of maps.
+    """
+
+    kind: Literal["acquiring"]
+    recipe: str
+    keys: Keys = Field(default_factory=dict)
+    arms: Annotated[list[Annotated[Arm, BeforeValidator(_arm)]], Field(min_length=1)]
+    start: Annotated[Real, Field(gt=0, le=1)] = 0.3
+    step: Annotated[Real, Field(gt=0, lt=1)] = 0.1
+    rounds: Positive = 7
+    seeds: Annotated[list[Count], Field(min_length=1)]
+    columns: Annotated[list[Annotated[str, Field(pattern=r"^\w+/[\w.+-]+(@[\w.+-]+)?$")]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_labels("arms", [arm.label for arm in self.arms])
+        if self.arms[0].whole:
+            raise ValueError(
+                f"arms: the others are compared with {self.arms[0].label}, which chooses nothing; put it later"
+            )
+        for arm in self.arms:
+            create_acquisition(arm.name, **arm.options)
+            if taken := [key for key in arm.keys if key.partition(".")[0] in SHARED]:
+                raise ValueError(f"arms: {arm.label} changes {taken[0]!r}, which all arms share")
+        if taken := [key for key in self.keys if key in SHARED[1:]]:
+            raise ValueError(f"keys: {taken[0]!r} is set for every run")
+        for column in self.columns:
+            METRICS[split_column(column)[1]]
+        if self.share(self.rounds - 1) > 1:
+            raise ValueError(
+                f"rounds is {self.rounds}: from {self.start:g} by {self.step:g} that is more than all training images"
+            )
+        return self
+
+    def parts(self) -> list[str]:
+        """One run each, a seed of all arms before the next seed; a run that several arms share is the first one's."""
+        return list(
+            dict.fromkeys(
+                self._part(arm, seed, number)
+                for seed in self.seeds
+                for arm in self.arms
+                for number in range(1 if arm.whole else self.rounds)
+            )
+        )
+
+    def scaled(self, scale: float) -> Self:
+        """Fewer seeds."""
+        return self.model_copy(update={"seeds": self.seeds[: scale_count(len(self.seeds), scale)]})
+
+    def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
+        """Read every arm's recipe and open the data, so that a mistake is met before the first run."""
+        return _Worker(self, device, folder).work
+
+    def table(self, done: Done) -> list[dict[str, Any]]:
+        """A row an arm, seed, round and column."""
+        return [
+            {
+                "arm": arm.label, "seed": seed, "round": number,
+                **{key: kept.values[key] for key in ("labels", "share", "guesses", "right_guesses")},
+                "column": column, **figure,
+            }
+            for arm in self.arms
+            for seed in self.seeds
+            for number in range(1 if arm.whole else self.rounds)
+            if (kept := done.get(self._part(arm, seed, number))) is not None
+            for column, figure in kept.values["figures"].items()
+        ]  # fmt: skip
+
+    def summary(self, done: Done) -> str:
+        """For each column arms x shares, and every arm's mean over the rounds that it chose for beside the first arm's."""
+        first = self.arms[0]
+        shares = [f"{100 * self.share(number):.4g} %" for number in range(self.rounds)]
+        text = [
+            "Mean ± standard deviation over seeds, by the share of the training images that have a label. Arrows say which way "
+            "is better. *Chosen* is the mean over all rounds but the first, whose images are drawn; the last column has its "
+            f"difference from {first.label} with the 95 % interval (Student's t over paired seeds, not corrected for their "
+            "number)."
+        ]
+        if set(self.parts()) <= set(done):
+            text.append("![figures by the share of labels](figure.png)")
+        for column in self.columns:
+            rows = []
+            for arm in self.arms:
+                values = [
+                    mean_and_spread(list(self._values(arm, number, column, done).values()))
+                    for number in range(self.rounds)
+                ]
+                cells = [""] * self.rounds + values[:1] if arm.whole else [*values, ""]
+                chosen = list(self._chosen(arm, column, done).values())
+                rows.append(
+                    [arm.label, *cells, mean_and_spread(chosen) if chosen else "", self._against(arm, column, done)]
+                )
+            text.append(markdown([f"**{heading(column)}**", *shares, "all", "Chosen", f"− {first.label}"], rows))
+        if guessed := list(self._guessed(done)):
+            text.append("\n".join(["Images that were learned from by a guess, in addition:", "", *guessed]))
+        text.append(
+            "What each run was trained on is listed under `samples/`, with the round and the score by which it was chosen."
+        )
+        return "\n\n".join(text)
+
+    def figures(self, done: Done) -> dict[str, Figure]:
+        """A panel a column: the mean of each arm by the share of labels, with its standard deviation."""
+        figure = Figure(figsize=(3.6 * len(self.columns), 3.6), dpi=150, layout="constrained", facecolor="white")
+        panels = figure.subplots(1, len(self.columns), squeeze=False)[0]
+        for axes, column in zip(panels, self.columns):
+            for arm, color in zip(self.arms, COLORS * len(self.arms)):
+                self._draw(axes, arm, color, column, done)
+            axes.set_title(heading(column).replace(" (", "\n("), fontsize=9)
+            axes.set_xlabel("training images with a label, %", fontsize=8)
+            axes.tick_params(labelsize=8)
+            axes.grid(color="#e2e8f0", lw=0.6)
+            axes.spines[["top", "right"]].set_visible(False)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), fontsize=8, frameon=False)
+        return {"figure.png": figure}
+
+    def _draw(self, axes: Axes, arm: Arm, color: str, column: str, done: Done) -> None:
+        numbers = [0] if arm.whole else range(self.rounds)
+        values = [list(self._values(arm, number, column, done).values()) for number in numbers]
+        if not all(values):
+            return
+        means = [fmean(each) for each in values]
+        spreads = [stdev(each) if len(each) > 1 else 0.0 for each in values]
+        shares = [100 * self.share(number) for number in range(self.rounds)]
+        if arm.whole:
+            axes.axhline(means[0], color=color, lw=1, ls="--", label=arm.label)
+            return
+        low, high = ([mean + sign * spread for mean, spread in zip(means, spreads)] for sign in (-1, 1))
+        axes.fill_between(shares, low, high, color=color, alpha=0.1, lw=0)
+        axes.plot(shares, means, "o-", color=color, lw=1.4, ms=3, label=arm.label)
+
+    def holder(self, arm: Arm, number: int) -> Arm:
+        """The arm whose run an arm's round is: in round 0 the first one with the same keys, else itself."""
+        if number or arm.whole:
+            return arm
+        return next(each for each in self.arms if each.keys == arm.keys and not each.whole)
+
+    def share(self, number: int) -> float:
+        """The share of the training images that have a label in a round."""
+        return round(self.start + number * self.step, 9)
+
+    def _part(self, arm: Arm, seed: int, number: int) -> str:
+        return f"{self.holder(arm, number).label}/{seed}/{number}"
+
+    def _values(self, arm: Arm, number: int, column: str, done: Done) -> dict[int, float]:
+        """The column's value by seed, where it is defined."""
+        found = {}
+        for seed in self.seeds:
+            kept = done.get(self._part(arm, seed, number))
+            figure = None if kept is None else kept.values["figures"].get(column)
+            if figure is not None and not math.isnan(figure["value"]):
+                found[seed] = figure["value"]
+        return found
+
+    def _chosen(self, arm: Arm, column: str, done: Done) -> dict[int, float]:
+        """The mean by seed over all rounds but the first, where all of them are done."""
+        if arm.whole:
+            return {}
+        rounds = [self._values(arm, number, column, done) for number in range(1, self.rounds)]
+        return {
+            seed: fmean(each[seed] for each in rounds)
+            for seed in self.seeds
+            if rounds and all(seed in each for each in rounds)
+        }
+
+    def _against(self, arm: Arm, column: str, done: Done) -> str:
+        """The difference from the first arm, with its interval."""
+        here, there = self._chosen(arm, column, done), self._chosen(self.arms[0], column, done)
+        seeds = [seed for seed in here if seed in there]
+        if arm is self.arms[0] or not seeds:
+            return ""
+        values, against = [here[seed] for seed in seeds], [there[seed] for seed in seeds]
+        interval = over_seeds(values, against, paired=True)
+        span = "" if interval is None else f" ({interval.low:+.3f} to {interval.high:+.3f})"
+        return f"{fmean(values) - fmean(against):+.3f}{span}"
+
+    def _guessed(self, done: Done) -> list[str]:
+        found = []
+        for arm in self.arms:
+            kept = [
+                done[name].values
+                for seed in self.seeds
+                for n in range(1, self.rounds)
+                if (name := self._part(arm, seed, n)) in done
+            ]
+            if arm.whole or not any(values["guesses"] for values in kept):
+                continue
+            guesses, right = (sum(values[key] for values in kept) for key in ("guesses", "right_guesses"))
+            found.append(f"- {arm.label}: {guesses / len(kept):.1f} a run, {right / guesses:.1%} of them right")
+        return found
+
+
+class _Worker:
+    """A study's recipes and data, opened once."""
+
+    def __init__(self, study: Acquiring, device: torch.device, folder: Path) -> None:
+        self.study, self.device, self.folder = study, device, folder.resolve()
+        self.recipes = {
+            arm.label: read_recipe(
+                study.recipe, overrides({"name": file_name(arm.label)} | judging(study.columns) | study.keys | arm.keys)
+            )
+            for arm in study.arms
+        }
+        recipe = self.recipes[study.arms[0].label]
+        if recipe.train_samples is not None or recipe.train_fraction < 1:
+            raise SightlineError(
+                "train_samples and train_fraction are the loop's own; give a recipe of all training images"
+            )
+        self.images = DATASETS.create(recipe.data.name, **recipe.data.options)["train"]
+
+    def work(self, part: str) -> Part:
+        """Train what a part's round has labels for, and judge it."""
+        label, seed, number = part.rsplit("/", 2)
+        arm = next(each for each in self.study.arms if each.label == label)
+        name = self._name(arm, int(seed), int(number))
+        file = self.folder / "samples" / f"{name}.csv"
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_list(file, self._list(arm, int(seed), int(number)))
+        changes: Keys = {"seed": int(seed), "train_samples": str(file)}
+        run = train(self.recipes[label], overrides(changes), output=self.folder / "runs" / name, resume=True)
+        figures = judge(run, self.study.columns, self.device)
+        guesses = listed(self.images, file).guesses
+        labels = len(read_list(file)) - len(guesses)
+        return Part(
+            {
+                "figures": figures,
+                "labels": labels,
+                "share": labels / len(self.images),
+                "guesses": len(guesses),
+                "right_guesses": sum(int(self.images.labels[place]) == guess for place, guess in guesses.items()),
+                "seconds": float(run.rows[-1]["seconds"]),
+            }
+        )
+
+    def _list(self, arm: Arm, seed: int, number: int) -> list[Listed]:
+        """What a round is trained on: what the round before had labels for, and what the arm chose by its model."""
+        if number == 0:
+            order = torch.randperm(len(self.images), generator=generator(seed, "first labels")).tolist()
+            count = len(order) if arm.whole else self._count(0)
+            return [Listed(place, self.images.path(place)) for place in sorted(order[:count])]
+        before = self._name(arm, seed, number - 1)
+        known = [line for line in read_list(self.folder / "samples" / f"{before}.csv") if not line.guess]
+        acquisition = create_acquisition(arm.name, **arm.options)
+        run = Run(self.folder / "runs" / before)
+        return known + choose_after(run, acquisition, self._count(number) - len(known), device=self.device)
+
+    def _name(self, arm: Arm, seed: int, number: int) -> str:
+        return f"{file_name(self.study.holder(arm, number).label)}-seed{seed}-round{number}"
+
+    def _count(self, number: int) -> int:
+        return max(1, round(self.study.share(number) * len(self.images)))
+
+
+def read_acquiring(
+    source: str | Path,
+    changes: Sequence[str] = (),
+    *,
+    acquisitions: Sequence[str] | None = None,
+    start: float | None = None,
+    step: float | None = None,
+    rounds: int | None = None,
+    seeds: int | None = None,
+    columns: Sequence[str] | None = None,
+) -> Study:
+    """The loop over a recipe, or a plan of one from a YAML file with `kind: acquiring`.
+
+    Args:
+        source: a recipe that sightline ships, a recipe file, or a plan.
+        changes: `key.sub=value` each, of the recipe, or of the plan.
+        acquisitions: names of what is compared, each with the first; None = all that there are, `random` first.
+        start: as for `Acquiring`, as are the others; None = its default, or the plan's.
+        step: see `Acquiring`.
+        rounds: see `Acquiring`.
+        seeds: how many, from 0 on; None = 3.
+        columns: see `Acquiring`; None = accuracy on the split test, and where it has masks mIoU and energy of Grad-CAM.
+
+    Raises:
+        SightlineError: there is no such recipe, plan, name or key, or a value is out of its range.
+    """
+    given: dict[str, Any] = {"start": start, "step": step, "rounds": rounds, "columns": columns, "arms": acquisitions}
+    if seeds is not None:
+        given["seeds"] = list(range(seeds))
+    given = {key: value for key, value in given.items() if value is not None}
+    file = Path(source)
+    plan = parse_mapping(file.read_text(encoding="utf-8"), f"plan {file}") if file.is_file() else {}
+    if "kind" in plan:
+        return make_study(_own(file.stem) | plan | given, changes)
+
+    recipe = read_recipe(source, changes)
+    if columns is None:
+        test = DATASETS.create(recipe.data.name, **recipe.data.options)["test"]
+        maps = ["test/miou@gradcam", "test/energy_in_mask@gradcam"] if test.has_mask.any() else []
+        given["columns"] = ["test/accuracy", *maps]
+    if acquisitions is None:
+        given["arms"] = sorted(ACQUISITIONS.names(), key=lambda name: name != "random")
+    keys = {key: parse_yaml(text, f"override {key}") for key, _, text in (change.partition("=") for change in changes)}
+    return make_study(_own(recipe.name) | {"recipe": str(source), "keys": keys, "seeds": [0, 1, 2]} | given)
+
+
+def _own(name: str) -> dict[str, Any]:
+    """What a study of nobody's paper says of itself."""
+    return {"paper": "", "item": name, "kind": "acquiring", "title": f"{name}: learning from few labels", "source": ""}

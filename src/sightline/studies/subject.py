@@ -1,0 +1,69 @@
+"""What a study explains: a model with its classes."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sightline._core.seeding import derive_seed
+from sightline.errors import SightlineError
+from sightline.explainers import EXPLAINERS
+from sightline.models import load_model
+from sightline.models.labels import imagenet_classes
+from sightline.network.head import head_parameters
+from sightline.network.input_spec import InputSpec
+from sightline.studies.study import SizedModel
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model on its device.
+
+    Attributes:
+        model: in eval mode.
+        spec: what it expects of its input.
+        layer: where maps are taken; None = chosen by the family.
+        classes: the names of its logits: ImageNet's for 1000 of them, else their numbers.
+    """
+
+    model: nn.Module
+    spec: InputSpec
+    layer: str | None
+    classes: list[str]
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """(B, K) for images (B, 3, H, W) in [0, 1]."""
+        with torch.no_grad():
+            return self.model(self.spec.normalize(images)).softmax(1)
+
+    def say(self, images: Tensor) -> list[tuple[str, float]]:
+        """What the model says of each image: the likeliest class, and its probability."""
+        best = self.probabilities(images).max(1)
+        return [(self.classes[k], p) for p, k in zip(best.values.tolist(), best.indices.tolist())]
+
+    def layer_for(self, method: str) -> str | None:
+        """The layer for a method that takes its maps from one; others understand something else by it."""
+        return self.layer if EXPLAINERS[method].capabilities.get("needs_layer", True) else None
+
+
+def load_subject(choice: SizedModel, device: torch.device, seed: int, key: str = "model") -> Subject:
+    """Load a model; random weights are seeded.
+
+    Args:
+        choice: what to load.
+        device: where to.
+        seed: of random weights.
+        key: of the study, for messages.
+
+    Raises:
+        SightlineError: there is no such model, or its weights cannot be had.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed(seed, choice.name, "weights"))
+        try:
+            model, spec = load_model(choice.name, choice.weights, size=choice.size)
+        except SightlineError as error:
+            raise SightlineError(f"{error} ({key}.weights=FILE gives a file, {key}.name=NAME another model)") from error
+    count = head_parameters(model)[0].shape[0]
+    names = imagenet_classes() if count == 1000 else [str(index) for index in range(count)]
+    return Subject(model.eval().to(device), spec, choice.layer, names)

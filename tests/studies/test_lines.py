@@ -1,0 +1,20 @@
+"""Panels of lines."""
+
+import pytest
+
+from sightline.studies.lines import legend, line_panels
+
+ARMS = ["Baseline", "HNM", "FL", "EFL", "Ours-XGrad-CAM", "Ours-Eigen-CAM", "chance ± 1 standard deviation"]
+
+
+@pytest.mark.parametrize("panels", [1, 2, 3])
+def test_the_legend_stands_within_the_figure(panels: int) -> None:
+    lines = {arm: {0: [number, number + 1.0]} for number, arm in enumerate(ARMS)}
+    figure, grid = line_panels({str(panel): lines for panel in range(panels)}, across="epoch", up="share")
+    legend(figure, grid[0])
+    figure.draw_without_rendering()
+    (made,) = figure.legends
+    assert [text.get_text() for text in made.get_texts()] == ARMS
+    box = made.get_window_extent()
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+    assert figure.bbox.y0 <= box.y0 < box.y1 <= grid[0].get_window_extent().y0
