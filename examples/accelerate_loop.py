@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 
 import sightline as sl
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 
 EPOCHS = 1
 
@@ -16,12 +16,12 @@ EPOCHS = 1
 def main() -> None:
     accelerator = Accelerator()
     torch.manual_seed(0)
-    digits = sl.data.create("digits", copies=1, size=32)
+    digits = sl.data.create_dataset("digits", copies=1, size=32)
     model, spec = sl.load_model("sightline/small_cnn", classes=len(digits.classes), size=32)
     objective = sl.Objective(model, sl.SegmentOverlap(beta=0.5), input_spec=spec)
     optimizer = torch.optim.Adam(objective.parameters(), 1e-3)
     share = {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
-    batches = loader(digits["train"], size=32, batch_size=32 // accelerator.num_processes, train=True, **share)
+    batches = create_loader(digits["train"], size=32, batch_size=32 // accelerator.num_processes, train=True, **share)
     wrapped, optimizer = accelerator.prepare(objective, optimizer)
 
     for epoch in range(EPOCHS):

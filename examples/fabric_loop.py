@@ -7,7 +7,7 @@ import torch
 from lightning_fabric import Fabric
 
 import sightline as sl
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 
 EPOCHS = 1
 
@@ -16,12 +16,12 @@ def main() -> None:
     fabric = Fabric(accelerator="auto", devices=1)
     fabric.launch()
     torch.manual_seed(0)
-    digits = sl.data.create("digits", copies=1, size=32)
+    digits = sl.data.create_dataset("digits", copies=1, size=32)
     model, spec = sl.load_model("sightline/small_cnn", classes=len(digits.classes), size=32)
     objective = sl.Objective(model, sl.SegmentOverlap(beta=0.5), input_spec=spec)
     optimizer = torch.optim.Adam(objective.parameters(), 1e-3)
     share = {"rank": fabric.global_rank, "world_size": fabric.world_size}
-    batches = loader(digits["train"], size=32, batch_size=32 // fabric.world_size, train=True, **share)
+    batches = create_loader(digits["train"], size=32, batch_size=32 // fabric.world_size, train=True, **share)
     wrapped, optimizer = fabric.setup(objective, optimizer)
 
     for epoch in range(EPOCHS):

@@ -8,7 +8,7 @@ import lightning
 import torch
 
 import sightline as sl
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 
 EPOCHS = 1
 
@@ -16,7 +16,7 @@ EPOCHS = 1
 class GuidedDigits(lightning.LightningModule):
     def __init__(self) -> None:
         super().__init__()
-        self.digits = sl.data.create("digits", copies=1, size=32)
+        self.digits = sl.data.create_dataset("digits", copies=1, size=32)
         model, spec = sl.load_model("sightline/small_cnn", classes=len(self.digits.classes), size=32)
         self.objective = sl.Objective(model, sl.SegmentOverlap(beta=0.5), input_spec=spec)
 
@@ -32,7 +32,7 @@ class GuidedDigits(lightning.LightningModule):
     def train_dataloader(self) -> torch.utils.data.DataLoader:
         share = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
         size = 32 // self.trainer.world_size
-        self.batches = loader(self.digits["train"], size=32, batch_size=size, train=True, **share)
+        self.batches = create_loader(self.digits["train"], size=32, batch_size=size, train=True, **share)
         return self.batches
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

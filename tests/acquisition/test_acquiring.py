@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from dots import KEYS, Dots
 from sightline import load_model
 from sightline.cli import app
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 from sightline.datasets.derived.subset import read_list
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate
@@ -104,7 +104,7 @@ def test_the_loop_adds_what_its_arms_choose_and_goes_on_after_a_kill(
     left = sorted(set(range(20)) - {line.index for line in start})
     with torch.no_grad():
         images = torch.cat(
-            [batch.images for batch in loader(Dots(20, 0), size=32, batch_size=4, train=False, places=left)]
+            [batch.images for batch in create_loader(Dots(20, 0), size=32, batch_size=4, train=False, indices=left)]
         )
         sure = model.eval()(spec.normalize(images)).softmax(1).max(1).values
     chosen = [line.index for line in lists["Least_sure-seed0-round1"][6:]]

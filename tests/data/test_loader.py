@@ -5,13 +5,13 @@ import torch
 
 from sightline.data import Batch
 from sightline.data.dataset import InMemory, Sample
-from sightline.data.loader import EpochSampler, loader
+from sightline.data.loader import EpochSampler, create_loader
 from sightline.errors import SightlineError
 
 
 def batches(dataset: InMemory, epoch: int = 0, **options: object) -> list[Batch]:
     settings = {"size": 16, "batch_size": 4, "train": True, "augment": {"crop": 0.3, "jitter": 0.3}, "seed": 5}
-    made = loader(dataset, **{**settings, **options})
+    made = create_loader(dataset, **{**settings, **options})
     made.sampler.set_epoch(epoch)
     return list(made)
 
@@ -65,7 +65,7 @@ def test_the_global_generator_is_left_alone(make_objects: Callable[..., InMemory
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    _ = loader(dataset, size=16, batch_size=4, train=True).dataset[(0, 1)]
+    _ = create_loader(dataset, size=16, batch_size=4, train=True).dataset[(0, 1)]
     assert torch.equal(torch.rand(3), expected)
 
 

@@ -223,7 +223,7 @@ def test_a_random_transformer_on_photographs(data_folder: Path) -> None:
 
 @pytest.mark.slow
 def test_trained_dino_finds_pets(data_folder: Path, tmp_path: Path) -> None:
-    from sightline.data import create
+    from sightline.data import create_dataset
     from sightline.localization.sources import LostBoxes
     from sightline.localization.writing import write_boxes
 
@@ -232,7 +232,7 @@ def test_trained_dino_finds_pets(data_folder: Path, tmp_path: Path) -> None:
         pytest.skip(
             "no DINO weights at hand: put timm's as weights/vit_small_patch16_224.dino.safetensors into the data"
         )
-    pets = create("pets", root=str(data_folder / "pets"), per_class=10, val=70)["train"]
+    pets = create_dataset("pets", root=str(data_folder / "pets"), per_class=10, val=70)["train"]
     written = write_boxes(
         pets, tmp_path / "boxes.csv", LostBoxes(*load_model("timm/vit_small_patch16_224.dino", files[0]))
     )

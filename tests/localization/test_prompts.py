@@ -200,7 +200,7 @@ def read(path: Path) -> np.ndarray:
 )
 def test_grabcut_finds_plain_objects(tmp_path: Path, prompter: Prompter) -> None:
     dataset = objects(tmp_path)
-    written = write_masks(dataset, tmp_path / "masks", prompter, grabcut_mask, name="grabcut", rows=4)
+    written = write_masks(dataset, tmp_path / "masks", prompter, grabcut_mask, name="grabcut", chunk_size=4)
     assert (written.images, written.masks, written.without, written.judged) == (6, 6, 0, 5)
     assert written.iou > 0.95
     mask = read(tmp_path / "masks" / "cat" / "1.png")
@@ -217,8 +217,10 @@ def test_data_sets_read_the_masks_back(tmp_path: Path) -> None:
     write_masks(dataset, tmp_path / "masks", prompter, grabcut_mask, name="grabcut")
     truth = objects(tmp_path, root="photos")[1].mask
     options = {"val": 0, "test": 0}
-    folder = data.create("folder", root=str(tmp_path / "photos"), masks=str(tmp_path / "masks"), **options)["train"]
-    listed = data.create("csv", path=str(tmp_path / "masks" / "masks.csv"), **options)["train"]
+    folder = data.create_dataset("folder", root=str(tmp_path / "photos"), masks=str(tmp_path / "masks"), **options)[
+        "train"
+    ]
+    listed = data.create_dataset("csv", path=str(tmp_path / "masks" / "masks.csv"), **options)["train"]
     for back in (folder, listed):
         assert back.has_mask.all()
         assert back.classes == ["cat", "dog"]
@@ -234,7 +236,7 @@ def test_masks_of_two_splits_stay_in_them(tmp_path: Path) -> None:
         for path, label, mask, own in (line.split(",") for line in lines[part]):
             rows.append(f"{path.removeprefix('../')},{label},{split}/{mask},{own}")
     (tmp_path / "both.csv").write_text("\n".join([header, *rows]))
-    both = data.create("csv", path=str(tmp_path / "both.csv"), val=0)
+    both = data.create_dataset("csv", path=str(tmp_path / "both.csv"), val=0)
     assert {name: len(images) for name, images in both.items()} == {"train": 4, "test": 2}
     assert both["train"].has_mask.all()
 
@@ -270,11 +272,11 @@ def test_an_interrupted_pass_goes_on(tmp_path: Path) -> None:
         return image[..., 0] > 100
 
     with pytest.raises(KeyboardInterrupt):
-        write_masks(dataset, tmp_path / "masks", prompter, cut, name="own", rows=2)
+        write_masks(dataset, tmp_path / "masks", prompter, cut, name="own", chunk_size=2)
     entries = (tmp_path / "masks" / "journal").read_text().splitlines()
     assert len(entries) == 3  # what it is of, and the two images of the first step
     calls[:] = [0] * 10
-    written = write_masks(dataset, tmp_path / "masks", prompter, cut, name="own", rows=2)
+    written = write_masks(dataset, tmp_path / "masks", prompter, cut, name="own", chunk_size=2)
     assert len(calls) == 14
     assert (written.masks, written.iou) == (6, 1)
     assert write_masks(dataset, tmp_path / "masks", prompter, cut, name="own") == written

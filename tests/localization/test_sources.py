@@ -204,7 +204,7 @@ def test_a_name_that_stands_for_two_images(tmp_path: Path) -> None:
 def test_boxes_come_back_as_they_were_written(tmp_path: Path, suffix: str) -> None:
     data = photographs(tmp_path / "data")
     known = Known(Box(1.5, 2, 9, 8.25, 0.75, "cat"), Box(0, 0, 4, 4, None, "dog, or so"))
-    written = write_boxes(data, tmp_path / "out" / f"boxes{suffix}", known, rows=3)
+    written = write_boxes(data, tmp_path / "out" / f"boxes{suffix}", known, chunk_size=3)
     assert (written.images, written.boxes, written.without, written.clipped, written.dropped) == (7, 14, 0, 0, 0)
     back = AnnotatedBoxes(tmp_path / "out" / f"boxes{suffix}")
     assert back([data[i] for i in range(7)]) == [list(known.boxes)] * 7
@@ -238,13 +238,13 @@ def test_an_interrupted_pass_goes_on(tmp_path: Path) -> None:
     data, box, path = photographs(tmp_path), Box(1, 2, 9, 8), tmp_path / "boxes.csv"
     first = Known(box, fails_after=4)
     with pytest.raises(KeyboardInterrupt):
-        write_boxes(data, path, first, rows=2)
+        write_boxes(data, path, first, chunk_size=2)
     assert first.asked == [0, 1, 2, 3]
     assert not path.exists()
     with (tmp_path / "boxes.csv.journal").open("a") as file:
         file.write('{"size": [30, 4')  # a line that a kill cut short
     again = Known(box)
-    written = write_boxes(data, path, again, rows=2)
+    written = write_boxes(data, path, again, chunk_size=2)
     assert again.asked == [4, 5, 6]
     assert written.images == 7
     write_boxes(data, tmp_path / "whole.csv", Known(box))

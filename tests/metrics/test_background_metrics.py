@@ -10,8 +10,8 @@ from torchvision import tv_tensors
 import sightline as sl
 from sightline.data.backgrounds import VARIANTS
 from sightline.data.dataset import InMemory, Sample
-from sightline.data.loader import loader
-from sightline.datasets.derived.variants import BackgroundVariant, MaskedSquares
+from sightline.data.loader import create_loader
+from sightline.datasets.derived.variants import BackgroundVariant, MaskedImages
 from sightline.evaluation import evaluate_model
 from sightline.metrics import METRICS, BGGap, MixedNextAccuracy, MixedRandAccuracy, MixedSameAccuracy
 from sightline.metrics.backgrounds import backgrounds_of
@@ -54,7 +54,7 @@ LABELS = [0] * 5 + [1] * 4 + [2] * 6  # sorted by class, as test sets are
 def values(
     where: str, data: InMemory, names: Sequence[str], batch_size: int = 4, **options: object
 ) -> dict[str, float]:
-    batches = loader(data, size=8, batch_size=batch_size, train=False)
+    batches = create_loader(data, size=8, batch_size=batch_size, train=False)
     found = evaluate_model(Reads(where), batches, [], dict.fromkeys(names, options))
     return {result.metric: result.value for result in found.results}
 
@@ -70,7 +70,7 @@ def test_a_model_of_the_object_alone() -> None:
 def test_a_model_of_the_background_alone() -> None:
     data = dataset(LABELS)
     found = values("background", data, [*NAMES, "bg_gap"])
-    squares = MaskedSquares(data, size=8)
+    squares = MaskedImages(data, size=8)
     own = [LABELS[giver] == label for giver, label in zip(squares.givers["mixed_rand"], LABELS)]
     assert 0 < sum(own) < len(own)
     assert found == pytest.approx(
@@ -98,13 +98,13 @@ def test_bg_gap_by_hand() -> None:
     # The object weighs 0.6 x 200, the background 1.5 x 100 where it is of class 0 and 0.1 x 100 otherwise (all / 255): the
     # answer is 0 on backgrounds of class 0, and the object's class on others.
     data = dataset(LABELS)
-    givers = MaskedSquares(data, size=8).givers
+    givers = MaskedImages(data, size=8).givers
     expected = []
     for label, same, rand in zip(LABELS, givers["mixed_same"], givers["mixed_rand"]):
         right = [label if LABELS[giver] else 0 for giver in (same, rand)]
         expected.append(int(right[0] == label) - int(right[1] == label))
     assert {0, 1} == set(expected)
-    batches = loader(data, size=8, batch_size=4, train=False)
+    batches = create_loader(data, size=8, batch_size=4, train=False)
     found = evaluate_model(Half(), batches, [], ["bg_gap"])
     assert found.samples["bg_gap"].tolist() == expected
     (result,) = found.results
@@ -125,11 +125,11 @@ def test_metrics_equal_accuracies_on_the_data_sets(fill: str) -> None:
         sample.image.copy_(torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8))
     data = InMemory(pictures, ["a", "b", "c"], "noise")
     metrics = {name: {"fill": fill, "seed": 3} for name in NAMES}
-    found = evaluate_model(model, loader(data, size=8, batch_size=4, train=False), [], metrics)
-    squares = MaskedSquares(data, size=8, fill=fill, seed=3)
+    found = evaluate_model(model, create_loader(data, size=8, batch_size=4, train=False), [], metrics)
+    squares = MaskedImages(data, size=8, fill=fill, seed=3)
     for name in NAMES:
         split = BackgroundVariant(squares, name.removesuffix("_accuracy"))
-        other = evaluate_model(model, loader(split, size=8, batch_size=5, train=False), [], ["accuracy"])
+        other = evaluate_model(model, create_loader(split, size=8, batch_size=5, train=False), [], ["accuracy"])
         assert found.samples[name][squares.places].tolist() == other.samples["accuracy"].tolist()
     assert squares.places == [i for i in range(15) if i not in (2, 6)]
 
@@ -139,7 +139,7 @@ def test_images_without_masks_are_skipped_and_counted() -> None:
     data._samples[1].mask.fill_(0)  # no object
     data._samples[2].mask.fill_(1)  # no background
     metric = MixedSameAccuracy(Reads("background"))
-    for batch in (batches := list(loader(data, size=8, batch_size=4, train=False))):
+    for batch in (batches := list(create_loader(data, size=8, batch_size=4, train=False))):
         metric.update(
             batch.images, batch.labels, batch.masks, batch.has_mask, batch.indices, backgrounds=backgrounds_of(batches)
         )
@@ -152,14 +152,14 @@ def test_the_order_and_size_of_batches_change_nothing() -> None:
     data = dataset(LABELS)
     first = values("background", data, ["mixed_rand_accuracy", "bg_gap"])
     assert values("background", data, ["mixed_rand_accuracy", "bg_gap"], batch_size=15) == first
-    batches = list(loader(data, size=8, batch_size=6, train=False))
+    batches = list(create_loader(data, size=8, batch_size=6, train=False))
     found = evaluate_model(Reads("background"), batches, [], ["mixed_rand_accuracy", "bg_gap"])
     assert {r.metric: r.value for r in found.results} == first
     assert values("background", data, ["mixed_rand_accuracy"], seed=1) != values(
         "background", data, ["mixed_rand_accuracy"], seed=0
     )
     # A part of the data set keeps the backgrounds of all of it.
-    some = loader(data, size=8, batch_size=3, train=False, places=[2, 7, 8])
+    some = create_loader(data, size=8, batch_size=3, train=False, indices=[2, 7, 8])
     part = evaluate_model(Reads("background"), some, [], ["mixed_rand_accuracy"])
     whole = evaluate_model(Reads("background"), batches, [], ["mixed_rand_accuracy"])
     column = whole.samples["mixed_rand_accuracy"]
@@ -167,7 +167,7 @@ def test_the_order_and_size_of_batches_change_nothing() -> None:
 
 
 def test_in_a_loop_of_ones_own_the_batch_lends_the_backgrounds() -> None:
-    (batch,) = loader(dataset(LABELS), size=8, batch_size=15, train=False)
+    (batch,) = create_loader(dataset(LABELS), size=8, batch_size=15, train=False)
     for metric_class, expected in ((MixedSameAccuracy, 1), (MixedNextAccuracy, 0)):
         metric = metric_class(Reads("background"))
         metric.update(batch.images, batch.labels, batch.masks)
@@ -184,7 +184,7 @@ def test_in_a_loop_of_ones_own_the_batch_lends_the_backgrounds() -> None:
 
 
 def test_a_mask_for_each_class_and_a_soft_one() -> None:
-    (batch,) = loader(dataset(LABELS), size=8, batch_size=15, train=False)
+    (batch,) = create_loader(dataset(LABELS), size=8, batch_size=15, train=False)
     of_classes = torch.zeros(15, 3, 8, 8, dtype=torch.uint8)
     of_classes[torch.arange(15), batch.labels] = batch.masks
     for masks in (of_classes, batch.masks[:, None], batch.masks.float() * 0.6):
@@ -195,7 +195,7 @@ def test_a_mask_for_each_class_and_a_soft_one() -> None:
 
 
 def test_what_is_refused() -> None:
-    (batch,) = loader(dataset(LABELS), size=8, batch_size=15, train=False)
+    (batch,) = create_loader(dataset(LABELS), size=8, batch_size=15, train=False)
     metric = BGGap(Reads("object"))
     with pytest.raises(sl.SightlineError, match="what is taken away becomes black here, so they must lie in"):
         metric.update(batch.images * 2, batch.labels, batch.masks)

@@ -15,7 +15,7 @@ import sightline as sl
 from networks import InPlaceAfter, TinyCNN
 from sightline._core.seeding import derive_seed
 from sightline.data.dataset import InMemory, Sample
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 from sightline.errors import SightlineError
 from sightline.network.features import ClassFeatures, DeepFeatures, class_features
 
@@ -210,14 +210,17 @@ def test_the_data_of_a_loader_tell_themselves(tmp_path: Path) -> None:
     samples = [Sample(tv_tensors.Image(p), i % 2, None, i, None, f"{i}.png") for i, p in enumerate(pixels)]
     dataset = InMemory(samples, ["a", "b"], identity="five")
     model, file = TinyCNN(), tmp_path / "features.safetensors"
-    made = class_features(model, loader(dataset, size=8, batch_size=2, train=False), file=file)
+    made = class_features(model, create_loader(dataset, size=8, batch_size=2, train=False), file=file)
     assert made.origin["data"].startswith(dataset.fingerprint)
     assert made.counts.tolist() == [3, 2]
-    assert class_features(model, loader(dataset, size=8, batch_size=5, train=False), file=file).origin == made.origin
+    assert (
+        class_features(model, create_loader(dataset, size=8, batch_size=5, train=False), file=file).origin
+        == made.origin
+    )
     for other in (
-        loader(dataset, size=9, batch_size=2, train=False),
-        loader(dataset, size=8, batch_size=2, train=True),
-        loader(InMemory(samples[:4], ["a", "b"], identity="four"), size=8, batch_size=2, train=False),
+        create_loader(dataset, size=9, batch_size=2, train=False),
+        create_loader(dataset, size=8, batch_size=2, train=True),
+        create_loader(InMemory(samples[:4], ["a", "b"], identity="four"), size=8, batch_size=2, train=False),
     ):
         with pytest.raises(SightlineError, match="made with data "):
             class_features(model, other, file=file)

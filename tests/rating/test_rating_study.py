@@ -48,7 +48,7 @@ def test_a_pair_is_an_image_under_the_maps_that_both_evaluations_kept(runs, tmp_
     store = open_study(tmp_path, contenders(runs), images=9)
     assert store.facts["maps"] == "kept by the evaluations"
     assert len({pair.index for pair in store.pairs.values()}) == 9
-    digits = sl.data.create("digits", copies=1, size=32)["test"]
+    digits = sl.data.create_dataset("digits", copies=1, size=32)["test"]
     for pair in store.pairs.values():
         assert pair.label == digits.classes[digits.labels[pair.index]]
         for run, side in zip(runs, "ab"):
@@ -134,7 +134,7 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
 
 def test_the_examples_show_a_two_with_the_colour_on_it_and_beside_it():
     shown = {name: pixels(jpeg) for name, jpeg in examples().items()}
-    digits = sl.data.create("digits", copies=1, size=96)["test"]
+    digits = sl.data.create_dataset("digits", copies=1, size=96)["test"]
     sample = digits[185]
     assert digits.classes[sample.label] == "2"  # as the instructions call it
     mask = np.kron(sample.mask.numpy(), np.ones((5, 5))) == 1

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sightline.data import DATASETS
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
 from sightline.metrics import disturbed_images, explanation_consistency
@@ -37,7 +37,7 @@ def test_the_most_and_the_least_consistent_images_are_what_the_metric_says(tmp_p
     weights = folder / "runs" / "demo-cross-entropy" / "checkpoints" / "last.safetensors"
     model, spec = load_model("sightline/small_cnn", str(weights), 5, 32)
     images = DATASETS.create(**DIGITS)["test"]
-    batch = next(iter(loader(images, size=32, batch_size=1000, train=False)))
+    batch = next(iter(create_loader(images, size=32, batch_size=1000, train=False)))
     model.eval()
     predicted = model(spec.normalize(batch.images)).argmax(1)
     explain = create_explainer("gradcam")

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from sightline import data, explain, load_model
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 from sightline.errors import SightlineError
 from sightline.metrics import energy_in_mask, noised
 from sightline.network.views import D4, View
@@ -61,11 +61,11 @@ def test_maps_and_figures_are_what_explain_gives_for_the_trained_model(
     folder = carry_out(study(changes=CHANGES), tmp_path / "out")
     assert begun == ["CE", "SO", "SO"]
 
-    test = data.create("digits", copies=1, size=32)["test"]
+    test = data.create_dataset("digits", copies=1, size=32)["test"]
     table = list(csv.DictReader((folder / "table.csv").open(newline="")))
     assert len(table) == 3 * 3 * 2
     places = [[test.path(i) for i in range(len(test))].index(row["image"]) for row in table[::3][:3]]
-    batch = next(iter(loader(test, size=32, batch_size=3, train=False, places=places)))
+    batch = next(iter(create_loader(test, size=32, batch_size=3, train=False, indices=places)))
     objects = batch.object_masks()
     images = {
         "as it is": batch.images,
@@ -104,8 +104,8 @@ def test_maps_and_figures_are_what_explain_gives_for_the_trained_model(
 def test_astray_takes_what_is_right_with_the_least_map_on_the_object(tmp_path: Path) -> None:
     one = study(models=[{"label": "CE"}], astray=True, count=2)
     folder = carry_out(one, tmp_path / "out")
-    test = data.create("digits", copies=1, size=32)["test"]
-    batch = next(iter(loader(test, size=32, batch_size=len(test), train=False)))
+    test = data.create_dataset("digits", copies=1, size=32)["test"]
+    batch = next(iter(create_loader(test, size=32, batch_size=len(test), train=False)))
     model, spec = load_model(
         "sightline/lenet5", folder / "runs" / "CE" / "checkpoints" / "last.safetensors", len(test.classes), 32
     )

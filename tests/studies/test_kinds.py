@@ -59,7 +59,7 @@ def test_a_panel_keeps_the_maps_that_the_explainer_gives(tmp_path):
     folder = reproduce("lots", "figure-5.2", PANEL, output=tmp_path / "out")
     study = read_study("lots", "figure-5.2", PANEL)
     assert study.parts() == ["pictures", "Grad-CAM/0", "Grad-CAM/5", "Eigen/0", "Eigen/5"]
-    test = data.create("digits", size=32)["test"]
+    test = data.create_dataset("digits", size=32)["test"]
     assert len(rows(folder)) == 7 * 2
     pictures = load_file(folder / "parts" / "pictures.safetensors")["images"]
     paths = [test.path(i) for i in range(len(test))]
@@ -180,7 +180,7 @@ def test_targets_of_lots_come_from_training_images_and_from_the_reference(tmp_pa
     ]
     overrides = [*SPLIT, f"columns={json.dumps(columns)}", "images=null", "count=2"]
     folder = reproduce("lots", "figure-5.1", overrides, output=tmp_path / "out")
-    splits = data.create("digits", size=32)
+    splits = data.create_dataset("digits", size=32)
     paths = [splits["test"].path(i) for i in range(len(splits["test"]))]
     places = [paths.index(row["image"]) for row in rows(folder)[::3]]
     labels = splits["test"].labels[places]

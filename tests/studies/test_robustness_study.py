@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sightline.data import DATASETS
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 from sightline.metrics import fgsm_hits
 from sightline.models import load_model
 from sightline.studies import carry_out, read_study
@@ -68,7 +68,7 @@ def test_a_study_attacks_what_it_trained(tmp_path: Path) -> None:
     folder = carry_out(study(), tmp_path / "out")
     weights = folder / "runs" / "baseline-seed0" / "checkpoints" / "last.safetensors"
     model, spec = load_model("sightline/small_cnn", str(weights), 5, 32)
-    batch = next(iter(loader(DATASETS.create(**DIGITS)["test"], size=32, batch_size=1000, train=False)))
+    batch = next(iter(create_loader(DATASETS.create(**DIGITS)["test"], size=32, batch_size=1000, train=False)))
     expected = fgsm_hits(model.eval(), batch.images, batch.labels, [0.01, 0.2], input_spec=spec)
     kept = Folder(folder, study(), 1.0).finished()["baseline/0"].tensors["stays_right"].float()
     assert torch.equal(kept.where(kept != WRONG, torch.nan).nan_to_num(-1), expected.nan_to_num(-1))

@@ -98,7 +98,7 @@ def test_a_mask_of_another_size_is_an_error(folder: Path) -> None:
 
 def test_a_source_without_a_name_is_refused(folder: Path) -> None:
     with pytest.raises(SightlineError, match="name of a data set"):
-        data.create("found_masks", source={"size": 32}, masks=str(folder))
+        data.create_dataset("found_masks", source={"size": 32}, masks=str(folder))
 
 
 @pytest.mark.parametrize("item", PETS)
@@ -139,8 +139,8 @@ def test_masks_are_made_once_and_every_run_learns_from_them(tmp_path: Path) -> N
     folder = carry_out(study, tmp_path / "out")
     recipe = read_recipe(folder / "runs" / "random-seed0" / "recipe.yaml")
     assert recipe.data.name == "found_masks"
-    splits = data.create(recipe.data.name, **recipe.data.options)
-    own = data.create("digits", copies=1, size=32)
+    splits = data.create_dataset(recipe.data.name, **recipe.data.options)
+    own = data.create_dataset("digits", copies=1, size=32)
     overlaps = []
     for index in range(len(own["train"])):
         sample, found = own["train"][index], splits["train"][index].mask

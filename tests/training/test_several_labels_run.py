@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 from sightline import Objective
 from sightline.data import DATASETS, Sample, Splits
 from sightline.data.dataset import InMemory
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate_model
 from sightline.metrics.accuracy import correct
@@ -49,7 +49,7 @@ def create() -> Splits:
 def test_figures_of_a_split_against_scikit_learn() -> None:
     torch.manual_seed(0)
     model, split = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 3)), colours(10, 4)
-    batches = list(loader(split, size=SIDE, batch_size=4, train=False))
+    batches = list(create_loader(split, size=SIDE, batch_size=4, train=False))
     figures = validate(Fabric(accelerator="cpu", devices=1), Objective(model), batches, split)
     with torch.no_grad():
         logits = torch.cat([model(batch.images) for batch in batches])
@@ -81,7 +81,7 @@ def test_evaluation_judges_by_the_predicted_label_where_it_is_present() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     model[-1].bias.data = torch.tensor([10.0, 0.0, 0.0])  # always red, which six of nine images show
     split = colours(9, 5)
-    batches = list(loader(split, size=SIDE, batch_size=4, train=False))
+    batches = list(create_loader(split, size=SIDE, batch_size=4, train=False))
     found = evaluate_model(model, batches, ["gradcam"], ["accuracy", "miou"], layer="1")
     with torch.no_grad():
         predicted = torch.cat([model(batch.images) for batch in batches]).argmax(1)

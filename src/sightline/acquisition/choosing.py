@@ -11,7 +11,7 @@ from sightline.acquisition.registry import ACQUISITIONS
 from sightline.data import DATASETS, Batch, ImageDataset
 from sightline.data.dataset import FileDataset, Record
 from sightline.data.files import list_images, locate
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 from sightline.datasets.derived.subset import Listed, read_list
 from sightline.errors import SightlineError
 from sightline.models import load_model
@@ -113,9 +113,9 @@ def choose_after(
     choice = choose_samples(
         acquisition,
         model,
-        loader(source, size=size, batch_size=32, train=False, workers=workers, places=places),
+        create_loader(source, size=size, batch_size=32, train=False, workers=workers, indices=places),
         count,
-        loader(train, size=size, batch_size=32, train=False, workers=workers, places=known),
+        create_loader(train, size=size, batch_size=32, train=False, workers=workers, indices=known),
         layer=recipe.model.layer,
         input_spec=spec,
         seed=recipe.seed if seed is None else seed,

@@ -9,7 +9,7 @@ from sightline.errors import SightlineError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sightline.data.checking import Check
+    from sightline.data.verification import DatasetReport
 
 SHOWN = 20
 
@@ -31,7 +31,7 @@ def data(
     from rich.console import Console
 
     from sightline._core.strict import override_key
-    from sightline.data import checking
+    from sightline.data import verification
 
     console = Console(soft_wrap=True)
     if action == "list":
@@ -43,10 +43,10 @@ def data(
     for option in options or []:
         override_key(values, option)
     if action == "prepare":
-        checking.prepare(name, values)
-    found = checking.check(name, values, progress=console.is_terminal)
+        verification.download_dataset(name, values)
+    found = verification.verify_dataset(name, values, progress=console.is_terminal)
     _show(console, name, found)
-    if found.troubles:
+    if found.problems:
         raise typer.Exit(1)
 
 
@@ -70,10 +70,10 @@ def _list(console: "Console") -> None:
     console.print(table)
 
 
-def _show(console: "Console", name: str, found: "Check") -> None:
+def _show(console: "Console", name: str, found: "DatasetReport") -> None:
     from rich.table import Table
 
-    from sightline.data.checking import FINDINGS
+    from sightline.data.verification import FINDINGS
 
     table = Table(title=name, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("split", style="cyan")
@@ -89,9 +89,9 @@ def _show(console: "Console", name: str, found: "Check") -> None:
         console.print(
             f"{len(found.unlisted)} pictures belong to no split, such as {found.unlisted[0]}", highlight=False
         )
-    for line in found.troubles[:SHOWN]:
+    for line in found.problems[:SHOWN]:
         console.print(line, style="red", markup=False, highlight=False)
-    if len(found.troubles) > SHOWN:
-        console.print(f"... and {len(found.troubles) - SHOWN} more", style="red")
-    if not found.troubles:
+    if len(found.problems) > SHOWN:
+        console.print(f"... and {len(found.problems) - SHOWN} more", style="red")
+    if not found.problems:
         console.print("nothing is wrong", style="green")

@@ -44,7 +44,7 @@ def filters(
 
     from sightline._core.seeding import generator
     from sightline.data.files import read_image
-    from sightline.data.loader import loader
+    from sightline.data.loader import create_loader
     from sightline.data.transforms import eval_transform
     from sightline.models.filter_groups import carried_filter_groups
     from sightline.reporting.filters import show_filters
@@ -61,7 +61,7 @@ def filters(
         subject.model.cuda()
     size = subject.spec.size[0]
     drawn = torch.randperm(len(dataset), generator=generator(0, "filters"))[:count].sort().values.tolist()
-    batches = loader(dataset, size=size, batch_size=64, train=False, places=drawn)
+    batches = create_loader(dataset, size=size, batch_size=64, train=False, indices=drawn)
     see = eval_transform(size)
     carried = carried_filter_groups(subject.model) if groups is None and layer in (None, subject.layer) else None
     assigned = (groups or 16) if carried is None else carried[1]

@@ -6,16 +6,16 @@ from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset, Sample, Splits
 from sightline.data.registry import DATASETS
 
-__all__ = ["DATASETS", "Batch", "ImageDataset", "Sample", "Splits", "create", "names"]
+__all__ = ["DATASETS", "Batch", "ImageDataset", "Sample", "Splits", "create_dataset", "list_datasets"]
 
 
-def names() -> dict[str, dict[str, Any]]:
+def list_datasets() -> dict[str, dict[str, Any]]:
     """Every data set's name, with its capabilities."""
     return DATASETS.capabilities()
 
 
-def create(name: str, **options: Any) -> Splits:
-    """Make a registered data set, such as `create("pets", root="data/pets", val=0.2)`.
+def create_dataset(name: str, **options: Any) -> Splits:
+    """Make a registered data set, such as `create_dataset("pets", root="data/pets", val=0.2)`.
 
     Raises:
         SightlineError: no data set has that name, or it has no such option, or its files are not as it expects.

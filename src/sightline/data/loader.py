@@ -96,7 +96,7 @@ class Transformed(Dataset[Sample]):
         transform: of image, mask and boxes; what it draws is keyed by (seed, epoch, index).
         seed: of the transform; None = it draws nothing, and the masks of parts are transformed too.
         maps: stored maps of the data set, which go through the transform with their images.
-        places: only these images, in this order; None = all.
+        indices: only these images, in this order; None = all.
     """
 
     def __init__(
@@ -105,20 +105,20 @@ class Transformed(Dataset[Sample]):
         transform: v2.Transform,
         seed: int | None,
         maps: MapStore | None = None,
-        places: Sequence[int] | None = None,
+        indices: Sequence[int] | None = None,
     ) -> None:
         self.dataset = dataset
         self.transform = transform
         self.seed = seed
         self.maps = maps
-        self.places = range(len(dataset)) if places is None else places
+        self.indices = range(len(dataset)) if indices is None else indices
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.indices)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, place = key
-        index = self.places[place]
+        index = self.indices[place]
         sample = self.dataset[index]
         saliency = None if self.maps is None else on_image(self.maps.read([index])[0], sample.image.shape[-2:])
         given = (sample.image, sample.mask, saliency, sample.boxes)
@@ -209,7 +209,7 @@ class _Collate:
         return collate(samples, self.masks, self.boxes)
 
 
-def loader(
+def create_loader(
     dataset: ImageDataset,
     *,
     size: int,
@@ -223,7 +223,7 @@ def loader(
     world_size: int = 1,
     drop_last: bool = False,
     maps: MapStore | None = None,
-    places: Sequence[int] | None = None,
+    indices: Sequence[int] | None = None,
 ) -> "DataLoader[Sample]":
     """Batches of a data set: shuffled and augmented in training, in order and centre-cropped in evaluation.
 
@@ -242,7 +242,7 @@ def loader(
         world_size: how many they are.
         drop_last: leave out a last batch that is not full.
         maps: stored maps of the data set (`sightline.maps`), to go with the images as `Batch.maps`.
-        places: only these images, in this order; None = all.
+        indices: only these images, in this order; None = all.
 
     Raises:
         SightlineError: an option is unknown or out of its range, no batch would be full, or maps are of another data set or
@@ -252,18 +252,18 @@ def loader(
         raise SightlineError(f"batch_size is {batch_size}; expected a positive number")
     options = {**(augment or {}), "size": size}
     transform = Entry("augment", train_transform)(**options) if train else eval_transform(size)
-    length = len(dataset) if places is None else len(places)
+    length = len(dataset) if indices is None else len(indices)
     sampler = EpochSampler(length, train=train, seed=seed, rank=rank, world_size=world_size)
     if drop_last and len(sampler) < batch_size:
         raise SightlineError(f"batch_size is {batch_size} and drop_last is set; there are only {len(sampler)} images")
     if maps is not None:
-        if maps.facts["data"] != dataset.fingerprint:
+        if maps.metadata["data"] != dataset.fingerprint:
             raise SightlineError(f"maps: those in {maps.path} are of another data set")
         maps.check_finished()
     if cache:
         dataset.keep_in_memory(side=math.ceil(1.5 * size))
     return DataLoader(
-        Transformed(dataset, transform, seed if train else None, maps, places),
+        Transformed(dataset, transform, seed if train else None, maps, indices),
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,

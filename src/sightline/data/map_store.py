@@ -17,15 +17,16 @@ DType = Literal["uint8", "float16"]
 class MapStore:
     """The maps of a data set, read by sample index.
 
-    A group of two Zarr arrays: `maps` (N, h, w), one compressed file for `rows` samples, each of which can be read alone, and
-    `finished` (N,). Zarr renames files into place, and a sample is marked as finished after its map is written, so that a
-    kill at any time leaves maps that are whole or not there. Several processes may write, each its own files.
+    A group of two Zarr arrays: `maps` (N, h, w) and `finished` (N,). A compressed file holds the maps of `chunk_size` samples,
+    each of which can be read alone. Zarr renames files into place, and a sample is marked as finished after its map is
+    written, so that a kill at any time leaves maps that are whole or not there. Several processes may
+    write, each its own files.
 
     Args:
         path: the folder that `sightline.explainers.maps.compute_maps` made.
 
     Attributes:
-        facts: what the maps are of: fingerprints of model and data, the method with its options, the target layer, the
+        metadata: what the maps are of: fingerprints of model and data, the method with its options, the target layer, the
             classes that are explained.
 
     Raises:
@@ -39,8 +40,8 @@ class MapStore:
         if not (self.path / "zarr.json").is_file():
             raise SightlineError(f"{self.path} is no store of maps; sightline.explainers.maps.compute_maps makes one")
         group = zarr.open_group(self.path, mode="r+")
-        self.facts: dict[str, Any] = dict(group.attrs)
-        if self.facts.pop("format", None) != FORMAT:
+        self.metadata: dict[str, Any] = dict(group.attrs)
+        if self.metadata.pop("format", None) != FORMAT:
             raise SightlineError(f"{self.path} is a Zarr group, but no store of maps as this version writes it")
         self._maps = zarr.open_array(self.path / "maps", mode="r+")
         self._finished = zarr.open_array(self.path / "finished", mode="r+")
@@ -48,16 +49,16 @@ class MapStore:
 
     @classmethod
     def create(
-        cls, path: str | Path, facts: Mapping[str, Any], shape: tuple[int, int, int], dtype: DType, rows: int
+        cls, path: str | Path, metadata: Mapping[str, Any], shape: tuple[int, int, int], dtype: DType, chunk_size: int
     ) -> Self:
         """The store of that name: a new one, or one that was begun and is to be finished.
 
         Args:
             path: its folder.
-            facts: what its maps are of; JSON values.
+            metadata: what its maps are of; JSON values.
             shape: (N, h, w).
             dtype: "uint8" for maps in [0, 1], to 1/510, or "float16", which has signs.
-            rows: samples that are written together.
+            chunk_size: samples that are written together.
 
         Raises:
             SightlineError: the folder holds something else, or maps of something else; the message says what differs; or it
@@ -70,8 +71,8 @@ class MapStore:
         path = Path(path)
         if (path / "zarr.json").is_file():
             store = cls(path)
-            known = {**store.facts, "shape": list(store._maps.shape), "dtype": str(store._maps.dtype)}
-            wanted = {**facts, "shape": list(shape), "dtype": dtype}
+            known = {**store.metadata, "shape": list(store._maps.shape), "dtype": str(store._maps.dtype)}
+            wanted = {**metadata, "shape": list(shape), "dtype": dtype}
             for name in {**known, **wanted}:
                 if known.get(name) != wanted.get(name):
                     raise SightlineError(
@@ -86,9 +87,11 @@ class MapStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(unborn, ignore_errors=True)
-            group = zarr.create_group(unborn, attributes={**facts, "format": FORMAT})
-            group.create_array("maps", shape=shape, chunks=(1, *shape[1:]), shards=(rows, *shape[1:]), dtype=dtype)
-            group.create_array("finished", shape=shape[:1], chunks=(rows,), dtype="bool")
+            group = zarr.create_group(unborn, attributes={**metadata, "format": FORMAT})
+            group.create_array(
+                "maps", shape=shape, chunks=(1, *shape[1:]), shards=(chunk_size, *shape[1:]), dtype=dtype
+            )
+            group.create_array("finished", shape=shape[:1], chunks=(chunk_size,), dtype="bool")
             if path.exists():
                 path.rmdir()  # it is empty, and some systems rename nothing onto it
             unborn.rename(path)
@@ -105,7 +108,7 @@ class MapStore:
         return int(self._maps.shape[1]), int(self._maps.shape[2])
 
     @property
-    def rows(self) -> int:
+    def chunk_size(self) -> int:
         """How many samples are written together."""
         return int(self._finished.chunks[0])
 

@@ -35,7 +35,7 @@ class Datasets(Registry[Splits]):
             return f"`sightline data prepare {name} root=FOLDER` downloads {name}"
         return f"{name} is available from {OFFICIAL[name].source}" if name in OFFICIAL else ""
 
-    def of(self, source: Mapping[str, Any]) -> Splits:
+    def create_source(self, source: Mapping[str, Any]) -> Splits:
         """Make the data set that another one is made of, from its `name` and options.
 
         Raises:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sightline._core.files import write_atomically
 from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset
-from sightline.data.loader import Transformed, collate, loader
+from sightline.data.loader import Transformed, collate, create_loader
 from sightline.data.transforms import eval_transform
 from sightline.diagnosis import audit_page
 from sightline.diagnosis.audit_result import Finding
@@ -93,7 +93,7 @@ def audit(
     explainer = create_explainer(evidence)
     store = compute_maps(
         model, dataset, output / "maps", "lots", options={"iterations": iterations}, input_spec=input_spec,
-        rows=batch_size, workers=workers, progress=progress,
+        chunk_size=batch_size, workers=workers, progress=progress,
     )  # fmt: skip
     device = next(model.parameters()).device
 
@@ -105,7 +105,7 @@ def audit(
 
     findings: list[Finding] = []
     scorer = Scorer(model, input_spec)
-    for batch in loader(dataset, size=input_spec.size[0], batch_size=batch_size, train=False, workers=workers):
+    for batch in create_loader(dataset, size=input_spec.size[0], batch_size=batch_size, train=False, workers=workers):
         batch = batch.to(device)
         findings += _describe(dataset, classes, batch, scorer(batch.images), *explained(batch))
     findings.sort(key=lambda f: (math.isnan(f.outside), -f.outside))

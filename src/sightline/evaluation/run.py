@@ -9,7 +9,7 @@ from rich.console import Console
 
 from sightline._core.fingerprint import fingerprint
 from sightline.data import DATASETS
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 from sightline.errors import SightlineError
 from sightline.evaluation.measuring import DEFAULT_EXPLAINERS, DEFAULT_METRICS, Explained, evaluate_model
 from sightline.evaluation.result import Evaluation
@@ -73,7 +73,7 @@ def evaluate(
     for name, dataset in chosen.items():
         found[name] = evaluate_model(
             model,
-            loader(dataset, size=spec.size[0], batch_size=batch_size, train=False, workers=recipe.workers),
+            create_loader(dataset, size=spec.size[0], batch_size=batch_size, train=False, workers=recipe.workers),
             explainers or recipe.evaluation.explainers or DEFAULT_EXPLAINERS,
             metrics or recipe.evaluation.metrics or DEFAULT_METRICS,
             input_spec=spec,

@@ -38,7 +38,7 @@ def compute_maps(
     input_spec: InputSpec,
     map_size: tuple[int, int] | None = None,
     dtype: DType = "uint8",
-    rows: int = 32,
+    chunk_size: int = 32,
     workers: int = 0,
     devices: int = 1,
     nodes: int = 1,
@@ -46,9 +46,9 @@ def compute_maps(
 ) -> MapStore:
     """Explain every image of a data set, and keep the maps.
 
-    A pass that was interrupted goes on when it is asked for again, and loses the `rows` samples at most that were in work. A
-    folder that holds the maps of another model, method or data set is refused. A method that draws at random begins anew
-    with every `rows` images, so that neither an interruption nor the number of processes changes a map.
+    To resume an interrupted pass, call the function again: at most `chunk_size` maps are lost. A folder with the maps of
+    another model, method or data set is an error. A method that draws at random begins anew
+    with every `chunk_size` images, so that neither an interruption nor the number of processes changes a map.
 
     Args:
         model: a classifier.
@@ -61,7 +61,7 @@ def compute_maps(
         input_spec: the model's normalisation, and the size at which it sees the images.
         map_size: (h, w) at which maps are kept; None = the images' own.
         dtype: "uint8" for maps in [0, 1], to 1/510, a quarter of the size; "float16" for maps that have signs.
-        rows: images that are explained, and maps that are written, together.
+        chunk_size: images that are explained, and maps that are written, together.
         workers: processes that load images, on each device.
         devices: GPUs, or processes where there is no GPU, on each machine; each writes its own files. One: the device that the
             model is on.
@@ -77,8 +77,8 @@ def compute_maps(
     """
     if targets not in get_args(Explained):
         raise SightlineError(f"targets is {targets!r}; expected 'predicted' or 'label'")
-    if rows < 1:
-        raise SightlineError(f"rows is {rows}; expected at least 1")
+    if chunk_size < 1:
+        raise SightlineError(f"chunk_size is {chunk_size}; expected at least 1")
     entry = EXPLAINERS[method]
     entry(**(options or {}))  # refuses what the method does not take, before anything is written
     size = map_size or input_spec.size
@@ -103,7 +103,7 @@ def compute_maps(
     problem, pending = None, []
     if fabric.is_global_zero:
         try:
-            pending = _pending(MapStore.create(path, facts, (len(dataset), *size), dtype, rows))
+            pending = _pending(MapStore.create(path, facts, (len(dataset), *size), dtype, chunk_size))
         except SightlineError as error:
             problem = str(error)
     # One list for all: a process that looked for itself would take what others have written since for work of an earlier pass.
@@ -114,7 +114,7 @@ def compute_maps(
     mine = pending[fabric.global_rank :: fabric.world_size]
     loader: DataLoader[Any] = DataLoader(
         Transformed(dataset, eval_transform(input_spec.size[0]), None),
-        batch_sampler=[[(0, i) for i in range(s, min(s + store.rows, len(dataset)))] for s in mine],
+        batch_sampler=[[(0, i) for i in range(s, min(s + store.chunk_size, len(dataset)))] for s in mine],
         num_workers=workers,
         collate_fn=_images,
         pin_memory=torch.cuda.is_available(),
@@ -122,7 +122,7 @@ def compute_maps(
     device = fabric.device if devices * nodes > 1 else next(model.parameters()).device
     model = model.to(device)
     shown = progress and fabric.is_global_zero
-    images = sum(min(store.rows, len(dataset) - start) for start in mine)
+    images = sum(min(store.chunk_size, len(dataset) - start) for start in mine)
     with bar(shown, "explaining", total=images) as advance:
         for start, batch in zip(mine, loader):
             batch = batch.to(device)
@@ -141,9 +141,13 @@ def _images(samples: Sequence[Any]) -> Any:
 
 
 def _pending(store: MapStore) -> list[int]:
-    """The first sample of each group of `rows` that is not finished."""
+    """The first sample of each group of `chunk_size` that is not finished."""
     finished = store.finished
-    return [start for start in range(0, len(store), store.rows) if not finished[start : start + store.rows].all()]
+    return [
+        start
+        for start in range(0, len(store), store.chunk_size)
+        if not finished[start : start + store.chunk_size].all()
+    ]
 
 
 def _told(layer: Layer) -> str:

@@ -91,14 +91,14 @@ class StoredMaps(ImageMaps):
 
     def __init__(self, path: str | Path, dataset: ImageDataset) -> None:
         self.store = MapStore(path)
-        if self.store.facts["data"] != dataset.fingerprint:
+        if self.store.metadata["data"] != dataset.fingerprint:
             raise SightlineError(f"maps: those in {path} are of another data set or split")
         self.store.check_finished()
 
     @property
     def facts(self) -> dict[str, Any]:
         """The store's own."""
-        return self.store.facts
+        return self.store.metadata
 
     def squares(self, samples: Sequence[Sample]) -> Tensor:
         """The stored maps (n, h, w); values outside [0, 1] are cut off."""

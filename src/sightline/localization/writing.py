@@ -74,20 +74,20 @@ def write_boxes(
     path: str | Path,
     source: BoxSource,
     *,
-    rows: int = 32,
+    chunk_size: int = 32,
     workers: int = 0,
     progress: bool = False,
 ) -> BoxesWritten:
     """Find the boxes in every image of a data set, and write them to a file.
 
-    A pass that was interrupted goes on when it is asked for again, and loses the `rows` images at most that were in work; what
-    is finished is kept in `PATH.journal`. Paths are written as seen from the file's folder.
+    To resume an interrupted pass, call the function again: at most `chunk_size` images are worked on twice. `PATH.journal`
+    keeps what is finished. Paths are written as seen from the file's folder.
 
     Args:
         dataset: the images.
         path: a `.csv` with the columns path,x1,y1,x2,y2,score,label, one row a box, or a `.json` in COCO's layout.
         source: where the boxes come from.
-        rows: images that are worked on together.
+        chunk_size: images that are worked on together.
         workers: processes that load images.
         progress: show a bar with the time that remains.
 
@@ -108,7 +108,7 @@ def write_boxes(
     def work(samples: Sequence[Sample]) -> list[dict[str, Any]]:
         return [_boxed(sample, found) for sample, found in zip(samples, source(samples))]
 
-    _go_on(dataset, journal, work, "finding boxes", rows, workers, progress)
+    _go_on(dataset, journal, work, "finding boxes", chunk_size, workers, progress)
     entries = journal.entries
     boxes = sum(len(entry["boxes"]) for entry in entries)
     if not boxes:
@@ -136,7 +136,7 @@ def write_masks(
     *,
     name: str,
     split: str | None = None,
-    rows: int = 32,
+    chunk_size: int = 32,
     workers: int = 0,
     progress: bool = False,
 ) -> MasksWritten:
@@ -155,7 +155,7 @@ def write_masks(
         name: the segmenter's name, which tells its masks from another's.
         split: the split that the images are, written into `masks.csv` so that they stay in it; None = `csv` divides
             them.
-        rows: images that are worked on together.
+        chunk_size: images that are worked on together.
         workers: processes that load images.
         progress: show a bar with the time that remains.
 
@@ -175,7 +175,7 @@ def write_masks(
     def work(samples: Sequence[Sample]) -> list[dict[str, Any]]:
         return [_masked(s, p, segmenter, folder / files[s.index]) for s, p in zip(samples, prompter(samples))]
 
-    _go_on(dataset, journal, work, "making masks", rows, workers, progress)
+    _go_on(dataset, journal, work, "making masks", chunk_size, workers, progress)
     entries = journal.entries
     masks = sum(entry["mask"] for entry in entries)
     if not masks:
@@ -202,15 +202,15 @@ def _go_on(
     journal: Journal,
     work: Callable[[Sequence[Sample]], list[dict[str, Any]]],
     description: str,
-    rows: int,
+    chunk_size: int,
     workers: int,
     progress: bool,
 ) -> None:
     """Work on the images that the journal does not have yet."""
-    if rows < 1:
-        raise SightlineError(f"rows is {rows}; expected at least 1")
+    if chunk_size < 1:
+        raise SightlineError(f"chunk_size is {chunk_size}; expected at least 1")
     first, last = len(journal.entries), len(dataset)
-    groups = [list(range(start, min(start + rows, last))) for start in range(first, last, rows)]
+    groups = [list(range(start, min(start + chunk_size, last))) for start in range(first, last, chunk_size)]
     loader: DataLoader[Any] = DataLoader(dataset, batch_sampler=groups, num_workers=workers, collate_fn=list)
     with bar(progress, description, total=last - first) as advance:
         for samples in loader:

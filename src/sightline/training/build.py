@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader
 
 from sightline.data import DATASETS, ImageDataset, Sample, Splits
 from sightline.data.files import locate
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 from sightline.data.map_store import MapStore
-from sightline.datasets.derived.mask_quality import Remasked, nested_share
+from sightline.datasets.derived.mask_quality import DegradedMasks, nested_share
 from sightline.datasets.derived.subset import Subset, listed
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers.registry import EXPLAINERS
@@ -51,7 +51,7 @@ class Parts:
     def train_loader(self, rank: int, world_size: int) -> "DataLoader[Sample]":
         """Shuffled and augmented, in batches that make up the recipe's over all processes."""
         r = self.recipe
-        return loader(
+        return create_loader(
             self.splits["train"], size=self.spec.size[0], batch_size=r.batch_size // world_size, train=True, seed=r.seed,
             workers=r.workers, augment=r.augment, cache=r.cache, rank=rank, world_size=world_size,
             maps=None if r.maps is None else MapStore(locate(r.maps, "maps")),
@@ -60,7 +60,7 @@ class Parts:
     def plain_loader(self, split: str, rank: int, world_size: int) -> "DataLoader[Sample]":
         """A split in order, without augmentation."""
         r = self.recipe
-        return loader(
+        return create_loader(
             self.splits[split], size=self.spec.size[0], batch_size=max(1, r.batch_size // world_size), train=False,
             workers=r.workers, rank=rank, world_size=world_size,
         )  # fmt: skip
@@ -168,7 +168,7 @@ def _remasked(images: ImageDataset, recipe: Recipe) -> ImageDataset:
     """The training images with as many masks, and as good ones, as the recipe asks for."""
     options = {} if recipe.mask_quality is None else recipe.mask_quality.model_dump(exclude={"name"})
     quality = None if recipe.mask_quality is None else recipe.mask_quality.name
-    return Remasked(images, fraction=recipe.mask_fraction, quality=quality, seed=recipe.seed, **options)
+    return DegradedMasks(images, fraction=recipe.mask_fraction, quality=quality, seed=recipe.seed, **options)
 
 
 def _check_watched(recipe: Recipe, splits: Splits) -> None:

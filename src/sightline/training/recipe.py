@@ -46,7 +46,7 @@ class Model(Section):
 
 
 class MaskQuality(Section):
-    """How well the training images' masks are drawn, as `sightline.datasets.derived.mask_quality.Remasked` has it.
+    """How well the training images' masks are drawn, as `sightline.datasets.derived.mask_quality.DegradedMasks` has it.
 
     Attributes:
         name: `coarse` (a grid of cells), `dilated`, `box` (instead of the mask) or `wrong` (another image's, for some images).

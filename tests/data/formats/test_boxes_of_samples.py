@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from layouts import write_csv, write_image
 from torch import Tensor
 
+from layouts import write_csv, write_image
 from sightline import data
 from sightline.data import Batch
 from sightline.data.dataset import InMemory, as_boxes
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 from sightline.data.regions import object_region
 from sightline.errors import SightlineError
 
@@ -25,7 +25,7 @@ def with_boxes(objects: InMemory, boxes: dict[int, list[list[float]]]) -> InMemo
 
 
 def batch_of(dataset: data.ImageDataset, **options: object) -> Batch:
-    (batch,) = loader(dataset, **{"size": 24, "batch_size": 8, "train": False, **options})
+    (batch,) = create_loader(dataset, **{"size": 24, "batch_size": 8, "train": False, **options})
     return batch
 
 
@@ -41,7 +41,7 @@ def test_numbers_of_boxes_differ_and_what_the_crop_cuts_away_is_dropped(make_obj
 
 def test_every_batch_of_a_data_set_with_boxes_has_them(make_objects: Callable[..., InMemory]) -> None:
     dataset = with_boxes(make_objects(2), {0: [[4, 6, 20, 14]]})
-    without = list(loader(dataset, size=24, batch_size=1, train=False))[1]
+    without = list(create_loader(dataset, size=24, batch_size=1, train=False))[1]
     assert without.boxes.shape == (1, 1, 4)  # room for one, so that metrics can take the greatest over boxes
     assert not without.has_box.any()
     assert batch_of(make_objects(2)).boxes is None
@@ -53,7 +53,7 @@ def test_boxes_move_with_their_masks(make_objects: Callable[..., InMemory], work
     dataset = with_boxes(make_objects(8), {i: [[4, 6, 20, 14]] for i in range(8)})
     flipped = 0
     for epoch in range(3):
-        made = loader(dataset, size=48, batch_size=8, train=True, augment={"crop": 0.4}, workers=workers)
+        made = create_loader(dataset, size=48, batch_size=8, train=True, augment={"crop": 0.4}, workers=workers)
         made.sampler.set_epoch(epoch)
         (batch,) = made
         for mask, box, real in zip(batch.masks, batch.boxes[:, 0], batch.has_box[:, 0]):
@@ -69,7 +69,7 @@ def test_boxes_move_with_their_masks(make_objects: Callable[..., InMemory], work
 
 def test_a_flip_mirrors(make_objects: Callable[..., InMemory]) -> None:
     dataset = with_boxes(make_objects(12), {i: [[6, 2, 10, 9]] for i in range(12)})
-    (batch,) = loader(dataset, size=24, batch_size=12, train=True, augment={"crop": 1.0})
+    (batch,) = create_loader(dataset, size=24, batch_size=12, train=True, augment={"crop": 1.0})
     assert {tuple(box.tolist()) for box in batch.boxes[:, 0]} == {(2, 2, 6, 9), (18, 2, 22, 9)}
 
 
@@ -91,8 +91,8 @@ def test_a_folder_reads_what_the_verb_boxes_writes(tmp_path: Path) -> None:
     (tmp_path / "boxes.csv").write_text(
         "path,x1,y1,x2,y2,score,label\nimages/cat/0.png,1,2,3.5,9,0.7,\nimages/cat/0.png,10,2,20,9,,cat\nimages/dog/1.png,,,,,,\n"
     )
-    plain = data.create("folder", root=root, val=0, test=0)["train"]
-    train = data.create("folder", root=root, boxes=str(tmp_path / "boxes.csv"), val=0, test=0)["train"]
+    plain = data.create_dataset("folder", root=root, val=0, test=0)["train"]
+    train = data.create_dataset("folder", root=root, boxes=str(tmp_path / "boxes.csv"), val=0, test=0)["train"]
     assert train.has_boxes.tolist() == [True, False, False, False]
     assert train[0].boxes.tolist() == [[1, 2, 3.5, 9], [10, 2, 20, 9]]
     assert train[3].boxes is None
@@ -102,16 +102,16 @@ def test_a_folder_reads_what_the_verb_boxes_writes(tmp_path: Path) -> None:
         "annotations": [{"id": 1, "image_id": 5, "category_id": 1, "bbox": [4, 5, 10, 6]}],
     }
     (tmp_path / "boxes.json").write_text(json.dumps(content))
-    train = data.create("folder", root=root, boxes=str(tmp_path / "boxes.json"), val=0, test=0)["train"]
+    train = data.create_dataset("folder", root=root, boxes=str(tmp_path / "boxes.json"), val=0, test=0)["train"]
     assert train[2].boxes.tolist() == [[4, 5, 14, 11]]
     (tmp_path / "boxes.csv").write_text("path,x1,y1,x2,y2\nother.png,1,2,3,4\n")
     with pytest.raises(SightlineError, match=r"boxes: .*boxes\.csv has no box in any of the 4 images"):
-        data.create("folder", root=root, boxes=str(tmp_path / "boxes.csv"))
+        data.create_dataset("folder", root=root, boxes=str(tmp_path / "boxes.csv"))
 
 
 def test_pets_take_boxes(pets_folder: Path) -> None:
     (pets_folder / "boxes.csv").write_text("path,x1,y1,x2,y2\nimages/Bengal_12.jpg,1,2,3,4\n")
-    test = data.create("pets", root=str(pets_folder), boxes=str(pets_folder / "boxes.csv"))["test"]
+    test = data.create_dataset("pets", root=str(pets_folder), boxes=str(pets_folder / "boxes.csv"))["test"]
     assert [Path(test.path(int(i))).stem for i in test.has_boxes.nonzero()] == ["Bengal_12"]
 
 
@@ -123,17 +123,17 @@ def test_rows_of_one_path_are_boxes_of_one_image(tmp_path: Path) -> None:
 
     rows = [row("cat/0.png", "cat", 1, 2, 5, 6), row("dog/0.png", "dog"), row("cat/0.png", "cat", 7, 8, 9, 10)]
     path = write_csv(tmp_path / "list.csv", rows)
-    train = data.create("csv", path=str(path), val=0, test=0)["train"]
+    train = data.create_dataset("csv", path=str(path), val=0, test=0)["train"]
     assert train.labels.tolist() == [0, 1]
     assert train[0].boxes.tolist() == [[1, 2, 5, 6], [7, 8, 9, 10]]
     assert train.has_boxes.tolist() == [True, False]
     with pytest.raises(SightlineError, match="has boxes of its own"):
-        data.create("csv", path=str(path), boxes=str(path))
+        data.create_dataset("csv", path=str(path), boxes=str(path))
     write_csv(path, [*rows, row("dog/0.png", "cat", 1, 1, 2, 2)])
     with pytest.raises(
         SightlineError, match=r"line 5: the label of images/dog/0\.png is 'cat', and 'dog' in an earlier"
     ):
-        data.create("csv", path=str(path), val=0, test=0)
+        data.create_dataset("csv", path=str(path), val=0, test=0)
     write_csv(path, [row("cat/0.png", "cat", 1, 2, 5, "wide"), rows[1]])
     with pytest.raises(SightlineError, match="'wide' is no finite number"):
-        data.create("csv", path=str(path), val=0, test=0)
+        data.create_dataset("csv", path=str(path), val=0, test=0)

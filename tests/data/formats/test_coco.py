@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from layouts import write_image
 
+from layouts import write_image
 from sightline import data
 from sightline.errors import SightlineError
 
@@ -80,7 +80,7 @@ def coco_folder(tmp_path: Path) -> Path:
 
 
 def test_the_dominant_class(coco_folder: Path) -> None:
-    splits = data.create("coco", root=str(coco_folder), classes=["person", "dog"], val=1)
+    splits = data.create_dataset("coco", root=str(coco_folder), classes=["person", "dog"], val=1)
     assert splits.classes == ["person", "dog"]
     assert {name: split.labels.tolist() for name, split in splits.items()} == {
         "train": [0, 0, 1, 1],
@@ -101,16 +101,16 @@ def test_run_lengths(coco_folder: Path, packed: bool) -> None:
     drawn[0:5, 0:3] = 1
     drawn[12, 30] = 1
     write(coco_folder, "val", {30: [instance(1, 30, 1, (0, 0, 31, 13), runs(drawn, packed))]})
-    sample = data.create("coco", root=str(coco_folder), classes=["person", "dog"])["test"][0]
+    sample = data.create_dataset("coco", root=str(coco_folder), classes=["person", "dog"])["test"][0]
     assert np.array_equal(sample.mask.numpy(), drawn)
     wrong = runs(drawn, packed) | {"size": [32, 24]}
     write(coco_folder, "val", {30: [instance(1, 30, 1, (0, 0, 31, 13), wrong)]})
     with pytest.raises(SightlineError, match=r"\[32, 24\] rows and columns; \[24, 32\] expected"):
-        data.create("coco", root=str(coco_folder), classes=["person", "dog"])["test"][0]
+        data.create_dataset("coco", root=str(coco_folder), classes=["person", "dog"])["test"][0]
 
 
 def test_all_classes(coco_folder: Path) -> None:
-    splits = data.create("coco", root=str(coco_folder), labels="multiple", val=2)
+    splits = data.create_dataset("coco", root=str(coco_folder), labels="multiple", val=2)
     assert splits.classes == ["person", "car", "dog"]  # by their number
     assert {name: len(split) for name, split in splits.items()} == {"train": 4, "val": 2, "test": 2}
     test = splits["test"]
@@ -123,7 +123,7 @@ def test_all_classes(coco_folder: Path) -> None:
 
 def test_the_fingerprint_follows_the_annotations(coco_folder: Path) -> None:
     def fingerprint() -> str:
-        return data.create("coco", root=str(coco_folder), classes=["person", "dog"])["test"].fingerprint
+        return data.create_dataset("coco", root=str(coco_folder), classes=["person", "dog"])["test"].fingerprint
 
     before = fingerprint()
     assert before == fingerprint()
@@ -137,15 +137,15 @@ def test_the_fingerprint_follows_the_annotations(coco_folder: Path) -> None:
 def test_bad_settings(coco_folder: Path) -> None:
     root = str(coco_folder)
     with pytest.raises(SightlineError, match="unknown class 'dogs'; did you mean 'dog'"):
-        data.create("coco", root=root, classes=["dogs", "person"])
+        data.create_dataset("coco", root=root, classes=["dogs", "person"])
     with pytest.raises(SightlineError, match="per_class is 3"):
-        data.create("coco", root=root, labels="multiple", per_class=3)
+        data.create_dataset("coco", root=root, labels="multiple", per_class=3)
     path = coco_folder / "annotations/instances_val2017.json"
     content = json.loads(path.read_text())
     del content["annotations"][0]["area"]
     path.write_text(json.dumps(content))
     with pytest.raises(SightlineError, match="is no COCO annotation file: KeyError 'area'"):
-        data.create("coco", root=root, classes=["person", "dog"])
+        data.create_dataset("coco", root=root, classes=["person", "dog"])
     path.write_text("[]")
     with pytest.raises(SightlineError, match="has no list 'images'"):
-        data.create("coco", root=root)
+        data.create_dataset("coco", root=root)

@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from layouts import write_csv, write_image, write_mask
 from PIL import Image
 
+from layouts import write_csv, write_image, write_mask
 from sightline import data
 from sightline.data.dataset import Splits
 from sightline.errors import SightlineError
@@ -23,7 +23,7 @@ def paths(splits: Splits, split: str) -> set[str]:
 
 
 def test_class_folders_are_divided(tmp_path: Path) -> None:
-    splits = data.create("folder", root=str(class_folders(tmp_path)), val=0.1, test=3)
+    splits = data.create_dataset("folder", root=str(class_folders(tmp_path)), val=0.1, test=3)
     assert splits.classes == ["cat", "dog"]
     assert {name: split.labels.bincount().tolist() for name, split in splits.items()} == {
         "train": [6, 6],
@@ -37,7 +37,7 @@ def test_class_folders_are_divided(tmp_path: Path) -> None:
 def test_split_folders_are_kept_and_a_missing_val_is_drawn(tmp_path: Path) -> None:
     for split in ("train", "test", "hard"):
         class_folders(tmp_path / split)
-    splits = data.create("folder", root=str(tmp_path), val=2, test=5)
+    splits = data.create_dataset("folder", root=str(tmp_path), val=2, test=5)
     assert {name: len(split) for name, split in splits.items()} == {"train": 16, "val": 4, "test": 20, "hard": 20}
     assert all("/train/" in path for path in paths(splits, "val"))
 
@@ -47,7 +47,7 @@ def test_parallel_masks_with_gaps_and_values(tmp_path: Path) -> None:
     values = np.zeros((24, 32))
     values[:8], values[8:16] = 7, 200
     write_mask(tmp_path / "masks/cat/1.png", values)
-    splits = data.create(
+    splits = data.create_dataset(
         "folder", root=str(tmp_path / "images"), masks=str(tmp_path / "masks"), ignore=200, val=0, test=0
     )
     train = splits["train"]
@@ -62,7 +62,7 @@ def test_palette_masks_give_their_indices(tmp_path: Path) -> None:
     picture.putpalette([0, 0, 0, 0, 0, 0])  # index 1 is black, too: only the index tells it from the background
     (tmp_path / "masks/cat").mkdir(parents=True)
     picture.save(tmp_path / "masks/cat/0.png")
-    splits = data.create("folder", root=str(tmp_path / "images"), masks=str(tmp_path / "masks"), val=0, test=0)
+    splits = data.create_dataset("folder", root=str(tmp_path / "images"), masks=str(tmp_path / "masks"), val=0, test=0)
     assert (splits["train"][0].mask == 1).all()
 
 
@@ -70,25 +70,25 @@ def test_grey_and_transparent_pictures_become_rgb(tmp_path: Path) -> None:
     class_folders(tmp_path, each=2)
     Image.new("L", (32, 24), 40).save(tmp_path / "cat/0.jpg")
     Image.new("RGBA", (32, 24), (10, 20, 30, 0)).save(tmp_path / "dog/2.png")
-    train = data.create("folder", root=str(tmp_path), val=0, test=0)["train"]
+    train = data.create_dataset("folder", root=str(tmp_path), val=0, test=0)["train"]
     assert all(train[i].image.shape == (3, 24, 32) for i in range(len(train)))
 
 
 def test_bad_folders(tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="nothing at"):
-        data.create("folder", root=str(tmp_path / "absent"))
+        data.create_dataset("folder", root=str(tmp_path / "absent"))
     (tmp_path / "empty/cat").mkdir(parents=True)
     with pytest.raises(SightlineError, match="holds no images"):
-        data.create("folder", root=str(tmp_path / "empty"))
+        data.create_dataset("folder", root=str(tmp_path / "empty"))
     with pytest.raises(SightlineError, match="two or more"):
-        data.create("folder", root=str(class_folders(tmp_path / "one", ("cat",))))
+        data.create_dataset("folder", root=str(class_folders(tmp_path / "one", ("cat",))))
     images = class_folders(tmp_path / "images")
     (tmp_path / "masks").mkdir()
     with pytest.raises(SightlineError, match="masks: nothing in"):
-        data.create("folder", root=str(images), masks=str(tmp_path / "masks"))
+        data.create_dataset("folder", root=str(images), masks=str(tmp_path / "masks"))
     for i in range(10):
         write_mask(tmp_path / f"masks/cat/{i}.png", np.zeros((10, 12)))
-    splits = data.create("folder", root=str(images), masks=str(tmp_path / "masks"), val=0, test=0)
+    splits = data.create_dataset("folder", root=str(images), masks=str(tmp_path / "masks"), val=0, test=0)
     with pytest.raises(SightlineError, match=r"masks/cat/0\.png is 12 x 10 .*images/cat/0\.jpg is 32 x 24"):
         splits["train"][0]
 
@@ -101,10 +101,10 @@ def test_unreadable_images_are_named_or_skipped_and_counted(tmp_path: Path, cont
     noise = torch.randint(0, 256, (64, 64, 3), dtype=torch.uint8).numpy()
     Image.fromarray(noise).save(whole)
     bad.write_bytes(whole.read_bytes()[:900] if content is None else content)  # None: truncated
-    splits = data.create("folder", root=str(tmp_path), val=0, test=0)
+    splits = data.create_dataset("folder", root=str(tmp_path), val=0, test=0)
     with pytest.raises(SightlineError, match=r"cannot read the image .*cat/3\.jpg"):
         splits["train"][3]
-    train = data.create("folder", root=str(tmp_path), val=0, test=0, skip_corrupt=True)["train"]
+    train = data.create_dataset("folder", root=str(tmp_path), val=0, test=0, skip_corrupt=True)["train"]
     assert len(train) == 19
     assert train.skipped == [str(bad)]
     assert [train[i].index for i in range(19)] == list(range(19))
@@ -127,7 +127,7 @@ def test_csv_with_every_column(tmp_path: Path) -> None:
         group=["sea", "land", "land", "sea"],
         note=["x"] * 4,
     )
-    splits = data.create("csv", path=str(write_csv(tmp_path / "list.csv", table)), val=0)
+    splits = data.create_dataset("csv", path=str(write_csv(tmp_path / "list.csv", table)), val=0)
     assert splits.classes == ["9", "10"]  # as numbers
     assert splits.groups == ["land", "sea"]
     assert splits["train"].labels.tolist() == [1, 0]
@@ -140,14 +140,14 @@ def test_csv_with_every_column(tmp_path: Path) -> None:
 
 def test_csv_without_splits_is_divided(tmp_path: Path) -> None:
     table = rows(tmp_path, label=["a", "b"] * 10)
-    splits = data.create("csv", path=str(write_csv(tmp_path / "list.csv", table)), classes=["b", "a"])
+    splits = data.create_dataset("csv", path=str(write_csv(tmp_path / "list.csv", table)), classes=["b", "a"])
     assert splits.classes == ["b", "a"]
     assert {name: len(split) for name, split in splits.items()} == {"train": 12, "val": 4, "test": 4}
 
 
 def test_bad_csv(tmp_path: Path) -> None:
     def create(table: list[dict[str, object]], **options: object) -> Splits:
-        return data.create("csv", path=str(write_csv(tmp_path / "list.csv", table)), val=0, test=0, **options)
+        return data.create_dataset("csv", path=str(write_csv(tmp_path / "list.csv", table)), val=0, test=0, **options)
 
     good = rows(tmp_path, label=["cat", "dog", "cat", "dog"])
     with pytest.raises(SightlineError, match=r"line 3: 'dog'.*known: bird, cat"):
@@ -168,16 +168,16 @@ def test_bad_csv(tmp_path: Path) -> None:
         create([{**row, "group": str(i or "")} for i, row in enumerate(good)])
     (tmp_path / "list.csv").write_text("path,label\n")
     with pytest.raises(SightlineError, match="lists no images"):
-        data.create("csv", path=str(tmp_path / "list.csv"))
+        data.create_dataset("csv", path=str(tmp_path / "list.csv"))
 
 
 def test_names_are_known() -> None:
     assert {"pets", "folder", "csv", "recomposed", "digits"} <= set(data.DATASETS.names())
     with pytest.raises(SightlineError, match="unknown dataset 'pet'; did you mean 'pets'"):
-        data.create("pet")
+        data.create_dataset("pet")
 
 
 def test_an_unknown_split_is_answered_with_the_known(tmp_path: Path) -> None:
-    splits = data.create("folder", root=str(class_folders(tmp_path)))
+    splits = data.create_dataset("folder", root=str(class_folders(tmp_path)))
     with pytest.raises(SightlineError, match="unknown split 'tests'; did you mean 'test'"):
         splits["tests"]

@@ -33,7 +33,7 @@ def write_zip(path: Path, split: str, classes: tuple[str, ...], each: int) -> np
 def test_zip_files_are_read_as_they_are(tmp_path: Path) -> None:
     train = write_zip(tmp_path / "cifar10-train.zip", "train", ("bird", "cat"), 6)
     test = write_zip(tmp_path / "cifar10-test.zip", "test", ("bird", "cat"), 2)
-    splits = data.create("cifar10", root=str(tmp_path), val=2)
+    splits = data.create_dataset("cifar10", root=str(tmp_path), val=2)
     assert splits.classes == ["bird", "cat"]
     assert {name: len(split) for name, split in splits.items()} == {"train": 8, "val": 4, "test": 4}
     seen = set()
@@ -58,7 +58,7 @@ def test_training_sets_nest_and_have_their_own_fingerprints(tmp_path: Path) -> N
     write_zip(tmp_path / "cifar100-test.zip", "test", ("bird", "cat"), 2)
 
     def made(**options: int) -> data.ImageDataset:
-        return data.create("cifar100", root=str(tmp_path), val=1, **options)["train"]
+        return data.create_dataset("cifar100", root=str(tmp_path), val=1, **options)["train"]
 
     small, large = made(per_class=2), made(per_class=4)
     paths = [{split.path(i) for i in range(len(split))} for split in (small, large)]
@@ -82,7 +82,7 @@ def test_what_torchvision_keeps(
         key = "labels" if name == "cifar10" else "fine_labels"
         (folder / file).write_bytes(pickle.dumps({"data": flat, key: [0, 1, 0, 1]}))
         whole.append(torch.from_numpy(flat).view(4, 3, 32, 32))
-    splits = data.create(name, root=str(tmp_path), val=0)
+    splits = data.create_dataset(name, root=str(tmp_path), val=0)
     assert splits.classes == ["a", "b"]
     assert len(splits["train"]) == 4 * len(kind.train_list)
     assert len(splits["test"]) == 4
@@ -101,7 +101,7 @@ def test_stl10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         columns[part] = np.random.default_rng(len(part)).integers(0, 256, (4, 3, 96, 96), dtype=np.uint8)
         columns[part].tofile(folder / f"{part}_X.bin")  # pixels column by column
         np.array([1, 2, 1, 2], dtype=np.uint8).tofile(folder / f"{part}_y.bin")
-    splits = data.create("stl10", root=str(tmp_path), val=0)
+    splits = data.create_dataset("stl10", root=str(tmp_path), val=0)
     assert splits.classes == ["plane", "bird"]
     assert splits["train"].labels.tolist() == [0, 1, 0, 1]
     for part in ("train", "test"):
@@ -112,27 +112,27 @@ def test_stl10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "stl10"])
 def test_a_folder_without_them_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(SightlineError, match=rf"root.*{name}.*download=True"):
-        data.create(name, root=str(tmp_path))
+        data.create_dataset(name, root=str(tmp_path))
     with pytest.raises(SightlineError, match="root"):
-        data.create(name, root=str(tmp_path / "nowhere"))
+        data.create_dataset(name, root=str(tmp_path / "nowhere"))
 
 
 def test_zip_files_that_are_none(tmp_path: Path) -> None:
     for split in ("train", "test"):
         (tmp_path / f"cifar10-{split}.zip").write_bytes(b"no zip")
     with pytest.raises(SightlineError, match=r"cifar10-train\.zip"):
-        data.create("cifar10", root=str(tmp_path))
+        data.create_dataset("cifar10", root=str(tmp_path))
     for split in ("train", "test"):
         with zipfile.ZipFile(tmp_path / f"cifar10-{split}.zip", "w") as archive:
             archive.writestr("picture.jpg", b"")
     with pytest.raises(SightlineError, match="SPLIT/CLASS"):
-        data.create("cifar10", root=str(tmp_path))
+        data.create_dataset("cifar10", root=str(tmp_path))
 
 
 def test_the_real_pictures(data_folder: Path) -> None:
     if not (data_folder / "cifar10" / "cifar10-train.zip").is_file():
         pytest.skip(f"CIFAR-10 is not at hand in {data_folder}")
-    splits = data.create("cifar10", root=str(data_folder / "cifar10"), val=100, per_class=200)
+    splits = data.create_dataset("cifar10", root=str(data_folder / "cifar10"), val=100, per_class=200)
     assert {name: len(split) for name, split in splits.items()} == {"train": 2000, "val": 1000, "test": 10000}
     assert splits.classes == (
         ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

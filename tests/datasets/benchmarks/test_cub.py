@@ -2,8 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import write_image, write_mask
 
+from layouts import write_image, write_mask
 from sightline import data
 from sightline.errors import SightlineError
 
@@ -38,7 +38,7 @@ def cub_folder(tmp_path: Path) -> Path:
 
 
 def test_official_layout(cub_folder: Path) -> None:
-    splits = data.create("cub", root=str(cub_folder.parent), val=1)
+    splits = data.create_dataset("cub", root=str(cub_folder.parent), val=1)
     assert splits.classes == ["Black footed Albatross", "Indigo Bunting"]
     assert {name: split.labels.tolist() for name, split in splits.items()} == {
         "train": [0, 0, 0, 1, 1, 1],
@@ -55,36 +55,36 @@ def test_official_layout(cub_folder: Path) -> None:
 
 @pytest.mark.parametrize(("agreement", "pixels"), [(0.0, 16 * 20), (0.5, 12 * 16), (0.6, 8 * 12), (0.99, 8 * 12)])
 def test_more_annotators_agree_on_fewer_pixels(cub_folder: Path, agreement: float, pixels: int) -> None:
-    mask = data.create("cub", root=str(cub_folder), agreement=agreement)["train"][0].mask
+    mask = data.create_dataset("cub", root=str(cub_folder), agreement=agreement)["train"][0].mask
     assert mask.unique().tolist() == [0, 1]
     assert int(mask.sum()) == pixels
 
 
 def test_species_and_training_images_are_chosen(cub_folder: Path) -> None:
     def names(per_class: int) -> set[str]:
-        train = data.create("cub", root=str(cub_folder), val=0, per_class=per_class)["train"]
+        train = data.create_dataset("cub", root=str(cub_folder), val=0, per_class=per_class)["train"]
         return {train.path(i) for i in range(len(train))}
 
     assert len(names(2)) == 4
     assert names(2) < names(3)
     with pytest.raises(SightlineError, match="unknown species 'indigo bunting'; did you mean 'Indigo Bunting'"):
-        data.create("cub", root=str(cub_folder), species=["indigo bunting"])
+        data.create_dataset("cub", root=str(cub_folder), species=["indigo bunting"])
 
 
 def test_without_segmentations(cub_folder: Path) -> None:
     (cub_folder.parent / "segmentations").rename(cub_folder / "segmentations")
-    assert data.create("cub", root=str(cub_folder))["train"].has_mask.all()
+    assert data.create_dataset("cub", root=str(cub_folder))["train"].has_mask.all()
     (cub_folder / "segmentations").rename(cub_folder / "elsewhere")
     with pytest.raises(SightlineError, match="masks: there is no folder segmentations"):
-        data.create("cub", root=str(cub_folder))
-    assert not data.create("cub", root=str(cub_folder), masks=False)["train"].has_mask.any()
+        data.create_dataset("cub", root=str(cub_folder))
+    assert not data.create_dataset("cub", root=str(cub_folder), masks=False)["train"].has_mask.any()
 
 
 def test_bad_settings(cub_folder: Path) -> None:
     with pytest.raises(SightlineError, match=r"agreement is 1\.0"):
-        data.create("cub", root=str(cub_folder), agreement=1.0)
+        data.create_dataset("cub", root=str(cub_folder), agreement=1.0)
     (cub_folder / "bounding_boxes.txt").unlink()
     with pytest.raises(SightlineError, match=r"cannot read .*bounding_boxes\.txt"):
-        data.create("cub", root=str(cub_folder))
+        data.create_dataset("cub", root=str(cub_folder))
     with pytest.raises(SightlineError, match=r"no images\.txt"):
-        data.create("cub", root=str(cub_folder / "images"))
+        data.create_dataset("cub", root=str(cub_folder / "images"))

@@ -9,7 +9,7 @@ from sightline.errors import SightlineError
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    return data.create("digits", copies=2, size=48)
+    return data.create_dataset("digits", copies=2, size=48)
 
 
 def test_splits_share_no_digit_and_no_piece_of_photograph(splits: Splits) -> None:
@@ -61,11 +61,11 @@ def test_pictures_have_digits_that_stand_out(splits: Splits) -> None:
 
 
 def test_it_is_the_same_each_time_and_options_change_it(splits: Splits) -> None:
-    again = data.create("digits", copies=2, size=48)
+    again = data.create_dataset("digits", copies=2, size=48)
     assert {n: s.fingerprint for n, s in again.items()} == {n: s.fingerprint for n, s in splits.items()}
     assert torch.equal(again["train"][3].image, splits["train"][3].image)
-    mixed = data.create("digits", copies=1, correlation="uniform")["train"]
+    mixed = data.create_dataset("digits", copies=1, correlation="uniform")["train"]
     assert len(mixed.group_ids.unique()) == 25
-    assert data.create("digits", copies=2, size=48, seed=1)["test"].fingerprint != splits["test"].fingerprint
+    assert data.create_dataset("digits", copies=2, size=48, seed=1)["test"].fingerprint != splits["test"].fingerprint
     with pytest.raises(SightlineError, match="copies is 0"):
-        data.create("digits", copies=0)
+        data.create_dataset("digits", copies=0)

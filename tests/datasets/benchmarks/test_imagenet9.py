@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from layouts import write_image
 
+from layouts import write_image
 from sightline import data
 from sightline.data.backgrounds import VARIANTS
 from sightline.errors import SightlineError
@@ -39,7 +39,7 @@ def challenge(tmp_path: Path) -> Path:
 
 
 def test_every_variant_is_a_split(challenge: Path) -> None:
-    splits = data.create("imagenet9", root=str(challenge / "bg_challenge"))
+    splits = data.create_dataset("imagenet9", root=str(challenge / "bg_challenge"))
     assert set(splits) == {"test", *VARIANTS} - {"original"}
     assert splits.classes == ["dog", "bird", "wheeled vehicle"]
     for split in splits.values():
@@ -54,33 +54,37 @@ def test_every_variant_is_a_split(challenge: Path) -> None:
 
 
 def test_training_images_come_from_a_folder_of_their_own(challenge: Path) -> None:
-    splits = data.create("imagenet9", root=str(challenge / "bg_challenge"), train=str(challenge / "original"), val=1)
+    splits = data.create_dataset(
+        "imagenet9", root=str(challenge / "bg_challenge"), train=str(challenge / "original"), val=1
+    )
     assert list(splits)[:2] == ["train", "val"]
     assert (len(splits["train"]), len(splits["val"]), len(splits["test"])) == (12, 3, 6)
     assert not splits["train"].has_mask.any()
-    few = data.create("imagenet9", root=str(challenge / "bg_challenge"), train=str(challenge / "original"), per_class=2)
+    few = data.create_dataset(
+        "imagenet9", root=str(challenge / "bg_challenge"), train=str(challenge / "original"), per_class=2
+    )
     assert len(few["train"]) == 6
 
 
 def test_moving_the_folder_changes_nothing_and_missing_variants_are_no_error(challenge: Path, tmp_path: Path) -> None:
-    before = data.create("imagenet9", root=str(challenge))["test"].fingerprint
+    before = data.create_dataset("imagenet9", root=str(challenge))["test"].fingerprint
     (challenge / "bg_challenge").rename(challenge / "moved")
     moved = challenge / "moved"
     for place in sorted((moved / "mixed_next").rglob("*"), reverse=True):
         place.unlink() if place.is_file() else place.rmdir()
     (moved / "mixed_next").rmdir()
-    splits = data.create("imagenet9", root=str(moved))
+    splits = data.create_dataset("imagenet9", root=str(moved))
     assert "mixed_next" not in splits
     assert splits["test"].fingerprint == before
 
 
 def test_what_is_refused(challenge: Path) -> None:
     with pytest.raises(SightlineError, match="expected ImageNet-9's official layout"):
-        data.create("imagenet9", root=str(challenge / "original"))
+        data.create_dataset("imagenet9", root=str(challenge / "original"))
     with pytest.raises(SightlineError, match=r"there is no .*mixed_same/train"):
-        data.create("imagenet9", root=str(challenge), train=str(challenge / "bg_challenge/mixed_same"))
+        data.create_dataset("imagenet9", root=str(challenge), train=str(challenge / "bg_challenge/mixed_same"))
     np.save(challenge / "bg_challenge/fg_mask/val/00_dog/n0_0.npy", np.zeros((5, 5)))
-    splits = data.create("imagenet9", root=str(challenge))
+    splits = data.create_dataset("imagenet9", root=str(challenge))
     with pytest.raises(SightlineError, match=r"is \(5, 5\); its image is \(24, 24\)"):
         splits["test"][0]
     np.save(challenge / "bg_challenge/fg_mask/val/00_dog/n0_0.npy", np.array([{}]), allow_pickle=True)
@@ -88,4 +92,4 @@ def test_what_is_refused(challenge: Path) -> None:
         splits["test"][0]
     (challenge / "bg_challenge/mixed_same/val/03_reptile").mkdir()
     with pytest.raises(SightlineError, match=r"mixed_same/val has the class folders .*03_reptile"):
-        data.create("imagenet9", root=str(challenge))
+        data.create_dataset("imagenet9", root=str(challenge))

@@ -9,8 +9,8 @@ from scipy.io import savemat
 
 from layouts import write_image
 from sightline import data
-from sightline.data.checking import check
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
+from sightline.data.verification import verify_dataset
 from sightline.datasets.benchmarks.pascal_part import ANIMALS
 from sightline.errors import SightlineError
 
@@ -74,13 +74,13 @@ def layout(tmp_path: Path) -> Path:
 
 
 def test_images_of_one_animal_are_read_with_their_parts(layout: Path) -> None:
-    splits = data.create("pascal_part", root=str(layout), val=1)
+    splits = data.create_dataset("pascal_part", root=str(layout), val=1)
     assert splits.classes == list(ANIMALS)
     assert {name: len(split) for name, split in splits.items()} == {"train": 12, "val": 6, "test": 12}
     assert not any(
         "both" in split.path(i) or "none" in split.path(i) for split in splits.values() for i in range(len(split))
     )
-    everything = data.create("pascal_part", root=str(layout), val=0)["train"]
+    everything = data.create_dataset("pascal_part", root=str(layout), val=0)["train"]
     dog = next(i for i in range(len(everything)) if everything.path(i).endswith("train_dog_0.jpg"))
     assert everything.classes[everything.labels[dog]] == "dog"
     expected = torch.from_numpy(region(slice(2, 10), slice(2, 8)) | region(slice(4, 8), slice(10, 14)))
@@ -97,42 +97,42 @@ def test_images_of_one_animal_are_read_with_their_parts(layout: Path) -> None:
 
 
 def test_batches_have_the_parts_in_evaluation_alone(layout: Path) -> None:
-    everything = data.create("pascal_part", root=str(layout), val=0)["train"]
+    everything = data.create_dataset("pascal_part", root=str(layout), val=0)["train"]
     dogs = [i for i in range(len(everything)) if "train_dog" in everything.path(i)]
-    (batch,) = loader(everything, size=HEIGHT, batch_size=4, train=False, places=dogs)
+    (batch,) = create_loader(everything, size=HEIGHT, batch_size=4, train=False, indices=dogs)
     assert batch.parts.shape == (3, 3, HEIGHT, HEIGHT)  # two dogs' three parts; the others have fewer
     assert batch.parts.flatten(2).any(2).sum(1).tolist() == [3, 0, 2]
     cut = everything[dogs[0]].parts[:, :, 2:14]  # the centre square
     assert torch.equal(batch.parts[0], cut.as_subclass(torch.Tensor))
-    (batch,) = loader(everything, size=HEIGHT, batch_size=4, train=True, places=dogs)
+    (batch,) = create_loader(everything, size=HEIGHT, batch_size=4, train=True, indices=dogs)
     assert batch.parts is None
-    kept = data.create("pascal_part", root=str(layout), val=0)["train"].keep_in_memory()
+    kept = data.create_dataset("pascal_part", root=str(layout), val=0)["train"].keep_in_memory()
     assert all(kept[i].parts is None for i in dogs)
 
 
 def test_the_check_reads_every_annotation(layout: Path) -> None:
-    assert not check("pascal_part", {"root": str(layout)}).troubles
+    assert not verify_dataset("pascal_part", {"root": str(layout)}).problems
     (layout / "Annotations_Part" / "train_cow_0.mat").write_bytes(b"no MATLAB")
     (layout / "VOCdevkit/VOC2010/JPEGImages/val_bird_0.jpg").unlink()
-    found = check("pascal_part", {"root": str(layout)})
-    assert found.troubles
+    found = verify_dataset("pascal_part", {"root": str(layout)})
+    assert found.problems
     lines = [line for findings in found.found.values() for some in findings.values() for line in some]
     assert any("train_cow_0" in line for line in lines)
     assert any("val_bird_0" in line for line in lines)
     assert len(lines) == 2
-    whole = data.create("pascal_part", root=str(layout), val=0, skip_corrupt=True)
+    whole = data.create_dataset("pascal_part", root=str(layout), val=0, skip_corrupt=True)
     assert (len(whole["train"]), len(whole["test"])) == (17, 11)
 
 
 def test_an_annotation_of_another_size_is_refused(layout: Path) -> None:
     write_image(layout / "VOCdevkit/VOC2010/JPEGImages/val_bird_0.jpg", (90, 90, 90), (WIDTH, HEIGHT + 1))
     with pytest.raises(SightlineError, match="val_bird_0"):
-        data.create("pascal_part", root=str(layout))["test"][0]
+        data.create_dataset("pascal_part", root=str(layout))["test"][0]
 
 
 def test_what_is_missing_is_told_with_where_it_is_to_be_had(layout: Path, tmp_path: Path) -> None:
     (layout / "Annotations_Part").rename(layout / "elsewhere")
     with pytest.raises(SightlineError, match=r"Annotations_Part.*roozbehm"):
-        data.create("pascal_part", root=str(layout))
+        data.create_dataset("pascal_part", root=str(layout))
     with pytest.raises(SightlineError, match=r"ImageSets.*roozbehm"):
-        data.create("pascal_part", root=str(layout / "elsewhere"))
+        data.create_dataset("pascal_part", root=str(layout / "elsewhere"))

@@ -8,7 +8,7 @@ from sightline.errors import SightlineError
 
 
 def test_official_layout(pets_folder: Path) -> None:
-    splits = data.create("pets", root=str(pets_folder), val=0.2)
+    splits = data.create_dataset("pets", root=str(pets_folder), val=0.2)
     assert {name: len(split) for name, split in splits.items()} == {"train": 24, "val": 6, "test": 12}
     assert splits.classes == ["Abyssinian", "american bulldog", "Bengal"]  # the official order, renumbered from 0
     for split in splits.values():
@@ -24,7 +24,7 @@ def test_official_layout(pets_folder: Path) -> None:
 
 @pytest.mark.parametrize(("border", "value"), [("object", 1), ("ignore", 255)])
 def test_trimap_values(pets_folder: Path, border: str, value: int) -> None:
-    mask = data.create("pets", root=str(pets_folder), border=border)["train"][0].mask
+    mask = data.create_dataset("pets", root=str(pets_folder), border=border)["train"][0].mask
     assert mask[0, 0] == 0
     assert mask[10, 15] == 1
     assert mask[4, 6] == value
@@ -34,68 +34,68 @@ def test_validation_is_a_count_and_training_sets_nest(pets_folder: Path) -> None
     def names(split: data.ImageDataset) -> set[str]:
         return {split[i].path for i in range(len(split))}
 
-    small = data.create("pets", root=str(pets_folder), val=3, per_class=2)
-    large = data.create("pets", root=str(pets_folder), val=3, per_class=5)
+    small = data.create_dataset("pets", root=str(pets_folder), val=3, per_class=2)
+    large = data.create_dataset("pets", root=str(pets_folder), val=3, per_class=5)
     assert small["val"].labels.bincount().tolist() == [3, 3, 3]
     assert small["train"].labels.bincount().tolist() == [2, 2, 2]
     assert names(small["train"]) < names(large["train"])
     assert names(small["val"]) == names(large["val"])
-    assert "val" not in data.create("pets", root=str(pets_folder), val=0)
-    other = data.create("pets", root=str(pets_folder), val=3, per_class=2, seed=1)
+    assert "val" not in data.create_dataset("pets", root=str(pets_folder), val=0)
+    other = data.create_dataset("pets", root=str(pets_folder), val=3, per_class=2, seed=1)
     assert names(other["train"]) != names(small["train"])
 
 
 def test_breeds_are_chosen_and_renumbered(pets_folder: Path) -> None:
-    splits = data.create("pets", root=str(pets_folder), breeds=["Bengal", "Abyssinian"])
+    splits = data.create_dataset("pets", root=str(pets_folder), breeds=["Bengal", "Abyssinian"])
     assert splits.classes == ["Abyssinian", "Bengal"]
     assert splits["test"].labels.bincount().tolist() == [4, 4]
     with pytest.raises(SightlineError, match="unknown breed 'Bengel'; did you mean 'Bengal'"):
-        data.create("pets", root=str(pets_folder), breeds=["Bengel"])
+        data.create_dataset("pets", root=str(pets_folder), breeds=["Bengel"])
     with pytest.raises(SightlineError, match="two or more"):
-        data.create("pets", root=str(pets_folder), breeds=["Bengal"])
+        data.create_dataset("pets", root=str(pets_folder), breeds=["Bengal"])
 
 
 def test_torchvision_s_folder_is_found(pets_folder: Path, tmp_path: Path) -> None:
     pets_folder.rename(tmp_path / "oxford-iiit-pet")
-    assert len(data.create("pets", root=str(tmp_path))["test"]) == 12
+    assert len(data.create_dataset("pets", root=str(tmp_path))["test"]) == 12
 
 
 def test_the_fingerprint_follows_the_content(pets_folder: Path) -> None:
     root = str(pets_folder)
-    one = data.create("pets", root=root)["train"].fingerprint
-    assert one == data.create("pets", root=root)["train"].fingerprint
+    one = data.create_dataset("pets", root=root)["train"].fingerprint
+    assert one == data.create_dataset("pets", root=root)["train"].fingerprint
     moved = pets_folder.rename(pets_folder.parent / "elsewhere")
-    assert one == data.create("pets", root=str(moved))["train"].fingerprint
-    assert one != data.create("pets", root=str(moved), seed=1)["train"].fingerprint
-    assert one != data.create("pets", root=str(moved), border="ignore")["train"].fingerprint
+    assert one == data.create_dataset("pets", root=str(moved))["train"].fingerprint
+    assert one != data.create_dataset("pets", root=str(moved), seed=1)["train"].fingerprint
+    assert one != data.create_dataset("pets", root=str(moved), border="ignore")["train"].fingerprint
 
 
 def test_bad_settings(pets_folder: Path, tmp_path: Path) -> None:
     root = str(pets_folder)
     with pytest.raises(SightlineError, match="nothing at"):
-        data.create("pets", root=str(tmp_path / "absent"))
+        data.create_dataset("pets", root=str(tmp_path / "absent"))
     with pytest.raises(SightlineError, match="official layout"):
-        data.create("pets", root=str(tmp_path))
+        data.create_dataset("pets", root=str(tmp_path))
     with pytest.raises(SightlineError, match="unknown border 'objects'"):
-        data.create("pets", root=root, border="objects")
+        data.create_dataset("pets", root=root, border="objects")
     with pytest.raises(SightlineError, match="leave 8 of them to train on; expected at least 9"):
-        data.create("pets", root=root, val=2, per_class=9)
+        data.create_dataset("pets", root=root, val=2, per_class=9)
     with pytest.raises(SightlineError, match=r"val is 1\.5"):
-        data.create("pets", root=root, val=1.5)
+        data.create_dataset("pets", root=root, val=1.5)
     with pytest.raises(SightlineError, match="did you mean 'border'"):
-        data.create("pets", root=root, borders="object")
+        data.create_dataset("pets", root=root, borders="object")
     (pets_folder / "annotations/trimaps/Bengal_3.png").unlink()
     with pytest.raises(SightlineError, match=r"1 files are missing.*Bengal_3\.png"):
-        data.create("pets", root=root)
+        data.create_dataset("pets", root=root)
 
 
 def test_relative_roots_are_found_below_sightline_data(pets_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTLINE_DATA", str(pets_folder.parent))
-    assert len(data.create("pets", root="pets")["test"]) == 12
+    assert len(data.create_dataset("pets", root="pets")["test"]) == 12
 
 
 def test_real_photographs(data_folder: Path) -> None:
-    splits = data.create("pets", root=str(data_folder / "pets"), val=20)
+    splits = data.create_dataset("pets", root=str(data_folder / "pets"), val=20)
     assert splits.classes == ["Abyssinian", "american bulldog", "Bengal"]
     assert splits["train"].labels.bincount().tolist() == [80, 80, 80]
     assert splits["val"].labels.bincount().tolist() == [20, 20, 20]

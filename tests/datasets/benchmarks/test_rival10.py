@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from layouts import write_image
 from PIL import Image
 
+from layouts import write_image
 from sightline import data
 from sightline.datasets.benchmarks.rival10 import CLASSES
 from sightline.errors import SightlineError
@@ -49,7 +49,7 @@ def rival10_folder(tmp_path: Path) -> Path:
 
 
 def test_classes_splits_and_whole_objects(rival10_folder: Path) -> None:
-    splits = data.create("rival10", root=str(rival10_folder), val=1)
+    splits = data.create_dataset("rival10", root=str(rival10_folder), val=1)
     assert splits.classes == ["truck", "car", "plane", "ship", "cat", "dog", "equine", "deer", "frog", "bird"]
     assert {name: len(split) for name, split in splits.items()} == {"train": 50, "val": 10, "test": 20}
     for split in splits.values():
@@ -61,17 +61,17 @@ def test_classes_splits_and_whole_objects(rival10_folder: Path) -> None:
     expected = torch.zeros(24, 32, dtype=torch.uint8)
     expected[:, :16] = 1
     assert torch.equal(sample.mask, expected)
-    inside = data.create("rival10", root=str(rival10_folder / "RIVAL10"), val=1)
+    inside = data.create_dataset("rival10", root=str(rival10_folder / "RIVAL10"), val=1)
     assert {n: s.fingerprint for n, s in inside.items()} == {n: s.fingerprint for n, s in splits.items()}
 
 
 def test_masks_of_the_attributes(rival10_folder: Path) -> None:
-    splits = data.create("rival10", root=str(rival10_folder), masks="attributes", val=0)
+    splits = data.create_dataset("rival10", root=str(rival10_folder), masks="attributes", val=0)
     assert set(splits) == {"train", "test"}
     mask = splits["test"][0].mask
     assert mask[:11].eq(1).all()
     assert mask[13:].eq(0).all()
-    whole = data.create("rival10", root=str(rival10_folder), val=0)
+    whole = data.create_dataset("rival10", root=str(rival10_folder), val=0)
     assert whole["test"].fingerprint != splits["test"].fingerprint
 
 
@@ -84,7 +84,7 @@ def test_a_mask_of_another_size_is_scaled_and_noise_is_no_object(tmp_path: Path)
     stored = {"entire-object": base64.b64encode(picture(stored)).decode()}
     (tmp_path / "test/ordinary/n02123394_0_attr_dict.pkl").write_bytes(pickle.dumps(stored))
     (tmp_path / "test/ordinary/n02099712_0_attr_dict.pkl").write_bytes(pickle.dumps({"ears": ""}))
-    splits = data.create("rival10", root=str(tmp_path), val=0)
+    splits = data.create_dataset("rival10", root=str(tmp_path), val=0)
     assert splits.classes == ["cat", "dog"]
     masks = {splits.classes[s.label]: s.mask for s in (splits["test"][0], splits["test"][1])}
     assert masks["cat"][12:].eq(1).all()
@@ -103,24 +103,24 @@ class Evil:
 def test_a_pickle_runs_no_code(rival10_folder: Path, content: object) -> None:
     file = rival10_folder / f"RIVAL10/test/ordinary/{WNIDS[0]}_9_attr_dict.pkl"
     file.write_bytes(pickle.dumps(content))
-    test = data.create("rival10", root=str(rival10_folder))["test"]
+    test = data.create_dataset("rival10", root=str(rival10_folder))["test"]
     place = next(i for i in range(20) if WNIDS[0] in test.path(i))
     with pytest.raises(SightlineError, match=f"cannot read the mask .*{WNIDS[0]}_9_attr_dict"):
         test[place]
     file.write_bytes(b"\x80\x04no pickle")
     with pytest.raises(SightlineError, match="cannot read the mask"):
         test[place]
-    kept = data.create("rival10", root=str(rival10_folder), skip_corrupt=True)
+    kept = data.create_dataset("rival10", root=str(rival10_folder), skip_corrupt=True)
     assert len(kept["test"]) == 19
     assert len(kept["test"].skipped) == 1
 
 
 def test_the_noise_study_on_it(rival10_folder: Path) -> None:
-    from sightline.data.loader import loader
+    from sightline.data.loader import create_loader
     from sightline.metrics import RFS
 
-    test = data.create("rival10", root=str(rival10_folder))["test"]
-    (batch,) = loader(test, size=24, batch_size=20, train=False)
+    test = data.create_dataset("rival10", root=str(rival10_folder))["test"]
+    (batch,) = create_loader(test, size=24, batch_size=20, train=False)
     metric = RFS(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 24 * 24, 10)), levels=[0.1])
     metric.update(batch.images, batch.labels, batch.masks, batch.has_mask)
     assert -1 <= metric.compute() <= 1
@@ -129,9 +129,9 @@ def test_the_noise_study_on_it(rival10_folder: Path) -> None:
 
 def test_what_is_refused(rival10_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="did you mean 'object'"):
-        data.create("rival10", root=str(rival10_folder), masks="objects")
+        data.create_dataset("rival10", root=str(rival10_folder), masks="objects")
     with pytest.raises(SightlineError, match=r"there is no .*train/ordinary; expected RIVAL10's official layout"):
-        data.create("rival10", root=str(rival10_folder / "RIVAL10/train"))
+        data.create_dataset("rival10", root=str(rival10_folder / "RIVAL10/train"))
     write_photograph(rival10_folder / "RIVAL10/test/ordinary", "n00000001_0")
     with pytest.raises(SightlineError, match="begins with 'n00000001', which is no ImageNet class of RIVAL10's"):
-        data.create("rival10", root=str(rival10_folder))
+        data.create_dataset("rival10", root=str(rival10_folder))

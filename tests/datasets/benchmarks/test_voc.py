@@ -10,7 +10,7 @@ from layouts import write_image, write_mask
 from sightline import data, maps
 from sightline.data import Batch
 from sightline.data.dataset import InMemory
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 from sightline.datasets.derived.recompose import Recompose
 from sightline.diagnosis import diagnose
 from sightline.diagnosis.audit import audit
@@ -43,7 +43,7 @@ def voc_folder(tmp_path: Path) -> Path:
 
 
 def test_images_of_one_class(voc_folder: Path) -> None:
-    splits = data.create("voc", root=str(voc_folder.parents[1]), val=1)
+    splits = data.create_dataset("voc", root=str(voc_folder.parents[1]), val=1)
     assert len(splits.classes) == 20
     assert {name: split.labels.tolist() for name, split in splits.items()} == {
         "train": [0, 0, 19, 19],
@@ -61,7 +61,7 @@ def test_images_of_one_class(voc_folder: Path) -> None:
 
 
 def test_images_of_several_classes(voc_folder: Path) -> None:
-    splits = data.create("voc", root=str(voc_folder), labels="multiple", val=0.25, seed=3)
+    splits = data.create_dataset("voc", root=str(voc_folder), labels="multiple", val=0.25, seed=3)
     assert {name: len(split) for name, split in splits.items()} == {"train": 6, "val": 2, "test": 2}
     test = splits["test"]
     assert test.multi_label
@@ -77,14 +77,14 @@ def test_images_of_several_classes(voc_folder: Path) -> None:
 
 
 def test_batches_of_several_labels(voc_folder: Path) -> None:
-    test = data.create("voc", root=str(voc_folder), labels="multiple")["test"]
-    (batch,) = loader(test, size=24, batch_size=2, train=False)
+    test = data.create_dataset("voc", root=str(voc_folder), labels="multiple")["test"]
+    (batch,) = create_loader(test, size=24, batch_size=2, train=False)
     assert torch.equal(batch.labels, test.labels)
     assert batch.multi_label
     assert batch.masks.shape == (2, 20, 24, 24)
     union = (batch.masks[1, 14] == 1) | (batch.masks[1, 19] == 1)
     assert torch.equal(batch.object_masks()[1], union.float())
-    (flipped,) = loader(test, size=24, batch_size=2, train=True, seed=1, augment={"crop": 1.0})
+    (flipped,) = create_loader(test, size=24, batch_size=2, train=True, seed=1, augment={"crop": 1.0})
     assert (flipped.masks == 1).flatten(2).any(2).long().equal(flipped.labels)
 
 
@@ -96,27 +96,27 @@ def test_unlabelled_images_of_several_labels() -> None:
 def test_a_mask_that_cannot_be_read(voc_folder: Path) -> None:
     (voc_folder / "SegmentationClass/a1.png").write_bytes(b"no picture")
     with pytest.raises(SightlineError, match=r"cannot read the mask .*a1\.png"):
-        data.create("voc", root=str(voc_folder))
-    train = data.create("voc", root=str(voc_folder), val=0, skip_corrupt=True)["train"]
+        data.create_dataset("voc", root=str(voc_folder))
+    train = data.create_dataset("voc", root=str(voc_folder), val=0, skip_corrupt=True)["train"]
     assert len(train) == 5
     assert [Path(skipped).stem for skipped in train.skipped] == ["a1"]
 
 
 def test_recomposition_needs_one_label(voc_folder: Path, make_scenes: Callable[..., InMemory]) -> None:
-    objects = data.create("voc", root=str(voc_folder), labels="multiple")["test"]
+    objects = data.create_dataset("voc", root=str(voc_folder), labels="multiple")["test"]
     with pytest.raises(SightlineError, match="recomposition needs images with one label each"):
         Recompose(objects, make_scenes(objects.classes, each=1), split="test")
 
 
 def test_bad_settings(voc_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="unknown labels 'many'"):
-        data.create("voc", root=str(voc_folder), labels="many")
+        data.create_dataset("voc", root=str(voc_folder), labels="many")
     with pytest.raises(SightlineError, match=r"no ImageSets/Segmentation/train\.txt"):
-        data.create("voc", root=str(voc_folder / "JPEGImages"))
+        data.create_dataset("voc", root=str(voc_folder / "JPEGImages"))
 
 
 def test_what_needs_one_label_refuses_several(voc_folder: Path, tmp_path: Path) -> None:
-    test = data.create("voc", root=str(voc_folder), labels="multiple")["test"]
+    test = data.create_dataset("voc", root=str(voc_folder), labels="multiple")["test"]
     model = nn.Sequential(nn.Conv2d(3, 20, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     spec = InputSpec((0.5,) * 3, (0.5,) * 3, (24, 24))
     with pytest.raises(SightlineError, match="audit needs images with one label each"):
@@ -126,4 +126,4 @@ def test_what_needs_one_label_refuses_several(voc_folder: Path, tmp_path: Path) 
     with pytest.raises(SightlineError, match="targets 'label' needs images with one label each"):
         maps.compute_maps(model, test, tmp_path / "maps", "gradcam", targets="label", layer="0", input_spec=spec)
     with pytest.raises(SightlineError, match="features of classes need images with one label each"):
-        class_features(model, list(loader(test, size=24, batch_size=2, train=False)), layer="2", input_spec=spec)
+        class_features(model, list(create_loader(test, size=24, batch_size=2, train=False)), layer="2", input_spec=spec)

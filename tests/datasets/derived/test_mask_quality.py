@@ -9,12 +9,12 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from sightline.data.dataset import InMemory
-from sightline.data.loader import loader
-from sightline.datasets.derived.mask_quality import Remasked, boxed, coarse, dilated
+from sightline.data.loader import create_loader
+from sightline.datasets.derived.mask_quality import DegradedMasks, boxed, coarse, dilated
 from sightline.errors import SightlineError
 
 
-def kept(dataset: Remasked) -> set[int]:
+def kept(dataset: DegradedMasks) -> set[int]:
     return set(dataset.has_mask.nonzero()[:, 0].tolist())
 
 
@@ -30,7 +30,7 @@ def shapes(seed: int, height: int = 16, width: int = 24) -> Tensor:
 def test_a_larger_fraction_contains_a_smaller_one(make_objects: Callable[..., InMemory], seed: int) -> None:
     dataset, before = make_objects(21), set[int]()
     for twentieths in range(21):
-        now = kept(Remasked(dataset, fraction=twentieths / 20, seed=seed))
+        now = kept(DegradedMasks(dataset, fraction=twentieths / 20, seed=seed))
         assert before <= now
         assert len(now) == round(21 * twentieths / 20)
         before = now
@@ -39,12 +39,12 @@ def test_a_larger_fraction_contains_a_smaller_one(make_objects: Callable[..., In
 def test_every_class_keeps_its_share(make_objects: Callable[..., InMemory]) -> None:
     dataset = make_objects(30, classes=("a", "b", "c"))
     for fraction in (0.1, 0.2, 0.5, 0.7):
-        counts = dataset.labels[list(kept(Remasked(dataset, fraction=fraction)))].bincount(minlength=3)
+        counts = dataset.labels[list(kept(DegradedMasks(dataset, fraction=fraction)))].bincount(minlength=3)
         assert (counts - 10 * fraction).abs().max() <= 1
 
 
 def test_the_choice_depends_on_the_seed_alone(make_objects: Callable[..., InMemory]) -> None:
-    one, again, other = (Remasked(make_objects(20), fraction=0.5, seed=seed) for seed in (1, 1, 2))
+    one, again, other = (DegradedMasks(make_objects(20), fraction=0.5, seed=seed) for seed in (1, 1, 2))
     assert kept(one) == kept(again) != kept(other)
     assert one.fingerprint == again.fingerprint != other.fingerprint
 
@@ -52,22 +52,22 @@ def test_the_choice_depends_on_the_seed_alone(make_objects: Callable[..., InMemo
 def test_images_without_masks_stay_without(make_objects: Callable[..., InMemory]) -> None:
     dataset = make_objects(20)
     half = InMemory([replace(dataset[i], mask=dataset[i].mask if i < 10 else None) for i in range(20)], "ab", "half")
-    assert kept(Remasked(half, fraction=1.0)) == set(range(10))
-    assert kept(Remasked(half, fraction=0.4)) < set(range(10))
-    assert len(kept(Remasked(half, fraction=0.4))) == 4
+    assert kept(DegradedMasks(half, fraction=1.0)) == set(range(10))
+    assert kept(DegradedMasks(half, fraction=0.4)) < set(range(10))
+    assert len(kept(DegradedMasks(half, fraction=0.4))) == 4
     with pytest.raises(SightlineError, match="no image has a mask"):
-        Remasked(InMemory([replace(dataset[i], mask=None) for i in range(4)], "ab", "none"))
+        DegradedMasks(InMemory([replace(dataset[i], mask=None) for i in range(4)], "ab", "none"))
 
 
 def test_nothing_else_changes(make_objects: Callable[..., InMemory]) -> None:
     dataset = make_objects(10)
-    changed = Remasked(dataset, fraction=0.5)
+    changed = DegradedMasks(dataset, fraction=0.5)
     for i in range(10):
         one, other = dataset[i], changed[i]
         assert torch.equal(one.image, other.image)
         assert (one.label, one.index, one.path) == (other.label, other.index, other.path)
         assert other.mask is None if i not in kept(changed) else torch.equal(one.mask, other.mask)
-    plain, fewer = (next(iter(loader(d, size=16, batch_size=10, train=True))) for d in (dataset, changed))
+    plain, fewer = (next(iter(create_loader(d, size=16, batch_size=10, train=True))) for d in (dataset, changed))
     assert torch.equal(plain.images, fewer.images)  # the augmentation does not depend on the masks
     assert fewer.has_mask.sum() == 5
 
@@ -125,7 +125,7 @@ def test_changed_masks_are_masks(make_objects: Callable[..., InMemory], quality:
     samples[1].mask[:] = 0
     samples[2].mask[0, 0] = 255
     samples[3] = replace(samples[3], mask=tv_tensors.Mask(torch.stack([samples[3].mask, samples[1].mask])))
-    changed = Remasked(InMemory(samples, "ab", "odd"), quality=quality)
+    changed = DegradedMasks(InMemory(samples, "ab", "odd"), quality=quality)
     masks = [changed[i].mask for i in range(4)]
     assert all(mask.dtype == torch.uint8 for mask in masks)
     assert masks[0].unique().tolist() == [0, 1]
@@ -146,7 +146,7 @@ def test_wrong_masks_are_other_images(make_objects: Callable[..., InMemory]) -> 
     dataset = InMemory(samples, "ab", "lines")
 
     def wrong(share: float, **options: float) -> set[int]:
-        changed = Remasked(dataset, quality="wrong", share=share, **options)
+        changed = DegradedMasks(dataset, quality="wrong", share=share, **options)
         found = set()
         for i in changed.has_mask.nonzero()[:, 0].tolist():
             row = int(changed[i].mask.any(1).nonzero()[0])
@@ -163,7 +163,7 @@ def test_wrong_masks_are_other_images(make_objects: Callable[..., InMemory]) -> 
 def test_wrong_masks_fit_their_images(make_objects: Callable[..., InMemory]) -> None:
     one, other = make_objects(2)._samples
     other = replace(other, mask=tv_tensors.Mask(torch.ones(12, 8, dtype=torch.uint8)), image=other.image[:, :12, :8])
-    changed = Remasked(InMemory([one, other], "ab", "two sizes"), quality="wrong", share=1.0)
+    changed = DegradedMasks(InMemory([one, other], "ab", "two sizes"), quality="wrong", share=1.0)
     assert changed[0].mask.shape == (24, 32)
     assert changed[0].mask.eq(1).all()
     assert changed[1].mask.shape == (12, 8)
@@ -181,10 +181,10 @@ def test_wrong_masks_fit_their_images(make_objects: Callable[..., InMemory]) -> 
 )
 def test_bad_settings(make_objects: Callable[..., InMemory], options: dict[str, object], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
-        Remasked(make_objects(4), **options)
+        DegradedMasks(make_objects(4), **options)
 
 
 def test_one_mask_cannot_be_another_s(make_objects: Callable[..., InMemory]) -> None:
     first, *_, last = make_objects(4)._samples
     with pytest.raises(SightlineError, match="only one has a mask"):
-        Remasked(InMemory([first, replace(last, mask=None)], "ab", "one"), quality="wrong")
+        DegradedMasks(InMemory([first, replace(last, mask=None)], "ab", "one"), quality="wrong")

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from layouts import write_csv, write_image, write_mask
 
+from layouts import write_csv, write_image, write_mask
 from sightline import data
 from sightline._core.seeding import generator
 from sightline.data.dataset import InMemory
@@ -152,7 +152,9 @@ def backgrounds(tmp_path: Path) -> Path:
 
 def test_the_five_splits(pets_folder: Path, backgrounds: Path) -> None:
     source = {"name": "pets", "root": str(pets_folder), "val": 3, "per_class": 4}
-    splits = data.create("recomposed", source=source, backgrounds=str(backgrounds / "scenes"), val_scenes=1, size=32)
+    splits = data.create_dataset(
+        "recomposed", source=source, backgrounds=str(backgrounds / "scenes"), val_scenes=1, size=32
+    )
     assert {name: len(split) for name, split in splits.items()} == {
         "train": 12,
         "val": 9,
@@ -175,7 +177,7 @@ def test_the_five_splits(pets_folder: Path, backgrounds: Path) -> None:
 
 
 def test_validation_has_the_training_correlation(pets_folder: Path, backgrounds: Path) -> None:
-    splits = data.create(
+    splits = data.create_dataset(
         "recomposed",
         source={"name": "pets", "root": str(pets_folder), "val": 5},
         backgrounds=str(backgrounds / "scenes"),
@@ -186,7 +188,7 @@ def test_validation_has_the_training_correlation(pets_folder: Path, backgrounds:
 
 
 def test_scenes_by_label_of_a_csv_and_none_held_out(pets_folder: Path, backgrounds: Path) -> None:
-    splits = data.create(
+    splits = data.create_dataset(
         "recomposed",
         source={"name": "pets", "root": str(pets_folder), "val": 0},
         backgrounds=str(backgrounds / "scenes.csv"),
@@ -202,20 +204,20 @@ def test_bad_recomposition(pets_folder: Path, backgrounds: Path, tmp_path: Path)
     source = {"name": "pets", "root": str(pets_folder)}
     folder = str(backgrounds / "scenes")
     with pytest.raises(SightlineError, match="needs the name of a data set"):
-        data.create("recomposed", source={"root": "x"}, backgrounds=folder)
+        data.create_dataset("recomposed", source={"root": "x"}, backgrounds=folder)
     with pytest.raises(SightlineError, match="expected the classes"):
-        data.create("recomposed", source=source, backgrounds=folder, scenes={"Abyssinian": ["Abyssinian"]})
+        data.create_dataset("recomposed", source=source, backgrounds=folder, scenes={"Abyssinian": ["Abyssinian"]})
     breeds = ("Abyssinian", "american bulldog", "Bengal")
     with pytest.raises(SightlineError, match=r"scenes of 'Abyssinian': .* has no file, folder or label 'moon'"):
-        data.create("recomposed", source=source, backgrounds=folder, scenes={b: ["moon"] for b in breeds})
+        data.create_dataset("recomposed", source=source, backgrounds=folder, scenes={b: ["moon"] for b in breeds})
     with pytest.raises(SightlineError, match="is a scene of 'Abyssinian' and of 'american bulldog'"):
-        data.create("recomposed", source=source, backgrounds=folder, scenes={b: ["Bengal"] for b in breeds})
+        data.create_dataset("recomposed", source=source, backgrounds=folder, scenes={b: ["Bengal"] for b in breeds})
     with pytest.raises(SightlineError, match="leave 0 of them to train on"):
-        data.create("recomposed", source=source, backgrounds=folder, val_scenes=3)
+        data.create_dataset("recomposed", source=source, backgrounds=folder, val_scenes=3)
     with pytest.raises(SightlineError, match="unknown split 'val'"):
-        data.create("recomposed", source={**source, "val": 0}, backgrounds=folder)
+        data.create_dataset("recomposed", source={**source, "val": 0}, backgrounds=folder)
     with pytest.raises(SightlineError, match="backgrounds: nothing at"):
-        data.create("recomposed", source=source, backgrounds=str(tmp_path / "absent"))
+        data.create_dataset("recomposed", source=source, backgrounds=str(tmp_path / "absent"))
 
 
 def test_any_masked_folder_can_be_recomposed(backgrounds: Path, tmp_path: Path) -> None:
@@ -225,7 +227,7 @@ def test_any_masked_folder_can_be_recomposed(backgrounds: Path, tmp_path: Path) 
         for i in range(5):
             write_image(tmp_path / "mine" / name / f"{i}.jpg")
             write_mask(tmp_path / "masks" / name / f"{i}.png", mask.numpy())
-    splits = data.create(
+    splits = data.create_dataset(
         "recomposed",
         source={"name": "folder", "root": str(tmp_path / "mine"), "masks": str(tmp_path / "masks")},
         backgrounds=str(backgrounds / "scenes"),
@@ -234,7 +236,7 @@ def test_any_masked_folder_can_be_recomposed(backgrounds: Path, tmp_path: Path) 
 
 
 def test_real_photographs_on_real_scenes(data_folder: Path) -> None:
-    splits = data.create(
+    splits = data.create_dataset(
         "recomposed",
         source={"name": "pets", "root": str(data_folder / "pets"), "val": 20, "per_class": 30},
         backgrounds=str(data_folder / "imagenet1k-sample/labels.csv"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dots import KEYS, Dots
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 from sightline.datasets.derived.subset import Listed, Subset, listed, read_list, write_list
 from sightline.errors import SightlineError
 from sightline.training import Recipe
@@ -34,7 +34,7 @@ def test_a_guess_replaces_the_label_and_brings_no_annotation() -> None:
     assert subset.labels.tolist() == [1, 1, 0]
     assert subset.has_mask.tolist() == [True, False, True]
     assert subset.groups == []
-    (batch,) = loader(subset, size=32, batch_size=3, train=False)
+    (batch,) = create_loader(subset, size=32, batch_size=3, train=False)
     assert batch.labels.tolist() == [1, 1, 0]
     assert batch.has_mask.tolist() == [True, False, True]
     assert batch.groups is None

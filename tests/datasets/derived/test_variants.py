@@ -12,8 +12,8 @@ from layouts import write_image, write_mask
 from sightline import data
 from sightline.data.backgrounds import VARIANTS, vary
 from sightline.data.dataset import InMemory, Sample
-from sightline.data.loader import loader
-from sightline.datasets.derived.variants import BackgroundVariant, MaskedSquares
+from sightline.data.loader import create_loader
+from sightline.datasets.derived.variants import BackgroundVariant, MaskedImages
 from sightline.errors import SightlineError
 
 SHOWS_NO_OBJECT = ("no_fg", "only_bg_b", "only_bg_t")
@@ -39,7 +39,7 @@ def colours(image: Tensor, where: Tensor) -> set[tuple[int, ...]]:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_nothing_shows_that_should_not(variant: str) -> None:
     source = objects()
-    squares = MaskedSquares(source, size=16)
+    squares = MaskedImages(source, size=16)
     found = BackgroundVariant(squares, variant)
     assert len(found) == len(source)
     for i, sample in enumerate(found[k] for k in range(len(found))):
@@ -70,7 +70,7 @@ def test_nothing_shows_that_should_not(variant: str) -> None:
 
 def test_the_same_seed_gives_the_same_images_and_another_one_others() -> None:
     def made(seed: int, variant: str = "mixed_rand") -> BackgroundVariant:
-        return BackgroundVariant(MaskedSquares(objects(30), size=16, seed=seed), variant)
+        return BackgroundVariant(MaskedImages(objects(30), size=16, seed=seed), variant)
 
     first, again, other = made(0), made(0), made(1)
     assert first.givers == again.givers != other.givers
@@ -85,17 +85,17 @@ def test_images_that_lack_a_variant_are_left_out_of_all_and_named() -> None:
     full, empty = source._samples[4].mask, source._samples[5].mask
     full.fill_(1)
     empty.fill_(0)
-    squares = MaskedSquares(source, size=16)
+    squares = MaskedImages(source, size=16)
     sets = [BackgroundVariant(squares, variant) for variant in VARIANTS]
     for made in sets:
         assert made.skipped == ["object0", "object4", "object5", "object7"]
         assert [made.path(i) for i in range(len(made))] == [f"object{i}" for i in (1, 2, 3, 6, 8, 9, 10, 11)]
     assert not {0, 4, 5, 7} & {giver for givers in squares.givers.values() for giver in givers}
     # Class 1 has but the images 1 and 10 left; without one of them the other has no background of its own class.
-    lonely = MaskedSquares(objects(12, unmasked=(1, 4, 7)), size=16)
+    lonely = MaskedImages(objects(12, unmasked=(1, 4, 7)), size=16)
     assert 10 not in lonely.places
     with pytest.raises(SightlineError, match="none of the 4 images has all variants: 1 have masks, and 1 of these"):
-        MaskedSquares(objects(4, unmasked=(0, 1, 2)), size=16)
+        MaskedImages(objects(4, unmasked=(0, 1, 2)), size=16)
 
 
 def test_inpainted_backgrounds_need_no_rectangle() -> None:
@@ -103,8 +103,8 @@ def test_inpainted_backgrounds_need_no_rectangle() -> None:
     for sample in source._samples:  # a frame whose box is the image
         sample.mask[:], sample.mask[4:12, 4:12] = 1, 0
     with pytest.raises(SightlineError, match="0 of these an object and a background"):
-        MaskedSquares(source, size=16)
-    squares = MaskedSquares(source, size=16, fill="inpaint")
+        MaskedImages(source, size=16)
+    squares = MaskedImages(source, size=16, fill="inpaint")
     mixed = BackgroundVariant(squares, "mixed_next")
     assert len(mixed) == 6
     image, mask = squares.read(0)
@@ -117,9 +117,9 @@ def test_squares_are_cut_as_evaluation_does() -> None:
     mask = torch.zeros(12, 20, dtype=torch.uint8)
     mask[3:6, 8:12] = 1
     samples = [Sample(tv_tensors.Image(image), i % 2, tv_tensors.Mask(mask), i, None, str(i)) for i in range(4)]
-    squares = MaskedSquares(InMemory(samples, ["a", "b"], 0), size=12)
+    squares = MaskedImages(InMemory(samples, ["a", "b"], 0), size=12)
     assert torch.equal(squares.read(0)[0], image[:, :, 4:16])
-    batch = next(iter(loader(BackgroundVariant(squares, "mixed_same"), size=12, batch_size=4, train=False)))
+    batch = next(iter(create_loader(BackgroundVariant(squares, "mixed_same"), size=12, batch_size=4, train=False)))
     assert torch.equal(batch.masks[0], mask[:, 4:16])
     assert batch.groups.tolist() == [0, 3, 0, 3]
 
@@ -135,7 +135,7 @@ def test_by_name_from_folders(tmp_path: Path) -> None:
                 if (part, name, i) != ("test", "cat", 3):
                     write_mask(tmp_path / "masks" / file, values)
     source = {"name": "folder", "root": str(tmp_path / "images"), "masks": str(tmp_path / "masks"), "val": 2}
-    splits = data.create("background_variants", source=source, size=24, train="mixed_rand")
+    splits = data.create_dataset("background_variants", source=source, size=24, train="mixed_rand")
     assert set(splits) == {"train", "val", "test", *VARIANTS}
     assert len(splits["test"]) == 8
     assert all(len(splits[v]) == 7 for v in VARIANTS)
@@ -146,7 +146,7 @@ def test_by_name_from_folders(tmp_path: Path) -> None:
     }  # fmt: skip
     assert splits["train"].groups
     assert splits["train"][0].image.shape == (3, 24, 24)
-    some = data.create("background_variants", source=source, size=24, variants=["mixed_same", "mixed_rand"])
+    some = data.create_dataset("background_variants", source=source, size=24, variants=["mixed_same", "mixed_rand"])
     assert set(some) == {"train", "val", "test", "mixed_same", "mixed_rand"}
     assert some["mixed_rand"].fingerprint == splits["mixed_rand"].fingerprint
     assert not some["train"].groups
@@ -170,4 +170,4 @@ def test_what_is_refused(options: dict[str, object], message: str, tmp_path: Pat
     write_image(tmp_path / "test/cat/1.png")
     write_image(tmp_path / "test/dog/1.png")
     with pytest.raises(SightlineError, match=message):
-        data.create("background_variants", **given)
+        data.create_dataset("background_variants", **given)

@@ -9,7 +9,7 @@ from torchvision import tv_tensors
 
 import sightline as sl
 from sightline.data import Sample
-from sightline.data.loader import loader, on_image
+from sightline.data.loader import create_loader, on_image
 from sightline.data.map_store import MapStore
 from sightline.errors import SightlineError
 from sightline.explainers.maps import compute_maps
@@ -30,7 +30,7 @@ def test_maps_move_with_their_images(tmp_path) -> None:
     red = data[0].image[0].float() / 255
     store.write(0, red.expand(6, -1, -1))  # each map is its image's red, so that wherever it goes, it must equal it
     for epoch in range(2):
-        batches = loader(data, size=16, batch_size=3, train=True, seed=epoch, augment={"crop": 0.3}, maps=store)
+        batches = create_loader(data, size=16, batch_size=3, train=True, seed=epoch, augment={"crop": 0.3}, maps=store)
         for batch in batches:
             assert batch.maps.shape == (3, 16, 16)
             # Images are rounded to 1 / 255 when they are resampled, and maps are not.
@@ -43,7 +43,9 @@ def test_colours_change_and_maps_do_not(tmp_path, model, pictures) -> None:
 
     def batches(jitter: float, workers: int = 0) -> list[sl.Batch]:
         augment = {"crop": 0.3, "jitter": jitter}
-        return list(loader(pictures, size=16, batch_size=5, train=True, augment=augment, maps=store, workers=workers))
+        return list(
+            create_loader(pictures, size=16, batch_size=5, train=True, augment=augment, maps=store, workers=workers)
+        )
 
     for plain, changed in zip(batches(0), batches(0.9), strict=True):
         assert (plain.images - changed.images).abs().max() > 0.1
@@ -63,7 +65,7 @@ def test_a_map_lies_on_the_centre_square() -> None:
 
 def test_evaluation_reads_the_map_as_it_was_stored(tmp_path, model, pictures) -> None:
     store = compute_maps(model, pictures, tmp_path / "maps", "gaussian", input_spec=SPEC)
-    batch = next(iter(loader(pictures, size=16, batch_size=10, train=False, maps=store)))
+    batch = next(iter(create_loader(pictures, size=16, batch_size=10, train=False, maps=store)))
     off = (batch.maps - store.read(range(10))).abs().amax((1, 2))
     assert (
         off[2::3].max() < 0.03
@@ -74,7 +76,7 @@ def test_evaluation_reads_the_map_as_it_was_stored(tmp_path, model, pictures) ->
 def test_maps_of_another_data_set_are_refused(tmp_path, model, pictures) -> None:
     store = compute_maps(model, pictures, tmp_path / "maps", layer="features", input_spec=SPEC)
     with pytest.raises(SightlineError, match="are of another data set"):
-        loader(Pictures(identity="other"), size=16, batch_size=2, train=True, maps=store)
+        create_loader(Pictures(identity="other"), size=16, batch_size=2, train=True, maps=store)
 
 
 def test_a_recipe_reads_them(tmp_path) -> None:
@@ -82,9 +84,9 @@ def test_a_recipe_reads_them(tmp_path) -> None:
         "name": "digits", "data": {"name": "digits", "copies": 1, "size": 32}, "size": 32, "model": "sightline/lenet5",
         "stages": [{"epochs": 1, "lr": 1e-3}], "batch_size": 64,
     }  # fmt: skip
-    data = sl.data.create("digits", copies=1, size=32)
+    data = sl.data.create_dataset("digits", copies=1, size=32)
     network, spec = sl.load_model("sightline/lenet5", classes=len(data.classes), size=32)
-    compute_maps(network.eval(), data["train"], tmp_path / "maps", input_spec=spec, rows=256)
+    compute_maps(network.eval(), data["train"], tmp_path / "maps", input_spec=spec, chunk_size=256)
     from sightline.training.build import build
 
     parts = build(sl.Recipe(**recipe, maps=str(tmp_path / "maps")))

@@ -14,7 +14,7 @@ from drawn import SPEC, Pictures
 
 import sightline as sl
 from networks import TinyCNN
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 from sightline.data.map_store import MapStore
 from sightline.errors import RunFailedError, SightlineError
 from sightline.explainers.cam import CAM
@@ -22,7 +22,7 @@ from sightline.explainers.maps import compute_maps
 
 
 def expected(model: TinyCNN, pictures: Pictures, **options: object) -> torch.Tensor:
-    batch = next(iter(loader(pictures, size=16, batch_size=len(pictures), train=False)))
+    batch = next(iter(create_loader(pictures, size=16, batch_size=len(pictures), train=False)))
     return sl.explain(model, batch.images, layer="features", input_spec=SPEC, **options)
 
 
@@ -32,11 +32,13 @@ class Other(TinyCNN):
 
 @pytest.mark.parametrize(("dtype", "error"), [("uint8", 0.5 / 255 + 1e-6), ("float16", 5e-4)])
 def test_what_is_read_is_what_was_explained(tmp_path, model, pictures, dtype, error) -> None:
-    store = compute_maps(model, pictures, tmp_path / "maps", layer="features", input_spec=SPEC, dtype=dtype, rows=4)
+    store = compute_maps(
+        model, pictures, tmp_path / "maps", layer="features", input_spec=SPEC, dtype=dtype, chunk_size=4
+    )
     torch.testing.assert_close(store.read(range(10)), expected(model, pictures), rtol=0, atol=error)
     again = MapStore(tmp_path / "maps")
     torch.testing.assert_close(again.read([7, 0, 7]), store.read(range(10))[[7, 0, 7]], rtol=0, atol=0)
-    assert again.facts["method"] == "gradcam"
+    assert again.metadata["method"] == "gradcam"
     assert len(again) == 10
     assert again.finished.all()
 
@@ -81,7 +83,7 @@ def test_a_store_of_something_else_is_refused(tmp_path, model, pictures, change,
 
 
 def test_an_interrupted_pass_goes_on_and_does_nothing_twice(tmp_path, model, pictures, monkeypatch) -> None:
-    given = {"path": tmp_path / "maps", "layer": "features", "input_spec": SPEC, "rows": 2}
+    given = {"path": tmp_path / "maps", "layer": "features", "input_spec": SPEC, "chunk_size": 2}
     explained: list[int] = []
     plain = CAM.explain
 
@@ -99,7 +101,7 @@ def test_an_interrupted_pass_goes_on_and_does_nothing_twice(tmp_path, model, pic
     with pytest.raises(SightlineError, match=r"no map yet of the samples \[5, 9\]"):
         store.read([0, 5, 9])
     with pytest.raises(SightlineError, match="lacks 6 of 10"):
-        loader(pictures, size=16, batch_size=2, train=True, maps=store)
+        create_loader(pictures, size=16, batch_size=2, train=True, maps=store)
 
     def counts(self, model, inputs, targets, layer):
         explained.append(len(inputs))
@@ -112,7 +114,7 @@ def test_an_interrupted_pass_goes_on_and_does_nothing_twice(tmp_path, model, pic
 
 
 def test_what_is_drawn_at_random_is_the_same_after_an_interruption(tmp_path, model, pictures) -> None:
-    given = {"method": "randomcam", "layer": "features", "input_spec": SPEC, "rows": 2}
+    given = {"method": "randomcam", "layer": "features", "input_spec": SPEC, "chunk_size": 2}
     whole = compute_maps(model, pictures, tmp_path / "whole", **given)
     begun = compute_maps(model, pictures, tmp_path / "begun", **given)
     begun._finished[4:] = False
@@ -125,7 +127,7 @@ def test_what_is_drawn_at_random_is_the_same_after_an_interruption(tmp_path, mod
 def test_the_maps_of_several_layers_are_averaged(tmp_path, model, pictures) -> None:
     layers = ["features.0", "features.2"]
     store = compute_maps(model, pictures, tmp_path / "maps", layer=layers, input_spec=SPEC)
-    batch = next(iter(loader(pictures, size=16, batch_size=10, train=False)))
+    batch = next(iter(create_loader(pictures, size=16, batch_size=10, train=False)))
     averaged = sl.explain(model, batch.images, layer=layers, input_spec=SPEC)
     torch.testing.assert_close(store.read(range(10)), averaged, rtol=0, atol=0.5 / 255 + 1e-6)
 
@@ -183,7 +185,7 @@ KILLED = """
         time.sleep(0.05)
         return plain(self, *arguments)
     CAM.explain = slow
-    compute_maps(TinyCNN().eval(), Pictures(200), sys.argv[1], layer="features", input_spec=SPEC, rows=2)
+    compute_maps(TinyCNN().eval(), Pictures(200), sys.argv[1], layer="features", input_spec=SPEC, chunk_size=2)
 """
 
 
@@ -206,7 +208,7 @@ def test_a_kill_loses_what_was_in_work_and_no_more(tmp_path, model) -> None:
     whole = expected(model, Pictures(200))
     kept = finished.nonzero().flatten()
     torch.testing.assert_close(MapStore(folder).read(kept), whole[kept], rtol=0, atol=0.5 / 255 + 1e-5)
-    store = compute_maps(model, Pictures(200), folder, layer="features", input_spec=SPEC, rows=2)
+    store = compute_maps(model, Pictures(200), folder, layer="features", input_spec=SPEC, chunk_size=2)
     torch.testing.assert_close(store.read(range(200)), whole, rtol=0, atol=0.5 / 255 + 1e-5)
 
 
@@ -253,7 +255,7 @@ SHARED = """
             opened(self, path)
         MapStore.__init__ = late
     torch.manual_seed(0)
-    compute_maps(TinyCNN().eval(), Pictures(), sys.argv[1], layer="features", input_spec=SPEC, rows=2, devices=2)
+    compute_maps(TinyCNN().eval(), Pictures(), sys.argv[1], layer="features", input_spec=SPEC, chunk_size=2, devices=2)
 """
 
 

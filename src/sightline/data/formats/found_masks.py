@@ -92,6 +92,6 @@ def found_masks(source: Mapping[str, Any], masks: str) -> Splits:
     Raises:
         SightlineError: the source has no training images, or the folder is not theirs.
     """
-    splits = DATASETS.of(source)
+    splits = DATASETS.create_source(source)
     splits["train"] = FoundMasks(splits["train"], masks)
     return splits

@@ -82,5 +82,5 @@ def biased(source: Mapping[str, Any], bias: Bias, *, share: float = 0.8, seed: i
     Raises:
         SightlineError: the source has no name or no split "train", or a value is out of its range.
     """
-    splits = DATASETS.of(source)
+    splits = DATASETS.create_source(source)
     return Splits({**splits, "train": Biased(splits["train"], bias, share=share, seed=seed)})

@@ -18,7 +18,7 @@ Quality = Literal["coarse", "dilated", "box", "wrong"]
 QUALITIES: tuple[Quality, ...] = ("coarse", "dilated", "box", "wrong")
 
 
-class Remasked(Derived):
+class DegradedMasks(Derived):
     """A data set that keeps some of its masks, and those in a poorer quality.
 
     Which images keep their masks depends on the seed alone, with an equal share of every class; a larger fraction keeps all

@@ -301,7 +301,7 @@ def recomposed(
     Raises:
         SightlineError: the source lacks a split or masks, or a class has no background or shares one with another.
     """
-    photographs = DATASETS.of(source)
+    photographs = DATASETS.create_source(source)
     base = locate(backgrounds, "backgrounds")
     places = _scene_records(base, scenes, photographs.classes)
     divided = {

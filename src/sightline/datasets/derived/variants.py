@@ -25,7 +25,7 @@ from sightline.data.registry import DATASETS
 from sightline.errors import SightlineError
 
 
-class MaskedSquares:
+class MaskedImages:
     """The images of a data set that all variants exist of, as squares; the variants of one data set share them.
 
     These are the images with a mask that holds an object and leaves a background, and whose class and next class have another
@@ -81,7 +81,7 @@ class MaskedSquares:
 class BackgroundVariant(ImageDataset):
     """A data set in one of ImageNet-9's variants; groups of the mixed ones are pairs (class, class of the background).
 
-    The variants of one `MaskedSquares` are of the same images in the same order. Where the object does not show, the mask is
+    The variants of one `MaskedImages` are of the same images in the same order. Where the object does not show, the mask is
     empty. Images left out are named in `skipped`.
 
     Args:
@@ -92,7 +92,7 @@ class BackgroundVariant(ImageDataset):
         SightlineError: there is no such variant.
     """
 
-    def __init__(self, squares: MaskedSquares, variant: Variant) -> None:
+    def __init__(self, squares: MaskedImages, variant: Variant) -> None:
         check_variant(variant)
         self.squares, self.variant = squares, variant
         objects, places = squares.objects, squares.places
@@ -155,8 +155,8 @@ def background_variants(
         source: `name` and options of a registered data set with masks and a split "test".
         train: the variant that "train" and "val" are in; None = they stay as they are.
         variants: which of them; see `sightline.data.backgrounds.vary`.
-        size: see `MaskedSquares`, as are the other options.
-        fill: see `MaskedSquares`.
+        size: see `MaskedImages`, as are the other options.
+        fill: see `MaskedImages`.
         seed: of whose background an image gets.
 
     Raises:
@@ -164,11 +164,11 @@ def background_variants(
     """
     for variant in (*variants, *([] if train is None else [train])):
         check_variant(variant)
-    original = DATASETS.of(source)
+    original = DATASETS.create_source(source)
     splits: dict[str, ImageDataset] = dict(original)
     if train is not None:
         for name in ("train", "val"):
             if name in original:
-                splits[name] = BackgroundVariant(MaskedSquares(original[name], size=size, fill=fill, seed=seed), train)
-    shared = MaskedSquares(original["test"], size=size, fill=fill, seed=seed)
+                splits[name] = BackgroundVariant(MaskedImages(original[name], size=size, fill=fill, seed=seed), train)
+    shared = MaskedImages(original["test"], size=size, fill=fill, seed=seed)
     return Splits(splits | {variant: BackgroundVariant(shared, variant) for variant in variants})

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sightline._core.strict import Positive, Real
 from sightline.data import DATASETS, Batch
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
 from sightline.metrics import disturbed_images, explanation_consistency
@@ -92,10 +92,10 @@ class Consistency(Study):
             side = spec.size[0]
             found = torch.cat([
                 self._compare(subject, batch.to(device))["consistency"]
-                for batch in loader(images, size=side, batch_size=self.batch, train=False, workers=recipe.workers)
+                for batch in create_loader(images, size=side, batch_size=self.batch, train=False, workers=recipe.workers)
             ])  # fmt: skip
             chosen = self._extremes(found)
-            pages = loader(images, size=side, batch_size=len(chosen), train=False, places=chosen)
+            pages = create_loader(images, size=side, batch_size=len(chosen), train=False, indices=chosen)
             shown = self._compare(subject, next(iter(pages)).to(device))
             values = {
                 "paths": [images.path(place) for place in chosen],

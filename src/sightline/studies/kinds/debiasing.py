@@ -18,7 +18,7 @@ from sightline._core.files import write_atomically
 from sightline._core.strict import Real
 from sightline.data import ImageDataset
 from sightline.datasets.derived.biased import Biased
-from sightline.datasets.derived.mask_quality import Remasked
+from sightline.datasets.derived.mask_quality import DegradedMasks
 from sightline.datasets.derived.subset import Subset
 from sightline.errors import SightlineError
 from sightline.evaluation.statistics import over_seeds
@@ -193,7 +193,7 @@ def unbiased_images(images: ImageDataset) -> Tensor:
 def _spared(images: ImageDataset) -> Tensor:
     if isinstance(images, Subset):
         return _spared(images.dataset)[torch.tensor(images.places)]
-    if isinstance(images, Remasked):
+    if isinstance(images, DegradedMasks):
         return _spared(images.dataset)
     if isinstance(images, Biased):
         return ~images.biased

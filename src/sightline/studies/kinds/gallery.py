@@ -17,7 +17,7 @@ from sightline._core.strict import Positive, Real, Section
 from sightline.data import DATASETS
 from sightline.data.backgrounds import regions_of
 from sightline.data.batch import Batch
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
 from sightline.metrics.localization import energy_in_mask
@@ -305,7 +305,9 @@ class _Worker:
         return [place for _, place in sorted(scored)[:number]]
 
     def _batch(self, places: list[int]) -> Batch:
-        batches = loader(self.album.held_out, size=self.side, batch_size=len(places), train=False, places=places)
+        batches = create_loader(
+            self.album.held_out, size=self.side, batch_size=len(places), train=False, indices=places
+        )
         return next(iter(batches))
 
     def _subject(self, label: str) -> Subject:

@@ -23,7 +23,7 @@ from torch import Tensor
 from sightline._core.seeding import generator
 from sightline._core.strict import Count, Positive, Section, named
 from sightline.data.files import locate
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.evaluation.measuring import Source, evaluate_model
 from sightline.evaluation.pairs import holm, paired
@@ -331,7 +331,9 @@ class _Worker:
         try:
             found = evaluate_model(
                 subject.model,
-                loader(dataset, size=subject.spec.size[0], batch_size=self.grid.batch, train=False, places=places),
+                create_loader(
+                    dataset, size=subject.spec.size[0], batch_size=self.grid.batch, train=False, indices=places
+                ),
                 {row: self._source(row, subject)} if row else {},
                 wanted,
                 input_spec=subject.spec,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sightline._core.strict import Positive, Real
 from sightline.data import DATASETS
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 from sightline.metrics import fgsm_hits
 from sightline.models import load_model
 from sightline.reporting.markdown import markdown
@@ -47,7 +47,7 @@ class Robustness(Trainings):
         splits = DATASETS.create(recipe.data.name, **recipe.data.options)
         model, spec = load_model(recipe.model.name, run.chosen, len(splits.classes), recipe.size)
         model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        images = loader(
+        images = create_loader(
             splits[self.split], size=spec.size[0], batch_size=self.batch, train=False, workers=recipe.workers
         )
         found = [

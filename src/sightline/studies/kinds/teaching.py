@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from sightline._core.strict import Positive, Section
 from sightline.data import DATASETS, Batch
-from sightline.data.loader import loader
+from sightline.data.loader import create_loader
 from sightline.data.map_store import MapStore
 from sightline.errors import SightlineError
 from sightline.evaluation.measuring import evaluate_model
@@ -211,7 +211,7 @@ class _Worker:
     @cached_property
     def batches(self) -> list[Batch]:
         """The images that all trainings are judged on, kept in memory."""
-        return list(loader(self.judged, size=self.size, batch_size=250, train=False))
+        return list(create_loader(self.judged, size=self.size, batch_size=250, train=False))
 
     def work(self, part: str) -> Part:
         """Train a row with a seed, or make what rows share."""

@@ -25,7 +25,7 @@ NARROWING = frozenset({"breeds", "species", "classes", "per_class", "train", "te
 
 
 @dataclass(frozen=True)
-class Check:
+class DatasetReport:
     """What was found in a data set.
 
     Attributes:
@@ -43,7 +43,7 @@ class Check:
     needs_masks: bool = False
 
     @property
-    def troubles(self) -> list[str]:
+    def problems(self) -> list[str]:
         """What is wrong, a line each; pictures in no split, and images without a mask where they may be, are not."""
         allowed = () if self.needs_masks else ("without mask", "empty mask")
         lines = [
@@ -60,7 +60,7 @@ class Check:
         ]
 
 
-def check(name: str, options: Mapping[str, Any] | None = None, *, progress: bool = False) -> Check:
+def verify_dataset(name: str, options: Mapping[str, Any] | None = None, *, progress: bool = False) -> DatasetReport:
     """Read every file of a data set once.
 
     Args:
@@ -75,7 +75,7 @@ def check(name: str, options: Mapping[str, Any] | None = None, *, progress: bool
     with files_unchecked():
         splits = DATASETS.create(name, **options)
     found = {split: _examine(images, split, progress) for split, images in splits.items()}
-    return Check(
+    return DatasetReport(
         {split: len(images) for split, images in splits.items()},
         found,
         _unlisted(splits),
@@ -84,7 +84,7 @@ def check(name: str, options: Mapping[str, Any] | None = None, *, progress: bool
     )
 
 
-def prepare(name: str, options: Mapping[str, Any] | None = None) -> None:
+def download_dataset(name: str, options: Mapping[str, Any] | None = None) -> None:
     """Fetch a data set by torchvision, unless it is there.
 
     Raises:

@@ -2,12 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import write_image, write_mask
 from typer.testing import CliRunner
 
+from layouts import write_image, write_mask
 from sightline.cli import app
-from sightline.data.checking import check, prepare
 from sightline.data.official import OFFICIAL, Official
+from sightline.data.verification import download_dataset, verify_dataset
 from sightline.errors import SightlineError
 
 
@@ -22,10 +22,10 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 def test_a_whole_set(pets_folder: Path) -> None:
-    found = check("pets", {"root": str(pets_folder)})
+    found = verify_dataset("pets", {"root": str(pets_folder)})
     assert found.images == {"train": 24, "val": 6, "test": 12}
     assert found.counts == {"train": (30, 30), "test": (12, 12)}
-    assert found.troubles == found.unlisted == []
+    assert found.problems == found.unlisted == []
     code, printed = run("check", "pets", f"root={pets_folder}")
     assert code == 0
     assert "nothing is wrong" in printed
@@ -41,7 +41,7 @@ def test_every_kind_of_trouble(pets_folder: Path) -> None:
     write_mask(masks / "Bengal_3.png", np.ones((10, 10)))
     write_mask(masks / "Bengal_13.png", np.full((24, 32), 2))
     write_image(pets_folder / "images/Siamese_1.jpg")
-    found = check("pets", {"root": str(pets_folder), "val": 0})
+    found = verify_dataset("pets", {"root": str(pets_folder), "val": 0})
     stems = {
         kind: [Path(line.split(": ")[0].split()[-1]).stem for line in lines]
         for kind, lines in found.found["train"].items()
@@ -55,7 +55,7 @@ def test_every_kind_of_trouble(pets_folder: Path) -> None:
     assert "10 x 10" in mismatch
     assert {kind: len(some) for kind, some in found.found["test"].items() if some} == {"missing": 1, "empty mask": 1}
     assert [Path(file).stem for file in found.unlisted] == ["Siamese_1"]
-    assert len(found.troubles) == 6
+    assert len(found.problems) == 6
 
     code, printed = run("check", "pets", f"root={pets_folder}")
     assert code == 1
@@ -66,10 +66,12 @@ def test_every_kind_of_trouble(pets_folder: Path) -> None:
 def test_numbers_that_are_not_the_official_ones(pets_folder: Path) -> None:
     lines = (pets_folder / "annotations/test.txt").read_text().splitlines()
     (pets_folder / "annotations/test.txt").write_text("\n".join(lines[1:]))
-    found = check("pets", {"root": str(pets_folder)})
-    assert found.troubles == ["test: 11 images, and officially 12"]
+    found = verify_dataset("pets", {"root": str(pets_folder)})
+    assert found.problems == ["test: 11 images, and officially 12"]
     assert len(found.unlisted) == 1
-    assert check("pets", {"root": str(pets_folder), "per_class": 2}).counts == {}  # part of the set was asked for
+    assert (
+        verify_dataset("pets", {"root": str(pets_folder), "per_class": 2}).counts == {}
+    )  # part of the set was asked for
 
 
 def test_masks_may_be_missing_in_a_folder(tmp_path: Path) -> None:
@@ -78,18 +80,18 @@ def test_masks_may_be_missing_in_a_folder(tmp_path: Path) -> None:
             write_image(tmp_path / "images" / name / f"{i}.png")
     write_mask(tmp_path / "masks/cat/0.png", np.ones((24, 32)))
     options = {"root": str(tmp_path / "images"), "masks": str(tmp_path / "masks"), "val": 0, "test": 0}
-    found = check("folder", options)
+    found = verify_dataset("folder", options)
     assert len(found.found["train"]["without mask"]) == 5
-    assert found.troubles == []
+    assert found.problems == []
     assert found.counts == {}
     (tmp_path / "images/cat/1.png").write_bytes(b"")
-    skipped = check("folder", options | {"skip_corrupt": True})
-    assert len(skipped.troubles) == 1
+    skipped = verify_dataset("folder", options | {"skip_corrupt": True})
+    assert len(skipped.problems) == 1
 
 
 def test_sets_that_are_no_files() -> None:
-    found = check("digits")
-    assert found.troubles == found.unlisted == []
+    found = verify_dataset("digits")
+    assert found.problems == found.unlisted == []
     assert sum(found.images.values()) > 100
 
 
@@ -97,9 +99,9 @@ def test_what_cannot_be_fetched_says_where_it_is() -> None:
     with pytest.raises(
         SightlineError, match=r"'cub' cannot be fetched by torchvision; get it from https://www\.vision\.caltech"
     ):
-        prepare("cub")
+        download_dataset("cub")
     with pytest.raises(SightlineError, match="made of your own files"):
-        prepare("folder")
+        download_dataset("folder")
 
 
 def test_fetching_asks_torchvision(pets_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
