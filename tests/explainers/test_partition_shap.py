@@ -284,7 +284,7 @@ class Pictures(ImageDataset):
 def test_maps_of_a_data_set_are_stored_and_go_on(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = network().float(), Pictures()
     options = {"evaluations": 30, "raw": True, "masker": [0.5, 0.5, 0.5]}
-    arguments = {"options": options, "targets": "label", "input_spec": UNIT, "rows": 2, "dtype": "float16"}
+    arguments = {"options": options, "targets": "label", "input_spec": UNIT, "chunk_size": 2, "dtype": "float16"}
     calls: list[int] = []
 
     def counting(module: nn.Module, inputs: tuple[Tensor]) -> None:

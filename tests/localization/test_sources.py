@@ -3,7 +3,6 @@
 import csv
 import json
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 import timm
@@ -129,75 +128,6 @@ def test_torchvisions_highest_score(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [box.score for box in found] == expected["scores"][: len(found)].tolist()
     with pytest.raises(SightlineError, match="did you mean 'ssd300_vgg16'"):
         TorchvisionBoxes("ssd300_vgg")
-
-
-def coco(path: Path, names: list[str]) -> Path:
-    images = [{"id": 10 + i, "file_name": name, "width": 40, "height": 30} for i, name in enumerate(names)]
-    annotations = [
-        {"id": 1, "image_id": 10, "category_id": 3, "bbox": [5, 6, 20, 10.5]},
-        {"id": 2, "image_id": 10, "category_id": 4, "bbox": [0, 0, 4, 4], "score": 0.5},
-    ]
-    categories = [{"id": 3, "name": "cat"}, {"id": 4, "name": "toy"}]
-    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
-    return path
-
-
-def test_a_coco_file(tmp_path: Path) -> None:
-    source = AnnotatedBoxes(coco(tmp_path / "a.json", ["cat/1.jpg", "dog/1.jpg"]))
-    assert source.of("/data/cat/1.png") == [Box(5, 6, 25, 16.5, None, "cat"), Box(0, 0, 4, 4, 0.5, "toy")]
-    assert source.of("/data/dog/1.jpg") == []
-    assert source.of("/data/hen/1.jpg") == []
-
-
-def test_voc_counts_from_one_and_includes_the_last_pixel(tmp_path: Path) -> None:
-    root = ElementTree.Element("annotation")
-    ElementTree.SubElement(root, "filename").text = "a.jpg"
-    thing = ElementTree.SubElement(root, "object")
-    ElementTree.SubElement(thing, "name").text = "cat"
-    box = ElementTree.SubElement(thing, "bndbox")
-    for edge, value in zip(("xmin", "ymin", "xmax", "ymax"), (1, 1, 40, 30)):
-        ElementTree.SubElement(box, edge).text = str(value)
-    ElementTree.ElementTree(root).write(tmp_path / "other.xml")
-    assert AnnotatedBoxes(tmp_path).of("/data/a.jpg") == [Box(0, 0, 40, 30, None, "cat")]
-    ElementTree.SubElement(thing, "bndbox")
-    (tmp_path / "bad.xml").write_text("<annotation>")
-    with pytest.raises(SightlineError, match=r"bad\.xml is no Pascal VOC annotation"):
-        AnnotatedBoxes(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "message"),
-    [
-        ("a.csv", "path,x1,y1,x2\n", "'y2' is missing"),
-        ("a.csv", "path,x1,y1,x2,y2\n", "annotates no image"),
-        ("a.csv", "path,x1,y1,x2,y2\na.jpg,1,2,three,4\n", "line 2: 'three' is no finite number"),
-        ("a.csv", "path,x1,y1,x2,y2\na.jpg,1,2,nan,4\n", "line 2: 'nan' is no finite number"),
-        ("a.csv", "path,x1,y1,x2,y2\na.jpg,1,2,3,4\na.png,1,2,3,4\n", r"a\.jpg and a\.png, which cannot be told apart"),
-        ("a.json", "{}", "no COCO annotation file"),
-        ("a.json", "[1, 2]", "no COCO annotation file"),
-        ("a.json", "{", "no COCO annotation file"),
-        (
-            "a.json",
-            '{"images": [], "annotations": [{"bbox": [1, 2], "image_id": 1}]}',
-            "annotation 0: .* no four numbers",
-        ),
-        ("a.txt", "", "no .json, .csv or folder"),
-    ],
-)
-def test_bad_annotation_files(tmp_path: Path, file: str, content: str, message: str) -> None:
-    (tmp_path / file).write_text(content)
-    with pytest.raises(SightlineError, match=message):
-        AnnotatedBoxes(tmp_path / file)
-
-
-def test_a_name_that_stands_for_two_images(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("path,x1,y1,x2,y2\n1.jpg,1,2,3,4\nhen/1.jpg,5,6,7,8\n2.jpg,,,,\n")
-    source = AnnotatedBoxes(tmp_path / "a.csv")
-    assert source.of("/data/cat/1.jpg") == source.of("/data/cat/1.jpg") == [Box(1, 2, 3, 4)]
-    assert source.of("/data/hen/1.jpg") == [Box(5, 6, 7, 8)]
-    assert source.of("/data/cat/2.jpg") == []
-    with pytest.raises(SightlineError, match=r"stands for both /data/cat/1\.jpg and /data/dog/1\.jpg"):
-        source.of("/data/dog/1.jpg")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json"])
