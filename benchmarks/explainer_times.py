@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=10.0, help="seconds a case")
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument(
-        "--methods", nargs="+", default=[name for name in sl.explainers.names() if name not in WRAPPERS]
+        "--methods", nargs="+", default=[name for name in sl.explainers.list_explainers() if name not in WRAPPERS]
     )
     args = parser.parse_args()
 

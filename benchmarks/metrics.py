@@ -63,14 +63,16 @@ def main() -> None:
 
     def delete() -> torch.Tensor:
         return sl.metrics.perturbation_curves(
-            grey, pixels, maps, classes, steps=STEPS, fill=0.0, curves=("deletion",), chunk=BATCH
+            grey, pixels, maps, classes, steps=STEPS, fill=0.0, curves=("deletion",), internal_batch_size=BATCH
         )["deletion"]
 
     np.testing.assert_allclose(delete().cpu().numpy()[:, 1:], flip(), atol=1e-5)
 
     cases = {
         "448 forward passes an image": forwards,
-        "insertion and deletion": lambda: sl.metrics.perturbation_curves(model, images, maps, steps=STEPS, chunk=BATCH),
+        "insertion and deletion": lambda: sl.metrics.perturbation_curves(
+            model, images, maps, steps=STEPS, internal_batch_size=BATCH
+        ),
         "deletion alone": delete,
         "deletion alone, Quantus": flip,
     }

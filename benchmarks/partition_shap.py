@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import harness
-from sightline._core.chunks import Chunk
+from sightline._core.internal_batches import InternalBatches
 from sightline.explainers.partition_shap import owen_values
 from sightline.models import MODELS
 
@@ -21,7 +21,7 @@ from sightline.models import MODELS
 @torch.no_grad()
 def limit(model: nn.Module, images: Tensor, evaluations: int) -> None:
     """As many forward passes of masked images, in the batches that an explainer of ours would choose."""
-    rows = min(Chunk().size(images), len(images) * evaluations)
+    rows = min(InternalBatches().size(images), len(images) * evaluations)
     of = torch.arange(rows, device=images.device) % len(images)
     some, shown = images[of], torch.rand(rows, *images.shape[1:], device=images.device) < 0.5
     for start in range(0, len(images) * evaluations, rows):

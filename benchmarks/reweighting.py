@@ -92,10 +92,10 @@ def limit(model: nn.Module, batch: sl.Batch) -> None:
 
 def pass_of(model: nn.Module, name: str, batch: sl.Batch, **options: str) -> Callable[[], None]:
     """A guide's pass over one batch."""
-    guide = create_guide(name, every=1, **options)
+    guide = create_guide(name, interval=1, **options)
     objective = sl.Objective(model, guide)
-    objective.refresh([batch], 0)
-    return lambda: objective.refresh([batch], 1)
+    objective.on_epoch_start([batch], 0)
+    return lambda: objective.on_epoch_start([batch], 1)
 
 
 def step_of(name: str, guide: sl.Guide | None, batch: sl.Batch, device: str) -> Callable[[], None]:
@@ -104,7 +104,7 @@ def step_of(name: str, guide: sl.Guide | None, batch: sl.Batch, device: str) -> 
     model = torchvision.models.get_model(name, num_classes=10).to(device, memory_format=torch.channels_last)
     objective = sl.Objective(model, guide)
     optimizer = torch.optim.Adam(objective.parameters(), 1e-4)
-    objective.refresh([batch], 0)
+    objective.on_epoch_start([batch], 0)
 
     def step() -> None:
         optimizer.zero_grad()

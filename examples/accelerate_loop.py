@@ -26,7 +26,7 @@ def main() -> None:
 
     for epoch in range(EPOCHS):
         batches.sampler.set_epoch(epoch)
-        objective.refresh(batches, epoch)
+        objective.on_epoch_start(batches, epoch)
         wrapped.train()
         for batch in batches:
             output = wrapped(batch.to(accelerator.device))
@@ -35,7 +35,7 @@ def main() -> None:
             optimizer.zero_grad()
             accelerator.print(f"loss {output['loss'].item():.4f}")
 
-    objective.deployable()  # the plain model
+    objective.unwrap_model()  # the plain model
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class GuidedDigits(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self.batches.sampler.set_epoch(self.current_epoch)
-        self.objective.refresh(self.batches, self.current_epoch)
+        self.objective.on_epoch_start(self.batches, self.current_epoch)
 
     def train_dataloader(self) -> torch.utils.data.DataLoader:
         share = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
@@ -45,7 +45,7 @@ def main() -> None:
     trainer = lightning.Trainer(max_epochs=EPOCHS, devices=1, use_distributed_sampler=False, **quiet)
     module = GuidedDigits()
     trainer.fit(module)
-    module.objective.deployable()  # the plain model
+    module.objective.unwrap_model()  # the plain model
 
 
 if __name__ == "__main__":

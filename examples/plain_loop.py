@@ -23,7 +23,7 @@ def main() -> None:
 
     for epoch in range(EPOCHS):
         batches.sampler.set_epoch(epoch)
-        objective.refresh(batches, epoch)
+        objective.on_epoch_start(batches, epoch)
         objective.train()
         for batch in batches:
             output = objective(batch.to(device))
@@ -32,7 +32,7 @@ def main() -> None:
             optimizer.zero_grad()
             print(f"loss {output['loss'].item():.4f}")
 
-    objective.deployable()  # the plain model
+    objective.unwrap_model()  # the plain model
 
 
 if __name__ == "__main__":

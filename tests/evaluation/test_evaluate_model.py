@@ -172,8 +172,8 @@ def test_a_registered_metric_is_measured(model: Net, batches: list[sl.Batch], mo
     class Peak(PerImageMetric):
         """The highest value of a map."""
 
-        def measure(self, seen: Observation) -> Tensor:
-            return seen.need("maps").amax((1, 2))
+        def compute_per_image(self, observation: Observation) -> Tensor:
+            return observation.require("maps").amax((1, 2))
 
     assert evaluate(model, batches, ("gaussian",), ("peak",))["peak@gaussian"].value == 1
 

@@ -16,7 +16,7 @@ import sightline as sl
 from networks import TinyCNN
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.explainers import normalize_maps
-from sightline.explainers.explicit import WindowMax
+from sightline.explainers.fx_modules import WindowMax
 from sightline.network.targets import Contrast
 
 captum_attr = pytest.importorskip("captum.attr")
@@ -297,8 +297,10 @@ def test_a_batch_equals_its_images_one_by_one_and_in_chunks(name: str, question:
         alone = sl.create_explainer(name, raw=True, **options)(model, x[i : i + 1], single(i), layer=_layer(name))
         torch.testing.assert_close(whole[i : i + 1], alone, rtol=1e-5, atol=1e-8)
     if name == "smoothgrad":
-        return  # the noise of a chunk is drawn at once, so that another chunk has other noise
-    chunked = sl.create_explainer(name, raw=True, chunk=3, **options)(model, x, targets=targets, layer=_layer(name))
+        return  # the noise of an internal batch is drawn at once, so another size gives other noise
+    chunked = sl.create_explainer(name, raw=True, internal_batch_size=3, **options)(
+        model, x, targets=targets, layer=_layer(name)
+    )
     torch.testing.assert_close(chunked, whole, rtol=1e-5, atol=1e-8)
 
 
@@ -310,7 +312,9 @@ def _layer(name: str) -> str | None:
 def test_no_call_to_the_model_is_larger_than_the_chunk(name: str) -> None:
     model, x, sizes = ReluNet().double(), images(5), []
     model.head.register_forward_hook(lambda module, args, output: sizes.append(len(output)))
-    sl.create_explainer(name, chunk=2, **FEW.get(name, {}))(model, x, layer="features.2" if _layer(name) else None)
+    sl.create_explainer(name, internal_batch_size=2, **FEW.get(name, {}))(
+        model, x, layer="features.2" if _layer(name) else None
+    )
     assert max(sizes[1:]) <= 2 * (2 if name == "deeplift" else 1)  # DeepLIFT sees each image beside its baseline
 
 
@@ -367,7 +371,7 @@ def test_a_users_hooks_stay_and_gradients_may_be_disabled() -> None:
 
 
 def test_names_do_not_need_captum() -> None:
-    code = "import sys, sightline as sl; sl.explainers.names(); sys.exit('captum' in sys.modules)"
+    code = "import sys, sightline as sl; sl.explainers.list_explainers(); sys.exit('captum' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -379,7 +383,7 @@ def test_names_do_not_need_captum() -> None:
         ("integrated_gradients", {"steps": 0}, "steps is 0"),
         ("integrated_gradients", {"baseline": torch.zeros(2)}, r"baseline has shape \(2,\)"),
         ("smoothgrad", {"noise": -1.0}, "noise -1.0"),
-        ("saliency", {"chunk": 0}, "chunk is 0"),
+        ("saliency", {"internal_batch_size": 0}, "internal_batch_size is 0"),
         ("occlusion", {"window": 1.5}, "window is 1.5; a float is a fraction"),
         ("occlusion", {"window": 2, "stride": 3}, "leaves gaps"),
         ("lime", {"samples": 1}, "samples is 1"),

@@ -363,7 +363,7 @@ def test_a_batch_equals_its_images_one_by_one_and_in_chunks() -> None:
     torch.testing.assert_close(maps, torch.cat([LOTS(**options)(model, image[None]) for image in images]))
     sizes: list[int] = []
     model.features.register_forward_hook(lambda module, args, output: sizes.append(len(output)))
-    torch.testing.assert_close(maps, LOTS(chunk=2, **options)(model, images))
+    torch.testing.assert_close(maps, LOTS(internal_batch_size=2, **options)(model, images))
     assert max(sizes) == 2
 
 
@@ -438,7 +438,7 @@ def test_copies_and_pickles() -> None:
         ({"distance": "cosine"}, "nothing has an angle to zero"),
         ({"blur": -3}, "blur is -3"),
         ({"threshold": 1.5}, "threshold is 1.5"),
-        ({"chunk": 0}, "chunk is 0"),
+        ({"internal_batch_size": 0}, "internal_batch_size is 0"),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str) -> None:

@@ -51,5 +51,7 @@ def peak(method: str, images: torch.Tensor, **options: Any) -> int:
 )
 def test_a_small_chunk_needs_little_memory(method: str, options: dict[str, Any], count: int) -> None:
     images = torch.rand(count, 3, 32, 32)
-    small, large = (peak(method, images, chunk=chunk, **options) for chunk in (4, 64))
+    small, large = (
+        peak(method, images, internal_batch_size=internal_batch_size, **options) for internal_batch_size in (4, 64)
+    )
     assert 0 < small < 0.4 * large

@@ -185,8 +185,10 @@ def test_values_sum_to_what_hiding_everything_costs(masker: Any, shape: tuple[in
 def test_neither_the_batch_nor_the_chunk_changes_values() -> None:
     model, images = network(), picture(5, 3, 16, 12)
     alone = torch.cat([owen_values(model, image[None], evaluations=150).values for image in images])
-    for chunk in (None, 1, 7, 10, 29):
-        torch.testing.assert_close(owen_values(model, images, evaluations=150, chunk=chunk).values, alone)
+    for internal_batch_size in (None, 1, 7, 10, 29):
+        torch.testing.assert_close(
+            owen_values(model, images, evaluations=150, internal_batch_size=internal_batch_size).values, alone
+        )
 
 
 def test_images_that_run_out_of_items_at_different_times() -> None:
@@ -201,7 +203,7 @@ def test_images_that_run_out_of_items_at_different_times() -> None:
 def test_evaluations_are_as_many_as_asked_for_and_in_full_batches() -> None:
     model, sizes = network(), []
     model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
-    owen_values(model, picture(16, 3, 16, 16), evaluations=1002, chunk=80)
+    owen_values(model, picture(16, 3, 16, 16), evaluations=1002, internal_batch_size=80)
     assert sum(sizes) == 16 * 1002
     assert max(sizes) == 80
     assert sum(size == 80 for size in sizes) > 0.95 * len(sizes)
@@ -317,7 +319,7 @@ def test_maps_of_a_data_set_are_stored_and_go_on(tmp_path: Any, monkeypatch: pyt
         ({"blur": 0}, "nothing would be hidden"),
         ({"blur": -1}, "blur is -1"),
         ({"output": "odds"}, "output is 'odds'"),
-        ({"chunk": 0}, "chunk is 0"),
+        ({"internal_batch_size": 0}, "internal_batch_size is 0"),
         ({"targets": 7}, "the model has classes 0 .. 2"),
         ({"targets": "every"}, "targets is 'every'"),
     ],

@@ -91,7 +91,10 @@ def test_chunks_change_nothing(tiny: TinyCNN) -> None:
     layers = ["features.0", "features"]
     for targets in (None, torch.arange(5) % 3, sl.targets.Contrast()):
         whole, parts = (
-            sl.create_explainer("smoothgradcam++", chunk=chunk)(tiny, images, targets, layers) for chunk in (None, 2)
+            sl.create_explainer("smoothgradcam++", internal_batch_size=internal_batch_size)(
+                tiny, images, targets, layers
+            )
+            for internal_batch_size in (None, 2)
         )
         torch.testing.assert_close(parts, whole)
 
@@ -217,7 +220,7 @@ def test_copies_of_an_explainer_give_the_same_maps(tiny: TinyCNN, name: str) -> 
     [
         ("smoothgradcam++", {"samples": 0}, "samples is 0"),
         ("smoothgradcam++", {"noise": -1.0}, "noise -1.0"),
-        ("smoothgradcam++", {"chunk": 0}, "chunk is 0"),
+        ("smoothgradcam++", {"internal_batch_size": 0}, "internal_batch_size is 0"),
         ("augmented", {"method": "lots"}, "'lots'"),
         ("augmented", {"method": sl.create_explainer("lots")}, "'LOTS', which changes pixels"),
         ("augmented", {"method": "gradcm"}, "did you mean 'gradcam'"),

@@ -8,14 +8,14 @@ from torch import nn
 import sightline as sl
 from networks import TinyCNN, batch_of
 from sightline.errors import SightlineError
-from sightline.guides import AttentionBranching, create_guide
-from sightline.models.attention_branch import AttentionBranch
+from sightline.guides import AttentionBranch, create_guide
+from sightline.models.attention_branch import AttentionBranchModule
 
 
 def test_logits_and_both_cross_entropies_written_out() -> None:
     torch.manual_seed(4)
     model, batch = TinyCNN().double(), batch_of()
-    objective = sl.Objective(model, AttentionBranching(weight=0.7, layer="features.1"))
+    objective = sl.Objective(model, AttentionBranch(weight=0.7, layer="features.1"))
     branch = model.features[1].attention_branch
     output = objective(batch)
     features = F.softplus(model.features[0](batch.images))
@@ -40,7 +40,7 @@ def test_both_losses_reach_the_model_and_the_branch() -> None:
     torch.manual_seed(4)
     for task, weight in ((1.0, 0.0), (0.0, 1.0)):
         model = TinyCNN().double()
-        objective = sl.Objective(model, AttentionBranching(weight=weight, layer="features.1"), task_weight=task)
+        objective = sl.Objective(model, AttentionBranch(weight=weight, layer="features.1"), task_weight=task)
         objective(batch_of())["loss"].backward()
         branch = model.features[1].attention_branch
         assert model.features[0].weight.grad.abs().max() > 0
@@ -52,7 +52,7 @@ def test_both_losses_reach_the_model_and_the_branch() -> None:
 def test_the_explainer_shows_the_attention() -> None:
     torch.manual_seed(4)
     model, batch = sl.load_model("sightline/lenet5", classes=3)[0], batch_of(side=32, dtype=torch.float32)
-    sl.Objective(model, AttentionBranching(layer="relu2"))
+    sl.Objective(model, AttentionBranch(layer="relu2"))
     model.eval()
     features = nn.Sequential(*list(model.children())[:5])(batch.images)  # the hook on relu2 has applied it
     heard = []
@@ -67,13 +67,13 @@ def test_the_explainer_shows_the_attention() -> None:
 
 def test_the_model_keeps_its_names_head_and_layer_and_the_branch_is_kept() -> None:
     plain, model = (sl.load_model("timm/resnet18", classes=3)[0] for _ in range(2))
-    objective = sl.Objective(model, AttentionBranching())
+    objective = sl.Objective(model, AttentionBranch())
     added = set(model.state_dict()) - set(plain.state_dict())
     assert all(name.startswith("layer3.1.attention_branch.") for name in added)
     assert sl.Tap(model).layers == sl.Tap(plain).layers
     branch = objective.guides[0].branch
-    assert isinstance(branch, AttentionBranch)
-    assert sl.Objective(model, AttentionBranching()).guides[0].branch is branch
+    assert isinstance(branch, AttentionBranchModule)
+    assert sl.Objective(model, AttentionBranch()).guides[0].branch is branch
     assert len(model.layer3[1]._forward_hooks) == 1
 
 
@@ -81,7 +81,7 @@ def test_bad_options_and_models_without_a_branch() -> None:
     with pytest.raises(SightlineError, match="weight is -1"):
         create_guide("attention_branch", weight=-1.0)
     with pytest.raises(SightlineError, match="gives no feature map"):
-        sl.Objective(TinyCNN(), AttentionBranching(layer="head"))
+        sl.Objective(TinyCNN(), AttentionBranch(layer="head"))
     for name in ("attention_branch", "impactx"):
         with pytest.raises(sl.NotDefinedError):
             sl.explain(TinyCNN(), torch.rand(1, 3, 8, 8), name)

@@ -133,7 +133,7 @@ def test_the_model_keeps_its_names_and_its_class() -> None:
     objective = sl.Objective(model, AttentionGate())
     assert type(model) is torchvision.models.ResNet
     added = {"layer3.1.attention_gate.weight", "layer3.1.attention_gate.bias"}
-    assert set(objective.deployable().state_dict()) == names | added
+    assert set(objective.unwrap_model().state_dict()) == names | added
     assert len(list(objective.parameters())) == len(list(model.parameters()))
 
 

@@ -91,9 +91,9 @@ def measured(
 ) -> tuple[sl.Objective, Tensor]:
     """An objective whose guide has measured a batch, and the weights of its images."""
     objective = sl.Objective(ByHand().double() if model is None else model, guide, layer=None if model else "features")
-    objective.refresh([batch], 0)
+    objective.on_epoch_start([batch], 0)
     assert torch.equal(guide.weights, torch.ones(len(batch)))
-    objective.refresh([batch], guide.every)
+    objective.on_epoch_start([batch], guide.interval)
     assert batch.indices is not None
     return objective, guide.weights[batch.indices]
 
@@ -101,7 +101,7 @@ def measured(
 @pytest.mark.parametrize("psi", list(PSI))
 @pytest.mark.parametrize("distance", ["mean", "sum"])
 def test_equations_1_to_4_and_7_by_hand(psi: str, distance: str) -> None:
-    guide = ExplanationConsistency(psi=psi, distance=distance, eps=EPS, floor=0)
+    guide = ExplanationConsistency(psi=psi, distance=distance, eps=EPS, min_weight=0)
     expected = [by_hand(red, green, psi, distance) for red, green in zip(REDS, GREENS)]
     assert expected[1:] == [1, 1, 0]
     assert 0.01 < expected[0] < 0.9
@@ -130,8 +130,8 @@ def test_the_sum_of_squares_saturates_where_the_mean_tells_images_apart() -> Non
     batch = batch_of(6, side=224, dtype=torch.float32)
     model = TinyCNN()
     batch.labels = model(batch.images).argmax(1)
-    _, literal = measured(ExplanationConsistency("input_x_gradient", distance="sum", floor=0), batch, model)
-    _, ours = measured(ExplanationConsistency("input_x_gradient", floor=0), batch, model)
+    _, literal = measured(ExplanationConsistency("input_x_gradient", distance="sum", min_weight=0), batch, model)
+    _, ours = measured(ExplanationConsistency("input_x_gradient", min_weight=0), batch, model)
     assert torch.equal(literal, torch.ones(6))
     assert ours.max() < 0.9
     assert len(ours.unique()) == 6
@@ -141,10 +141,10 @@ def test_the_sum_of_squares_saturates_where_the_mean_tells_images_apart() -> Non
 @pytest.mark.parametrize("perturbation", ["fgsm", "zero", "mean"])
 def test_it_is_one_minus_the_metric(explainer: str, perturbation: str) -> None:
     model, batch = lively()
-    guide = ExplanationConsistency(explainer, perturbation, floor=0)
+    guide = ExplanationConsistency(explainer, perturbation, min_weight=0)
     objective = sl.Objective(model, guide, input_spec=SPEC)
     for epoch in (0, 4):
-        objective.refresh([batch], epoch)
+        objective.on_epoch_start([batch], epoch)
     metric = Metric(model, explainer, perturbation=perturbation, input_spec=SPEC)
     maps = sl.explain(model, batch.images, explainer, input_spec=SPEC)
     metric.update(batch.images, maps, labels=batch.labels)
@@ -172,12 +172,12 @@ class Restless(nn.Module):
 @pytest.mark.parametrize("explainer", ["gradcam", "integrated_gradients"])
 def test_the_pass_leaves_the_model_as_it_was(explainer: str) -> None:
     model, batch = Restless(), batch_of(6, dtype=torch.float32)
-    objective = sl.Objective(model, ExplanationConsistency(explainer, every=1), layer="last")
+    objective = sl.Objective(model, ExplanationConsistency(explainer, interval=1), layer="last")
     model.norm.eval()
     before, flags = copy.deepcopy(model.state_dict()), [m.training for m in objective.modules()]
     random = torch.get_rng_state()
     for epoch in (0, 1):
-        objective.refresh([batch], epoch)
+        objective.on_epoch_start([batch], epoch)
     assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values()))
     assert [m.training for m in objective.modules()] == flags
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
@@ -187,12 +187,12 @@ def test_the_pass_leaves_the_model_as_it_was(explainer: str) -> None:
 
 
 def test_weights_are_measured_every_k_epochs() -> None:
-    batch, guide = four_images(), ExplanationConsistency(every=3, eps=EPS)
+    batch, guide = four_images(), ExplanationConsistency(interval=3, eps=EPS)
     objective = sl.Objective(ByHand().double(), guide, layer="features")
     changes = []
     for epoch in range(8):
         before = guide.weights.clone()
-        objective.refresh([batch], epoch)
+        objective.on_epoch_start([batch], epoch)
         with torch.no_grad():
             objective.model.colours.weight[0, 2] += 0.1  # blue, the same everywhere, begins to count as red
         changes.append(epoch > 0 and not torch.equal(before, guide.weights))
@@ -205,9 +205,9 @@ def test_what_is_not_finite_is_refused_by_index() -> None:
             return super().forward(x) + torch.where(x[:, :1].mean((2, 3)) > 0.79, torch.nan, 0.0)
 
     objective = sl.Objective(Breaks().double(), ExplanationConsistency(), layer="features")
-    objective.refresh([four_images()], 0)
+    objective.on_epoch_start([four_images()], 0)
     with pytest.raises(SightlineError, match=r"the weights of images \[1\] are NaN or infinite"):
-        objective.refresh([four_images()], 4)
+        objective.on_epoch_start([four_images()], 4)
     assert objective.training
 
 
@@ -218,13 +218,13 @@ def fused_and_pass(model: nn.Module, batch: sl.Batch, **options) -> tuple[Tensor
     """The weights after one training step that measures, and after a pass with the same parameters."""
     weights = []
     for mode in ("fused", "pass"):
-        guide = ExplanationConsistency(mode=mode, every=1, **options)
+        guide = ExplanationConsistency(mode=mode, interval=1, **options)
         objective = sl.Objective(copy.deepcopy(model), guide, input_spec=SPEC)
-        objective.refresh([batch], 0)
+        objective.on_epoch_start([batch], 0)
         if mode == "fused":
             objective(batch)["loss"].backward()
         else:
-            objective.refresh([batch], 1)
+            objective.on_epoch_start([batch], 1)
         weights.append(guide.weights.clone())
     return weights[0], weights[1]
 
@@ -234,7 +234,7 @@ def fused_and_pass(model: nn.Module, batch: sl.Batch, **options) -> tuple[Tensor
 def test_a_training_step_measures_what_the_pass_does(explainer: str, perturbation: str) -> None:
     # Of a model without batch norm and dropout, which are the same in both modes.
     model, batch = lively()
-    fused, separate = fused_and_pass(model, batch, explainer=explainer, perturbation=perturbation, floor=1e-6)
+    fused, separate = fused_and_pass(model, batch, explainer=explainer, perturbation=perturbation, min_weight=1e-6)
     torch.testing.assert_close(fused, separate)
     assert fused[2] == 1
     assert len(fused.unique()) > 2
@@ -245,7 +245,7 @@ def test_fused_costs_one_forward_pass_more_and_gives_the_gradients_of_the_step()
     model.features.register_forward_hook(lambda *_: calls.append(1))
     guide = ExplanationConsistency(mode="fused")
     objective = sl.Objective(model, guide)
-    objective.refresh([batch], 0)
+    objective.on_epoch_start([batch], 0)
     objective(batch)["loss"].backward()
     assert len(calls) == 2
     assert not batch.images.requires_grad
@@ -258,9 +258,9 @@ def test_fused_costs_one_forward_pass_more_and_gives_the_gradients_of_the_step()
 
 def test_fused_draws_the_same_dropout_again_and_batch_norm_counts_once() -> None:
     model, batch = Restless(), batch_of(6, dtype=torch.float32)
-    guide = ExplanationConsistency(mode="fused", eps=1e-7, floor=1e-3)
+    guide = ExplanationConsistency(mode="fused", eps=1e-7, min_weight=1e-3)
     objective = sl.Objective(model, guide, layer="last")
-    objective.refresh([batch], 0)
+    objective.on_epoch_start([batch], 0)
     torch.manual_seed(5)
     output = objective(batch)
     after, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
@@ -275,13 +275,13 @@ def test_fused_draws_the_same_dropout_again_and_batch_norm_counts_once() -> None
 
 
 def test_fused_measures_in_every_kth_epoch_and_the_next_visit_is_weighted() -> None:
-    batch, guide = four_images(), ExplanationConsistency(mode="fused", every=2, eps=EPS)
+    batch, guide = four_images(), ExplanationConsistency(mode="fused", interval=2, eps=EPS)
     objective = sl.Objective(ByHand().double(), guide, layer="features")
     for epoch in range(2):
-        objective.refresh([batch], epoch)
+        objective.on_epoch_start([batch], epoch)
         assert torch.equal(guide.weights, torch.ones(4))
         objective(batch)["loss"].backward()
-    objective.refresh([batch], 2)
+    objective.on_epoch_start([batch], 2)
     assert batch.indices is not None
     expected = torch.tensor([by_hand(red, green, "tanh", "mean") for red, green in zip(REDS, GREENS)]).clamp_min(0.05)
     torch.testing.assert_close(guide.weights[batch.indices], expected)
@@ -289,13 +289,13 @@ def test_fused_measures_in_every_kth_epoch_and_the_next_visit_is_weighted() -> N
     output = objective(batch)
     torch.testing.assert_close(output["loss"], (expected * losses).sum() / expected.double().sum())
     torch.testing.assert_close(output["weights/median"], guide.weights.median())
-    torch.testing.assert_close(output["weights/at_floor"], torch.tensor(0.25))
+    torch.testing.assert_close(output["weights/at_min"], torch.tensor(0.25))
 
 
 def test_fused_works_in_bf16_beside_another_guide_and_without_gradients() -> None:
     batch, guide = batch_of(dtype=torch.float32), ExplanationConsistency(mode="fused")
     objective = sl.Objective(TinyCNN(), sl.SegmentOverlap(views=2) + guide)
-    objective.refresh([batch], 0)
+    objective.on_epoch_start([batch], 0)
     with torch.no_grad():
         objective(batch)
     assert torch.equal(guide.weights, torch.ones(4))
@@ -342,17 +342,17 @@ def normed(norm: nn.Module) -> TinyCNN:
 def test_it_needs_no_double_backward(mode: str) -> None:
     batch, weights, gradients = batch_of(6, dtype=torch.float32), [], []
     for norm in (Synchronized(4, affine=False), nn.BatchNorm2d(4, affine=False, track_running_stats=False)):
-        guide = ExplanationConsistency(mode=mode, every=1)
+        guide = ExplanationConsistency(mode=mode, interval=1)
         objective = sl.Objective(normed(norm), guide, layer="features")
         assert not trains_on_maps(objective)
         if mode == "fused":
-            objective.refresh([batch], 0)
+            objective.on_epoch_start([batch], 0)
             objective(batch)["loss"].backward()  # the tail's backward runs for the map, and again for the loss
             weights.append(guide.weights.clone())
             gradients.append(objective.model.features[0].weight.grad)
         else:
             for epoch in (0, 1):
-                objective.refresh([batch], epoch)
+                objective.on_epoch_start([batch], epoch)
     if mode == "fused":
         assert (weights[0] < 1).any()
         torch.testing.assert_close(*weights)
@@ -376,7 +376,7 @@ def test_fused_refuses_synchronized_batch_norm_where_processes_could_wait_for_ea
     )
     batch = batch_of(3, dtype=torch.float32)
     batch.labels = torch.eye(3, dtype=torch.int64)
-    objective.refresh([batch], 0)
+    objective.on_epoch_start([batch], 0)
     with pytest.raises(SightlineError, match="use mode 'pass'"):
         objective(batch)
 
@@ -444,14 +444,14 @@ def test_several_labels_by_hand(mode: str) -> None:
     assert [len(labels) for labels in each] == [2, 2, 2, 1, 0]
     assert all(0.01 < v < 0.99 for v in (each[0][0], each[1][0], each[2][0], each[3][0])), each
     assert each[1][1] == each[2][1] == 1
-    guide = ExplanationConsistency(mode=mode, every=1, eps=EPS, floor=1e-6)
+    guide = ExplanationConsistency(mode=mode, interval=1, eps=EPS, min_weight=1e-6)
     objective = sl.Objective(Rivals().double(), guide, layer="features")
     found = objective.model(batch.images) > 0
     assert found[1, 1]
     assert not found[2, 1]
-    objective.refresh([batch], 0)
+    objective.on_epoch_start([batch], 0)
     if mode == "pass":
-        objective.refresh([batch], 1)
+        objective.on_epoch_start([batch], 1)
     else:
         objective(batch)["loss"].backward()
     expected = torch.tensor([sum(labels) / len(labels) if labels else 1.0 for labels in each])
@@ -475,10 +475,10 @@ def test_one_label_each_weighs_as_a_single_label_where_both_losses_rise_alike() 
     several = sl.Batch(single.images, nn.functional.one_hot(single.labels, 2), indices=single.indices)
     weights = []
     for batch in (single, several):
-        guide = ExplanationConsistency(every=1, eps=EPS, floor=0)
+        guide = ExplanationConsistency(interval=1, eps=EPS, min_weight=0)
         objective = sl.Objective(Opposed().double(), guide, layer="features")
         for epoch in (0, 1):
-            objective.refresh([batch], epoch)
+            objective.on_epoch_start([batch], epoch)
         weights.append(guide.weights)
     assert len(weights[0].unique()) > 2
     torch.testing.assert_close(weights[0], weights[1])
@@ -496,10 +496,10 @@ def test_the_top_class_alone_is_the_papers_manner(explainer: str) -> None:
         sl.Batch(batch.images, top, indices=batch.indices),
         sl.Batch(batch.images, labels, indices=batch.indices),
     ):
-        guide = ExplanationConsistency(explainer, "zero", floor=0, every=1, labels="top")
+        guide = ExplanationConsistency(explainer, "zero", min_weight=0, interval=1, labels="top")
         objective = sl.Objective(model, guide, input_spec=SPEC)
         for epoch in (0, 1):
-            objective.refresh([each], epoch)
+            objective.on_epoch_start([each], epoch)
         weights.append(guide.weights.clone())
     single, several = weights
     assert single[2] < 1
@@ -518,11 +518,11 @@ def test_options_are_refused() -> None:
         ({"mode": "both"}, "mode is 'both'"),
         ({"labels": "all"}, "labels is 'all'"),
         ({"eps": 0}, "eps is 0"),
-        ({"floor": 2}, "floor is 2"),
-        ({"every": 0}, "every is 0"),
+        ({"min_weight": 2}, "min_weight is 2"),
+        ({"interval": 0}, "interval is 0"),
         ({"normalize": "sum"}, "normalize is 'sum'"),
         ({"explainer": "gradcm"}, "did you mean 'gradcam'"),
-        ({"mode": "fused", "floor": 0}, "no gradient to attack"),
+        ({"mode": "fused", "min_weight": 0}, "no gradient to attack"),
         ({"mode": "fused", "explainer": "integrated_gradients"}, "needs a class activation map"),
     ]:
         with pytest.raises(SightlineError, match=message):
@@ -533,10 +533,10 @@ def test_options_are_refused() -> None:
 def test_images_that_are_no_pixels_are_refused(mode: str) -> None:
     batch = batch_of(dtype=torch.float32)
     batch.images = 4 * batch.images - 2
-    objective = sl.Objective(TinyCNN(), ExplanationConsistency(mode=mode, every=1))
-    objective.refresh([batch], 0)
+    objective = sl.Objective(TinyCNN(), ExplanationConsistency(mode=mode, interval=1))
+    objective.on_epoch_start([batch], 0)
     with pytest.raises(SightlineError, match="must lie in"):
-        objective.refresh([batch], 1) if mode == "pass" else objective(batch)
+        objective.on_epoch_start([batch], 1) if mode == "pass" else objective(batch)
 
 
 def test_an_explainer_made_beforehand() -> None:

@@ -181,7 +181,7 @@ def test_a_models_copied_filters_share_a_group() -> None:
     objective = sl.Objective(Copies(truth), guide := ICCNN(groups=3), layer="layer")
     batch = batch_of(12, dtype=torch.float32)
     objective.train()
-    objective.refresh([part(batch, slice(0, 5)), part(batch, slice(5, 12))], 0)
+    objective.on_epoch_start([part(batch, slice(0, 5)), part(batch, slice(5, 12))], 0)
     assert objective.model.training
     assert adjusted_rand_score(truth, guide.filter_groups) == 1
     assert all(p.grad is None for p in objective.parameters())
@@ -191,7 +191,7 @@ def test_filters_are_grouped_anew_every_second_epoch() -> None:
     objective = sl.Objective(Copies(torch.arange(15) % 3), guide := ICCNN(groups=3), layer="layer")
     batch, history = batch_of(12, dtype=torch.float32), []
     for epoch in range(4):
-        objective.refresh([batch], epoch)
+        objective.on_epoch_start([batch], epoch)
         history.append(guide.filter_groups.clone())
         with torch.no_grad():
             objective.model.layer.weight.copy_(objective.model.layer.weight.roll(1, 0))
@@ -200,7 +200,7 @@ def test_filters_are_grouped_anew_every_second_epoch() -> None:
     assert torch.equal(history[0], history[1])
     assert torch.equal(history[2], history[3])
     late = ICCNN(groups=3)
-    sl.Objective(objective.model, late, layer="layer").refresh([batch], 7)  # a stage that begins there
+    sl.Objective(objective.model, late, layer="layer").on_epoch_start([batch], 7)  # a stage that begins there
     assert len(late.filter_groups) == 15
 
 
@@ -208,11 +208,11 @@ def test_one_category_is_all_that_the_part_loss_looks_at() -> None:
     batch = batch_of(9)
     model = TinyCNN(width=6).double()
     objective = sl.Objective(model, guide := ICCNN(groups=2, category=1, class_weight=0), layer="features.1")
-    objective.refresh([batch], 0)
+    objective.on_epoch_start([batch], 0)
     output = objective(batch)
     own = sl.Batch(batch.images[1::3], batch.labels[1::3])
     other = sl.Objective(model, everyone := ICCNN(groups=2, class_weight=0), layer="features.1")
-    other.refresh([own], 0)
+    other.on_epoch_start([own], 0)
     assert torch.equal(guide.filter_groups, everyone.filter_groups)
     torch.testing.assert_close(output["iccnn_part"], other(own)["iccnn_part"])
     assert output["n/iccnn_part/unannotated"] == 6
@@ -232,7 +232,7 @@ def test_the_objective_adds_both_losses() -> None:
     batch = batch_of(8)
     model = TinyCNN(width=6).double()
     objective = sl.Objective(model, guide := ICCNN(groups=3, weight=0.3, class_weight=0.7), layer="features.1")
-    objective.refresh([batch], 0)
+    objective.on_epoch_start([batch], 0)
     output = objective(batch)
     maps = model.features[:2](batch.images)
     assigned = guide.filter_groups
@@ -258,7 +258,7 @@ def test_the_objective_adds_both_losses() -> None:
 def test_gradients_are_those_of_finite_differences(layer: str) -> None:
     batch = batch_of(6)
     objective = sl.Objective(TinyCNN(width=5).double(), ICCNN(groups=2), layer=layer, task_weight=0)
-    objective.refresh([batch], 0)
+    objective.on_epoch_start([batch], 0)
     seen = check_gradients(objective, batch, weight=100)
     assert {"features.0.weight", "features.0.bias"} <= seen
     assert ("features.2.weight" in seen) == (layer == "features.3")
@@ -272,7 +272,7 @@ def test_other_guides_views_do_not_count() -> None:
         model, ICCNN(groups=2) + sl.SegmentOverlap(weight=1.0, views=4), layer="features.3", view_chunk=2
     )
     for objective in (alone, both):
-        objective.refresh([batch], 0)
+        objective.on_epoch_start([batch], 0)
     for name in ("iccnn_part", "iccnn_class"):
         torch.testing.assert_close(alone(batch)[name], both(batch)[name])
 
@@ -282,11 +282,11 @@ def test_images_are_reweighted_beside_it() -> None:
     model = TinyCNN(width=5).double()
     with torch.no_grad():
         batch.labels = model(batch.images).argmax(1)  # all are right, so all are reweighted
-    guides = ICCNN(groups=2) + create_guide("explanation_consistency", every=1, floor=0.0)
+    guides = ICCNN(groups=2) + create_guide("explanation_consistency", interval=1, min_weight=0.0)
     objective = sl.Objective(model, guides, layer="features.1")
     plain = sl.Objective(model, ICCNN(groups=2), layer="features.1")
     for each in (objective, plain):
-        each.refresh([batch], 1)
+        each.on_epoch_start([batch], 1)
     output, expected = objective(batch), plain(batch)
     assert len(objective.guides[1].weights.unique()) > 2
     for name in ("iccnn_part", "iccnn_class"):
@@ -298,7 +298,7 @@ def test_images_are_reweighted_beside_it() -> None:
 def test_low_precision_keeps_the_losses_in_full() -> None:
     batch = batch_of(8, dtype=torch.float32)
     objective = sl.Objective(TinyCNN(width=6), ICCNN(groups=3), layer="features.1")
-    objective.refresh([batch], 0)
+    objective.on_epoch_start([batch], 0)
     full = objective(batch)
     with torch.autocast("cpu", torch.bfloat16):
         low = objective(batch)
@@ -325,7 +325,7 @@ def test_layers_of_every_family(name: str, layer: str | None) -> None:
     model, spec = sl.load_model(name, classes=3)
     objective = sl.Objective(model, guide := create_guide("iccnn", groups=4), layer=layer, input_spec=spec)
     batch = batch_of(6, side=64, dtype=torch.float32)
-    objective.refresh([batch], 0)
+    objective.on_epoch_start([batch], 0)
     output = objective(batch)
     output["loss"].backward()
     assert len(guide.filter_groups.unique()) == 4
@@ -338,7 +338,7 @@ def test_layers_of_every_family(name: str, layer: str | None) -> None:
 def test_what_is_refused() -> None:
     for options, message in [
         ({"groups": 1}, "groups is 1; expected a whole number of at least 2"),
-        ({"every": 0}, "every is 0; expected a whole number of at least 1"),
+        ({"interval": 0}, "interval is 0; expected a whole number of at least 1"),
         ({"weight": -1.0}, "weight is -1.0"),
         ({"class_weight": float("nan")}, "class_weight is nan"),
     ]:
@@ -348,11 +348,11 @@ def test_what_is_refused() -> None:
     with pytest.raises(SightlineError, match="no groups of filters yet, and the layer has 4 filters; call refresh"):
         sl.Objective(TinyCNN(), ICCNN(groups=2))(batch)
     with pytest.raises(SightlineError, match="groups is 16; the layer has 4 filters"):
-        sl.Objective(TinyCNN(), ICCNN()).refresh([batch], 0)
+        sl.Objective(TinyCNN(), ICCNN()).on_epoch_start([batch], 0)
     with pytest.raises(SightlineError, match="the loader gave no batch"):
-        sl.Objective(TinyCNN(), ICCNN(groups=2)).refresh([], 0)
+        sl.Objective(TinyCNN(), ICCNN(groups=2)).on_epoch_start([], 0)
     with pytest.raises(SightlineError, match="no image to look at"):
-        sl.Objective(TinyCNN(), ICCNN(groups=2, category=7)).refresh([batch], 0)
+        sl.Objective(TinyCNN(), ICCNN(groups=2, category=7)).on_epoch_start([batch], 0)
 
 
 # ---- resuming ----
@@ -371,7 +371,7 @@ def test_a_resumed_run_has_the_groups_of_one_that_went_on(stop: int, tmp_path: P
     def train(objective: sl.Objective, optimizer: torch.optim.Optimizer, epochs: range) -> list[Tensor]:
         history = []
         for epoch in epochs:
-            objective.refresh(batches, epoch)
+            objective.on_epoch_start(batches, epoch)
             history.append(objective.guides[0].filter_groups.clone())
             for each in batches:
                 optimizer.zero_grad()
@@ -401,13 +401,13 @@ def test_a_resumed_run_has_the_groups_of_one_that_went_on(stop: int, tmp_path: P
 
 def setting() -> tuple[sl.Objective, sl.Batch]:
     torch.manual_seed(3)
-    guide = ICCNN(groups=3, weight=0.5, class_weight=0.5, every=1, category=1)
+    guide = ICCNN(groups=3, weight=0.5, class_weight=0.5, interval=1, category=1)
     return sl.Objective(TinyCNN(width=7).double(), guide, layer="features.1"), batch_of(7)
 
 
 def two_epochs(wrapped: nn.Module, objective: sl.Objective, batch: sl.Batch) -> list[Tensor]:
     for epoch in range(2):
-        objective.refresh([batch], epoch)
+        objective.on_epoch_start([batch], epoch)
         objective.zero_grad()
         output = wrapped(batch)
         output["loss"].backward()
@@ -425,7 +425,7 @@ def in_one_of_two(rank: int, port: int, folder: str) -> None:
         objective(mine)  # evaluation alone
         mine.images[:, :, 0] = 1e300
     try:
-        objective.refresh([mine] if rank else [], 2)
+        objective.on_epoch_start([mine] if rank else [], 2)
     except SightlineError as error:
         Path(folder, f"{rank}.txt").write_text(str(error))
     dist.destroy_process_group()
@@ -475,7 +475,7 @@ def test_training_makes_groups_more_coherent_and_keeps_the_accuracy() -> None:
         start = regrouped(model)
         optimizer = torch.optim.Adam(objective.parameters(), 0.01)
         for epoch in range(12):
-            objective.refresh([train], epoch)
+            objective.on_epoch_start([train], epoch)
             for rows in torch.randperm(1000).split(50):
                 optimizer.zero_grad()
                 objective(sl.Batch(train.images[rows], train.labels[rows]))["loss"].backward()

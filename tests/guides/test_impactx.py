@@ -141,7 +141,7 @@ def test_shuffled_maps_are_all_there_and_none_is_an_images_own() -> None:
     objective = sl.Objective(model, guide)
     orders = set()
     for epoch in range(20):
-        objective.refresh([], epoch)
+        objective.on_epoch_start([], epoch)
         maps = guide.transform(batch, objective).maps
         source = [[torch.equal(a, b) for b in batch.maps].index(True) for a in maps]
         assert sorted(source) == list(range(5))

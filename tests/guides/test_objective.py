@@ -18,10 +18,10 @@ from sightline.guides import Guide, from_config
 class Shrink(Guide):
     """A term of its own: the squared logits."""
 
-    def annotated(self, batch: Batch) -> dict[str, Tensor]:
+    def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         return {"shrink": torch.ones(len(batch), dtype=torch.bool)}
 
-    def terms(self, context) -> dict[str, Tensor]:
+    def losses(self, context) -> dict[str, Tensor]:
         return {"shrink": context.logits.pow(2).sum(1)}
 
 
@@ -163,7 +163,7 @@ def test_a_loss_that_is_not_finite_names_the_images() -> None:
 def test_it_copies_pickles_and_keeps_the_models_names() -> None:
     model, batch = TinyCNN(), batch_of(dtype=torch.float32)
     objective = sl.Objective(model, sl.SegmentOverlap())
-    assert objective.deployable() is model
+    assert objective.unwrap_model() is model
     assert [n.removeprefix("model.") for n, _ in objective.named_parameters()] == [
         n for n, _ in model.named_parameters()
     ]

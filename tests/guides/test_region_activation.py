@@ -129,7 +129,7 @@ def test_a_batch_is_its_images_one_by_one() -> None:
         objective(sl.Batch(batch.images[i : i + 1], batch.labels[i : i + 1], masks=batch.masks[i : i + 1]))
         for i in range(4)
     ]
-    known = objective.guides[0].annotated(batch)["region_activation"]
+    known = objective.guides[0].sample_mask(batch)["region_activation"]
     single = torch.stack([one["region_activation"] for one, k in zip(ones, known) if k]).mean()
     torch.testing.assert_close(objective(batch)["region_activation"], single)
 

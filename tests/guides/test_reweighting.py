@@ -55,10 +55,10 @@ def part(batch: Batch, rows: slice) -> Batch:
 
 def test_hard_negatives_weigh_one_minus_their_probability() -> None:
     logits, labels, batch = some()
-    guide = HardNegativeMining(every=2)
+    guide = HardNegativeMining(interval=2)
     objective = sl.Objective(Scores(), guide)
     for epoch, changed in enumerate([False, False, True, True, True]):
-        objective.refresh([batch], epoch)
+        objective.on_epoch_start([batch], epoch)
         expected = 1 - logits.softmax(1)[range(6), labels] if changed else torch.ones(6)
         torch.testing.assert_close(guide.weights, expected.float())
     losses = F.cross_entropy(logits, labels, reduction="none")
@@ -67,14 +67,14 @@ def test_hard_negatives_weigh_one_minus_their_probability() -> None:
 
 def test_ohem_keeps_the_highest_losses() -> None:
     logits, labels, batch = some(7)
-    objective = sl.Objective(Scores(), guide := HardNegativeMining(keep=0.4))
+    objective = sl.Objective(Scores(), guide := HardNegativeMining(ohem_fraction=0.4))
     losses = F.cross_entropy(logits, labels, reduction="none")
     expected = losses.topk(3)  # 2.8 of 7
     torch.testing.assert_close(objective(batch)["loss"], expected.values.mean())
-    objective.refresh([batch], 0)
+    objective.on_epoch_start([batch], 0)
     objective(batch)
     assert guide.weights.nonzero().flatten().tolist() == sorted(expected.indices.tolist())
-    objective.refresh([batch], 4)
+    objective.on_epoch_start([batch], 4)
     assert guide.weights.sum() == 3  # no pass
     torch.testing.assert_close(objective.eval()(batch)["loss"], losses.mean())
 
@@ -100,7 +100,7 @@ def test_focal_loss_by_its_weights_and_at_certainty() -> None:
     logits, labels, batch = some()
     p = logits.softmax(1)[range(6), labels]
     objective = sl.Objective(Scores(), guide := Focal(normalize="weights"))
-    objective.refresh([batch], 0)
+    objective.on_epoch_start([batch], 0)
     torch.testing.assert_close(objective(batch)["loss"], ((1 - p) ** 2 * -p.log()).sum() / ((1 - p) ** 2).sum())
     torch.testing.assert_close(guide.weights, ((1 - p) ** 2).float())
     sure = batch_with(torch.tensor([[800.0, 0, 0]]), torch.tensor([0]))
@@ -115,7 +115,7 @@ def test_equalized_focal_loss_by_hand() -> None:
     logits, labels = torch.randn(5, 3, dtype=torch.float64), torch.tensor([0, 0, 0, 0, 1])
     batch = batch_with(logits, labels)
     objective = sl.Objective(Scores(), guide := EqualizedFocal())
-    objective.refresh([batch], 0)
+    objective.on_epoch_start([batch], 0)
     p, focal = logits.softmax(1), 2.0
     own = p[range(5), labels]
     # The first step has no gradients to go by.
@@ -156,12 +156,12 @@ def right_probabilities(logits: Tensor) -> list[list[float]]:
 def test_hard_negatives_of_several_labels() -> None:
     logits = torch.randn(4, 3, dtype=torch.float64)
     right, batch = right_probabilities(logits), batch_with(logits, SEVERAL)
-    objective = sl.Objective(Scores(), guide := HardNegativeMining(every=1))
+    objective = sl.Objective(Scores(), guide := HardNegativeMining(interval=1))
     for epoch in (0, 1):
-        objective.refresh([batch], epoch)
+        objective.on_epoch_start([batch], epoch)
     torch.testing.assert_close(guide.weights, torch.tensor([sum(1 - p for p in row) / 3 for row in right]))
     losses = torch.tensor([-sum(map(math.log, row)) / 3 for row in right], dtype=torch.float64)
-    kept = sl.Objective(Scores(), HardNegativeMining(keep=0.5))(batch)["loss"]
+    kept = sl.Objective(Scores(), HardNegativeMining(ohem_fraction=0.5))(batch)["loss"]
     torch.testing.assert_close(kept, losses.topk(2).values.mean())
 
 
@@ -171,7 +171,7 @@ def test_focal_loss_of_several_labels_is_torchvisions(gamma: float) -> None:
     batch = batch_with(logits, SEVERAL)
     batch.images.requires_grad_()
     objective = sl.Objective(Scores(), guide := Focal(gamma))
-    objective.refresh([batch], 0)
+    objective.on_epoch_start([batch], 0)
     loss = objective(batch)["loss"]
     loss.backward()
     z = logits.clone().requires_grad_()
@@ -211,18 +211,18 @@ def test_equalized_focal_loss_of_several_labels_by_hand() -> None:
 
 
 def test_spread_shows_saturation() -> None:
-    figures = spread(torch.tensor([0.05, 0.05, 0.3, 1.0, 1.0]), floor=0.05)
+    figures = spread(torch.tensor([0.05, 0.05, 0.3, 1.0, 1.0]), min_weight=0.05)
     assert [round(v.item(), 6) for v in figures.values()] == [0.05, 0.3, 1, 0.4]
-    assert list(figures) == ["weights/min", "weights/median", "weights/max", "weights/at_floor"]
+    assert list(figures) == ["weights/min", "weights/median", "weights/max", "weights/at_min"]
 
 
 def test_weights_are_saved_and_moved_with_the_objective_but_are_no_buffers() -> None:
     _, _, batch = some()
-    objective = sl.Objective(Scores(), guide := HardNegativeMining(every=1))
+    objective = sl.Objective(Scores(), guide := HardNegativeMining(interval=1))
     for epoch in range(2):
-        objective.refresh([batch], epoch)
+        objective.on_epoch_start([batch], epoch)
     assert not list(objective.buffers())
-    other = sl.Objective(Scores(), fresh := HardNegativeMining(every=1))
+    other = sl.Objective(Scores(), fresh := HardNegativeMining(interval=1))
     other.load_state_dict(objective.state_dict())
     assert torch.equal(fresh.weights, guide.weights)
     fresh.weights[0] = 7
@@ -233,9 +233,9 @@ def test_weights_are_saved_and_moved_with_the_objective_but_are_no_buffers() -> 
 
 
 GUIDES: dict[str, dict] = {
-    "explanation_consistency": {"every": 2},
+    "explanation_consistency": {"interval": 2},
     "explanation_consistency, fused": {"mode": "fused"},
-    "hard_negative_mining": {"every": 2},
+    "hard_negative_mining": {"interval": 2},
     "equalized_focal": {},
 }
 
@@ -253,7 +253,7 @@ def test_a_resumed_run_has_the_weights_of_one_that_went_on(name: str, stop: int,
 
     def train(objective: sl.Objective, optimizer: torch.optim.Optimizer, epochs: range) -> None:
         for epoch in epochs:
-            objective.refresh(batches, epoch)
+            objective.on_epoch_start(batches, epoch)
             for each in batches:
                 optimizer.zero_grad()
                 objective(each)["loss"].backward()
@@ -284,17 +284,17 @@ def test_a_checkpoint_of_another_guide_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "guide",
     [
-        lambda: HardNegativeMining(every=1),
-        lambda: HardNegativeMining(every=1, normalize="batch"),
+        lambda: HardNegativeMining(interval=1),
+        lambda: HardNegativeMining(interval=1, normalize="batch"),
         lambda: Focal(),
-        lambda: ExplanationConsistency(every=1),
+        lambda: ExplanationConsistency(interval=1),
     ],
 )
 def test_accumulated_batches_add_up_to_one_large_batch(guide) -> None:
     batch, model = batch_of(6), TinyCNN().double()
     objective = sl.Objective(model, guide())
     for epoch in range(2):
-        objective.refresh([batch], epoch)
+        objective.on_epoch_start([batch], epoch)
     objective(batch)["loss"].backward()
     whole = [p.grad.clone() for p in model.parameters()]
     objective.zero_grad()
@@ -314,9 +314,9 @@ def test_weights_that_only_the_forward_pass_gives_are_not_accumulated() -> None:
 def test_what_is_refused() -> None:
     _, _, batch = some()
     objective = sl.Objective(Scores(), HardNegativeMining())
-    with pytest.raises(SightlineError, match="call refresh with the training data"):
+    with pytest.raises(SightlineError, match="call on_epoch_start with the training data"):
         objective(batch)
-    objective.refresh([batch], 0)
+    objective.on_epoch_start([batch], 0)
     batch.indices = torch.arange(6) + 1
     with pytest.raises(SightlineError, match=r"range over \[1, 6\]; there are weights of 6 images"):
         objective(batch)
@@ -324,11 +324,11 @@ def test_what_is_refused() -> None:
     with pytest.raises(SightlineError, match="which this batch does not have"):
         objective(batch)
     with pytest.raises(SightlineError, match="no batch of the loader has"):
-        sl.Objective(Scores(), HardNegativeMining()).refresh([batch], 0)
+        sl.Objective(Scores(), HardNegativeMining()).on_epoch_start([batch], 0)
     with pytest.raises(SightlineError, match="the data set has 5 images; the weights that were kept are of 6"):
-        objective.refresh(torch.utils.data.DataLoader(list(range(5))), 1)  # type: ignore[arg-type]
+        objective.on_epoch_start(torch.utils.data.DataLoader(list(range(5))), 1)  # type: ignore[arg-type]
     for make, message in [
-        (lambda: HardNegativeMining(keep=0), "keep is 0"),
+        (lambda: HardNegativeMining(ohem_fraction=0), "ohem_fraction is 0"),
         (lambda: Focal(gamma=-1), "gamma is -1"),
         (lambda: EqualizedFocal(gamma=0), "gamma is 0"),
         (lambda: EqualizedFocal(scale=-1), "scale is -1"),
@@ -344,9 +344,9 @@ def test_what_is_refused() -> None:
 
 def guides() -> list[Guide]:
     return [
-        ExplanationConsistency(every=1),
+        ExplanationConsistency(interval=1),
         ExplanationConsistency(mode="fused"),
-        HardNegativeMining(every=1),
+        HardNegativeMining(interval=1),
         Focal(),
         EqualizedFocal(),
     ]
@@ -365,7 +365,7 @@ def setting() -> tuple[TinyCNN, Batch]:
 def two_epochs(wrapped: nn.Module, objective: sl.Objective, batch: Batch) -> list[Tensor]:
     """The weights after two epochs, and the gradients of the last step."""
     for epoch in range(2):
-        objective.refresh([batch], epoch)
+        objective.on_epoch_start([batch], epoch)
         objective.zero_grad()
         wrapped(batch)["loss"].backward()
     objective.synchronize()
@@ -387,13 +387,13 @@ def join(rank: int, port: int, folder: str) -> None:
         )
 
     model, batch = setting()
-    objective = sl.Objective(model, HardNegativeMining(every=1))
-    objective.refresh([part(batch, slice(rank, None, 2))], 0)
+    objective = sl.Objective(model, HardNegativeMining(interval=1))
+    objective.on_epoch_start([part(batch, slice(rank, None, 2))], 0)
     if rank == 1:
         with torch.no_grad():
             model.classifier.bias[0] = torch.nan
     try:
-        objective.refresh([part(batch, slice(rank, None, 2))], 1)
+        objective.on_epoch_start([part(batch, slice(rank, None, 2))], 1)
     except SightlineError as error:
         Path(folder, f"{rank}.txt").write_text(str(error))
     dist.destroy_process_group()

@@ -45,7 +45,7 @@ def test_a_linear_classifier_in_closed_form() -> None:
     weight, p = model[1].weight, model(batch.images).softmax(1)
     gradients = (weight.sum(0) - 3 * p @ weight).unflatten(1, (3, 8, 8))
     expected = gradients[..., :5].square().sum((1, 2, 3)).mean()
-    torch.testing.assert_close(sl.Objective(model, RightReasons())(batch)["rrr"], expected.detach())
+    torch.testing.assert_close(sl.Objective(model, RightReasons())(batch)["right_reasons"], expected.detach())
 
 
 def test_the_loss_and_its_gradients_equal_the_formula_written_out() -> None:
@@ -79,17 +79,17 @@ def test_one_forward_pass_serves_it_in_training_and_its_own_one_elsewhere() -> N
         watched = objective.eval()(batch)
     assert len(calls) == 3
     assert not watched["loss"].requires_grad
-    torch.testing.assert_close(watched["rrr"], trained["rrr"])
+    torch.testing.assert_close(watched["right_reasons"], trained["right_reasons"])
     objective.train()
     with torch.no_grad():
-        torch.testing.assert_close(objective(batch)["rrr"], trained["rrr"])
+        torch.testing.assert_close(objective(batch)["right_reasons"], trained["right_reasons"])
 
 
 def test_another_guides_transform_may_cut_the_graph() -> None:
     model, batch = setting()
     attack = {"name": "adversarial_background", "steps": 1}
     losses = []
-    for order in ([{"name": "rrr"}, attack], [attack, {"name": "rrr"}]):
+    for order in ([{"name": "right_reasons"}, attack], [attack, {"name": "right_reasons"}]):
         loss = sl.Objective(model, from_config(order))(batch)["loss"]
         losses.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, model.parameters())]))
     torch.testing.assert_close(losses[0], losses[1])
@@ -98,14 +98,14 @@ def test_another_guides_transform_may_cut_the_graph() -> None:
 def test_gradients_are_those_of_the_pixels_before_their_normalisation() -> None:
     model, batch = setting()
     spec = sl.InputSpec((0.5,) * 3, (0.25,) * 3, (8, 8))
-    inside = sl.Objective(model, RightReasons(), input_spec=spec)(batch)["rrr"]
-    before = sl.Objective(model, RightReasons())(replace(batch, images=spec.normalize(batch.images)))["rrr"]
+    inside = sl.Objective(model, RightReasons(), input_spec=spec)(batch)["right_reasons"]
+    before = sl.Objective(model, RightReasons())(replace(batch, images=spec.normalize(batch.images)))["right_reasons"]
     torch.testing.assert_close(inside, 16 * before)
 
 
 def test_the_reward_is_the_share_that_the_object_lacks() -> None:
     model, batch = setting()
-    alone = sl.Objective(model, RightReasons())(batch)["rrr"]
+    alone = sl.Objective(model, RightReasons())(batch)["right_reasons"]
     swapped = replace(batch, masks=1 - batch.masks)
     both = sl.Objective(model, RightReasons(reward=2.0))
     shares = []
@@ -115,7 +115,7 @@ def test_the_reward_is_the_share_that_the_object_lacks() -> None:
             for x in (batch, swapped)
         )
         shares.append(1 - b / (a + b))
-    torch.testing.assert_close(both(batch)["rrr"], (alone + 2 * torch.stack(shares).mean()).detach())
+    torch.testing.assert_close(both(batch)["right_reasons"], (alone + 2 * torch.stack(shares).mean()).detach())
 
 
 def test_images_without_an_object_weigh_nothing_and_are_counted() -> None:
@@ -124,8 +124,8 @@ def test_images_without_an_object_weigh_nothing_and_are_counted() -> None:
     batch.has_mask = torch.tensor([True, True, False, True])
     mixed = sl.Objective(model, RightReasons(weight=1e5))(batch)
     first = sl.Batch(batch.images[:2], batch.labels[:2], masks=batch.masks[:2])
-    torch.testing.assert_close(mixed["rrr"], sl.Objective(model, RightReasons())(first)["rrr"])
-    assert int(mixed["n/rrr/unannotated"]) == 2
+    torch.testing.assert_close(mixed["right_reasons"], sl.Objective(model, RightReasons())(first)["right_reasons"])
+    assert int(mixed["n/right_reasons/unannotated"]) == 2
     none = sl.Objective(model, RightReasons(region="boxes"), task_weight=0.0)(batch)
     none["loss"].backward()
     assert all(not p.grad.any() for p in model.parameters())
@@ -137,11 +137,11 @@ def test_normalised_it_has_the_size_of_the_cross_entropy() -> None:
     plain = sl.Objective(model, RightReasons(), task_weight=0.0)(batch)
     even = sl.Objective(model, RightReasons(normalize=True), task_weight=0.0)(batch)
     task = nn.functional.cross_entropy(model(batch.images[:3]), batch.labels[:3]).detach()
-    torch.testing.assert_close(even["rrr"], task)
-    torch.testing.assert_close(even["rrr/factor"], task / plain["rrr"])
+    torch.testing.assert_close(even["right_reasons"], task)
+    torch.testing.assert_close(even["right_reasons/factor"], task / plain["right_reasons"])
     parameters = list(model.parameters())
     for a, b in zip(torch.autograd.grad(even["loss"], parameters), torch.autograd.grad(plain["loss"], parameters)):
-        torch.testing.assert_close(a, even["rrr/factor"] * b)
+        torch.testing.assert_close(a, even["right_reasons/factor"] * b)
 
 
 def test_it_goes_with_chunks_of_views_and_accumulation() -> None:
@@ -176,7 +176,7 @@ def test_descending_it_makes_the_gradient_leave_the_background() -> None:
         last = objective(batch)
         last["loss"].backward()
         optimizer.step()
-    assert last["rrr"] < 0.1 * first["rrr"]
+    assert last["right_reasons"] < 0.1 * first["right_reasons"]
     assert last["task"] < 0.5 * first["task"]
 
 
@@ -190,7 +190,7 @@ def test_descending_it_makes_the_gradient_leave_the_background() -> None:
 )
 def test_bad_options(options: dict[str, object], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
-        create_guide("rrr", **options)
+        create_guide("right_reasons", **options)
 
 
 # ---- on two processes ----

@@ -202,7 +202,7 @@ def test_boxes_come_back_in_the_images_own_pixels() -> None:
     keys, grid = last_keys(model, SPEC.normalize(resized))
     assert grid == (6, 9)
     torch.testing.assert_close(boxes, discover(keys, grid).boxes * torch.tensor([69 / 9, 50 / 6, 69 / 9, 50 / 6]))
-    torch.testing.assert_close(lost(model, images, SPEC, chunk=1), boxes)
+    torch.testing.assert_close(lost(model, images, SPEC, internal_batch_size=1), boxes)
     coarse = lost(model, images, SPEC, size=24)  # three patches by four
     steps = coarse / torch.tensor([69 / 4, 50 / 3, 69 / 4, 50 / 3])
     torch.testing.assert_close(steps, steps.round())

@@ -245,10 +245,10 @@ def test_corloc_of_maps_and_masks() -> None:
     maps, masks = torch.zeros(3, 10, 10), torch.zeros(3, 10, 10, dtype=torch.uint8)
     maps[:, 2:6, 2:6] = 0.8
     masks[0, 2:6, 2:6] = masks[1, 5:9, 5:9] = 1
-    assert CorLoc().measure(Observation(maps=maps, masks=masks)).nan_to_num(9).tolist() == [1, 0, 9]
-    assert CorLoc(threshold=0.8).measure(Observation(maps=maps, masks=masks))[0] == 0  # strictly above
+    assert CorLoc().compute_per_image(Observation(maps=maps, masks=masks)).nan_to_num(9).tolist() == [1, 0, 9]
+    assert CorLoc(threshold=0.8).compute_per_image(Observation(maps=maps, masks=masks))[0] == 0  # strictly above
     boxes = torch.tensor([[[2.0, 2, 6, 6]]]).repeat(3, 1, 1)
-    assert CorLoc().measure(Observation(maps=maps, boxes=boxes)).tolist() == [1, 1, 1]
+    assert CorLoc().compute_per_image(Observation(maps=maps, boxes=boxes)).tolist() == [1, 1, 1]
 
 
 def test_corloc_of_a_pass(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from sightline.metrics import METRICS, Coherency, Complexity, Insertion, Observa
 class Peak(PerImageMetric):
     """The least that an extension writes."""
 
-    def measure(self, seen: Observation) -> Tensor:
-        return seen.need("maps").amax((1, 2))
+    def compute_per_image(self, observation: Observation) -> Tensor:
+        return observation.require("maps").amax((1, 2))
 
 
 def test_an_extension_needs_measure_alone() -> None:
@@ -28,7 +28,7 @@ def test_updates_recorded_observations_and_resets_all_count() -> None:
     metric = Complexity()
     metric.update(torch.ones(1, 2, 2))
     assert metric.compute() == 1
-    metric.record(Observation(maps=torch.zeros(3, 2, 2)))
+    metric.update_batch(Observation(maps=torch.zeros(3, 2, 2)))
     assert metric.compute() == 0.25
     assert metric.n == 4
     assert metric(torch.full((2, 2, 2), 0.5)) == 0.5  # forward: the value of this batch
@@ -41,15 +41,15 @@ def test_updates_recorded_observations_and_resets_all_count() -> None:
 def test_an_observation_works_each_thing_out_once_and_can_be_cut() -> None:
     calls = []
 
-    def mean(seen: Observation, power: int) -> float:
+    def mean(observation: Observation, power: int) -> float:
         calls.append(power)
-        return float((seen.need("maps") ** power).mean())
+        return float((observation.require("maps") ** power).mean())
 
-    seen = Observation(maps=torch.tensor([[[2.0]], [[4.0]]]), labels=torch.tensor([5, 6]))
-    assert [seen.once(mean, 1), seen.once(mean, 1), seen.once(mean, 2)] == [3, 3, 10]
+    observation = Observation(maps=torch.tensor([[[2.0]], [[4.0]]]), labels=torch.tensor([5, 6]))
+    assert [observation.cached(mean, 1), observation.cached(mean, 1), observation.cached(mean, 2)] == [3, 3, 10]
     assert calls == [1, 2]
-    some = seen.take(torch.tensor([False, True]))
-    assert (some.once(mean, 1), some.need("labels").tolist()) == (4, [6])
+    some = observation.take(torch.tensor([False, True]))
+    assert (some.cached(mean, 1), some.require("labels").tolist()) == (4, [6])
 
 
 def test_every_metric_says_what_it_needs() -> None:

@@ -93,7 +93,7 @@ def test_images_without_a_box_take_that_of_their_mask() -> None:
     alone.update(maps, masks=masks, has_mask=has_mask)
     torch.testing.assert_close(alone.per_image(), torch.tensor([0, 0, 0, nan, nan]), equal_nan=True)
     nothing = BoxLocalization()
-    nothing.record(Observation(maps=maps))
+    nothing.update_batch(Observation(maps=maps))
     with pytest.raises(sl.SightlineError, match="5 were skipped"):
         nothing.compute()
 

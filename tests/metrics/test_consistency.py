@@ -87,7 +87,7 @@ def test_metrics_of_one_attack_share_it(region: Tensor) -> None:
         calls.append(len(images))
         return images[:, 0]
 
-    seen = Observation(
+    observation = Observation(
         images=images,
         maps=images[:, 0],
         targets=probabilities.argmax(1),
@@ -96,9 +96,9 @@ def test_metrics_of_one_attack_share_it(region: Tensor) -> None:
         explain=explain,
     )
     for options in ({}, {"psi": "softsign"}, {"distance": "sum"}):
-        ExplanationConsistency(model, brightness, **options).record(seen)
+        ExplanationConsistency(model, brightness, **options).update_batch(observation)
     assert calls == [2]
-    ExplanationConsistency(model, brightness, perturbation="mean").record(seen)
+    ExplanationConsistency(model, brightness, perturbation="mean").update_batch(observation)
     assert calls == [2, 2]
 
 

@@ -54,7 +54,7 @@ def test_one_evaluation_takes_them_all(model: nn.Module) -> None:
     evaluation = evaluate_model(model, parts, ["gradcam", "gaussian"], OPTIONS, **options)
     assert evaluation.facts["left_out"] == {}
     assert set(evaluation.table) == set(METRICS.names())
-    again = evaluate_model(model, [whole], ["gradcam", "gaussian"], OPTIONS, **options, chunk=3)
+    again = evaluate_model(model, [whole], ["gradcam", "gaussian"], OPTIONS, **options, internal_batch_size=3)
     for result, other in zip(evaluation.results, again.results):
         assert result.low - 1e-5 <= result.value <= result.high + 1e-5
         assert (result.column, result.n) == (other.column, other.n)
@@ -108,13 +108,13 @@ def test_degenerate_cases_have_a_value_or_none(name: str, what: str, model: nn.M
         images = torch.full_like(images, 0.5)
     elif what == "one class":
         model = TinyCNN(classes=1).eval()
-    seen = observe(model, images, maps)
+    observation = observe(model, images, maps)
     if what == "one class":
-        seen.labels = torch.zeros_like(seen.need("labels"))
+        observation.labels = torch.zeros_like(observation.require("labels"))
     if what == "no object":
-        seen.masks, seen.has_box = torch.zeros_like(seen.need("masks")), None
-        seen.boxes = None
-    values = make(name, model).measure(seen)
+        observation.masks, observation.has_box = torch.zeros_like(observation.require("masks")), None
+        observation.boxes = None
+    values = make(name, model).compute_per_image(observation)
     assert values.shape == (4,)
     needs = METRICS[name].capabilities
     assert not values.isinf().any()
@@ -126,9 +126,9 @@ def test_degenerate_cases_have_a_value_or_none(name: str, what: str, model: nn.M
 
 @pytest.mark.parametrize("name", [n for n in METRICS.names() if METRICS[n].capabilities["needs_maps"]])
 def test_maps_with_nan_are_refused(name: str, model: nn.Module) -> None:
-    seen = observe(model, torch.rand(2, 3, 12, 12), torch.full((2, 12, 12), torch.nan))
+    observation = observe(model, torch.rand(2, 3, 12, 12), torch.full((2, 12, 12), torch.nan))
     with pytest.raises(sl.SightlineError, match="NaN"):
-        make(name, model).measure(seen)
+        make(name, model).compute_per_image(observation)
 
 
 ASKED = {n for n in METRICS.names() if METRICS[n].capabilities["needs_model"]}
@@ -137,10 +137,10 @@ ASKED = {n for n in METRICS.names() if METRICS[n].capabilities["needs_model"]}
 # Coherency and stability ask the explainer, which refuses such a model itself; part interpretability looks at no logits.
 @pytest.mark.parametrize("name", sorted(ASKED - {"coherency", "view_stability", "part_interpretability"}))
 def test_a_model_with_nan_is_refused(name: str, model: nn.Module) -> None:
-    seen = observe(model, torch.rand(4, 3, 12, 12), torch.rand(4, 12, 12))
+    observation = observe(model, torch.rand(4, 3, 12, 12), torch.rand(4, 12, 12))
     if name == "fgsm_accuracy":  # which asks about right predictions alone
-        seen.labels = seen.need("targets")
-    seen.has_mask = None
+        observation.labels = observation.require("targets")
+    observation.has_mask = None
     model.classifier.weight.data.fill_(torch.nan)
     with pytest.raises(sl.SightlineError, match="NaN"):
-        make(name, model).measure(seen)
+        make(name, model).compute_per_image(observation)

@@ -106,9 +106,9 @@ def test_figures_equal_the_literal_study(region: Tensor) -> None:
 
 def test_the_four_metrics_share_their_images(region: Tensor) -> None:
     model = Untouched(region)
-    seen = Observation(**batch(region), scorer=Scorer(model))
+    observation = Observation(**batch(region), scorer=Scorer(model))
     for metric_class in NOISE:
-        metric_class(model).record(seen)
+        metric_class(model).update_batch(observation)
     assert model.images_seen == 4 * 2 * 7
 
 

@@ -64,10 +64,10 @@ def animals() -> tuple[torch.Tensor, torch.Tensor]:
     return images, torch.stack([torch.stack([head, torso, hidden]), torch.zeros(3, 8, 8, dtype=torch.uint8)])
 
 
-@pytest.mark.parametrize("chunk", [None, 1])
-def test_an_image_has_the_mean_over_filters_of_their_best_part(chunk: int | None) -> None:
+@pytest.mark.parametrize("internal_batch_size", [None, 1])
+def test_an_image_has_the_mean_over_filters_of_their_best_part(internal_batch_size: int | None) -> None:
     model = Filters().train()
-    metric = METRICS["part_interpretability"](model=model, layer="features", chunk=chunk)
+    metric = METRICS["part_interpretability"](model=model, layer="features", internal_batch_size=internal_batch_size)
     metric.update(*animals())
     values = metric.per_image()
     assert values[0].item() == pytest.approx((1.0 + 0.5) / 2)  # red is the head; green covers the torso twice

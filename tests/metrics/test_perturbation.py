@@ -58,11 +58,11 @@ def test_equals_the_literal_loop(network: nn.Module, spec: sl.InputSpec | None, 
         torch.testing.assert_close(curves["deletion"][i], torch.tensor(deletion, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 7, 64, 1000])
-def test_neither_chunks_nor_the_batch_change_the_curves(network: nn.Module, chunk: int) -> None:
+@pytest.mark.parametrize("internal_batch_size", [1, 3, 7, 64, 1000])
+def test_neither_chunks_nor_the_batch_change_the_curves(network: nn.Module, internal_batch_size: int) -> None:
     images, maps = torch.rand(3, 3, 8, 8, dtype=torch.float64), torch.rand(3, 8, 8)
     whole = perturbation_curves(network, images, maps, steps=12)
-    chunked = perturbation_curves(network, images, maps, steps=12, chunk=chunk)
+    chunked = perturbation_curves(network, images, maps, steps=12, internal_batch_size=internal_batch_size)
     single = [perturbation_curves(network, images[i : i + 1], maps[i : i + 1], steps=12) for i in range(3)]
     for kind, curves in whole.items():
         torch.testing.assert_close(chunked[kind], curves)
@@ -97,7 +97,9 @@ def test_one_curve_does_not_pay_for_the_other(region: Tensor) -> None:
 def test_no_call_is_larger_than_the_chunk(network: nn.Module) -> None:
     sizes = []
     network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
-    perturbation_curves(network, torch.rand(3, 3, 8, 8, dtype=torch.float64), torch.rand(3, 8, 8), steps=20, chunk=10)
+    perturbation_curves(
+        network, torch.rand(3, 3, 8, 8, dtype=torch.float64), torch.rand(3, 8, 8), steps=20, internal_batch_size=10
+    )
     assert max(sizes) <= 10
 
 
@@ -112,7 +114,7 @@ def test_a_full_memory_halves_the_chunk(region: Tensor) -> None:
     expected = perturbation_curves(RegionClassifier(region), images, maps)
     torch.testing.assert_close(perturbation_curves(Small(region), images, maps), expected)
     with pytest.raises(torch.OutOfMemoryError):
-        perturbation_curves(Small(region), images, maps, chunk=8)  # asked for, so not shrunk
+        perturbation_curves(Small(region), images, maps, internal_batch_size=8)  # asked for, so not shrunk
 
 
 def test_targets_default_to_the_clean_top_class(region: Tensor) -> None:
@@ -194,7 +196,7 @@ def test_blur_is_rises_at_224_and_scales() -> None:
         ({"score": "best"}, "'predicted' or 'max'"),
         ({"fill": "zeros"}, "'blur', 'mean' or a number"),
         ({"curves": ("insertoin",)}, "'insertion', 'deletion' or both"),
-        ({"chunk": 0}, "chunk is 0"),
+        ({"internal_batch_size": 0}, "internal_batch_size is 0"),
         (
             {"input_spec": sl.InputSpec((0.5,) * 3, (0.5,) * 3, (8, 8)), "images": torch.full((2, 3, 8, 8), 2.0)},
             r"\[0, 1\]",

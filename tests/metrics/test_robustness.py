@@ -26,13 +26,15 @@ def test_a_linear_model_falls_where_its_margin_ends(region: Tensor) -> None:
     assert (metric.n, metric.skipped) == (4, 1)
 
 
-@pytest.mark.parametrize("chunk", [None, 2])
-def test_equals_the_attack_of_each_image_alone(network: nn.Module, chunk: int | None) -> None:
+@pytest.mark.parametrize("internal_batch_size", [None, 2])
+def test_equals_the_attack_of_each_image_alone(network: nn.Module, internal_batch_size: int | None) -> None:
     spec = sl.InputSpec((0.5, 0.4, 0.3), (0.2, 0.3, 0.4), (8, 8))
     images = torch.rand(6, 3, 8, 8, dtype=torch.float64)
     labels = network.eval()(spec.normalize(images)).argmax(1)
     labels[2] = (labels[2] + 1) % 5
-    hits = fgsm_hits(network.train(), images, labels, (0.01, 0.3), input_spec=spec, chunk=chunk)
+    hits = fgsm_hits(
+        network.train(), images, labels, (0.01, 0.3), input_spec=spec, internal_batch_size=internal_batch_size
+    )
     assert network.training
     assert hits[2].isnan().all()
     network.eval()

@@ -88,12 +88,15 @@ def every_at(network: nn.Module, images: Tensor, maps: Tensor, places: list[int]
     return square_curves(network, images, maps, square=2, repeats=1)[:, places]
 
 
-@pytest.mark.parametrize("chunk", [1, 5, 1000])
-def test_neither_chunks_nor_the_batch_change_the_curves(network: nn.Module, chunk: int) -> None:
+@pytest.mark.parametrize("internal_batch_size", [1, 5, 1000])
+def test_neither_chunks_nor_the_batch_change_the_curves(network: nn.Module, internal_batch_size: int) -> None:
     images, maps, indices = torch.rand(3, 3, 8, 8, dtype=torch.float64), torch.rand(3, 8, 8), torch.tensor([9, 3, 5])
     whole = square_curves(network, images, maps, square=2, repeats=2, indices=indices)
     torch.testing.assert_close(
-        square_curves(network, images, maps, square=2, repeats=2, indices=indices, chunk=chunk), whole
+        square_curves(
+            network, images, maps, square=2, repeats=2, indices=indices, internal_batch_size=internal_batch_size
+        ),
+        whole,
     )
     order = torch.tensor([2, 0, 1])
     moved = square_curves(network, images[order], maps[order], square=2, repeats=2, indices=indices[order])
@@ -117,12 +120,12 @@ def test_metrics_share_their_curves_and_average_their_areas(region: Tensor) -> N
     curves.append(curves[1] - curves[0])
     scorer = Scorer(model)
     probabilities = scorer(images)
-    seen = Observation(
+    observation = Observation(
         images=images, maps=maps, targets=probabilities.argmax(1), probabilities=probabilities, scorer=scorer
     )
     model.images_seen = 0
     for metric, curve in zip(metrics, curves):
-        metric.record(seen)
+        metric.update_batch(observation)
         torch.testing.assert_close(metric.compute(), area_under_curve(curve).mean())
         torch.testing.assert_close(metric.curve[::4], curve.mean(0))  # 16 squares, 64 steps
     assert model.images_seen == 4 * 5 * 2 * 16

@@ -187,7 +187,7 @@ def test_saved_weights_bring_the_branch_back(tmp_path: Path, features: bool) -> 
 
 def test_saved_weights_bring_an_attention_branch_back_too(tmp_path: Path) -> None:
     model = sl.load_model("sightline/lenet5", classes=4)[0]
-    sl.Objective(model, sl.guides.AttentionBranching(layer="relu2"))
+    sl.Objective(model, sl.guides.AttentionBranch(layer="relu2"))
     model.eval()
     with torch.no_grad():
         for parameter in model.parameters():

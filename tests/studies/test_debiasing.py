@@ -22,8 +22,8 @@ KEYS = {
     "data": {"name": "biased", "source": DIGITS, "bias": "brighter"}, "size": 32, "batch_size": 64, "cache": True,
     "stages": [{"epochs": 3, "lr": 2e-3}],
 }  # fmt: skip
-HNM = {"label": "HNM", "keys": {"guide": {"name": "hard_negative_mining", "every": 1}}}
-OURS = {"label": "ours", "keys": {"guide": {"name": "explanation_consistency", "every": 2}}}
+HNM = {"label": "HNM", "keys": {"guide": {"name": "hard_negative_mining", "interval": 1}}}
+OURS = {"label": "ours", "keys": {"guide": {"name": "explanation_consistency", "interval": 2}}}
 
 
 def study(**changes):

@@ -100,7 +100,7 @@ def test_the_recipe_trains_on_rival10_with_the_papers_hyperparameters(rival10: P
     assert (guided.task_weight, guided.weights, ria.penalty, ria.threshold) == (1.0, [0.5], 0.1, 0.5)
     assert ria.target == "predicted"
     batch = next(iter(parts.plain_loader("train", 0, 1)))
-    assert ria.annotated(batch)["region_activation"].all()
+    assert ria.sample_mask(batch)["region_activation"].all()
 
 
 def test_boxes_of_a_file_go_with_rival10(rival10: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline._core.chunks import Chunk
+from sightline._core.internal_batches import InternalBatches
 from sightline._core.tensors import check_images
 from sightline.errors import SightlineError, unknown_name
 from sightline.network.features import DeepFeatures
@@ -178,7 +178,7 @@ def lots(
     tau: float = 0.1,
     alpha: float = 1 / 255,
     distance: Distance = "euclidean",
-    chunk: int | None = None,
+    internal_batch_size: int | None = None,
 ) -> LOTSResult:
     """LOTS: change images step by step until a model sees the target's features in them (Rozsa et al. 2017).
 
@@ -197,14 +197,14 @@ def lots(
         tau: the distance at which an image has converged.
         alpha: the largest change of a pixel in one step, in [0, 1].
         distance: which one is compared with tau: `"euclidean"` or `"cosine"` (1 - cosine); the loss is Euclidean in both cases.
-        chunk: the most images in one call of the model; None chooses.
+        internal_batch_size: the most images in one call of the model; None chooses.
 
     Raises:
         SightlineError: images outside [0, 1], or another argument that is not as above; features or gradients that are not
             finite.
     """
     check_lots_options(iterations, tau, alpha, distance, target)
-    features, calls = DeepFeatures(model, layer), Chunk(chunk)
+    features, calls = DeepFeatures(model, layer), InternalBatches(internal_batch_size)
     with _attacked(model, images, input_spec) as (pixels, inputs_of):
         wanted = _wanted(target, features, pixels, input_spec, calls)
         out = pixels.clone()
@@ -268,7 +268,7 @@ def check_lots_options(iterations: int, tau: float, alpha: float, distance: str,
 
 
 def _wanted(
-    target: Tensor | str, features: DeepFeatures, pixels: Tensor, input_spec: InputSpec | None, chunk: Chunk
+    target: Tensor | str, features: DeepFeatures, pixels: Tensor, input_spec: InputSpec | None, batches: InternalBatches
 ) -> Tensor:
     """The target's features (B, D); for `"zero"` (B, 1), which is subtracted as well."""
     if isinstance(target, str) and target == "zero":
@@ -283,7 +283,7 @@ def _wanted(
         rows = rows[None]
     if rows.ndim == 4:
         inputs_of = _entry(rows, input_spec, "target")
-        rows = chunk.map(lambda start, stop: features(inputs_of(rows[start:stop])), len(rows), rows)
+        rows = batches.map(lambda start, stop: features(inputs_of(rows[start:stop])), len(rows), rows)
     elif rows.shape[1] != (size := features(_entry(pixels, input_spec)(pixels[:1])).shape[1]):
         raise SightlineError(f"target has {rows.shape[1]} features; the model has {size} ({features.place})")
     if len(rows) not in (1, len(pixels)):

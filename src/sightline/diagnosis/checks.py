@@ -115,12 +115,12 @@ def ask(
             batch = batch.to(device)
             regions = batch.masks
             assert regions is not None
-            seen = Observation(
+            observation = Observation(
                 images=batch.images, labels=batch.labels, masks=regions, has_mask=batch.has_mask, indices=batch.indices,
                 scorer=scorer,
             )  # fmt: skip
             for metric in noisy.values():
-                metric.record(seen)
+                metric.update_batch(observation)
             givers = partners[here].clamp(min=0)  # images without a partner are asked about as well, and not counted
             others, other_regions = (whole[name][givers].to(device) for name in ("images", "masks"))
             changed["clean"].append(scorer(batch.images).cpu())

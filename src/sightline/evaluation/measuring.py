@@ -14,7 +14,7 @@ from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.evaluation.bootstrap import interval
 from sightline.evaluation.result import Curve, Evaluation, Gallery, Result
-from sightline.explainers import EXPLAINERS, Explainer, Foreign, create_explainer
+from sightline.explainers import EXPLAINERS, Explainer, FunctionExplainer, create_explainer
 from sightline.explainers.base import normalize_maps, resize_maps
 from sightline.metrics import METRICS, CurveMetric, Observation, PerImageMetric, Scorer, perturbation
 from sightline.metrics.accuracy import hits
@@ -36,7 +36,7 @@ ANNOTATIONS = ("masks", "groups", "parts")  # a metric that needs one leaves bat
 
 Explained = Literal["predicted", "label"]
 Source = Explainer | Callable[[nn.Module, Tensor, Tensor], Any] | Tensor
-"""Where maps come from: an explainer, a function (see `Foreign`), or maps (N, h, w) that were made before, by image index."""
+"""The source of maps: an explainer, a function (see `FunctionExplainer`), or finished maps (N, h, w) by image index."""
 
 
 def evaluate_model(
@@ -53,7 +53,7 @@ def evaluate_model(
     gallery: int | Sequence[int] = 0,
     subset_key: str = "",
     seed: int = 0,
-    chunk: int | None = None,
+    internal_batch_size: int | None = None,
     compiled: bool = False,
     progress: bool = False,
 ) -> Evaluation:
@@ -64,8 +64,8 @@ def evaluate_model(
         loader: yields batches always in the same order, with its number of images as `len(loader.dataset)`; or a list
             of batches. Of an image's several labels the predicted one counts, or the first where that is none of them.
         explainers: names; or, by the name that their results shall have: explainers, functions
-            `function(model, inputs, targets)` of other libraries (see `sightline.explainers.Foreign`), or maps (N, h, w) made
-            before, of which an image's is found by its index.
+            `function(model, inputs, targets)` of other libraries (see `sightline.explainers.FunctionExplainer`), or finished
+            maps (N, h, w), one per image index.
         metrics: names, or options by name. One that the data cannot serve (no masks, no groups) is left out, and named
             in `facts`.
         input_spec: normalises images in [0, 1].
@@ -77,7 +77,7 @@ def evaluate_model(
         gallery: how many images are kept with their maps, chosen likewise; or their places in the loader's order.
         subset_key: what the random subsets depend on beside the number of images, such as the data's fingerprint.
         seed: of the bootstrap.
-        chunk: images in one call to the model, where a metric changes images; None chooses.
+        internal_batch_size: images in one call to the model, where a metric changes images; None chooses.
         compiled: let `torch.compile` make these calls faster; it takes seconds to minutes first.
         progress: show a bar with the time that remains.
 
@@ -100,11 +100,15 @@ def evaluate_model(
         if isinstance(source, Explainer)
     }
     meters, left_out = _make_meters(
-        metrics, made, {"model": model, "input_spec": input_spec, "chunk": chunk}, layer, layers
+        metrics,
+        made,
+        {"model": model, "input_spec": input_spec, "internal_batch_size": internal_batch_size},
+        layer,
+        layers,
     )
     curves = tuple(kind for kind in get_args(perturbation.Curve) if kind in metrics)
     backgrounds = backgrounds_of(loader)
-    scorer = Scorer(model, input_spec, chunk, compiled)
+    scorer = Scorer(model, input_spec, internal_batch_size, compiled)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
 
     rows: list[dict[str, Tensor]] = []
@@ -121,7 +125,7 @@ def evaluate_model(
             indices = here if batch.indices is None else batch.indices
             probabilities = scorer(batch.images)
             labels = _judged_label(batch, probabilities)
-            seen = Observation(
+            observation = Observation(
                 images=batch.images,
                 targets=labels if explained == "label" else resolve_targets(None, probabilities),
                 labels=labels,
@@ -137,23 +141,23 @@ def evaluate_model(
                 curves=curves,
                 backgrounds=backgrounds,
             )
-            rows.append(_describe(seen, indices))
-            pictures = _pictures(seen, rows[-1]["index"])
+            rows.append(_describe(observation, indices))
+            pictures = _pictures(observation, rows[-1]["index"])
             for meter in meters[None]:
-                meter.record(seen, here)
+                meter.record(observation, here)
             for name, source in made.items():
                 if isinstance(source, Tensor):
-                    judged = replace(seen, maps=_saved(name, source, seen))
+                    judged = replace(observation, maps=_saved(name, source, observation))
                 else:
-                    maps = explain[name](batch.images, seen.need("targets"))
-                    judged = replace(seen, maps=maps, explain=explain[name])
+                    maps = explain[name](batch.images, observation.require("targets"))
+                    judged = replace(observation, maps=maps, explain=explain[name])
                 some = judged.take(slow[here])  # one object, so that insertion and deletion share their work
                 for meter in meters[name]:
                     if not meter.metric.slow:
                         meter.record(judged, here)
                     elif slow[here].any():
                         meter.record(some, here[slow[here]])
-                pictures[f"maps/{name}"] = _bytes(judged.need("maps"))
+                pictures[f"maps/{name}"] = _bytes(judged.require("maps"))
                 bar.advance(task, len(batch))
             if not made:
                 bar.advance(task, len(batch))
@@ -195,11 +199,11 @@ class _Meter:
     metric: PerImageMetric
     places: list[Tensor] = field(default_factory=list)
 
-    def record(self, seen: Observation, places: Tensor) -> None:
+    def record(self, observation: Observation, places: Tensor) -> None:
         """Measure a batch, where it has what the metric needs."""
-        if any(getattr(self.metric, f"needs_{name}") and getattr(seen, name) is None for name in ANNOTATIONS):
+        if any(getattr(self.metric, f"needs_{name}") and getattr(observation, name) is None for name in ANNOTATIONS):
             return
-        self.metric.record(seen)
+        self.metric.update_batch(observation)
         self.places.append(places)
 
     def result(self, seed: int) -> Result:
@@ -223,19 +227,20 @@ def _make_explainers(wanted: Sequence[str] | Mapping[str, Source]) -> dict[str, 
     if not isinstance(wanted, Mapping):
         return {name: create_explainer(name) for name in wanted}
     return {
-        name: source if isinstance(source, Explainer | Tensor) else Foreign(source) for name, source in wanted.items()
+        name: source if isinstance(source, Explainer | Tensor) else FunctionExplainer(source)
+        for name, source in wanted.items()
     }
 
 
-def _saved(name: str, maps: Tensor, seen: Observation) -> Tensor:
+def _saved(name: str, maps: Tensor, observation: Observation) -> Tensor:
     """The maps of a batch's images among those that were made before."""
-    indices = seen.need("indices").cpu()
+    indices = observation.require("indices").cpu()
     if maps.ndim != 3 or len(maps) <= int(indices.max()):
         raise SightlineError(
             f"the saved maps {name!r} have shape {tuple(maps.shape)}; expected (N, height, width) with N above the greatest "
             f"index of an image, {int(indices.max())}"
         )
-    images = seen.need("images")
+    images = observation.require("images")
     found = at_least_float32(maps[indices].to(images.device))
     return normalize_maps(resize_maps(found, (images.shape[-2], images.shape[-1])))
 
@@ -302,18 +307,18 @@ def _judged_label(batch: Batch, probabilities: Tensor) -> Tensor:
     return torch.where(hits(probabilities, batch.labels), probabilities.argmax(1), batch.labels.argmax(1))
 
 
-def _describe(seen: Observation, indices: Tensor) -> dict[str, Tensor]:
+def _describe(observation: Observation, indices: Tensor) -> dict[str, Tensor]:
     """The columns that are known of each image before anything is measured."""
-    probability, predicted = seen.need("probabilities").max(1)
+    probability, predicted = observation.require("probabilities").max(1)
     columns = {
         "index": indices,
-        "label": seen.need("labels"),
+        "label": observation.require("labels"),
         "predicted": predicted,
         "probability": probability,
-        "correct": (predicted == seen.labels).long(),
+        "correct": (predicted == observation.labels).long(),
     }
-    if seen.groups is not None:
-        columns["group"] = seen.groups
+    if observation.groups is not None:
+        columns["group"] = observation.groups
     return {name: column.cpu() for name, column in columns.items()}
 
 
@@ -322,17 +327,19 @@ def _concatenate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([row[name] for row in rows]) for name in shared}
 
 
-def _pictures(seen: Observation, indices: Tensor) -> dict[str, Tensor]:
+def _pictures(observation: Observation, indices: Tensor) -> dict[str, Tensor]:
     """What a gallery keeps of a batch beside its maps."""
-    pictures = {"index": indices, "images": _bytes(seen.need("images"))}
-    if seen.masks is None:
+    pictures = {"index": indices, "images": _bytes(observation.require("images"))}
+    if observation.masks is None:
         pictures["has_mask"] = torch.zeros(len(indices), dtype=torch.bool)
         return pictures
-    masks = seen.masks
+    masks = observation.masks
     if masks.ndim == 4:
-        masks = masks[:, 0] if masks.shape[1] == 1 else masks[torch.arange(len(masks)), seen.need("targets")]
+        masks = masks[:, 0] if masks.shape[1] == 1 else masks[torch.arange(len(masks)), observation.require("targets")]
     pictures["masks"] = (masks >= 0.5).to(torch.uint8) if masks.is_floating_point() else masks
-    pictures["has_mask"] = torch.ones(len(indices), dtype=torch.bool) if seen.has_mask is None else seen.has_mask
+    pictures["has_mask"] = (
+        torch.ones(len(indices), dtype=torch.bool) if observation.has_mask is None else observation.has_mask
+    )
     return pictures
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
-from sightline.explainers.foreign import Foreign
+from sightline.explainers.function import FunctionExplainer
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
@@ -15,16 +15,16 @@ from sightline.network.targets import Targets
 __all__ = [
     "EXPLAINERS",
     "Explainer",
-    "Foreign",
+    "FunctionExplainer",
     "create_explainer",
     "explain",
-    "names",
+    "list_explainers",
     "normalize_maps",
     "resize_maps",
 ]
 
 
-def names() -> dict[str, dict[str, Any]]:
+def list_explainers() -> dict[str, dict[str, Any]]:
     """Every explainer's name, with its capabilities."""
     return EXPLAINERS.capabilities()
 
@@ -47,7 +47,7 @@ def explain(
     Args:
         model: a classifier that returns logits (B, K), or an object with `.logits`; left as it was.
         images: float; in [0, 1] with an input spec, else as the model takes them.
-        method: an explainer or its name; `sightline.explainers.names()` lists them.
+        method: an explainer or its name; `sightline.explainers.list_explainers()` lists them.
         targets: what to explain: a class index, (B,) indices, None for the predicted class of each image, or any scalar
             of the output: a function or one of `sightline.network.targets`.
         layer: the target layer: a name, a module, a `Layer` or a list of these; None chooses by the model's family.

@@ -1,8 +1,8 @@
 """Attributions to pixels by gradients and by rules that replace them, computed by Captum.
 
-Captum asks a function of inputs for one scalar an input, and repeats the inputs as a method needs them. Each call here hands it
-`of`, which image each input was made from, as an additional argument: Captum repeats that in the inputs' own order, so
-that a score can always tell whose copy it looks at.
+Captum calls a function that returns one scalar per input, and repeats the inputs as a method needs them. Each call here also
+passes `image_index`: the image that each input was made from. Captum repeats it in the order of the inputs, so a score
+always knows which image a copy belongs to.
 """
 
 import inspect
@@ -16,12 +16,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sightline._core.chunks import Chunk
+from sightline._core.internal_batches import InternalBatches
 from sightline._core.seeding import derive_seed
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.cam import gradcam, summed
-from sightline.explainers.explicit import AFFINE, LINEAR, MOVING, Rules, ScoreModule, explicit
+from sightline.explainers.fx_modules import AFFINE, LINEAR, MOVING, Rules, ScoreModule, explicit
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.layers import LayerChoice
 from sightline.network.tap import Tap
@@ -32,13 +32,13 @@ Baseline = float | Tensor
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a method is asked: which inputs a model's scores rest on.
+class AttributionRequest:
+    """What a method explains: the scores of a model, by its inputs.
 
     Attributes:
         model: in eval mode.
         inputs: (N, C, H, W), as the model takes them; some images of the batch.
-        of: (N,) int64, which images of the batch they are.
+        image_index: (N,) int64, which images of the batch they are.
         score: from the model's output to scalars.
         layer: the target layer, for the methods that have one.
         rows: how many inputs may go through the model at once.
@@ -46,21 +46,21 @@ class Question:
 
     model: nn.Module
     inputs: Tensor
-    of: Tensor
+    image_index: Tensor
     score: Score
     layer: LayerChoice | Sequence[LayerChoice] | None
     rows: int
 
-    def forward(self, inputs: Tensor, of: Tensor) -> Tensor:
-        """The scores (M,) of M inputs, made from the images `of`."""
-        return self.score(self.model(inputs.clone()), of)  # the model may work in place
+    def forward(self, inputs: Tensor, image_index: Tensor) -> Tensor:
+        """Return the scores (M,) of M inputs that were made from the images `image_index`."""
+        return self.score(self.model(inputs.clone()), image_index)  # the model may work in place
 
     @property
     def copies(self) -> int:
         """How many copies of every image may go through the model at once."""
         return max(1, self.rows // len(self.inputs))
 
-    def leaf(self) -> Tensor:
+    def input_leaf(self) -> Tensor:
         """The inputs as a tensor of our own that gradients may be taken with respect to."""
         return self.inputs.detach().clone().requires_grad_()
 
@@ -76,52 +76,56 @@ class Question:
                 "in the units of the model's input"
             ) from None
 
-    def one_by_one(self) -> Iterator["Question"]:
-        """The same question about each image alone."""
-        for image, of in zip(self.inputs.split(1), self.of.split(1)):
-            yield Question(self.model, image, of, self.score, self.layer, self.rows)
+    def split(self) -> Iterator["AttributionRequest"]:
+        """Yield the same request for each image alone."""
+        for image, index in zip(self.inputs.split(1), self.image_index.split(1)):
+            yield AttributionRequest(self.model, image, index, self.score, self.layer, self.rows)
 
 
 class Attribution(Explainer):
     """A method that gives every input value its share in the score.
 
     Args:
-        function: from a question to attributions (N, C, H, W).
+        function: from a request to attributions (N, C, H, W).
         sign: how signed attributions become a map, after they are summed over the colour channels: `"positive"` keeps what
             speaks for the score, `"absolute"` what speaks for or against it; None takes the largest magnitude of
             the channels, for methods whose values are sensitivities and not shares.
         raw: return the attributions (B, C, H, W) themselves, with their signs, instead of maps.
-        chunk: how many images a method puts through the model at once, after the pass over the batch that finds what is
-            predicted; None chooses.
+        internal_batch_size: images in one call to the model, after the pass over the batch that finds the predictions;
+            None chooses.
     """
 
     def __init__(
-        self, function: Callable[[Question], Tensor], sign: Sign | None, raw: bool = False, chunk: int | None = None
+        self,
+        function: Callable[[AttributionRequest], Tensor],
+        sign: Sign | None,
+        raw: bool = False,
+        internal_batch_size: int | None = None,
     ) -> None:
         if sign not in ("positive", "absolute", None):
             raise SightlineError(f"sign is {sign!r}; accepted are 'positive' and 'absolute'")
-        Chunk(chunk)  # refuses a bad one
+        InternalBatches(internal_batch_size)  # refuses a bad one
         self.function = function
         self.sign = sign
         self.raw = raw
-        self.chunk = chunk
+        self.internal_batch_size = internal_batch_size
 
     def explain(
         self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
     ) -> Tensor:
         """Maps (B, H, W) in [0, 1], or attributions (B, C, H, W) with `raw`."""
-        of = torch.arange(len(inputs), device=inputs.device)
+        image_index = torch.arange(len(inputs), device=inputs.device)
         score = resolve_score(targets, model(inputs))
 
         def attributions(rows: int) -> Tensor:
             parts = [
-                self.function(Question(model, some, which, score, layer, rows))
-                for some, which in zip(inputs.split(rows), of.split(rows))
+                self.function(AttributionRequest(model, some, which, score, layer, rows))
+                for some, which in zip(inputs.split(rows), image_index.split(rows))
             ]
             return torch.cat(parts).detach()
 
         with _captum_quiet():
-            result = fitting(attributions, self.chunk, inputs)
+            result = fitting(attributions, self.internal_batch_size, inputs)
         result = result.to(torch.promote_types(inputs.dtype, torch.float32))  # Captum's own sums are float32
         return result if self.raw else normalize_maps(self._map(result))
 
@@ -132,20 +136,20 @@ class Attribution(Explainer):
         return total.relu() if self.sign == "positive" else total.abs()
 
 
-def fitting(call: Callable[[int], Tensor], chunk: int | None, images: Tensor) -> Tensor:
+def fitting(call: Callable[[int], Tensor], internal_batch_size: int | None, images: Tensor) -> Tensor:
     """What `call(rows)` gives, with as many images like these at once as the memory holds.
 
     Args:
         call: computes everything with at most `rows` images in the model at once, and can be called again.
-        chunk: the number of rows; None chooses by the images' size, and halves it where the memory does not suffice.
+        internal_batch_size: the number of rows. None chooses by the image size, and halves it when memory runs out.
         images: (..., H, W).
     """
-    rows = Chunk(chunk).size(images)
+    rows = InternalBatches(internal_batch_size).size(images)
     while True:
         try:
             return call(rows)
         except torch.OutOfMemoryError:
-            if chunk is not None or rows == 1:
+            if internal_batch_size is not None or rows == 1:
                 raise
             rows //= 2
 
@@ -174,12 +178,15 @@ def seeded(device: torch.device, *key: int | str) -> Iterator[None]:
 def attribution(
     name: str, signed: bool = True, needs_gradient: bool = True, needs_layer: bool = False
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
-    """Register a function of a question as an explainer, its keyword-only parameters, `sign`, `raw` and `chunk` as options."""
+    """Register a function of a request as an explainer.
+
+    Its options are the function's keyword-only parameters, `sign`, `raw` and `internal_batch_size`.
+    """
 
     def decorate(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def factory(raw: bool = False, chunk: int | None = None, **options: Any) -> Attribution:
+        def factory(raw: bool = False, internal_batch_size: int | None = None, **options: Any) -> Attribution:
             sign = options.pop("sign", "positive") if signed else None
-            return Attribution(partial(function, **options), sign, raw, chunk)
+            return Attribution(partial(function, **options), sign, raw, internal_batch_size)
 
         options = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
         options += inspect.signature(_common).parameters.values()
@@ -195,7 +202,7 @@ def attribution(
     return decorate
 
 
-def _common(*, sign: Sign = "positive", raw: bool = False, chunk: int | None = None) -> None:
+def _common(*, sign: Sign = "positive", raw: bool = False, internal_batch_size: int | None = None) -> None:
     """The options of every attribution."""
 
 
@@ -203,16 +210,16 @@ def _common(*, sign: Sign = "positive", raw: bool = False, chunk: int | None = N
 
 
 @attribution("saliency", signed=False)
-def saliency(question: Question) -> Tensor:
+def saliency(request: AttributionRequest) -> Tensor:
     """Saliency: the gradient of the score with respect to the input (Simonyan et al. 2014)."""
     from captum.attr import Saliency
 
-    captum = Saliency(question.forward)
-    return captum.attribute(question.leaf(), abs=False, additional_forward_args=(question.of,))
+    captum = Saliency(request.forward)
+    return captum.attribute(request.input_leaf(), abs=False, additional_forward_args=(request.image_index,))
 
 
 @attribution("smoothgrad", signed=False)
-def smoothgrad(question: Question, *, samples: int = 50, noise: float = 0.15, seed: int = 0) -> Tensor:
+def smoothgrad(request: AttributionRequest, *, samples: int = 50, noise: float = 0.15, seed: int = 0) -> Tensor:
     """SmoothGrad: the gradient averaged over noisy copies of the image (Smilkov et al. 2017).
 
     The signed gradients are averaged, as the paper's equation says, and the magnitude is taken of the mean.
@@ -224,9 +231,9 @@ def smoothgrad(question: Question, *, samples: int = 50, noise: float = 0.15, se
 
     if samples < 1 or not noise >= 0:
         raise SightlineError(f"samples is {samples} and noise {noise}; expected at least 1 and 0")
-    captum = NoiseTunnel(Saliency(question.forward))
+    captum = NoiseTunnel(Saliency(request.forward))
     parts = []
-    for one in question.one_by_one():  # Captum takes one noise level a call
+    for one in request.split():  # Captum takes one noise level a call
         low, high = torch.aminmax(one.inputs)
         with seeded(one.inputs.device, seed, "smoothgrad"):
             part = captum.attribute(
@@ -235,22 +242,24 @@ def smoothgrad(question: Question, *, samples: int = 50, noise: float = 0.15, se
                 nt_samples_batch_size=one.copies,
                 stdevs=noise * float(high - low),
                 abs=False,
-                additional_forward_args=(one.of,),
+                additional_forward_args=(one.image_index,),
             )
         parts.append(part)
     return torch.cat(parts)
 
 
 @attribution("input_x_gradient")
-def input_x_gradient(question: Question) -> Tensor:
+def input_x_gradient(request: AttributionRequest) -> Tensor:
     """Input x gradient: every input value times the score's gradient there (Shrikumar et al. 2016)."""
     from captum.attr import InputXGradient
 
-    return InputXGradient(question.forward).attribute(question.leaf(), additional_forward_args=(question.of,))
+    return InputXGradient(request.forward).attribute(
+        request.input_leaf(), additional_forward_args=(request.image_index,)
+    )
 
 
 @attribution("integrated_gradients")
-def integrated_gradients(question: Question, *, steps: int = 50, baseline: Baseline = 0.0) -> Tensor:
+def integrated_gradients(request: AttributionRequest, *, steps: int = 50, baseline: Baseline = 0.0) -> Tensor:
     """Integrated gradients: gradients along the line from a baseline, times the difference (Sundararajan et al. 2017).
 
     `steps` points of a Gauss-Legendre quadrature (Captum's; the paper finds 20 to 300 Riemann steps to be enough). The baseline
@@ -260,25 +269,25 @@ def integrated_gradients(question: Question, *, steps: int = 50, baseline: Basel
 
     if steps < 1:
         raise SightlineError(f"steps is {steps}; expected at least 1")
-    return IntegratedGradients(question.forward).attribute(
-        question.inputs,
-        question.baseline(baseline),
-        additional_forward_args=(question.of,),
+    return IntegratedGradients(request.forward).attribute(
+        request.inputs,
+        request.baseline(baseline),
+        additional_forward_args=(request.image_index,),
         n_steps=steps,
-        internal_batch_size=question.rows,
+        internal_batch_size=request.rows,
     )
 
 
 # ---- rules in place of gradients ----
 
 
-def _explicit(question: Question, rules: Rules) -> ScoreModule:
+def _explicit(request: AttributionRequest, rules: Rules) -> ScoreModule:
     """A copy of the model with its score, for Captum to hook."""
-    module = ScoreModule(explicit(question.model, rules), question.score)
-    image, of = question.inputs[:1], question.of[:1]
-    if not torch.allclose(module(image, of), question.forward(image, of), rtol=1e-3, atol=1e-4):
+    module = ScoreModule(explicit(request.model, rules), request.score)
+    image, index = request.inputs[:1], request.image_index[:1]
+    if not torch.allclose(module(image, index), request.forward(image, index), rtol=1e-3, atol=1e-4):
         raise NotDefinedError(
-            f"{rules.method} is not defined for this model: a copy of {type(question.model).__name__} without in-place "
+            f"{rules.method} is not defined for this model: a copy of {type(request.model).__name__} without in-place "
             "operations gives other scores"
         )
     return module
@@ -299,44 +308,44 @@ _DEEPLIFT = Rules(
 
 
 @attribution("guided_backprop", signed=False)
-def guided_backprop(question: Question) -> Tensor:
+def guided_backprop(request: AttributionRequest) -> Tensor:
     """Guided backprop: gradients that pass a ReLU only where they are positive (Springenberg et al. 2015).
 
     Defined for networks whose only activation is the ReLU; with any other it would be the plain gradient.
     """
     from captum.attr import GuidedBackprop
 
-    module = _explicit(question, _GUIDED)
-    return GuidedBackprop(module).attribute(question.leaf(), additional_forward_args=(question.of,))
+    module = _explicit(request, _GUIDED)
+    return GuidedBackprop(module).attribute(request.input_leaf(), additional_forward_args=(request.image_index,))
 
 
 @attribution("guided_gradcam", signed=False, needs_layer=True)
-def guided_gradcam(question: Question) -> Tensor:
+def guided_gradcam(request: AttributionRequest) -> Tensor:
     """Guided Grad-CAM: guided backprop times Grad-CAM, resized bilinearly (Selvaraju et al. 2017)."""
-    gradients = guided_backprop(question)
-    tapped = Tap(question.model, question.layer)(question.inputs)
+    gradients = guided_backprop(request)
+    tapped = Tap(request.model, request.layer)(request.inputs)
     with torch.enable_grad():
-        slopes = tapped.gradients(question.score(tapped.output, question.of))
+        slopes = tapped.gradients(request.score(tapped.output, request.image_index))
     maps = [resize_maps(summed(gradcam(a.detach(), g)), tapped.image_size) for a, g in zip(tapped.activations, slopes)]
     return gradients * torch.stack([resize_maps(m, tapped.image_size) for m in maps]).mean(0)[:, None]
 
 
 @attribution("deeplift")
-def deeplift(question: Question, *, baseline: Baseline = 0.0) -> Tensor:
+def deeplift(request: AttributionRequest, *, baseline: Baseline = 0.0) -> Tensor:
     """DeepLIFT, rescale rule: shares in the score's difference from that of a baseline (Shrikumar et al. 2017).
 
     The baseline is in the units of the model's input: 0 is the mean colour of the training images where inputs are normalised.
     """
     from captum.attr import DeepLift
 
-    module = _explicit(question, _DEEPLIFT)
+    module = _explicit(request, _DEEPLIFT)
     return DeepLift(module).attribute(
-        question.leaf(), question.baseline(baseline), additional_forward_args=(question.of,)
+        request.input_leaf(), request.baseline(baseline), additional_forward_args=(request.image_index,)
     )
 
 
 @attribution("lrp")
-def lrp(question: Question) -> Tensor:
+def lrp(request: AttributionRequest) -> Tensor:
     """Layer-wise relevance propagation, epsilon rule (Bach et al. 2015).
 
     Epsilon is Captum's 1e-9, as good as none: where every activation is a ReLU, the map is that of input x gradient
@@ -354,5 +363,5 @@ def lrp(question: Question) -> Tensor:
         functions=MOVING,
         addition=Addition_Module,
     )
-    module = _explicit(question, rules)
-    return LRP(module).attribute(question.leaf(), additional_forward_args=(question.of,))
+    module = _explicit(request, rules)
+    return LRP(module).attribute(request.input_leaf(), additional_forward_args=(request.image_index,))

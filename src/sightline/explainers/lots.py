@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sightline._core.chunks import Chunk
+from sightline._core.internal_batches import InternalBatches
 from sightline._core.kernels import gaussian_blur, odd_kernel
 from sightline.attacks import Distance, LOTSResult, check_lots_options, lots
 from sightline.errors import SightlineError
@@ -49,7 +49,7 @@ class LOTS(Explainer):
         blur: kernel of the map's Gaussian blur: None = 49 of 224 pixels; int = pixels; float = fraction of the shorter side;
             smaller for fine detail; 0 = none. It is cut to the largest odd number below the side.
         threshold: where the final map is below this value, it is set to zero (thesis, 6.2).
-        chunk: the most images in one call of the model; None chooses.
+        internal_batch_size: the most images in one call of the model; None chooses.
 
     Raises:
         SightlineError: an option is not as above.
@@ -66,7 +66,7 @@ class LOTS(Explainer):
         distance: Distance = "euclidean",
         blur: int | float | None = None,
         threshold: float = 0.0,
-        chunk: int | None = None,
+        internal_batch_size: int | None = None,
     ) -> None:
         looked_up = isinstance(target, str) and target in ("class", "mean")
         if not (looked_up or isinstance(target, Tensor) or target == "zero"):
@@ -85,14 +85,14 @@ class LOTS(Explainer):
         odd_kernel(blur, 224, BLUR)  # refuses what is no kernel now, not after minutes
         if not 0 <= threshold <= 1:
             raise SightlineError(f"threshold is {threshold}; expected a value of the map, in [0, 1]")
-        Chunk(chunk)
+        InternalBatches(internal_batch_size)
         self.target = target
         self.class_features = (
             ClassFeatures.load(class_features) if isinstance(class_features, str | Path) else class_features
         )
         self.other_class = other_class
         self.iterations, self.tau, self.alpha, self.distance = iterations, tau, alpha, distance
-        self.blur, self.threshold, self.chunk = blur, threshold, chunk
+        self.blur, self.threshold, self.internal_batch_size = blur, threshold, internal_batch_size
 
     def synthesize(
         self,
@@ -108,7 +108,7 @@ class LOTS(Explainer):
             target = self._look_up(unwrap(model), images, targets, layer, input_spec)
         return lots(
             model, images, target, layer=layer, input_spec=input_spec, iterations=self.iterations, tau=self.tau,
-            alpha=self.alpha, distance=self.distance, chunk=self.chunk,
+            alpha=self.alpha, distance=self.distance, internal_batch_size=self.internal_batch_size,
         )  # fmt: skip
 
     def maps(self, images: Tensor, changed: Tensor) -> Tensor:
@@ -155,7 +155,9 @@ class LOTS(Explainer):
         self.class_features.check(model, layer, input_spec)
         inputs = images if input_spec is None else input_spec.normalize(images)
         with torch.inference_mode(False), torch.no_grad(), evaluating(model):
-            logits = Chunk(self.chunk).map(lambda a, b: logits_of(model(inputs[a:b])), len(inputs), inputs)
+            logits = InternalBatches(self.internal_batch_size).map(
+                lambda a, b: logits_of(model(inputs[a:b])), len(inputs), inputs
+            )
         classes = resolve_targets(targets, logits)  # type: ignore[arg-type]  # which refuses what is no class index
         if self.other_class:
             unknown = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)

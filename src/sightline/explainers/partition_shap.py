@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline._core.chunks import Chunk
+from sightline._core.internal_batches import InternalBatches
 from sightline._core.kernels import gaussian_blur, odd_kernel
 from sightline._core.tensors import at_least_float32, check_images
 from sightline.errors import SightlineError
@@ -61,7 +61,7 @@ def owen_values(
     masker: Masker = "blur",
     blur: int | float | None = None,
     output: Output = "probability",
-    chunk: int | None = None,
+    internal_batch_size: int | None = None,
 ) -> OwenValues:
     """Owen values over the partition that halves the longer side of an image, as the `shap` package computes them.
 
@@ -86,7 +86,7 @@ def owen_values(
             the largest odd number below the side.
         output: what is explained of a class: its softmax `"probability"`, or its logit by `"logits"`. Targets that are scalars
             of the output are explained as they are.
-        chunk: the most images in one call of the model, after the one that finds what is predicted; None chooses.
+        internal_batch_size: the most images in one call of the model, after the one that finds what is predicted; None chooses.
 
     Raises:
         SightlineError: an argument is not as above, or the model's answers are NaN or infinite.
@@ -95,7 +95,7 @@ def owen_values(
         Owen, "Values of games with a priori unions", 1977; Lundberg and Lee, "A unified approach to interpreting model
         predictions", 2017.
     """
-    check_options(evaluations, masker, output, chunk)
+    check_options(evaluations, masker, output, internal_batch_size)
     check_images(images)
     model = unwrap(model)
     with torch.inference_mode(False), torch.no_grad(), evaluating(model):
@@ -107,7 +107,9 @@ def owen_values(
         game = _Game(model, _score(targets, answer, output), masked, partition)
         full = game.score(answer, torch.arange(len(images), device=images.device))
         root = torch.zeros(len(images), 1, dtype=torch.int64, device=images.device)
-        base = Chunk(chunk).map(lambda a, b: game(root[a:b], root[a:b], a, b - a)[:, 0], len(images), images)
+        base = InternalBatches(internal_batch_size).map(
+            lambda a, b: game(root[a:b], root[a:b], a, b - a)[:, 0], len(images), images
+        )
         for name, scores in (("the images", full), ("what is left when everything is hidden", base)):
             if not torch.isfinite(scores).all():
                 raise SightlineError(f"the model's answer to {name} is NaN or infinite; are its weights finite?")
@@ -118,13 +120,13 @@ def owen_values(
             cuts = [len(images) * i // groups for i in range(groups + 1)]
             return torch.cat([_expand(game, base[a:b], full[a:b], pairs, a, rows) for a, b in pairwise(cuts)])
 
-        shares = fitting(values, chunk, images)
+        shares = fitting(values, internal_batch_size, images)
     if isinstance(targets, str):
         return OwenValues(shares, base, full)
     return OwenValues(shares[:, 0], base[:, 0], full[:, 0])
 
 
-def check_options(evaluations: int, masker: Masker, output: str, chunk: int | None) -> None:
+def check_options(evaluations: int, masker: Masker, output: str, internal_batch_size: int | None) -> None:
     """Refuse what `owen_values` cannot run with, whatever the images."""
     if evaluations < 2:
         raise SightlineError(f"evaluations is {evaluations}; expected at least 2, with all hidden and with all shown")
@@ -135,7 +137,7 @@ def check_options(evaluations: int, masker: Masker, output: str, chunk: int | No
         )
     if output not in get_args(Output):
         raise SightlineError(f"output is {output!r}; expected 'probability' or 'logits'")
-    Chunk(chunk)
+    InternalBatches(internal_batch_size)
 
 
 @EXPLAINERS.register("partition_shap", differentiable=False, needs_gradient=False, needs_layer=False, pixel_space=True)
@@ -152,7 +154,7 @@ class PartitionSHAP(Explainer):
         sign: how values, summed over the colour channels, become a map: `"positive"` keeps what speaks for the class,
             `"absolute"` what speaks for or against it.
         raw: return the signed sums (B, H, W) themselves instead of maps in [0, 1].
-        chunk: the most images in one call of the model; None chooses.
+        internal_batch_size: the most images in one call of the model; None chooses.
     """
 
     def __init__(
@@ -163,14 +165,14 @@ class PartitionSHAP(Explainer):
         output: Output = "probability",
         sign: Sign = "positive",
         raw: bool = False,
-        chunk: int | None = None,
+        internal_batch_size: int | None = None,
     ) -> None:
-        check_options(evaluations, masker, output, chunk)
+        check_options(evaluations, masker, output, internal_batch_size)
         odd_kernel(blur, 224, BLUR)  # refuses what is no kernel now, not after minutes
         if sign not in get_args(Sign):
             raise SightlineError(f"sign is {sign!r}; accepted are 'positive' and 'absolute'")
         self.evaluations, self.masker, self.blur, self.output = evaluations, masker, blur, output
-        self.sign, self.raw, self.chunk = sign, raw, chunk
+        self.sign, self.raw, self.internal_batch_size = sign, raw, internal_batch_size
 
     def explain_images(
         self,
@@ -183,7 +185,7 @@ class PartitionSHAP(Explainer):
         """Maps (B, H, W), in [0, 1] unless `raw`."""
         result = owen_values(
             model, images, targets, input_spec=input_spec, evaluations=self.evaluations, masker=self.masker,
-            blur=self.blur, output=self.output, chunk=self.chunk,
+            blur=self.blur, output=self.output, internal_batch_size=self.internal_batch_size,
         )  # fmt: skip
         values = result.values.sum(1)
         if self.raw:

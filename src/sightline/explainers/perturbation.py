@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline._core.chunks import Chunk
+from sightline._core.internal_batches import InternalBatches
 from sightline._core.seeding import generator
 from sightline.errors import SightlineError
-from sightline.explainers.attribution import Baseline, Question, attribution, fitting, seeded
+from sightline.explainers.attribution import AttributionRequest, Baseline, attribution, fitting, seeded
 from sightline.explainers.base import Explainer, normalize_maps
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.layers import LayerChoice
@@ -40,7 +40,7 @@ def _pixels(length: Length, side: int, argument: str) -> int:
 
 @attribution("occlusion", needs_gradient=False)
 def occlusion(
-    question: Question, *, window: Length = 15 / 224, stride: Length = 8 / 224, baseline: Baseline = 0.0
+    request: AttributionRequest, *, window: Length = 15 / 224, stride: Length = 8 / 224, baseline: Baseline = 0.0
 ) -> Tensor:
     """Occlusion: how much the score falls when a window hides the pixel, averaged over windows (Zeiler & Fergus 2014).
 
@@ -50,26 +50,26 @@ def occlusion(
     """
     from captum.attr import Occlusion
 
-    channels, height, width = question.inputs.shape[1:]
+    channels, height, width = request.inputs.shape[1:]
     windows = [_pixels(window, side, "window") for side in (height, width)]
     strides = [_pixels(stride, side, "stride") for side in (height, width)]
     if any(s > w for s, w in zip(strides, windows)):
         raise SightlineError(
             f"stride is {stride} and window {window}: {strides} and {windows} pixels; a stride above the window leaves gaps"
         )
-    return Occlusion(question.forward).attribute(
-        question.inputs,
+    return Occlusion(request.forward).attribute(
+        request.inputs,
         sliding_window_shapes=(channels, *windows),
         strides=(channels, *strides),
-        baselines=question.baseline(baseline),
-        additional_forward_args=(question.of,),
-        perturbations_per_eval=question.copies,
+        baselines=request.baseline(baseline),
+        additional_forward_args=(request.image_index,),
+        perturbations_per_eval=request.copies,
     )
 
 
 @attribution("lime", needs_gradient=False)
 def lime(
-    question: Question,
+    request: AttributionRequest,
     *,
     samples: int = 1000,
     patch: Length = 1 / 8,
@@ -91,13 +91,13 @@ def lime(
         distance = 1 - shown.double().mean(1).sqrt()  # cosine distance from the image, which shows all patches
         return torch.exp(-(distance**2) / (2 * 0.25**2))
 
-    captum = Lime(question.forward, interpretable_model=SkLearnRidge(alpha=1.0), similarity_func=nearness)
-    return _surrogate(captum, question, samples, _regions(question.inputs, patch, features), baseline, seed)
+    captum = Lime(request.forward, interpretable_model=SkLearnRidge(alpha=1.0), similarity_func=nearness)
+    return _surrogate(captum, request, samples, _regions(request.inputs, patch, features), baseline, seed)
 
 
 @attribution("kernel_shap", needs_gradient=False)
 def kernel_shap(
-    question: Question,
+    request: AttributionRequest,
     *,
     samples: int | None = None,
     patch: Length = 1 / 8,
@@ -113,26 +113,31 @@ def kernel_shap(
     """
     from captum.attr import KernelShap
 
-    regions = _regions(question.inputs, patch, features)
+    regions = _regions(request.inputs, patch, features)
     count = int(regions.max()) + 1
     if count < 2:
         raise SightlineError("kernel_shap: the whole image is one patch; at least 2 are needed")
     samples = 2 * count + 2048 if samples is None else samples
-    return _surrogate(KernelShap(question.forward), question, samples, regions, baseline, seed)
+    return _surrogate(KernelShap(request.forward), request, samples, regions, baseline, seed)
 
 
 def _surrogate(
-    captum: "Lime | KernelShap", question: Question, samples: int, regions: Tensor, baseline: Baseline, seed: int
+    captum: "Lime | KernelShap",
+    request: AttributionRequest,
+    samples: int,
+    regions: Tensor,
+    baseline: Baseline,
+    seed: int,
 ) -> Tensor:
     if samples < 2:
         raise SightlineError(f"samples is {samples}; expected at least 2")
     parts = []
-    for one in question.one_by_one():
+    for one in request.split():
         with seeded(one.inputs.device, seed, "surrogate"):
             part = captum.attribute(
                 one.inputs,
                 baselines=one.baseline(baseline),
-                additional_forward_args=(one.of,),
+                additional_forward_args=(one.image_index,),
                 feature_mask=regions,
                 n_samples=samples,
                 perturbations_per_eval=one.rows,
@@ -172,7 +177,7 @@ class RISE(Explainer):
         shown: probability p that a bit is 1.
         seed: of the masks.
         raw: return the weighted means (B, H, W) themselves instead of maps in [0, 1].
-        chunk: how many images go through the model at once; None chooses.
+        internal_batch_size: how many images go through the model at once; None chooses.
     """
 
     def __init__(
@@ -182,14 +187,21 @@ class RISE(Explainer):
         shown: float = 0.5,
         seed: int = 0,
         raw: bool = False,
-        chunk: int | None = None,
+        internal_batch_size: int | None = None,
     ) -> None:
         if masks < 1 or cells < 1 or not 0 < shown <= 1:
             raise SightlineError(
                 f"masks is {masks}, cells {cells} and shown {shown}; expected at least 1, 1 and a probability above 0"
             )
-        Chunk(chunk)  # refuses a bad one
-        self.masks, self.cells, self.shown, self.seed, self.raw, self.chunk = masks, cells, shown, seed, raw, chunk
+        InternalBatches(internal_batch_size)  # refuses a bad one
+        self.masks, self.cells, self.shown, self.seed, self.raw, self.internal_batch_size = (
+            masks,
+            cells,
+            shown,
+            seed,
+            raw,
+            internal_batch_size,
+        )
 
     def explain(
         self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
@@ -207,7 +219,7 @@ class RISE(Explainer):
                     total[which] += torch.einsum("bn,nhw->bhw", scores.unflatten(0, (-1, len(masks))), masks.to(total))
             return total / (self.masks * self.shown)
 
-        maps = fitting(weighted, self.chunk, inputs)
+        maps = fitting(weighted, self.internal_batch_size, inputs)
         return maps if self.raw else normalize_maps(maps)
 
     def _masks(self, inputs: Tensor, count: int) -> Iterator[Tensor]:

@@ -8,14 +8,14 @@ EXPLAINERS: Registry[Explainer] = Registry(
     modules=(
         "sightline.explainers.cam",
         "sightline.explainers.smooth",
-        "sightline.explainers.reexecution",
+        "sightline.explainers.forward_cam",
         "sightline.explainers.fullgrad",
         "sightline.explainers.attribution",
         "sightline.explainers.perturbation",
         "sightline.explainers.lots",
         "sightline.explainers.partition_shap",
         "sightline.explainers.weighted_shap",
-        "sightline.explainers.own_maps",
+        "sightline.explainers.builtin_maps",
         "sightline.explainers.baseline",
     ),
 )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sightline._core.chunks import Chunk
+from sightline._core.internal_batches import InternalBatches
 from sightline._core.seeding import generator
 from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
@@ -31,11 +31,16 @@ class SmoothGradCAMPlusPlus(Explainer):
         noise: standard deviation of the noise, as a fraction of the range of each image.
         absolute: `noise` is in the units of the model's input instead.
         seed: of the noise; every image gets the same draws.
-        chunk: images in one call to the model; None = automatic.
+        internal_batch_size: images in one call to the model; None = automatic.
     """
 
     def __init__(
-        self, samples: int = 4, noise: float = 0.3, absolute: bool = False, seed: int = 0, chunk: int | None = None
+        self,
+        samples: int = 4,
+        noise: float = 0.3,
+        absolute: bool = False,
+        seed: int = 0,
+        internal_batch_size: int | None = None,
     ) -> None:
         if samples < 1 or not noise >= 0:
             raise SightlineError(f"samples is {samples} and noise {noise}; expected at least 1 and at least 0")
@@ -43,7 +48,7 @@ class SmoothGradCAMPlusPlus(Explainer):
         self.noise = noise
         self.absolute = absolute
         self.seed = seed
-        self.chunk = Chunk(chunk)
+        self.batches = InternalBatches(internal_batch_size)
 
     def explain(
         self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
@@ -70,7 +75,7 @@ class SmoothGradCAMPlusPlus(Explainer):
                         mean += at_least_float32(gradient) ** power / self.samples
             return torch.stack([_map(a[of], m, clean.image_size) for a, m in zip(activations, means)], 1).mean(1)
 
-        return self.chunk.map(maps, len(inputs), inputs)
+        return self.batches.map(maps, len(inputs), inputs)
 
 
 def _map(activations: Tensor, powers: list[Tensor], size: tuple[int, int]) -> Tensor:

@@ -34,7 +34,7 @@ class WeightedSHAP(PartitionSHAP):
         """Maps (B, H, W), in [0, 1] unless `raw`."""
         result = owen_values(
             model, images, "all", input_spec=input_spec, evaluations=self.evaluations, masker=self.masker,
-            blur=self.blur, output=self.output, chunk=self.chunk,
+            blur=self.blur, output=self.output, internal_batch_size=self.internal_batch_size,
         )  # fmt: skip
         inputs = images if input_spec is None else input_spec.normalize(images)
         probabilities = at_least_float32(logits_of(model(inputs))).softmax(1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.errors import SightlineError
 from sightline.guides.adversarial_background import AdversarialBackground
-from sightline.guides.attention_branch import AttentionBranching
+from sightline.guides.attention_branch import AttentionBranch
 from sightline.guides.attention_gate import AttentionGate
 from sightline.guides.base import Context, Guide, GuideSum
 from sightline.guides.energy import L1, Energy
@@ -33,7 +33,7 @@ __all__ = [
     "L1",
     "WAE",
     "AdversarialBackground",
-    "AttentionBranching",
+    "AttentionBranch",
     "AttentionGate",
     "Context",
     "Energy",
@@ -50,7 +50,7 @@ __all__ = [
     "SegmentOverlap",
     "create_guide",
     "from_config",
-    "names",
+    "list_guides",
 ]
 
 
@@ -70,7 +70,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'sightline.guides' has no attribute {name!r}")
 
 
-def names() -> dict[str, dict[str, Any]]:
+def list_guides() -> dict[str, dict[str, Any]]:
     """Every guide's name, with its capabilities."""
     return GUIDES.capabilities()
 

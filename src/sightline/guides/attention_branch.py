@@ -13,11 +13,11 @@ from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.guides.base import Context, Guide
 from sightline.guides.registry import GUIDES
-from sightline.models.attention_branch import AttentionBranch, attach_attention_branch
+from sightline.models.attention_branch import AttentionBranchModule, attach_attention_branch
 
 
 @GUIDES.register("attention_branch", needs_masks=False, needs_layer=False, pixel_space=False, reweights=False)
-class AttentionBranching(Guide):
+class AttentionBranch(Guide):
     """ABN: behind a stage, features times (1 + attention), and a second cross-entropy of the branch that makes the attention.
 
     The branch becomes part of the model, ships with it under `<layer>.attention_branch.*`, and `load_model` puts it back.
@@ -32,7 +32,7 @@ class AttentionBranching(Guide):
         has residual blocks of the network's kind, where this one has one convolution.
     """
 
-    branch: AttentionBranch
+    branch: AttentionBranchModule
 
     def __init__(self, weight: float = 1.0, layer: str | None = None) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class AttentionBranching(Guide):
         self.weight, self.layer = float(weight), layer
         self._logits: list[Tensor] = []
 
-    def mixing(self, alone: bool) -> tuple[float, float]:
+    def loss_weights(self, alone: bool) -> tuple[float, float]:
         """(1, weight)."""
         return 1.0, self.weight
 
@@ -50,7 +50,7 @@ class AttentionBranching(Guide):
         self.branch = attach_attention_branch(model, self.layer)
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def capture(self) -> Iterator[None]:
         """Hear the branch's logits while the views go through the network."""
 
         def hear(module: nn.Module, args: Any, output: tuple[Tensor, Tensor]) -> None:
@@ -63,11 +63,11 @@ class AttentionBranching(Guide):
         finally:
             handle.remove()
 
-    def annotated(self, batch: Batch) -> dict[str, Tensor]:
+    def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         """All images."""
         return {"attention_branch": torch.ones(len(batch), dtype=torch.bool, device=batch.images.device)}
 
-    def terms(self, context: Context) -> dict[str, Tensor]:
+    def losses(self, context: Context) -> dict[str, Tensor]:
         """The cross-entropy (B,) of the branch's own logits."""
         logits = at_least_float32(self._logits[0][: len(context.batch)])  # the identity is the first view
         self._logits.clear()  # they hold the step's graph

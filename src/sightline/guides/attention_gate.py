@@ -61,7 +61,7 @@ class AttentionGate(WeightedGuide):
         self.gate.detached = self.detach
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def capture(self) -> Iterator[None]:
         """Hear the attention's logits while the views go through the network."""
 
         def hear(module: nn.Module, args: Any, logits: Tensor) -> None:
@@ -74,11 +74,11 @@ class AttentionGate(WeightedGuide):
         finally:
             handle.remove()
 
-    def annotated(self, batch: Batch) -> dict[str, Tensor]:
+    def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         """The images whose object is known."""
         return {"attention_gate": object_region(batch, self.region).known}
 
-    def terms(self, context: Context) -> dict[str, Tensor]:
+    def losses(self, context: Context) -> dict[str, Tensor]:
         """The binary cross-entropy (B,) of the identity view's attention and the object."""
         region = object_region(context.batch, self.region)
         logits = self._heard[0][: len(context.batch), ..., 0].to(region.inside.dtype)  # the identity is the first view

@@ -31,7 +31,7 @@ class WeightedGuide(Guide):
             raise SightlineError(f"weight is {weight}; expected a number >= 0")
         self.weight, self.normalize = float(weight), normalize
 
-    def mixing(self, alone: bool) -> tuple[float, float]:
+    def loss_weights(self, alone: bool) -> tuple[float, float]:
         """(1, weight)."""
         return 1.0, self.weight
 

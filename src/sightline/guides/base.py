@@ -36,7 +36,7 @@ class GuidedModel(Protocol):
     def layer(self) -> str | None:
         """The name of the target layer on the unwrapped model."""
 
-    def deployable(self) -> nn.Module:
+    def unwrap_model(self) -> nn.Module:
         """The user's classifier without wrappers."""
 
 
@@ -92,8 +92,8 @@ class Guide(nn.Module):
 
     Attributes:
         views: the views of every image that the guide looks at; the identity comes first.
-        needs_tap: whether `terms` reads the tapped layer.
-        needs_layer: whether the guide explains the model outside of `terms`, by `Objective.tap`.
+        needs_tap: whether `losses` reads the tapped layer.
+        needs_layer: whether the guide explains the model outside of `losses`, by `Objective.tap`.
         second_order: whether a loss of the guide differentiates a gradient of the tapped layer, as one on maps does; where not,
             the model need not pass `check_model`.
         needs_masks: whether the guide says nothing about images without a mask.
@@ -107,7 +107,7 @@ class Guide(nn.Module):
     needs_masks: bool = False
     multi_label: bool = False
 
-    def mixing(self, alone: bool) -> tuple[float, float]:
+    def loss_weights(self, alone: bool) -> tuple[float, float]:
         """The weights of the task loss and of this guide's terms, alone or in a sum."""
         return 1.0, 1.0
 
@@ -118,7 +118,7 @@ class Guide(nn.Module):
         """Change a training batch before the forward pass, such as its backgrounds."""
         return batch
 
-    def watching(self) -> AbstractContextManager[None]:
+    def capture(self) -> AbstractContextManager[None]:
         """Entered around the forward pass of all views, for a guide that listens to a module it attached."""
         return nullcontext()
 
@@ -130,15 +130,15 @@ class Guide(nn.Module):
         """What divides the weighted task loss (scalar), where known before the forward pass; None = the weights' sum."""
         return None
 
-    def annotated(self, batch: Batch) -> dict[str, Tensor]:
+    def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         """For every term's name, which images (B,) bool it averages over; read from the batch alone."""
         return {}
 
-    def terms(self, context: Context) -> dict[str, Tensor]:
+    def losses(self, context: Context) -> dict[str, Tensor]:
         """Every term's value for each image (B,), finite also for those that it does not average over."""
         return {}
 
-    def refresh(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
+    def on_epoch_start(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
         """What needs a pass over the data between epochs."""
 
     def synchronize(self) -> None:

@@ -22,11 +22,11 @@ class _Localization(MapGuide):
         self.region = region
         self.needs_masks = region == "masks"
 
-    def annotated(self, batch: Batch) -> dict[str, Tensor]:
+    def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         """The images whose object is known."""
         return {self.name: object_region(batch, self.region).known}
 
-    def terms(self, context: Context) -> dict[str, Tensor]:
+    def losses(self, context: Context) -> dict[str, Tensor]:
         """The loss (B,) of each image's map."""
         region, maps = object_region(context.batch, self.region), self.maps(context)
         context.counts[f"{self.name}/zero_maps"] = (maps.detach().amax((1, 2)) <= 0).sum()

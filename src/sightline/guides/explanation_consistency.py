@@ -59,8 +59,8 @@ class ExplanationConsistency(StoredWeights):
         eps: FGSM's change of a pixel, in [0, 1].
         psi: takes the distance to [0, 1): `"tanh"`, `"softsign"` or `"arctan1"` (2 atan / pi).
         distance: `"mean"` = 10 times the mean squared difference; `"sum"` = the sum of squares.
-        every: k: measured every k epochs; None = 4 in `"pass"` mode, 1 in `"fused"`.
-        floor: the least weight: a weight near 0 mutes an image until the next measurement; 0 = the paper.
+        interval: k: measured every k epochs; None = 4 in `"pass"` mode, 1 in `"fused"`.
+        min_weight: the least weight: a weight near 0 mutes an image until the next measurement; 0 = the paper.
         mode: `"pass"`: a pass over the data in eval mode, without augmentation (Algorithm 1). `"fused"`: measured in the
             training steps, whose forward pass gives the map of x and whose backward pass gives the attack's gradient, and
             used at an image's next visit: the images are the augmented ones and the model is in training mode. The attack
@@ -79,13 +79,13 @@ class ExplanationConsistency(StoredWeights):
         eps: float = 0.1,
         psi: Psi = "tanh",
         distance: Distance = "mean",
-        every: int | None = None,
-        floor: float = 0.05,
+        interval: int | None = None,
+        min_weight: float = 0.05,
         mode: Mode = "pass",
         normalize: Normalize = "weights",
         labels: Labels = "each",
     ) -> None:
-        super().__init__((4 if mode == "pass" else 1) if every is None else every, floor, normalize)
+        super().__init__((4 if mode == "pass" else 1) if interval is None else interval, min_weight, normalize)
         check_options(psi, distance, perturbation)
         if mode not in get_args(Mode):
             raise SightlineError(f"mode is {mode!r}; expected 'pass' or 'fused'")
@@ -93,8 +93,10 @@ class ExplanationConsistency(StoredWeights):
             raise SightlineError(f"labels is {labels!r}; expected 'each' or 'top'")
         if not 0 < eps <= 1:
             raise SightlineError(f"eps is {eps}; expected the change of a pixel, above 0 and at most 1")
-        if mode == "fused" and floor == 0:
-            raise SightlineError("floor is 0 and mode 'fused': an image without weight has no gradient to attack it by")
+        if mode == "fused" and min_weight == 0:
+            raise SightlineError(
+                "min_weight is 0 and mode 'fused': an image without weight has no gradient to attack it by"
+            )
         self.explainer = create_explainer(explainer) if isinstance(explainer, str) else explainer
         self.needs_layer = not isinstance(explainer, str) or EXPLAINERS[explainer].capabilities.get(
             "needs_layer", False
@@ -143,10 +145,10 @@ class ExplanationConsistency(StoredWeights):
 
     # ---- within the training steps ----
 
-    def refresh(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
+    def on_epoch_start(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
         """In pass mode, measure every k epochs; in fused mode, have the steps of every k-th epoch measure."""
-        super().refresh(objective, loader, epoch)
-        self._now = self.mode == "fused" and (epoch + 1) % self.every == 0
+        super().on_epoch_start(objective, loader, epoch)
+        self._now = self.mode == "fused" and (epoch + 1) % self.interval == 0
 
     def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
         """The same batch; in fused mode, the backward pass will reach its images."""
@@ -158,11 +160,11 @@ class ExplanationConsistency(StoredWeights):
             return batch
         return replace(batch, images=batch.images.detach().requires_grad_())
 
-    def terms(self, context: Context) -> dict[str, Tensor]:
+    def losses(self, context: Context) -> dict[str, Tensor]:
         """No terms; in fused mode, has the backward pass measure this batch."""
         step, self._step = self._step, None
         if step is None:
-            return super().terms(context)
+            return super().losses(context)
         batch = context.batch
         if batch.multi_label and any(isinstance(m, nn.SyncBatchNorm) for m in step.objective.model.modules()):
             raise SightlineError(
@@ -188,7 +190,7 @@ class ExplanationConsistency(StoredWeights):
 
         # In the backward pass, so that the loss of every image is known to be finite, and the gradient is there.
         attacked.register_hook(measure)
-        return super().terms(context)
+        return super().losses(context)
 
     # ---- what both share ----
 
@@ -207,7 +209,7 @@ class ExplanationConsistency(StoredWeights):
         """The weight (B,) of each image: the mean of what its questions gave, at least the floor; 1 where there was none."""
         asks = torch.stack([question.counts for question in asked])
         total = (torch.stack(weights) * asks).sum(0)
-        return torch.where(asks.any(0), total / asks.sum(0).clamp_min(1), 1.0).clamp_min(self.floor)
+        return torch.where(asks.any(0), total / asks.sum(0).clamp_min(1), 1.0).clamp_min(self.min_weight)
 
     def _apart(
         self,
@@ -220,7 +222,7 @@ class ExplanationConsistency(StoredWeights):
     ) -> Tensor:
         """1 - E (B,) of images with the maps (B, H, W) of some classes (B,), each the only one or beside others; gradients."""
         changed = disturbed_images(
-            objective.deployable(),
+            objective.unwrap_model(),
             images,
             maps,
             classes,
@@ -239,7 +241,7 @@ class ExplanationConsistency(StoredWeights):
             assert objective.tap is not None
             tapped = objective.tap(inputs, train=images.requires_grad)
             return tapped.logits, lambda classes: self._maps(tapped, classes)
-        model, explainer, spec = objective.deployable(), self.explainer, objective.input_spec
+        model, explainer, spec = objective.unwrap_model(), self.explainer, objective.input_spec
         layers = objective.tap.layers if objective.tap else None
         return logits_of(model(inputs)), lambda classes: explainer(model, images.detach(), classes, layers, spec)
 

@@ -52,14 +52,14 @@ class GAIN(MapGuide):
             raise SightlineError(f"threshold is {threshold}; expected a number between 0 and 1")
         self.supervision, self.slope, self.threshold = supervision, slope, threshold
 
-    def annotated(self, batch: Batch) -> dict[str, Tensor]:
+    def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         """Mining averages over all images, supervision over those with an object in their mask."""
         everyone = {"gain": torch.ones(len(batch), dtype=torch.bool, device=batch.images.device)}
         return everyone | ({"gain_mask": object_region(batch, "masks").known} if self.supervision else {})
 
-    def terms(self, context: Context) -> dict[str, Tensor]:
+    def losses(self, context: Context) -> dict[str, Tensor]:
         """The erased image's probability of the label (B,), and the squared distance of map and mask (B,)."""
-        batch, annotated = context.batch, self.annotated(context.batch)
+        batch, annotated = context.batch, self.sample_mask(context.batch)
         maps = scaled_to_one(self.maps(context))
         erased = batch.images * (1 - soft_mask(maps, self.slope, self.threshold))[:, None].to(batch.images.dtype)
         probabilities = at_least_float32(context.classify(erased)).softmax(1)

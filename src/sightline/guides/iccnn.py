@@ -37,20 +37,20 @@ class ICCNN(Guide):
     images in place of filters, within a class and to all, by the cosine of how strongly they drive the groups. Multi-category
     classification has both. Single-category has L_part alone: `class_weight=0`, and `category` where one class is an object.
 
-    Before the epochs 0, `every`, 2 `every`, ... the filters are grouped anew: spectral clustering of s_ij over the training
-    images, by the model in eval mode. Over several processes, and for the losses too, all their images count as one batch;
-    under gradient accumulation each batch has its own losses. `iccnn/coherence` in the log is -L_part: 1 where the groups
-    mean nothing. The released code centres maps on a moving average over batches, where this takes the batch's own mean.
+    The filters are grouped again before the epochs 0, `interval`, 2 `interval`, ...: spectral clustering of s_ij over the
+    training images, by the model in eval mode. Over several processes, all their images count as one batch, for the losses
+    too; under gradient accumulation each batch has its own losses. `iccnn/coherence` in the log is -L_part: 1 where the
+    groups mean nothing. The released code centers maps on a moving average over batches; here it is the batch's own mean.
 
     Args:
         groups: how many groups of filters, at least 2.
         weight: lambda, of L_part.
         class_weight: beta, of L_class; 0 leaves it out.
-        every: the epochs between two groupings.
+        interval: the epochs between two groupings.
         category: the class whose images L_part and the grouping look at; None = all images.
 
     Reference:
-        Shen et al., "Interpretable Compositional Convolutional Neural Networks", IJCAI 2021. The weights and `every` are
+        Shen et al., "Interpretable Compositional Convolutional Neural Networks", IJCAI 2021. The weights and `interval` are
         those of "Improving Network Interpretability via Explanation Consistency Evaluation", section IV-B.
     """
 
@@ -62,32 +62,32 @@ class ICCNN(Guide):
         groups: int = 16,
         weight: float = 0.1,
         class_weight: float = 0.1,
-        every: int = 2,
+        interval: int = 2,
         category: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value, least in (("groups", groups, 2), ("every", every, 1)):
+        for name, value, least in (("groups", groups, 2), ("interval", interval, 1)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise SightlineError(f"{name} is {value!r}; expected a whole number of at least {least}")
         for name, scale in (("weight", weight), ("class_weight", class_weight)):
             if not scale >= 0:
                 raise SightlineError(f"{name} is {scale}; expected a number >= 0")
-        self.groups, self.weight, self.class_weight, self.every = groups, weight, class_weight, every
+        self.groups, self.weight, self.class_weight, self.interval = groups, weight, class_weight, interval
         self.category = category
         self._assigned = Stored()
 
     @property
     def filter_groups(self) -> Tensor:
-        """The group (C,) of every filter of the layer, in 0 .. groups - 1; empty before `refresh`."""
+        """The group (C,) of every filter of the layer, in 0 .. groups - 1; empty before `on_epoch_start`."""
         return self._assigned.values
 
-    def annotated(self, batch: Batch) -> dict[str, Tensor]:
+    def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         """L_part looks at the category's images, or at all; L_class at all."""
         everyone = torch.ones(len(batch), dtype=torch.bool, device=batch.images.device)
         looked_at = everyone if self.category is None else batch.labels == self.category
         return {"iccnn_part": looked_at} | ({"iccnn_class": everyone} if self.class_weight else {})
 
-    def terms(self, context: Context) -> dict[str, Tensor]:
+    def losses(self, context: Context) -> dict[str, Tensor]:
         """weight * L_part and class_weight * L_class, the same (B,) for every image of the batch.
 
         Raises:
@@ -99,14 +99,14 @@ class ICCNN(Guide):
         if len(assigned) != activations.shape[1]:
             has = f"groups of {len(assigned)} filters" if len(assigned) else "no groups of filters yet"
             raise SightlineError(
-                f"iccnn has {has}, and the layer has {activations.shape[1]} filters; call refresh with the training data "
-                "before every epoch"
+                f"iccnn has {has}, and the layer has {activations.shape[1]} filters; call on_epoch_start "
+                "with the training data before every epoch"
             )
         total = _total if self.training else _own
         members = membership(assigned, self.groups)
         values = {}
         with torch.autocast(activations.device.type, enabled=False):
-            looked_at = self.annotated(batch)["iccnn_part"]
+            looked_at = self.sample_mask(batch)["iccnn_part"]
             coherence = part_coherence(filter_similarity(activations, looked_at, total), members)
             context.figures["iccnn/coherence"] = coherence.detach()
             values["iccnn_part"] = -self.weight * coherence
@@ -116,7 +116,7 @@ class ICCNN(Guide):
                 values["iccnn_class"] = -self.class_weight * alike
         return {name: value.expand(len(batch)) for name, value in values.items()}
 
-    def refresh(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
+    def on_epoch_start(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
         """Group the filters by all images that the loaders of the processes give, if their time has come.
 
         The layer carries the groups from then on, for the explainer `iccnn`.
@@ -126,14 +126,14 @@ class ICCNN(Guide):
         """
         device = next(objective.model.parameters()).device
         self._assigned.to(device)
-        if not len(self.filter_groups) or epoch % self.every == 0:
+        if not len(self.filter_groups) or epoch % self.interval == 0:
             similarity = self._similarity(objective, loader, device)
             assigned = spectral_groups(similarity, self.groups).to(device)
             if _processes() > 1:
                 dist.broadcast(assigned, 0)  # all have the same similarities, but for the last digit on unlike machines
             self._assigned.values = assigned
         assert objective.layer is not None
-        carry_filter_groups(objective.deployable(), objective.layer, self.filter_groups.clone())
+        carry_filter_groups(objective.unwrap_model(), objective.layer, self.filter_groups.clone())
 
     def _similarity(self, objective: GuidedModel, loader: Iterable[Batch], device: torch.device) -> Tensor:
         """The filters' similarity (C, C) over the images of all processes."""
@@ -165,7 +165,7 @@ class ICCNN(Guide):
                 here = batch.to(device, non_blocking=True)
                 images = here.images if objective.input_spec is None else objective.input_spec.normalize(here.images)
                 activations = objective.tap(images).activations[0]
-                moments.add(activations[self.annotated(here)["iccnn_part"]])
+                moments.add(activations[self.sample_mask(here)["iccnn_part"]])
                 advance(1)
         if not len(moments.values):
             raise SightlineError("filters cannot be grouped: the loader gave no batch")

@@ -78,7 +78,7 @@ class IMPACTX(Guide):
         self.shuffle_maps, self.seed = shuffle_maps, seed
         self._codes: list[Tensor] = []
 
-    def mixing(self, alone: bool) -> tuple[float, float]:
+    def loss_weights(self, alone: bool) -> tuple[float, float]:
         """(1, weight)."""
         return 1.0, self.weight
 
@@ -122,7 +122,7 @@ class IMPACTX(Guide):
         return batch
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def capture(self) -> Iterator[None]:
         """Hear the codes while the views go through the network."""
 
         def hear(module: nn.Module, args: Any, code: Tensor) -> None:
@@ -135,12 +135,12 @@ class IMPACTX(Guide):
         finally:
             handle.remove()
 
-    def annotated(self, batch: Batch) -> dict[str, Tensor]:
+    def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         """All images, where there are maps or a teacher that makes them."""
         known = batch.maps is not None or (self.teacher is not None and self.training)
         return {self.term: torch.full((len(batch),), known, device=batch.images.device)}
 
-    def terms(self, context: Context) -> dict[str, Tensor]:
+    def losses(self, context: Context) -> dict[str, Tensor]:
         """The mean squared error (B,) of the predicted and the teacher's map."""
         batch = context.batch
         code = self._codes[0][: len(batch)]  # the identity is the first view

@@ -38,7 +38,7 @@ class Objective(nn.Module):
             memory by computing the forward pass again during backward; batch norm then sees one chunk at a time.
 
     Attributes:
-        epoch: the epoch that randomness in guides depends on; `refresh` sets it.
+        epoch: the epoch that randomness in guides depends on; `on_epoch_start` sets it.
         tap: the model opened at the target layer; None where no guide needs one.
     """
 
@@ -63,11 +63,13 @@ class Objective(nn.Module):
         self.epoch = 0
 
         if isinstance(guide, Guide):
-            task, weight = guide.mixing(alone=True)
+            task, weight = guide.loss_weights(alone=True)
             weighted = [(weight, guide)]
         else:
             task = 1.0
-            weighted = [(s * g.mixing(alone=False)[1], g) for s, g in (guide.summands if guide is not None else [])]
+            weighted = [
+                (s * g.loss_weights(alone=False)[1], g) for s, g in (guide.summands if guide is not None else [])
+            ]
         self.task_weight = task if task_weight is None else float(task_weight)
         self.weights = [weight for weight, _ in weighted]
         self.guides = nn.ModuleList(each for _, each in weighted)
@@ -124,8 +126,8 @@ class Objective(nn.Module):
             ("task", self.task_weight, task, sample_weights[0].to(task) if sample_weights else torch.ones_like(task))
         ]
         for weight, guide, suffix in zip(self.weights, self._guides, self._suffixes):
-            annotated = guide.annotated(batch)
-            for name, values in guide.terms(context).items():
+            annotated = guide.sample_mask(batch)
+            for name, values in guide.losses(context).items():
                 terms.append((name + suffix, weight, values, annotated[name].to(values.dtype)))
                 context.counts[f"{name}{suffix}/unannotated"] = (~annotated[name]).sum()
 
@@ -160,7 +162,7 @@ class Objective(nn.Module):
         totals = {"task": sum((self._task_total(batch) for batch in batches), start=torch.tensor(0.0))}
         for batch in batches:
             for guide, suffix in zip(self._guides, self._suffixes):
-                for name, annotated in guide.annotated(batch).items():
+                for name, annotated in guide.sample_mask(batch).items():
                     totals[name + suffix] = totals.get(name + suffix, torch.tensor(0.0)) + annotated.sum().cpu()
         return totals
 
@@ -170,18 +172,18 @@ class Objective(nn.Module):
             if not guide.multi_label:
                 raise SightlineError(f"{type(guide).__name__} needs images with one label each; these can have several")
 
-    def refresh(self, loader: Iterable[Batch], epoch: int) -> None:
+    def on_epoch_start(self, loader: Iterable[Batch], epoch: int) -> None:
         """Call before every epoch: sets the epoch, and lets guides do what needs a pass over the training data."""
         self.epoch = epoch
         for guide in self._guides:
-            guide.refresh(self, loader, epoch)
+            guide.on_epoch_start(self, loader, epoch)
 
     def synchronize(self) -> None:
         """Call on every process before a checkpoint: guides share what each process learnt about its own images."""
         for guide in self._guides:
             guide.synchronize()
 
-    def deployable(self) -> nn.Module:
+    def unwrap_model(self) -> nn.Module:
         """The plain model to ship."""
         return unwrap(self.model)
 
@@ -223,7 +225,7 @@ class Objective(nn.Module):
         outputs = []
         with ExitStack() as stack:
             for guide in self._guides:
-                stack.enter_context(guide.watching())
+                stack.enter_context(guide.capture())
             for start in range(0, len(self.views), step):
                 images = torch.cat([view(inputs) for view in self.views[start : start + step]])
                 if differentiable and step < len(self.views):

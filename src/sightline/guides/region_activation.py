@@ -75,11 +75,11 @@ class RegionActivation(MapGuide):
         self.region, self.target, self.unit = region, target, unit
         self.needs_masks = region == "masks"
 
-    def annotated(self, batch: Batch) -> dict[str, Tensor]:
+    def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         """The images with a box that has an area."""
         return {"region_activation": object_region(batch, self.region).known}
 
-    def terms(self, context: Context) -> dict[str, Tensor]:
+    def losses(self, context: Context) -> dict[str, Tensor]:
         """L_RIA (B,); 0 where the map has no pixel above the threshold, which is counted."""
         batch = context.batch
         size = (batch.images.shape[-2], batch.images.shape[-1])

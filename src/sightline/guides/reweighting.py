@@ -54,7 +54,7 @@ class Reweighter(Guide):
         normalize: what the weighted loss is divided by: the sum of the `"weights"`, or the number of images in the `"batch"`.
     """
 
-    floor = 0.0
+    min_weight = 0.0
 
     def __init__(self, normalize: Normalize) -> None:
         super().__init__()
@@ -67,19 +67,19 @@ class Reweighter(Guide):
 
     @property
     def weights(self) -> Tensor:
-        """The weight (N,) that each image of the data set got last; 1 where it has none yet, empty before `refresh`."""
+        """The weight (N,) that each image of the data set got last; 1 where it has none yet, empty before `on_epoch_start`."""
         return self._stored.values
 
     def weight_total(self, batch: Batch) -> Tensor | None:
         """The number of images, where that is what the loss is divided by."""
         return torch.tensor(float(len(batch))) if self.normalize == "batch" else None
 
-    def terms(self, context: Context) -> dict[str, Tensor]:
+    def losses(self, context: Context) -> dict[str, Tensor]:
         """No terms; logs the spread of the weights as the epoch began, which shows whether they saturate."""
         context.figures |= self._spread
         return {}
 
-    def refresh(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
+    def on_epoch_start(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
         """Make room for the data set's weights, and agree with the other processes on them.
 
         Raises:
@@ -94,7 +94,7 @@ class Reweighter(Guide):
             )
         self._stored.to(device)
         self.synchronize()
-        self._spread = spread(self.weights, self.floor)
+        self._spread = spread(self.weights, self.min_weight)
 
     def synchronize(self) -> None:
         """Give every process the weights that each set; an image that several of them saw gets their mean."""
@@ -128,7 +128,7 @@ class Reweighter(Guide):
         if low < 0 or high >= len(self.weights):
             raise SightlineError(
                 f"batch.indices range over [{low}, {high}]; there are weights of {len(self.weights)} images "
-                "(call refresh with the training data before every epoch)"
+                "(call on_epoch_start with the training data before every epoch)"
             )
         return batch.indices.to(self.weights.device)
 
@@ -140,18 +140,18 @@ class StoredWeights(Reweighter):
     gives, and each process measures its share.
 
     Args:
-        every: k: the pass comes before the epochs k, 2 k, ..., counted from 0.
-        floor: the least weight.
+        interval: k: the pass comes before the epochs k, 2 k, ..., counted from 0.
+        min_weight: the least weight.
         normalize: what the weighted loss is divided by: the sum of the `"weights"`, or the number of images in the `"batch"`.
     """
 
-    def __init__(self, every: int, floor: float, normalize: Normalize) -> None:
+    def __init__(self, interval: int, min_weight: float, normalize: Normalize) -> None:
         super().__init__(normalize)
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise SightlineError(f"every is {every!r}; expected a whole number of epochs of at least 1")
-        if not 0 <= floor <= 1:
-            raise SightlineError(f"floor is {floor}; expected a weight in [0, 1]")
-        self.every, self.floor = every, floor
+        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
+            raise SightlineError(f"interval is {interval!r}; expected a whole number of epochs of at least 1")
+        if not 0 <= min_weight <= 1:
+            raise SightlineError(f"min_weight is {min_weight}; expected a weight in [0, 1]")
+        self.interval, self.min_weight = interval, min_weight
 
     def measure(self, objective: GuidedModel, batch: Batch) -> Tensor:
         """The weights (B,) of a batch by the model as it is, in eval mode; for subclasses to give."""
@@ -167,20 +167,20 @@ class StoredWeights(Reweighter):
             return torch.tensor(float(len(batch)))
         return self.weights[self._rows(batch)].sum()
 
-    def refresh(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
+    def on_epoch_start(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
         """Every k epochs, measure the weights of all images that the loaders of the processes give.
 
         Raises:
             SightlineError: on every process, if a weight cannot be measured, as where the model gives NaN.
         """
-        super().refresh(objective, loader, epoch)
+        super().on_epoch_start(objective, loader, epoch)
         if self.due(epoch):
             self._measure_all(objective, loader)
-            self._spread = spread(self.weights, self.floor)
+            self._spread = spread(self.weights, self.min_weight)
 
     def due(self, epoch: int) -> bool:
         """Whether a pass comes before this epoch."""
-        return epoch > 0 and epoch % self.every == 0
+        return epoch > 0 and epoch % self.interval == 0
 
     def _measure_all(self, objective: GuidedModel, loader: Iterable[Batch]) -> None:
         problem: SightlineError | None = None
@@ -191,7 +191,7 @@ class StoredWeights(Reweighter):
             with evaluating(objective.model), bar(visible, "reweighting", steps) as advance:
                 for batch in loader:
                     here = batch.to(device, non_blocking=True)
-                    weights = self.measure(objective, here).clamp_min(self.floor)
+                    weights = self.measure(objective, here).clamp_min(self.min_weight)
                     if not (finite := weights.isfinite()).all():
                         bad = here.indices[~finite].tolist() if here.indices is not None else "unknown"
                         raise SightlineError(
@@ -211,13 +211,13 @@ class StoredWeights(Reweighter):
         self.synchronize()
 
 
-def spread(weights: Tensor, floor: float = 0.0) -> dict[str, Tensor]:
+def spread(weights: Tensor, min_weight: float = 0.0) -> dict[str, Tensor]:
     """Least, median and greatest of weights (N,), and the share of them that is at the floor: what shows saturation."""
     return {
         "weights/min": weights.amin(),
         "weights/median": weights.median(),
         "weights/max": weights.amax(),
-        "weights/at_floor": (weights <= floor).to(weights.dtype).mean(),
+        "weights/at_min": (weights <= min_weight).to(weights.dtype).mean(),
     }
 
 
@@ -234,30 +234,33 @@ class HardNegativeMining(StoredWeights):
     The rival of "Improving Network Interpretability via Explanation Consistency Evaluation", refreshed as its weights are.
 
     Args:
-        every: the epochs between two passes over the data.
-        keep: instead of the pass: at every step, the share of the batch with the highest losses that is kept, and weighs 1;
-            the rest weighs 0 (OHEM, Shrivastava et al. 2016). Each process keeps this share of its own images.
+        interval: the epochs between two passes over the data.
+        ohem_fraction: replaces the pass by online hard example mining (OHEM, Shrivastava et al. 2016): at every step, this
+            fraction of the batch, the images with the highest losses, has weight 1, and the rest weight 0. Each process
+            selects among its own images.
         normalize: what the weighted loss is divided by: the sum of the `"weights"`, or the number of images in the `"batch"`.
     """
 
     multi_label = True
 
-    def __init__(self, every: int = 4, keep: float | None = None, normalize: Normalize = "weights") -> None:
-        super().__init__(every, 0.0, normalize)
-        if keep is not None and not 0 < keep <= 1:
-            raise SightlineError(f"keep is {keep}; expected a share of the batch above 0 and at most 1, or None")
-        self.keep = keep
+    def __init__(self, interval: int = 4, ohem_fraction: float | None = None, normalize: Normalize = "weights") -> None:
+        super().__init__(interval, 0.0, normalize)
+        if ohem_fraction is not None and not 0 < ohem_fraction <= 1:
+            raise SightlineError(
+                f"ohem_fraction is {ohem_fraction}; expected a share of the batch above 0 and at most 1, or None"
+            )
+        self.ohem_fraction = ohem_fraction
 
     def measure(self, objective: GuidedModel, batch: Batch) -> Tensor:
         """1 - p of the label, for each image (B,)."""
         images = batch.images if objective.input_spec is None else objective.input_spec.normalize(batch.images)
         with torch.inference_mode():
-            logits = logits_of(objective.deployable()(images))
+            logits = logits_of(objective.unwrap_model()(images))
             return -torch.expm1(_log_probabilities(logits, batch.labels)).mean(1)
 
     def sample_weights(self, logits: Tensor, batch: Batch) -> Tensor | None:
         """The stored weights (B,), or which images are kept."""
-        if self.keep is None or not self.training:
+        if self.ohem_fraction is None or not self.training:
             return super().sample_weights(logits, batch)
         losses = task_loss(logits.detach(), batch.labels)
         kept = torch.zeros_like(losses)
@@ -266,17 +269,17 @@ class HardNegativeMining(StoredWeights):
 
     def weight_total(self, batch: Batch) -> Tensor | None:
         """The sum of the weights, or the number of images."""
-        if self.keep is None or not self.training or self.normalize == "batch":
+        if self.ohem_fraction is None or not self.training or self.normalize == "batch":
             return super().weight_total(batch)
         return torch.tensor(float(self._kept(batch)))
 
     def due(self, epoch: int) -> bool:
-        """Whether a pass comes before this epoch; never with `keep`."""
-        return self.keep is None and super().due(epoch)
+        """Whether a pass comes before this epoch; never with `ohem_fraction`."""
+        return self.ohem_fraction is None and super().due(epoch)
 
     def _kept(self, batch: Batch) -> int:
-        assert self.keep is not None
-        return ceil(self.keep * len(batch))
+        assert self.ohem_fraction is not None
+        return ceil(self.ohem_fraction * len(batch))
 
 
 @GUIDES.register("focal", needs_masks=False, needs_layer=False, pixel_space=False, reweights=True)

@@ -14,7 +14,7 @@ from sightline.guides.base import Context, GuidedModel
 from sightline.guides.registry import GUIDES
 
 
-@GUIDES.register("rrr", needs_masks=True, needs_layer=False, pixel_space=False, reweights=False)
+@GUIDES.register("right_reasons", needs_masks=True, needs_layer=False, pixel_space=False, reweights=False)
 class RightReasons(WeightedGuide):
     """Right for the right reasons: a penalty on input gradients outside the object.
 
@@ -49,11 +49,11 @@ class RightReasons(WeightedGuide):
         """The same images, as a leaf of the graph: the one forward pass then serves the input gradient too."""
         return replace(batch, images=batch.images.detach().requires_grad_()) if torch.is_grad_enabled() else batch
 
-    def annotated(self, batch: Batch) -> dict[str, Tensor]:
+    def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         """The images whose object is known."""
-        return {"rrr": object_region(batch, self.region).known}
+        return {"right_reasons": object_region(batch, self.region).known}
 
-    def terms(self, context: Context) -> dict[str, Tensor]:
+    def losses(self, context: Context) -> dict[str, Tensor]:
         """The penalty (B,) of each image, and the reward's part."""
         region = object_region(context.batch, self.region)
         gradients = at_least_float32(input_gradients(context))
@@ -63,7 +63,7 @@ class RightReasons(WeightedGuide):
         if self.reward:
             total = inside + outside
             values = values + self.reward * (1 - inside / torch.where(total > 0, total, torch.ones_like(total)))
-        return {"rrr": self.balanced("rrr", values, region.known, context)}
+        return {"right_reasons": self.balanced("right_reasons", values, region.known, context)}
 
 
 def input_gradients(context: Context) -> Tensor:

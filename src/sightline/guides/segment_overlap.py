@@ -85,7 +85,7 @@ class SegmentOverlap(Guide):
         self.blur, self.pooling, self.temperature = blur, pooling, temperature
         self.target, self.resolution = target, resolution
 
-    def mixing(self, alone: bool) -> tuple[float, float]:
+    def loss_weights(self, alone: bool) -> tuple[float, float]:
         """(beta, 1 - beta) alone, (1, weight) in a sum."""
         if alone and self.weight is None:
             beta = 0.5 if self.beta is None else self.beta
@@ -96,14 +96,14 @@ class SegmentOverlap(Guide):
             )
         return 1.0, 1.0 if self.weight is None else self.weight
 
-    def annotated(self, batch: Batch) -> dict[str, Tensor]:
+    def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         """The images that have a mask with an object in it."""
         has_mask = torch.zeros(len(batch), dtype=torch.bool, device=batch.images.device)
         if batch.masks is not None and batch.has_mask is not None:
             has_mask = batch.has_mask & (batch.object_masks().flatten(1) > 0).any(1)
         return {"segment_overlap": has_mask}
 
-    def terms(self, context: Context) -> dict[str, Tensor]:
+    def losses(self, context: Context) -> dict[str, Tensor]:
         """One minus the cosine similarity (B,) of each image's pooled map and blurred mask, averaged over its labels.
 
         Raises:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor, nn
 
-from sightline._core.chunks import Chunk
+from sightline._core.internal_batches import InternalBatches
 from sightline._core.tensors import check_images
 from sightline.errors import SightlineError
 from sightline.localization.keys import last_keys, patch_size
@@ -80,7 +80,7 @@ def lost(
     *,
     size: int | None = None,
     candidates: int = 100,
-    chunk: int | None = None,
+    internal_batch_size: int | None = None,
 ) -> Tensor:
     """The box of one object in each image, by LOST.
 
@@ -93,7 +93,7 @@ def lost(
         input_spec: normalises the images inside; its size does not count.
         size: the shorter side at which the model sees them, about; None = their own.
         candidates: as for `discover`.
-        chunk: images in one call to the model; None chooses.
+        internal_batch_size: images in one call to the model; None chooses.
 
     Returns:
         Boxes (B, 4) xyxy in pixels of the images, within them.
@@ -120,7 +120,7 @@ def lost(
         boxes = discover(keys, (rows, columns), candidates).boxes
         return boxes * boxes.new_tensor([width / columns, height / rows, width / columns, height / rows])
 
-    return Chunk(chunk).map(boxes_of, len(seen), seen)
+    return InternalBatches(internal_batch_size).map(boxes_of, len(seen), seen)
 
 
 def box_around(region: np.ndarray, place: tuple[int, int]) -> tuple[int, int, int, int]:

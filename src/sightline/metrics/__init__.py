@@ -130,8 +130,8 @@ __all__ = [
     "filled",
     "foreground_iou",
     "group_accuracies",
+    "list_metrics",
     "map_boxes",
-    "names",
     "noised",
     "normalized_rfs",
     "part_iou",
@@ -147,6 +147,6 @@ __all__ = [
 ]
 
 
-def names() -> dict[str, dict[str, Any]]:
+def list_metrics() -> dict[str, dict[str, Any]]:
     """Every metric's name, with its capabilities."""
     return METRICS.capabilities()

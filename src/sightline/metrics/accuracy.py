@@ -74,11 +74,11 @@ class Accuracy(PerImageMetric):
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
         """Take a batch: logits or probabilities (B, K) and labels (B,)."""
-        self.record(Observation(probabilities=scores, labels=labels))
+        self.update_batch(Observation(probabilities=scores, labels=labels))
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """1 where the prediction is right."""
-        return correct(seen.need("probabilities"), seen.need("labels"))
+        return correct(observation.require("probabilities"), observation.require("labels"))
 
 
 @register("worst_group_accuracy")
@@ -100,18 +100,18 @@ class WorstGroupAccuracy(PerImageMetric):
 
     def update(self, scores: Tensor, labels: Tensor, groups: Tensor) -> None:
         """Take a batch: logits or probabilities (B, K), labels (B,), groups (B,) with -1 = none."""
-        self.record(Observation(probabilities=scores, labels=labels, groups=groups))
+        self.update_batch(Observation(probabilities=scores, labels=labels, groups=groups))
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """1 where the prediction is right, NaN for an image without a group."""
-        hits = correct(seen.need("probabilities"), seen.need("labels"))
-        return torch.where(seen.need("groups") >= 0, hits, torch.nan)
+        hits = correct(observation.require("probabilities"), observation.require("labels"))
+        return torch.where(observation.require("groups") >= 0, hits, torch.nan)
 
-    def record(self, seen: Observation) -> None:
+    def update_batch(self, observation: Observation) -> None:
         """Measure a batch, and keep its values and groups."""
-        super().record(seen)
+        super().update_batch(observation)
         # As floats, because torchmetrics gathers an empty float tensor from a process that has seen no image.
-        self.groups.append(seen.need("groups").float())
+        self.groups.append(observation.require("groups").float())
 
     def compute(self) -> Tensor:
         """The lowest accuracy; `table` then holds that of each group.

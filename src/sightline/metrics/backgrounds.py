@@ -34,7 +34,7 @@ class BackgroundMetric(ModelMetric):
         fill: what stands in the place of an object, see `sightline.data.backgrounds.background_of`: "tile" or "inpaint".
         seed: of whose background an image gets.
         input_spec: normalises images in [0, 1].
-        chunk: images in one call to the model.
+        internal_batch_size: images in one call to the model.
     """
 
     needs_maps = False
@@ -47,10 +47,10 @@ class BackgroundMetric(ModelMetric):
         fill: Fill = "tile",
         seed: int = 0,
         input_spec: InputSpec | None = None,
-        chunk: int | None = None,
+        internal_batch_size: int | None = None,
     ) -> None:
         check_fill(fill)
-        super().__init__(model, input_spec=input_spec, chunk=chunk)
+        super().__init__(model, input_spec=input_spec, internal_batch_size=internal_batch_size)
         self.fill: Fill = fill
         self.seed = seed
 
@@ -73,16 +73,16 @@ class BackgroundMetric(ModelMetric):
             indices: (B,) each image's place in its data set; None = its place in the batch.
             backgrounds: of the images whose backgrounds these may get; None = the batch's.
         """
-        self.record(
+        self.update_batch(
             Observation(
                 images=images, labels=labels, masks=masks, has_mask=has_mask, indices=indices, backgrounds=backgrounds,
                 scorer=self.scorer,
             )
         )  # fmt: skip
 
-    def hits(self, seen: Observation, variant: Variant) -> Tensor:
+    def hits(self, observation: Observation, variant: Variant) -> Tensor:
         """1 where the model is right about the variant, else 0 (B,)."""
-        return seen.once(_hits, variant, self.fill, self.seed)
+        return observation.cached(_hits, variant, self.fill, self.seed)
 
 
 class VariantAccuracy(BackgroundMetric):
@@ -90,9 +90,9 @@ class VariantAccuracy(BackgroundMetric):
 
     variant: ClassVar[Variant]
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """1 where the model is right."""
-        return self.hits(seen, self.variant)
+        return self.hits(observation, self.variant)
 
 
 @register("only_fg_accuracy")
@@ -156,9 +156,9 @@ class BGGap(BackgroundMetric):
 
     higher_is_better = False
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """The difference, -1, 0 or 1, of an image that has both."""
-        return self.hits(seen, "mixed_same") - self.hits(seen, "mixed_rand")
+        return self.hits(observation, "mixed_same") - self.hits(observation, "mixed_rand")
 
 
 def backgrounds_of(loader: Iterable[Batch]) -> Backgrounds | None:
@@ -196,22 +196,24 @@ def _of_batches(batches: Sequence[Batch]) -> Backgrounds:
     )
 
 
-def _hits(seen: Observation, variant: Variant, fill: Fill, seed: int) -> Tensor:
+def _hits(observation: Observation, variant: Variant, fill: Fill, seed: int) -> Tensor:
     """Whether the model is right (B,) about a variant of the images; NaN where an image has none."""
-    images, labels, scorer = seen.need("images"), seen.need("labels"), seen.need("scorer")
+    images, labels, scorer = observation.require("images"), observation.require("labels"), observation.require("scorer")
     check_pixels(images, "what is taken away becomes black")
-    masks = mask_of(seen.need("masks"), labels)
+    masks = mask_of(observation.require("masks"), labels)
     if masks.shape != images[:, 0].shape:
         raise SightlineError(
             f"masks have shape {tuple(masks.shape)}; expected {tuple(images[:, 0].shape)}, as the images"
         )
-    indices = torch.arange(len(images)) if seen.indices is None else seen.indices
-    lenders = seen.backgrounds or _of_batches([Batch(images, labels, masks, seen.has_mask, indices=indices)])
+    indices = torch.arange(len(images)) if observation.indices is None else observation.indices
+    lenders = observation.backgrounds or _of_batches(
+        [Batch(images, labels, masks, observation.has_mask, indices=indices)]
+    )
     if labels.ndim != 1 or lenders.labels.ndim != 1:
         raise SightlineError(
             "this needs images with one label each, so that a background has a class; these can have several"
         )
-    usable = torch.ones(len(images), dtype=torch.bool) if seen.has_mask is None else seen.has_mask
+    usable = torch.ones(len(images), dtype=torch.bool) if observation.has_mask is None else observation.has_mask
     rows, varied = [], []
     for row, (index, label, has_mask) in enumerate(zip(indices.tolist(), labels.tolist(), usable.tolist())):
         if not (has_mask and is_whole(masks[row], fill)):

@@ -62,19 +62,19 @@ class PerImageMetric(Metric, ABC):
         return {name: getattr(cls, name) for name in (*(f"needs_{n}" for n in needs), "slow", "higher_is_better")}
 
     @abstractmethod
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """The value (B,) of each image of a batch, NaN where it is not defined."""
 
     def update(self, *args: Any, **known: Any) -> None:
         """Take a batch by what is known of it: `update(maps=..., labels=...)`, as `Observation` names it."""
-        self.record(Observation(*args, **known))
+        self.update_batch(Observation(*args, **known))
 
-    def record(self, seen: Observation) -> None:
+    def update_batch(self, observation: Observation) -> None:
         """Measure a batch and keep its values; what `update` does, for callers that have an observation already."""
         # torchmetrics does these two around `update` alone.
         self._computed = None
         self._update_count = max(1, self._update_count)
-        self.values.append(self.measure(seen).float())
+        self.values.append(self.compute_per_image(observation).float())
 
     def compute(self) -> Tensor:
         """The mean over the images that have a value, over all processes.
@@ -119,7 +119,7 @@ class MapMetric(PerImageMetric):
             has_mask: (B,) bool, which images have one; None = all.
             targets: (B,) the explained class, which picks the mask where each class has its own.
         """
-        self.record(Observation(maps=maps, masks=masks, has_mask=has_mask, targets=targets))
+        self.update_batch(Observation(maps=maps, masks=masks, has_mask=has_mask, targets=targets))
 
 
 class ModelMetric(PerImageMetric):
@@ -129,14 +129,18 @@ class ModelMetric(PerImageMetric):
         model: a classifier that returns logits (B, K), or an object with `.logits`; left as it was.
         input_spec: normalises images in [0, 1]; the changes are made before. None = images are what the model takes,
             and the changes are made there.
-        chunk: images in one call to the model; None chooses (see `Scorer`).
+        internal_batch_size: images in one call to the model; None chooses (see `Scorer`).
     """
 
     needs_model = True
 
-    def __init__(self, model: nn.Module, *, input_spec: InputSpec | None = None, chunk: int | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, *, input_spec: InputSpec | None = None, internal_batch_size: int | None = None
+    ) -> None:
         super().__init__()
-        self.scorer = Scorer(model, input_spec, chunk)  # no module, so that the metric's state dict and moves spare it
+        self.scorer = Scorer(
+            model, input_spec, internal_batch_size
+        )  # no module, so that the metric's state dict and moves spare it
 
     def update(self, images: Tensor, maps: Tensor, targets: Tensor | int | None = None) -> None:
         """Take a batch.
@@ -146,7 +150,7 @@ class ModelMetric(PerImageMetric):
             maps: (B, H, W).
             targets: the class whose probability counts: (B,) or one index; None = the clean image's top-1 class.
         """
-        self.record(observe(self.scorer, images, maps, targets))
+        self.update_batch(observe(self.scorer, images, maps, targets))
 
 
 class CurveMetric(ModelMetric):
@@ -156,7 +160,7 @@ class CurveMetric(ModelMetric):
         model: as for `ModelMetric`.
         at: the degrees, such as shares of pixels or levels of noise.
         input_spec: as for `ModelMetric`.
-        chunk: as for `ModelMetric`.
+        internal_batch_size: as for `ModelMetric`.
 
     Attributes:
         at: the degrees (points,).
@@ -166,25 +170,30 @@ class CurveMetric(ModelMetric):
     curve_total: Tensor
 
     def __init__(
-        self, model: nn.Module, at: Sequence[float], *, input_spec: InputSpec | None = None, chunk: int | None = None
+        self,
+        model: nn.Module,
+        at: Sequence[float],
+        *,
+        input_spec: InputSpec | None = None,
+        internal_batch_size: int | None = None,
     ) -> None:
-        super().__init__(model, input_spec=input_spec, chunk=chunk)
+        super().__init__(model, input_spec=input_spec, internal_batch_size=internal_batch_size)
         self.at = tuple(at)
         self.add_state("curve_total", torch.zeros(len(self.at)), dist_reduce_fx="sum")
         self.curve = torch.zeros(len(self.at))
 
     @abstractmethod
-    def curves(self, seen: Observation) -> Tensor:
+    def curves(self, observation: Observation) -> Tensor:
         """The curve (B, points) of each image, NaN where it has none."""
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """The mean over each image's curve."""
-        return self.curves(seen).mean(1)
+        return self.curves(observation).mean(1)
 
-    def record(self, seen: Observation) -> None:
+    def update_batch(self, observation: Observation) -> None:
         """Measure a batch, and keep its values and the sum of its curves."""
-        super().record(seen)
-        self.curve_total = self.curve_total + self.curves(seen).nansum(0).to(self.curve_total)
+        super().update_batch(observation)
+        self.curve_total = self.curve_total + self.curves(observation).nansum(0).to(self.curve_total)
 
     def compute(self) -> Tensor:
         """The metric over all images; `curve` then holds the mean curve."""
@@ -201,7 +210,7 @@ class ExplainerMetric(ModelMetric):
         explainer: the one that makes the maps, or its name.
         layer: the target layer of the explainer.
         input_spec: as for `ModelMetric`.
-        chunk: as for `ModelMetric`.
+        internal_batch_size: as for `ModelMetric`.
     """
 
     needs_explainer = True
@@ -213,17 +222,17 @@ class ExplainerMetric(ModelMetric):
         *,
         layer: LayerChoice | Sequence[LayerChoice] | None = None,
         input_spec: InputSpec | None = None,
-        chunk: int | None = None,
+        internal_batch_size: int | None = None,
     ) -> None:
-        super().__init__(model, input_spec=input_spec, chunk=chunk)
+        super().__init__(model, input_spec=input_spec, internal_batch_size=internal_batch_size)
         explainer = create_explainer(explainer) if isinstance(explainer, str) else explainer
         self.explain = explaining(explainer, model, layer, input_spec)
 
     def update(self, images: Tensor, maps: Tensor, targets: Tensor | int | None = None) -> None:
         """Take a batch, as `ModelMetric.update` does; `maps` are the explainer's own for these images."""
-        seen = observe(self.scorer, images, maps, targets)
-        seen.explain = self.explain
-        self.record(seen)
+        observation = observe(self.scorer, images, maps, targets)
+        observation.explain = self.explain
+        self.update_batch(observation)
 
 
 def observe(scorer: Scorer, images: Tensor, maps: Tensor, targets: Tensor | int | None = None) -> Observation:

@@ -132,7 +132,7 @@ class BoxMetric(PerImageMetric):
             has_mask: (B,) bool, which images have a mask; None = all.
             targets: (B,) the explained class, which picks the mask where each class has its own.
         """
-        self.record(
+        self.update_batch(
             Observation(maps=maps, boxes=boxes, has_box=has_box, masks=masks, has_mask=has_mask, targets=targets)
         )
 
@@ -152,31 +152,35 @@ class BoxLocalization(BoxMetric):
         self.by: By = by
         self.share, self.threshold = share, threshold
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """`box_localization` of each image."""
-        boxes, real = seen.once(object_boxes)
-        return box_localization(seen.need("maps"), boxes, real, share=self.share, by=self.by, threshold=self.threshold)
+        boxes, real = observation.cached(object_boxes)
+        return box_localization(
+            observation.require("maps"), boxes, real, share=self.share, by=self.by, threshold=self.threshold
+        )
 
 
 @register("energy_in_box")
 class EnergyInBox(BoxMetric):
     """Mean share of the map's energy that lies in the object's boxes."""
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """`energy_in_box` of each image."""
-        return energy_in_box(seen.need("maps"), *seen.once(object_boxes))
+        return energy_in_box(observation.require("maps"), *observation.cached(object_boxes))
 
 
-def object_boxes(seen: Observation) -> tuple[Tensor, Tensor]:
+def object_boxes(observation: Observation) -> tuple[Tensor, Tensor]:
     """The boxes (B, N, 4) of each image, its mask's where it has none, and which are real (B, N)."""
-    maps = seen.need("maps")
-    boxes = maps.new_zeros(len(maps), 1, 4) if seen.boxes is None else seen.boxes.to(maps)
+    maps = observation.require("maps")
+    boxes = maps.new_zeros(len(maps), 1, 4) if observation.boxes is None else observation.boxes.to(maps)
     real = (
-        boxes.new_zeros(boxes.shape[:2], dtype=torch.bool) if seen.boxes is None else _real(maps, boxes, seen.has_box)
+        boxes.new_zeros(boxes.shape[:2], dtype=torch.bool)
+        if observation.boxes is None
+        else _real(maps, boxes, observation.has_box)
     )
-    if seen.masks is None:
+    if observation.masks is None:
         return boxes, real
-    inside, _, defined = mask_regions(maps, seen.masks, seen.has_mask, seen.targets)
+    inside, _, defined = mask_regions(maps, observation.masks, observation.has_mask, observation.targets)
     drawn, _ = tight_boxes(inside)
     drawn_real = (defined & ~real.any(1))[:, None]
     return torch.cat([boxes, drawn[:, None].to(boxes)], 1), torch.cat([real, drawn_real], 1)

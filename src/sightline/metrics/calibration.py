@@ -51,12 +51,12 @@ class ECE(PerImageMetric):
 
     def update(self, probabilities: Tensor, labels: Tensor) -> None:
         """Take a batch: probabilities (B, K) and labels (B,)."""
-        self.record(Observation(probabilities=probabilities, labels=labels))
+        self.update_batch(Observation(probabilities=probabilities, labels=labels))
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """The confidence less the correctness of each image."""
-        probabilities = seen.need("probabilities")
-        hits = correct(probabilities, seen.need("labels"))
+        probabilities = observation.require("probabilities")
+        hits = correct(probabilities, observation.require("labels"))
         low, high = torch.aminmax(probabilities)
         if low < 0 or high > 1 + 1e-6:
             raise SightlineError(
@@ -64,10 +64,10 @@ class ECE(PerImageMetric):
             )
         return probabilities.amax(1) - hits
 
-    def record(self, seen: Observation) -> None:
+    def update_batch(self, observation: Observation) -> None:
         """Measure a batch, and keep its confidences."""
-        super().record(seen)
-        self.confidences.append(seen.need("probabilities").amax(1).float())
+        super().update_batch(observation)
+        self.confidences.append(observation.require("probabilities").amax(1).float())
 
     def compute(self) -> Tensor:
         """The expected calibration error over all images, over all processes."""

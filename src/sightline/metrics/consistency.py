@@ -101,7 +101,7 @@ class ExplanationConsistency(ExplainerMetric):
         eps: FGSM's change of a pixel, in [0, 1].
         layer: the target layer of the explainer.
         input_spec: normalises images in [0, 1].
-        chunk: images in one call to the model.
+        internal_batch_size: images in one call to the model.
     """
 
     def __init__(
@@ -115,10 +115,10 @@ class ExplanationConsistency(ExplainerMetric):
         eps: float = 0.1,
         layer: LayerChoice | Sequence[LayerChoice] | None = None,
         input_spec: InputSpec | None = None,
-        chunk: int | None = None,
+        internal_batch_size: int | None = None,
     ) -> None:
         check_options(psi, distance)
-        super().__init__(model, explainer, layer=layer, input_spec=input_spec, chunk=chunk)
+        super().__init__(model, explainer, layer=layer, input_spec=input_spec, internal_batch_size=internal_batch_size)
         self.psi: Psi = psi
         self.distance: Distance = distance
         self.perturbation: Perturbation = perturbation
@@ -135,30 +135,30 @@ class ExplanationConsistency(ExplainerMetric):
             targets: the classes that the maps explain; None = the clean image's top-1 class.
             labels: (B,) the classes whose cross-entropy FGSM raises; None = the explained ones.
         """
-        seen = observe(self.scorer, images, maps, targets)
-        seen.explain, seen.labels = self.explain, labels
-        self.record(seen)
+        observation = observe(self.scorer, images, maps, targets)
+        observation.explain, observation.labels = self.explain, labels
+        self.update_batch(observation)
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """`explanation_consistency` of each image."""
-        again, unchanged = seen.once(_again, self.perturbation, self.eps)
-        return explanation_consistency(seen.need("maps"), again, unchanged, self.psi, self.distance)
+        again, unchanged = observation.cached(_again, self.perturbation, self.eps)
+        return explanation_consistency(observation.require("maps"), again, unchanged, self.psi, self.distance)
 
 
-def _again(seen: Observation, perturbation: Perturbation, eps: float) -> tuple[Tensor, Tensor]:
+def _again(observation: Observation, perturbation: Perturbation, eps: float) -> tuple[Tensor, Tensor]:
     """The maps (B, H, W) of the disturbed images, and where the prediction is unchanged (B,)."""
-    scorer, targets = seen.need("scorer"), seen.need("targets")
+    scorer, targets = observation.require("scorer"), observation.require("targets")
     changed = disturbed_images(
         scorer.model,
-        seen.need("images"),
-        seen.need("maps"),
-        targets if seen.labels is None else seen.labels,
+        observation.require("images"),
+        observation.require("maps"),
+        targets if observation.labels is None else observation.labels,
         perturbation=perturbation,
         eps=eps,
         input_spec=scorer.input_spec,
     )
-    unchanged = scorer(changed).argmax(1) == seen.need("probabilities").argmax(1)
-    return seen.need("explain")(changed, targets), unchanged
+    unchanged = scorer(changed).argmax(1) == observation.require("probabilities").argmax(1)
+    return observation.require("explain")(changed, targets), unchanged
 
 
 def check_options(psi: str = "tanh", distance: str = "mean", perturbation: str = "fgsm") -> None:

@@ -63,10 +63,10 @@ class CorLoc(PerImageMetric):
         """Take a batch of found boxes (B, 4), with the arguments of `corloc`."""
         self.values.append(corloc(found, boxes, has_box, self.iou))
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """`corloc` of each image's map."""
-        maps = seen.need("maps")
+        maps = observation.require("maps")
         check_maps(maps)
         found, _ = peak_boxes(maps, self.threshold)
-        boxes, real = seen.once(object_boxes)
+        boxes, real = observation.cached(object_boxes)
         return corloc(found.to(boxes), boxes, real, self.iou)

@@ -94,13 +94,18 @@ class _ThroughMap(ModelMetric):
         model: a classifier that returns logits (B, K).
         fill: "black" (the papers') or "blur".
         input_spec: normalises images in [0, 1].
-        chunk: images in one call to the model.
+        internal_batch_size: images in one call to the model.
     """
 
     def __init__(
-        self, model: nn.Module, *, fill: Rest = "black", input_spec: InputSpec | None = None, chunk: int | None = None
+        self,
+        model: nn.Module,
+        *,
+        fill: Rest = "black",
+        input_spec: InputSpec | None = None,
+        internal_batch_size: int | None = None,
     ) -> None:
-        super().__init__(model, input_spec=input_spec, chunk=chunk)
+        super().__init__(model, input_spec=input_spec, internal_batch_size=internal_batch_size)
         self.fill: Rest = fill
 
 
@@ -110,18 +115,18 @@ class AverageDrop(_ThroughMap):
 
     higher_is_better = False
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """`average_drop` of each image."""
-        return average_drop(*seen.once(_probabilities, self.fill))
+        return average_drop(*observation.cached(_probabilities, self.fill))
 
 
 @register("average_increase")
 class AverageIncrease(_ThroughMap):
     """Share of the images whose class becomes more probable on the explanation image."""
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """`average_increase` of each image."""
-        return average_increase(*seen.once(_probabilities, self.fill))
+        return average_increase(*observation.cached(_probabilities, self.fill))
 
 
 class _MapAgain(ExplainerMetric):
@@ -133,7 +138,7 @@ class _MapAgain(ExplainerMetric):
         fill: "black" (the papers') or "blur".
         layer: the target layer of the explainer.
         input_spec: normalises images in [0, 1].
-        chunk: images in one call to the model.
+        internal_batch_size: images in one call to the model.
     """
 
     def __init__(
@@ -144,9 +149,9 @@ class _MapAgain(ExplainerMetric):
         fill: Rest = "black",
         layer: LayerChoice | Sequence[LayerChoice] | None = None,
         input_spec: InputSpec | None = None,
-        chunk: int | None = None,
+        internal_batch_size: int | None = None,
     ) -> None:
-        super().__init__(model, explainer, layer=layer, input_spec=input_spec, chunk=chunk)
+        super().__init__(model, explainer, layer=layer, input_spec=input_spec, internal_batch_size=internal_batch_size)
         self.fill: Rest = fill
 
 
@@ -154,9 +159,9 @@ class _MapAgain(ExplainerMetric):
 class Coherency(_MapAgain):
     """Mean agreement of the map and the map of the explanation image, for the same class."""
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """`coherency` of each image."""
-        return coherency(seen.need("maps"), seen.once(_maps_again, self.fill))
+        return coherency(observation.require("maps"), observation.cached(_maps_again, self.fill))
 
 
 @register("complexity")
@@ -167,36 +172,36 @@ class Complexity(PerImageMetric):
 
     def update(self, maps: Tensor) -> None:
         """Take a batch of maps (B, H, W) in [0, 1]."""
-        self.record(Observation(maps=maps))
+        self.update_batch(Observation(maps=maps))
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """`complexity` of each map."""
-        return complexity(seen.need("maps"))
+        return complexity(observation.require("maps"))
 
 
 @register("adcc")
 class ADCC(_MapAgain):
     """Mean over the images of ADCC: coherent, simple maps that keep the class's probability."""
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """`adcc` of each image."""
-        maps = seen.need("maps")
-        drop = average_drop(*seen.once(_probabilities, self.fill))
-        return adcc(coherency(maps, seen.once(_maps_again, self.fill)), complexity(maps), drop)
+        maps = observation.require("maps")
+        drop = average_drop(*observation.cached(_probabilities, self.fill))
+        return adcc(coherency(maps, observation.cached(_maps_again, self.fill)), complexity(maps), drop)
 
 
-def _images(seen: Observation, fill: Rest) -> Tensor:
-    return explanation_images(seen.need("images"), seen.need("maps"), fill)
+def _images(observation: Observation, fill: Rest) -> Tensor:
+    return explanation_images(observation.require("images"), observation.require("maps"), fill)
 
 
-def _probabilities(seen: Observation, fill: Rest) -> tuple[Tensor, Tensor]:
+def _probabilities(observation: Observation, fill: Rest) -> tuple[Tensor, Tensor]:
     """The target's probability (B,) on the images, and on the explanation images."""
-    targets = seen.need("targets")[:, None]
-    explained: Tensor = seen.need("scorer")(seen.once(_images, fill))
-    return seen.need("probabilities").gather(1, targets)[:, 0], explained.gather(1, targets)[:, 0]
+    targets = observation.require("targets")[:, None]
+    explained: Tensor = observation.require("scorer")(observation.cached(_images, fill))
+    return observation.require("probabilities").gather(1, targets)[:, 0], explained.gather(1, targets)[:, 0]
 
 
-def _maps_again(seen: Observation, fill: Rest) -> Tensor:
+def _maps_again(observation: Observation, fill: Rest) -> Tensor:
     """The maps (B, H, W) of the explanation images, for the same classes."""
-    maps: Tensor = seen.need("explain")(seen.once(_images, fill), seen.need("targets"))
+    maps: Tensor = observation.require("explain")(observation.cached(_images, fill), observation.require("targets"))
     return maps

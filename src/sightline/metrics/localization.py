@@ -117,9 +117,15 @@ class MIoU(MapMetric):
         super().__init__()
         self.threshold = threshold
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """`foreground_iou` of each image."""
-        return foreground_iou(seen.need("maps"), seen.need("masks"), seen.has_mask, seen.targets, self.threshold)
+        return foreground_iou(
+            observation.require("maps"),
+            observation.require("masks"),
+            observation.has_mask,
+            observation.targets,
+            self.threshold,
+        )
 
 
 @register("pointing_game")
@@ -134,18 +140,26 @@ class PointingGame(MapMetric):
         super().__init__()
         self.tolerance = tolerance
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """`pointing_game` of each image."""
-        return pointing_game(seen.need("maps"), seen.need("masks"), seen.has_mask, seen.targets, self.tolerance)
+        return pointing_game(
+            observation.require("maps"),
+            observation.require("masks"),
+            observation.has_mask,
+            observation.targets,
+            self.tolerance,
+        )
 
 
 @register("energy_in_mask")
 class EnergyInMask(MapMetric):
     """Mean share of the map's energy that lies on the object."""
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """`energy_in_mask` of each image."""
-        return energy_in_mask(seen.need("maps"), seen.need("masks"), seen.has_mask, seen.targets)
+        return energy_in_mask(
+            observation.require("maps"), observation.require("masks"), observation.has_mask, observation.targets
+        )
 
 
 def mask_regions(

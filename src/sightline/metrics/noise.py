@@ -89,7 +89,7 @@ class NoiseMetric(CurveMetric):
         levels: of the noise (see `noised`); None = 30/255 to 210/255 in seven steps, or 25 to 200 in eight.
         seed: of the noise.
         input_spec: normalises images in [0, 1].
-        chunk: images in one call to the model.
+        internal_batch_size: images in one call to the model.
 
     Attributes:
         curve: the mean value (levels,) at each level, over all processes, as of the last `compute()`.
@@ -106,14 +106,14 @@ class NoiseMetric(CurveMetric):
         levels: Sequence[float] | None = None,
         seed: int = 0,
         input_spec: InputSpec | None = None,
-        chunk: int | None = None,
+        internal_batch_size: int | None = None,
     ) -> None:
         if kind not in LEVELS:
             raise SightlineError(f"kind is {kind!r}; expected 'gaussian' or 'l2'")
         levels = LEVELS[kind] if levels is None else tuple(levels)
         if not levels or not all(level > 0 for level in levels):
             raise SightlineError(f"levels are {levels}; expected one or more, each above 0")
-        super().__init__(model, levels, input_spec=input_spec, chunk=chunk)
+        super().__init__(model, levels, input_spec=input_spec, internal_batch_size=internal_batch_size)
         self.kind: Noise = kind
         self.levels, self.seed = levels, seed
 
@@ -134,15 +134,15 @@ class NoiseMetric(CurveMetric):
             has_mask: (B,) bool, which images have one; None = all.
             indices: (B,) each image's place in its data set; None = its place in the batch.
         """
-        self.record(
+        self.update_batch(
             Observation(
                 images=images, labels=labels, masks=masks, has_mask=has_mask, indices=indices, scorer=self.scorer
             )
         )
 
-    def hits(self, seen: Observation) -> tuple[Tensor, Tensor]:
+    def hits(self, observation: Observation) -> tuple[Tensor, Tensor]:
         """1 where the model is right, else 0, at each level (B, levels): under foreground and under background noise."""
-        foreground, background = seen.once(_hits, self.kind, self.levels, self.seed)
+        foreground, background = observation.cached(_hits, self.kind, self.levels, self.seed)
         return foreground, background
 
 
@@ -150,27 +150,27 @@ class NoiseMetric(CurveMetric):
 class ForegroundNoiseAccuracy(NoiseMetric):
     """Accuracy with noise on the object, mean over its levels."""
 
-    def curves(self, seen: Observation) -> Tensor:
+    def curves(self, observation: Observation) -> Tensor:
         """1 where the model is right, at each level."""
-        return self.hits(seen)[0]
+        return self.hits(observation)[0]
 
 
 @register("background_noise_accuracy")
 class BackgroundNoiseAccuracy(NoiseMetric):
     """Accuracy with noise around the object, mean over its levels."""
 
-    def curves(self, seen: Observation) -> Tensor:
+    def curves(self, observation: Observation) -> Tensor:
         """1 where the model is right, at each level."""
-        return self.hits(seen)[1]
+        return self.hits(observation)[1]
 
 
 @register("rfs")
 class RFS(NoiseMetric):
     """Relative foreground sensitivity: accuracy under background noise less that under foreground noise."""
 
-    def curves(self, seen: Observation) -> Tensor:
+    def curves(self, observation: Observation) -> Tensor:
         """The difference, at each level."""
-        foreground, background = self.hits(seen)
+        foreground, background = self.hits(observation)
         return background - foreground
 
 
@@ -192,16 +192,18 @@ class NormalizedRFS(RFS):
         levels: Sequence[float] | None = None,
         seed: int = 0,
         input_spec: InputSpec | None = None,
-        chunk: int | None = None,
+        internal_batch_size: int | None = None,
     ) -> None:
-        super().__init__(model, kind=kind, levels=levels, seed=seed, input_spec=input_spec, chunk=chunk)
+        super().__init__(
+            model, kind=kind, levels=levels, seed=seed, input_spec=input_spec, internal_batch_size=internal_batch_size
+        )
         self.add_state("accuracies", [], dist_reduce_fx="cat")
         self.add_state("accuracy_total", torch.zeros(len(self.levels)), dist_reduce_fx="sum")
 
-    def record(self, seen: Observation) -> None:
+    def update_batch(self, observation: Observation) -> None:
         """Measure a batch, and keep the accuracies that normalise it."""
-        super().record(seen)
-        accuracy = torch.stack(self.hits(seen)).mean(0)
+        super().update_batch(observation)
+        accuracy = torch.stack(self.hits(observation)).mean(0)
         self.accuracies.append(accuracy.mean(1))
         self.accuracy_total = self.accuracy_total + accuracy.nansum(0).to(self.accuracy_total)
 
@@ -218,22 +220,22 @@ class NormalizedRFS(RFS):
         return normalized_rfs(values[counted][index].mean(1), accuracies[counted][index].mean(1))
 
 
-def _hits(seen: Observation, kind: Noise, levels: tuple[float, ...], seed: int) -> tuple[Tensor, Tensor]:
+def _hits(observation: Observation, kind: Noise, levels: tuple[float, ...], seed: int) -> tuple[Tensor, Tensor]:
     """Whether the model is right (B, levels) under foreground and under background noise; NaN without both regions."""
-    images, labels, scorer = seen.need("images"), seen.need("labels"), seen.need("scorer")
+    images, labels, scorer = observation.require("images"), observation.require("labels"), observation.require("scorer")
     check_pixels(images)
-    masks = mask_of(seen.need("masks"), labels)
+    masks = mask_of(observation.require("masks"), labels)
     if masks.shape != images[:, 0].shape:
         raise SightlineError(
             f"masks have shape {tuple(masks.shape)}; expected {tuple(images[:, 0].shape)}, as the images"
         )
     regions = regions_of(masks)
     defined = regions[0].flatten(1).any(1) & regions[1].flatten(1).any(1)
-    if seen.has_mask is not None:
-        defined &= seen.has_mask
+    if observation.has_mask is not None:
+        defined &= observation.has_mask
     hits = [torch.full((len(images), len(levels)), torch.nan, device=images.device) for _ in regions]
     if defined.any():
-        noise = drawn(torch.randn, images, seen.indices, seed, "noise")[defined]
+        noise = drawn(torch.randn, images, observation.indices, seed, "noise")[defined]
         for region, found in zip(regions, hits):
             for number, level in enumerate(levels):
                 changed = _noised(images[defined], noise, region[defined], level, kind)

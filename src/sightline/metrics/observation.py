@@ -18,7 +18,7 @@ T = TypeVar("T")
 class Observation:
     """What is known of a batch of images, and what several metrics would otherwise work out twice.
 
-    A metric takes what it needs by `need`, and shares what costs by `once`.
+    A metric takes what it needs by `require`, and shares what costs by `cached`.
 
     Attributes:
         images: (B, C, H, W).
@@ -57,7 +57,7 @@ class Observation:
     backgrounds: Backgrounds | None = None
     _known: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
-    def need(self, name: str) -> Any:
+    def require(self, name: str) -> Any:
         """The attribute of that name.
 
         Raises:
@@ -68,7 +68,7 @@ class Observation:
             raise SightlineError(f"this metric needs {name}, and none were given")
         return value
 
-    def once(self, function: Callable[..., T], *options: Hashable) -> T:
+    def cached(self, function: Callable[..., T], *options: Hashable) -> T:
         """function(self, *options), worked out when first asked for."""
         key = (function, *options)
         if key not in self._known:

@@ -58,7 +58,7 @@ class PartInterpretability(PerImageMetric):
         layer: the layer whose filters are looked at; None chooses by the model's family.
         threshold: see `part_iou`.
         input_spec: normalises images in [0, 1]. None = images are what the model takes.
-        chunk: images in one call to the model; None takes a batch as it comes.
+        internal_batch_size: images in one call to the model; None takes a batch as it comes.
     """
 
     needs_maps = False
@@ -73,11 +73,11 @@ class PartInterpretability(PerImageMetric):
         layer: LayerChoice | None = None,
         threshold: float = 0.5,
         input_spec: InputSpec | None = None,
-        chunk: int | None = None,
+        internal_batch_size: int | None = None,
     ) -> None:
         super().__init__()
         _check_threshold(threshold)
-        self.threshold, self.input_spec, self.chunk = threshold, input_spec, chunk
+        self.threshold, self.input_spec, self.internal_batch_size = threshold, input_spec, internal_batch_size
         self._tap = [Tap(model, layer)]  # no module, so that the metric's state dict and moves spare the model
 
     def update(self, images: Tensor, parts: Tensor) -> None:
@@ -87,14 +87,17 @@ class PartInterpretability(PerImageMetric):
             images: (B, C, H, W).
             parts: (B, P, H, W), above 0 where the part is; empty masks count as no part.
         """
-        self.record(Observation(images=images, parts=parts))
+        self.update_batch(Observation(images=images, parts=parts))
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """The value (B,) of each image, NaN where no part is seen."""
-        images, parts, tap = seen.need("images"), seen.need("parts"), self._tap[0]
+        images, parts, tap = observation.require("images"), observation.require("parts"), self._tap[0]
         values = []
         with evaluating(tap.model), torch.no_grad():
-            for some, drawn in zip(images.split(self.chunk or len(images)), parts.split(self.chunk or len(images))):
+            for some, drawn in zip(
+                images.split(self.internal_batch_size or len(images)),
+                parts.split(self.internal_batch_size or len(images)),
+            ):
                 inputs = some if self.input_spec is None else self.input_spec.normalize(some)
                 (activations,) = tap(inputs).activations
                 if not activations.isfinite().all():

@@ -32,7 +32,7 @@ def perturbation_curves(
     score: Score = "predicted",
     curves: tuple[Curve, ...] = ("insertion", "deletion"),
     input_spec: InputSpec | None = None,
-    chunk: int | None = None,
+    internal_batch_size: int | None = None,
 ) -> dict[str, Tensor]:
     """The scores of images while pixels are put in, or taken out, from the map's highest value down.
 
@@ -51,7 +51,7 @@ def perturbation_curves(
         score: "predicted" = the probability of the target; "max" = the highest of all classes, anew at each step.
         curves: those that are wanted.
         input_spec: normalises the images inside.
-        chunk: images in one call to the model; None chooses, and halves it where the memory does not suffice.
+        internal_batch_size: images in one call to the model; None chooses, and halves it where the memory does not suffice.
 
     Returns:
         Each wanted curve (B, steps + 1), from no pixel changed to all of them.
@@ -59,8 +59,8 @@ def perturbation_curves(
     Raises:
         SightlineError: an argument is not as above, or maps or probabilities are NaN.
     """
-    seen = observe(Scorer(model, input_spec, chunk), images, maps, targets)
-    return _curves(seen, curves, steps, fill, score)
+    observation = observe(Scorer(model, input_spec, internal_batch_size), images, maps, targets)
+    return _curves(observation, curves, steps, fill, score)
 
 
 def area_under_curve(curves: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class PerturbationMetric(CurveMetric):
         fill: "blur", "mean" or a constant.
         score: "predicted" or "max".
         input_spec: normalises images in [0, 1].
-        chunk: images in one call to the model.
+        internal_batch_size: images in one call to the model.
 
     Attributes:
         curve: the mean curve (steps + 1,), over all processes, as of the last `compute()`.
@@ -94,20 +94,25 @@ class PerturbationMetric(CurveMetric):
         fill: Fill = "blur",
         score: Score = "predicted",
         input_spec: InputSpec | None = None,
-        chunk: int | None = None,
+        internal_batch_size: int | None = None,
     ) -> None:
         _check_options(steps, score)
-        super().__init__(model, torch.linspace(0, 1, steps + 1).tolist(), input_spec=input_spec, chunk=chunk)
+        super().__init__(
+            model,
+            torch.linspace(0, 1, steps + 1).tolist(),
+            input_spec=input_spec,
+            internal_batch_size=internal_batch_size,
+        )
         self.steps, self.fill, self.score = steps, fill, score
 
-    def curves(self, seen: Observation) -> Tensor:
+    def curves(self, observation: Observation) -> Tensor:
         """The curve (B, steps + 1) of each image."""
-        together = seen.curves if self.kind in seen.curves else (self.kind,)
-        return seen.once(_curves, together, self.steps, self.fill, self.score)[self.kind]
+        together = observation.curves if self.kind in observation.curves else (self.kind,)
+        return observation.cached(_curves, together, self.steps, self.fill, self.score)[self.kind]
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """The area under the curve of each image."""
-        return area_under_curve(self.curves(seen))
+        return area_under_curve(self.curves(observation))
 
 
 @register("insertion")
@@ -125,17 +130,19 @@ class Deletion(PerturbationMetric):
     higher_is_better = False
 
 
-def _curves(seen: Observation, kinds: tuple[str, ...], steps: int, fill: Fill, score: Score) -> dict[str, Tensor]:
+def _curves(
+    observation: Observation, kinds: tuple[str, ...], steps: int, fill: Fill, score: Score
+) -> dict[str, Tensor]:
     _check_options(steps, score)
     if not kinds or not set(kinds) <= set(get_args(Curve)):
         raise SightlineError(f"curves are {kinds}; expected 'insertion', 'deletion' or both")
-    ranks = ranks_of(seen.need("maps"))
+    ranks = ranks_of(observation.require("maps"))
     changed = torch.arange(1, steps, device=ranks.device) * ranks[0].numel() // steps
-    return curves_between(seen, filled(seen.need("images"), fill), ranks, changed, kinds, score)
+    return curves_between(observation, filled(observation.require("images"), fill), ranks, changed, kinds, score)
 
 
 def curves_between(
-    seen: Observation,
+    observation: Observation,
     others: Tensor,
     ranks: Tensor,
     changed: Tensor,
@@ -145,7 +152,7 @@ def curves_between(
     """The scores on the way from other images to these ("insertion"), or from these to the others ("deletion").
 
     Args:
-        seen: the batch, with images, targets, probabilities and scorer.
+        observation: the batch, with images, targets, probabilities and scorer.
         others: (B, C, H, W), what stands where an image is taken away.
         ranks: (B, H, W) int32, each pixel's place in the order of change.
         changed: (S,) int64 ascending: between the two ends, step s has changed the pixels of rank below `changed[s]`.
@@ -155,14 +162,18 @@ def curves_between(
     Returns:
         Each kind's curve (B, S + 2).
     """
-    images, targets, scorer = seen.need("images"), seen.need("targets"), seen.need("scorer")
+    images, targets, scorer = (
+        observation.require("images"),
+        observation.require("targets"),
+        observation.require("scorer"),
+    )
     # Choosing pixels commutes with normalising them, so that the two ends are normalised once instead of every step.
     prepared, nothing = scorer.prepare(images), scorer.prepare(others)
 
     def scores(probabilities: Tensor, targets: Tensor) -> Tensor:
         return probabilities.amax(1) if score == "max" else probabilities.gather(1, targets[:, None])[:, 0]
 
-    clean, gone = scores(seen.need("probabilities"), targets), scores(scorer.score(nothing), targets)
+    clean, gone = scores(observation.require("probabilities"), targets), scores(scorer.score(nothing), targets)
     ends = {"insertion": (gone, clean), "deletion": (clean, gone)}
     count, changed = len(changed), changed.int()
     result = {}
@@ -170,7 +181,7 @@ def curves_between(
         result[kind] = clean.new_empty(len(images), count + 2)
         result[kind][:, 0], result[kind][:, -1] = ends[kind]
 
-    rows = max(1, scorer.chunk(prepared) // len(kinds))  # (image, step) pairs in one call
+    rows = max(1, scorer.batch_size(prepared) // len(kinds))  # (image, step) pairs in one call
     per_call = max(1, rows // max(1, count))  # whole images, where several fit
     for some in torch.arange(len(images)).split(per_call) if count else ():
         block = slice(int(some[0]), int(some[-1]) + 1)

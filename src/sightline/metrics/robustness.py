@@ -24,7 +24,7 @@ def fgsm_hits(
     eps: Sequence[float] = EPS,
     *,
     input_spec: InputSpec | None = None,
-    chunk: int | None = None,
+    internal_batch_size: int | None = None,
 ) -> Tensor:
     """Whether the model stays right under FGSM made for it, of those images that it is right about.
 
@@ -36,7 +36,7 @@ def fgsm_hits(
         labels: (B,) int64.
         eps: the change of a pixel, in [0, 1].
         input_spec: normalises the images inside.
-        chunk: images in one call to the model; None chooses.
+        internal_batch_size: images in one call to the model; None chooses.
 
     Returns:
         (B, number of eps) 1 where it stays right, else 0; NaN for an image that it is wrong about without an attack.
@@ -44,7 +44,7 @@ def fgsm_hits(
     Raises:
         SightlineError: images outside [0, 1], or another argument that is not as above.
     """
-    metric = FGSMAccuracy(model, eps=eps, input_spec=input_spec, chunk=chunk)
+    metric = FGSMAccuracy(model, eps=eps, input_spec=input_spec, internal_batch_size=internal_batch_size)
     return metric.curves(
         Observation(images=images, labels=labels, probabilities=metric.scorer(images), scorer=metric.scorer)
     )
@@ -61,7 +61,7 @@ class FGSMAccuracy(CurveMetric):
         model: a classifier that returns logits (B, K).
         eps: the changes of a pixel, in [0, 1].
         input_spec: normalises images in [0, 1].
-        chunk: images in one call to the model.
+        internal_batch_size: images in one call to the model.
 
     Attributes:
         curve: the accuracy (number of eps,) under each change, over all processes, as of the last `compute()`.
@@ -75,27 +75,29 @@ class FGSMAccuracy(CurveMetric):
         *,
         eps: Sequence[float] = EPS,
         input_spec: InputSpec | None = None,
-        chunk: int | None = None,
+        internal_batch_size: int | None = None,
     ) -> None:
         if not eps or not all(e > 0 for e in eps):
             raise SightlineError(f"eps is {tuple(eps)}; expected one change or more, each above 0")
-        super().__init__(model, eps, input_spec=input_spec, chunk=chunk)
+        super().__init__(model, eps, input_spec=input_spec, internal_batch_size=internal_batch_size)
         self.eps = tuple(eps)
 
     def update(self, images: Tensor, labels: Tensor) -> None:  # type: ignore[override]
         """Take a batch: images (B, C, H, W) in [0, 1] and labels (B,)."""
-        self.record(Observation(images=images, labels=labels, probabilities=self.scorer(images), scorer=self.scorer))
+        self.update_batch(
+            Observation(images=images, labels=labels, probabilities=self.scorer(images), scorer=self.scorer)
+        )
 
-    def curves(self, seen: Observation) -> Tensor:
+    def curves(self, observation: Observation) -> Tensor:
         """1 where the model stays right, at each eps; NaN where it was wrong."""
-        return seen.once(_hits, self.eps)
+        return observation.cached(_hits, self.eps)
 
 
-def _hits(seen: Observation, eps: tuple[float, ...]) -> Tensor:
-    images, labels, scorer = seen.need("images"), seen.need("labels"), seen.need("scorer")
-    right = correct(seen.need("probabilities"), labels).nonzero().flatten()
+def _hits(observation: Observation, eps: tuple[float, ...]) -> Tensor:
+    images, labels, scorer = observation.require("images"), observation.require("labels"), observation.require("scorer")
+    right = correct(observation.require("probabilities"), labels).nonzero().flatten()
     hits = torch.full((len(images), len(eps)), torch.nan, device=images.device)
-    for rows in right.split(scorer.chunk(images)) if len(right) else ():
+    for rows in right.split(scorer.batch_size(images)) if len(right) else ():
         gradient = ascent(scorer.model, images[rows], labels[rows], input_spec=scorer.input_spec)
         for number, size in enumerate(eps):
             attacked = sign_step(at_least_float32(images[rows]), gradient, size)

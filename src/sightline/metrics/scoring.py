@@ -3,20 +3,20 @@
 import torch
 from torch import Tensor, nn
 
-from sightline._core.chunks import Chunk
+from sightline._core.internal_batches import InternalBatches
 from sightline.errors import SightlineError
 from sightline.network.input_spec import InputSpec
 from sightline.network.tap import evaluating, logits_of
 
 
 class Scorer:
-    """A classifier that answers with probabilities: in eval mode, without a graph, in chunks that bound the memory.
+    """A classifier that answers with probabilities: in eval mode, without a graph, in internal batches that bound the memory.
 
     Args:
         model: returns logits (B, K), or an object with `.logits`; every module's mode is given back after each call.
         input_spec: normalises images in [0, 1]; None = images are what the model takes.
-        chunk: images in one call. None chooses by the images' size, and halves it where the memory does not suffice.
-        compiled: let `torch.compile` make the model faster; every call then has the chunk's full size, filled up where
+        internal_batch_size: images in one call. None chooses by the image size, and halves it when memory runs out.
+        compiled: let `torch.compile` make the model faster; every call then has the full size, filled up where
             images are wanting, since a new size means a new compilation.
     """
 
@@ -24,12 +24,12 @@ class Scorer:
         self,
         model: nn.Module,
         input_spec: InputSpec | None = None,
-        chunk: int | None = None,
+        internal_batch_size: int | None = None,
         compiled: bool = False,
     ) -> None:
         self.model = model
         self.input_spec = input_spec
-        self._chunk = Chunk(chunk)
+        self._batches = InternalBatches(internal_batch_size)
         self._compiled = torch.compile(model, dynamic=False) if compiled else None
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -49,18 +49,18 @@ class Scorer:
     def score(self, prepared: Tensor) -> Tensor:
         """Probabilities (B, K) of prepared images; the caller sees to NaN, once for many calls."""
         with torch.no_grad(), evaluating(self.model):
-            return self._chunk.map(lambda start, stop: self._forward(prepared[start:stop]), len(prepared), prepared)
+            return self._batches.map(lambda start, stop: self._forward(prepared[start:stop]), len(prepared), prepared)
 
-    def chunk(self, images: Tensor) -> int:
-        """How many images like these (..., H, W) one call takes."""
-        return self._chunk.size(images)
+    def batch_size(self, images: Tensor) -> int:
+        """Return how many images of this size (..., H, W) one call takes."""
+        return self._batches.size(images)
 
     def _forward(self, prepared: Tensor) -> Tensor:
         if self._compiled is None:
             logits = logits_of(self.model(prepared))
         else:
             count = len(prepared)
-            filling = prepared[:1].expand(self.chunk(prepared) - count, *prepared.shape[1:])
+            filling = prepared[:1].expand(self.batch_size(prepared) - count, *prepared.shape[1:])
             logits = logits_of(self._compiled(torch.cat([prepared, filling])))[:count]
         return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
 

@@ -40,7 +40,7 @@ def square_curves(
     seed: int = 0,
     indices: Tensor | None = None,
     input_spec: InputSpec | None = None,
-    chunk: int | None = None,
+    internal_batch_size: int | None = None,
 ) -> Tensor:
     """The probability of a class while squares of the image are replaced, in the order of the map's mean over each.
 
@@ -59,7 +59,7 @@ def square_curves(
         seed: of the noise.
         indices: (B,) each image's place in its data set, which its noise depends on; None = its place in the batch.
         input_spec: normalises the images inside.
-        chunk: images in one call to the model; None chooses.
+        internal_batch_size: images in one call to the model; None chooses.
 
     Returns:
         (B, S + 1) for S = min(steps, number of squares), from no square replaced to all of them.
@@ -68,9 +68,9 @@ def square_curves(
         SightlineError: an argument is not as above, or maps or probabilities are NaN.
     """
     _check_options(order, square, steps, repeats)
-    seen = observe(Scorer(model, input_spec, chunk), images, maps, targets)
-    seen.indices = indices
-    return _curves(seen, order, square, steps, fill, repeats, seed)
+    observation = observe(Scorer(model, input_spec, internal_batch_size), images, maps, targets)
+    observation.indices = indices
+    return _curves(observation, order, square, steps, fill, repeats, seed)
 
 
 class SquareMetric(CurveMetric):
@@ -84,7 +84,7 @@ class SquareMetric(CurveMetric):
         repeats: number of draws of noise.
         seed: of the noise.
         input_spec: normalises images in [0, 1].
-        chunk: images in one call to the model.
+        internal_batch_size: images in one call to the model.
 
     Attributes:
         curve: the mean curve (steps + 1,), over all processes, as of the last `compute()`.
@@ -102,10 +102,15 @@ class SquareMetric(CurveMetric):
         repeats: int = 5,
         seed: int = 0,
         input_spec: InputSpec | None = None,
-        chunk: int | None = None,
+        internal_batch_size: int | None = None,
     ) -> None:
         _check_options("morf", square, steps, repeats)
-        super().__init__(model, torch.linspace(0, 1, steps + 1).tolist(), input_spec=input_spec, chunk=chunk)
+        super().__init__(
+            model,
+            torch.linspace(0, 1, steps + 1).tolist(),
+            input_spec=input_spec,
+            internal_batch_size=internal_batch_size,
+        )
         self.options = (square, steps, fill, repeats, seed)
         self.steps = steps
 
@@ -120,20 +125,20 @@ class SquareMetric(CurveMetric):
             targets: the class whose probability counts; None = the clean image's top-1 class.
             indices: (B,) each image's place in its data set; None = its place in the batch.
         """
-        seen = observe(self.scorer, images, maps, targets)
-        seen.indices = indices
-        self.record(seen)
+        observation = observe(self.scorer, images, maps, targets)
+        observation.indices = indices
+        self.update_batch(observation)
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """The area under the curve of each image."""
-        return area_under_curve(self.raw_curves(seen))
+        return area_under_curve(self.raw_curves(observation))
 
-    def curves(self, seen: Observation) -> Tensor:
+    def curves(self, observation: Observation) -> Tensor:
         """The curve (B, steps + 1) of each image, between its steps where it has fewer."""
-        raw = self.raw_curves(seen)
+        raw = self.raw_curves(observation)
         return F.interpolate(raw[:, None], self.steps + 1, mode="linear", align_corners=True)[:, 0]
 
-    def raw_curves(self, seen: Observation) -> Tensor:
+    def raw_curves(self, observation: Observation) -> Tensor:
         """The curve of each image at the steps that it has."""
         raise NotImplementedError
 
@@ -144,41 +149,43 @@ class MoRF(SquareMetric):
 
     higher_is_better = False
 
-    def raw_curves(self, seen: Observation) -> Tensor:
+    def raw_curves(self, observation: Observation) -> Tensor:
         """The MoRF curve of each image."""
-        return seen.once(_curves, "morf", *self.options)
+        return observation.cached(_curves, "morf", *self.options)
 
 
 @register("lerf")
 class LeRF(SquareMetric):
     """Mean area under the class's probability while squares go, the least relevant first."""
 
-    def raw_curves(self, seen: Observation) -> Tensor:
+    def raw_curves(self, observation: Observation) -> Tensor:
         """The LeRF curve of each image."""
-        return seen.once(_curves, "lerf", *self.options)
+        return observation.cached(_curves, "lerf", *self.options)
 
 
 @register("lerf_minus_morf")
 class LeRFMinusMoRF(SquareMetric):
     """Mean area between the LeRF and the MoRF curve: how much the map's order matters, whatever the noise does."""
 
-    def raw_curves(self, seen: Observation) -> Tensor:
+    def raw_curves(self, observation: Observation) -> Tensor:
         """The difference of the two curves of each image."""
-        return seen.once(_curves, "lerf", *self.options) - seen.once(_curves, "morf", *self.options)
+        return observation.cached(_curves, "lerf", *self.options) - observation.cached(_curves, "morf", *self.options)
 
 
 def _curves(
-    seen: Observation, order: Order, square: int | None, steps: int, fill: SquareFill, repeats: int, seed: int
+    observation: Observation, order: Order, square: int | None, steps: int, fill: SquareFill, repeats: int, seed: int
 ) -> Tensor:
-    images, maps = seen.need("images"), seen.need("maps")
+    images, maps = observation.require("images"), observation.require("maps")
     side = square or (4 if min(images.shape[-2:]) <= 32 else 8)
     ranks, count = _square_ranks(maps, side)
     steps = min(steps, count)
     replaced = torch.arange(1, steps, device=ranks.device) * count // steps  # squares, at each step
     kind: Curve = "deletion" if order == "morf" else "insertion"
     changed = replaced if order == "morf" else (count - replaced).flip(0)
-    others = _others(images, fill, repeats, seed, seen.indices)
-    curves = torch.stack([curves_between(seen, other, ranks, changed, (kind,))[kind] for other in others]).mean(0)
+    others = _others(images, fill, repeats, seed, observation.indices)
+    curves = torch.stack([curves_between(observation, other, ranks, changed, (kind,))[kind] for other in others]).mean(
+        0
+    )
     return curves if order == "morf" else curves.flip(1)
 
 

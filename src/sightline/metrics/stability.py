@@ -54,7 +54,7 @@ class ViewStability(ExplainerMetric):
         views: 2, 4 or 8; None = 8, or 4 for images that are not square.
         layer: the target layer of the explainer.
         input_spec: normalises images in [0, 1].
-        chunk: images in one call to the model.
+        internal_batch_size: images in one call to the model.
     """
 
     def __init__(
@@ -65,13 +65,17 @@ class ViewStability(ExplainerMetric):
         views: int | None = None,
         layer: LayerChoice | Sequence[LayerChoice] | None = None,
         input_spec: InputSpec | None = None,
-        chunk: int | None = None,
+        internal_batch_size: int | None = None,
     ) -> None:
-        super().__init__(model, explainer, layer=layer, input_spec=input_spec, chunk=chunk)
+        super().__init__(model, explainer, layer=layer, input_spec=input_spec, internal_batch_size=internal_batch_size)
         self.views = views
 
-    def measure(self, seen: Observation) -> Tensor:
+    def compute_per_image(self, observation: Observation) -> Tensor:
         """`view_stability` of each image."""
         return view_stability(
-            seen.need("explain"), seen.need("images"), seen.need("maps"), seen.need("targets"), self.views
+            observation.require("explain"),
+            observation.require("images"),
+            observation.require("maps"),
+            observation.require("targets"),
+            self.views,
         )

@@ -16,7 +16,7 @@ from sightline.network.tap import evaluating, logits_of
 NAME = "attention_branch"
 
 
-class AttentionBranch(Branch):
+class AttentionBranchModule(Branch):
     """From features to an attention map and to logits of its own, by way of one map a class.
 
     Args:
@@ -46,7 +46,7 @@ class AttentionBranch(Branch):
         return self.attention_norm(self.attention(maps))[:, 0].sigmoid(), self.head(maps).mean((2, 3))
 
 
-def attach_attention_branch(model: nn.Module, layer: LayerChoice | None = None) -> AttentionBranch:
+def attach_attention_branch(model: nn.Module, layer: LayerChoice | None = None) -> AttentionBranchModule:
     """Put an attention branch behind a layer; one that is there already stays, and is returned.
 
     Args:
@@ -58,7 +58,7 @@ def attach_attention_branch(model: nn.Module, layer: LayerChoice | None = None) 
     """
     name, channels, dimension = attention_place(model, layer)
     existing = getattr(model.get_submodule(innermost(model, name)), NAME, None)
-    if isinstance(existing, AttentionBranch):
+    if isinstance(existing, AttentionBranchModule):
         return existing
     like = next(model.parameters())
     with evaluating(model), torch.no_grad():
@@ -75,14 +75,14 @@ def restore_attention_branch(model: nn.Module, state: dict[str, Tensor]) -> None
             _insert(model, owner, weight.shape[1], weight.shape[0], -1 if last else 1)
 
 
-def attention_branch_of(model: nn.Module) -> AttentionBranch | None:
+def attention_branch_of(model: nn.Module) -> AttentionBranchModule | None:
     """A model's attention branch, or None."""
-    return next((module for module in model.modules() if isinstance(module, AttentionBranch)), None)
+    return next((module for module in model.modules() if isinstance(module, AttentionBranchModule)), None)
 
 
-def _insert(model: nn.Module, name: str, channels: int, classes: int, dimension: int) -> AttentionBranch:
+def _insert(model: nn.Module, name: str, channels: int, classes: int, dimension: int) -> AttentionBranchModule:
     module, like = model.get_submodule(innermost(model, name)), next(model.parameters())
-    branch = AttentionBranch(channels, classes, dimension).to(like.device, like.dtype)
+    branch = AttentionBranchModule(channels, classes, dimension).to(like.device, like.dtype)
     module.add_module(NAME, branch)
     module.register_forward_hook(_apply)
     return branch
@@ -90,6 +90,6 @@ def _insert(model: nn.Module, name: str, channels: int, classes: int, dimension:
 
 def _apply(module: nn.Module, args: Any, features: Tensor) -> Tensor:
     """The features times one plus the attention; it knows its arguments alone, so that a copied model applies its own."""
-    branch: AttentionBranch = module.get_submodule(NAME)  # type: ignore[assignment]
+    branch: AttentionBranchModule = module.get_submodule(NAME)  # type: ignore[assignment]
     attention, _ = branch(features)
     return features * (1 + attention.unsqueeze(branch.dimension))

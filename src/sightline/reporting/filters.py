@@ -12,7 +12,7 @@ from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 from torch import Tensor, nn
 
-from sightline._core.chunks import Chunk
+from sightline._core.internal_batches import InternalBatches
 from sightline._core.tensors import at_least_float32, check_images
 from sightline.errors import SightlineError
 from sightline.explainers.base import resize_maps
@@ -184,7 +184,7 @@ class _Look:
             return activations.amax((2, 3)).cpu()
 
         with torch.no_grad():
-            peaks = Chunk().map(look, len(images), images)
+            peaks = InternalBatches().map(look, len(images), images)
         return moments.similarity(), peaks
 
     def at(self, images: Tensor, number: int) -> tuple[Tensor, Tensor]:

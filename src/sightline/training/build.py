@@ -152,7 +152,7 @@ def check_guides(recipe: Recipe) -> None:
     for config in [recipe.guide, *map(recipe.guide_of, recipe.stages)]:
         guide = from_config(config)
         for _, each in guide.summands if isinstance(guide, GuideSum) else []:
-            each.mixing(alone=False)  # refuses options that a guide has only where it is alone
+            each.loss_weights(alone=False)  # refuses options that a guide has only where it is alone
 
 
 def _fewer(images: ImageDataset, recipe: Recipe) -> Subset:

@@ -125,7 +125,7 @@ class Trainer:
         seed = derive_seed(self.recipe.seed, state.epoch, self.fabric.global_rank, "training")
         self.fabric.seed_everything(seed % 2**32, verbose=False)
         cast(EpochSampler, self.loader.sampler).set_epoch(state.epoch)
-        objective.refresh(self.plain, state.epoch)
+        objective.on_epoch_start(self.plain, state.epoch)
         _train_mode(objective, stage)
         self.display.epoch(state.epoch + 1)
         meter = Meter()
@@ -175,7 +175,7 @@ class Trainer:
         def write() -> None:
             self.run.log(row)
             self.run.plot(row)
-            weights = objective.deployable().state_dict()
+            weights = objective.unwrap_model().state_dict()
             if improved:
                 write_weights(self.run.best, weights, {"epoch": state.epoch})
             write_weights(self.run.last, weights, {"epoch": state.epoch})
@@ -201,7 +201,7 @@ def _groups(batches: Iterable[Batch], size: int, device: torch.device) -> Iterat
 
 def _trunk(objective: Objective) -> list[Parameter]:
     """What a stage that trains the head alone freezes."""
-    head = set(head_parameters(objective.deployable()))
+    head = set(head_parameters(objective.unwrap_model()))
     return [p for p in objective.model.parameters() if p.requires_grad and p not in head]
 
 

@@ -36,7 +36,7 @@ def validate(fabric: Fabric, objective: Objective, batches: Iterable[Batch], spl
     Raises:
         RunFailedError: the loss is not finite; on every process.
     """
-    model = objective.deployable()
+    model = objective.unwrap_model()
     loss, accuracy, worst = MeanMetric(nan_strategy="disable"), Accuracy(), WorstGroupAccuracy()
     several: dict[str, Metric] = {}
     if split.multi_label:

@@ -59,7 +59,7 @@ class Rows(Section):
         name: of an explainer.
         options: of the explainer.
         layer: where it takes its maps; null takes the model's.
-        function: `module:function`, called as `function(model, inputs, targets)` (see `sightline.explainers.Foreign`).
+        function: `module:function`, called as `function(model, inputs, targets)` (see `FunctionExplainer`).
         maps: a .npy file with maps (N, h, w) of the split's images.
         features: the target of LOTS where it comes from training images of the image's class: `class` or `mean`.
         count: how many images it sees, the first of those that all see; null takes all of them.

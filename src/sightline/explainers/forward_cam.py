@@ -1,7 +1,7 @@
 """Class activation maps without gradients: a channel's weight is what the model answers when it is run again.
 
 Ablation-CAM takes a channel away and runs what follows the layer; Score-CAM shows the model the part of the image that
-the channel covers. Both run images x channels in full batches, bounded in memory by a chunk, and the map is the CAMs' own:
+the channel covers. Both run images x channels in full batches, in bounded memory, and the map is the CAMs' own:
 ReLU(sum_k a_k A_k) at the layer's resolution. The weights are constants: no gradient goes through the runs behind them.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline._core.chunks import Chunk
+from sightline._core.internal_batches import InternalBatches
 from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
@@ -25,15 +25,15 @@ from sightline.network.targets import Targets, resolve_score
 SMALLEST_SCORE = 1e-6
 
 
-class Reexecution(Explainer):
+class ForwardCAM(Explainer):
     """A class activation map whose channel weights come from running the model again.
 
     Args:
-        chunk: rows (images x channels) in one call to the model; None = chosen by their size.
+        internal_batch_size: rows (images x channels) in one call to the model; None = chosen by their size.
     """
 
-    def __init__(self, chunk: int | None = None) -> None:
-        self.chunk = Chunk(chunk)
+    def __init__(self, internal_batch_size: int | None = None) -> None:
+        self.batches = InternalBatches(internal_batch_size)
 
     def explain(
         self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
@@ -41,18 +41,20 @@ class Reexecution(Explainer):
         """Maps (B, H, W) in [0, 1]: resized to the input, normalised, and averaged over the layers."""
         maps = []
         for each in resolve_layers(model, layer):
-            activations, weights = self.weigh(model, inputs, targets, each)
+            activations, weights = self.channel_weights(model, inputs, targets, each)
             raw = (weights[:, :, None, None] * activations).sum(1).relu()
             maps.append(normalize_maps(resize_maps(raw, (inputs.shape[-2], inputs.shape[-1]))))
         return maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
 
     @abstractmethod
-    def weigh(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: Layer) -> tuple[Tensor, Tensor]:
+    def channel_weights(
+        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: Layer
+    ) -> tuple[Tensor, Tensor]:
         """The activations (B, C, h, w) of a layer and the weights (B, C) of its channels, float32 at least."""
 
 
 @EXPLAINERS.register("ablationcam", differentiable=False, needs_gradient=False, needs_layer=True, pixel_space=False)
-class AblationCAM(Reexecution):
+class AblationCAM(ForwardCAM):
     """Ablation-CAM: channels weighted by how much of the score is lost without them (Desai & Ramaswamy 2020).
 
     a_k = (Y - Y_k) / max(Y, 1e-6), with Y_k the score where A_k is set to 0. In tokens, A_k is what the places hold: class
@@ -61,14 +63,16 @@ class AblationCAM(Reexecution):
 
     Args:
         softmax: ask the probabilities instead of the logits; targets then see them as the model's output.
-        chunk: ablations (images x channels) in one call to the tail; None = chosen by their size.
+        internal_batch_size: ablations (images x channels) in one call to the tail; None = chosen by their size.
     """
 
-    def __init__(self, softmax: bool = False, chunk: int | None = None) -> None:
-        super().__init__(chunk)
+    def __init__(self, softmax: bool = False, internal_batch_size: int | None = None) -> None:
+        super().__init__(internal_batch_size)
         self.softmax = softmax
 
-    def weigh(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: Layer) -> tuple[Tensor, Tensor]:
+    def channel_weights(
+        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: Layer
+    ) -> tuple[Tensor, Tensor]:
         """The activations, and the fraction of the score that each channel's absence costs."""
         size = (inputs.shape[-2], inputs.shape[-1])
         tail = Tap(model, layer).tail(inputs)
@@ -91,7 +95,7 @@ class AblationCAM(Reexecution):
             # A tail costs what its activations weigh (each counts as a pixel), and never more than the model itself.
             light = tail.is_cut and tail.raw[0].numel() < size[0] * size[1]
             costs = tail.raw.flatten(1)[:, None] if light else inputs
-            lost = whole[images] - self.chunk.map(scores_without, len(images), costs)
+            lost = whole[images] - self.batches.map(scores_without, len(images), costs)
             weights[images, channels] = lost / whole[images].clamp_min(SMALLEST_SCORE)
         return at_least_float32(activations), weights
 
@@ -100,7 +104,7 @@ class AblationCAM(Reexecution):
 
 
 @EXPLAINERS.register("scorecam", differentiable=False, needs_gradient=False, needs_layer=True, pixel_space=False)
-class ScoreCAM(Reexecution):
+class ScoreCAM(ForwardCAM):
     """Score-CAM: channels weighted by the score of the image seen through them (Wang et al. 2020, Algorithm 1).
 
     a_k = softmax over k of Y(x * mask_k), with mask_k the channel resized to the input, then shifted and scaled to [0, 1]; x
@@ -110,16 +114,18 @@ class ScoreCAM(Reexecution):
     Args:
         top: run only the `top` channels of an image with the highest energy, the sum of their squared activations; the others
             get the weight 0. None = all.
-        chunk: masked images (images x channels) in one call to the model; None = chosen by their size.
+        internal_batch_size: masked images (images x channels) in one call to the model; None = chosen by their size.
     """
 
-    def __init__(self, top: int | None = None, chunk: int | None = None) -> None:
-        super().__init__(chunk)
+    def __init__(self, top: int | None = None, internal_batch_size: int | None = None) -> None:
+        super().__init__(internal_batch_size)
         if top is not None and top < 1:
             raise SightlineError(f"top is {top}; expected at least 1 channel, or None for all")
         self.top = top
 
-    def weigh(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: Layer) -> tuple[Tensor, Tensor]:
+    def channel_weights(
+        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: Layer
+    ) -> tuple[Tensor, Tensor]:
         """The activations, and the softmax over channels of the masked images' scores."""
         tapped = Tap(model, layer)(inputs)
         activations = at_least_float32(tapped.activations[0].detach())
@@ -139,7 +145,7 @@ class ScoreCAM(Reexecution):
 
         scores = activations.new_full(activations.shape[:2], -torch.inf)
         if len(images):
-            scores[images, channels] = self.chunk.map(masked_scores, len(images), inputs).to(scores)
+            scores[images, channels] = self.batches.map(masked_scores, len(images), inputs).to(scores)
         if (chosen & constant).any():  # their masks are all alike: one run an image serves them all
             empty = score(model(torch.zeros_like(inputs)), torch.arange(len(inputs), device=inputs.device))
             scores = torch.where(chosen & constant, empty[:, None].to(scores), scores)

@@ -82,7 +82,7 @@ def test_the_group_that_adds_the_most_to_the_class_by_hand() -> None:
 def test_a_model_that_iccnn_trained_carries_its_groups() -> None:
     batch = batch_of(12, dtype=torch.float32)
     objective = sl.Objective(TinyCNN(width=6), guide := ICCNN(groups=2), layer="features.1")
-    objective.refresh([batch], 0)
+    objective.on_epoch_start([batch], 0)
     keys = TinyCNN(width=6).state_dict().keys()
     assert objective.model.state_dict().keys() == keys
     given = create_explainer("iccnn", groups=guide.filter_groups.tolist())

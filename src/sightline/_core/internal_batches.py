@@ -1,4 +1,4 @@
-"""How many images go through a model at once, so that memory is bounded whatever is asked."""
+"""How many images go through a model in one call, which bounds the memory."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 from sightline.errors import SightlineError
 
-# Pixels in one call when no chunk is set: 32 images of 224 x 224 fill the caches of a CPU, and 256 a GPU.
+# Pixels in one call when no size is set: 32 images of 224 x 224 fill the caches of a CPU, and 256 a GPU.
 PIXELS_A_CALL = {"cpu": 32 * 224**2, "accelerator": 256 * 224**2}
 
 
-class Chunk:
+class InternalBatches:
     """The number of images in one call to a model.
 
     Args:
@@ -20,12 +20,12 @@ class Chunk:
 
     def __init__(self, size: int | None = None) -> None:
         if size is not None and size < 1:
-            raise SightlineError(f"chunk is {size}; expected at least 1 image in a call, or None")
+            raise SightlineError(f"internal_batch_size is {size}; expected at least 1 image in a call, or None")
         self._size = size
         self._fits: int | None = None  # found by running out of memory
 
     def size(self, images: Tensor) -> int:
-        """How many images like these (..., H, W) one call takes."""
+        """Return how many images of this size (..., H, W) one call takes."""
         if self._size is not None:
             return self._size
         budget = PIXELS_A_CALL["cpu" if images.device.type == "cpu" else "accelerator"]
@@ -33,7 +33,7 @@ class Chunk:
         return size if self._fits is None else min(size, self._fits)
 
     def map(self, call: Callable[[int, int], Tensor], count: int, images: Tensor) -> Tensor:
-        """What `call(start, stop)` gives for the rows 0 .. count - 1, a chunk at a time, joined.
+        """Return the joined results of `call(start, stop)` over the rows 0 .. count - 1, one internal batch after the other.
 
         Args:
             call: gives (stop - start, ...) for the rows from start up to stop; called again with fewer after it ran out

@@ -14,7 +14,7 @@ from sightline.network.tap import logits_of
 from sightline.network.targets import Targets, resolve_targets
 
 
-class Foreign(Explainer):
+class FunctionExplainer(Explainer):
     """A function as an explainer, so that anyone's maps can be drawn, stored and measured like ours.
 
     Maps are brought to the images' size and to [0, 1] one by one, as ours are. The function may need gradients; what it leaves

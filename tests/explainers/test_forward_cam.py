@@ -15,9 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import sightline as sl
 from networks import TinyCNN, Unlike
-from sightline._core import chunks
+from sightline._core import internal_batches
 from sightline.explainers import normalize_maps, resize_maps
-from sightline.explainers.reexecution import AblationCAM, ScoreCAM
+from sightline.explainers.forward_cam import AblationCAM, ScoreCAM
 from sightline.network.layers import Layer, to_spatial
 from sightline.network.tap import Tap
 
@@ -156,7 +156,7 @@ def hooks(model: nn.Module) -> int:
 def test_ablationcam_equals_a_loop_over_channels(layout: str) -> None:
     model, layer, images = make(layout)
     assert Tap(model, layer).tail(images).is_cut
-    _, weights = AblationCAM().weigh(model, images, 1, layer)
+    _, weights = AblationCAM().channel_weights(model, images, 1, layer)
     maps = sl.explain(model, images, "ablationcam", targets=1, layer=layer)
     for i, image in enumerate(images):
         expected, map_ = literal_ablation(model, layer, image, lambda output: output[1])
@@ -176,7 +176,7 @@ def test_ablationcam_can_ask_the_probabilities() -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_scorecam_equals_a_loop_over_channels(layout: str) -> None:
     model, layer, images = make(layout)
-    _, weights = ScoreCAM().weigh(model, images, 1, layer)
+    _, weights = ScoreCAM().channel_weights(model, images, 1, layer)
     maps = sl.explain(model, images, "scorecam", targets=1, layer=layer)
     for i, image in enumerate(images):
         expected, map_ = literal_score(model, layer, image, 1)
@@ -190,7 +190,7 @@ def test_a_linear_tail_worked_by_hand() -> None:
     with torch.no_grad():
         model[3].weight.copy_(torch.tensor([[2.0, -1.0]]))
     image = torch.tensor([[[[1.0, 5.0]], [[4.0, 0.0]]]]).double()
-    activations, weights = AblationCAM().weigh(model, image, 0, Layer("0"))
+    activations, weights = AblationCAM().channel_weights(model, image, 0, Layer("0"))
     assert torch.equal(activations, image)
     torch.testing.assert_close(weights, torch.tensor([[6 / 4, -2 / 4]]).double())
 
@@ -236,8 +236,8 @@ def test_channels_of_zeros_are_not_run_and_weigh_nothing() -> None:
     assert dead[1]
     assert dead[4]
     alive = int((~torch.stack([activations_of(model, Layer("features"), i).eq(0).all(2).all(1) for i in images])).sum())
-    explainer = AblationCAM(chunk=1)
-    _, weights = explainer.weigh(model, images, 1, Layer("features"))
+    explainer = AblationCAM(internal_batch_size=1)
+    _, weights = explainer.channel_weights(model, images, 1, Layer("features"))
     assert weights[:, 1].eq(0).all()
     assert weights[:, 4].eq(0).all()
     sizes = rows_through(model.head, lambda: features_map(model, images, explainer))
@@ -251,7 +251,7 @@ def test_all_constant_channels_share_one_run() -> None:
         model.features[0].weight[[1, 4, 6]] = 0
         model.features[0].bias[[1, 4, 6]] = torch.tensor([-1.0, 2.0, 3.0]).double()
     (alive,) = (activations_of(model, Layer("features"), images[0]).flatten(1).std(1) > 0).sum()[None].tolist()
-    sizes = rows_through(model.head, lambda: features_map(model, images, ScoreCAM(chunk=1)))
+    sizes = rows_through(model.head, lambda: features_map(model, images, ScoreCAM(internal_batch_size=1)))
     assert len(sizes) == 1 + alive + 1
     expected = literal_score(model, Layer("features"), images[0], 1)[1]
     torch.testing.assert_close(features_map(model, images, "scorecam")[0], expected)
@@ -268,8 +268,8 @@ def test_a_model_that_sees_nothing_gives_a_map_of_zeros(name: str) -> None:
 def test_scorecam_of_the_top_channels() -> None:
     model, images = Strided().double().eval(), torch.rand(2, 3, 8, 8).double()
     layer = Layer("features")
-    activations, weights = ScoreCAM(top=3).weigh(model, images, 1, layer)
-    _, everything = ScoreCAM().weigh(model, images, 1, layer)
+    activations, weights = ScoreCAM(top=3).channel_weights(model, images, 1, layer)
+    _, everything = ScoreCAM().channel_weights(model, images, 1, layer)
     for i in range(2):
         order = sorted(range(8), key=lambda k: -float((activations[i, k] ** 2).sum()))
         assert weights[i].nonzero().flatten().tolist() == sorted(order[:3])
@@ -285,7 +285,7 @@ def test_where_tracing_fails_whole_forward_passes_give_the_same_map(caplog: pyte
     traceable.load_state_dict(model.state_dict())
     images = torch.rand(3, 3, 8, 8).double()
     with caplog.at_level(logging.INFO, "sightline.network.tap"):
-        maps = features_map(model, images, AblationCAM(chunk=5))
+        maps = features_map(model, images, AblationCAM(internal_batch_size=5))
     assert "runs as full forward passes" in caplog.text
     assert hooks(model) == 0
     torch.testing.assert_close(maps, features_map(traceable, images, "ablationcam"))
@@ -304,12 +304,12 @@ def test_a_batch_equals_its_images_one_by_one(name: str, layout: str) -> None:
 
 
 @pytest.mark.parametrize("name", BOTH)
-@pytest.mark.parametrize("chunk", [1, 3, 1000])
-def test_the_chunk_changes_the_calls_and_not_the_maps(name: str, chunk: int) -> None:
+@pytest.mark.parametrize("internal_batch_size", [1, 3, 1000])
+def test_the_chunk_changes_the_calls_and_not_the_maps(name: str, internal_batch_size: int) -> None:
     model, images = Strided().double().eval(), torch.rand(2, 3, 8, 8).double()
-    explainer = sl.create_explainer(name, chunk=chunk)
+    explainer = sl.create_explainer(name, internal_batch_size=internal_batch_size)
     torch.testing.assert_close(features_map(model, images, explainer), features_map(model, images, name))
-    assert max(rows_through(model.head, lambda: features_map(model, images, explainer))) <= max(chunk, 2)
+    assert max(rows_through(model.head, lambda: features_map(model, images, explainer))) <= max(internal_batch_size, 2)
 
 
 def test_a_chunk_is_counted_by_the_activations_where_the_tail_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,7 +318,7 @@ def test_a_chunk_is_counted_by_the_activations_where_the_tail_is_cut(monkeypatch
         cut, whole = Strided().eval(), Untraceable().eval()
         for model in (cut, whole):
             model.features[0].bias.fill_(1)  # every channel is alive
-    monkeypatch.setitem(chunks.PIXELS_A_CALL, "cpu", 5 * 128)
+    monkeypatch.setitem(internal_batches.PIXELS_A_CALL, "cpu", 5 * 128)
     assert max(rows_through(cut.head, lambda: features_map(cut, images, "ablationcam"))) == 5
     assert max(rows_through(whole.head, lambda: features_map(whole, images, "ablationcam"))) == 2
     assert max(rows_through(cut.head, lambda: features_map(cut, images, "scorecam"))) == 2
@@ -339,13 +339,13 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("name", BOTH)
 def test_memory_is_bounded_whatever_the_number_of_channels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All rows at once would be 2 x 64 masked images of 3 x 32 x 32, or ablated activations of 64 x 8 x 8."""
-    monkeypatch.setitem(chunks.PIXELS_A_CALL, "cpu", 8 * 32**2)
+    monkeypatch.setitem(internal_batches.PIXELS_A_CALL, "cpu", 8 * 32**2)
     model, images = Strided(channels=64).eval(), torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         model.features[0].bias.fill_(1)
     with Largest() as largest:
         features_map(model, images, name)
-    # A chunk is 8 images; the most that the model makes of one, 64 x 8 x 8, is 4 elements a pixel.
+    # An internal batch is 8 images; the most that the model makes of one, 64 x 8 x 8, is 4 elements a pixel.
     assert largest.elements <= 8 * 4 * 32**2
     assert largest.elements < min(2 * 64 * 3 * 32**2, 2 * 64 * 64 * 8**2) / 10
 
@@ -378,7 +378,7 @@ def peer_weights(kind: str, model: nn.Module, images: Tensor) -> Tensor:
 
 def test_ablationcam_equals_pytorch_grad_cam(resnet: nn.Module) -> None:
     images = torch.rand(2, 3, 64, 64).double()
-    activations, weights = AblationCAM().weigh(resnet, images, 1, Layer("layer4"))
+    activations, weights = AblationCAM().channel_weights(resnet, images, 1, Layer("layer4"))
     assert activations.amin() == 0  # it fills with 0 only where that is the minimum
     assert resnet(images)[:, 1].min() > 0
     torch.testing.assert_close(weights, peer_weights("AblationCAM", resnet, images), atol=1e-6, rtol=1e-4)
@@ -388,7 +388,7 @@ def test_scorecam_equals_pytorch_grad_cam(resnet: nn.Module, monkeypatch: pytest
     # It aligns the corners of what it resizes.
     monkeypatch.setattr(nn, "UpsamplingBilinear2d", lambda size: nn.Upsample(size, mode="bilinear"))
     images = torch.rand(2, 3, 64, 64).double()
-    _, weights = ScoreCAM().weigh(resnet, images, 1, Layer("layer4"))
+    _, weights = ScoreCAM().channel_weights(resnet, images, 1, Layer("layer4"))
     torch.testing.assert_close(weights, peer_weights("ScoreCAM", resnet, images), atol=1e-6, rtol=1e-4)
 
 
@@ -400,7 +400,7 @@ def test_scorecam_equals_torch_cam(resnet: nn.Module, monkeypatch: pytest.Monkey
         methods.ScoreCAM, "_upsample", lambda self, channels: normalize_maps(resize(self, channels)[:, 0])[:, None]
     )
     images = torch.rand(2, 3, 64, 64).double()
-    activations, weights = ScoreCAM().weigh(resnet, images, 1, Layer("layer4"))
+    activations, weights = ScoreCAM().channel_weights(resnet, images, 1, Layer("layer4"))
     with methods.ScoreCAM(resnet, "layer4") as cam:
         with torch.no_grad():
             resnet(images)
@@ -450,7 +450,7 @@ def test_autocast_gives_float32_maps(name: str) -> None:
 @pytest.mark.parametrize("name", BOTH)
 def test_it_pickles(name: str) -> None:
     model, images = Strided(), torch.rand(1, 3, 8, 8)
-    explainer = sl.create_explainer(name, chunk=2)
+    explainer = sl.create_explainer(name, internal_batch_size=2)
     other = pickle.loads(pickle.dumps(copy.deepcopy(explainer)))
     assert torch.equal(features_map(model, images, other), features_map(model, images, explainer))
 
@@ -458,7 +458,7 @@ def test_it_pickles(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("ablationcam", {"chunk": 0}, "chunk is 0"),
+        ("ablationcam", {"internal_batch_size": 0}, "internal_batch_size is 0"),
         ("scorecam", {"top": 0}, "top is 0; expected at least 1 channel"),
         ("scorecam", {"softmax": True}, "unknown option of 'scorecam': 'softmax'"),
     ],
