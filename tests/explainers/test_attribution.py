@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import sightline as sl
 from networks import TinyCNN
+from sightline._core.seeding import derive_seed
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.explainers import normalize_maps
 from sightline.explainers.fx_modules import WindowMax
@@ -162,7 +163,7 @@ def test_values_are_captums(name: str) -> None:
 
 def test_smoothgrad_is_captums_noise_tunnel() -> None:
     model, x = ReluNet().double(), images(1)
-    torch.manual_seed(sl.seeding.derive_seed(3, "smoothgrad"))
+    torch.manual_seed(derive_seed(3, "smoothgrad"))
     tunnel = captum_attr.NoiseTunnel(captum_attr.Saliency(model))
     noise = 0.2 * float(x.max() - x.min())
     expected = tunnel.attribute(x, nt_samples=5, stdevs=noise, abs=False, target=1)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import sightline as sl
 from sightline import SightlineError, data, load_model
+from sightline._core.seeding import derive_seed
 from sightline.cli import app
 from sightline.data.transforms import eval_transform
 from sightline.evaluation import evaluate_model
@@ -79,7 +80,7 @@ def test_the_table_is_what_evaluate_model_finds(plan: Path, tmp_path: Path) -> N
         test.labels[torch.tensor(seen)],
         torch.stack([mask.as_subclass(torch.Tensor) for _, mask in pairs]),
     )
-    torch.default_generator.manual_seed(sl.seeding.derive_seed(0, "sightline/small_cnn", "weights"))
+    torch.default_generator.manual_seed(derive_seed(0, "sightline/small_cnn", "weights"))
     model, spec = load_model("sightline/small_cnn", size=32)
     found = evaluate_model(
         model, [batch], ["gradcam"], {"energy_in_mask": {}, "insertion": {"steps": 4}}, input_spec=spec
@@ -260,7 +261,7 @@ def test_lots_takes_its_target_from_training_images(plan: Path, tmp_path: Path) 
     folder = carry_out(read_plan(plan, changes), tmp_path / "out")
     found = load_file(folder / "gallery.safetensors")
     splits = data.DATASETS.create("digits", size=32, copies=1)
-    torch.default_generator.manual_seed(sl.seeding.derive_seed(0, "sightline/small_cnn", "weights"))
+    torch.default_generator.manual_seed(derive_seed(0, "sightline/small_cnn", "weights"))
     model, spec = load_model("sightline/small_cnn", size=32)
     see = eval_transform(32)
     train = splits["train"]
