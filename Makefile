@@ -2,13 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test test-slow lint types docs package clean
+.PHONY: install demo test test-slow lint types docs release-check clean
 
 install: .venv/installed
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,lint,docs,package]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'  # the first that reads dependency groups
+	$(BIN)/pip install --quiet -e '.[all]' --group dev
 	touch $@
 
 demo: install
@@ -31,10 +32,15 @@ types: install
 docs: install
 	$(BIN)/mkdocs build --strict --quiet
 
-package: install
-	rm -rf dist
+# Builds the sdist and the wheel, checks both, and installs the wheel beside the dependencies of .venv.
+release-check: install
+	rm -rf dist build/release
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/twine check --strict dist/*
+	.ci/layer .venv build/release
+	build/release/bin/pip install --quiet --no-deps --force-reinstall dist/*.whl
+	cd build/release && bin/sightline --version
+	cd build/release && bin/python -c 'import sightline as sl; assert "release" in sl.__file__; sl.SegmentOverlap()'
 
 clean:
 	rm -rf .venv dist build site runs

@@ -1,6 +1,6 @@
 """The training of plain_loop.py as a LightningModule.
 
-pip install lightning
+pip install 'lightning>=2.5,!=2.6.2,!=2.6.3'
 python examples/lightning_module.py
 """
 

@@ -42,7 +42,7 @@ def test_every_engine_prints_the_plain_loops_losses(
     example: str, plain: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     package = ENGINES[example]
-    pytest.importorskip(package, reason=f"{package} is not installed: pip install 'sightline[examples]'")
+    pytest.importorskip(package, reason=f"{package} is not installed: pip install --group test")
     if torch.cuda.is_available():
         pytest.skip("the engines' losses are compared on a processor, which adds in one order")
     plain.extend(plain or losses("plain_loop", capsys))
@@ -67,9 +67,7 @@ def test_the_page_shows_the_examples_own_lines() -> None:
 
 
 def test_accelerate_accumulates_to_one_large_batch() -> None:
-    accelerate = pytest.importorskip(
-        "accelerate", reason="accelerate is not installed: pip install 'sightline[examples]'"
-    )
+    accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed: pip install --group test")
     batch = batch_of(size=6, dtype=torch.float32)
     batch.has_mask = torch.tensor([True, False, True, True, True, True])
     assert batch.masks is not None

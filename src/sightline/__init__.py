@@ -6,6 +6,8 @@ Public names are imported lazily, so that `import sightline` costs little more t
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sightline._core.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from sightline import attacks, data, explainers, guides, metrics
     from sightline.data.batch import Batch
@@ -39,8 +41,6 @@ if TYPE_CHECKING:
     from sightline.network.tap import Tap
     from sightline.reporting import compare, show
     from sightline.training import Recipe, Run, train
-
-__version__ = "0.1.0"
 
 _LAZY_IMPORTS = {
     "AdversarialBackground": "guides",

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from dots import KEYS, Dots
 from sightline import load_model
-from sightline.cli import app
+from sightline.cli.app import app
 from sightline.data.loader import create_loader
 from sightline.datasets.derived.subset import read_list
 from sightline.errors import SightlineError

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from sightline import SightlineError, load_model
-from sightline.cli import app
+from sightline.cli.app import app
 
 SMALL = "sightline/small_cnn"
 VIT = "timm/test_vit"  # timm's own model for tests

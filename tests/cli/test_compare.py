@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sightline import SightlineError, reporting
-from sightline.cli import app
+from sightline.cli.app import app
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from sightline.cli import app
+from sightline.cli.app import app
 from sightline.evaluation.comparison import ACCURACY, read_comparison
 from sightline.reporting.wording import number
 

@@ -7,7 +7,7 @@ from torchvision.io import write_png
 from typer.testing import CliRunner
 
 import sightline as sl
-from sightline.cli import app
+from sightline.cli.app import app
 
 
 def test_a_torchvision_checkpoint_and_a_class_folder(tmp_path) -> None:

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 import sightline as sl
 from sightline import SightlineError
-from sightline.cli import app
+from sightline.cli.app import app
 
 
 @pytest.fixture(scope="module")

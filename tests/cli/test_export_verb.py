@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import sightline as sl
-from sightline.cli import app
+from sightline.cli.app import app
 from sightline.errors import SightlineError
 from sightline.training import Run, read_recipe
 from sightline.training.checkpoint import write_weights

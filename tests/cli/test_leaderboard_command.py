@@ -3,7 +3,7 @@ from typer.testing import CliRunner
 
 from grid_folders import write_grid
 from sightline import SightlineError
-from sightline.cli import app
+from sightline.cli.app import app
 
 
 def test_writes_both_files_into_the_first_folder_or_elsewhere(tmp_path):

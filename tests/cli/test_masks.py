@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from sightline import SightlineError, load_model
-from sightline.cli import app
+from sightline.cli.app import app
 
 NAME = "sightline/small_cnn"
 MODEL = ["--model", NAME, "--weights", "weights.safetensors", "--method", "eigencam"]

@@ -6,7 +6,7 @@ import yaml
 from typer.testing import CliRunner
 
 from sightline import SightlineError
-from sightline.cli import app
+from sightline.cli.app import app
 
 KEYS = {
     "name": "digits",
@@ -79,4 +79,4 @@ def test_without_optuna_the_extra_is_named(recipe):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
-    assert done.stderr.strip().endswith("install it by `pip install 'sightline[sweep]'`")
+    assert done.stderr.strip().endswith("install it by `pip install 'sightline-xai[sweep]'`")

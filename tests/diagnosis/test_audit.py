@@ -10,7 +10,7 @@ from torchvision import tv_tensors
 from typer.testing import CliRunner
 
 import sightline as sl
-from sightline.cli import app
+from sightline.cli.app import app
 from sightline.data import ImageDataset, Sample
 from sightline.diagnosis.audit import audit, share_outside
 from sightline.explainers.lots import LOTS

@@ -14,7 +14,7 @@ from sightline.errors import SightlineError
 from sightline.training.export import export_model
 
 transformers = pytest.importorskip(
-    "transformers", reason="transformers is not installed: pip install 'sightline[examples]'"
+    "transformers", reason="transformers is not installed: pip install 'sightline-xai[hf]'"
 )
 
 

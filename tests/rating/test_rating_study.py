@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import sightline as sl
 from sightline import SightlineError
-from sightline.cli import app
+from sightline.cli.app import app
 from sightline.evaluation import evaluate
 from sightline.rating.batch import Contender, examples
 from sightline.rating.store import Store

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from sightline import Objective, SightlineError, load_model
-from sightline.cli import app
+from sightline.cli.app import app
 from sightline.cli.subject import find_subject
 from sightline.guides.iccnn import ICCNN
 from sightline.models.filter_groups import carried_filter_groups

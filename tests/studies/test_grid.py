@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import sightline as sl
 from sightline import SightlineError, data, load_model
 from sightline._core.seeding import derive_seed
-from sightline.cli import app
+from sightline.cli.app import app
 from sightline.data.transforms import eval_transform
 from sightline.evaluation import evaluate_model
 from sightline.evaluation.pairs import holm, paired

@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from sightline._core.strict import Positive
-from sightline.cli import app
+from sightline.cli.app import app
 from sightline.errors import MissingFileError, SightlineError
 from sightline.explainers import create_explainer
 from sightline.metrics import METRICS

@@ -66,7 +66,7 @@ def guided_run(tmp_path: Path) -> Run:
 
 
 def test_a_guided_run_gives_the_same_logits_without_sightline(guided_run: Run, tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime", reason="ONNX is not installed: pip install 'sightline[export]'")
+    pytest.importorskip("onnxruntime", reason="ONNX is not installed: pip install 'sightline-xai[export]'")
     folder = export_run(guided_run, tmp_path / "exported")
     facts = json.loads((folder / "model.json").read_text())
     model, spec = sl.load_model("timm/test_resnet", guided_run.last, 5, 32)
@@ -101,7 +101,7 @@ def test_the_three_lines_make_the_librarys_own_model(name: str, size: int, tmp_p
 def test_a_gated_model_says_that_its_state_dict_needs_sightline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("onnxruntime", reason="ONNX is not installed: pip install 'sightline[export]'")
+    pytest.importorskip("onnxruntime", reason="ONNX is not installed: pip install 'sightline-xai[export]'")
     model, spec = sl.load_model("timm/test_resnet", None, 3, 32)
     place, gate = insert_gate(model, "layer2")
     nn.init.normal_(gate.weight)
@@ -125,7 +125,7 @@ def test_a_gated_model_says_that_its_state_dict_needs_sightline(
 
 
 def test_a_model_that_explains_itself_gives_its_map_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("onnxruntime", reason="ONNX is not installed: pip install 'sightline[export]'")
+    pytest.importorskip("onnxruntime", reason="ONNX is not installed: pip install 'sightline-xai[export]'")
     model, spec = sl.load_model("sightline/lenet5", None, 3, 32)
     branch = attach_two_branch(model, 32)
     folder = export_model(model, tmp_path / "out", name="sightline/lenet5", input_spec=spec, classes=CLASSES)
@@ -145,7 +145,7 @@ def test_a_model_that_explains_itself_gives_its_map_too(tmp_path: Path, monkeypa
 
 
 def test_weights_beyond_the_limit_of_a_protobuf_lie_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("onnxruntime", reason="ONNX is not installed: pip install 'sightline[export]'")
+    pytest.importorskip("onnxruntime", reason="ONNX is not installed: pip install 'sightline-xai[export]'")
     monkeypatch.setattr(sightline.training.export, "PROTOBUF_LIMIT", 0)
     folder = export_model(TinyCNN(), tmp_path / "out", ["onnx"], input_spec=SPEC, classes=CLASSES)
     assert sorted(file.name for file in folder.iterdir()) == ["model.json", "model.onnx", "model.onnx.data"]
@@ -203,7 +203,7 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SightlineError, match="is not a run folder"):
         export_run(tmp_path / "nowhere", tmp_path / "out")
     monkeypatch.setattr(sightline.training.export, "find_spec", lambda name: None if name == "onnxscript" else name)
-    with pytest.raises(SightlineError, match=r"'onnx' needs onnxscript, .*pip install 'sightline\[export\]'"):
+    with pytest.raises(SightlineError, match=r"'onnx' needs onnxscript, .*pip install 'sightline-xai\[export\]'"):
         export(("state-dict", "onnx"))
     assert not list(tmp_path.iterdir())
     (tmp_path / "out").mkdir()

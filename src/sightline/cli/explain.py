@@ -66,8 +66,8 @@ def explain(
         raise SightlineError(f"--methods names {len(named)} methods; a store holds the maps of one")
 
     import torch
-    from lightning_fabric.utilities.rank_zero import rank_zero_only
 
+    from sightline._core.processes import is_first_process
     from sightline.explainers.maps import compute_maps
 
     subject = find_subject(model, weights, run, classes)
@@ -78,7 +78,7 @@ def explain(
         layer=layer or subject.layer, input_spec=subject.spec, dtype=dtype, workers=workers, devices=devices,  # type: ignore
         progress=True,
     )  # fmt: skip
-    if getattr(rank_zero_only, "rank", 0) == 0:  # of several processes, one speaks
+    if is_first_process():
         typer.echo(store)
 
 

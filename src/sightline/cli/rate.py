@@ -49,7 +49,7 @@ def rate(
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise SightlineError(f"rate needs {error.name}; install it by `pip install 'sightline[rating]'`") from error
+        raise SightlineError(f"rate needs {error.name}; install it by `pip install 'sightline-xai[rating]'`") from error
     from rich.console import Console
 
     from sightline.rating import crowd

@@ -22,11 +22,10 @@ def train(
     """Train what a recipe describes, then evaluate it."""
     import logging
 
-    from lightning_fabric.utilities.rank_zero import rank_zero_only
-
     from sightline import evaluation, training
+    from sightline._core.processes import is_first_process
 
-    first = getattr(rank_zero_only, "rank", 0) == 0  # of several processes, one speaks and evaluates
+    first = is_first_process()  # only this one writes to the terminal and evaluates
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("sightline").setLevel(logging.INFO if first else logging.WARNING)
     run = training.train(recipe, overrides or [], output, resume, devices, nodes)

@@ -5,7 +5,7 @@ from sightline.errors import SightlineError
 try:
     import optuna  # noqa: F401
 except ImportError as error:
-    raise SightlineError("a sweep needs optuna; install it by `pip install 'sightline[sweep]'`") from error
+    raise SightlineError("a sweep needs optuna; install it by `pip install 'sightline-xai[sweep]'`") from error
 
 from sightline.sweeping.document import Sweep, read_sweep, shipped_sweeps
 from sightline.sweeping.outcome import Outcome

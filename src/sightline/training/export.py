@@ -165,7 +165,7 @@ def _check(output: str | Path, formats: Sequence[str]) -> Path:
         missing = [package for package in ("onnx", "onnxscript", "onnxruntime") if find_spec(package) is None]
         if missing:
             raise SightlineError(
-                f"format 'onnx' needs {' and '.join(missing)}, not installed here: pip install 'sightline[export]', or "
+                f"format 'onnx' needs {' and '.join(missing)}, not installed here: pip install 'sightline-xai[export]', or "
                 "leave the format out"
             )
     folder = Path(output)

@@ -143,7 +143,7 @@ def check_installed(trackers: Sequence[Tracker]) -> None:
         found = find_spec(tracker.name)
         if found is None or found.origin is None:  # a folder of that name, as W&B makes one, is no package
             raise SightlineError(
-                f"loggers: the package {tracker.name} is not installed; pip install 'sightline[{tracker.name}]'"
+                f"loggers: the package {tracker.name} is not installed; pip install 'sightline-xai[{tracker.name}]'"
             )
 
 

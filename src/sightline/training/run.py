@@ -8,10 +8,11 @@ import platform
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,14 @@ import torch
 
 from sightline._core.files import write_atomically
 from sightline._core.strict import difference
+from sightline._core.version import __version__
 from sightline.errors import SightlineError
 from sightline.training.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-PACKAGES = ("torch", "torchvision", "lightning-fabric", "timm", "numpy", "sightline")
+PACKAGES = ("torch", "torchvision", "lightning-fabric", "timm", "numpy")
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def surroundings(processes: int, device: torch.device) -> dict[str, Any]:
     """Where a run happens: versions, the code's state in git, hardware and command."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
-        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        "versions": {"python": platform.python_version(), **_versions(), "sightline": __version__},
         "git": _git(),
         "hardware": {
             "device": name,
@@ -141,6 +143,15 @@ def surroundings(processes: int, device: torch.device) -> dict[str, Any]:
         },
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of the packages that are installed."""
+    found = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _git() -> dict[str, Any] | None:

@@ -109,7 +109,7 @@ class Instances:
             from pycocotools import mask as coco_mask
         except ImportError as error:
             raise SightlineError(
-                "COCO masks need pycocotools; install it by `pip install 'sightline[coco]'`"
+                "COCO masks need pycocotools; install it by `pip install 'sightline-xai[coco]'`"
             ) from error
 
         encoded = []
