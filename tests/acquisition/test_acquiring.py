@@ -16,15 +16,15 @@ from sightline.data.loader import create_loader
 from sightline.datasets.derived.subset import read_list
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate
-from sightline.studies import carry_out
-from sightline.studies.kinds import acquiring, trainings
-from sightline.studies.kinds.acquiring import read_acquiring
+from sightline.studies import run_study
+from sightline.studies.kinds import active_learning, training_runs
+from sightline.studies.kinds.active_learning import load_active_learning
 from sightline.studies.study import make_study
 from sightline.training import Run, train
 
 PLAN = {
-    "kind": "acquiring",
-    "arms": [
+    "kind": "active_learning",
+    "variants": [
         "random",
         {"label": "Least sure", "name": "uncertainty"},
         {"label": "CEAL", "name": "ceal", "options": {"threshold": 9}},
@@ -73,16 +73,16 @@ def test_the_loop_adds_what_its_arms_choose_and_goes_on_after_a_kill(
         return evaluate(run, *given, **options)
 
     judged: list[str] = []
-    monkeypatch.setattr(acquiring, "train", killed_training)
-    monkeypatch.setattr(trainings, "evaluate", killed_evaluation)
+    monkeypatch.setattr(active_learning, "train", killed_training)
+    monkeypatch.setattr(training_runs, "evaluate", killed_evaluation)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            carry_out(read_acquiring(plan), out)
+            run_study(load_active_learning(plan), out)
     before = {path.name: path.read_bytes() for path in (out / "samples").iterdir()}
-    carry_out(read_acquiring(plan), out)
+    run_study(load_active_learning(plan), out)
     first, second, third = "random-seed0-round0", "random-seed0-round1", "Least_sure-seed0-round1"
     assert begun[:5] == [first, second, second, third, third]
-    assert len(begun) == 7 * 2 + 2  # round 0 is shared by three arms, not by the one that trains otherwise
+    assert len(begun) == 7 * 2 + 2  # round 0 is shared by three variants, not by the one that trains otherwise
     assert all((out / "samples" / name).read_bytes() == content for name, content in before.items())
 
     lists = {path.stem: read_list(path) for path in (out / "samples").iterdir()}
@@ -114,7 +114,9 @@ def test_the_loop_adds_what_its_arms_choose_and_goes_on_after_a_kill(
     assert len(rows) == 2 * 2 * (4 * 2 + 1)
     expected = evaluate(out / "runs" / "CEAL-seed1-round1")["test"]
     (row,) = (
-        r for r in rows if (r["arm"], r["seed"], r["round"], r["column"]) == ("CEAL", "1", "1", "test/miou@gaussian")
+        r
+        for r in rows
+        if (r["variant"], r["seed"], r["round"], r["column"]) == ("CEAL", "1", "1", "test/miou@gaussian")
     )
     assert float(row["value"]) == pytest.approx(expected["miou@gaussian"].value, abs=1e-5)
     assert (row["labels"], row["guesses"], float(row["share"])) == ("12", "8", 0.6)
@@ -128,7 +130,7 @@ def test_the_loop_adds_what_its_arms_choose_and_goes_on_after_a_kill(
     assert (out / "figure.png").is_file()
 
     done = len(begun)
-    carry_out(read_acquiring(plan), out)
+    run_study(load_active_learning(plan), out)
     assert len(begun) == done
 
 
@@ -158,27 +160,32 @@ def test_a_run_chooses_among_what_it_left_out_and_in_a_folder(recipe: str, tmp_p
 
 
 def test_the_options_make_the_study(recipe: str, plan: Path) -> None:
-    study = read_acquiring(recipe, ["batch_size=4", "data.seed=3"], acquisitions=["random", "ceal"], seeds=2, rounds=3)
+    study = load_active_learning(
+        recipe, ["batch_size=4", "data.seed=3"], acquisitions=["random", "ceal"], seeds=2, rounds=3
+    )
     assert study.keys == {"batch_size": 4, "data.seed": 3}
-    assert [arm.label for arm in study.arms] == ["random", "ceal"]
+    assert [variant.label for variant in study.variants] == ["random", "ceal"]
     assert study.seeds == [0, 1]
     assert study.columns == ["test/accuracy", "test/miou@gradcam", "test/energy_in_mask@gradcam"]
     assert [study.share(number) for number in range(3)] == [0.3, 0.4, 0.5]
     assert study.parts()[:4] == ["random/0/0", "random/0/1", "random/0/2", "ceal/0/1"]
-    every = read_acquiring(recipe)
-    assert every.arms[0].name == "random"
-    assert len(every.arms) == 6
-    assert read_acquiring(plan, ["rounds=1"], seeds=1).parts() == ["random/0/0", "Guided/0/0", "all/0/0"]
+    every = load_active_learning(recipe)
+    assert every.variants[0].name == "random"
+    assert len(every.variants) == 6
+    assert load_active_learning(plan, ["rounds=1"], seeds=1).parts() == ["random/0/0", "Guided/0/0", "all/0/0"]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arms": ["rand"]}, "did you mean 'random'"),
-        ({"arms": ["random", "random"]}, "the label 'random' is taken"),
-        ({"arms": ["all", "random"]}, "compared with all, which chooses nothing"),
-        ({"arms": [{"label": "a", "name": "ceal", "options": {"treshold": 1}}]}, "did you mean 'threshold'"),
-        ({"arms": [{"label": "a", "name": "random", "keys": {"data.seed": 1}}]}, "changes 'data.seed', which all arms"),
+        ({"variants": ["rand"]}, "did you mean 'random'"),
+        ({"variants": ["random", "random"]}, "the label 'random' is taken"),
+        ({"variants": ["all", "random"]}, "compared with all, which chooses nothing"),
+        ({"variants": [{"label": "a", "name": "ceal", "options": {"treshold": 1}}]}, "did you mean 'threshold'"),
+        (
+            {"variants": [{"label": "a", "name": "random", "keys": {"data.seed": 1}}]},
+            "changes 'data.seed', which all variants",
+        ),
         ({"keys": {"seed": 1}}, "'seed' is set for every run"),
         ({"rounds": 4}, "more than all training images"),
         ({"start": 0.0}, "start is 0.0"),

@@ -10,7 +10,7 @@ from torch import nn
 
 from sightline.data.batch import Batch
 from sightline.network.input_spec import InputSpec
-from sightline.studies import carry_out
+from sightline.studies import run_study
 from sightline.studies.kinds.coherence import similarity
 from sightline.studies.study import Part, make_study
 
@@ -21,7 +21,7 @@ KEYS = {"data": DIGITS, "size": 32, "batch_size": 64, "cache": True, "stages": [
 def study(**changes):
     keys = {
         "kind": "coherence", "paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-cross-entropy",
-        "keys": KEYS, "arms": [{"label": "plain"}, {"label": "icCNN", "keys": {"guide": {"name": "iccnn", "groups": 4}}}],
+        "keys": KEYS, "variants": [{"label": "plain"}, {"label": "icCNN", "keys": {"guide": {"name": "iccnn", "groups": 4}}}],
         "seeds": [0], "groups": 4,
     }  # fmt: skip
     return make_study(keys | changes)
@@ -58,9 +58,14 @@ def test_arms_are_compared_after_training() -> None:
 @pytest.mark.slow
 def test_iccnn_makes_groups_more_coherent(tmp_path: Path) -> None:
     # a weight large enough to show in a few steps
-    arms = [{"label": "plain"}, {"label": "icCNN", "keys": {"guide": {"name": "iccnn", "groups": 4, "weight": 5.0}}}]
-    folder = carry_out(study(arms=arms), tmp_path / "out")
-    found = {(row["arm"], row["column"]): float(row["value"]) for row in csv.DictReader((folder / "table.csv").open())}
+    variants = [
+        {"label": "plain"},
+        {"label": "icCNN", "keys": {"guide": {"name": "iccnn", "groups": 4, "weight": 5.0}}},
+    ]
+    folder = run_study(study(variants=variants), tmp_path / "out")
+    found = {
+        (row["variant"], row["column"]): float(row["value"]) for row in csv.DictReader((folder / "table.csv").open())
+    }
     assert found["plain", "coherence_before"] == found["icCNN", "coherence_before"]  # the same network, by the seed
     assert found["icCNN", "coherence_after"] > max(
         found["icCNN", "coherence_before"], found["plain", "coherence_after"]

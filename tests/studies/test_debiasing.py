@@ -10,10 +10,10 @@ import torch
 
 from sightline.data import DATASETS
 from sightline.errors import SightlineError
-from sightline.studies import carry_out, read_study
-from sightline.studies.kinds import trainings as trainings_module
+from sightline.studies import read_study, run_study
+from sightline.studies.kinds import training_runs as training_runs_module
 from sightline.studies.kinds.debiasing import Recorder, chance_spread, unbiased_images, unbiased_share
-from sightline.studies.run import Folder
+from sightline.studies.run import StudyFolder
 from sightline.studies.study import make_study
 from sightline.training import Run, train
 
@@ -29,7 +29,7 @@ OURS = {"label": "ours", "keys": {"guide": {"name": "explanation_consistency", "
 def study(**changes):
     keys = {
         "kind": "debiasing", "paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-cross-entropy",
-        "keys": KEYS, "arms": [HNM, OURS], "seeds": [0],
+        "keys": KEYS, "variants": [HNM, OURS], "seeds": [0],
     }  # fmt: skip
     return make_study(keys | changes)
 
@@ -114,8 +114,8 @@ def test_a_run_keeps_its_weights_whenever_they_are_new_also_after_a_kill(tmp_pat
 
 @pytest.mark.slow
 def test_a_study_goes_on_where_it_was_killed_and_tells_shares_beside_chance(tmp_path: Path, monkeypatch) -> None:
-    arms = [{"label": "baseline", "keys": {"guide": None}}, HNM, {"label": "FL", "keys": {"guide": "focal"}}, OURS]
-    two = study(arms=arms, across=[[
+    variants = [{"label": "baseline", "keys": {"guide": None}}, HNM, {"label": "FL", "keys": {"guide": "focal"}}, OURS]
+    two = study(variants=variants, grid=[[
         {"label": "brighter", "keys": {"data.bias": "brighter"}}, {"label": "background", "keys": {"data": DIGITS}}
     ]])  # fmt: skip
     begun: list[str] = []
@@ -129,20 +129,20 @@ def test_a_study_goes_on_where_it_was_killed_and_tells_shares_beside_chance(tmp_
         begun.append(output.name)
         return train(recipe, overrides, output, resume, watch=stop)
 
-    monkeypatch.setattr(trainings_module, "train", training)
+    monkeypatch.setattr(training_runs_module, "train", training)
     with pytest.raises(KeyboardInterrupt):
-        carry_out(two, tmp_path / "out")
-    folder = carry_out(two, tmp_path / "out")
+        run_study(two, tmp_path / "out")
+    folder = run_study(two, tmp_path / "out")
     assert begun == [f"{name}-seed0" for name in (
         "brighter__baseline", "brighter__HNM", "brighter__HNM", "brighter__FL", "brighter__ours",
         "background__baseline", "background__HNM", "background__FL", "background__ours",
     )]  # fmt: skip
 
     table = list(csv.DictReader((folder / "table.csv").open(newline="")))
-    shares = {(row["arm"], row["epoch"]): float(row["value"]) for row in table if row["column"] == "unbiased_share"}
+    shares = {(row["variant"], row["epoch"]): float(row["value"]) for row in table if row["column"] == "unbiased_share"}
     epochs = {"HNM": "23", "FL": "123", "ours": "3"}
-    assert {arm: "".join(e for a, e in shares if a == f"brighter, {arm}") for arm in epochs} == epochs
-    done = Folder(folder, two, 1.0).finished()
+    assert {variant: "".join(e for a, e in shares if a == f"brighter, {variant}") for variant in epochs} == epochs
+    done = StudyFolder(folder, two, 1.0).finished()
     for setting in ("brighter", "background"):
         part = done[f"{setting}, HNM/0"]
         unbiased, weights = part.tensors["unbiased"], part.tensors["weights"][0]

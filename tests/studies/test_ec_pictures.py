@@ -14,8 +14,8 @@ from sightline.metrics import disturbed_images, explanation_consistency
 from sightline.models import load_model
 from sightline.rating.batch import Contender
 from sightline.rating.study import open_study
-from sightline.studies import carry_out, read_study, shipped_studies
-from sightline.studies.run import Folder
+from sightline.studies import read_study, run_study, shipped_studies
+from sightline.studies.run import StudyFolder
 from sightline.studies.study import Part, make_study
 
 DIGITS = {"name": "digits", "copies": 1, "size": 32}
@@ -33,7 +33,7 @@ COMMON = {"paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-
 @pytest.mark.slow
 def test_the_most_and_the_least_consistent_images_are_what_the_metric_says(tmp_path: Path) -> None:
     study = make_study(COMMON | {"kind": "consistency", "shown": 2, "eps": 0.05})
-    folder = carry_out(study, tmp_path / "out")
+    folder = run_study(study, tmp_path / "out")
     weights = folder / "runs" / "demo-cross-entropy" / "checkpoints" / "last.safetensors"
     model, spec = load_model("sightline/small_cnn", str(weights), 5, 32)
     images = DATASETS.create(**DIGITS)["test"]
@@ -47,7 +47,7 @@ def test_the_most_and_the_least_consistent_images_are_what_the_metric_says(tmp_p
     unchanged = model(spec.normalize(attacked)).argmax(1) == predicted
     expected = explanation_consistency(maps, again, unchanged).where(predicted == batch.labels, torch.nan)
 
-    part = Folder(folder, study, 1.0).finished()["images"]
+    part = StudyFolder(folder, study, 1.0).finished()["images"]
     torch.testing.assert_close(part.tensors["consistency"], expected.float(), equal_nan=True, atol=1e-4, rtol=0)
     right = expected[~expected.isnan()]
     paths = part.values["paths"]
@@ -67,7 +67,7 @@ def judged(**changes):
     return make_study(
         COMMON
         | {
-            "kind": "judged", "arms": [{"label": "base"}, {"label": "ours", "keys": {"guide": "focal"}}], "seeds": [0],
+            "kind": "judged", "variants": [{"label": "base"}, {"label": "ours", "keys": {"guide": "focal"}}], "seeds": [0],
             "maps": {"Grad-CAM": "gradcam"}, "images": 2,
             "votes": {"ours, Grad-CAM": {"pos": 0.59, "same": 0.3, "neg": 0.11}},
         }
@@ -88,7 +88,7 @@ def test_until_people_are_asked_the_report_says_how(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_votes_are_counted_when_the_study_is_given_again(tmp_path: Path) -> None:
-    folder = carry_out(judged(), tmp_path / "out")
+    folder = run_study(judged(), tmp_path / "out")
     runs = [folder / "runs" / f"{name}-seed0" for name in ("ours", "base")]
     place = folder / "rating" / "ours_Grad-CAM"
     assert f"--output {place}" in (folder / "report.md").read_text()
@@ -99,7 +99,7 @@ def test_votes_are_counted_when_the_study_is_given_again(tmp_path: Path) -> None
         store.vote(first, rater, "a", "a")
         store.vote(second, rater, choice, "b")
     store.close()
-    carry_out(judged(), tmp_path / "out")
+    run_study(judged(), tmp_path / "out")
     report = (folder / "report.md").read_text()
     assert "| ours | Grad-CAM | 50% [59%] | 0% [30%] | 50% [11%] | 2 of 2 |" in report
     assert "sightline rate" not in report

@@ -13,7 +13,7 @@ from sightline.data.loader import create_loader
 from sightline.errors import SightlineError
 from sightline.metrics import energy_in_mask, noised
 from sightline.network.views import D4, View
-from sightline.studies import carry_out, read_study
+from sightline.studies import read_study, run_study
 from sightline.studies.kinds import gallery as gallery_module
 from sightline.studies.kinds.gallery import Gallery
 from sightline.studies.study import make_study
@@ -32,7 +32,7 @@ CHANGES = [
 def study(**changes: Any) -> Gallery:
     keys = {
         "kind": "gallery", "paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-cross-entropy",
-        "keys": TINY, "models": [{"label": "CE"}, {"label": "SO", "keys": {"guide": "segment_overlap"}}], "count": 3,
+        "keys": TINY, "models": [{"label": "CE"}, {"label": "SO", "keys": {"guide": "segment_overlap"}}], "num_images": 3,
     }  # fmt: skip
     made = make_study(keys | changes)
     assert isinstance(made, Gallery)
@@ -57,8 +57,8 @@ def test_maps_and_figures_are_what_explain_gives_for_the_trained_model(
 
     monkeypatch.setattr(gallery_module, "train", training)
     with pytest.raises(KeyboardInterrupt):
-        carry_out(study(changes=CHANGES), tmp_path / "out")
-    folder = carry_out(study(changes=CHANGES), tmp_path / "out")
+        run_study(study(changes=CHANGES), tmp_path / "out")
+    folder = run_study(study(changes=CHANGES), tmp_path / "out")
     assert begun == ["CE", "SO", "SO"]
 
     test = data.create_dataset("digits", copies=1, size=32)["test"]
@@ -102,8 +102,8 @@ def test_maps_and_figures_are_what_explain_gives_for_the_trained_model(
 
 
 def test_astray_takes_what_is_right_with_the_least_map_on_the_object(tmp_path: Path) -> None:
-    one = study(models=[{"label": "CE"}], astray=True, count=2)
-    folder = carry_out(one, tmp_path / "out")
+    one = study(models=[{"label": "CE"}], select_low_energy=True, num_images=2)
+    folder = run_study(one, tmp_path / "out")
     test = data.create_dataset("digits", copies=1, size=32)["test"]
     batch = next(iter(create_loader(test, size=32, batch_size=len(test), train=False)))
     model, spec = load_model(
@@ -125,7 +125,7 @@ def test_scale_shows_fewer_images_and_trains_on_fewer() -> None:
     assert half.images == ["1", "2"]
     assert half.keys == {"size": 32, "train_fraction": 0.5}
     assert study().scaled(0.5).keys["train_fraction"] == 0.15
-    assert study(shrinks=["stages.0.epochs"], keys={}).scaled(0.5).keys == {"stages.0.epochs": 3}
+    assert study(scaled_keys=["stages.0.epochs"], keys={}).scaled(0.5).keys == {"stages.0.epochs": 3}
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_scale_shows_fewer_images_and_trains_on_fewer() -> None:
         ({"models": [{"label": "image"}]}, "'image' is taken"),
         ({"changes": [{"label": "a", "view": {"turn": 1}}]}, "did you mean 'turns'"),
         ({"changes": [{"label": "a"}, {"label": "a"}]}, "'a' is taken"),
-        ({"images": [3], "astray": True}, "images: with astray"),
+        ({"images": [3], "select_low_energy": True}, "images: with select_low_energy"),
         ({"images": []}, "images"),
     ],
 )
@@ -157,7 +157,7 @@ def test_what_cannot_be_shown_is_met_before_anything_is_written(
     changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(SightlineError, match=message):
-        carry_out(study(**changes), tmp_path / "out")
+        run_study(study(**changes), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -175,5 +175,5 @@ def test_the_shipped_recipes_are_read_and_missing_data_is_named(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SIGHTLINE_DATA", raising=False)
     with pytest.raises(SightlineError, match=name):
-        carry_out(read_study("so-loss", item), tmp_path / "out")
+        run_study(read_study("so-loss", item), tmp_path / "out")
     assert not (tmp_path / "out").exists()

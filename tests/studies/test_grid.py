@@ -19,20 +19,20 @@ from sightline.data.transforms import eval_transform
 from sightline.evaluation import evaluate_model
 from sightline.evaluation.pairs import holm, paired
 from sightline.network.features import class_features
-from sightline.studies import carry_out, read_plan
+from sightline.studies import load_study, run_study
 from sightline.studies import run as run_module
 
 PLAN = """
 data: {name: digits, size: 32, copies: 1}
 split: test
-count: 6
+num_images: 6
 batch: 4
 models:
   - {label: small, name: sightline/small_cnn, size: 32}
   - {label: other, name: sightline/small_cnn, size: 32, layer: blocks.1}
 explainers:
   - gradcam
-  - {label: Chance, name: randomcam, count: 3}
+  - {label: Chance, name: randomcam, num_images: 3}
 metrics:
   accuracy: {}
   energy_in_mask: {}
@@ -53,7 +53,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_the_table_is_what_evaluate_model_finds(plan: Path, tmp_path: Path) -> None:
-    folder = carry_out(read_plan(plan), tmp_path / "out")
+    folder = run_study(load_study(plan), tmp_path / "out")
     table = rows(folder / "table.csv")
     assert {(row["model"], row["explainer"], row["metric"], row["n"]) for row in table} == {
         *((model, "", "accuracy", "6") for model in ("small", "other")),
@@ -109,7 +109,7 @@ def test_the_table_is_what_evaluate_model_finds(plan: Path, tmp_path: Path) -> N
 
 
 def test_paired_differences_are_over_the_images_that_both_rows_see(plan: Path, tmp_path: Path) -> None:
-    folder = carry_out(read_plan(plan), tmp_path / "out")
+    folder = run_study(load_study(plan), tmp_path / "out")
     samples = pq.read_table(folder / "samples.parquet").to_pylist()
     values = {(r["model"], r["explainer"], r["metric"], r["index"]): r["value"] for r in samples}
     tests = rows(folder / "tests.csv")
@@ -129,20 +129,20 @@ def test_paired_differences_are_over_the_images_that_both_rows_see(plan: Path, t
 
 
 def test_an_interrupted_table_goes_on(plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = carry_out(read_plan(plan), tmp_path / "whole")
-    keep, calls = run_module.Folder.keep, itertools.count()
+    whole = run_study(load_study(plan), tmp_path / "whole")
+    keep, calls = run_module.StudyFolder.keep, itertools.count()
 
     def stops(self, name, work, device):
         if next(calls) == 3:
             raise KeyboardInterrupt
         return keep(self, name, work, device)
 
-    monkeypatch.setattr(run_module.Folder, "keep", stops)
+    monkeypatch.setattr(run_module.StudyFolder, "keep", stops)
     with pytest.raises(KeyboardInterrupt):
-        carry_out(read_plan(plan), tmp_path / "parts")
+        run_study(load_study(plan), tmp_path / "parts")
     assert "Not finished: 3 of 6 parts" in (tmp_path / "parts" / "report.md").read_text()
     monkeypatch.undo()
-    carry_out(read_plan(plan), tmp_path / "parts")
+    run_study(load_study(plan), tmp_path / "parts")
     for name in ("table.csv", "tests.csv", "curves.csv", "samples.parquet", "gallery.safetensors"):
         assert (whole / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
 
@@ -164,7 +164,7 @@ def test_functions_and_saved_maps_are_judged_like_our_own(
     np.save(tmp_path / "maps.npy", saved)
     rows_ = "explainers=[{label: theirs, function: 'theirs:corner'}, {label: saved, maps: maps.npy}, gradcam]"
     metrics = "metrics={energy_in_mask: {}, coherency: {}}"
-    folder = carry_out(read_plan(plan, [rows_, metrics]), tmp_path / "out")
+    folder = run_study(load_study(plan, [rows_, metrics]), tmp_path / "out")
     table = {(r["model"], r["explainer"], r["metric"]): float(r["value"]) for r in rows(folder / "table.csv")}
     assert table["small", "theirs", "energy_in_mask"] == table["small", "saved", "energy_in_mask"] == 0
     assert table["small", "theirs", "coherency"] == 1  # the same map of every image
@@ -175,7 +175,7 @@ def test_functions_and_saved_maps_are_judged_like_our_own(
 def test_contrast_asks_another_question(plan: Path, tmp_path: Path) -> None:
     few = ["metrics={energy_in_mask: {}}", "explainers=[gradcam]"]
     values = [
-        float(rows(carry_out(read_plan(plan, [*few, f"contrast={on}"]), tmp_path / on) / "table.csv")[0]["value"])
+        float(rows(run_study(load_study(plan, [*few, f"contrast={on}"]), tmp_path / on) / "table.csv")[0]["value"])
         for on in ("true", "false")
     ]
     assert values[0] != values[1]
@@ -185,7 +185,7 @@ def test_contrast_asks_another_question(plan: Path, tmp_path: Path) -> None:
 def test_a_compiled_model_gives_the_same_table(plan: Path, tmp_path: Path) -> None:
     few = ["explainers=[gradcam]", "models=[{label: small, name: sightline/small_cnn, size: 32}]"]
     tables = [
-        rows(carry_out(read_plan(plan, [*few, f"compiled={on}"]), tmp_path / on) / "table.csv")
+        rows(run_study(load_study(plan, [*few, f"compiled={on}"]), tmp_path / on) / "table.csv")
         for on in ("true", "false")
     ]
     for one, other in zip(*tables):
@@ -202,14 +202,14 @@ def test_a_compiled_model_gives_the_same_table(plan: Path, tmp_path: Path) -> No
         ("explainers=[gradcan]", "'gradcam'"),
         ("explainers=[{label: a, name: gradcam, options: {sigma: 1}}]", "'sigma'"),
         ("metrics={insertio: {}}", "'insertion'"),
-        ("count=100000", "the data has"),
+        ("num_images=100000", "the data has"),
         ("split=tset", "'test'"),
         ("explainers=[gradcam, gradcam]", "taken"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_written(plan: Path, tmp_path: Path, change: str, message: str) -> None:
     with pytest.raises(SightlineError, match=message):
-        carry_out(read_plan(plan, [change]), tmp_path / "out")
+        run_study(load_study(plan, [change]), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -255,10 +255,10 @@ def test_lots_takes_its_target_from_training_images(plan: Path, tmp_path: Path) 
     """A class's features from its training images, looked up by the label: what the explainer does by itself."""
     changes = [
         "explainers=[{label: mean, name: lots, options: {iterations: 3}, features: mean}]",
-        "models=[{label: net, name: sightline/small_cnn, size: 32}]", "explained=label", "count=2", "gallery=2",
+        "models=[{label: net, name: sightline/small_cnn, size: 32}]", "explained=label", "num_images=2", "gallery=2",
         "metrics={complexity: {}}",
     ]  # fmt: skip
-    folder = carry_out(read_plan(plan, changes), tmp_path / "out")
+    folder = run_study(load_study(plan, changes), tmp_path / "out")
     found = load_file(folder / "gallery.safetensors")
     splits = data.DATASETS.create("digits", size=32, copies=1)
     torch.default_generator.manual_seed(derive_seed(0, "sightline/small_cnn", "weights"))

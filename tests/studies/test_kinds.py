@@ -17,11 +17,11 @@ from sightline.explainers import create_explainer
 from sightline.network.features import class_features
 from sightline.reporting.overlay import Overlay
 from sightline.studies import read_study, reproduce
-from sightline.studies.album import Album
+from sightline.studies.image_selection import ImageSelection
 from sightline.studies.kinds import panel as panel_module
 from sightline.studies.kinds import timing
 from sightline.studies.kinds.sweep import Sweep
-from sightline.studies.run import Folder
+from sightline.studies.run import StudyFolder
 from sightline.studies.study import SizedModel
 from sightline.studies.subject import load_subject
 from sightline.training.recipe import Data
@@ -31,19 +31,19 @@ PANEL = [
     "data={name: digits, size: 32}",
     "model={name: sightline/small_cnn, size: 32}",
     "images=null",
-    "count=7",
+    "num_images=7",
     "columns=[{label: Grad-CAM, name: gradcam}, {label: Eigen, name: eigencam, options: {center: true}}]",
 ]
 TIMING = [
     "models=[{label: A, name: sightline/small_cnn, size: 32}, {label: B, name: sightline/lenet5}]",
     "methods=[{label: Grad-CAM, name: gradcam}, {label: Chance, name: randomcam, rounds: 2}]",
     "rounds=3",
-    "printed={Grad-CAM: {A: 12.5}}",
+    "paper_values={Grad-CAM: {A: 12.5}}",
 ]
 SWEEP = [
     "data={name: digits, size: 32}",
     "model={name: sightline/small_cnn, size: 32}",
-    "count=6",
+    "num_images=6",
     "batch=4",
     "method={label: Gauss, name: gaussian, options: {sigma: 0.25}}",
     "axes={sigma: [0.1, 0.25]}",
@@ -79,7 +79,7 @@ def test_a_panel_keeps_the_maps_that_the_explainer_gives(tmp_path):
 
 
 def test_more_images_hold_the_fewer(tmp_path):
-    album = Album(Data(name="digits"), "a study")
+    album = ImageSelection(Data(name="digits"), "a study")
     assert set(album.draw(3, seed=0)) < set(album.draw(9, seed=0))
     assert album.draw(9, seed=0) != album.draw(9, seed=1)
 
@@ -87,7 +87,7 @@ def test_more_images_hold_the_fewer(tmp_path):
 def test_images_are_told_by_place_class_or_file(tmp_path):
     file = tmp_path / "mine.png"
     Image.fromarray(np.full((40, 60, 3), 128, dtype=np.uint8)).save(file)
-    album = Album(Data(name="digits"), "a study")
+    album = ImageSelection(Data(name="digits"), "a study")
     assert album.find(5) == 5
     first = album.find("3")
     assert album.label(first) == "3"
@@ -142,7 +142,7 @@ def test_a_panel_says_which_method_is_not_defined(tmp_path, monkeypatch):
     folder = reproduce("lots", "figure-5.2", PANEL, output=tmp_path / "out")
     assert "Eigen is not defined for this model: SmallCNN.stem has no rule" in (folder / "report.md").read_text()
     study = read_study("lots", "figure-5.2", PANEL)
-    figure = study.figures(Folder(folder, study, 1).finished())["figure.png"]
+    figure = study.figures(StudyFolder(folder, study, 1).finished())["figure.png"]
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert texts == ["not defined\nfor this model"] * 7
 
@@ -151,7 +151,7 @@ def test_a_panel_puts_images_side_by_side_and_leaves_the_rest_empty(tmp_path):
     overrides = [*PANEL, "abreast=3"]
     folder = reproduce("lots", "figure-5.2", overrides, output=tmp_path / "out")
     study = read_study("lots", "figure-5.2", overrides)
-    figure = study.figures(Folder(folder, study, 1).finished())["figure.png"]
+    figure = study.figures(StudyFolder(folder, study, 1).finished())["figure.png"]
     assert len(figure.axes) == 3 * 9  # 7 images in 3 lines of 3, each with 2 maps
     assert sum(len(axes.images) for axes in figure.axes) == 7 * 3
     captions = [axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()]
@@ -178,7 +178,7 @@ def test_targets_of_lots_come_from_training_images_and_from_the_reference(tmp_pa
     columns = [
         {"label": f"by {f}", "name": "lots", "features": f, "options": LOTS} for f in ("class", "mean", "reference")
     ]
-    overrides = [*SPLIT, f"columns={json.dumps(columns)}", "images=null", "count=2"]
+    overrides = [*SPLIT, f"columns={json.dumps(columns)}", "images=null", "num_images=2"]
     folder = reproduce("lots", "figure-5.1", overrides, output=tmp_path / "out")
     splits = data.create_dataset("digits", size=32)
     paths = [splits["test"].path(i) for i in range(len(splits["test"]))]
@@ -210,7 +210,7 @@ def test_targets_of_lots_come_from_training_images_and_from_the_reference(tmp_pa
     assert (found - lots(subject.model, images, input_spec=subject.spec)).abs().max() <= 0.05  # pictures are 8 bit
 
     study = read_study("lots", "figure-5.1", overrides)
-    figure = study.figures(Folder(folder, study, 1).finished())["figure.png"]
+    figure = study.figures(StudyFolder(folder, study, 1).finished())["figure.png"]
     assert [axes.get_title() for axes in figure.axes[:5]] == [
         "image",
         "reference",
@@ -221,7 +221,7 @@ def test_targets_of_lots_come_from_training_images_and_from_the_reference(tmp_pa
 
 
 def test_a_reference_is_another_image_of_the_class_or_the_one_that_is_given(tmp_path):
-    album = Album(Data(name="digits"), "a study")
+    album = ImageSelection(Data(name="digits"), "a study")
     place = album.find("2")
     other = album.another(place, seed=0)
     assert other != place
@@ -264,7 +264,7 @@ def test_the_steps_of_lots_are_those_of_the_explainer(tmp_path):
     assert (row["iterations"], row["stopped"]) == ("3", "iterations")
     assert float(row["distance"]) == pytest.approx(float(found.distances[0]), rel=0.1)
     study = read_study("lots", "figure-4.2", SPLIT)
-    figure = study.figures(Folder(folder, study, 1).finished())["figure.png"]
+    figure = study.figures(StudyFolder(folder, study, 1).finished())["figure.png"]
     assert [axes.get_title()[:3] for axes in figure.axes] == [f"({letter})" for letter in "abcdefgh"]
     assert study.scaled(0.1) == study
 
@@ -316,7 +316,7 @@ def test_a_warm_up_may_be_shorter(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(timing, "create_explainer", lambda name, **o: made.append(o) or (lambda *a, **k: None))
     methods = "methods=[{label: x, name: gradcam++, options: {eps: 0.1}, rounds: 1, warm_up: {eps: 0.2}}]"
-    reproduce("lots", "table-5.3", [*TIMING, "printed={}", methods], output=tmp_path / "out")
+    reproduce("lots", "table-5.3", [*TIMING, "paper_values={}", methods], output=tmp_path / "out")
     assert made == [{"eps": 0.2}, {"eps": 0.1}] * 2
 
 
@@ -325,7 +325,7 @@ def test_a_timing_says_which_method_is_not_defined(tmp_path, monkeypatch):
     folder = reproduce(
         "lots",
         "table-5.3",
-        [*TIMING, "methods=[{label: Eigen, name: eigencam}]", "printed={}"],
+        [*TIMING, "methods=[{label: Eigen, name: eigencam}]", "paper_values={}"],
         output=tmp_path / "out",
     )
     assert "| Eigen | not defined | not defined | 3 |" in (folder / "report.md").read_text()
@@ -354,7 +354,7 @@ def test_a_sweep_measures_the_maps_of_each_setting(tmp_path):
         assert float(row["ms"]) > 0
         assert row["n"] == "6"
     study = read_study("lots", "section-6.2", SWEEP)
-    figure = study.figures(Folder(folder, study, 1).finished())["figure.png"]
+    figure = study.figures(StudyFolder(folder, study, 1).finished())["figure.png"]
     assert [axes.get_ylabel() for axes in figure.axes] == ["seconds\nan image", "Average drop", "Complexity"]
     assert [label.get_text() for label in figure.axes[-1].get_xticklabels()] == ["0.1", "0.25"]
     assert figure.axes[2].lines[0].get_ydata().tolist() == pytest.approx(
@@ -364,4 +364,4 @@ def test_a_sweep_measures_the_maps_of_each_setting(tmp_path):
 
 
 def test_a_scaled_sweep_sees_fewer_images(tmp_path):
-    assert read_study("lots", "section-6.2", SWEEP).scaled(0.5).count == 3
+    assert read_study("lots", "section-6.2", SWEEP).scaled(0.5).num_images == 3

@@ -9,8 +9,8 @@ ARMS = ["Baseline", "HNM", "FL", "EFL", "Ours-XGrad-CAM", "Ours-Eigen-CAM", "cha
 
 @pytest.mark.parametrize("panels", [1, 2, 3])
 def test_the_legend_stands_within_the_figure(panels: int) -> None:
-    lines = {arm: {0: [number, number + 1.0]} for number, arm in enumerate(ARMS)}
-    figure, grid = line_panels({str(panel): lines for panel in range(panels)}, across="epoch", up="share")
+    lines = {variant: {0: [number, number + 1.0]} for number, variant in enumerate(ARMS)}
+    figure, grid = line_panels({str(panel): lines for panel in range(panels)}, x_label="epoch", y_label="share")
     legend(figure, grid[0])
     figure.draw_without_rendering()
     (made,) = figure.legends

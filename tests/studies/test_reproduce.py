@@ -24,7 +24,7 @@ class Counting(Study):
 
     kind: Literal["counting"]
     count: Positive = 4
-    printed: dict[str, float] = {}  # noqa: RUF012
+    paper_values: dict[str, float] = {}  # noqa: RUF012
 
     def parts(self):
         return [f"run/{number}" for number in range(self.count)]
@@ -92,12 +92,12 @@ def test_a_shipped_study_reads_back_as_itself_and_names_only_what_exists(name, t
     for method in methods:
         create_explainer(method["name"], **{k: v for k, v in method["options"].items() if k != "target"})
     if values["kind"] == "grid":
-        for rows in values["printed"].values():
+        for rows in values["paper_values"].values():
             assert set(rows) <= {row["label"] for row in values["explainers"]}
             assert all(set(row) == set(values["metrics"]) for row in rows.values())
-    elif "methods" in values and "printed" in values:
-        assert set(values["printed"]) == {method["label"] for method in values["methods"]}
-        for row in values["printed"].values():
+    elif "methods" in values and "paper_values" in values:
+        assert set(values["paper_values"]) == {method["label"] for method in values["methods"]}
+        for row in values["paper_values"].values():
             assert set(row) == {model["label"] for model in values["models"]}
 
 

@@ -16,7 +16,7 @@ from sightline.datasets.benchmarks.rival10 import CLASSES
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate
 from sightline.guides import RegionActivation
-from sightline.studies import carry_out, read_study, shipped_studies
+from sightline.studies import read_study, run_study, shipped_studies
 from sightline.studies.kinds.noise import REGIONS
 from sightline.studies.study import Part, make_study
 from sightline.training import Run, read_recipe
@@ -45,7 +45,7 @@ def rival10(tmp_path: Path) -> Path:
 def study(**changes):
     keys = {
         "kind": "noise", "paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-cross-entropy",
-        "arms": [{"label": "a"}, {"label": "b"}], "seeds": [0, 1],
+        "variants": [{"label": "a"}, {"label": "b"}], "seeds": [0, 1],
     }  # fmt: skip
     return make_study(keys | changes)
 
@@ -61,19 +61,19 @@ def test_every_item_can_be_read_and_its_arms_differ_in_the_guide_alone() -> None
     assert items == [*(f"figure-{n}" for n in (1, 3, 4, 5, 6, 7)), "table-1", "table-2"]
     for item in items:
         entry = read_study("ria", item)
-        choices = entry.models if entry.kind == "gallery" else entry.arms
+        choices = entry.models if entry.kind == "gallery" else entry.variants
         assert [set(choice.keys) for choice in choices] == [{"guide"}, {"guide"}]
 
 
 def test_printed_figures_are_the_papers() -> None:
     table = read_study("ria", "table-1")
-    printed = {row: 100 * figures["test/accuracy"] for row, figures in table.printed.items()}
+    printed = {row: 100 * figures["test/accuracy"] for row, figures in table.paper_values.items()}
     assert printed == pytest.approx({
         "VGG16, baseline": 86.6, "VGG16, RIA": 91.7, "ResNet50, baseline": 88.46, "ResNet50, RIA": 88.99,
         "ResNet18, baseline": 88.51, "ResNet18, RIA": 88.78,
     })  # fmt: skip
     # The row of ResNet-50 in Table 2 is that of Table 1, and is left out.
-    assert set(read_study("ria", "table-2").printed) == {"ResNet18, baseline", "ResNet18, RIA"}
+    assert set(read_study("ria", "table-2").paper_values) == {"ResNet18, baseline", "ResNet18, RIA"}
 
 
 @pytest.mark.parametrize("item", ["table-1", "figure-4"])
@@ -122,11 +122,11 @@ def test_the_report_has_the_accuracy_at_each_level() -> None:
     }  # fmt: skip
     entry = study()
     report = entry.summary(done)
-    assert "| Arm | Seeds | 30/255 | 60/255 |" in report
+    assert "| Variant | Seeds | 30/255 | 60/255 |" in report
     on, around = report.split("of the noise around it")
     assert "| a | 2 | 0.625 ± 0.177 | 0.250 ± 0.000 |" in on
     assert "| b | 2 | 1.000 ± 0.000 | 1.000 ± 0.000 |" in around
-    rows = [row for row in entry.table(done) if row.get("level") == LEVELS[0] and row["arm"] == "a"]
+    rows = [row for row in entry.table(done) if row.get("level") == LEVELS[0] and row["variant"] == "a"]
     assert [(row["seed"], row["column"], row["value"]) for row in rows] == [
         (0, "foreground_noise_accuracy", 0.5), (0, "background_noise_accuracy", 0.75),
         (1, "foreground_noise_accuracy", 0.75), (1, "background_noise_accuracy", 0.75),
@@ -153,14 +153,14 @@ def test_columns_without_curves_are_refused(columns: list[str], message: str) ->
 @pytest.mark.slow
 def test_curves_are_those_of_the_evaluation(tmp_path: Path) -> None:
     entry = read_study("ria", "figure-4", [
-        "recipe=demo-cross-entropy", "across=[]", "columns=[test/foreground_noise_accuracy,test/background_noise_accuracy]",
+        "recipe=demo-cross-entropy", "grid=[]", "columns=[test/foreground_noise_accuracy,test/background_noise_accuracy]",
         "keys={data.copies: 1, data.size: 32, size: 32, batch_size: 64, stages: [{epochs: 1, lr: 2.0e-3}]}",
     ])  # fmt: skip
-    folder = carry_out(entry, tmp_path / "out")
+    folder = run_study(entry, tmp_path / "out")
     table = list(csv.DictReader((folder / "table.csv").open(newline="")))
     found = evaluate(Run(folder / "runs" / "RIA-seed0"), ["test"], metrics=list(REGIONS))["test"]
     for metric in REGIONS:
-        curve = [float(r["value"]) for r in table if (r["arm"], r["column"]) == ("RIA", metric) and r["level"]]
+        curve = [float(r["value"]) for r in table if (r["variant"], r["column"]) == ("RIA", metric) and r["level"]]
         assert curve == pytest.approx(found.curves[""][metric].score.tolist(), abs=1e-5)
         assert len(curve) == 7
     assert (folder / "noise.png").is_file()

@@ -10,9 +10,9 @@ from sightline.data import DATASETS
 from sightline.data.loader import create_loader
 from sightline.metrics import fgsm_hits
 from sightline.models import load_model
-from sightline.studies import carry_out, read_study
+from sightline.studies import read_study, run_study
 from sightline.studies.kinds.robustness import WRONG, relative_accuracy
-from sightline.studies.run import Folder
+from sightline.studies.run import StudyFolder
 from sightline.studies.study import Part, make_study
 
 DIGITS = {"name": "digits", "copies": 1, "size": 32}
@@ -22,7 +22,7 @@ KEYS = {"data": DIGITS, "size": 32, "batch_size": 64, "cache": True, "stages": [
 def study(**changes):
     keys = {
         "kind": "robustness", "paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-cross-entropy",
-        "keys": KEYS, "arms": [{"label": "baseline"}, {"label": "other", "keys": {"stages.0.lr": 1e-3}}],
+        "keys": KEYS, "variants": [{"label": "baseline"}, {"label": "other", "keys": {"stages.0.lr": 1e-3}}],
         "seeds": [0], "eps": [0.01, 0.2],
     }  # fmt: skip
     return make_study(keys | changes)
@@ -42,7 +42,7 @@ def part(hits: list[list[int]]) -> Part:
 
 
 def test_an_arm_counts_when_all_arms_of_its_seed_and_panel_are_done() -> None:
-    crossed = study(across=[[{"label": "x"}, {"label": "y"}]], seeds=[0, 1])
+    crossed = study(grid=[[{"label": "x"}, {"label": "y"}]], seeds=[0, 1])
     done = {
         "x, baseline/0": part([[1, 1], [1, 0]]),
         "x, other/0": part([[1, 1], [WRONG, WRONG]]),
@@ -51,7 +51,7 @@ def test_an_arm_counts_when_all_arms_of_its_seed_and_panel_are_done() -> None:
         "x, other/1": part([[0, 0], [1, 0]]),
     }
     rows = [row for row in crossed.table(done) if row["column"] == "relative_accuracy"]
-    assert {(row["arm"], row["seed"]) for row in rows} == {
+    assert {(row["variant"], row["seed"]) for row in rows} == {
         (f"x, {a}", s) for a in ("baseline", "other") for s in (0, 1)
     }
     assert [row["n"] for row in rows if row["seed"] == 0] == [1, 1, 1, 1]
@@ -65,16 +65,18 @@ def test_an_arm_counts_when_all_arms_of_its_seed_and_panel_are_done() -> None:
 
 @pytest.mark.slow
 def test_a_study_attacks_what_it_trained(tmp_path: Path) -> None:
-    folder = carry_out(study(), tmp_path / "out")
+    folder = run_study(study(), tmp_path / "out")
     weights = folder / "runs" / "baseline-seed0" / "checkpoints" / "last.safetensors"
     model, spec = load_model("sightline/small_cnn", str(weights), 5, 32)
     batch = next(iter(create_loader(DATASETS.create(**DIGITS)["test"], size=32, batch_size=1000, train=False)))
     expected = fgsm_hits(model.eval(), batch.images, batch.labels, [0.01, 0.2], input_spec=spec)
-    kept = Folder(folder, study(), 1.0).finished()["baseline/0"].tensors["stays_right"].float()
+    kept = StudyFolder(folder, study(), 1.0).finished()["baseline/0"].tensors["stays_right"].float()
     assert torch.equal(kept.where(kept != WRONG, torch.nan).nan_to_num(-1), expected.nan_to_num(-1))
 
     table = list(csv.DictReader((folder / "table.csv").open(newline="")))
-    curve = [float(row["value"]) for row in table if row["arm"] == "baseline" and row["column"] == "relative_accuracy"]
+    curve = [
+        float(row["value"]) for row in table if row["variant"] == "baseline" and row["column"] == "relative_accuracy"
+    ]
     assert curve[0] > curve[1]
     assert "robustness.png" in (folder / "report.md").read_text()
     assert (folder / "robustness.png").is_file()
@@ -83,4 +85,4 @@ def test_a_study_attacks_what_it_trained(tmp_path: Path) -> None:
 def test_the_study_of_the_paper_is_there() -> None:
     paper = read_study("ec", "figure-9cd")
     assert list(paper.panels) == ["ResNet-50", "VGG-16"]
-    assert [arm.label for arm in paper.arms] == ["Baseline", "Ours, FGSM", "Ours, zero", "Ours, mean"]
+    assert [variant.label for variant in paper.variants] == ["Baseline", "Ours, FGSM", "Ours, zero", "Ours, mean"]

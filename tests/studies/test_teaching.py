@@ -16,8 +16,8 @@ from sightline import explain
 from sightline.data.map_store import MapStore
 from sightline.errors import SightlineError
 from sightline.metrics import square_curves
-from sightline.studies import carry_out, read_study, reproduce
-from sightline.studies.album import Album
+from sightline.studies import read_study, reproduce, run_study
+from sightline.studies.image_selection import ImageSelection
 from sightline.studies.study import Part, Study, make_study, shipped_studies
 from sightline.training import Run, read_recipe
 
@@ -33,7 +33,7 @@ TEACHING = {
     "teachers": {"cam": {"name": "gradcam"}},
     "seeds": 2,
     "rows": [
-        {"label": "Plain", "printed": 67.96},
+        {"label": "Plain", "paper_values": 67.96},
         {"label": "Taught", "first": True, "maps": "cam", "against": ["Plain", "Alone"],
          "recipe": {**STAGE, "guide": {"name": "impactx", "size": 32}}},
         {"label": "Alone", "first": True, "seeds": 1,
@@ -87,7 +87,7 @@ def test_differences_are_taken_seed_by_seed() -> None:
 
 
 def test_a_study_trains_explains_and_goes_on(tmp_path: Path, pictures: dict[str, object]) -> None:
-    folder = carry_out(study(data=pictures), tmp_path / "out")
+    folder = run_study(study(data=pictures), tmp_path / "out")
     rows = {row["training"]: row for row in csv.DictReader((folder / "table.csv").open())}
     assert list(rows) == [part for part in study().parts() if not part.startswith("maps")]
     assert {row["n"] for row in rows.values()} == {"16"}
@@ -105,7 +105,7 @@ def test_a_study_trains_explains_and_goes_on(tmp_path: Path, pictures: dict[str,
     # A part that is lost is made again from the run, which is not trained again.
     written = run.last.stat().st_mtime_ns
     (folder / "parts" / "Taught-1.json").unlink()
-    carry_out(study(data=pictures), folder)
+    run_study(study(data=pictures), folder)
     assert run.last.stat().st_mtime_ns == written
     after = {row["training"]: row for row in csv.DictReader((folder / "table.csv").open())}
     assert after["Taught/1"]["accuracy"] == rows["Taught/1"]["accuracy"]
@@ -136,7 +136,7 @@ def test_the_shipped_studies_of_impactx_can_be_read() -> None:
 
 CURVES = [
     "data={name: digits, size: 32}",
-    "count=5",
+    "num_images=5",
     "shown=2",
     "method={label: SHAP, name: partition_shap, options: {evaluations: 20}}",
     "models=[{label: A net, name: sightline/lenet5, size: 32, method: {label: own, name: gradcam}}]",
@@ -146,7 +146,7 @@ CURVES = [
 def test_curves_are_those_of_the_metric(tmp_path: Path) -> None:
     folder = reproduce("impactx", "figure-3", CURVES, output=tmp_path / "out")
     read = read_study("impactx", "figure-3", CURVES)
-    album = Album(read.data, "test")
+    album = ImageSelection(read.data, "test")
     places = album.draw(5, read.seed)
     images = album.read(places, 32)
     torch.manual_seed(0)

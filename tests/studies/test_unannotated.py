@@ -14,7 +14,7 @@ from sightline.data.formats.found_masks import FoundMasks
 from sightline.errors import SightlineError
 from sightline.localization.prompts import Prompt
 from sightline.localization.writing import write_masks
-from sightline.studies import carry_out, read_study, shipped_studies
+from sightline.studies import read_study, run_study, shipped_studies
 from sightline.studies.study import make_study
 from sightline.training import read_recipe
 from sightline.training.build import check_names
@@ -107,8 +107,8 @@ def test_every_arm_of_every_study_on_pets_is_a_recipe(item: str, monkeypatch: py
         "sightline.training.build.locate", lambda path, argument: Path(path)
     )  # the weights are not ours
     study = read_study("pets", item)
-    for arm in study.rows:
-        check_names(read_recipe(study.recipe, study._changes(arm)))
+    for variant in study.rows:
+        check_names(read_recipe(study.recipe, study._changes(variant)))
 
 
 STUDY = {
@@ -118,7 +118,7 @@ STUDY = {
         "stages": [{"epochs": 1, "lr": 2.0e-3}],
     },
     "prompts": {"model": "sightline/small_cnn", "segmenter": f"{__name__}:bright"},
-    "arms": [{"label": "random", "keys": {"guide": "random_background"}}],
+    "variants": [{"label": "random", "keys": {"guide": "random_background"}}],
     "seeds": [0], "columns": ["test/accuracy"],
 }  # fmt: skip
 
@@ -129,14 +129,14 @@ def bright(image: np.ndarray, points: np.ndarray, box: np.ndarray | None) -> np.
 
 def test_arms_cannot_change_the_data_that_masks_are_found_for() -> None:
     with pytest.raises(SightlineError, match=r"data\.size"):
-        make_study(STUDY | {"arms": [{"label": "a", "keys": {"data.size": 40}}]})
+        make_study(STUDY | {"variants": [{"label": "a", "keys": {"data.size": 40}}]})
 
 
 @pytest.mark.slow
 def test_masks_are_made_once_and_every_run_learns_from_them(tmp_path: Path) -> None:
     study = make_study(STUDY)
     assert study.parts() == ["masks", "random/0"]
-    folder = carry_out(study, tmp_path / "out")
+    folder = run_study(study, tmp_path / "out")
     recipe = read_recipe(folder / "runs" / "random-seed0" / "recipe.yaml")
     assert recipe.data.name == "found_masks"
     splits = data.create_dataset(recipe.data.name, **recipe.data.options)
@@ -154,4 +154,4 @@ def test_masks_are_made_once_and_every_run_learns_from_them(tmp_path: Path) -> N
     report = (folder / "report.md").read_text()
     assert f"{len(overlaps)} for {len(own['train'])} training images, mean IoU {np.mean(overlaps):.3f}" in report
     table = list(csv.DictReader((folder / "table.csv").open(newline="")))
-    assert [(row["arm"], row["column"]) for row in table] == [("random", "test/accuracy")]
+    assert [(row["variant"], row["column"]) for row in table] == [("random", "test/accuracy")]

@@ -11,7 +11,9 @@ from sightline.errors import SightlineError
 def acquire(
     source: Annotated[
         str,
-        typer.Argument(help="A recipe, a plan (YAML with `kind: acquiring`); or, with --next, a trained run's folder."),
+        typer.Argument(
+            help="A recipe, a plan (YAML with `kind: active_learning`); or, with --next, a trained run's folder."
+        ),
     ],
     overrides: Annotated[
         list[str] | None,
@@ -61,16 +63,16 @@ def acquire(
     """
     names = None if by is None else by.split(",")
     if count is None:
-        from sightline.studies import carry_out
-        from sightline.studies.kinds.acquiring import read_acquiring
+        from sightline.studies import run_study
+        from sightline.studies.kinds.active_learning import load_active_learning
 
         if pool is not None:
             raise SightlineError("--pool was given without --next; the loop chooses among the recipe's training images")
-        study = read_acquiring(
+        study = load_active_learning(
             source, overrides or [], acquisitions=names, start=start, step=step, rounds=rounds, seeds=seeds,
             columns=None if columns is None else columns.split(","),
         )  # fmt: skip
-        typer.echo(carry_out(study, output or Path("runs", "acquire", study.item)) / "report.md")
+        typer.echo(run_study(study, output or Path("runs", "acquire", study.item)) / "report.md")
         return
 
     from sightline._core.strict import override_key

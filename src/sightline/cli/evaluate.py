@@ -50,7 +50,7 @@ def evaluate(
         evaluation.evaluate(paths[0], *named, slow_samples=slow_samples)
         return
 
-    from sightline import reproduction
+    from sightline import studies
 
     if slow_samples is not None:
         raise SightlineError("--slow-samples is for one run; a table's metrics all see --count images")
@@ -58,14 +58,14 @@ def evaluate(
         for name, value in (("--model", model), ("--data", data), ("--explainers", explainers), ("--metrics", metrics)):
             if value is not None:
                 raise SightlineError(f"{name} was given beside a plan; change its keys by KEY=VALUE")
-        study = reproduction.read_plan(paths[0], options)
+        study = studies.load_study(paths[0], options)
         folder = output or Path("runs", "evaluate", study.item)
     else:
         if output is None:
             raise SightlineError("--output was not given; expected a folder for the table")
-        study = reproduction.make_plan(
+        study = studies.make_grid(
             output.name, paths, options, model=model, weights=weights, data=data, splits=named[0], explainers=named[1],
             metrics=named[2], count=count, contrast=contrast, compiled=compiled,
         )  # fmt: skip
         folder = output
-    typer.echo(reproduction.carry_out(study, folder) / "report.md")
+    typer.echo(studies.run_study(study, folder) / "report.md")

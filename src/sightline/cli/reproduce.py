@@ -16,6 +16,6 @@ def reproduce(
     output: Annotated[Path | None, typer.Option(help="The folder. [default: runs/reproduce/PAPER/ITEM]")] = None,
 ) -> None:
     """Make a paper's table or figure again, beside the printed one. Goes on where an earlier call was interrupted."""
-    from sightline import reproduction
+    from sightline import studies
 
-    typer.echo(reproduction.reproduce(paper, item, overrides or [], scale=scale, output=output) / "report.md")
+    typer.echo(studies.reproduce(paper, item, overrides or [], scale=scale, output=output) / "report.md")

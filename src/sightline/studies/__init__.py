@@ -1,17 +1,17 @@
 """Reproduction: the papers' tables and figures, and a user's own studies, made by one command each."""
 
-from sightline.studies.plan import make_plan, read_plan
-from sightline.studies.run import carry_out, reproduce
+from sightline.studies.plan import load_study, make_grid
+from sightline.studies.run import reproduce, run_study
 from sightline.studies.study import KINDS, Part, Study, read_study, shipped_studies
 
 __all__ = [
     "KINDS",
     "Part",
     "Study",
-    "carry_out",
-    "make_plan",
-    "read_plan",
+    "load_study",
+    "make_grid",
     "read_study",
     "reproduce",
+    "run_study",
     "shipped_studies",
 ]

@@ -1,4 +1,4 @@
-"""Lines over trained runs: a panel beside a panel, a line an arm."""
+"""Lines over trained runs: a panel beside a panel, a line a variant."""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean
@@ -13,13 +13,13 @@ Lines = Mapping[str, Mapping[float, Sequence[float]]]
 """Of every line by its label: place -> the value of each seed."""
 
 
-def line_panels(panels: Mapping[str, Lines], *, across: str, up: str) -> tuple[Figure, list[Axes]]:
-    """A panel beside a panel: the mean line over seeds of each arm, and the span of its seeds.
+def line_panels(panels: Mapping[str, Lines], *, x_label: str, y_label: str) -> tuple[Figure, list[Axes]]:
+    """A panel beside a panel: the mean line over seeds of each variant, and the span of its seeds.
 
     Args:
         panels: their lines, by title; the same labels in all of them, so that a color means the same. A line may be empty.
-        across: what the horizontal axis is.
-        up: what the vertical axis is.
+        x_label: what the horizontal axis is.
+        y_label: what the vertical axis is.
 
     Returns:
         The figure and its axes; the legend stands under them.
@@ -36,11 +36,11 @@ def line_panels(panels: Mapping[str, Lines], *, across: str, up: str) -> tuple[F
             low, high = ([pick(line[x]) for x in places] for pick in (min, max))
             axes.fill_between(places, low, high, color=color, alpha=0.12, lw=0)
         axes.set_title(title, fontsize=9)
-        axes.set_xlabel(across, fontsize=8)
+        axes.set_xlabel(x_label, fontsize=8)
         axes.tick_params(labelsize=7)
         axes.grid(axis="y", color="#e2e8f0", lw=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-    grid[0].set_ylabel(up, fontsize=8)
+    grid[0].set_ylabel(y_label, fontsize=8)
     return figure, grid
 
 

@@ -13,7 +13,7 @@ from sightline.training import Run, read_recipe
 METRICS = ("average_drop", "average_increase", "coherency", "insertion", "deletion")  # need neither masks nor groups
 
 
-def read_plan(path: str | Path, overrides: Sequence[str] = ()) -> Study:
+def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     """A study of the user's own, from a YAML file as sightline ships them, without `title` and `source` if need be.
 
     Args:
@@ -30,7 +30,7 @@ def read_plan(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     return make_study(_own(file.stem) | given, overrides)
 
 
-def make_plan(
+def make_grid(
     name: str,
     runs: Sequence[Path],
     options: Sequence[str] = (),
@@ -57,7 +57,7 @@ def make_plan(
         splits: the split that is looked at, one; None = test.
         explainers: names; None = `DEFAULT_EXPLAINERS`.
         metrics: names; None = those that need neither masks nor groups.
-        count: how many images are drawn; None = all.
+        num_images: how many images are drawn; None = all.
         contrast: explain why this class and not the next one.
         compiled: let `torch.compile` make the metrics' calls faster.
 
@@ -83,7 +83,7 @@ def make_plan(
         | {
             "data": source,
             "split": None if splits is None else splits[0],
-            "count": count,
+            "num_images": count,
             "models": models,
             "explainers": list(explainers or DEFAULT_EXPLAINERS),
             "metrics": {metric: {} for metric in metrics or METRICS},

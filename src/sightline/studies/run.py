@@ -52,10 +52,10 @@ def reproduce(
         raise SightlineError(f"scale is {scale}; expected a share in (0, 1]")
     study = read_study(paper, item, overrides).scaled(scale)
     default = Path("runs", "reproduce", paper, item if scale == 1 else f"{item}-scale{scale:g}")
-    return carry_out(study, default if output is None else Path(output), scale=scale, device=device)
+    return run_study(study, default if output is None else Path(output), scale=scale, device=device)
 
 
-def carry_out(study: Study, output: Path, *, scale: float = 1.0, device: str | torch.device | None = None) -> Path:
+def run_study(study: Study, output: Path, *, scale: float = 1.0, device: str | torch.device | None = None) -> Path:
     """Do what is not done yet of a study's parts, and write its results.
 
     Args:
@@ -71,7 +71,7 @@ def carry_out(study: Study, output: Path, *, scale: float = 1.0, device: str | t
         MissingFileError: data or weights of all parts are missing; where only some parts lack theirs, the report says so.
         SightlineError: the folder holds another study.
     """
-    folder = Folder(output, study, scale)
+    folder = StudyFolder(output, study, scale)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     folder.check()
     done = folder.finished()
@@ -88,12 +88,12 @@ def carry_out(study: Study, output: Path, *, scale: float = 1.0, device: str | t
                 try:
                     done[name] = folder.keep(name, work, place)
                 except MissingFileError as error:
-                    folder.lacking[name] = str(error)
+                    folder.missing[name] = str(error)
                 bar.advance(task)
                 folder.report(done)
     if not done:
-        raise MissingFileError(f"{study.called}: {'; '.join(dict.fromkeys(folder.lacking.values()))}")
-    if not folder.lacking:
+        raise MissingFileError(f"{study.called}: {'; '.join(dict.fromkeys(folder.missing.values()))}")
+    if not folder.missing:
         for name, figure in study.figures(done).items():
             write_atomically(folder.path / name, png(figure))
     folder.report(done)
@@ -102,7 +102,7 @@ def carry_out(study: Study, output: Path, *, scale: float = 1.0, device: str | t
     return folder.path
 
 
-class Folder:
+class StudyFolder:
     """Where a study's parts and results are written.
 
     Args:
@@ -111,14 +111,14 @@ class Folder:
         scale: the share of the protocol, for the report.
 
     Attributes:
-        lacking: the parts whose data or weights are missing, with what was said of it.
+        missing: the parts whose data or weights are missing, with what was said of it.
     """
 
     def __init__(self, path: Path, study: Study, scale: float) -> None:
         self.path = path
         self.study = study
         self.scale = scale
-        self.lacking: dict[str, str] = {}
+        self.missing: dict[str, str] = {}
         self.files = {name: path / "parts" / f"{_file_name(name)}.json" for name in study.parts()}
         if len(set(self.files.values())) < len(self.files):
             raise SightlineError(f"{study.called}: two of its labels differ in punctuation alone")
@@ -129,7 +129,7 @@ class Folder:
             return
         if not (self.path / "study.yaml").is_file():
             raise SightlineError(f"output {self.path} is not the folder of a study; choose another by --output")
-        if differs := self.study.departs(study_from_yaml(self.path / "study.yaml")):
+        if differs := self.study.incompatibility(study_from_yaml(self.path / "study.yaml")):
             raise SightlineError(
                 f"output {self.path} holds results of a study that differs in {differs}; choose another by --output"
             )
@@ -137,7 +137,7 @@ class Folder:
     @property
     def left_out(self) -> list[str]:
         """What was not done for want of data, a line for each thing that is missing."""
-        parts = list(self.lacking.values())
+        parts = list(self.missing.values())
         return [f"Left out, {parts.count(reason)} parts: {reason}" for reason in dict.fromkeys(parts)]
 
     def begin(self) -> None:
@@ -148,7 +148,7 @@ class Folder:
     def finished(self) -> dict[str, Part]:
         """The parts that were kept and have all that is asked of them, in the order of work."""
         kept = {name: _read(file) for name, file in self.files.items() if file.is_file()}
-        return {name: part for name, part in kept.items() if self.study.satisfied_by(name, part)}
+        return {name: part for name, part in kept.items() if self.study.is_complete(name, part)}
 
     def keep(self, name: str, work: Callable[[str], Part], device: torch.device) -> Part:
         """Do a part, and write it: its tensors first, since the JSON file says that it is done."""

@@ -97,12 +97,12 @@ class Study(Document, ABC):
     def scaled(self, scale: float) -> Self:
         """The same protocol on this share of the data."""
 
-    def departs(self, before: "Study") -> str | None:
+    def incompatibility(self, before: "Study") -> str | None:
         """What keeps this study from using the parts of an earlier form of it; None: nothing. Words are free to change."""
         words = {"title": self.title, "source": self.source, "notes": self.notes}
         return difference(before.model_copy(update=words), self)
 
-    def satisfied_by(self, name: str, part: Part) -> bool:
+    def is_complete(self, name: str, part: Part) -> bool:
         """Whether a finished part has all that the study asks of it."""
         return True
 
@@ -144,13 +144,13 @@ KINDS: Registry[Study] = Registry(
         "sightline.studies.kinds.sweep",
         "sightline.studies.kinds.grid",
         "sightline.studies.kinds.walk",
-        "sightline.studies.kinds.trainings",
+        "sightline.studies.kinds.training_runs",
         "sightline.studies.kinds.unannotated",
         "sightline.studies.kinds.noise",
         "sightline.studies.kinds.gallery",
         "sightline.studies.kinds.teaching",
         "sightline.studies.kinds.curves",
-        "sightline.studies.kinds.acquiring",
+        "sightline.studies.kinds.active_learning",
         "sightline.studies.kinds.debiasing",
         "sightline.studies.kinds.coherence",
         "sightline.studies.kinds.consistency",

@@ -17,7 +17,7 @@ from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
 from sightline.network.tap import Tap, evaluating
 from sightline.reporting.markdown import markdown
-from sightline.studies.kinds.trainings import Trainings, mean_and_spread
+from sightline.studies.kinds.training_runs import TrainingRuns, mean_and_spread
 from sightline.studies.lines import Lines, legend, line_panels, seeds_of
 from sightline.studies.study import KINDS, Done, Part
 from sightline.training import Run, read_recipe
@@ -27,7 +27,7 @@ TIMES = ("before", "after")
 
 
 @KINDS.register("coherence")
-class Coherence(Trainings):
+class Coherence(TrainingRuns):
     """Filters are grouped by how alike they respond to training images, and judged by how alike they respond to others.
 
     The similarity, the grouping and the measure are those of icCNN ("Interpretable Compositional Convolutional Neural
@@ -58,9 +58,9 @@ class Coherence(Trainings):
         return Part({"coherence": found})
 
     def table(self, done: Done) -> list[dict[str, Any]]:
-        """A row an arm, seed and column, and one for the coherence before and after training."""
+        """A row a variant, seed and column, and one for the coherence before and after training."""
         found = [
-            {"arm": row, "seed": int(seed), "column": f"coherence_{time}", "value": value}
+            {"variant": row, "seed": int(seed), "column": f"coherence_{time}", "value": value}
             for time in TIMES
             for row, seeds in self._found(done, time).items()
             for seed, value in seeds.items()
@@ -78,7 +78,7 @@ class Coherence(Trainings):
             f"Coherence of {self.groups} groups of filters, made by the training images, in the images of {self.split}: 1 "
             f"where filters of a group are as alike as any others, at most {self.groups}; mean ± standard deviation over "
             "seeds.",
-            markdown(["Arm", "Seeds", "Coherence before training", "after"], rows),
+            markdown(["Variant", "Seeds", "Coherence before training", "after"], rows),
         ]
         if set(self.parts()) <= set(done):
             sections.append("![coherence before and after training](coherence.png)")
@@ -96,7 +96,7 @@ class Coherence(Trainings):
             }
             for title, labels in self.panels.items()
         }
-        figure, grid = line_panels(panels, across="training", up="coherence of the groups")
+        figure, grid = line_panels(panels, x_label="training", y_label="coherence of the groups")
         for axes in grid:
             axes.set_xticks(range(len(TIMES)), TIMES)
         legend(figure, grid[0])

@@ -19,7 +19,7 @@ from sightline.metrics import disturbed_images, explanation_consistency
 from sightline.metrics.consistency import Distance, Perturbation, Psi
 from sightline.models import load_model
 from sightline.reporting.overlay import blend, draw_picture, new_figure
-from sightline.studies.kinds.trainings import Keys, overrides, shrunk
+from sightline.studies.kinds.training_runs import Keys, overrides, scale_keys
 from sightline.studies.study import KINDS, Done, Method, Part, Study, check_methods
 from sightline.studies.subject import Subject
 from sightline.studies.tables import to_bytes
@@ -47,7 +47,7 @@ class Consistency(Study):
         split: whose images.
         shown: how many of the most consistent images are shown, and how many of the least.
         batch: images that are explained together.
-        shrinks: recipe keys that `--scale` takes a share of.
+        scaled_keys: recipe keys that `--scale` takes a share of.
     """
 
     kind: Literal["consistency"]
@@ -61,7 +61,7 @@ class Consistency(Study):
     split: str = "test"
     shown: Positive = 4
     batch: Positive = 32
-    shrinks: list[str] = Field(default_factory=lambda: ["train_fraction"])
+    scaled_keys: list[str] = Field(default_factory=lambda: ["train_fraction"])
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -73,10 +73,10 @@ class Consistency(Study):
         return [PART]
 
     def scaled(self, scale: float) -> Self:
-        """Less of what `shrinks` names."""
+        """Less of what `scaled_keys` names."""
         if scale == 1:
             return self
-        less = shrunk(self.recipe, self.keys, self.shrinks, scale)
+        less = scale_keys(self.recipe, self.keys, self.scaled_keys, scale)
         return self.model_copy(update={"keys": less})
 
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:

@@ -17,7 +17,7 @@ from sightline.metrics import square_curves
 from sightline.metrics.perturbation import area_under_curve
 from sightline.reporting.markdown import markdown
 from sightline.reporting.overlay import blend, draw_picture, new_figure
-from sightline.studies.album import Album
+from sightline.studies.image_selection import ImageSelection
 from sightline.studies.study import (
     KINDS,
     Done,
@@ -49,7 +49,7 @@ class Curves(Study):
     Attributes:
         data: where the images come from.
         split: which of its splits; null takes the test images where there are any.
-        count: how many images are drawn.
+        num_images: how many images are drawn.
         shown: how many of them have a line in the figures.
         batch: images that are explained together.
         models: each with its own maps.
@@ -60,7 +60,7 @@ class Curves(Study):
     kind: Literal["curves"]
     data: Annotated[Data | None, BeforeValidator(named)] = None
     split: str | None = None
-    count: Positive = 100
+    num_images: Positive = 100
     shown: Count = 5
     batch: Positive = 16
     models: Annotated[list[OwnMaps], Field(min_length=1)]
@@ -80,13 +80,13 @@ class Curves(Study):
 
     def scaled(self, scale: float) -> Self:
         """Fewer images."""
-        return self.model_copy(update={"count": scale_count(self.count, scale)})
+        return self.model_copy(update={"num_images": scale_count(self.num_images, scale)})
 
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Read the images and load the models."""
         check_methods([self.method, *(model.method for model in self.models)])
-        album = Album(self.data, self.called, self.split)
-        places = album.draw(self.count, self.seed)
+        selection = ImageSelection(self.data, self.called, self.split)
+        places = selection.draw(self.num_images, self.seed)
         subjects = {
             model.label: load_subject(model, device, self.seed, f"models.{number}")
             for number, model in enumerate(self.models)
@@ -100,7 +100,7 @@ class Curves(Study):
             explainer = create_explainer(method.name, **method.options)
             found: list[tuple[Tensor, Tensor]] = []
             for some in torch.tensor(places).split(self.batch):
-                images = album.read(some.tolist(), subject.spec.size[0]).to(device)
+                images = selection.read(some.tolist(), subject.spec.size[0]).to(device)
                 targets = subject.probabilities(images).argmax(1)
                 maps = explainer(subject.model, images, targets, subject.layer_for(method.name), subject.spec)
                 curves = square_curves(
@@ -108,9 +108,9 @@ class Curves(Study):
                 )  # fmt: skip
                 found.append((maps.cpu(), curves.cpu()))
             maps, curves = (torch.cat(column) for column in zip(*found))
-            pictures = album.read(places[: self.shown], subject.spec.size[0])
-            said = [(album.classes[int(i)], p) for i, p in _say(subject.probabilities(pictures.to(device)))]
-            values = {"paths": [album.path(place) for place in places], "said": said}
+            pictures = selection.read(places[: self.shown], subject.spec.size[0])
+            said = [(selection.classes[int(i)], p) for i, p in _say(subject.probabilities(pictures.to(device)))]
+            values = {"paths": [selection.path(place) for place in places], "said": said}
             tensors = {"curves": curves, "maps": to_bytes(maps[: self.shown]), "images": to_bytes(pictures)}
             return Part(values, tensors)
 
@@ -138,7 +138,7 @@ class Curves(Study):
             rows.append([model.label, f"{shared.mean():.3f}", f"{own.mean():.3f}", difference, below])
         theirs = " or ".join(dict.fromkeys(model.method.label for model in self.models))
         sections = [
-            f"Area under the MoRF curve, mean over {self.count} images: the lower, the sooner the predicted class's "
+            f"Area under the MoRF curve, mean over {self.num_images} images: the lower, the sooner the predicted class's "
             "probability falls. Differences with their 95 % interval over images."
         ]
         header = ["Model", self.method.label, theirs, "Own minus the other", "Own is lower"]

@@ -23,7 +23,7 @@ from sightline.datasets.derived.subset import Subset
 from sightline.errors import SightlineError
 from sightline.evaluation.statistics import over_seeds
 from sightline.reporting.markdown import markdown
-from sightline.studies.kinds.trainings import Trainings
+from sightline.studies.kinds.training_runs import TrainingRuns
 from sightline.studies.lines import Lines, legend, line_panels, seeds_of
 from sightline.studies.study import KINDS, Done, Part
 from sightline.training import Run, read_recipe
@@ -33,7 +33,7 @@ STORED = "_stored._extra_state"  # how a checkpoint calls the weights of a guide
 
 
 @KINDS.register("debiasing")
-class Debiasing(Trainings):
+class Debiasing(TrainingRuns):
     """The share of unbiased images among those of the highest weights, at every pass that gives weights anew.
 
     "Improving Network Interpretability via Explanation Consistency Evaluation", section IV-D. Unbiased are the images that the
@@ -61,9 +61,15 @@ class Debiasing(Trainings):
         return Part(values | {"images": len(unbiased)}, {"weights": weights, "unbiased": unbiased})
 
     def table(self, done: Done) -> list[dict[str, Any]]:
-        """A row an arm, seed and column, and one for every pass."""
+        """A row a variant, seed and column, and one for every pass."""
         passes = [
-            {"arm": label, "seed": int(seed), "column": "unbiased_share", "value": share, "n": kept.values["images"]}
+            {
+                "variant": label,
+                "seed": int(seed),
+                "column": "unbiased_share",
+                "value": share,
+                "n": kept.values["images"],
+            }
             | {"epoch": epoch}
             for part, kept in done.items()
             for label, _, seed in [part.rpartition("/")]
@@ -74,19 +80,19 @@ class Debiasing(Trainings):
     def summary(self, done: Done) -> str:
         """The shares beside chance, and the figures of the runs."""
         rows = []
-        for arm in self.rows:
-            found = [part.values for part in seeds_of(done, arm.label).values() if part.values["shares"]]
+        for variant in self.rows:
+            found = [part.values for part in seeds_of(done, variant.label).values() if part.values["shares"]]
             if not found:
-                rows.append([arm.label, "0", "", "no weights" if seeds_of(done, arm.label) else "…", "", ""])
+                rows.append([variant.label, "0", "", "no weights" if seeds_of(done, variant.label) else "…", "", ""])
                 continue
             means = [mean(values["shares"]) for values in found]
             highest = max(share for values in found for share in values["shares"])
             spread = f" ± {100 * stdev(means):.1f}" if len(means) > 1 else ""
             rows.append([
-                arm.label, str(len(found)), str(len(found[0]["shares"])), f"{100 * mean(means):.1f}{spread}",
+                variant.label, str(len(found)), str(len(found[0]["shares"])), f"{100 * mean(means):.1f}{spread}",
                 f"{100 * highest:.1f}", _beyond_chance(means, [values["chance"] for values in found]),
             ])  # fmt: skip
-        header = ["Arm", "Seeds", "Passes", "Share, %", "Highest pass, %", "Minus chance, points"]
+        header = ["Variant", "Seeds", "Passes", "Share, %", "Highest pass, %", "Minus chance, points"]
         sections = [
             f"Unbiased images among the {self.top:.0%} with the highest weights, in per cent: the mean over passes, then the "
             "mean ± standard deviation over seeds. Equal weights at the border of the top count by their share of "
@@ -108,7 +114,7 @@ class Debiasing(Trainings):
         """The shares by epoch, with the line of chance and its spread; and the figures of the runs."""
         panels = {title: self._lines(rows, done) for title, rows in self.panels.items()}
         figure, grid = line_panels(
-            panels, across="epoch trained with the weights", up=f"unbiased in the top {self.top:.0%}, %"
+            panels, x_label="epoch trained with the weights", y_label=f"unbiased in the top {self.top:.0%}, %"
         )
         for axes, rows in zip(grid, self.panels.values()):
             part = next(part for row in rows.values() for part in seeds_of(done, row).values())
@@ -121,7 +127,7 @@ class Debiasing(Trainings):
         return {"shares.png": figure} | super().figures(done)
 
     def _lines(self, rows: dict[str, str], done: Done) -> Lines:
-        """In per cent; an arm without weights has no point."""
+        """In per cent; a variant without weights has no point."""
         lines: dict[str, dict[float, list[float]]] = {label: {} for label in rows}
         for label, row in rows.items():
             for part in seeds_of(done, row).values():

@@ -27,9 +27,9 @@ from sightline.network.views import IDENTITY, AffineView, View
 from sightline.reporting.markdown import markdown
 from sightline.reporting.overlay import Overlay, show
 from sightline.reporting.pictures import enlarge, outline, outlined
-from sightline.studies.album import Album
+from sightline.studies.image_selection import ImageSelection
 from sightline.studies.kinds.panel import PICTURES, draw
-from sightline.studies.kinds.trainings import Keys, file_name, overrides, shrunk
+from sightline.studies.kinds.training_runs import Keys, file_name, overrides, scale_keys
 from sightline.studies.study import KINDS, Done, Method, Part, Study, check_labels, check_methods, scale_count
 from sightline.studies.subject import Subject
 from sightline.studies.tables import caption, to_bytes
@@ -86,14 +86,14 @@ class Gallery(Study):
         models: what is compared.
         method: explains them.
         split: where the images come from.
-        images: places or classes (their first image); null draws `count` of them.
-        count: how many are drawn where `images` is null.
-        astray: instead of first or drawn images take those that the first model gets right although the least of its map lies
-            on the object: one of each class of `images`, or `count` of the whole split.
+        images: places or classes (their first image); null draws `num_images` of them.
+        num_images: how many are drawn where `images` is null.
+        select_low_energy: instead of first or drawn images take those that the first model gets right although the
+            least of its map lies on the object: one of each class of `images`, or `num_images` of the whole split.
         changes: every image is shown under each of them; empty shows it as it is.
         outline: draw the border of the object where it is known.
         abreast: how many blocks of images stand side by side.
-        shrinks: recipe keys that `--scale` takes a share of.
+        scaled_keys: recipe keys that `--scale` takes a share of.
     """
 
     kind: Literal["gallery"]
@@ -103,12 +103,12 @@ class Gallery(Study):
     method: Method = Method(label="Grad-CAM", name="gradcam")
     split: str = "test"
     images: Annotated[list[int | str], Field(min_length=1)] | None = None
-    count: Positive = 6
-    astray: bool = False
+    num_images: Positive = 6
+    select_low_energy: bool = False
     changes: list[Change] = Field(default_factory=list)
     outline: bool = True
     abreast: Positive = 1
-    shrinks: list[str] = Field(default_factory=lambda: ["train_fraction"])
+    scaled_keys: list[str] = Field(default_factory=lambda: ["train_fraction"])
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -116,8 +116,10 @@ class Gallery(Study):
         check_labels("changes", [change.label for change in self.changes])
         for change in self.changes:
             change.seen_as()
-        if self.astray and any(isinstance(choice, int) for choice in self.images or []):
-            raise ValueError("images: with astray, images are told by their class; a place is one image already")
+        if self.select_low_energy and any(isinstance(choice, int) for choice in self.images or []):
+            raise ValueError(
+                "images: with select_low_energy, images are told by their class; a place is one image already"
+            )
         return self
 
     def parts(self) -> list[str]:
@@ -125,12 +127,14 @@ class Gallery(Study):
         return [PICTURES, *(model.label for model in self.models)]
 
     def scaled(self, scale: float) -> Self:
-        """Fewer images, and less of what `shrinks` names."""
+        """Fewer images, and less of what `scaled_keys` names."""
         if scale == 1:
             return self
-        less = shrunk(self.recipe, self.keys, self.shrinks, scale)
-        number = scale_count(self.count if self.images is None else len(self.images), scale)
-        return self.model_copy(update={"keys": less, "images": self.images and self.images[:number], "count": number})
+        less = scale_keys(self.recipe, self.keys, self.scaled_keys, scale)
+        number = scale_count(self.num_images if self.images is None else len(self.images), scale)
+        return self.model_copy(
+            update={"keys": less, "images": self.images and self.images[:number], "num_images": number}
+        )
 
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Read every model's recipe, and open the data."""
@@ -155,7 +159,7 @@ class Gallery(Study):
             return ""
         number = len(self._shown(done))
         how = "drawn by the seed" if self.images is None else "as the study names them"
-        if self.astray:
+        if self.select_low_energy:
             how = f"those that {self.models[0].label} gets right with the least of its map on the object (sought, not drawn)"
         header = ["Model", *(["Change"] if self.changes else []), "Right", "Map on the object"]
         header += ["Map as that of the unchanged image"] if self.changes else []
@@ -235,19 +239,19 @@ class _Worker:
             raise SightlineError(f"{study.called} shows every model the same images; give them all one size")
         self.side = side
         chosen = next(iter(data.values()))
-        self.album = Album(chosen, study.called, study.split)
-        self.album.splits = DATASETS.create(chosen.name, **chosen.options)  # whose errors name a recipe's keys
-        self.album.held_out.check_single_label(study.called)
+        self.selection = ImageSelection(chosen, study.called, study.split)
+        self.selection.splits = DATASETS.create(chosen.name, **chosen.options)  # whose errors name a recipe's keys
+        self.selection.held_out.check_single_label(study.called)
         for choice in study.images or []:
-            self.album.members(choice) if isinstance(choice, str) else self.album.find(choice)
+            self.selection.members(choice) if isinstance(choice, str) else self.selection.find(choice)
         self.subjects: dict[str, Subject] = {}
         self.places: list[int] | None = None
 
     def pictures(self) -> Part:
         """The images as the models see them, and where their objects are."""
         batch = self._batch(self._places())
-        labels = [self.album.classes[label] for label in batch.labels.tolist()]
-        paths = [self.album.held_out.path(place) for place in self._places()]
+        labels = [self.selection.classes[label] for label in batch.labels.tolist()]
+        paths = [self.selection.held_out.path(place) for place in self._places()]
         changed = [self._changed(change, batch) for change in self.study.changes or [PLAIN]]
         objects = torch.zeros_like(batch.images[:, 0]) if batch.masks is None else batch.object_masks()
         masks = [change.seen_as()(objects) for change in self.study.changes or [PLAIN]]
@@ -276,18 +280,20 @@ class _Worker:
     def _places(self) -> list[int]:
         """The images, chosen once."""
         if self.places is None:
-            study, album = self.study, self.album
-            if study.astray:
-                number = study.count if study.images is None else 1
-                groups = [album.members(str(name)) for name in study.images or []] or [[*range(len(album.held_out))]]
-                self.places = [place for members in groups for place in self._astray(members, number)]
+            study, selection = self.study, self.selection
+            if study.select_low_energy:
+                number = study.num_images if study.images is None else 1
+                groups = [selection.members(str(name)) for name in study.images or []] or [
+                    [*range(len(selection.held_out))]
+                ]
+                self.places = [place for members in groups for place in self._low_energy(members, number)]
             elif study.images is None:
-                self.places = [int(str(place)) for place in album.draw(study.count, study.seed)]
+                self.places = [int(str(place)) for place in selection.draw(study.num_images, study.seed)]
             else:
-                self.places = [c if isinstance(c, int) else album.members(c)[0] for c in study.images]
+                self.places = [c if isinstance(c, int) else selection.members(c)[0] for c in study.images]
         return self.places
 
-    def _astray(self, members: list[int], number: int) -> list[int]:
+    def _low_energy(self, members: list[int], number: int) -> list[int]:
         """Those of some images that the first model gets right with the least of its map on the object."""
         subject = self._subject(self.study.models[0].label)
         scored: list[tuple[float, int]] = []
@@ -306,7 +312,7 @@ class _Worker:
 
     def _batch(self, places: list[int]) -> Batch:
         batches = create_loader(
-            self.album.held_out, size=self.side, batch_size=len(places), train=False, indices=places
+            self.selection.held_out, size=self.side, batch_size=len(places), train=False, indices=places
         )
         return next(iter(batches))
 
@@ -315,8 +321,10 @@ class _Worker:
         if label not in self.subjects:
             recipe = self.recipes[label]
             run = train(recipe, output=self.folder / "runs" / file_name(label), resume=True)
-            model, spec = load_model(recipe.model.name, run.chosen, len(self.album.classes), recipe.size)
-            self.subjects[label] = Subject(model.eval().to(self.device), spec, recipe.model.layer, self.album.classes)
+            model, spec = load_model(recipe.model.name, run.chosen, len(self.selection.classes), recipe.size)
+            self.subjects[label] = Subject(
+                model.eval().to(self.device), spec, recipe.model.layer, self.selection.classes
+            )
         return self.subjects[label]
 
     def _explain(self, subject: Subject, images: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from sightline.metrics import METRICS, PerImageMetric
 from sightline.network.features import class_features
 from sightline.reporting.markdown import markdown
 from sightline.reporting.wording import title
-from sightline.studies.album import Album
+from sightline.studies.image_selection import ImageSelection
 from sightline.studies.study import (
     KINDS,
     Done,
@@ -62,7 +62,7 @@ class Rows(Section):
         function: `module:function`, called as `function(model, inputs, targets)` (see `FunctionExplainer`).
         maps: a .npy file with maps (N, h, w) of the split's images.
         features: the target of LOTS where it comes from training images of the image's class: `class` or `mean`.
-        count: how many images it sees, the first of those that all see; null takes all of them.
+        num_images: how many images it sees, the first of those that all see; null takes all of them.
     """
 
     label: str
@@ -72,7 +72,7 @@ class Rows(Section):
     function: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None = None
     maps: str | None = None
     features: Literal["class", "mean"] | None = None
-    count: Positive | None = None
+    num_images: Positive | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -98,7 +98,7 @@ class Grid(Study):
     Attributes:
         data: where the images come from.
         split: which of its splits; null takes the test images where there are any, else all there are.
-        count: how many images are drawn; null takes all. A smaller number is part of a larger one.
+        num_images: how many images are drawn; null takes all. A smaller number is part of a larger one.
         batch: images that are explained together.
         models: what is explained.
         explainers: whose maps are judged.
@@ -107,13 +107,13 @@ class Grid(Study):
         contrast: maps explain why it is that class and not the likeliest other one.
         gallery: how many images are kept with their maps.
         compiled: let torch.compile make the metrics' calls to the model faster.
-        printed: model -> explainer -> metric -> the paper's figure.
+        paper_values: model -> explainer -> metric -> the paper's figure.
     """
 
     kind: Literal["grid"]
     data: Annotated[Data | None, BeforeValidator(named)] = None
     split: str | None = None
-    count: Positive | None = None
+    num_images: Positive | None = None
     batch: Positive = 16
     models: Annotated[list[LabelledModel], Field(min_length=1)]
     explainers: Annotated[list[Annotated[Rows, BeforeValidator(_row)]], Field(min_length=1)]
@@ -122,7 +122,7 @@ class Grid(Study):
     contrast: Annotated[bool, Field(strict=True)] = False
     gallery: Count = 12
     compiled: Annotated[bool, Field(strict=True)] = False
-    printed: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
+    paper_values: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -139,15 +139,15 @@ class Grid(Study):
         """Fewer images."""
         if scale == 1:
             return self
-        if self.count is None:
+        if self.num_images is None:
             raise SightlineError(
-                "--scale takes a share of `count`, which is null (all images): give count=NUMBER instead"
+                "--scale takes a share of `num_images`, which is null (all images): give num_images=NUMBER instead"
             )
         rows = [
-            row if row.count is None else row.model_copy(update={"count": scale_count(row.count, scale)})
+            row if row.num_images is None else row.model_copy(update={"num_images": scale_count(row.num_images, scale)})
             for row in self.explainers
         ]
-        return self.model_copy(update={"count": scale_count(self.count, scale), "explainers": rows})
+        return self.model_copy(update={"num_images": scale_count(self.num_images, scale), "explainers": rows})
 
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Open the data and load the models."""
@@ -157,7 +157,7 @@ class Grid(Study):
         """A row a model, explainer and metric."""
         rows = []
         for model, row, part in self._done(done):
-            printed = self.printed.get(model, {}).get(row, {})
+            printed = self.paper_values.get(model, {}).get(row, {})
             for figure in part.values["figures"]:
                 rows.append({"model": model, "explainer": row, **figure, "printed": printed.get(figure["metric"])})
         return rows
@@ -166,7 +166,7 @@ class Grid(Study):
         """For each model a table explainers x metrics, and what the paired tests settle."""
         sections = [
             "Value (95 % bootstrap interval over images)"
-            + ("; in square brackets the paper's figure" if self.printed else "")
+            + ("; in square brackets the paper's figure" if self.paper_values else "")
             + ". Arrows say which way is better."
         ]
         for model in self.models:
@@ -226,7 +226,7 @@ class Grid(Study):
                 lines.append([row.label, *("not defined" for _ in named_metrics), ""])
             else:
                 figures = {figure["metric"]: figure for figure in part.values["figures"]}
-                printed = self.printed.get(model, {}).get(row.label, {})
+                printed = self.paper_values.get(model, {}).get(row.label, {})
                 cells = [_cell(figures.get(metric), printed.get(metric)) for metric in named_metrics]
                 lines.append([row.label, *cells, str(part.values["n"])])
         text = markdown(header, lines)
@@ -294,18 +294,21 @@ class _Worker:
             METRICS[name]
         self.grid = grid
         self.device = device
-        self.album = Album(grid.data, grid.called, grid.split)
-        total = len(self.album.held_out)
-        for key, wanted in [("count", grid.count), *((f"count of {r.label}", r.count) for r in grid.explainers)]:
+        self.selection = ImageSelection(grid.data, grid.called, grid.split)
+        total = len(self.selection.held_out)
+        for key, wanted in [
+            ("num_images", grid.num_images),
+            *((f"num_images of {r.label}", r.num_images) for r in grid.explainers),
+        ]:
             if wanted is not None and wanted > total:
                 raise SightlineError(f"{key} is {wanted}; the data has {total} images")
         order = torch.randperm(total, generator=generator(grid.seed, "images")).tolist()
-        self.drawn = order[: grid.count]
+        self.drawn = order[: grid.num_images]
         self.rows = {row.label: row for row in grid.explainers}
-        least = min(min(row.count or total for row in grid.explainers), len(self.drawn))
+        least = min(min(row.num_images or total for row in grid.explainers), len(self.drawn))
         self.kept = set(self.drawn[:least][: grid.gallery])  # images that every row sees
         if any(row.features for row in grid.explainers):
-            self.album.check_training()
+            self.selection.check_training()
         for row in grid.explainers:
             if row.name is not None and row.features is None:
                 create_explainer(row.name, **row.options)
@@ -324,8 +327,8 @@ class _Worker:
             for name, options in self.grid.metrics.items()
             if METRICS[name].capabilities["needs_maps"] == bool(row)
         }
-        places = sorted(self.drawn[: self.rows[row].count] if row else self.drawn)
-        dataset = self.album.held_out
+        places = sorted(self.drawn[: self.rows[row].num_images] if row else self.drawn)
+        dataset = self.selection.held_out
         if not wanted:
             return Part({"figures": [], "curves": {}, "paths": [], "n": len(places)})
         try:
@@ -379,8 +382,8 @@ class _Worker:
         wanted = self.rows[row]
         options = dict(wanted.options)
         if wanted.features is not None:
-            labels = self.album.held_out.labels[torch.tensor(self.drawn)].unique()
-            batches = self.album.training(labels, subject.spec.size[0])
+            labels = self.selection.held_out.labels[torch.tensor(self.drawn)].unique()
+            batches = self.selection.training(labels, subject.spec.size[0])
             features = class_features(subject.model, batches, input_spec=subject.spec, seed=self.grid.seed)
             options |= {"target": wanted.features, "class_features": features}
         return create_explainer(str(wanted.name), **options)

@@ -10,7 +10,7 @@ from sightline._core.strict import Positive
 from sightline.rating.results import Results, Verdict, results
 from sightline.rating.study import FILE, IMAGES, open_study
 from sightline.reporting.markdown import markdown
-from sightline.studies.kinds.trainings import Trainings, file_name
+from sightline.studies.kinds.training_runs import TrainingRuns, file_name
 from sightline.studies.study import KINDS, Done, Part
 from sightline.training import Run
 
@@ -18,8 +18,8 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 @KINDS.register("judged")
-class Judged(Trainings):
-    """Runs whose maps are compared by people with those of the first arm, beside the paper's percentages.
+class Judged(TrainingRuns):
+    """Runs whose maps are compared by people with those of the first variant, beside the paper's percentages.
 
     The study trains the runs and says which commands serve the pages. The same command given again counts the votes.
 
@@ -41,9 +41,9 @@ class Judged(Trainings):
         return Part({"run": str(run.path)})
 
     def table(self, done: Done) -> list[dict[str, Any]]:
-        """A row an arm, seed and column, and one for each share of the votes."""
+        """A row a variant, seed and column, and one for each share of the votes."""
         rated = [
-            {"arm": f"{row}, {label}", "seed": self.seeds[0], "column": verdict, "value": value, "n": found.decided}
+            {"variant": f"{row}, {label}", "seed": self.seeds[0], "column": verdict, "value": value, "n": found.decided}
             for row, label, _, found in self._pairs(done)
             if found is not None and found.shares is not None
             for verdict, value in found.shares.items()
@@ -63,7 +63,7 @@ class Judged(Trainings):
             commands += [] if command is None or shares is not None else [command]
         text = [
             f"Share of images whose map people find better (pos), alike or tied (same), or worse (neg) than that of "
-            f"{self.arms[0].label}; in square brackets the paper's. An image counts once five have voted.",
+            f"{self.variants[0].label}; in square brackets the paper's. An image counts once five have voted.",
             markdown(["Run", "Maps", *VERDICTS, "Images decided"], rows),
         ]
         if commands:

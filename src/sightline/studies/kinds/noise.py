@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
 from sightline.reporting.markdown import markdown
-from sightline.studies.kinds.trainings import Trainings, mean_and_spread, split_column
+from sightline.studies.kinds.training_runs import TrainingRuns, mean_and_spread, split_column
 from sightline.studies.lines import COLORS
 from sightline.studies.study import KINDS, Done, Part
 from sightline.training import Run
@@ -19,14 +19,14 @@ REGIONS = {"foreground_noise_accuracy": "noise on the object", "background_noise
 
 
 @KINDS.register("noise")
-class Noise(Trainings):
-    """Arms x seeds as for the kind `trainings`, with the accuracy at each level of noise, and the RFS.
+class Noise(TrainingRuns):
+    """Variants x seeds as for the kind `training_runs`, with the accuracy at each level of noise, and the RFS.
 
     "Mitigating Bias: Enhancing Image Classification by Improving Model Explanations", section 4.3, Figures 3 and 4. The RFS of
     a level is the accuracy under noise around the object less that under noise on it.
 
     Attributes:
-        columns: as for `trainings`; those of one split, whose noise metrics give the curves.
+        columns: as for `training_runs`; those of one split, whose noise metrics give the curves.
     """
 
     kind: Literal["noise"]  # type: ignore[assignment]
@@ -59,9 +59,9 @@ class Noise(Trainings):
         return Part({"curves": {metric: curves[metric] for metric in REGIONS}})
 
     def table(self, done: Done) -> list[dict[str, Any]]:
-        """A row an arm, seed and column, and one for every level."""
+        """A row a variant, seed and column, and one for every level."""
         levels = [
-            {"arm": row, "seed": int(seed), "column": metric, "value": score, "level": level}
+            {"variant": row, "seed": int(seed), "column": metric, "value": score, "level": level}
             for part, kept in done.items()
             for row, _, seed in [part.rpartition("/")]
             for metric, curve in kept.values["curves"].items()
@@ -80,7 +80,7 @@ class Noise(Trainings):
                 for label, found in curves.items()
             ]
             if levels:
-                header = ["Arm", "Seeds", *(f"{255 * level:.0f}/255" for level in levels)]
+                header = ["Variant", "Seeds", *(f"{255 * level:.0f}/255" for level in levels)]
                 sections.append(
                     f"Accuracy by the standard deviation of the {name}, mean ± standard deviation over seeds:"
                 )
@@ -130,7 +130,7 @@ class Noise(Trainings):
         axes.set_xticklabels([row.label.replace(", ", "\n") for row in self.rows])
 
     def _styles(self) -> dict[str, dict[str, Any]]:
-        """How each row is drawn: a colour a combination of the axes, or an arm where there are none; the first arm dashed."""
+        """How each row is drawn: a color per combination of the axes, else per variant; the first variant is dashed."""
         several = len(self.panels) > 1
         return {
             row: {

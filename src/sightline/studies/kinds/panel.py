@@ -18,7 +18,7 @@ from sightline.errors import NotDefinedError
 from sightline.explainers import create_explainer
 from sightline.network.features import ClassFeatures, class_features
 from sightline.reporting.overlay import Overlay, new_figure, show
-from sightline.studies.album import Album, ImageChoice
+from sightline.studies.image_selection import ImageChoice, ImageSelection
 from sightline.studies.study import (
     KINDS,
     AnyModel,
@@ -59,8 +59,8 @@ class Panel(Study):
 
     Attributes:
         data: where the images come from; needed unless `images` names files.
-        images: places, classes (their first image) or files; null draws `count` of them.
-        count: how many are drawn where `images` is null.
+        images: places, classes (their first image) or files; null draws `num_images` of them.
+        num_images: how many are drawn where `images` is null.
         reference: another image of what the images show, told likewise; null draws one of each image's class.
         model: what is explained, for the class that it predicts.
         columns: methods.
@@ -70,7 +70,7 @@ class Panel(Study):
     kind: Literal["panel"]
     data: Annotated[Data | None, BeforeValidator(named)] = None
     images: list[ImageChoice] | None = None
-    count: Positive = 5
+    num_images: Positive = 5
     reference: ImageChoice | None = None
     model: AnyModel
     columns: Annotated[list[Column], Field(min_length=1)]
@@ -89,7 +89,7 @@ class Panel(Study):
     def scaled(self, scale: float) -> Self:
         """The first of the images, or fewer drawn ones."""
         number = scale_count(self._number(), scale)
-        return self.model_copy(update={"images": self.images and self.images[:number], "count": number})
+        return self.model_copy(update={"images": self.images and self.images[:number], "num_images": number})
 
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Open the data and load the models."""
@@ -148,7 +148,7 @@ class Panel(Study):
         return {"figure.png": draw(overlay, texts, self.abreast)}
 
     def _number(self) -> int:
-        return self.count if self.images is None else len(self.images)
+        return self.num_images if self.images is None else len(self.images)
 
     def _model(self, column: Column) -> SizedModel:
         return column.model or self.model
@@ -198,15 +198,15 @@ class _Worker:
     def __init__(self, panel: Panel, device: torch.device) -> None:
         check_methods(panel.columns)
         self.panel, self.device = panel, device
-        self.album = Album(panel.data, panel.called)
+        self.selection = ImageSelection(panel.data, panel.called)
         if panel.images is None:
-            self.places = self.album.draw(panel.count, panel.seed)
+            self.places = self.selection.draw(panel.num_images, panel.seed)
         else:
-            self.places = [self.album.find(choice) for choice in panel.images]
+            self.places = [self.selection.find(choice) for choice in panel.images]
         self.labels: Tensor | None = None
         if self._wants("class", "mean"):
-            self.labels = torch.tensor([self.album.class_of(place) for place in self.places])
-            self.album.check_training()
+            self.labels = torch.tensor([self.selection.class_of(place) for place in self.places])
+            self.selection.check_training()
         self.subjects = {panel.model.name: load_subject(panel.model, device, panel.seed)}
         for place, column in enumerate(panel.columns):
             if column.model is not None and column.model.name not in self.subjects:
@@ -214,22 +214,22 @@ class _Worker:
                 self.subjects[column.model.name] = subject
         self.columns = {column.label: column for column in panel.columns}
         side = self.subjects[panel.model.name].spec.size[0]
-        self.images = self.album.read(self.places, side)
+        self.images = self.selection.read(self.places, side)
         self.references: Tensor | None = None
         if self._wants("reference"):
             if panel.reference is None:
-                others = [self.album.another(place, panel.seed) for place in self.places]
+                others = [self.selection.another(place, panel.seed) for place in self.places]
             else:
-                others = [self.album.find(panel.reference)] * len(self.places)
-            self.references = self.album.read(others, side)
+                others = [self.selection.find(panel.reference)] * len(self.places)
+            self.references = self.selection.read(others, side)
         self.known: dict[str, ClassFeatures] = {}
 
     def pictures(self) -> Part:
         """The images, where they come from, and what each model says of them."""
         images = self.images.to(self.device)
         values = {
-            "paths": [self.album.path(place) for place in self.places],
-            "labels": [self.album.label(place) for place in self.places],
+            "paths": [self.selection.path(place) for place in self.places],
+            "labels": [self.selection.label(place) for place in self.places],
             "said": {name: subject.say(images) for name, subject in self.subjects.items()},
         }
         tensors = {"images": to_bytes(self.images)}
@@ -262,7 +262,7 @@ class _Worker:
         """What a model makes of the classes that the panel shows, from their training images."""
         if name not in self.known:
             subject = self.subjects[name]
-            batches = self.album.training(labels, subject.spec.size[0])
+            batches = self.selection.training(labels, subject.spec.size[0])
             self.known[name] = class_features(subject.model, batches, input_spec=subject.spec, seed=self.panel.seed)
         return self.known[name]
 

@@ -15,7 +15,7 @@ from sightline.data.loader import create_loader
 from sightline.metrics import fgsm_hits
 from sightline.models import load_model
 from sightline.reporting.markdown import markdown
-from sightline.studies.kinds.trainings import Trainings
+from sightline.studies.kinds.training_runs import TrainingRuns
 from sightline.studies.lines import Lines, legend, line_panels
 from sightline.studies.study import KINDS, Done, Part
 from sightline.training import Run, read_recipe
@@ -24,11 +24,11 @@ WRONG = 255  # of an image that the model is wrong about without an attack
 
 
 @KINDS.register("robustness")
-class Robustness(Trainings):
+class Robustness(TrainingRuns):
     """Relative accuracy: the share of images that a model stays right about under FGSM made for it.
 
-    "Improving Network Interpretability via Explanation Consistency Evaluation", section IV-F. The arms of one combination and
-    seed are compared on the images that all of them are right about without an attack.
+    "Improving Network Interpretability via Explanation Consistency Evaluation", section IV-F. The variants of one combination
+    and seed are compared on the images that all of them are right about without an attack.
 
     Attributes:
         eps: changes of a pixel, in [0, 1].
@@ -57,9 +57,9 @@ class Robustness(Trainings):
         return Part({}, {"stays_right": torch.cat(found).nan_to_num(WRONG).to(torch.uint8)})
 
     def table(self, done: Done) -> list[dict[str, Any]]:
-        """A row an arm, seed and column, and one for every eps."""
+        """A row a variant, seed and column, and one for every eps."""
         relative = [
-            {"arm": row, "seed": int(seed), "column": "relative_accuracy", "value": value, "n": n, "eps": eps}
+            {"variant": row, "seed": int(seed), "column": "relative_accuracy", "value": value, "n": n, "eps": eps}
             for row, seeds in self._relative(done).items()
             for seed, (n, curve) in seeds.items()
             for eps, value in zip(self.eps, curve)
@@ -71,19 +71,19 @@ class Robustness(Trainings):
         found = self._relative(done)
         rows, numbers = [], []
         for labels in self.panels.values():
-            numbers += [n for n, _ in found[labels[self.arms[0].label]].values()]
+            numbers += [n for n, _ in found[labels[self.variants[0].label]].values()]
             for row in labels.values():
                 curves = [curve for _, curve in found[row].values()]
                 cells = [_cell([curve[place] for curve in curves]) for place in range(len(self.eps))]
                 rows.append([row, str(len(curves)), *cells, _cell([mean(curve) for curve in curves])])
         sections = [
-            f"Relative accuracy on {self.split}: of the images that all arms of a seed are right about, the share that the "
+            f"Relative accuracy on {self.split}: of the images that all variants of a seed are right about, the share that the "
             "model stays right about under FGSM; mean ± standard deviation over seeds.",
-            markdown(["Arm", "Seeds", *(f"eps {eps:g}" for eps in self.eps), "Mean over eps"], rows),
+            markdown(["Variant", "Seeds", *(f"eps {eps:g}" for eps in self.eps), "Mean over eps"], rows),
         ]
         if numbers:
             told = ", ".join(map(str, sorted(set(numbers))))
-            sections.append(f"Images that all arms are right about, by panel and seed: {told}.")
+            sections.append(f"Images that all variants are right about, by panel and seed: {told}.")
         if set(self.parts()) <= set(done):
             sections.append("![relative accuracy by eps](robustness.png)")
         means = {row: {seed: mean(curve) for seed, (_, curve) in seeds.items()} for row, seeds in found.items()}
@@ -104,13 +104,13 @@ class Robustness(Trainings):
             }
             for title, labels in self.panels.items()
         }
-        figure, grid = line_panels(panels, across="eps", up="relative accuracy")
+        figure, grid = line_panels(panels, x_label="eps", y_label="relative accuracy")
         grid[0].set_ylim(0, 1.02)
         legend(figure, grid[0])
         return {"robustness.png": figure} | super().figures(done)
 
     def _relative(self, done: Done) -> dict[str, dict[str, tuple[int, list[float]]]]:
-        """Row -> seed -> the number of images that all arms are right about, and the curve; where all arms are done."""
+        """Row -> seed -> the number of images that all variants are right about, and the curve; where all variants are done."""
         found: dict[str, dict[str, tuple[int, list[float]]]] = {row.label: {} for row in self.rows}
         for labels in self.panels.values():
             for seed in map(str, self.seeds):

@@ -15,7 +15,7 @@ from sightline._core.strict import named
 from sightline.explainers.lots import LOTS, grey
 from sightline.metrics.explanation_image import explanation_images
 from sightline.reporting.overlay import blend, draw_picture, new_figure
-from sightline.studies.album import Album, ImageChoice
+from sightline.studies.image_selection import ImageChoice, ImageSelection
 from sightline.studies.study import KINDS, AnyModel, Done, Part, Study
 from sightline.studies.subject import load_subject
 from sightline.studies.tables import caption, to_bytes
@@ -57,10 +57,10 @@ class Steps(Study):
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Read the image and load the model."""
         lots = self._explainer()
-        album = Album(self.data, self.called)
-        place = album.draw(1, self.seed)[0] if self.image is None else album.find(self.image)
+        selection = ImageSelection(self.data, self.called)
+        place = selection.draw(1, self.seed)[0] if self.image is None else selection.find(self.image)
         subject = load_subject(self.model, device, self.seed)
-        image = album.read([place], subject.spec.size[0]).to(device)
+        image = selection.read([place], subject.spec.size[0]).to(device)
 
         def work(part: str) -> Part:
             found = lots.synthesize(subject.model, image, input_spec=subject.spec)
@@ -76,7 +76,7 @@ class Steps(Study):
                 "heat map": blend(image, maps),
             }
             values = {
-                "image": album.path(place),
+                "image": selection.path(place),
                 "said": {
                     name: subject.say(pictures[name])[0] for name in ("original", "adversarial", "explanation image")
                 },

@@ -21,7 +21,7 @@ from sightline.network.layers import LayerChoice
 from sightline.network.targets import Targets
 from sightline.reporting.markdown import markdown
 from sightline.reporting.wording import title
-from sightline.studies.album import Album
+from sightline.studies.image_selection import ImageSelection
 from sightline.studies.study import KINDS, AnyModel, Done, Method, Part, Study, check_methods, scale_count
 from sightline.studies.subject import load_subject
 from sightline.studies.tables import milliseconds, wait
@@ -34,7 +34,7 @@ class Sweep(Study):
 
     Attributes:
         data: where the images come from.
-        count: how many are drawn.
+        num_images: how many are drawn.
         batch: images that are explained together.
         model: what is explained, for the class that it predicts.
         method: the method, with the options that stay while one of them changes.
@@ -44,7 +44,7 @@ class Sweep(Study):
 
     kind: Literal["sweep"]
     data: Annotated[Data | None, BeforeValidator(named)] = None
-    count: Positive
+    num_images: Positive
     batch: Positive = 8
     model: AnyModel
     method: Method
@@ -66,7 +66,7 @@ class Sweep(Study):
 
     def scaled(self, scale: float) -> Self:
         """Fewer images."""
-        return self.model_copy(update={"count": scale_count(self.count, scale)})
+        return self.model_copy(update={"num_images": scale_count(self.num_images, scale)})
 
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Open the data and load the model."""
@@ -74,11 +74,11 @@ class Sweep(Study):
             METRICS[name]
         settings = self._settings()
         check_methods(self.method.model_copy(update={"options": options}) for options in settings.values())
-        album = Album(self.data, self.called)
-        places = album.draw(self.count, self.seed)
+        selection = ImageSelection(self.data, self.called)
+        places = selection.draw(self.num_images, self.seed)
         subject = load_subject(self.model, device, self.seed)
-        images = album.read(places, subject.spec.size[0])
-        labels = album.held_out.labels[torch.tensor(places)]
+        images = selection.read(places, subject.spec.size[0])
+        labels = selection.held_out.labels[torch.tensor(places)]
         batches = [Batch(i, k) for i, k in zip(images.split(self.batch), labels.split(self.batch))]
         subject.say(batches[0].images.to(device))  # the first call of a model is slower, and no setting's own
 
@@ -102,7 +102,7 @@ class Sweep(Study):
         """A row a setting."""
         return [
             options
-            | {"ms": done[name].values["ms"], "n": self.count}
+            | {"ms": done[name].values["ms"], "n": self.num_images}
             | {
                 key if end == "value" else f"{key}_{end}": figure[end]
                 for key, figure in done[name].values["metrics"].items()
@@ -116,8 +116,8 @@ class Sweep(Study):
         """A table a changed option, the others being as the method has them."""
         fixed = ", ".join(f"{key} = {_text(value)}" for key, value in self.method.options.items())
         sections = [
-            f"{self.method.label} on {self.model.name}, {self.count} images, {self.batch} at a time; one option changes, the "
-            f"others stay ({fixed}). "
+            f"{self.method.label} on {self.model.name}, {self.num_images} images, {self.batch} at a time; one option "
+            f"changes, the others stay ({fixed}). "
             "Time is that of all maps made, those of explanation images included."
         ]
         if set(self.parts()) <= set(done):

@@ -49,7 +49,7 @@ class Row(Section):
         maps: the teacher whose stored maps it learns from.
         against: the rows that it is compared with, seed by seed.
         seeds: how many of the study's seeds it is trained with; null takes all.
-        printed: the paper's accuracy in per cent.
+        paper_values: the paper's accuracy in per cent.
     """
 
     label: str
@@ -58,7 +58,7 @@ class Row(Section):
     maps: str | None = None
     against: list[str] = Field(default_factory=list)
     seeds: Positive | None = None
-    printed: float | None = None
+    paper_values: float | None = None
 
 
 @KINDS.register("teaching")
@@ -153,7 +153,7 @@ class Teaching(Study):
             lines.append(["The first model", _spread([100 * first["accuracy"]]), "", "1", *_costs([first])])
         for row in self.rows:
             found = list(self._of(row, done).values())
-            paper = "" if row.printed is None else f"{row.printed:.2f}"
+            paper = "" if row.paper_values is None else f"{row.paper_values:.2f}"
             text = _spread([100 * values["accuracy"] for values in found])
             lines.append([row.label, text, paper, str(len(found)), *_costs(found)])
         sections = [

@@ -54,7 +54,7 @@ class Timing(Study):
         methods: the rows.
         rounds: how often a method is timed.
         batch: images in one call.
-        printed: method -> model -> the paper's milliseconds an image.
+        paper_values: method -> model -> the paper's milliseconds an image.
     """
 
     kind: Literal["timing"]
@@ -62,7 +62,7 @@ class Timing(Study):
     methods: Annotated[list[TimedMethod], Field(min_length=1)]
     rounds: Positive = 10
     batch: Positive = 1
-    printed: dict[str, dict[str, float]] = Field(default_factory=dict)
+    paper_values: dict[str, dict[str, float]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -115,7 +115,7 @@ class Timing(Study):
                 row: dict[str, Any] = {"model": model.label, "method": method.label, "rounds": len(found)}
                 row |= {"ms": statistics.median(times) if times else None}
                 row |= {"least": min(times, default=None), "greatest": max(times, default=None)}
-                row |= {"printed": self.printed.get(method.label, {}).get(model.label), "defined": bool(times)}
+                row |= {"printed": self.paper_values.get(method.label, {}).get(model.label), "defined": bool(times)}
                 rows.append(row)
         return rows
 

@@ -13,7 +13,7 @@ from sightline.localization.image_maps import ExplainedMaps
 from sightline.localization.prompts import Prompter, find_segmenter
 from sightline.localization.writing import write_masks
 from sightline.models import load_model
-from sightline.studies.kinds.trainings import Keys, Trainings, overrides
+from sightline.studies.kinds.training_runs import Keys, TrainingRuns, overrides
 from sightline.studies.study import KINDS, Done, Part
 from sightline.training import read_recipe
 from sightline.training.recipe import Model
@@ -40,8 +40,8 @@ class Prompts(Section):
 
 
 @KINDS.register("unannotated")
-class Unannotated(Trainings):
-    """Arms x seeds as of the kind `trainings`, with masks that are found once for the training images of all of them.
+class Unannotated(TrainingRuns):
+    """Variants x seeds as of the kind `training_runs`, with masks that are found once for the training images of all of them.
 
     The first part makes the masks, in `masks/` in the study's folder; every run then reads its data through `found_masks`. So
     training sees none of the data's own masks, but the metrics do.
@@ -55,18 +55,20 @@ class Unannotated(Trainings):
 
     @model_validator(mode="after")
     def _check_data(self) -> Self:
-        changed = [key for arm in self.rows for key in arm.keys if key.partition(".")[0] == "data"]
+        changed = [key for variant in self.rows for key in variant.keys if key.partition(".")[0] == "data"]
         if changed:
-            raise ValueError(f"an arm changes {changed[0]!r}; the masks are found once, for the same data in all arms")
+            raise ValueError(
+                f"a variant changes {changed[0]!r}; the masks are found once, for the same data in all variants"
+            )
         return self
 
     def parts(self) -> list[str]:
         """The masks, and then the runs."""
         return [MASKS, *super().parts()]
 
-    def satisfied_by(self, name: str, part: Part) -> bool:
-        """As of `trainings`; the masks have no columns."""
-        return name == MASKS or super().satisfied_by(name, part)
+    def is_complete(self, name: str, part: Part) -> bool:
+        """As of `training_runs`; the masks have no columns."""
+        return name == MASKS or super().is_complete(name, part)
 
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Open the training images and load the model, so that what is missing is met before the first run."""
@@ -79,7 +81,7 @@ class Unannotated(Trainings):
         }
         # Keys of the data itself are in `found` already.
         others = {key: value for key, value in self.keys.items() if key.partition(".")[0] != "data"}
-        train = Trainings.prepare(self.model_copy(update={"keys": found | others}), device, folder)
+        train = TrainingRuns.prepare(self.model_copy(update={"keys": found | others}), device, folder)
 
         def work(part: str) -> Part:
             if part != MASKS:
@@ -92,11 +94,11 @@ class Unannotated(Trainings):
         return work
 
     def table(self, done: Done) -> list[dict[str, Any]]:
-        """As of `trainings`."""
+        """As of `training_runs`."""
         return super().table(_runs(done))
 
     def summary(self, done: Done) -> str:
-        """How good the masks are, and then as of `trainings`."""
+        """How good the masks are, and then as of `training_runs`."""
         text = super().summary(_runs(done))
         if MASKS not in done:
             return text
@@ -109,7 +111,7 @@ class Unannotated(Trainings):
         )
 
     def figures(self, done: Done) -> dict[str, Any]:
-        """As of `trainings`."""
+        """As of `training_runs`."""
         return super().figures(_runs(done))
 
 

@@ -18,7 +18,7 @@ from sightline.metrics.fills import filled
 from sightline.metrics.perturbation import area_under_curve, ranks_of
 from sightline.reporting.overlay import blend, draw_picture, new_figure
 from sightline.reporting.wording import title
-from sightline.studies.album import Album, ImageChoice
+from sightline.studies.image_selection import ImageChoice, ImageSelection
 from sightline.studies.study import KINDS, AnyModel, Done, Method, Part, Study, check_methods
 from sightline.studies.subject import Subject, load_subject
 from sightline.studies.tables import caption, to_bytes
@@ -60,10 +60,10 @@ class Walk(Study):
         """Read the image and load the model."""
         check_methods([self.method])
         explainer = create_explainer(self.method.name, **self.method.options)
-        album = Album(self.data, self.called)
-        place = album.draw(1, self.seed)[0] if self.image is None else album.find(self.image)
+        selection = ImageSelection(self.data, self.called)
+        place = selection.draw(1, self.seed)[0] if self.image is None else selection.find(self.image)
         subject = load_subject(self.model, device, self.seed)
-        image = album.read([place], subject.spec.size[0]).to(device)
+        image = selection.read([place], subject.spec.size[0]).to(device)
         layer = subject.layer_for(self.method.name)
         walk = {"confidence": _confidence, "coherency": _coherency}.get(self.metric, _curve)
 
@@ -74,7 +74,11 @@ class Walk(Study):
                 return explainer(subject.model, images, target, layer, subject.spec)
 
             pictures, values = walk(self.metric, subject, image, explain)
-            values |= {"image": album.path(place), "class": subject.classes[int(target)], "pictures": list(pictures)}
+            values |= {
+                "image": selection.path(place),
+                "class": subject.classes[int(target)],
+                "pictures": list(pictures),
+            }
             return Part(values, {name: to_bytes(picture[0]) for name, picture in pictures.items()})
 
         return work

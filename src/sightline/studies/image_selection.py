@@ -20,7 +20,7 @@ ImageChoice = int | str
 Place = int | Path  # in the data set, or a file of its own
 
 
-class Album:
+class ImageSelection:
     """The held-out images of a data set, opened when one of them is wanted, and single files.
 
     Args:

@@ -9,21 +9,21 @@ import torch
 
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate
-from sightline.studies import carry_out, read_plan, read_study, shipped_studies
-from sightline.studies.kinds import trainings as trainings_module
+from sightline.studies import load_study, read_study, run_study, shipped_studies
+from sightline.studies.kinds import training_runs as training_runs_module
 from sightline.studies.study import make_study
 from sightline.training import Run, read_recipe, train
 
 PLAN = """
-kind: trainings
+kind: training_runs
 recipe: demo-cross-entropy
 keys: {data.copies: 1, data.size: 32, size: 32, stages: [{epochs: 1, lr: 2.0e-3}], batch_size: 64}
-arms:
+variants:
   - {label: cross-entropy, keys: {guide: null}}
   - {label: "random, backgrounds", keys: {guide: random_background}}
 seeds: [3, 4]
 columns: [test/accuracy, test/energy_in_mask@gaussian]
-printed: {cross-entropy: {test/accuracy: 0.5}}
+paper_values: {cross-entropy: {test/accuracy: 0.5}}
 """
 
 
@@ -46,10 +46,10 @@ def test_the_table_is_what_train_and_evaluate_find_and_a_killed_study_goes_on(
             raise KeyboardInterrupt
         return train(recipe, overrides, output, **options)
 
-    monkeypatch.setattr(trainings_module, "train", training)
+    monkeypatch.setattr(training_runs_module, "train", training)
     with pytest.raises(KeyboardInterrupt):
-        carry_out(read_plan(plan), tmp_path / "out")
-    folder = carry_out(read_plan(plan), tmp_path / "out")
+        run_study(load_study(plan), tmp_path / "out")
+    folder = run_study(load_study(plan), tmp_path / "out")
     assert begun == [
         "cross-entropy-seed3", "random__backgrounds-seed3",
         "random__backgrounds-seed3", "cross-entropy-seed4", "random__backgrounds-seed4",
@@ -60,7 +60,7 @@ def test_the_table_is_what_train_and_evaluate_find_and_a_killed_study_goes_on(
     ], output=tmp_path / "alone")  # fmt: skip
     expected = evaluate(alone, ["test"], ["gaussian"], ["accuracy", "energy_in_mask"])["test"]
     table = list(csv.DictReader((folder / "table.csv").open(newline="")))
-    values = {(row["arm"], row["seed"], row["column"]): float(row["value"]) for row in table}
+    values = {(row["variant"], row["seed"], row["column"]): float(row["value"]) for row in table}
     assert values["cross-entropy", "4", "test/accuracy"] == pytest.approx(expected["accuracy"].value, abs=1e-5)
     energy = expected["energy_in_mask@gaussian"].value
     assert values["cross-entropy", "4", "test/energy_in_mask@gaussian"] == pytest.approx(energy, abs=1e-5)
@@ -78,8 +78,8 @@ def test_the_table_is_what_train_and_evaluate_find_and_a_killed_study_goes_on(
 def test_a_finished_study_takes_more_arms_seeds_and_columns_without_training_again(
     plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = ["seeds=[3]", "arms=[{label: cross-entropy, keys: {guide: null}}]", "columns=[test/accuracy]"]
-    carry_out(read_plan(plan, small), tmp_path / "out")
+    small = ["seeds=[3]", "variants=[{label: cross-entropy, keys: {guide: null}}]", "columns=[test/accuracy]"]
+    run_study(load_study(plan, small), tmp_path / "out")
     weights = Run(tmp_path / "out" / "runs" / "cross-entropy-seed3").last.read_bytes()
 
     def training(recipe, overrides, output, **options):
@@ -89,16 +89,16 @@ def test_a_finished_study_takes_more_arms_seeds_and_columns_without_training_aga
         return run
 
     trained: list[tuple[str, int]] = []
-    monkeypatch.setattr(trainings_module, "train", training)
-    folder = carry_out(read_plan(plan, [small[1], "seeds=[3, 4]", "arms.+=random_background"]), tmp_path / "out")
+    monkeypatch.setattr(training_runs_module, "train", training)
+    folder = run_study(load_study(plan, [small[1], "seeds=[3, 4]", "variants.+=random_background"]), tmp_path / "out")
     assert trained == [
         ("cross-entropy-seed3", 0), ("random_background-seed3", 1), ("cross-entropy-seed4", 1), ("random_background-seed4", 1),
     ]  # fmt: skip
     assert Run(folder / "runs" / "cross-entropy-seed3").last.read_bytes() == weights
     table = list(csv.DictReader((folder / "table.csv").open(newline="")))
-    assert len(table) == 8  # two arms, seeds and columns
+    assert len(table) == 8  # two variants, seeds and columns
     trained.clear()
-    carry_out(read_plan(plan, [small[1], "seeds=[4]", "arms.+=random_background", "title=of one seed"]), folder)
+    run_study(load_study(plan, [small[1], "seeds=[4]", "variants.+=random_background", "title=of one seed"]), folder)
     assert trained == []
     assert (folder / "report.md").read_text().startswith("# of one seed\n")
     assert (folder / "study.yaml").read_text().count("of one seed") == 1
@@ -106,22 +106,22 @@ def test_a_finished_study_takes_more_arms_seeds_and_columns_without_training_aga
 
 def study(**changes):
     keys = {
-        "kind": "trainings", "paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-cross-entropy",
-        "arms": [{"label": "a"}, {"label": "b", "seeds": 1}], "seeds": [0, 1], "columns": ["test/accuracy"],
+        "kind": "training_runs", "paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-cross-entropy",
+        "variants": [{"label": "a"}, {"label": "b", "seeds": 1}], "seeds": [0, 1], "columns": ["test/accuracy"],
     }  # fmt: skip
     return make_study(keys | changes)
 
 
 def test_rows_cross_the_axes() -> None:
-    crossed = study(across=[[{"label": "x", "keys": {"size": 32}}, {"label": "y", "seeds": 1}]])
+    crossed = study(grid=[[{"label": "x", "keys": {"size": 32}}, {"label": "y", "seeds": 1}]])
     assert [row.label for row in crossed.rows] == ["x, a", "x, b", "y, a", "y, b"]
     assert crossed.parts() == ["x, a/0", "x, b/0", "y, a/0", "y, b/0", "x, a/1"]
     assert crossed.rows[0].keys == {"size": 32}
 
 
 def test_differences_are_taken_from_the_first_arm_of_the_same_combination() -> None:
-    crossed = study(across=[[{"label": "x"}, {"label": "y"}]], arms=[{"label": "a"}, {"label": "b"}], seeds=[0, 1, 2])
-    part = trainings_module.Part
+    crossed = study(grid=[[{"label": "x"}, {"label": "y"}]], variants=[{"label": "a"}, {"label": "b"}], seeds=[0, 1, 2])
+    part = training_runs_module.Part
     found = {
         ("x, a", 0): 0.1, ("x, a", 1): 0.2, ("x, a", 2): 0.3, ("x, b", 0): 0.61, ("x, b", 1): 0.7, ("x, b", 2): 0.8,
         ("y, a", 0): 0.5, ("y, a", 1): 0.9, ("y, a", 2): 0.1, ("y, b", 0): 0.6, ("y, b", 1): 0.7, ("y, b", 2): 0.2,
@@ -136,14 +136,14 @@ def test_differences_are_taken_from_the_first_arm_of_the_same_combination() -> N
 
 
 def test_scale_takes_a_share_of_the_keys_that_shrink() -> None:
-    less = study(shrinks=["stages.0.epochs"]).scaled(0.5)
+    less = study(scaled_keys=["stages.0.epochs"]).scaled(0.5)
     assert read_recipe("demo-cross-entropy").stages[0].epochs == 6
     assert less.keys == {"stages.0.epochs": 3}
     assert study().scaled(0.5).keys == {"train_fraction": 0.5}  # where none is named
     assert study(keys={"train_fraction": 0.4}).scaled(0.5).keys == {"train_fraction": 0.2}
     assert study().scaled(1) == study()
-    with pytest.raises(SightlineError, match="'cache' in `shrinks` is True"):
-        study(shrinks=["cache"]).scaled(0.5)
+    with pytest.raises(SightlineError, match="'cache' in `scaled_keys` is True"):
+        study(scaled_keys=["cache"]).scaled(0.5)
 
 
 @pytest.mark.parametrize(("paper", "item"), [("so-loss", "table-1"), ("ec", "table-1")])
@@ -152,31 +152,33 @@ def test_a_table_on_full_data_sets_is_scaled_by_the_share_of_training_images(pap
     tenth = full.scaled(0.1)
     assert tenth.parts() == full.parts()
     for row, whole in zip(tenth.rows, full.rows):
-        recipe = read_recipe(full.recipe, trainings_module.overrides(tenth.keys | row.keys))
+        recipe = read_recipe(full.recipe, training_runs_module.overrides(tenth.keys | row.keys))
         assert recipe.train_fraction == 0.1
         assert row == whole
 
 
 def test_what_a_study_may_grow_by() -> None:
-    arms = [{"label": "a"}, {"label": "b", "keys": {"guide": "energy"}}]
-    before = study(arms=arms)
-    more = study(arms=[*arms, {"label": "c"}], seeds=[0, 1, 2], columns=["test/miou@gradcam"], title="y", notes=["z"])
-    assert more.departs(before) is None
-    assert study(arms=arms[::-1]).departs(before) is None
-    assert "the arm 'c'" in before.departs(more)
-    heavier = study(arms=[arms[0], {"label": "b", "keys": {"guide": "l1"}}])
-    assert heavier.departs(before) == "the arm 'b' ({'guide': 'energy'} and {'guide': 'l1'})"
-    assert "keys.size" in study(arms=arms, keys={"size": 32}).departs(before)
-    assert "recipe" in study(arms=arms, recipe="pets-plain").departs(before)
-    assert "seed" in study(arms=arms, seed=3).departs(before)
-    assert "kind" in make_study(before.model_dump() | {"kind": "debiasing"}).departs(before)
+    variants = [{"label": "a"}, {"label": "b", "keys": {"guide": "energy"}}]
+    before = study(variants=variants)
+    more = study(
+        variants=[*variants, {"label": "c"}], seeds=[0, 1, 2], columns=["test/miou@gradcam"], title="y", notes=["z"]
+    )
+    assert more.incompatibility(before) is None
+    assert study(variants=variants[::-1]).incompatibility(before) is None
+    assert "the variant 'c'" in before.incompatibility(more)
+    heavier = study(variants=[variants[0], {"label": "b", "keys": {"guide": "l1"}}])
+    assert heavier.incompatibility(before) == "the variant 'b' ({'guide': 'energy'} and {'guide': 'l1'})"
+    assert "keys.size" in study(variants=variants, keys={"size": 32}).incompatibility(before)
+    assert "recipe" in study(variants=variants, recipe="pets-plain").incompatibility(before)
+    assert "seed" in study(variants=variants, seed=3).incompatibility(before)
+    assert "kind" in make_study(before.model_dump() | {"kind": "debiasing"}).incompatibility(before)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arms": [{"label": "a"}, {"label": "a"}]}, "'a' is taken"),
-        ({"printed": {"c": {"test/accuracy": 1.0}}}, "there is no row 'c'"),
+        ({"variants": [{"label": "a"}, {"label": "a"}]}, "'a' is taken"),
+        ({"paper_values": {"c": {"test/accuracy": 1.0}}}, "there is no row 'c'"),
         ({"columns": ["test/acuracy"]}, "unknown metric 'acuracy'"),
         ({"columns": ["accuracy"]}, "columns"),
         ({"seeds": []}, "seeds"),
@@ -195,9 +197,9 @@ def test_bad_keys(changes: dict, message: str) -> None:
     ],
 )
 def test_a_wrong_recipe_key_is_met_before_anything_is_written(keys: dict, message: str, tmp_path: Path) -> None:
-    wrong = study(arms=[{"label": "a"}, {"label": "b", "keys": keys}])
+    wrong = study(variants=[{"label": "a"}, {"label": "b", "keys": keys}])
     with pytest.raises(SightlineError, match=message):
-        carry_out(wrong, tmp_path / "out")
+        run_study(wrong, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -206,5 +208,7 @@ def test_a_wrong_recipe_key_is_met_before_anything_is_written(keys: dict, messag
 )
 def test_the_recipes_of_a_shipped_table_can_be_read(name: str, tmp_path: Path) -> None:
     shipped = read_study(*name.split("/"))
-    if isinstance(shipped, trainings_module.Trainings):
-        trainings_module.Trainings.prepare(shipped, torch.device("cpu"), tmp_path)  # kinds beyond it open the data
+    if isinstance(shipped, training_runs_module.TrainingRuns):
+        training_runs_module.TrainingRuns.prepare(
+            shipped, torch.device("cpu"), tmp_path
+        )  # kinds beyond it open the data

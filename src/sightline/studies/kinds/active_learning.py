@@ -1,4 +1,4 @@
-"""Learning from few labels: arms that choose what to label next, round after round."""
+"""Learning from few labels: variants that choose what to label next, round after round."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from sightline.errors import SightlineError
 from sightline.evaluation.statistics import over_seeds
 from sightline.metrics import METRICS
 from sightline.reporting.markdown import markdown
-from sightline.studies.kinds.trainings import (
+from sightline.studies.kinds.training_runs import (
     Keys,
     file_name,
     heading,
@@ -34,10 +34,10 @@ from sightline.studies.study import KINDS, Done, Method, Part, Study, check_labe
 from sightline.training import Run, read_recipe, train
 
 COLORS = ("#334155", "#c2410c", "#0369a1", "#15803d", "#7e22ce", "#a16207", "#be185d", "#0f766e")
-SHARED = ("data", "name", "seed", "train_samples", "train_fraction")  # keys that no arm can change
+SHARED = ("data", "name", "seed", "train_samples", "train_fraction")  # keys that no variant can change
 
 
-class Arm(Method):
+class Variant(Method):
     """One way to spend labels.
 
     Attributes:
@@ -55,24 +55,24 @@ class Arm(Method):
         return bool(ACQUISITIONS[self.name].capabilities.get("whole"))
 
 
-def _arm(value: Any) -> Any:
+def _variant(value: Any) -> Any:
     """An acquisition's name alone is its label too."""
     return {"label": value, "name": value} if isinstance(value, str) else value
 
 
-@KINDS.register("acquiring")
-class Acquiring(Study):
+@KINDS.register("active_learning")
+class ActiveLearning(Study):
     """Accuracy and interpretability by how many training images have a label, and by who chose these.
 
-    In round 0 a share of the training images is drawn, the same for all arms of a seed. Each round trains the recipe from its
-    beginning on what has been labelled, evaluates the run, and has the arm choose the next images; their labels, which the data
-    has all along, are read from then on. Every run is an ordinary run folder, under `runs/` in the study's, and what it was
-    trained on is the list of the same name under `samples/`.
+    In round 0 a share of the training images is drawn, the same for all variants of a seed. Each round trains the recipe from
+    its beginning on what has been labelled, evaluates the run, and has the variant choose the next images; their labels, which
+    the data has all along, are read from then on. Every run is an ordinary run folder, under `runs/` in the study's,
+    and what it was trained on is the list of the same name under `samples/`.
 
     Attributes:
         recipe: a recipe that sightline ships, or a file.
-        keys: recipe keys that every arm changes.
-        arms: what is compared, each with the first. Arms with the same keys share their run of round 0.
+        keys: recipe keys that every variant changes.
+        variants: what is compared, each with the first. Variants with the same keys share their run of round 0.
         start: share of the training images that have a label in round 0.
         step: share that each round adds.
         rounds: how many, round 0 included.
@@ -80,10 +80,10 @@ class Acquiring(Study):
         columns: `split/metric`, or `split/metric@explainer` for a metric of maps.
     """
 
-    kind: Literal["acquiring"]
+    kind: Literal["active_learning"]
     recipe: str
     keys: Keys = Field(default_factory=dict)
-    arms: Annotated[list[Annotated[Arm, BeforeValidator(_arm)]], Field(min_length=1)]
+    variants: Annotated[list[Annotated[Variant, BeforeValidator(_variant)]], Field(min_length=1)]
     start: Annotated[Real, Field(gt=0, le=1)] = 0.3
     step: Annotated[Real, Field(gt=0, lt=1)] = 0.1
     rounds: Positive = 7
@@ -92,15 +92,15 @@ class Acquiring(Study):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_labels("arms", [arm.label for arm in self.arms])
-        if self.arms[0].whole:
+        check_labels("variants", [variant.label for variant in self.variants])
+        if self.variants[0].whole:
             raise ValueError(
-                f"arms: the others are compared with {self.arms[0].label}, which chooses nothing; put it later"
+                f"variants: the others are compared with {self.variants[0].label}, which chooses nothing; put it later"
             )
-        for arm in self.arms:
-            create_acquisition(arm.name, **arm.options)
-            if taken := [key for key in arm.keys if key.partition(".")[0] in SHARED]:
-                raise ValueError(f"arms: {arm.label} changes {taken[0]!r}, which all arms share")
+        for variant in self.variants:
+            create_acquisition(variant.name, **variant.options)
+            if taken := [key for key in variant.keys if key.partition(".")[0] in SHARED]:
+                raise ValueError(f"variants: {variant.label} changes {taken[0]!r}, which all variants share")
         if taken := [key for key in self.keys if key in SHARED[1:]]:
             raise ValueError(f"keys: {taken[0]!r} is set for every run")
         for column in self.columns:
@@ -112,13 +112,13 @@ class Acquiring(Study):
         return self
 
     def parts(self) -> list[str]:
-        """One run each, a seed of all arms before the next seed; a run that several arms share is the first one's."""
+        """One run each, a seed of all variants before the next seed; a run that several variants share is the first one's."""
         return list(
             dict.fromkeys(
-                self._part(arm, seed, number)
+                self._part(variant, seed, number)
                 for seed in self.seeds
-                for arm in self.arms
-                for number in range(1 if arm.whole else self.rounds)
+                for variant in self.variants
+                for number in range(1 if variant.whole else self.rounds)
             )
         )
 
@@ -127,27 +127,27 @@ class Acquiring(Study):
         return self.model_copy(update={"seeds": self.seeds[: scale_count(len(self.seeds), scale)]})
 
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
-        """Read every arm's recipe and open the data, so that a mistake is met before the first run."""
+        """Read every variant's recipe and open the data, so that a mistake is met before the first run."""
         return _Worker(self, device, folder).work
 
     def table(self, done: Done) -> list[dict[str, Any]]:
-        """A row an arm, seed, round and column."""
+        """A row a variant, seed, round and column."""
         return [
             {
-                "arm": arm.label, "seed": seed, "round": number,
+                "variant": variant.label, "seed": seed, "round": number,
                 **{key: kept.values[key] for key in ("labels", "share", "guesses", "right_guesses")},
                 "column": column, **figure,
             }
-            for arm in self.arms
+            for variant in self.variants
             for seed in self.seeds
-            for number in range(1 if arm.whole else self.rounds)
-            if (kept := done.get(self._part(arm, seed, number))) is not None
+            for number in range(1 if variant.whole else self.rounds)
+            if (kept := done.get(self._part(variant, seed, number))) is not None
             for column, figure in kept.values["figures"].items()
         ]  # fmt: skip
 
     def summary(self, done: Done) -> str:
-        """For each column arms x shares, and every arm's mean over the rounds that it chose for beside the first arm's."""
-        first = self.arms[0]
+        """Return for each column a table variants x shares, with the mean over the rounds that a variant chose for."""
+        first = self.variants[0]
         shares = [f"{100 * self.share(number):.4g} %" for number in range(self.rounds)]
         text = [
             "Mean ± standard deviation over seeds, by the share of the training images that have a label. Arrows say which way "
@@ -159,15 +159,20 @@ class Acquiring(Study):
             text.append("![figures by the share of labels](figure.png)")
         for column in self.columns:
             rows = []
-            for arm in self.arms:
+            for variant in self.variants:
                 values = [
-                    mean_and_spread(list(self._values(arm, number, column, done).values()))
+                    mean_and_spread(list(self._values(variant, number, column, done).values()))
                     for number in range(self.rounds)
                 ]
-                cells = [""] * self.rounds + values[:1] if arm.whole else [*values, ""]
-                chosen = list(self._chosen(arm, column, done).values())
+                cells = [""] * self.rounds + values[:1] if variant.whole else [*values, ""]
+                chosen = list(self._chosen(variant, column, done).values())
                 rows.append(
-                    [arm.label, *cells, mean_and_spread(chosen) if chosen else "", self._against(arm, column, done)]
+                    [
+                        variant.label,
+                        *cells,
+                        mean_and_spread(chosen) if chosen else "",
+                        self._against(variant, column, done),
+                    ]
                 )
             text.append(markdown([f"**{heading(column)}**", *shares, "all", "Chosen", f"− {first.label}"], rows))
         if guessed := list(self._guessed(done)):
@@ -178,12 +183,12 @@ class Acquiring(Study):
         return "\n\n".join(text)
 
     def figures(self, done: Done) -> dict[str, Figure]:
-        """A panel a column: the mean of each arm by the share of labels, with its standard deviation."""
+        """A panel a column: the mean of each variant by the share of labels, with its standard deviation."""
         figure = Figure(figsize=(3.6 * len(self.columns), 3.6), dpi=150, layout="constrained", facecolor="white")
         panels = figure.subplots(1, len(self.columns), squeeze=False)[0]
         for axes, column in zip(panels, self.columns):
-            for arm, color in zip(self.arms, COLORS * len(self.arms)):
-                self._draw(axes, arm, color, column, done)
+            for variant, color in zip(self.variants, COLORS * len(self.variants)):
+                self._draw(axes, variant, color, column, done)
             axes.set_title(heading(column).replace(" (", "\n("), fontsize=9)
             axes.set_xlabel("training images with a label, %", fontsize=8)
             axes.tick_params(labelsize=8)
@@ -193,60 +198,60 @@ class Acquiring(Study):
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), fontsize=8, frameon=False)
         return {"figure.png": figure}
 
-    def _draw(self, axes: Axes, arm: Arm, color: str, column: str, done: Done) -> None:
-        numbers = [0] if arm.whole else range(self.rounds)
-        values = [list(self._values(arm, number, column, done).values()) for number in numbers]
+    def _draw(self, axes: Axes, variant: Variant, color: str, column: str, done: Done) -> None:
+        numbers = [0] if variant.whole else range(self.rounds)
+        values = [list(self._values(variant, number, column, done).values()) for number in numbers]
         if not all(values):
             return
         means = [fmean(each) for each in values]
         spreads = [stdev(each) if len(each) > 1 else 0.0 for each in values]
         shares = [100 * self.share(number) for number in range(self.rounds)]
-        if arm.whole:
-            axes.axhline(means[0], color=color, lw=1, ls="--", label=arm.label)
+        if variant.whole:
+            axes.axhline(means[0], color=color, lw=1, ls="--", label=variant.label)
             return
         low, high = ([mean + sign * spread for mean, spread in zip(means, spreads)] for sign in (-1, 1))
         axes.fill_between(shares, low, high, color=color, alpha=0.1, lw=0)
-        axes.plot(shares, means, "o-", color=color, lw=1.4, ms=3, label=arm.label)
+        axes.plot(shares, means, "o-", color=color, lw=1.4, ms=3, label=variant.label)
 
-    def holder(self, arm: Arm, number: int) -> Arm:
-        """The arm whose run an arm's round is: in round 0 the first one with the same keys, else itself."""
-        if number or arm.whole:
-            return arm
-        return next(each for each in self.arms if each.keys == arm.keys and not each.whole)
+    def holder(self, variant: Variant, number: int) -> Variant:
+        """The variant whose run a variant's round is: in round 0 the first one with the same keys, else itself."""
+        if number or variant.whole:
+            return variant
+        return next(each for each in self.variants if each.keys == variant.keys and not each.whole)
 
     def share(self, number: int) -> float:
         """The share of the training images that have a label in a round."""
         return round(self.start + number * self.step, 9)
 
-    def _part(self, arm: Arm, seed: int, number: int) -> str:
-        return f"{self.holder(arm, number).label}/{seed}/{number}"
+    def _part(self, variant: Variant, seed: int, number: int) -> str:
+        return f"{self.holder(variant, number).label}/{seed}/{number}"
 
-    def _values(self, arm: Arm, number: int, column: str, done: Done) -> dict[int, float]:
+    def _values(self, variant: Variant, number: int, column: str, done: Done) -> dict[int, float]:
         """The column's value by seed, where it is defined."""
         found = {}
         for seed in self.seeds:
-            kept = done.get(self._part(arm, seed, number))
+            kept = done.get(self._part(variant, seed, number))
             figure = None if kept is None else kept.values["figures"].get(column)
             if figure is not None and not math.isnan(figure["value"]):
                 found[seed] = figure["value"]
         return found
 
-    def _chosen(self, arm: Arm, column: str, done: Done) -> dict[int, float]:
+    def _chosen(self, variant: Variant, column: str, done: Done) -> dict[int, float]:
         """The mean by seed over all rounds but the first, where all of them are done."""
-        if arm.whole:
+        if variant.whole:
             return {}
-        rounds = [self._values(arm, number, column, done) for number in range(1, self.rounds)]
+        rounds = [self._values(variant, number, column, done) for number in range(1, self.rounds)]
         return {
             seed: fmean(each[seed] for each in rounds)
             for seed in self.seeds
             if rounds and all(seed in each for each in rounds)
         }
 
-    def _against(self, arm: Arm, column: str, done: Done) -> str:
-        """The difference from the first arm, with its interval."""
-        here, there = self._chosen(arm, column, done), self._chosen(self.arms[0], column, done)
+    def _against(self, variant: Variant, column: str, done: Done) -> str:
+        """The difference from the first variant, with its interval."""
+        here, there = self._chosen(variant, column, done), self._chosen(self.variants[0], column, done)
         seeds = [seed for seed in here if seed in there]
-        if arm is self.arms[0] or not seeds:
+        if variant is self.variants[0] or not seeds:
             return ""
         values, against = [here[seed] for seed in seeds], [there[seed] for seed in seeds]
         interval = over_seeds(values, against, paired=True)
@@ -255,32 +260,33 @@ class Acquiring(Study):
 
     def _guessed(self, done: Done) -> list[str]:
         found = []
-        for arm in self.arms:
+        for variant in self.variants:
             kept = [
                 done[name].values
                 for seed in self.seeds
                 for n in range(1, self.rounds)
-                if (name := self._part(arm, seed, n)) in done
+                if (name := self._part(variant, seed, n)) in done
             ]
-            if arm.whole or not any(values["guesses"] for values in kept):
+            if variant.whole or not any(values["guesses"] for values in kept):
                 continue
             guesses, right = (sum(values[key] for values in kept) for key in ("guesses", "right_guesses"))
-            found.append(f"- {arm.label}: {guesses / len(kept):.1f} a run, {right / guesses:.1%} of them right")
+            found.append(f"- {variant.label}: {guesses / len(kept):.1f} a run, {right / guesses:.1%} of them right")
         return found
 
 
 class _Worker:
     """A study's recipes and data, opened once."""
 
-    def __init__(self, study: Acquiring, device: torch.device, folder: Path) -> None:
+    def __init__(self, study: ActiveLearning, device: torch.device, folder: Path) -> None:
         self.study, self.device, self.folder = study, device, folder.resolve()
         self.recipes = {
-            arm.label: read_recipe(
-                study.recipe, overrides({"name": file_name(arm.label)} | judging(study.columns) | study.keys | arm.keys)
+            variant.label: read_recipe(
+                study.recipe,
+                overrides({"name": file_name(variant.label)} | judging(study.columns) | study.keys | variant.keys),
             )
-            for arm in study.arms
+            for variant in study.variants
         }
-        recipe = self.recipes[study.arms[0].label]
+        recipe = self.recipes[study.variants[0].label]
         if recipe.train_samples is not None or recipe.train_fraction < 1:
             raise SightlineError(
                 "train_samples and train_fraction are the loop's own; give a recipe of all training images"
@@ -290,12 +296,12 @@ class _Worker:
     def work(self, part: str) -> Part:
         """Train what a part's round has labels for, and judge it."""
         label, seed, number = part.rsplit("/", 2)
-        arm = next(each for each in self.study.arms if each.label == label)
-        name = self._name(arm, int(seed), int(number))
+        variant = next(each for each in self.study.variants if each.label == label)
+        name = self._name(variant, int(seed), int(number))
         file = self.folder / "samples" / f"{name}.csv"
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_list(file, self._list(arm, int(seed), int(number)))
+            write_list(file, self._list(variant, int(seed), int(number)))
         changes: Keys = {"seed": int(seed), "train_samples": str(file)}
         run = train(self.recipes[label], overrides(changes), output=self.folder / "runs" / name, resume=True)
         figures = judge(run, self.study.columns, self.device)
@@ -312,26 +318,26 @@ class _Worker:
             }
         )
 
-    def _list(self, arm: Arm, seed: int, number: int) -> list[Listed]:
-        """What a round is trained on: what the round before had labels for, and what the arm chose by its model."""
+    def _list(self, variant: Variant, seed: int, number: int) -> list[Listed]:
+        """What a round is trained on: what the round before had labels for, and what the variant chose by its model."""
         if number == 0:
             order = torch.randperm(len(self.images), generator=generator(seed, "first labels")).tolist()
-            count = len(order) if arm.whole else self._count(0)
+            count = len(order) if variant.whole else self._count(0)
             return [Listed(place, self.images.path(place)) for place in sorted(order[:count])]
-        before = self._name(arm, seed, number - 1)
+        before = self._name(variant, seed, number - 1)
         known = [line for line in read_list(self.folder / "samples" / f"{before}.csv") if not line.guess]
-        acquisition = create_acquisition(arm.name, **arm.options)
+        acquisition = create_acquisition(variant.name, **variant.options)
         run = Run(self.folder / "runs" / before)
         return known + choose_after(run, acquisition, self._count(number) - len(known), device=self.device)
 
-    def _name(self, arm: Arm, seed: int, number: int) -> str:
-        return f"{file_name(self.study.holder(arm, number).label)}-seed{seed}-round{number}"
+    def _name(self, variant: Variant, seed: int, number: int) -> str:
+        return f"{file_name(self.study.holder(variant, number).label)}-seed{seed}-round{number}"
 
     def _count(self, number: int) -> int:
         return max(1, round(self.study.share(number) * len(self.images)))
 
 
-def read_acquiring(
+def load_active_learning(
     source: str | Path,
     changes: Sequence[str] = (),
     *,
@@ -342,22 +348,28 @@ def read_acquiring(
     seeds: int | None = None,
     columns: Sequence[str] | None = None,
 ) -> Study:
-    """The loop over a recipe, or a plan of one from a YAML file with `kind: acquiring`.
+    """The loop over a recipe, or a plan of one from a YAML file with `kind: active_learning`.
 
     Args:
         source: a recipe that sightline ships, a recipe file, or a plan.
         changes: `key.sub=value` each, of the recipe, or of the plan.
         acquisitions: names of what is compared, each with the first; None = all that there are, `random` first.
-        start: as for `Acquiring`, as are the others; None = its default, or the plan's.
-        step: see `Acquiring`.
-        rounds: see `Acquiring`.
+        start: as for `ActiveLearning`, as are the others; None = its default, or the plan's.
+        step: see `ActiveLearning`.
+        rounds: see `ActiveLearning`.
         seeds: how many, from 0 on; None = 3.
-        columns: see `Acquiring`; None = accuracy on the split test, and where it has masks mIoU and energy of Grad-CAM.
+        columns: see `ActiveLearning`; None = accuracy on the split test, and where it has masks mIoU and energy of Grad-CAM.
 
     Raises:
         SightlineError: there is no such recipe, plan, name or key, or a value is out of its range.
     """
-    given: dict[str, Any] = {"start": start, "step": step, "rounds": rounds, "columns": columns, "arms": acquisitions}
+    given: dict[str, Any] = {
+        "start": start,
+        "step": step,
+        "rounds": rounds,
+        "columns": columns,
+        "variants": acquisitions,
+    }
     if seeds is not None:
         given["seeds"] = list(range(seeds))
     given = {key: value for key, value in given.items() if value is not None}
@@ -372,11 +384,17 @@ def read_acquiring(
         maps = ["test/miou@gradcam", "test/energy_in_mask@gradcam"] if test.has_mask.any() else []
         given["columns"] = ["test/accuracy", *maps]
     if acquisitions is None:
-        given["arms"] = sorted(ACQUISITIONS.names(), key=lambda name: name != "random")
+        given["variants"] = sorted(ACQUISITIONS.names(), key=lambda name: name != "random")
     keys = {key: parse_yaml(text, f"override {key}") for key, _, text in (change.partition("=") for change in changes)}
     return make_study(_own(recipe.name) | {"recipe": str(source), "keys": keys, "seeds": [0, 1, 2]} | given)
 
 
 def _own(name: str) -> dict[str, Any]:
     """What a study of nobody's paper says of itself."""
-    return {"paper": "", "item": name, "kind": "acquiring", "title": f"{name}: learning from few labels", "source": ""}
+    return {
+        "paper": "",
+        "item": name,
+        "kind": "active_learning",
+        "title": f"{name}: learning from few labels",
+        "source": "",
+    }

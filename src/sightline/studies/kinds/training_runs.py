@@ -1,4 +1,4 @@
-"""Tables of trained runs: a recipe, arms that change some of its keys, and seeds."""
+"""Tables of trained runs: a recipe, variants that change some of its keys, and seeds."""
 
 import json
 import math
@@ -28,7 +28,7 @@ Keys = dict[str, Any]
 """Recipe keys, dotted as on the command line, with their values."""
 
 
-class Arm(Section):
+class Variant(Section):
     """One row of the table: what the recipe changes.
 
     Attributes:
@@ -42,111 +42,112 @@ class Arm(Section):
     seeds: Positive | None = None
 
 
-def _arm(value: Any) -> Any:
+def _variant(value: Any) -> Any:
     """A guide's name alone is its label too."""
     return {"label": value, "keys": {"guide": value}} if isinstance(value, str) else value
 
 
-@KINDS.register("trainings")
-class Trainings(Study):
-    """Arms x seeds, trained and evaluated: the mean and the standard deviation over seeds, beside the paper's.
+@KINDS.register("training_runs")
+class TrainingRuns(Study):
+    """Variants x seeds, trained and evaluated: the mean and the standard deviation over seeds, beside the paper's.
 
-    Every run is an ordinary run folder, under `runs/` in the study's. A run that was killed goes on from its checkpoint. Arms,
-    seeds and columns can be added to a study that is finished: no run is trained again, and each is judged by new columns.
+    Every run is an ordinary run folder, under `runs/` in the study's. A run that was killed goes on from its checkpoint.
+    Variants, seeds and columns can be added to a study that is finished: no run is trained again, and each is judged by new
+    columns.
 
     Attributes:
         recipe: a recipe that sightline ships, or a file.
-        keys: recipe keys that every arm changes.
-        arms: what is compared, each with the first.
-        across: further axes, such as data sets and models; every arm is trained for each combination of theirs.
+        keys: recipe keys that every variant changes.
+        variants: what is compared, each with the first.
+        grid: further axes, such as data sets and models; every variant is trained for each combination of theirs.
         seeds: of the runs; each is `seed` of the recipe.
         columns: `split/metric`, or `split/metric@explainer` for a metric of maps. The recipe's key `evaluation` follows from
             them.
-        shrinks: recipe keys, whole numbers or shares, that `--scale` takes a share of, such as `data.per_class`; empty takes
-            `train_fraction`.
-        printed: row -> column -> the paper's figure; a row is called by its labels, `A, B, arm`.
+        scaled_keys: recipe keys, whole numbers or shares, that `--scale` takes a share of, such as `data.per_class`; empty
+            takes `train_fraction`.
+        paper_values: row -> column -> the paper's figure; a row is called by its labels, `A, B, variant`.
     """
 
-    kind: Literal["trainings"]
+    kind: Literal["training_runs"]
     recipe: str
     keys: Keys = Field(default_factory=dict)
-    arms: Annotated[list[Annotated[Arm, BeforeValidator(_arm)]], Field(min_length=1)]
-    across: list[Annotated[list[Arm], Field(min_length=1)]] = Field(default_factory=list)
+    variants: Annotated[list[Annotated[Variant, BeforeValidator(_variant)]], Field(min_length=1)]
+    grid: list[Annotated[list[Variant], Field(min_length=1)]] = Field(default_factory=list)
     seeds: Annotated[list[Count], Field(min_length=1)]
     columns: Annotated[
         list[Annotated[str, Field(pattern=r"^\w+/[\w.+-]+(@[\w.+-]+)?$")]],
         Field(min_length=1, default_factory=lambda: ["test/accuracy"]),
     ]
-    shrinks: list[str] = Field(default_factory=list)
-    printed: dict[str, dict[str, float]] = Field(default_factory=dict)
+    scaled_keys: list[str] = Field(default_factory=list)
+    paper_values: dict[str, dict[str, float]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for key, axis in (("arms", self.arms), *((f"across.{n}", axis) for n, axis in enumerate(self.across))):
-            check_labels(key, [arm.label for arm in axis])
+        for key, axis in (("variants", self.variants), *((f"grid.{n}", axis) for n, axis in enumerate(self.grid))):
+            check_labels(key, [variant.label for variant in axis])
         for column in self.columns:
             METRICS[split_column(column)[1]]
-        if unknown := set(self.printed) - {row.label for row in self.rows}:
-            raise ValueError(f"printed: there is no row {sorted(unknown)[0]!r}")
+        if unknown := set(self.paper_values) - {row.label for row in self.rows}:
+            raise ValueError(f"paper_values: there is no row {sorted(unknown)[0]!r}")
         return self
 
     @property
-    def rows(self) -> list[Arm]:
-        """The arms of every combination, named by all its labels; the fewest seeds that one of them asks for."""
+    def rows(self) -> list[Variant]:
+        """The variants of every combination, named by all its labels; the fewest seeds that one of them asks for."""
         found = []
-        for combination in product(*self.across, self.arms):
-            limits = [arm.seeds for arm in combination if arm.seeds is not None]
+        for combination in product(*self.grid, self.variants):
+            limits = [variant.seeds for variant in combination if variant.seeds is not None]
             keys: Keys = {}
-            for arm in combination:
-                keys |= arm.keys
-            label = ", ".join(arm.label for arm in combination)
-            found.append(Arm(label=label, keys=keys, seeds=min(limits, default=None)))
+            for variant in combination:
+                keys |= variant.keys
+            label = ", ".join(variant.label for variant in combination)
+            found.append(Variant(label=label, keys=keys, seeds=min(limits, default=None)))
         return found
 
     @property
     def panels(self) -> dict[str, dict[str, str]]:
-        """For every combination of the axes by its name ("" = there are none): arm -> what its row is called."""
+        """For every combination of the axes by its name ("" = there are none): variant -> what its row is called."""
         return {
             ", ".join(axis.label for axis in combination): {
-                arm.label: ", ".join(each.label for each in (*combination, arm)) for arm in self.arms
+                variant.label: ", ".join(each.label for each in (*combination, variant)) for variant in self.variants
             }
-            for combination in product(*self.across)
+            for combination in product(*self.grid)
         }
 
     def parts(self) -> list[str]:
-        """One run each, a seed of all arms before the next seed."""
+        """One run each, a seed of all variants before the next seed."""
         return [
-            f"{arm.label}/{seed}"
+            f"{variant.label}/{seed}"
             for place, seed in enumerate(self.seeds)
-            for arm in self.rows
-            if arm.seeds is None or place < arm.seeds
+            for variant in self.rows
+            if variant.seeds is None or place < variant.seeds
         ]
 
     def scaled(self, scale: float) -> Self:
-        """Less of what `shrinks` names; the seeds stay."""
+        """Less of what `scaled_keys` names; the seeds stay."""
         if scale == 1:
             return self
-        less = shrunk(self.recipe, self.keys, self.shrinks or ["train_fraction"], scale)
+        less = scale_keys(self.recipe, self.keys, self.scaled_keys or ["train_fraction"], scale)
         return self.model_copy(update={"keys": less})
 
-    def departs(self, before: Study) -> str | None:
-        """A study grows by arms, seeds and columns; an arm that was there keeps its keys, and stays."""
+    def incompatibility(self, before: Study) -> str | None:
+        """A study grows by variants, seeds and columns; a variant that was there keeps its keys, and stays."""
         if isinstance(before, type(self)):
             now = {row.label: row.keys for row in self.rows}
             for row in before.rows:
                 if now.get(row.label) != row.keys:
-                    return f"the arm {row.label!r} ({row.keys} and {now.get(row.label, 'none')})"
-            growing = ("arms", "across", "seeds", "columns", "printed")
+                    return f"the variant {row.label!r} ({row.keys} and {now.get(row.label, 'none')})"
+            growing = ("variants", "grid", "seeds", "columns", "paper_values")
             before = before.model_copy(update={name: getattr(self, name) for name in growing})
-        return super().departs(before)
+        return super().incompatibility(before)
 
-    def satisfied_by(self, name: str, part: Part) -> bool:
+    def is_complete(self, name: str, part: Part) -> bool:
         """Whether the run was judged by every column."""
         return set(self.columns) <= set(part.values["columns"])
 
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
-        """Read every arm's recipe, so that a wrong key or guide is met before the first run."""
-        recipes = {arm.label: read_recipe(self.recipe, self._changes(arm)) for arm in self.rows}
+        """Read every variant's recipe, so that a wrong key or guide is met before the first run."""
+        recipes = {variant.label: read_recipe(self.recipe, self._changes(variant)) for variant in self.rows}
         for recipe in recipes.values():
             check_guides(recipe)
 
@@ -170,33 +171,33 @@ class Trainings(Study):
         return Part({})
 
     def table(self, done: Done) -> list[dict[str, Any]]:
-        """A row an arm, seed and column; every figure that was measured, also those that the report does not show."""
+        """A row a variant, seed and column; every figure that was measured, also those that the report does not show."""
         return [
-            {"arm": label, "seed": int(seed), "column": column, **figure}
+            {"variant": label, "seed": int(seed), "column": column, **figure}
             for part, kept in done.items()
             for label, _, seed in [part.rpartition("/")]
             for column, figure in kept.values["figures"].items()
         ]
 
     def summary(self, done: Done) -> str:
-        """Arms x columns, and what the seeds settle against the first arm."""
-        header = ["Arm", "Seeds", *(heading(column) for column in self.columns), "Seconds a run"]
+        """Variants x columns, and what the seeds settle against the first variant."""
+        header = ["Variant", "Seeds", *(heading(column) for column in self.columns), "Seconds a run"]
         rows = []
-        for arm in self.rows:
-            printed = self.printed.get(arm.label, {})
+        for variant in self.rows:
+            printed = self.paper_values.get(variant.label, {})
             cells = [
-                mean_and_spread(list(self._values(arm.label, column, done).values()), printed.get(column))
+                mean_and_spread(list(self._values(variant.label, column, done).values()), printed.get(column))
                 for column in self.columns
             ]
-            times = [kept.values["seconds"] for part, kept in done.items() if part.rpartition("/")[0] == arm.label]
-            rows.append([arm.label, str(len(times)), *cells, f"{mean(times):.0f}" if times else "…"])
+            times = [kept.values["seconds"] for part, kept in done.items() if part.rpartition("/")[0] == variant.label]
+            rows.append([variant.label, str(len(times)), *cells, f"{mean(times):.0f}" if times else "…"])
         sizes = {
             column.partition("/")[0]: str(figure["n"])
             for part in done.values()
             for column, figure in part.values["figures"].items()
         }
         text = [
-            f"Mean ± standard deviation over seeds{'; in square brackets the paper’s figure' if self.printed else ''}. "
+            f"Mean ± standard deviation over seeds{'; in square brackets the paper’s figure' if self.paper_values else ''}. "
             f"Arrows say which way is better. Images: {', '.join(map(' '.join, sizes.items()))}.",
             markdown(header, rows),
         ]
@@ -204,14 +205,14 @@ class Trainings(Study):
             text.append("![every run by column](figure.png)")
         if settled := list(self._settled(done)):
             text.append(
-                f"Differences from {self.arms[0].label} whose 95 % interval leaves out zero (Student's t over paired seeds, "
-                "not corrected for their number):\n\n" + "\n".join(f"- {line}" for line in settled)
+                f"Differences from {self.variants[0].label} whose 95 % interval leaves out zero (Student's t over paired "
+                "seeds, not corrected for their number):\n\n" + "\n".join(f"- {line}" for line in settled)
             )
         return "\n\n".join(text)
 
     def figures(self, done: Done) -> dict[str, Figure]:
         """A panel a column: the mean of each row with its standard deviation, and every seed's value."""
-        labels = [arm.label for arm in self.rows]
+        labels = [variant.label for variant in self.rows]
         figure = Figure(
             figsize=(2.2 + 1.9 * len(self.columns), 0.9 + 0.26 * len(labels)),
             dpi=150,
@@ -235,7 +236,7 @@ class Trainings(Study):
         return {"figure.png": figure}
 
     def against_first(self, what: str, values: Mapping[str, Mapping[str, float]]) -> str:
-        """How the rows differ from the first arm of their combination, by row -> seed -> value; "" where no two seeds tell."""
+        """Differences from the first variant of a combination, by row -> seed -> value; "" with fewer than two seeds."""
         lines = []
         for row, difference, interval, _ in self._differences(values):
             side = "" if interval.excludes_zero else ", not settled"
@@ -243,21 +244,21 @@ class Trainings(Study):
         if not lines:
             return ""
         return (
-            f"{what}, difference from {self.arms[0].label} with its 95 % interval (Student's t over paired seeds, not "
+            f"{what}, difference from {self.variants[0].label} with its 95 % interval (Student's t over paired seeds, not "
             "corrected for their number):\n\n" + "\n".join(lines)
         )
 
-    def _changes(self, arm: Arm) -> list[str]:
-        """The overrides that make an arm's recipe of the base recipe."""
-        return overrides({"name": file_name(arm.label)} | judging(self.columns) | self.keys | arm.keys)
+    def _changes(self, variant: Variant) -> list[str]:
+        """The overrides that make a variant's recipe of the base recipe."""
+        return overrides({"name": file_name(variant.label)} | judging(self.columns) | self.keys | variant.keys)
 
     def _values(self, label: str, column: str, done: Done) -> dict[str, float]:
         """The column's value by seed, where it is defined."""
         found = {}
         for part, kept in done.items():
-            arm, _, seed = part.rpartition("/")
+            variant, _, seed = part.rpartition("/")
             figure = kept.values["figures"].get(column)
-            if arm == label and figure is not None and not math.isnan(figure["value"]):
+            if variant == label and figure is not None and not math.isnan(figure["value"]):
                 found[seed] = figure["value"]
         return found
 
@@ -269,7 +270,7 @@ class Trainings(Study):
                     yield f"{row}, {heading(column)}: {interval.low:+.3f} to {interval.high:+.3f} ({seeds} seeds)"
 
     def _differences(self, values: Mapping[str, Mapping[str, float]]) -> Iterator[tuple[str, float, Interval, int]]:
-        """Each row against the first arm of its combination, by row -> seed -> value: difference, interval, number of seeds."""
+        """Compare each row with the first variant of its combination: row, difference, interval, number of seeds."""
         for labels in self.panels.values():
             first = values[next(iter(labels.values()))]
             for row in list(labels.values())[1:]:
@@ -279,14 +280,16 @@ class Trainings(Study):
                     yield row, mean(own) - mean(other), interval, len(seeds)
 
 
-def shrunk(recipe: str, keys: Keys, shrinks: Iterable[str], scale: float) -> Keys:
+def scale_keys(recipe: str, keys: Keys, scaled_keys: Iterable[str], scale: float) -> Keys:
     """Changes of a recipe with a share of the numbers that some of its keys have: whole ones rounded up, others as they are."""
     values = read_recipe(recipe, overrides(keys)).model_dump(mode="json")
     less: Keys = {}
-    for key in shrinks:
+    for key in scaled_keys:
         full = _value(values, key)
         if isinstance(full, bool) or not isinstance(full, int | float):
-            raise SightlineError(f"--scale takes a share of numbers; the recipe key {key!r} in `shrinks` is {full!r}")
+            raise SightlineError(
+                f"--scale takes a share of numbers; the recipe key {key!r} in `scaled_keys` is {full!r}"
+            )
         less[key] = scale_count(full, scale) if isinstance(full, int) else full * scale
     return keys | less
 
