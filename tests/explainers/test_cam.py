@@ -277,7 +277,9 @@ def test_an_input_spec_normalises_inside() -> None:
         model, (images - torch.tensor(spec.mean)[:, None, None]) / torch.tensor(spec.std)[:, None, None]
     )  # fmt: skip
     torch.testing.assert_close(inside, outside)
-    with pytest.raises(SightlineError, match=r"images range over .* must lie in \[0, 1\]"):
+    with pytest.raises(
+        SightlineError, match=r"images range over .*; expected \[0, 1\] because the input spec normalizes them"
+    ):
         sl.explain(model, images * 255, input_spec=spec)
 
 
@@ -320,7 +322,7 @@ def test_normalised_maps_ignore_scale_and_shift(scale: float, shift: float) -> N
     [
         ({"images": torch.rand(3, 8, 8)}, r"images has shape \(3, 8, 8\); expected \(B, C, H, W\)"),
         ({"images": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, "dtype torch.uint8; expected a float"),
-        ({"images": torch.full((2, 3, 8, 8), torch.nan)}, r"NaN or infinity \(images \[0, 1\]"),
+        ({"images": torch.full((2, 3, 8, 8), torch.nan)}, r"NaN or infinity in images \(images \[0, 1\]"),
         ({"images": torch.rand(0, 3, 8, 8)}, "none of them 0"),
         ({"images": [[1.0]]}, "images is a list"),
         ({"method": "gradcm"}, "unknown explainer 'gradcm'; did you mean 'gradcam'"),
@@ -340,7 +342,7 @@ def test_a_model_that_is_not_finite_is_named() -> None:
     model = TinyCNN()
     with torch.no_grad():
         model.classifier.weight.fill_(torch.nan)
-    with pytest.raises(SightlineError, match="NaN or infinite; is the model finite"):
+    with pytest.raises(SightlineError, match=r"NaN or infinity in the maps .* is the model finite"):
         sl.explain(model, torch.rand(1, 3, 8, 8))
 
 

@@ -95,7 +95,7 @@ def test_boxes_and_an_input_spec() -> None:
     assert torch.equal(images[:, :, 2:6, 2:6], batch.images[:, :, 2:6, 2:6])
     assert (images != batch.images)[:, :, :2].float().mean() > 0.9
     batch.images = 2 * batch.images
-    with pytest.raises(SightlineError, match=r"must lie in \[0, 1\]"):
+    with pytest.raises(SightlineError, match=r"expected \[0, 1\]"):
         attacked(model, batch)
 
 

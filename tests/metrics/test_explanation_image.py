@@ -149,7 +149,7 @@ def test_bad_input_is_refused(region: Tensor) -> None:
         AverageDrop(model).update(images, torch.full((1, 8, 8), 2.0))
     with pytest.raises(sl.SightlineError, match="NaN"):
         AverageIncrease(model).update(images, torch.full((1, 8, 8), torch.nan))
-    with pytest.raises(sl.SightlineError, match=r"probabilities for images \[0\] are NaN"):
+    with pytest.raises(sl.SightlineError, match=r"NaN or infinity in the model\'s probabilities \(images \[0\]"):
         AverageDrop(RegionClassifier(region, slope=torch.nan)).update(images, torch.ones(1, 8, 8))
     with pytest.raises(sl.SightlineError, match="'black' or 'blur'"):
         explanation_images(images, torch.ones(1, 8, 8), "white")

@@ -148,7 +148,7 @@ def test_a_model_of_one_class_has_no_rfs(region: Tensor) -> None:
 
 def test_refuses(region: Tensor) -> None:
     images, regions = torch.rand(2, 3, 8, 8), region.repeat(2, 1, 1)
-    with pytest.raises(sl.SightlineError, match=r"must lie in \[0, 1\]"):
+    with pytest.raises(sl.SightlineError, match=r"expected \[0, 1\] because noise"):
         noised(images * 4, regions, 0.1)
     with pytest.raises(sl.SightlineError, match="kind is 'salt'"):
         noised(images, regions, 0.1, "salt")

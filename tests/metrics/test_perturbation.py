@@ -186,10 +186,10 @@ def test_blur_is_rises_at_224_and_scales() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"maps": torch.full((2, 8, 8), torch.nan)}, r"maps \[0, 1\] of the batch hold NaN"),
+        ({"maps": torch.full((2, 8, 8), torch.nan)}, r"NaN or infinity in maps \(images \[0, 1\]"),
         ({"maps": torch.rand(2, 4, 4)}, r"expected \(2, 8, 8\)"),
         ({"maps": torch.ones(2, 8, 8, dtype=torch.int64)}, "expected a float tensor"),
-        ({"images": torch.full((2, 3, 8, 8), torch.nan)}, "images holds NaN"),
+        ({"images": torch.full((2, 3, 8, 8), torch.nan)}, "NaN or infinity in images"),
         ({"targets": torch.tensor([0, 2])}, r"classes 0 \.\. 1"),
         ({"targets": torch.tensor([0])}, r"expected \(2,\)"),
         ({"steps": 1}, "steps is 1"),
@@ -217,5 +217,5 @@ def test_nan_scores_are_refused_not_averaged(region: Tensor) -> None:
 
     whole, columns = region.float(), (torch.arange(8) < 2).float().expand(8, 8)
     maps = torch.stack([whole, columns])  # a step empties the region of the first image, a quarter of the second's
-    with pytest.raises(sl.SightlineError, match=r"probabilities for images \[1\] are NaN"):
+    with pytest.raises(sl.SightlineError, match=r"NaN or infinity in the model\'s probabilities \(images \[1\]"):
         perturbation_curves(Breaks(region), torch.ones(2, 3, 8, 8), maps, 0, fill=0.0, steps=4)

@@ -168,5 +168,5 @@ def test_refuses(region: Tensor, options: dict, message: str) -> None:
 
 
 def test_noise_needs_pixels(region: Tensor) -> None:
-    with pytest.raises(sl.SightlineError, match=r"must lie in \[0, 1\]"):
+    with pytest.raises(sl.SightlineError, match=r"expected \[0, 1\] because noise"):
         square_curves(RegionClassifier(region), torch.rand(2, 3, 8, 8) * 3, torch.rand(2, 8, 8))

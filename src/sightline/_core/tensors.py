@@ -5,9 +5,11 @@ from torch import Tensor
 
 from sightline.errors import SightlineError
 
+TOLERANCE = 1e-4  # of a range: what rounding and resampling may add
+
 
 def check_images(images: Tensor, argument: str = "images") -> None:
-    """Refuse anything but a finite float batch (B, C, H, W) with at least one image."""
+    """Raise unless the images are a finite float batch (B, C, H, W) with at least one image."""
     if not isinstance(images, Tensor):
         raise SightlineError(f"{argument} is a {type(images).__name__}; expected a float tensor (B, C, H, W)")
     if images.ndim != 4 or 0 in images.shape:
@@ -16,9 +18,45 @@ def check_images(images: Tensor, argument: str = "images") -> None:
         raise SightlineError(
             f"{argument} has dtype {images.dtype}; expected a float type (uint8 pixels: divide by 255)"
         )
-    if not torch.isfinite(images.detach()).all():
-        bad = (~torch.isfinite(images.detach())).flatten(1).any(1).nonzero().flatten().tolist()
-        raise SightlineError(f"{argument} holds NaN or infinity (images {bad[:10]} of the batch)")
+    check_finite(images, argument)
+
+
+def check_pixels(images: Tensor, argument: str = "images", change: str = "pixels are changed") -> None:
+    """Raise unless the images are a finite float batch (B, C, H, W) in [0, 1], where a change in pixel units is defined."""
+    check_images(images, argument)
+    check_unit_range(
+        images,
+        argument,
+        f"because {change} here (pass the model's normalization as input_spec; it is applied afterwards)",
+    )
+
+
+def check_unit_range(values: Tensor, argument: str, reason: str = "") -> None:
+    """Raise if a value lies outside [0, 1], up to rounding. NaN passes: `check_finite` finds it.
+
+    Args:
+        values: any shape, at least one value.
+        argument: the name in the error.
+        reason: why the range is needed, as the end of the sentence.
+    """
+    low, high = torch.aminmax(values.detach())
+    if low < -TOLERANCE or high > 1 + TOLERANCE:
+        raise SightlineError(f"{argument} range over [{low:.3g}, {high:.3g}]; expected [0, 1] {reason}".rstrip())
+
+
+def check_finite(values: Tensor, subject: str, advice: str = "") -> None:
+    """Raise if values (B, ...) contain NaN or infinity, and name the images of the batch that do.
+
+    Args:
+        values: one row per image.
+        subject: what the values are, such as an argument's name.
+        advice: what to do or to ask, as the end of the sentence.
+    """
+    finite = values.detach().isfinite().reshape(len(values), -1).all(1)
+    if not finite.all():
+        bad = (~finite).nonzero().flatten().tolist()
+        end = f"; {advice}" if advice else ""
+        raise SightlineError(f"NaN or infinity in {subject} (images {bad[:10]} of the batch){end}")
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

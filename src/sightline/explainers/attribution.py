@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sightline._core.internal_batches import InternalBatches
 from sightline._core.seeding import derive_seed
+from sightline._core.tensors import at_least_float32
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.cam import gradcam, summed
@@ -126,7 +127,7 @@ class Attribution(Explainer):
 
         with _captum_quiet():
             result = fitting(attributions, self.internal_batch_size, inputs)
-        result = result.to(torch.promote_types(inputs.dtype, torch.float32))  # Captum's own sums are float32
+        result = result.to(at_least_float32(inputs).dtype)  # Captum's own sums are float32
         return result if self.raw else normalize_maps(self._map(result))
 
     def _map(self, attributions: Tensor) -> Tensor:

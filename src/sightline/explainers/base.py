@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline._core.tensors import check_images
-from sightline.errors import SightlineError
+from sightline._core.tensors import check_finite, check_images
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
 from sightline.network.tap import evaluating, unwrap
@@ -52,11 +51,7 @@ class Explainer(ABC):
         with torch.inference_mode(False), torch.no_grad(), evaluating(model):
             wanted = _ordinary(targets) if isinstance(targets, Tensor) else targets
             maps = self.explain_images(model, _ordinary(images), wanted, layer, input_spec)
-        if not torch.isfinite(maps).all():
-            bad = (~torch.isfinite(maps)).flatten(1).any(1).nonzero().flatten().tolist()
-            raise SightlineError(
-                f"the maps of images {bad[:10]} of the batch are NaN or infinite; is the model finite there?"
-            )
+        check_finite(maps, "the maps", "is the model finite there?")
         return maps
 
     def explain_images(

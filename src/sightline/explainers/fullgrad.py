@@ -21,6 +21,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
 from sightline._core.seeding import generator
+from sightline._core.tensors import at_least_float32
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.registry import EXPLAINERS
@@ -82,7 +83,7 @@ class FullGrad(Explainer):
     def _scaled_sum(self, part: Tensor) -> Tensor:
         images, channels, height, width = part.shape
         rows = images * channels if self.rescale == "channel" else images
-        magnitudes = part.abs().to(torch.promote_types(part.dtype, torch.float32))
+        magnitudes = at_least_float32(part.abs())
         return normalize_maps(magnitudes.reshape(rows, -1, width)).view(images, channels, height, width).sum(1)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sightline._core.internal_batches import InternalBatches
 from sightline._core.kernels import gaussian_blur, odd_kernel
-from sightline.attacks import Distance, LOTSResult, check_lots_options, lots
+from sightline.attacks.origin_target import Distance, LOTSResult, check_lots_options, lots
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps
 from sightline.explainers.registry import EXPLAINERS

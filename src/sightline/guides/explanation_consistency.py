@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from sightline.attacks import check_pixels
+from sightline._core.tensors import check_pixels
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.explainers import EXPLAINERS, Explainer, create_explainer, normalize_maps, resize_maps

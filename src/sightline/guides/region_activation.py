@@ -115,7 +115,8 @@ def ria_loss(
     Returns:
         The loss (B,), 0 without gradient where no pixel is above the threshold; and where (B,) one is.
     """
-    maps, inside = at_least_float32(maps), inside.to(torch.promote_types(maps.dtype, torch.float32))
+    maps = at_least_float32(maps)
+    inside = inside.to(maps.dtype)
     component = component_of_peak(maps.detach(), threshold)
     boxes, found = tight_boxes(component)
     box = fill_boxes(boxes, (maps.shape[-2], maps.shape[-1]))

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline._core.progress import bar
+from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.guides.base import Context, Guide, GuidedModel
@@ -383,7 +384,7 @@ def _focal(logits: Tensor, labels: Tensor, gamma: float | Tensor, scale: float |
 
 def _log_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
     """Of each image's label (B, 1), by the softmax; for labels (B, K), of what is true of each class (B, K), by the sigmoid."""
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    wide = at_least_float32(logits)
     if labels.ndim == 1:
         return wide.log_softmax(1).gather(1, labels[:, None])
     return F.logsigmoid(torch.where(labels.bool(), wide, -wide))

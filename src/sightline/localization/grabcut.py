@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline._core.tensors import check_images
+from sightline._core.tensors import check_pixels
 from sightline.errors import SightlineError
 
 MARGIN = 0.05  # of each side, outside the box that stands for "somewhere around the centre"
@@ -44,12 +44,9 @@ def grabcut(
     Raises:
         SightlineError: an argument is not as above.
     """
-    check_images(images)
-    low, high = torch.aminmax(images)
-    if images.shape[1] != 3 or low < -1e-4 or high > 1 + 1e-4:
-        raise SightlineError(
-            f"images have {images.shape[1]} channels and range over [{low:.3g}, {high:.3g}]; expected 3, in [0, 1]"
-        )
+    check_pixels(images, change="colors are clustered")
+    if images.shape[1] != 3:
+        raise SightlineError(f"images have {images.shape[1]} channels; expected 3")
     if boxes is not None and (boxes.shape != (len(images), 4) or not torch.isfinite(boxes).all()):
         raise SightlineError(
             f"boxes have shape {tuple(boxes.shape)}; expected ({len(images)}, 4), finite, xyxy in pixels"

@@ -13,13 +13,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from sightline._core.tensors import check_pixels
 from sightline.data.backgrounds import MIXED, Backgrounds, Fill, Variant, check_fill, is_whole, vary
 from sightline.data.batch import Batch
 from sightline.data.loader import Transformed
 from sightline.errors import SightlineError
 from sightline.metrics.accuracy import correct
 from sightline.metrics.base import ModelMetric
-from sightline.metrics.draws import check_pixels
 from sightline.metrics.localization import mask_of
 from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
@@ -199,7 +199,7 @@ def _of_batches(batches: Sequence[Batch]) -> Backgrounds:
 def _hits(observation: Observation, variant: Variant, fill: Fill, seed: int) -> Tensor:
     """Whether the model is right (B,) about a variant of the images; NaN where an image has none."""
     images, labels, scorer = observation.require("images"), observation.require("labels"), observation.require("scorer")
-    check_pixels(images, "what is taken away becomes black")
+    check_pixels(images, change="what is taken away becomes black")
     masks = mask_of(observation.require("masks"), labels)
     if masks.shape != images[:, 0].shape:
         raise SightlineError(

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
+from sightline._core.tensors import check_unit_range
 from sightline.errors import SightlineError
 from sightline.metrics.accuracy import correct
 from sightline.metrics.base import PerImageMetric
@@ -57,11 +58,7 @@ class ECE(PerImageMetric):
         """The confidence less the correctness of each image."""
         probabilities = observation.require("probabilities")
         hits = correct(probabilities, observation.require("labels"))
-        low, high = torch.aminmax(probabilities)
-        if low < 0 or high > 1 + 1e-6:
-            raise SightlineError(
-                f"probabilities range over [{low:.3g}, {high:.3g}]; expected [0, 1] (softmax of the logits)"
-            )
+        check_unit_range(probabilities, "probabilities", "(softmax of the logits)")
         return probabilities.amax(1) - hits
 
     def update_batch(self, observation: Observation) -> None:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from sightline._core.seeding import generator
-from sightline._core.tensors import check_images
 from sightline.errors import SightlineError
 
 
@@ -27,14 +26,3 @@ def drawn(
         raise SightlineError(f"indices has {len(places)} entries; expected one for each of the {len(images)} images")
     rows = [draw(images.shape[1:], generator=generator(seed, place, *purpose)) for place in places]
     return torch.stack(rows).to(images)
-
-
-def check_pixels(images: Tensor, change: str = "noise is added to pixels") -> None:
-    """Refuse images (B, C, H, W) that are not in [0, 1], to which a change in units of pixels would mean something else."""
-    check_images(images)
-    low, high = torch.aminmax(images)
-    if low < -1e-4 or high > 1 + 1e-4:
-        raise SightlineError(
-            f"images range over [{low:.3g}, {high:.3g}]; {change} here, so they must lie in [0, 1] "
-            "(give the model's normalisation as input_spec; it happens inside)"
-        )

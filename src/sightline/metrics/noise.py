@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.utilities.data import dim_zero_cat
 
+from sightline._core.tensors import check_pixels
 from sightline.data.backgrounds import regions_of
 from sightline.errors import SightlineError
 from sightline.metrics.accuracy import correct
 from sightline.metrics.base import CurveMetric
-from sightline.metrics.draws import check_pixels, drawn
+from sightline.metrics.draws import drawn
 from sightline.metrics.localization import mask_of
 from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
@@ -56,7 +57,7 @@ def noised(
     Raises:
         SightlineError: images outside [0, 1], a region of another size, or another kind.
     """
-    check_pixels(images)
+    check_pixels(images, change="noise is added to pixels")
     if region.shape != images[:, 0].shape or region.dtype != torch.bool:
         raise SightlineError(
             f"region is {region.dtype} {tuple(region.shape)}; expected bool {tuple(images[:, 0].shape)}, as the images"
@@ -223,7 +224,7 @@ class NormalizedRFS(RFS):
 def _hits(observation: Observation, kind: Noise, levels: tuple[float, ...], seed: int) -> tuple[Tensor, Tensor]:
     """Whether the model is right (B, levels) under foreground and under background noise; NaN without both regions."""
     images, labels, scorer = observation.require("images"), observation.require("labels"), observation.require("scorer")
-    check_pixels(images)
+    check_pixels(images, change="noise is added to pixels")
     masks = mask_of(observation.require("masks"), labels)
     if masks.shape != images[:, 0].shape:
         raise SightlineError(

@@ -7,6 +7,7 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
+from sightline._core.tensors import check_finite
 from sightline.data.backgrounds import Backgrounds
 from sightline.errors import SightlineError
 from sightline.metrics.scoring import Scorer
@@ -96,9 +97,7 @@ def check_maps(maps: Tensor, size: torch.Size | None = None, low: float = -torch
         raise SightlineError(f"maps are {came}; expected a float tensor (B, H, W), none of them 0")
     if size is not None and maps.shape != size:
         raise SightlineError(f"maps have shape {tuple(maps.shape)}; expected {tuple(size)}, as the images")
-    if not (finite := torch.isfinite(maps).flatten(1).all(1)).all():
-        bad = (~finite).nonzero().flatten().tolist()
-        raise SightlineError(f"maps {bad[:10]} of the batch hold NaN or infinity")
+    check_finite(maps, "maps")
     least, greatest = torch.aminmax(maps)
     if least < low or greatest > high:
         raise SightlineError(f"maps range over [{least:.3g}, {greatest:.3g}]; this metric takes [{low}, {high}]")

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline._core.internal_batches import InternalBatches
-from sightline.errors import SightlineError
+from sightline._core.tensors import at_least_float32, check_finite
 from sightline.network.input_spec import InputSpec
 from sightline.network.tap import evaluating, logits_of
 
@@ -62,12 +62,9 @@ class Scorer:
             count = len(prepared)
             filling = prepared[:1].expand(self.batch_size(prepared) - count, *prepared.shape[1:])
             logits = logits_of(self._compiled(torch.cat([prepared, filling])))[:count]
-        return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
+        return at_least_float32(logits).softmax(1)
 
 
 def check_probabilities(probabilities: Tensor) -> None:
-    """Refuse probabilities (B, …) that are not finite, naming the images."""
-    finite = torch.isfinite(probabilities).flatten(1).all(1)
-    if not finite.all():
-        bad = (~finite).nonzero().flatten().tolist()
-        raise SightlineError(f"the model's probabilities for images {bad[:10]} are NaN; is the model finite there?")
+    """Raise if probabilities (B, ...) are not finite, naming the images."""
+    check_finite(probabilities, "the model's probabilities", "is the model finite there?")

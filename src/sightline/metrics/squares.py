@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sightline._core.tensors import check_pixels
 from sightline.errors import SightlineError
 from sightline.metrics.base import CurveMetric, observe
-from sightline.metrics.draws import check_pixels, drawn
+from sightline.metrics.draws import drawn
 from sightline.metrics.fills import Fill, filled
 from sightline.metrics.observation import Observation
 from sightline.metrics.perturbation import Curve, area_under_curve, curves_between, ranks_of
@@ -194,7 +195,7 @@ def _others(images: Tensor, fill: SquareFill, repeats: int, seed: int, indices: 
     if fill != "noise":
         yield filled(images, fill)
         return
-    check_pixels(images)
+    check_pixels(images, change="noise is added to pixels")
     for repeat in range(repeats):
         yield drawn(torch.rand, images, indices, seed, "squares", repeat)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sightline._core.files import write_atomically
 from sightline._core.fingerprint import fingerprint
 from sightline._core.seeding import derive_seed
+from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.data.loader import Transformed
 from sightline.errors import SightlineError
@@ -81,7 +82,7 @@ class DeepFeatures:
             raise SightlineError(
                 f"layer {self._name!r} ran {len(kept)} times in a forward pass; choose one that runs once"
             )
-        return kept[0].flatten(1).to(torch.promote_types(kept[0].dtype, torch.float32))
+        return at_least_float32(kept[0].flatten(1))
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,19 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from sightline._core.tensors import check_unit_range
 from sightline.errors import SightlineError
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The normalisation and size that a model was trained with; it lives beside the model, never inside it.
+    """The normalization and size that a model was trained with, kept next to the model and not inside it.
 
     Args:
-        mean: one value a channel, for images in [0, 1].
-        std: one positive value a channel, for images in [0, 1].
+        mean: one value per channel, for images in [0, 1].
+        std: one positive value per channel, for images in [0, 1].
         size: (height, width) in pixels.
     """
 
@@ -25,21 +25,16 @@ class InputSpec:
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std):
             raise SightlineError(
-                f"InputSpec: mean has {len(self.mean)} values and std {len(self.std)}; give one a channel"
+                f"InputSpec: mean has {len(self.mean)} values and std {len(self.std)}; expected one per channel"
             )
         if any(s <= 0 for s in self.std):
             raise SightlineError(f"InputSpec: std is {self.std}; every value must be positive")
 
     def normalize(self, images: Tensor) -> Tensor:
-        """(x - mean) / std, for images (B, C, H, W) in [0, 1]; refuses what lies outside."""
+        """Return (x - mean) / std of images (B, C, H, W) in [0, 1]; raise if a value lies outside."""
         if images.shape[1] != len(self.mean):
             raise SightlineError(f"images have {images.shape[1]} channels; the input spec is for {len(self.mean)}")
-        low, high = torch.aminmax(images.detach())
-        if low < -1e-4 or high > 1 + 1e-4:  # also False for NaN, which check_images refuses
-            raise SightlineError(
-                f"images range over [{low:.3g}, {high:.3g}]; with an input spec they must lie in [0, 1] "
-                "(they are normalised inside)"
-            )
+        check_unit_range(images, "images", "because the input spec normalizes them")
         mean = images.new_tensor(self.mean)[:, None, None]
         std = images.new_tensor(self.std)[:, None, None]
         return (images - mean) / std

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline._core.registry import Entry
+from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError, unknown_name
 
 
@@ -116,7 +117,7 @@ class AffineView(View):
 
 def _sample(images: Tensor, theta: Tensor, beyond: Literal["reflection", "border"]) -> Tensor:
     """Images (..., H, W) read at the places that theta (1, 2, 3) gives for each of their pixels."""
-    exact = images.to(torch.promote_types(images.dtype, torch.float32))
+    exact = at_least_float32(images)
     stacked = exact.reshape(1, -1, *images.shape[-2:])
     grid = F.affine_grid(theta.to(stacked), [1, 1, *images.shape[-2:]], align_corners=False)
     moved = F.grid_sample(stacked, grid, mode="bilinear", padding_mode=beyond, align_corners=False)

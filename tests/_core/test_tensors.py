@@ -1,0 +1,50 @@
+"""Checks of tensors that callers pass, and the type that results are computed in."""
+
+import pytest
+import torch
+
+from sightline import SightlineError
+from sightline._core.tensors import at_least_float32, check_finite, check_images, check_pixels, check_unit_range
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ([[0.0]], "images is a list"),
+        (torch.rand(3, 4, 4), r"images has shape \(3, 4, 4\)"),
+        (torch.rand(0, 3, 4, 4), "none of them 0"),
+        (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), "dtype torch.uint8; expected a float type"),
+        (torch.tensor([0.0, torch.nan, torch.inf])[:, None, None, None], r"in images \(images \[1, 2\] of the batch\)"),
+    ],
+)
+def test_check_images_invalid_raises_what_is_wrong(images: torch.Tensor, message: str) -> None:
+    with pytest.raises(SightlineError, match=message):
+        check_images(images)
+
+
+def test_check_images_any_finite_values_pass() -> None:
+    check_images(torch.tensor([-7.0, 300.0])[:, None, None, None])
+
+
+@pytest.mark.parametrize("value", [-0.01, 1.01])
+def test_check_pixels_outside_unit_range_raises_argument_and_reason(value: float) -> None:
+    with pytest.raises(SightlineError, match=r"target range over .*; expected \[0, 1\] because noise is added here"):
+        check_pixels(torch.full((1, 3, 2, 2), value), "target", change="noise is added")
+
+
+def test_check_unit_range_rounding_and_nan_pass() -> None:
+    check_unit_range(torch.tensor([-1e-5, 1 + 1e-5]), "maps")
+    check_unit_range(torch.tensor([0.5, torch.nan]), "maps")
+
+
+def test_check_finite_rows_of_any_shape_are_named() -> None:
+    check_finite(torch.zeros(3), "scores")
+    with pytest.raises(SightlineError, match=r"NaN or infinity in scores \(images \[2\] of the batch\); lower it$"):
+        check_finite(torch.tensor([[0.0, 1], [2, 3], [torch.inf, 0]]), "scores", "lower it")
+
+
+def test_at_least_float32_keeps_wider_types() -> None:
+    types = [
+        at_least_float32(torch.zeros(1, dtype=dtype)).dtype for dtype in (torch.float16, torch.float32, torch.double)
+    ]
+    assert types == [torch.float32, torch.float32, torch.float64]
