@@ -31,7 +31,7 @@ def correlations(run: Run) -> tuple[float, float] | None:
     model, spec = load_model(recipe.model.name, str(run.last), len(parts.splits.classes), recipe.size)
     found = evaluate_model(
         model, parts.plain_loader("train", 0, 1), ["gradcam"], ["energy_in_mask", "accuracy"],
-        input_spec=spec, layer=recipe.model.layer, explained="label",
+        input_spec=spec, layer=recipe.model.layer, target="label",
     )  # fmt: skip
     order = weights[found.samples["index"]]
     energy, probability = found.samples["energy_in_mask@gradcam"], found.samples["probability"]

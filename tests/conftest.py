@@ -9,6 +9,7 @@ import torch
 from torchvision import tv_tensors
 
 from layouts import BREEDS, trimap, write_image, write_mask
+from run_folders import write_run
 from sightline.data.dataset import InMemory, Sample
 
 
@@ -75,5 +76,23 @@ def make_scenes() -> Callable[..., InMemory]:
             image[0] = 0
             samples.append(Sample(tv_tensors.Image(image), i // each, None, i, None, f"scene{i}"))
         return InMemory(samples, classes, "scenes")
+
+    return make
+
+
+@pytest.fixture
+def groups(tmp_path: Path) -> Callable[..., tuple[list[Path], list[Path]]]:
+    """Two groups of three seeds each, as paths of run folders: guided and not."""
+
+    def make(seeds: int = 3, **options) -> tuple[list[Path], list[Path]]:
+        guide = {"name": "segment_overlap", "explainer": "gradcam"}
+        ours = [
+            write_run(
+                tmp_path / f"so-{s}", name="so-loss", seed=s, guide=guide, **{"skill": 0.9, "focus": 3.0} | options
+            )
+            for s in range(seeds)
+        ]
+        theirs = [write_run(tmp_path / f"ce-{s}", name="cross-entropy", seed=s, **options) for s in range(seeds)]
+        return ours, theirs
 
     return make

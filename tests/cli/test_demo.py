@@ -3,7 +3,7 @@ from typer.testing import CliRunner
 
 from sightline.cli.app import app
 from sightline.evaluation.comparison import ACCURACY, read_comparison
-from sightline.reporting.wording import number
+from sightline.reporting.formatting import number
 
 
 @pytest.mark.slow

@@ -33,7 +33,9 @@ def test_a_torchvision_checkpoint_and_a_class_folder(tmp_path) -> None:
     assert "the data set's masks" in done.output
     found = json.loads((tmp_path / "d.json").read_text())
     assert found["answer"] == "cannot tell"
-    assert found["advice"][0]["command"].startswith("sightline train demo-cross-entropy name=random_background")
+    assert found["recommendations"][0]["command"].startswith(
+        "sightline train demo-cross-entropy name=random_background"
+    )
     assert (tmp_path / "d.html").is_file()
 
 

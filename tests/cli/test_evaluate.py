@@ -26,7 +26,7 @@ def test_what_is_asked_for_is_measured_and_written(run: Path) -> None:
         "gaussian,gradcam",
         "--metrics",
         "accuracy,deletion",
-        "--slow-samples",
+        "--max-images-slow",
         "2",
     ]
     done = CliRunner().invoke(app, ["evaluate", str(run), *asked])

@@ -53,13 +53,15 @@ def test_the_share_outside_by_hand() -> None:
 
 
 def test_images_with_a_second_object_come_first(tmp_path) -> None:
-    found = audit(Sides(), Halves(), tmp_path, input_spec=SPEC, evidence="hirescam", layer="layer", iterations=300)
+    found = audit(
+        Sides(), Halves(), tmp_path, input_spec=SPEC, reference_explainer="hirescam", layer="layer", iterations=300
+    )
     assert {f.index for f in found[:3]} == {0, 3, 6}
-    assert found[2].outside > found[3].outside + 0.1
+    assert found[2].outside_fraction > found[3].outside_fraction + 0.1
     assert {(f.label, f.predicted, f.runner_up) for f in found} == {("left", "left", "right")}
     rows = list(csv.DictReader((tmp_path / "audit.csv").open()))
     assert [int(row["index"]) for row in rows] == [f.index for f in found]
-    assert [float(row["outside"]) for row in rows] == [f.outside for f in found]
+    assert [float(row["outside_fraction"]) for row in rows] == [f.outside_fraction for f in found]
     page = (tmp_path / "index.html").read_text()
     assert page.count("data:image/jpeg") == 3 * 9
     assert "/photos/" not in page
@@ -67,7 +69,7 @@ def test_images_with_a_second_object_come_first(tmp_path) -> None:
 
 
 def test_it_goes_on_where_it_was(tmp_path, monkeypatch) -> None:
-    given = {"input_spec": SPEC, "evidence": "hirescam", "layer": "layer", "iterations": 5, "batch_size": 4}
+    given = {"input_spec": SPEC, "reference_explainer": "hirescam", "layer": "layer", "iterations": 5, "batch_size": 4}
     whole = audit(Sides(), Halves(), tmp_path / "whole", **given)
     seen: list[int] = []
     plain = LOTS.explain_images
@@ -99,9 +101,11 @@ def test_images_without_a_map_are_last_and_counted(tmp_path) -> None:
                 sample.image.zero_()
             return sample
 
-    found = audit(Sides(), Dark(), tmp_path, input_spec=SPEC, evidence="hirescam", layer="layer", iterations=3)
+    found = audit(
+        Sides(), Dark(), tmp_path, input_spec=SPEC, reference_explainer="hirescam", layer="layer", iterations=3
+    )
     assert found[-1].index == 4
-    assert math.isnan(found[-1].outside)
+    assert math.isnan(found[-1].outside_fraction)
     assert "1 images have no map" in (tmp_path / "index.html").read_text()
 
 

@@ -14,10 +14,10 @@ from torchvision import tv_tensors
 import sightline as sl
 from sightline.cli.subject import find_data, find_subject
 from sightline.data import ImageDataset, Sample
-from sightline.diagnosis import Training, diagnose, write_diagnosis
-from sightline.diagnosis.advice import GUIDES_FOR, advise
+from sightline.diagnosis import TrainingConfig, diagnose, write_diagnosis
 from sightline.diagnosis.checks import background_alone, draw_partners, greyed_background, swapped_background
-from sightline.diagnosis.figures import figures
+from sightline.diagnosis.measurements import figures
+from sightline.diagnosis.recommendations import GUIDES_FOR, recommend_guides
 from sightline.guides.random_background import paint_over
 from sightline.localization.annotation import annotate
 from sightline.localization.sources import Box, BoxSource
@@ -69,19 +69,19 @@ def diagnosed(what: str, data: ImageDataset | None = None, **options: object):
 
 
 def values(found) -> dict[str, float]:
-    return {name: round(figure.value, 4) for name, figure in found.figures.items()}
+    return {name: round(figure.value, 4) for name, figure in found.measurements.items()}
 
 
 def test_a_model_of_the_object_alone_by_hand() -> None:
     found = diagnosed("object")
     assert found.verdict.answer == "looks at the object"
     expected = {
-        "accuracy": 1, "background_greyed": 1, "background_swapped": 1, "background_noised": 1, "swap_loss": 0, "keeps": 1,
-        "follows": 0, "energy_in_mask": 1, "pointing_game": 1, "view_stability": 1,
+        "accuracy": 1, "background_greyed": 1, "background_swapped": 1, "background_noised": 1, "swap_loss": 0,
+        "prediction_kept": 1, "prediction_follows_background": 0, "energy_in_mask": 1, "pointing_game": 1, "view_stability": 1,
     }  # fmt: skip
     assert {name: values(found)[name] for name in expected} == expected
     # Painted over, the square is grey in red and green: the same answer for all, right for one class of two.
-    assert values(found)["object_removed"] == found.figures["object_removed"].chance == 0.5
+    assert values(found)["object_removed"] == found.measurements["object_removed"].chance == 0.5
 
 
 @pytest.mark.parametrize("misleading", [False, True])
@@ -92,7 +92,8 @@ def test_a_model_of_the_background_alone_by_hand(misleading) -> None:
     right = float(not misleading)
     expected = {
         "accuracy": right, "object_removed": right, "object_noised": right, "background_swapped": 1 - right,
-        "background_greyed": 0.5, "swap_loss": 2 * right - 1, "keeps": 0, "follows": 1, "energy_in_mask": 0,
+        "background_greyed": 0.5, "swap_loss": 2 * right - 1, "prediction_kept": 0,
+        "prediction_follows_background": 1, "energy_in_mask": 0,
     }  # fmt: skip
     assert {name: values(found)[name] for name in expected} == expected
     assert found.classes["red"]["swap_loss"][:3] == [2 * right - 1] * 3
@@ -108,7 +109,7 @@ def test_without_masks_grabcut_finds_the_squares_and_the_verdicts_stay() -> None
     assert diagnosed("object", Squares(masks=False)).verdict.answer == "looks at the object"
     ground = diagnosed("ground", Squares(masks=False))
     assert ground.verdict.answer == "leans on the background"
-    assert [each.guide for each in ground.advice] == ["explanation_consistency"]
+    assert [each.guide for each in ground.recommendations] == ["explanation_consistency"]
 
 
 @pytest.mark.parametrize(
@@ -251,15 +252,15 @@ def test_figures_are_means_and_normalised_rfs_is_the_metrics() -> None:
     metric = NormalizedRFS(model, input_spec=SPEC)
     for batch in annotate(Squares(), size=SIDE, samples=200, annotation="masks").batches(32):
         metric.update(batch.images, batch.labels, batch.masks, batch.has_mask, batch.indices)
-    assert diagnosis.figures["normalized_rfs"].value == pytest.approx(float(metric.compute()), abs=1e-6)
+    assert diagnosis.measurements["normalized_rfs"].value == pytest.approx(float(metric.compute()), abs=1e-6)
 
 
 def test_every_recommended_command_is_a_recipe_with_a_guide_that_exists(tmp_path) -> None:
-    named = Training(
+    named = TrainingConfig(
         {"name": "folder", "root": "my photos", "masks": "m"}, {"name": "torchvision/resnet18", "weights": "a.pth"}
     )
     (tmp_path / "recipe.yaml").write_text(read_recipe("demo-so-loss").to_yaml())
-    for training in (named, Training(recipe=str(tmp_path / "recipe.yaml"))):
+    for training in (named, TrainingConfig(recipe=str(tmp_path / "recipe.yaml"))):
         for kind, boxed in (
             ("masks", False),
             ("boxes", False),
@@ -267,7 +268,7 @@ def test_every_recommended_command_is_a_recipe_with_a_guide_that_exists(tmp_path
             ("grabcut", False),
             ("saliency", False),
         ):
-            for each in advise(kind, boxed, training):
+            for each in recommend_guides(kind, boxed, training):
                 recipe = read_recipe(each.arguments[0], each.arguments[1:])
                 assert recipe.guide == each.guide
                 assert each.guide in sl.guides.GUIDES
@@ -278,22 +279,22 @@ def test_every_recommended_command_is_a_recipe_with_a_guide_that_exists(tmp_path
                         "a.pth",
                         224,
                     )
-    assert [each.guide for each in advise("grabcut", True, None)] == [name for name, _ in GUIDES_FOR["boxes"]]
-    assert advise("masks", False, None)[0].command == ""
+    assert [each.guide for each in recommend_guides("grabcut", True, None)] == [name for name, _ in GUIDES_FOR["boxes"]]
+    assert recommend_guides("masks", False, None)[0].command == ""
 
 
 def test_of_boxes_in_a_file_masks_are_made_before_training() -> None:
     data = {"name": "folder", "root": "photos", "test": 0.3}
-    training = Training(data, {"name": "torchvision/resnet18"}, boxes="my boxes.csv")
-    for each in advise("grabcut", True, training):
+    training = TrainingConfig(data, {"name": "torchvision/resnet18"}, boxes="my boxes.csv")
+    for each in recommend_guides("grabcut", True, training):
         assert each.first == "sightline masks folder root=photos test=0.3 --boxes 'my boxes.csv' -o masks"
         assert read_recipe(each.arguments[0], each.arguments[1:]).data.options == {
             "root": "photos",
             "test": 0.3,
             "masks": "masks",
         }
-    other = Training({"name": "csv", "path": "a.csv"}, {"name": "torchvision/resnet18"}, boxes="boxes.csv")
-    assert {(each.first, each.command) for each in advise("grabcut", True, other)} == {("", "")}
+    other = TrainingConfig({"name": "csv", "path": "a.csv"}, {"name": "torchvision/resnet18"}, boxes="boxes.csv")
+    assert {(each.first, each.command) for each in recommend_guides("grabcut", True, other)} == {("", "")}
 
 
 def test_the_page_and_the_file_say_the_same_and_need_nothing_else(tmp_path) -> None:

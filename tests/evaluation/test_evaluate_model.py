@@ -108,7 +108,7 @@ def test_batches_do_not_matter(model: Net, batches: list[sl.Batch]) -> None:
 def test_slow_metrics_see_a_nested_subset(model: Net, batches: list[sl.Batch]) -> None:
     seen = {}
     for n in (0, 2, 5, 100):
-        found = evaluate(model, batches, ("gaussian",), ("insertion", "miou"), slow_samples=n, subset_key="test")
+        found = evaluate(model, batches, ("gaussian",), ("insertion", "miou"), max_images_slow=n, subset_key="test")
         assert found.facts["slow_n"] == min(n, 11)
         if n == 0:
             assert found.facts["left_out"] == {"insertion": "it was shown no image"}
@@ -133,7 +133,7 @@ def test_what_the_data_cannot_serve_is_left_out_and_named(model: Net, batches: l
 
 
 def test_labels_can_be_explained(model: Net, batches: list[sl.Batch]) -> None:
-    found = evaluate(model, batches, ("gradcam",), ("average_drop",), explained="label")
+    found = evaluate(model, batches, ("gradcam",), ("average_drop",), target="label")
     batch = whole(batches)
     maps = sl.explain(model, batch.images, "gradcam", targets=batch.labels, layer=LAYER, input_spec=SPEC)
     p, q = (
@@ -141,7 +141,7 @@ def test_labels_can_be_explained(model: Net, batches: list[sl.Batch]) -> None:
         for x in (batch.images, batch.images * maps[:, None])
     )
     torch.testing.assert_close(found.samples["average_drop@gradcam"], ((p - q).clamp(min=0) / p).detach())
-    assert found.facts["explained"] == "label"
+    assert found.facts["target"] == "label"
 
 
 def test_the_gallery_holds_the_same_images_for_every_model(batches: list[sl.Batch]) -> None:
@@ -218,8 +218,8 @@ def test_bootstrap_of_the_worst_group_draws_groups_along() -> None:
         ({"explainers": ("gradcan",)}, "did you mean 'gradcam'"),
         ({"metrics": ("mIOU",)}, "unknown metric 'mIOU'"),
         ({"metrics": {"insertion": {"step": 3}}}, "did you mean 'steps'"),
-        ({"explained": "both"}, "'predicted' or 'label'"),
-        ({"slow_samples": -1}, "expected 0 or more"),
+        ({"target": "both"}, "'predicted' or 'label'"),
+        ({"max_images_slow": -1}, "expected 0 or more"),
     ],
 )
 def test_bad_input_is_refused(model: Net, batches: list[sl.Batch], options: dict, message: str) -> None:

@@ -93,9 +93,9 @@ def test_the_recipe_bounds_the_images_that_slow_metrics_see(run: Run, tmp_path: 
     few = Run(tmp_path / "few")
     shutil.copytree(run.path, few.path)
     recipe = yaml.safe_load((few.path / "recipe.yaml").read_text())
-    recipe["evaluation"] |= {"slow_samples": 2, "splits": ["test"]}
+    recipe["evaluation"] |= {"max_images_slow": 2, "splits": ["test"]}
     (few.path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     asked = {"explainers": ["gaussian"], "metrics": ["energy_in_mask", "deletion"]}
     seen = {result.metric: result.n for result in evaluate(few, **asked)["test"].results}
     assert seen["deletion"] == 2 < seen["energy_in_mask"]
-    assert evaluate(few, **asked, slow_samples=3)["test"].facts["slow_n"] == 3
+    assert evaluate(few, **asked, max_images_slow=3)["test"].facts["slow_n"] == 3

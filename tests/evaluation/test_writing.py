@@ -42,7 +42,7 @@ def evaluation() -> Evaluation:
     ]
     at = torch.linspace(0, 1, 5)
     curves = {"gradcam": {"insertion": Curve(at, at), "deletion": Curve(at, 1 - at)}}
-    facts = {"n": 2, "explained": "predicted", "slow_n": 2, "seed": 0, "left_out": {}}
+    facts = {"n": 2, "target": "predicted", "slow_n": 2, "seed": 0, "left_out": {}}
     return Evaluation(results, samples, curves, gallery, facts)
 
 
@@ -54,7 +54,7 @@ def test_files_hold_what_was_found(evaluation: Evaluation, tmp_path: Path) -> No
         "metric": "deletion", "explainer": "gradcam", "value": 0.5, "low": 0.4, "high": 0.6, "n": 2,
         "higher_is_better": False,
     }  # fmt: skip
-    assert {"split", "n", "checkpoint", "model_fingerprint", "seed", "explained", "left_out"} <= set(summary)
+    assert {"split", "n", "checkpoint", "model_fingerprint", "seed", "target", "left_out"} <= set(summary)
     rows = list(csv.DictReader((folder / "samples.csv").open(newline="")))
     assert rows == [
         {"index": "4", "path": "a,b.jpg", "label": "0", "predicted": "0", "probability": "0.9", "correct": "1",

@@ -9,10 +9,16 @@ from scipy import stats
 
 from grid_folders import write_grid
 from sightline import SightlineError
-from sightline.evaluation.leaderboard_folder import Cell, Column, Evaluations, Figure, read_evaluations
-from sightline.evaluation.ranking import Mark, contests, is_chance, models_contest
+from sightline.evaluation.leaderboard_folder import Cell, Column, Evaluations, Value, read_evaluations
+from sightline.evaluation.ranking import CellMark, is_chance, model_ranking_table, ranking_tables
 from sightline.reporting.leaderboard.gallery import disagreement
-from sightline.reporting.leaderboard.page import line_styles, make_boards, overview, render_markdown, write_leaderboard
+from sightline.reporting.leaderboard.page import (
+    line_styles,
+    make_sections,
+    overview,
+    render_markdown,
+    write_leaderboard,
+)
 
 N = 40
 
@@ -32,9 +38,9 @@ def settled():
 
 
 @pytest.fixture
-def contest(tmp_path):
+def table(tmp_path):
     def make(values, **options):
-        return contests(read_evaluations([write_grid(tmp_path / "grid", values, **options)]))[0]
+        return ranking_tables(read_evaluations([write_grid(tmp_path / "grid", values, **options)]))[0]
 
     return make
 
@@ -48,75 +54,75 @@ def page(tmp_path):
     return make
 
 
-def test_ranks_by_hand(contest):
-    found = contest(settled())
+def test_ranks_by_hand(table):
+    found = table(settled())
     # insertion, up: B A C; deletion, down: C A B. Random-CAM would be fourth in both.
-    ranks = {s.row: s.ranks for s in found.standings}
+    ranks = {s.row: s.ranks for s in found.rankings}
     assert ranks == {
         "A": {"insertion": 2, "deletion": 2},
         "B": {"insertion": 1, "deletion": 3},
         "C": {"insertion": 3, "deletion": 1},
     }
-    assert [s.mean for s in found.standings] == [2, 2, 2]
-    assert found.standing("Random-CAM").ranks == {"insertion": 4, "deletion": 4}
+    assert [s.mean for s in found.rankings] == [2, 2, 2]
+    assert found.ranking("Random-CAM").ranks == {"insertion": 4, "deletion": 4}
     assert (found.rows, found.chance) == (["A", "B", "C"], ["Random-CAM"])
     assert found.unbeaten == ["A", "B", "C"]
-    assert found.mark("B", "insertion") == Mark(1, False, None)
-    assert found.mark("A", "insertion") == Mark(2, False, None)
-    assert found.mark("C", "insertion") == Mark(0, False, None)
-    assert found.mark("C", "deletion") == Mark(1, False, None)
+    assert found.mark("B", "insertion") == CellMark(1, False, None)
+    assert found.mark("A", "insertion") == CellMark(2, False, None)
+    assert found.mark("C", "insertion") == CellMark(0, False, None)
+    assert found.mark("C", "deletion") == CellMark(1, False, None)
 
 
-def test_what_a_table_does_not_show_is_a_tie(contest):
+def test_what_a_table_does_not_show_is_a_tie(table):
     base = 0.5 + noise(0)
     values = {("net", name, "insertion"): base + more for name, more in (("A", 0.0), ("B", 0.0004), ("C", -0.2))}
-    found = contest(values)
+    found = table(values)
     assert [found.rank("insertion", row) for row in "ABC"] == [1.5, 1.5, 3]
     assert [found.mark(row, "insertion").place for row in "ABC"] == [1, 1, 2]
 
 
-def test_ranks_are_those_of_scipy_where_all_rows_see_the_same_images(contest):
+def test_ranks_are_those_of_scipy_where_all_rows_see_the_same_images(table):
     random = np.random.default_rng(3)
     values = {("net", f"E{i}", "deletion"): random.random(N).round(1) for i in range(6)}
-    found = contest(values)
+    found = table(values)
     means = [np.mean(some) for some in values.values()]
     assert [found.rank("deletion", f"E{i}") for i in range(6)] == stats.rankdata(means).tolist()
 
 
-def test_a_row_that_cannot_be_told_from_the_best_is_marked(contest):
+def test_a_row_that_cannot_be_told_from_the_best_is_marked(table):
     base = noise(0, scale=0.2)
     values = {
         ("net", "best", "insertion"): 0.6 + base,
         ("net", "near", "insertion"): 0.59 + base[::-1],
         ("net", "paired", "insertion"): 0.58 + base,  # as far off as that, yet behind on every image
     }
-    found = contest(values)
+    found = table(values)
     assert not found.mark("best", "insertion").level
     assert found.mark("near", "insertion").level
     assert not found.mark("paired", "insertion").level
 
 
-def test_without_paired_tests_intervals_decide(contest):
+def test_without_paired_tests_intervals_decide(table):
     values = {("net", "best", "insertion"): 0.6 + noise(0), ("net", "far", "insertion"): 0.5 + noise(1)}
     values["net", "near", "insertion"] = 0.6 + noise(2, scale=0.05)
-    found = contest(values, tested=False)
-    assert found.lead("insertion", "best", "far").n is None
-    assert found.lead("insertion", "best", "far").settled
-    assert not found.lead("insertion", "best", "near").settled
+    found = table(values, tested=False)
+    assert found.compare_rows("insertion", "best", "far").n is None
+    assert found.compare_rows("insertion", "best", "far").settled
+    assert not found.compare_rows("insertion", "best", "near").settled
 
 
-def test_rows_with_fewer_images_are_compared_on_those_that_both_have(contest):
+def test_rows_with_fewer_images_are_compared_on_those_that_both_have(table):
     easy = np.r_[np.full(10, 0.9), np.full(30, 0.3)] + noise(0)
     values = {("net", "all", "insertion"): easy, ("net", "few", "insertion"): easy[:10] - 0.1 + noise(1, 10)}
-    found = contest(values)
-    assert found.figure("few", "insertion").value > found.figure("all", "insertion").value
-    lead = found.lead("insertion", "all", "few")
-    assert (lead.by, lead.settled, lead.n) == (pytest.approx(0.1, abs=0.02), True, 10)
+    found = table(values)
+    assert found.value("few", "insertion").value > found.value("all", "insertion").value
+    comparison = found.compare_rows("insertion", "all", "few")
+    assert (comparison.by, comparison.settled, comparison.n) == (pytest.approx(0.1, abs=0.02), True, 10)
     assert found.mark("all", "insertion").place == 1
     assert found.mark("few", "insertion").place == 2
 
 
-def test_cells_against_chance(contest):
+def test_cells_against_chance(table):
     chance = 0.5 + noise(0, scale=0.1)
     values = {
         ("net", "randomcam", "insertion"): chance,
@@ -124,9 +130,9 @@ def test_cells_against_chance(contest):
         ("net", "level", "insertion"): 0.5 + noise(1, scale=0.1),
         ("net", "below", "insertion"): chance - 0.1,
     }
-    found = contest(values)
+    found = table(values)
     assert [found.mark(row, "insertion").chance for row in found.rows] == [None, "level", "below"]
-    assert found.mark("randomcam", "insertion") == Mark(0, False, None)
+    assert found.mark("randomcam", "insertion") == CellMark(0, False, None)
 
 
 @pytest.mark.parametrize("label", ["randomcam", "Random-CAM", "Random CAM (seed 1)", "gaussian"])
@@ -135,16 +141,16 @@ def test_chance_rows_by_any_spelling(label):
     assert not is_chance("Gaussian-blurred Grad-CAM")
 
 
-def test_missing_cells_get_no_rank(contest, page):
+def test_missing_cells_get_no_rank(table, page):
     values = settled()
     del values["net", "B", "deletion"]
     values["net", "D", "insertion"] = np.full(N, np.nan)
-    found = contest(values)
+    found = table(values)
     assert found.rank("deletion", "B") is None
     assert found.rank("insertion", "D") is None
     assert [found.rank("insertion", row) for row in "ABC"] == [2, 1, 3]
     assert [found.rank("deletion", row) for row in "AC"] == [2, 1]
-    assert [s.row for s in found.standings] == [
+    assert [s.row for s in found.rankings] == [
         "A",
         "C",
         "B",
@@ -158,17 +164,17 @@ def test_missing_cells_get_no_rank(contest, page):
     assert "No value and hence no rank" in html
 
 
-def test_a_beaten_explainer_is_not_on_the_front(contest):
+def test_a_beaten_explainer_is_not_on_the_front(table):
     values = settled()
     values["net", "D", "insertion"], values["net", "D", "deletion"] = 0.3 + noise(90), 0.5 + noise(91)
-    assert contest(values).unbeaten == ["A", "B", "C"]
+    assert table(values).unbeaten == ["A", "B", "C"]
 
 
-def test_friedman_and_the_critical_difference(contest):
+def test_friedman_and_the_critical_difference(table):
     # After Demsar (2006): for 4 rows and 14 blocks the critical difference is 2.569 sqrt(4 * 5 / (6 * 14)) = 1.25.
     random = np.random.default_rng(5)
     values = {("net", name, "deletion"): random.random(14) for name in "ABCD"}
-    found = contest(values).image_ranks("deletion")
+    found = table(values).image_ranks("deletion")
     columns = [np.array(some, np.float32).astype(float) for some in values.values()]
     assert found.critical == pytest.approx(1.25, abs=0.005)
     assert (found.statistic, found.p) == pytest.approx(stats.friedmanchisquare(*columns))
@@ -176,39 +182,37 @@ def test_friedman_and_the_critical_difference(contest):
     assert found.n == 14
 
 
-def test_friedman_takes_the_images_that_all_rows_have(contest):
+def test_friedman_takes_the_images_that_all_rows_have(table):
     random = np.random.default_rng(6)
     values = {("net", name, "insertion"): random.random(n) for name, n in (("A", 30), ("B", 12), ("C", 30))}
     values["net", "C", "insertion"][3] = np.nan
-    found = contest(values).image_ranks("insertion")
+    found = table(values).image_ranks("insertion")
     assert found.n == 11
     kept = [np.delete(some[:12], 3) for some in values.values()]
     assert list(found.mean.values()) == pytest.approx(stats.rankdata(-np.array(kept), axis=0).mean(axis=1))
 
 
-def test_friedman_over_metrics_averages_an_images_ranks(contest):
+def test_friedman_over_metrics_averages_an_images_ranks(table):
     values = {}
     for i, name in enumerate(
         "ABC"
     ):  # A first and C last in insertion; the reverse in deletion, but for B on all images
         values["net", name, "insertion"] = np.linspace(0.5, 0.6, 5) - 0.1 * i
         values["net", name, "deletion"] = np.linspace(0.5, 0.6, 5) + 0.1 * (0, 2, 1)[i]
-    found = contest(values).image_ranks_over_metrics()
+    found = table(values).image_ranks_over_metrics()
     # means of an image's ranks: A (1 + 1) / 2, B (2 + 3) / 2, C (3 + 2) / 2
     assert found.mean == {"A": 1, "B": 2.5, "C": 2.5}
     assert found.n == 5
 
 
-def test_friedman_of_nothing_but_ties(contest):
-    found = contest({("net", name, "insertion"): [0.5] * 8 for name in "ABC"}).image_ranks("insertion")
+def test_friedman_of_nothing_but_ties(table):
+    found = table({("net", name, "insertion"): [0.5] * 8 for name in "ABC"}).image_ranks("insertion")
     assert found.p == 1
     assert np.isnan(found.statistic)
 
 
-def test_friedman_needs_three_rows(contest):
-    assert (
-        contest({("net", name, "insertion"): noise(i) for i, name in enumerate("AB")}).image_ranks("insertion") is None
-    )
+def test_friedman_needs_three_rows(table):
+    assert table({("net", name, "insertion"): noise(i) for i, name in enumerate("AB")}).image_ranks("insertion") is None
 
 
 def test_the_markdown_of_a_small_table(page):
@@ -252,9 +256,9 @@ def test_random_maps_alone_compete_with_nobody(page):
     assert "best mean rank" not in text
 
 
-def test_one_explainer_is_best_of_nothing(contest, page):
+def test_one_explainer_is_best_of_nothing(table, page):
     values = {("net", "A", "insertion"): 0.5 + noise(0)}
-    assert contest(values).mark("A", "insertion") == Mark(0, False, None)
+    assert table(values).mark("A", "insertion") == CellMark(0, False, None)
     _, text = page(values)
     assert "**" not in text
     assert "best mean rank" not in text
@@ -265,30 +269,30 @@ def test_several_models(tmp_path):
     values |= {("net", "", "accuracy"): [1] * 40, ("other|net", "", "accuracy"): [1] * 20 + [0] * 20}
     values["other|net", "A", "insertion"] = values["other|net", "A", "insertion"] + 0.4
     evaluations = read_evaluations([write_grid(tmp_path / "grid", values)])
-    boards = make_boards(evaluations)
-    assert [board.contest.name for board in boards] == ["net", "other|net"]
+    sections = make_sections(evaluations)
+    assert [section.table.name for section in sections] == ["net", "other|net"]
     # on the other A is first in insertion, before B and C, and second in deletion
-    assert overview(boards) == [("A", ["2.00", "1.50"]), ("C", ["2.00", "2.00"]), ("B", ["2.00", "2.50"])]
-    assert models_contest(evaluations).mark("net", "accuracy").place == 1
-    assert "| A | 2.00 | 1.50 |" in render_markdown(evaluations, boards)
-    assert "| Mean rank | net | other\\|net |" in render_markdown(evaluations, boards)
+    assert overview(sections) == [("A", ["2.00", "1.50"]), ("C", ["2.00", "2.00"]), ("B", ["2.00", "2.50"])]
+    assert model_ranking_table(evaluations).mark("net", "accuracy").place == 1
+    assert "| A | 2.00 | 1.50 |" in render_markdown(evaluations, sections)
+    assert "| Mean rank | net | other\\|net |" in render_markdown(evaluations, sections)
 
 
 def test_folders_of_one_model_are_put_together_and_tested_anew(tmp_path):
     values = settled()
-    whole = contests(read_evaluations([write_grid(tmp_path / "whole", values)]))[0]
+    whole = ranking_tables(read_evaluations([write_grid(tmp_path / "whole", values)]))[0]
     one = write_grid(tmp_path / "one", {k: v for k, v in values.items() if k[1] in ("Random-CAM", "A")})
     two = write_grid(tmp_path / "two", {k: v for k, v in values.items() if k[1] in ("Random-CAM", "B", "C")})
     evaluations = read_evaluations([one, two])
-    merged = contests(evaluations)[0]
+    merged = ranking_tables(evaluations)[0]
     assert "Taken from the first of the folders that hold it: Random-CAM on net." in evaluations.notes
     assert merged.rows == whole.rows
     for metric in ("insertion", "deletion"):
         for first in "ABC":
             assert merged.mark(first, metric) == whole.mark(first, metric)
-            assert merged.lead(metric, first, "Random-CAM").n == N
+            assert merged.compare_rows(metric, first, "Random-CAM").n == N
     pair = Cell("net", "A", "insertion"), Cell("net", "B", "insertion")
-    assert evaluations.duels[pair].p_holm == pytest.approx(6 * evaluations.duels[pair].p)  # the least of six pairs
+    assert evaluations.tests[pair].p_holm == pytest.approx(6 * evaluations.tests[pair].p)  # the least of six pairs
 
 
 def test_folders_that_do_not_fit_are_refused_or_noted(tmp_path):
@@ -358,18 +362,18 @@ def test_images_of_largest_disagreement(tmp_path):
     # By looks A, B, C on both images. By score on image 1 C, B, A: A's gap is 2 of 2 places, C's -2. On image 3 A, C, B.
     scores = {"A": [0, 0.1, 0, 0.9], "B": [0, 0.2, 0, 0.1], "C": [0, 0.3, 0, 0.5], "Random-CAM": [0, 0, 0, 0]}
     values = {("net", row, "insertion"): some for row, some in scores.items()}
-    shown = gallery({"C": 0.8, "A": 0.2, "B": 0.5, "Random-CAM": 0.1})
-    evaluations = read_evaluations([write_grid(tmp_path / "grid", values, gallery=shown)])
-    found = disagreement(contests(evaluations)[0], evaluations.shown["net"])
+    saved = gallery({"C": 0.8, "A": 0.2, "B": 0.5, "Random-CAM": 0.1})
+    evaluations = read_evaluations([write_grid(tmp_path / "grid", values, gallery=saved)])
+    found = disagreement(ranking_tables(evaluations)[0], evaluations.saved["net"])
     assert (found.looks, found.scores, found.pool) == (["complexity"], ["insertion"], 2)
-    first = found.flattered[0]
+    first = found.plausible_but_unfaithful[0]
     assert (first.path, first.chosen.row, first.chosen.looks, first.chosen.score) == ("images/1.jpg", "A", 1, 3)
-    assert [tile.judged.row for tile in first.tiles] == ["C", "B", "A", "Random-CAM"]  # by score, chance last
+    assert [tile.scored_map.row for tile in first.tiles] == ["C", "B", "A", "Random-CAM"]  # by score, chance last
     assert [tile.chosen for tile in first.tiles] == [False, False, True, False]
-    assert first.tiles[-1].judged.ranks == {}
-    second = found.flattered[1]  # on image 3, B looks second and scores third
+    assert first.tiles[-1].scored_map.ranks == {}
+    second = found.plausible_but_unfaithful[1]  # on image 3, B looks second and scores third
     assert (second.path, second.chosen.row, second.chosen.score - second.chosen.looks) == ("images/3.jpg", "B", 1)
-    assert found.slighted == []  # both images are taken
+    assert found.faithful_but_implausible == []  # both images are taken
 
 
 def test_looks_with_masks_count_the_energy_on_the_object(tmp_path):
@@ -382,23 +386,23 @@ def test_looks_with_masks_count_the_energy_on_the_object(tmp_path):
     tensors |= {f"maps/net/{row}": tensor for row, tensor in maps.items()}
     values = {("net", "in", "deletion"): [0.8], ("net", "out", "deletion"): [0.2]}
     evaluations = read_evaluations([write_grid(tmp_path / "grid", values, gallery=tensors)])
-    found = disagreement(contests(evaluations)[0], evaluations.shown["net"])
-    judged = {tile.judged.row: tile.judged for tile in found.flattered[0].tiles}
+    found = disagreement(ranking_tables(evaluations)[0], evaluations.saved["net"])
+    judged = {tile.scored_map.row: tile.scored_map for tile in found.plausible_but_unfaithful[0].tiles}
     assert judged["in"].values["energy_in_mask"] == pytest.approx(2 / 3)
     assert judged["out"].values["energy_in_mask"] == pytest.approx(2 / 7)
-    assert found.flattered[0].chosen.row == "in"
+    assert found.plausible_but_unfaithful[0].chosen.row == "in"
 
 
 def test_no_gallery_no_disagreement(tmp_path, page):
     evaluations = read_evaluations([write_grid(tmp_path / "grid", settled())])
-    assert disagreement(contests(evaluations)[0], None) is None
+    assert disagreement(ranking_tables(evaluations)[0], None) is None
     assert "metrics and eyes disagree" not in page(settled())[0]
 
 
 def test_the_page_needs_nothing_beside_it(page):
-    shown = gallery({"A": 0.2, "B": 0.5, "C": 0.8, "Random-CAM": 0.1})
+    saved = gallery({"A": 0.2, "B": 0.5, "C": 0.8, "Random-CAM": 0.1})
     curves = {("net", row, "insertion"): np.linspace(0, 0.5, 9) for row in ("Random-CAM", "A", "B")}
-    html, _ = page(settled(), gallery=shown, curves=curves, title="<b>bold</b>")
+    html, _ = page(settled(), gallery=saved, curves=curves, title="<b>bold</b>")
     assert "<b>bold</b>" not in html
     assert not re.search(r'(?:src|href)="(?!data:)', html)
     drawings = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', html)
@@ -424,12 +428,12 @@ def test_equal_folders_give_equal_pages(tmp_path):
 
 
 def test_leads_are_known_without_any_sample():
-    figures = {
-        Cell("net", "A", "insertion"): Figure(0.5, 0.4, 0.6, 9),
-        Cell("net", "B", "insertion"): Figure(0.3, 0.2, 0.35, 9),
+    values = {
+        Cell("net", "A", "insertion"): Value(0.5, 0.4, 0.6, 9),
+        Cell("net", "B", "insertion"): Value(0.3, 0.2, 0.35, 9),
     }
     columns: dict[Cell, Column] = {}
-    evaluations = Evaluations("", [], [], {"insertion": True}, figures, columns, {}, {}, {})
-    found = contests(evaluations)[0]
-    assert found.lead("insertion", "A", "B").settled
+    evaluations = Evaluations("", [], [], {"insertion": True}, values, columns, {}, {}, {})
+    found = ranking_tables(evaluations)[0]
+    assert found.compare_rows("insertion", "A", "B").settled
     assert found.image_ranks("insertion") is None

@@ -218,7 +218,7 @@ def test_the_command_makes_a_table_of_a_model_from_elsewhere(tmp_path: Path) -> 
     torch.save(model.state_dict(), tmp_path / "mine.pth")
     asked = [
         "evaluate", "--model", "sightline/lenet5", "--weights", str(tmp_path / "mine.pth"), "--data", "digits",
-        "copies=1", "size=32", "--count", "4", "--explainers", "gradcam,gaussian", "--metrics", "accuracy,energy_in_mask",
+        "copies=1", "size=32", "--num-images", "4", "--explainers", "gradcam,gaussian", "--metrics", "accuracy,energy_in_mask",
     ]  # fmt: skip
     done = CliRunner().invoke(app, asked)
     assert isinstance(done.exception, SightlineError)
@@ -255,7 +255,7 @@ def test_lots_takes_its_target_from_training_images(plan: Path, tmp_path: Path) 
     """A class's features from its training images, looked up by the label: what the explainer does by itself."""
     changes = [
         "explainers=[{label: mean, name: lots, options: {iterations: 3}, features: mean}]",
-        "models=[{label: net, name: sightline/small_cnn, size: 32}]", "explained=label", "num_images=2", "gallery=2",
+        "models=[{label: net, name: sightline/small_cnn, size: 32}]", "target=label", "num_images=2", "gallery=2",
         "metrics={complexity: {}}",
     ]  # fmt: skip
     folder = run_study(load_study(plan, changes), tmp_path / "out")

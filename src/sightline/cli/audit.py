@@ -15,7 +15,9 @@ def audit(
     weights: Annotated[str | None, typer.Option(help="A .safetensors or .pth file, or `default`.")] = None,
     run: Annotated[Path | None, typer.Option(help="A trained run, in place of --model and --weights.")] = None,
     split: Annotated[str, typer.Option(help="The split to look through.")] = "train",
-    evidence: Annotated[str, typer.Option(help="The explainer that shows the predicted class's evidence.")] = "gradcam",
+    reference_explainer: Annotated[
+        str, typer.Option(help="The explainer that shows the predicted class's evidence.")
+    ] = "gradcam",
     iterations: Annotated[int, typer.Option(min=1, help="Of LOTS; fewer are faster.")] = 500,
     workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("audit"),
@@ -32,8 +34,8 @@ def audit(
     if torch.cuda.is_available():
         subject.model.cuda()
     audit_dataset(
-        subject.model, find_data(dataset, options or [], split, run), output, input_spec=subject.spec, evidence=evidence,
-        layer=subject.layer, iterations=iterations, classes=subject.classes, workers=workers, name=subject.name,
-        progress=True,
+        subject.model, find_data(dataset, options or [], split, run), output, input_spec=subject.spec,
+        reference_explainer=reference_explainer, layer=subject.layer, iterations=iterations,
+        classes=subject.classes, workers=workers, name=subject.name, progress=True,
     )  # fmt: skip
     typer.echo(output / "index.html")

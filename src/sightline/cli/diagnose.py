@@ -35,7 +35,7 @@ def diagnose(
 
     from sightline.diagnosis import diagnose as diagnose_model
     from sightline.diagnosis import write_diagnosis
-    from sightline.diagnosis.advice import read_training
+    from sightline.diagnosis.recommendations import read_training
     from sightline.localization.sources import AnnotatedBoxes
     from sightline.models import load_model
 
@@ -60,7 +60,7 @@ def diagnose(
     write_diagnosis(found, output)
     typer.echo(f"{str(found)[0].upper()}{str(found)[1:]}")
     typer.echo(f"Where the objects are: {found.annotation['source']}; {found.annotation['trust']}")
-    if found.advice[0].command and found.verdict.answer != "looks at the object":
-        before = f"{found.advice[0].first} && " if found.advice[0].first else ""
-        typer.echo(f"To train it otherwise: {before}{found.advice[0].command}")
+    if found.recommendations[0].command and found.verdict.answer != "looks at the object":
+        before = f"{found.recommendations[0].first} && " if found.recommendations[0].first else ""
+        typer.echo(f"To train it otherwise: {before}{found.recommendations[0].command}")
     typer.echo(output)

@@ -22,8 +22,8 @@ def evaluate(
     splits: Annotated[str | None, typer.Option(help="Joined by commas. [default: the recipe's, or test]")] = None,
     explainers: Annotated[str | None, typer.Option(help="Joined by commas. [default: the recipe's]")] = None,
     metrics: Annotated[str | None, typer.Option(help="Joined by commas. [default: the recipe's]")] = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Images, drawn at random. [default: all]")] = None,
-    slow_samples: Annotated[
+    num_images: Annotated[int | None, typer.Option(min=1, help="Images, drawn at random. [default: all]")] = None,
+    max_images_slow: Annotated[
         int | None, typer.Option(min=0, help="Of one run: images that slow metrics see. [default: the recipe's number]")
     ] = None,
     contrast: Annotated[bool, typer.Option("--contrast", help="Explain why this class and not the next one.")] = False,
@@ -42,18 +42,23 @@ def evaluate(
     if len(paths) == 1 and output is None and model is None and paths[0].suffix not in (".yaml", ".yml"):
         from sightline import evaluation
 
-        for name, value in (("KEY=VALUE", options), ("--data", data), ("--count", count), ("--contrast", contrast)):
+        for name, value in (
+            ("KEY=VALUE", options),
+            ("--data", data),
+            ("--num-images", num_images),
+            ("--contrast", contrast),
+        ):
             if value:
                 raise SightlineError(
                     f"{name} was given for one run, which is evaluated on its own data; --output makes a table"
                 )
-        evaluation.evaluate(paths[0], *named, slow_samples=slow_samples)
+        evaluation.evaluate(paths[0], *named, max_images_slow=max_images_slow)
         return
 
     from sightline import studies
 
-    if slow_samples is not None:
-        raise SightlineError("--slow-samples is for one run; a table's metrics all see --count images")
+    if max_images_slow is not None:
+        raise SightlineError("--max-images-slow is for one run; a table's metrics all see --num-images images")
     if len(paths) == 1 and paths[0].suffix in (".yaml", ".yml"):
         for name, value in (("--model", model), ("--data", data), ("--explainers", explainers), ("--metrics", metrics)):
             if value is not None:
@@ -65,7 +70,7 @@ def evaluate(
             raise SightlineError("--output was not given; expected a folder for the table")
         study = studies.make_grid(
             output.name, paths, options, model=model, weights=weights, data=data, splits=named[0], explainers=named[1],
-            metrics=named[2], count=count, contrast=contrast, compiled=compiled,
+            metrics=named[2], num_images=num_images, contrast=contrast, compiled=compiled,
         )  # fmt: skip
         folder = output
     typer.echo(studies.run_study(study, folder) / "report.md")

@@ -21,7 +21,7 @@ from sightline.data.dataset import ImageDataset
 from sightline.data.loader import Transformed, collate, create_loader
 from sightline.data.transforms import eval_transform
 from sightline.diagnosis import audit_page
-from sightline.diagnosis.audit_result import Finding
+from sightline.diagnosis.audit_result import AuditResult
 from sightline.errors import SightlineError
 from sightline.explainers import create_explainer, resize_maps
 from sightline.explainers.maps import compute_maps
@@ -53,7 +53,7 @@ def audit(
     output: str | Path,
     *,
     input_spec: InputSpec,
-    evidence: str = "gradcam",
+    reference_explainer: str = "gradcam",
     layer: LayerChoice | None = None,
     iterations: int = 500,
     classes: Sequence[str] | None = None,
@@ -61,7 +61,7 @@ def audit(
     workers: int = 0,
     name: str = "",
     progress: bool = False,
-) -> list[Finding]:
+) -> list[AuditResult]:
     """Rank the images of a data set by how much of what a model uses lies outside its evidence for what it says.
 
     Writes `audit.csv` (every image, the largest share first), `index.html` (the ranked gallery) and `maps/` (the maps of
@@ -72,7 +72,7 @@ def audit(
         dataset: the images.
         output: the folder.
         input_spec: the model's normalisation and size.
-        evidence: the explainer that shows the evidence for the predicted class.
+        reference_explainer: the explainer that shows the evidence for the predicted class.
         layer: its target layer.
         iterations: of LOTS; fewer are faster, and coarser on images that have not converged.
         classes: names of the model's classes; None = the data set's.
@@ -82,7 +82,7 @@ def audit(
         progress: show a bar with the time that remains.
 
     Returns:
-        A finding for every image, the largest share outside first, those without a map last.
+        A result for every image, the largest share outside first, those without a map last.
 
     Raises:
         SightlineError: an unknown explainer, or a folder that holds the maps of another model or data set.
@@ -90,7 +90,7 @@ def audit(
     dataset.check_single_label("audit")
     output = Path(output)
     classes = dataset.classes if classes is None else classes
-    explainer = create_explainer(evidence)
+    explainer = create_explainer(reference_explainer)
     store = compute_maps(
         model, dataset, output / "maps", "lots", options={"iterations": iterations}, input_spec=input_spec,
         chunk_size=batch_size, workers=workers, progress=progress,
@@ -103,42 +103,46 @@ def audit(
         used = resize_maps(store.read(batch.indices), input_spec.size).to(device)
         return used, explainer(model, batch.images, layer=layer, input_spec=input_spec)
 
-    findings: list[Finding] = []
+    results: list[AuditResult] = []
     scorer = Scorer(model, input_spec)
     for batch in create_loader(dataset, size=input_spec.size[0], batch_size=batch_size, train=False, workers=workers):
         batch = batch.to(device)
-        findings += _describe(dataset, classes, batch, scorer(batch.images), *explained(batch))
-    findings.sort(key=lambda f: (math.isnan(f.outside), -f.outside))
-    counted = [f for f in findings if not math.isnan(f.outside)]
+        results += _describe(dataset, classes, batch, scorer(batch.images), *explained(batch))
+    results.sort(key=lambda f: (math.isnan(f.outside_fraction), -f.outside_fraction))
+    counted = [f for f in results if not math.isnan(f.outside_fraction)]
     if not counted:
         raise SightlineError("LOTS changed nothing in any image; has the model been trained?")
 
-    def draw(some: list[Finding]) -> list[audit_page.Exhibit]:
-        exhibits = []
-        for finding in some:
-            sample = Transformed(dataset, eval_transform(input_spec.size[0]), None)[0, finding.index]
+    def draw(some: list[AuditResult]) -> list[audit_page.GalleryItem]:
+        items = []
+        for result in some:
+            sample = Transformed(dataset, eval_transform(input_spec.size[0]), None)[0, result.index]
             batch = collate([sample], masks=False).to(device)
-            exhibits.append(audit_page.exhibit(finding, batch.images[0].cpu(), *(m[0].cpu() for m in explained(batch))))
-        return exhibits
+            items.append(audit_page.draw_item(result, batch.images[0].cpu(), *(m[0].cpu() for m in explained(batch))))
+        return items
 
     worst = draw(counted[:SHOWN])
     best = draw(counted[SHOWN:][-SHOWN // 3 :][::-1])
-    facts = {"model": name or type(model).__name__, "evidence": evidence, "LOTS iterations": iterations}
-    write_atomically(output / "audit.csv", _csv(findings).encode())
-    write_page(audit_page.render(findings, worst, best, {**facts, "data": dataset.fingerprint}), output / "index.html")
-    return findings
+    facts = {
+        "model": name or type(model).__name__,
+        "reference explainer": reference_explainer,
+        "LOTS iterations": iterations,
+    }
+    write_atomically(output / "audit.csv", _csv(results).encode())
+    write_page(audit_page.render(results, worst, best, {**facts, "data": dataset.fingerprint}), output / "index.html")
+    return results
 
 
 def _describe(
     dataset: ImageDataset, classes: Sequence[str], batch: Batch, probabilities: Tensor, used: Tensor, evidence: Tensor
-) -> Iterator[Finding]:
-    """A finding for each image of a batch."""
+) -> Iterator[AuditResult]:
+    """A result for each image of a batch."""
     assert batch.indices is not None
     best = probabilities.topk(2)
     outside, chance = share_outside(used, evidence), share_outside(torch.ones_like(evidence), evidence)
     columns = (batch.indices, batch.labels, best.values, best.indices, outside, chance)
     for index, label, values, places, share, expected in zip(*(column.tolist() for column in columns)):
-        yield Finding(
+        yield AuditResult(
             index=index,
             path=dataset.path(index),
             label=dataset.classes[label],
@@ -146,14 +150,14 @@ def _describe(
             probability=values[0],
             runner_up=classes[places[1]],
             runner_up_probability=values[1],
-            outside=share,
+            outside_fraction=share,
             chance=expected,
         )
 
 
-def _csv(findings: Sequence[Finding]) -> str:
+def _csv(results: Sequence[AuditResult]) -> str:
     text = io.StringIO(newline="")
-    table = csv.DictWriter(text, ["rank", *(f.name for f in fields(Finding))])
+    table = csv.DictWriter(text, ["rank", *(f.name for f in fields(AuditResult))])
     table.writeheader()
-    table.writerows({"rank": rank, **asdict(finding)} for rank, finding in enumerate(findings, start=1))
+    table.writerows({"rank": rank, **asdict(result)} for rank, result in enumerate(results, start=1))
     return text.getvalue()

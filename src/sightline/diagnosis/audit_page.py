@@ -7,71 +7,76 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sightline.diagnosis.audit_result import Finding
+from sightline.diagnosis.audit_result import AuditResult
 from sightline.reporting.overlay import blend
 from sightline.reporting.page import render_page
-from sightline.reporting.pictures import enlarge, picture
+from sightline.reporting.thumbnails import data_uri, enlarge
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class GalleryItem:
     """One image with what the model uses and what speaks for its answer, as data URIs."""
 
-    finding: Finding
+    result: AuditResult
     picture: str
     used: str
     evidence: str
 
 
-def exhibit(finding: Finding, image: Tensor, used: Tensor, evidence: Tensor) -> Exhibit:
+def draw_item(result: AuditResult, image: Tensor, used: Tensor, evidence: Tensor) -> GalleryItem:
     """Draw an image.
 
     Args:
-        finding: what was found of it.
+        result: what was found of it.
         image: (3, H, W) in [0, 1].
         used: (H, W) in [0, 1], the map of what the model uses.
         evidence: (H, W) in [0, 1], the map of the predicted class.
     """
     shown = enlarge(image)
     heats = [enlarge(m[None]).clamp(0, 1) for m in (used, evidence)]
-    return Exhibit(finding, picture(shown), *(picture(blend(shown[None], heat)[0]) for heat in heats))
+    return GalleryItem(result, data_uri(shown), *(data_uri(blend(shown[None], heat)[0]) for heat in heats))
 
 
 def render(
-    findings: Sequence[Finding], worst: Sequence[Exhibit], best: Sequence[Exhibit], facts: Mapping[str, Any]
+    results: Sequence[AuditResult], worst: Sequence[GalleryItem], best: Sequence[GalleryItem], facts: Mapping[str, Any]
 ) -> str:
     """The page as a string.
 
     Args:
-        findings: of every image, the largest share outside first, those without a map last.
+        results: of every image, the largest share outside first, those without a map last.
         worst: the first of them, drawn.
         best: the last that have a map, drawn; the least outside first.
-        facts: what the page says of model, data and settings; "model" and "evidence" among them.
+        facts: what the page says of model, data and settings; "model" and "reference explainer" among them.
     """
-    counted = [f for f in findings if np.isfinite(f.outside)]
+    counted = [f for f in results if np.isfinite(f.outside_fraction)]
     above = counted[: max(1, len(counted) // 10)]
     labels = sorted({f.label for f in counted})
     comparable = any(f.predicted in labels for f in counted)  # a model of other classes never says a label
     rows = [(name, [f for f in counted if f.label == name]) for name in labels]
     classes = [
-        {"name": name, "n": len(some), "outside": np.mean([f.outside for f in some]), "agreed": _agreed(some)}
+        {
+            "name": name,
+            "n": len(some),
+            "outside_fraction": np.mean([f.outside_fraction for f in some]),
+            "agreed": _agreed(some),
+        }
         for name, some in rows
     ]
     return render_page(
         "audit.html.j2",
-        findings=findings,
+        results=results,
         worst=worst,
         best=best,
         facts=facts,
-        classes=sorted(classes, key=lambda row: -row["outside"]),
-        median=np.median([f.outside for f in counted]),
-        upper=above[-1].outside,
+        classes=sorted(classes, key=lambda row: -row["outside_fraction"]),
+        median=np.median([f.outside_fraction for f in counted]),
+        upper=above[-1].outside_fraction,
         chance=np.mean([f.chance for f in counted]),
         agreed=_agreed(counted) if comparable else None,
         agreed_above=_agreed(above),
-        empty=len(findings) - len(counted),
+        empty=len(results) - len(counted),
     )
 
 
-def _agreed(findings: Sequence[Finding]) -> float:
-    return float(np.mean([f.predicted == f.label for f in findings]))
+def _agreed(results: Sequence[AuditResult]) -> float:
+    return float(np.mean([f.predicted == f.label for f in results]))

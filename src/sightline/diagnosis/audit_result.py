@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Finding:
+class AuditResult:
     """What an audit says of one image.
 
     Attributes:
@@ -15,7 +15,7 @@ class Finding:
         probability: of the predicted class.
         runner_up: the next likely class.
         runner_up_probability: its probability.
-        outside: share of what the model uses that lies outside the evidence, in [0, 1]; NaN where LOTS has no map.
+        outside_fraction: share of what the model uses that lies outside the evidence, in [0, 1]; NaN where LOTS has no map.
         chance: what a uniform map would have outside.
     """
 
@@ -26,5 +26,5 @@ class Finding:
     probability: float
     runner_up: str
     runner_up_probability: float
-    outside: float
+    outside_fraction: float
     chance: float

@@ -23,9 +23,9 @@ class Answers:
     Attributes:
         predicted: (n,) int64, the answer to the image as it is.
         hits: what was changed -> (n,) 1 where the answer is right, else 0; under noise the mean over its levels.
-        keeps: (n,) 1 where the answer stays when the background is swapped, else 0; NaN where the answers to both images
-            are the same to begin with.
-        follows: (n,) 1 where it becomes the answer to the image that the background came from.
+        prediction_kept: (n,) 1 where the background swap keeps the prediction, else 0; NaN where the predictions for the
+            two unchanged images are equal.
+        prediction_follows_background: (n,) 1 where the swap brings the prediction for the image that gave the background.
         lean: (n,) how much of the answer's probability goes with the background, in [-0.5, 1]: the mean of what is lost when
             the background is swapped and of what the background alone gets.
         partners: (n,) int64, the place of the image whose background each one gets; -1 = none.
@@ -35,8 +35,8 @@ class Answers:
 
     predicted: Tensor
     hits: dict[str, Tensor]
-    keeps: Tensor
-    follows: Tensor
+    prediction_kept: Tensor
+    prediction_follows_background: Tensor
     lean: Tensor
     partners: Tensor
     swapped: Tensor
@@ -146,8 +146,8 @@ def ask(
     return Answers(
         predicted=predicted,
         hits=hits,
-        keeps=torch.where(telling, (swapped == predicted).float(), torch.nan),
-        follows=torch.where(telling, (swapped == giver).float(), torch.nan),
+        prediction_kept=torch.where(telling, (swapped == predicted).float(), torch.nan),
+        prediction_follows_background=torch.where(telling, (swapped == giver).float(), torch.nan),
         lean=torch.where(paired, (before - after + rest) / 2, torch.nan),
         partners=partners,
         swapped=torch.where(paired, swapped, -1),

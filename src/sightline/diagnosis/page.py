@@ -7,25 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from sightline._core.files import write_atomically
-from sightline.diagnosis.figures import Figure
-from sightline.diagnosis.result import Diagnosis, Look
+from sightline.diagnosis.measurements import Measurement
+from sightline.diagnosis.result import Diagnosis, Example
 from sightline.errors import SightlineError
 from sightline.reporting.overlay import blend
 from sightline.reporting.page import render_page, write_page
-from sightline.reporting.pictures import enlarge, outline, picture
+from sightline.reporting.thumbnails import data_uri, enlarge, outline
 
 COLUMNS = ("accuracy", "background_swapped", "swap_loss", "object_removed", "energy_in_mask")  # of the table by class
 GROUPS = (
     ("Is it right when the background changes?", ("accuracy", "background_noised", "background_greyed", "background_swapped")),
     ("Is it right when the object goes?", ("object_noised", "object_removed")),
-    ("Whose answer is it after the swap?", ("keeps", "follows")),
+    ("Whose answer is it after the swap?", ("prediction_kept", "prediction_follows_background")),
     ("Where do the maps lie?", ("energy_in_mask", "pointing_game")),
 )  # fmt: skip
 CLASSES = 100  # of the table by class; the JSON file has all
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class GalleryItem:
     """One image as data URIs, with what is known of it."""
 
     about: dict[str, Any]
@@ -59,7 +59,7 @@ def write_diagnosis(diagnosis: Diagnosis, output: str | Path) -> Path:
 def render(diagnosis: Diagnosis) -> str:
     """The page as a string."""
     about = {row["row"]: row for row in diagnosis.images}
-    known = diagnosis.figures
+    known = diagnosis.measurements
     return render_page(
         "diagnosis.html.j2",
         d=diagnosis,
@@ -72,20 +72,20 @@ def render(diagnosis: Diagnosis) -> str:
         span=span,
         columns=[known[name] for name in COLUMNS],
         classes=dict(list(diagnosis.classes.items())[:CLASSES]),
-        exhibits=[exhibit(look, about[look.row]) for look in diagnosis.worst],
+        examples=[draw_example(example, about[example.row]) for example in diagnosis.worst],
         percent=percent,
     )
 
 
-def exhibit(look: Look, about: dict[str, Any]) -> Exhibit:
+def draw_example(example: Example, about: dict[str, Any]) -> GalleryItem:
     """Draw an image, outlined where its object is taken to be, with its map and in its changed forms."""
-    shown, border = enlarge(look.image), outline(look.region == 1)
-    heat = enlarge(look.map[None]).clamp(0, 1)
-    changed = (picture(enlarge(each)) for each in (look.swapped, look.alone))
-    return Exhibit(about, picture(shown, border), picture(blend(shown[None], heat)[0], border), *changed)
+    shown, border = enlarge(example.image), outline(example.region == 1)
+    heat = enlarge(example.map[None]).clamp(0, 1)
+    changed = (data_uri(enlarge(each)) for each in (example.swapped, example.alone))
+    return GalleryItem(about, data_uri(shown, border), data_uri(blend(shown[None], heat)[0], border), *changed)
 
 
-def text(figure: Figure, value: float) -> str:
+def text(figure: Measurement, value: float) -> str:
     """A value of a figure, in per cent or as it is."""
     if math.isnan(value):
         return "–"
@@ -94,7 +94,7 @@ def text(figure: Figure, value: float) -> str:
     return written.replace("-", "−")
 
 
-def span(figure: Figure) -> str:
+def span(figure: Measurement) -> str:
     """The interval of a figure."""
     if math.isnan(figure.value):
         return "–"

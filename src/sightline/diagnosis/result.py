@@ -6,13 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
-from sightline.diagnosis.advice import Advice
-from sightline.diagnosis.figures import Figure
+from sightline.diagnosis.measurements import Measurement
+from sightline.diagnosis.recommendations import Recommendation
 from sightline.diagnosis.verdict import RULES, Verdict
 
 
 @dataclass(frozen=True)
-class Look:
+class Example:
     """One of the images that lean most on the background, to be drawn.
 
     Attributes:
@@ -38,21 +38,21 @@ class Diagnosis:
 
     Attributes:
         verdict: the answer and what it rests on.
-        figures: every figure, by name.
+        measurements: every value, by name.
         classes: class -> figure -> [value, low, high, n], the class that loses most by a swap first.
         images: a row an image, the ones that lean most on the background first.
         worst: the first of these with their pictures.
-        advice: guides that fit the annotation.
+        recommendations: guides that fit the annotation.
         annotation: the kind, source and trust of the annotation.
         facts: model, data and settings.
     """
 
     verdict: Verdict
-    figures: dict[str, Figure]
+    measurements: dict[str, Measurement]
     classes: dict[str, dict[str, list[float]]]
     images: list[dict[str, Any]]
-    worst: list[Look]
-    advice: list[Advice]
+    worst: list[Example]
+    recommendations: list[Recommendation]
     annotation: dict[str, Any]
     facts: dict[str, Any]
 
@@ -67,10 +67,10 @@ class Diagnosis:
             "findings": self.verdict.findings,
             "rules": list(RULES),
             "annotation": self.annotation,
-            "figures": {name: asdict(figure) for name, figure in self.figures.items()},
+            "measurements": {name: asdict(each) for name, each in self.measurements.items()},
             "classes": self.classes,
             "images": self.images,
-            "advice": [{**asdict(each), "command": each.command} for each in self.advice],
+            "recommendations": [{**asdict(each), "command": each.command} for each in self.recommendations],
             "facts": self.facts,
         }
         return _without_nan(plain)

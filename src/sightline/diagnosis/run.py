@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset
-from sightline.diagnosis.advice import Training, advise
 from sightline.diagnosis.checks import Answers, ask, background_alone, swapped_background
-from sightline.diagnosis.figures import by_class, figures
-from sightline.diagnosis.result import Diagnosis, Look
-from sightline.diagnosis.verdict import judge
+from sightline.diagnosis.measurements import by_class, figures
+from sightline.diagnosis.recommendations import TrainingConfig, recommend_guides
+from sightline.diagnosis.result import Diagnosis, Example
+from sightline.diagnosis.verdict import decide_verdict
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate_model
 from sightline.localization.annotation import Annotated, Annotation, annotate
@@ -38,7 +38,7 @@ def diagnose(
     samples: int = 200,
     explainer: str = "gradcam",
     layer: LayerChoice | None = None,
-    training: Training | None = None,
+    training: TrainingConfig | None = None,
     name: str = "",
     batch_size: int = 32,
     seed: int = 0,
@@ -93,8 +93,8 @@ def diagnose(
         "accuracy": hits["clean"],
         **{name.replace(" ", "_"): values for name, values in hits.items() if name != "clean"},
         "swap_loss": hits["clean"] - hits["background swapped"],
-        "keeps": answers.keeps,
-        "follows": answers.follows,
+        "prediction_kept": answers.prediction_kept,
+        "prediction_follows_background": answers.prediction_follows_background,
         "rfs": hits["background noised"] - hits["object noised"],
         **{metric: maps[metric, explainer] for metric in MAP_METRICS},
     }
@@ -115,8 +115,8 @@ def diagnose(
             (guess, "always saying one class"),
         ),
         "swap_loss": (0.0, "a model that answers at random"),
-        "keeps": (1 / number, "a model that answers at random"),
-        "follows": (1 / number, "a model that answers at random"),
+        "prediction_kept": (1 / number, "a model that answers at random"),
+        "prediction_follows_background": (1 / number, "a model that answers at random"),
         "rfs": (0.0, "a model that reads object and background alike"),
         "normalized_rfs": (0.0, "a model that reads object and background alike"),
         "energy_in_mask": (_mean(maps["energy_in_mask", "gaussian"]), "a centred Gaussian, which ignores the image,"),
@@ -143,12 +143,12 @@ def diagnose(
     }
     region_share = float((shown.regions[shown.usable] == 1).float().mean()) if shown.usable.any() else math.nan
     return Diagnosis(
-        verdict=judge(found, len(shown.labels.unique())),
-        figures=found,
+        verdict=decide_verdict(found, len(shown.labels.unique())),
+        measurements=found,
         classes=by_class(arrays, shown.labels, names),
         images=[_row(row, shown, answers, columns, names) for row in order.tolist()],
         worst=worst,
-        advice=advise(shown.kind, shown.boxed, training),
+        recommendations=recommend_guides(shown.kind, shown.boxed, training),
         annotation={
             "kind": shown.kind, "source": shown.source, "trust": shown.trust, "usable": int(shown.usable.sum()),
             "object_share": region_share,
@@ -178,12 +178,12 @@ def _class_names(
     return names
 
 
-def _look(row: int, shown: Annotated, answers: Answers, saliency: Tensor) -> Look:
+def _look(row: int, shown: Annotated, answers: Answers, saliency: Tensor) -> Example:
     here, partner = slice(row, row + 1), int(answers.partners[row])
     there = slice(partner, partner + 1)
     image, region = shown.images[here], shown.regions[here]
     swapped = swapped_background(image, region, shown.images[there], shown.regions[there])
-    return Look(row, image[0], region[0], saliency, swapped[0], background_alone(image, region)[0])
+    return Example(row, image[0], region[0], saliency, swapped[0], background_alone(image, region)[0])
 
 
 def _row(

@@ -5,22 +5,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sightline.diagnosis.figures import Figure
-from sightline.localization.annotation import ENOUGH
+from sightline.diagnosis.measurements import Measurement
+from sightline.localization.annotation import MIN_IMAGES
 
 Answer = Literal["looks at the object", "leans on the background", "cannot tell"]
 
-SWAP = 0.05  # accuracy that may be lost or won by a swap without a word
-LIMIT = 0.20  # and what it must stay within for a good verdict
-STAYS = 0.60  # share of swaps that must leave the answer as it was for a good verdict
+MIN_SHIFT = 0.05  # a larger change of accuracy by the swap shows that the model uses the background
+MAX_SHIFT = 0.20  # the change of accuracy must be smaller for a good verdict
+MIN_KEPT = 0.60  # a larger share of the swaps must keep the prediction for a good verdict
 
 RULES = (
-    f"Cannot tell, if fewer than {ENOUGH} images have an object and a background, if all images are of one class, or if the "
-    "model is not better than chance for certain on any of: the images as they are, with grey, and with swapped backgrounds.",
-    f"Leans on the background, if swapping the backgrounds changes the accuracy by more than {100 * SWAP:.0f} points for "
-    "certain. Less counts as much as more: where backgrounds mislead, a model that reads them gets better by the swap.",
-    f"Looks at the object, if the swap changes the accuracy by less than {100 * LIMIT:.0f} points for certain, and more than "
-    f"{STAYS:.0%} of the swaps leave the answer as it was for certain.",
+    f"Cannot tell, if fewer than {MIN_IMAGES} images have an object and a background, if all images are of one class, or "
+    "if the model is not better than chance for certain on any of: the images as they are, with grey, "
+    "and with swapped backgrounds.",
+    f"Leans on the background, if swapping the backgrounds changes the accuracy by more than {100 * MIN_SHIFT:.0f} points "
+    "for certain. Less counts as much as more: where backgrounds mislead, a model that reads them gets better by the swap.",
+    f"Looks at the object, if the swap changes the accuracy by less than {100 * MAX_SHIFT:.0f} points for certain, and "
+    f"more than {MIN_KEPT:.0%} of the swaps leave the answer as it was for certain.",
     "Cannot tell, if none of these holds. “For certain” means: the whole 95% interval. Maps do not decide: they can lie on "
     "the object while the answer comes from the background, and the other way round.",
 )  # fmt: skip
@@ -41,7 +42,7 @@ class Verdict:
     findings: list[str]
 
 
-def judge(figures: Mapping[str, Figure], classes: int) -> Verdict:
+def decide_verdict(figures: Mapping[str, Measurement], classes: int) -> Verdict:
     """The verdict on a model, by `RULES`.
 
     Args:
@@ -52,10 +53,10 @@ def judge(figures: Mapping[str, Figure], classes: int) -> Verdict:
     return Verdict(answer, because, _findings(figures))
 
 
-def _decide(figures: Mapping[str, Figure], classes: int) -> tuple[Answer, str]:
-    swap, keeps = figures["swap_loss"], figures["keeps"]
-    if swap.n < ENOUGH:
-        return "cannot tell", f"Only {swap.n} images have an object and a background; at least {ENOUGH} are needed."
+def _decide(figures: Mapping[str, Measurement], classes: int) -> tuple[Answer, str]:
+    swap, kept = figures["swap_loss"], figures["prediction_kept"]
+    if swap.n < MIN_IMAGES:
+        return "cannot tell", f"Only {swap.n} images have an object and a background; at least {MIN_IMAGES} are needed."
     if classes < 2:
         return "cannot tell", "All images are of one class, so no background could speak for another one."
     right = [figures[name] for name in ("accuracy", "background_greyed", "background_swapped")]
@@ -71,19 +72,17 @@ def _decide(figures: Mapping[str, Figure], classes: int) -> tuple[Answer, str]:
         f"Accuracy {'falls' if falls else 'rises'} by {abs(100 * swap.value):.0f} points ({bounds}) when the objects stand on "
         "the backgrounds of other images"
     )
-    if swap.low > SWAP:
+    if swap.low > MIN_SHIFT:
         return "leans on the background", f"{said}."
-    if swap.high < -SWAP:
+    if swap.high < -MIN_SHIFT:
         return "leans on the background", f"{said}: here the backgrounds mislead the model, so it reads them."
-    if max(abs(swap.low), abs(swap.high)) < LIMIT and keeps.low > STAYS:
-        return "looks at the object", f"{said}, and {_with_interval(keeps)} of these swaps leave its answer as it was."
-    stays = (
-        "" if math.isnan(keeps.value) else f", and {_with_interval(keeps)} of these swaps leave its answer as it was"
-    )
+    if max(abs(swap.low), abs(swap.high)) < MAX_SHIFT and kept.low > MIN_KEPT:
+        return "looks at the object", f"{said}, and {_with_interval(kept)} of these swaps leave its answer as it was."
+    stays = "" if math.isnan(kept.value) else f", and {_with_interval(kept)} of these swaps leave its answer as it was"
     return "cannot tell", f"{said}{stays}: neither rule is met for certain. More images may settle it."
 
 
-def _findings(figures: Mapping[str, Figure]) -> list[str]:
+def _findings(figures: Mapping[str, Measurement]) -> list[str]:
     alone, grey, rfs = figures["object_removed"], figures["background_greyed"], figures["rfs"]
     found = []
     if not math.isnan(alone.value):
@@ -121,9 +120,9 @@ def _findings(figures: Mapping[str, Figure]) -> list[str]:
     return found
 
 
-def _with_interval(figure: Figure) -> str:
+def _with_interval(figure: Measurement) -> str:
     return f"{figure.value:.0%} ({_span(figure)})"
 
 
-def _span(figure: Figure) -> str:
+def _span(figure: Measurement) -> str:
     return f"{100 * figure.low:.0f} to {100 * figure.high:.0f}%".replace("-", "−")

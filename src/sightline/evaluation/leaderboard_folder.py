@@ -33,7 +33,7 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Figure:
+class Value:
     """A value over images, with its 95 % interval; NaN where it is not defined."""
 
     value: float
@@ -67,7 +67,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Duel:
+class PairedTest:
     """A paired difference, first less second, over the images that both have.
 
     Attributes:
@@ -84,7 +84,7 @@ class Duel:
 
 
 @dataclass(frozen=True)
-class Shown:
+class SavedImages:
     """Images that were kept with their maps.
 
     Attributes:
@@ -109,27 +109,27 @@ class Evaluations:
         notes: of all studies, and what there is to know of how the folders fit together.
         folders: where it was read.
         higher_is_better: metric -> its direction, in the order of the tables.
-        figures: the tables.
+        values: the tables.
         columns: the same image by image, where that is known.
-        duels: metric -> pair of (model, explainer) -> the paired difference.
+        tests: metric -> pair of (model, explainer) -> the paired difference.
         curves: (2, points): shares of the pixels, and the mean value at each.
-        shown: model -> its kept images.
+        saved: model -> its kept images.
     """
 
     title: str
     notes: list[str]
     folders: list[Path]
     higher_is_better: dict[str, bool]
-    figures: dict[Cell, Figure]
+    values: dict[Cell, Value]
     columns: dict[Cell, Column]
-    duels: dict[tuple[Cell, Cell], Duel]
+    tests: dict[tuple[Cell, Cell], PairedTest]
     curves: dict[Cell, Array]
-    shown: dict[str, Shown]
+    saved: dict[str, SavedImages]
 
     @property
     def models(self) -> list[str]:
         """In the order of the tables."""
-        return list(dict.fromkeys(cell.model for cell in self.figures))
+        return list(dict.fromkeys(cell.model for cell in self.values))
 
 
 def read_evaluations(folders: Sequence[str | Path]) -> Evaluations:
@@ -148,7 +148,7 @@ def read_evaluations(folders: Sequence[str | Path]) -> Evaluations:
     merged = read[0]
     for other in read[1:]:
         merged = _merge(merged, other)
-    if not any(np.isfinite(figure.value) for figure in merged.figures.values()):
+    if not any(np.isfinite(value.value) for value in merged.values.values()):
         named = ", ".join(map(str, merged.folders))
         raise SightlineError(f"{named}: no value in table.csv; either nothing is done yet, or nothing is defined")
     return merged
@@ -158,17 +158,17 @@ def _read_folder(folder: Path) -> Evaluations:
     if not (folder / "table.csv").is_file():
         raise SightlineError(f"{folder} is not the folder of an evaluation: it holds no table.csv ({MADE_BY})")
     study = _study(folder / "study.yaml")
-    figures, higher_is_better = _table(folder / "table.csv")
+    values, higher_is_better = _table(folder / "table.csv")
     return Evaluations(
         title=str(study.get("title") or folder.resolve().name),
         notes=[str(note) for note in study.get("notes") or []],
         folders=[folder],
         higher_is_better=higher_is_better,
-        figures=figures,
-        columns={cell: column for cell, column in _samples(folder / "samples.parquet").items() if cell in figures},
-        duels=_duels(folder / "tests.csv"),
+        values=values,
+        columns={cell: column for cell, column in _samples(folder / "samples.parquet").items() if cell in values},
+        tests=_tests(folder / "tests.csv"),
         curves=_curves(folder / "curves.csv"),
-        shown=_shown(folder / "gallery.safetensors", figures),
+        saved=_saved_images(folder / "gallery.safetensors", values),
     )
 
 
@@ -182,13 +182,13 @@ def _study(path: Path) -> dict[str, Any]:
     return study
 
 
-def _table(path: Path) -> tuple[dict[Cell, Figure], dict[str, bool]]:
-    figures: dict[Cell, Figure] = {}
+def _table(path: Path) -> tuple[dict[Cell, Value], dict[str, bool]]:
+    values: dict[Cell, Value] = {}
     directions: dict[str, bool] = {}
     columns = ("model", "explainer", "metric", "value", "low", "high", "n", "higher_is_better")
     for line, row in _rows(path, columns):
         cell = Cell(row["model"], row["explainer"], row["metric"])
-        if cell in figures:
+        if cell in values:
             raise SightlineError(f"{path}, line {line}: a second value of {_spoken(cell)}")
         higher = DIRECTIONS.get(row["higher_is_better"].lower())
         if higher is None:
@@ -196,19 +196,19 @@ def _table(path: Path) -> tuple[dict[Cell, Figure], dict[str, bool]]:
         if directions.setdefault(cell.metric, higher) != higher:
             raise SightlineError(f"{path}, line {line}: {cell.metric} changes its direction")
         value, low, high, n = (_number(row[key], path, line, key) for key in ("value", "low", "high", "n"))
-        figures[cell] = Figure(value, low, high, int(np.nan_to_num(n)))
-    return figures, directions
+        values[cell] = Value(value, low, high, int(np.nan_to_num(n)))
+    return values, directions
 
 
-def _duels(path: Path) -> dict[tuple[Cell, Cell], Duel]:
+def _tests(path: Path) -> dict[tuple[Cell, Cell], PairedTest]:
     keys = ("difference", "p", "p_holm", "n")
-    duels = {}
+    tests = {}
     for line, row in _rows(path, ("metric", "model", "explainer", "against_model", "against_explainer", *keys)):
         first = Cell(row["model"], row["explainer"], row["metric"])
         second = Cell(row["against_model"], row["against_explainer"], row["metric"])
         difference, p, p_holm, n = (_number(row[key], path, line, key) for key in keys)
-        duels[first, second] = Duel(difference, p, p_holm, int(np.nan_to_num(n)))
-    return duels
+        tests[first, second] = PairedTest(difference, p, p_holm, int(np.nan_to_num(n)))
+    return tests
 
 
 def _curves(path: Path) -> dict[Cell, Array]:
@@ -243,7 +243,7 @@ def _samples(path: Path) -> dict[Cell, Column]:
     return columns
 
 
-def _shown(path: Path, cells: dict[Cell, Figure]) -> dict[str, Shown]:
+def _saved_images(path: Path, cells: dict[Cell, Value]) -> dict[str, SavedImages]:
     if not path.is_file():
         return {}
     try:
@@ -260,7 +260,7 @@ def _shown(path: Path, cells: dict[Cell, Figure]) -> dict[str, Shown]:
     for name, tensor in tensors.items():
         if len(tensor) != len(index):
             raise SightlineError(f"{path}: {name} holds {len(tensor)} images; index has {len(index)}")
-    return {model: Shown(index, images, tensors.get("masks"), some) for model, some in maps.items()}
+    return {model: SavedImages(index, images, tensors.get("masks"), some) for model, some in maps.items()}
 
 
 def _merge(first: Evaluations, second: Evaluations) -> Evaluations:
@@ -268,7 +268,7 @@ def _merge(first: Evaluations, second: Evaluations) -> Evaluations:
     for metric in first.higher_is_better.keys() & second.higher_is_better.keys():
         if first.higher_is_better[metric] != second.higher_is_better[metric]:
             raise SightlineError(f"{first.folders[0]} and {second.folders[0]} differ in the direction of {metric}")
-    both = [cell for cell in second.figures if cell in first.figures and cell.explainer]
+    both = [cell for cell in second.values if cell in first.values and cell.explainer]
     notes = [*first.notes, *(note for note in second.notes if note not in first.notes)]
     if both:
         names = ", ".join(dict.fromkeys(f"{cell.explainer} on {cell.model}" for cell in both))
@@ -280,17 +280,17 @@ def _merge(first: Evaluations, second: Evaluations) -> Evaluations:
         notes=notes,
         folders=[*first.folders, *second.folders],
         higher_is_better={**second.higher_is_better, **first.higher_is_better},
-        figures={**first.figures, **{c: f for c, f in second.figures.items() if c not in first.figures}},
+        values={**first.values, **{c: f for c, f in second.values.items() if c not in first.values}},
         columns={**second.columns, **first.columns},
-        duels={**second.duels, **first.duels},
+        tests={**second.tests, **first.tests},
         curves={**second.curves, **first.curves},
-        shown={**second.shown, **first.shown},
+        saved={**second.saved, **first.saved},
     )
     for model in shared:
         _test_all_pairs(model, merged)
-        one, other = first.shown.get(model), second.shown.get(model)
+        one, other = first.saved.get(model), second.saved.get(model)
         if one and other and one.index == other.index and one.images.shape == other.images.shape:
-            merged.shown[model] = Shown(one.index, one.images, one.masks, {**other.maps, **one.maps})
+            merged.saved[model] = SavedImages(one.index, one.images, one.masks, {**other.maps, **one.maps})
     return merged
 
 
@@ -330,21 +330,21 @@ def _test_all_pairs(model: str, evaluations: Evaluations) -> None:
     for metric in evaluations.higher_is_better:
         cells = [
             cell
-            for cell, figure in evaluations.figures.items()
+            for cell, value in evaluations.values.items()
             if (cell.model, cell.metric) == (model, metric)
             and cell.explainer
             and cell in evaluations.columns
-            and np.isclose(_mean(evaluations.columns[cell]), figure.value, rtol=1e-4, atol=1e-5)
+            and np.isclose(_mean(evaluations.columns[cell]), value.value, rtol=1e-4, atol=1e-5)
         ]  # a value that is no mean over images has no paired test
-        tested: dict[tuple[Cell, Cell], Duel] = {}
+        tested: dict[tuple[Cell, Cell], PairedTest] = {}
         for one, other in combinations(cells, 2):
-            pair = (other, one) if (other, one) in evaluations.duels else (one, other)
+            pair = (other, one) if (other, one) in evaluations.tests else (one, other)
             if (
-                duel := evaluations.duels.get(pair) or _duel(*(evaluations.columns[cell] for cell in pair))
+                test := evaluations.tests.get(pair) or _paired_test(*(evaluations.columns[cell] for cell in pair))
             ) is not None:
-                tested[pair] = duel
-        for (pair, duel), p_holm in zip(tested.items(), holm([duel.p for duel in tested.values()])):
-            evaluations.duels[pair] = Duel(duel.difference, duel.p, p_holm, duel.n)
+                tested[pair] = test
+        for (pair, test), p_holm in zip(tested.items(), holm([test.p for test in tested.values()])):
+            evaluations.tests[pair] = PairedTest(test.difference, test.p, p_holm, test.n)
 
 
 def _mean(column: Column) -> float:
@@ -352,11 +352,11 @@ def _mean(column: Column) -> float:
     return float(known.mean()) if len(known) else np.nan
 
 
-def _duel(first: Column, second: Column) -> Duel | None:
+def _paired_test(first: Column, second: Column) -> PairedTest | None:
     """The paired test over the images that both have; None with fewer than two."""
     both, one, other = np.intersect1d(first.index, second.index, return_indices=True)
     test = paired(first.value[one], second.value[other]) if len(both) else None
-    return None if test is None else Duel(test.difference, test.p, test.p, test.n)
+    return None if test is None else PairedTest(test.difference, test.p, test.p, test.n)
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:

@@ -34,7 +34,7 @@ DEFAULT_METRICS = (
 
 ANNOTATIONS = ("masks", "groups", "parts")  # a metric that needs one leaves batches out that have none
 
-Explained = Literal["predicted", "label"]
+TargetClass = Literal["predicted", "label"]
 Source = Explainer | Callable[[nn.Module, Tensor, Tensor], Any] | Tensor
 """The source of maps: an explainer, a function (see `FunctionExplainer`), or finished maps (N, h, w) by image index."""
 
@@ -47,9 +47,9 @@ def evaluate_model(
     *,
     input_spec: InputSpec | None = None,
     layer: LayerChoice | Sequence[LayerChoice] | None = None,
-    explained: Explained = "predicted",
+    target: TargetClass = "predicted",
     contrast: bool = False,
-    slow_samples: int | None = None,
+    max_images_slow: int | None = None,
     gallery: int | Sequence[int] = 0,
     subset_key: str = "",
     seed: int = 0,
@@ -70,9 +70,9 @@ def evaluate_model(
             in `facts`.
         input_spec: normalises images in [0, 1].
         layer: the explainers' target layer.
-        explained: the class that maps and scores are about: the "predicted" one or the "label".
+        target: the class that maps and scores are about: the "predicted" one or the "label".
         contrast: maps explain why it is that class and not the likeliest other one; scores stay those of the class.
-        slow_samples: how many images the slow metrics (`sightline list metrics` names them) see: a random subset that every
+        max_images_slow: how many images the slow metrics (`sightline list metrics` names them) see: a random subset that every
             smaller one is part of, and the same for every model; None = all.
         gallery: how many images are kept with their maps, chosen likewise; or their places in the loader's order.
         subset_key: what the random subsets depend on beside the number of images, such as the data's fingerprint.
@@ -84,10 +84,10 @@ def evaluate_model(
     Raises:
         SightlineError: an unknown name or option, no images, or maps or scores that are NaN.
     """
-    if explained not in get_args(Explained):
-        raise SightlineError(f"explained is {explained!r}; expected 'predicted' or 'label'")
+    if target not in get_args(TargetClass):
+        raise SightlineError(f"target is {target!r}; expected 'predicted' or 'label'")
     total = _length(loader)
-    slow = _subset(total, total if slow_samples is None else slow_samples, f"slow/{subset_key}")
+    slow = _subset(total, total if max_images_slow is None else max_images_slow, f"slow/{subset_key}")
     if isinstance(gallery, int):
         kept = _subset(total, gallery, f"gallery/{subset_key}")
     else:
@@ -127,7 +127,7 @@ def evaluate_model(
             labels = _judged_label(batch, probabilities)
             observation = Observation(
                 images=batch.images,
-                targets=labels if explained == "label" else resolve_targets(None, probabilities),
+                targets=labels if target == "label" else resolve_targets(None, probabilities),
                 labels=labels,
                 masks=batch.masks,
                 has_mask=batch.has_mask,
@@ -181,7 +181,7 @@ def evaluate_model(
             mean_curves.setdefault(meter.explainer or "", {})[meter.name] = curve
     facts = {
         "n": total,
-        "explained": explained,
+        "target": target,
         "contrast": contrast,
         "slow_n": int(slow.sum()),
         "seed": seed,

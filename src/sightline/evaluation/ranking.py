@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from sightline.evaluation.leaderboard_folder import Cell, Column, Duel, Evaluations, Figure
+from sightline.evaluation.leaderboard_folder import Cell, Column, Evaluations, PairedTest, Value
 from sightline.evaluation.run_folder import Array
 
 LEVEL = 0.05  # of the tests
@@ -17,7 +17,7 @@ SHOWN = 0.0005  # half of the last digit that a table shows; smaller differences
 
 
 @dataclass(frozen=True)
-class Lead:
+class RowComparison:
     """How far one row is ahead of another.
 
     Attributes:
@@ -33,7 +33,7 @@ class Lead:
 
 
 @dataclass(frozen=True)
-class Mark:
+class CellMark:
     """What a table says of a cell beside its value.
 
     Attributes:
@@ -49,7 +49,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Ranking:
     """A row's ranks.
 
     Attributes:
@@ -85,7 +85,7 @@ class ImageRanks:
 
 
 @dataclass(frozen=True)
-class Contest:
+class RankingTable:
     """Rows of a table that the same metrics judge.
 
     Attributes:
@@ -93,35 +93,35 @@ class Contest:
         rows: who competes, in the order of the evaluation.
         chance: rows that know nothing, and compete with nobody.
         higher_is_better: metric -> its direction.
-        figures: (row, metric) -> value.
+        values: (row, metric) -> value.
         columns: the same image by image.
-        duels: (metric, row, other row) -> the paired difference, in one of the two orders.
+        tests: (metric, row, other row) -> the paired difference, in one of the two orders.
     """
 
     name: str
     rows: list[str]
     chance: list[str]
     higher_is_better: dict[str, bool]
-    figures: dict[tuple[str, str], Figure]
+    values: dict[tuple[str, str], Value]
     columns: dict[tuple[str, str], Column]
-    duels: dict[tuple[str, str, str], Duel]
+    tests: dict[tuple[str, str, str], PairedTest]
 
     @property
     def metrics(self) -> list[str]:
         """In the order of the evaluation."""
         return list(self.higher_is_better)
 
-    def figure(self, row: str, metric: str) -> Figure | None:
+    def value(self, row: str, metric: str) -> Value | None:
         """A value; None where there is none."""
-        figure = self.figures.get((row, metric))
-        return figure if figure is not None and np.isfinite(figure.value) else None
+        value = self.values.get((row, metric))
+        return value if value is not None and np.isfinite(value.value) else None
 
     def images(self, row: str) -> list[int]:
         """The numbers of images that the row's values rest on, ascending; one where all metrics saw the same."""
-        found = (self.figure(row, metric) for metric in self.metrics)
-        return sorted({figure.n for figure in found if figure is not None})
+        found = (self.value(row, metric) for metric in self.metrics)
+        return sorted({value.n for value in found if value is not None})
 
-    def lead(self, metric: str, row: str, other: str) -> Lead:
+    def compare_rows(self, metric: str, row: str, other: str) -> RowComparison:
         """How far a row is ahead of another; both have a value.
 
         The difference is taken over the images that both have wherever a paired test says it, so that a row that saw
@@ -129,53 +129,53 @@ class Contest:
         """
         sign = 1 if self.higher_is_better[metric] else -1
         for first, second, turn in ((row, other, 1), (other, row, -1)):
-            if (duel := self.duels.get((metric, first, second))) is not None:
-                return Lead(_visible(sign * turn * duel.difference), duel.p_holm < LEVEL, duel.n)
-        one, two = self.figures[row, metric], self.figures[other, metric]
+            if (test := self.tests.get((metric, first, second))) is not None:
+                return RowComparison(_visible(sign * turn * test.difference), test.p_holm < LEVEL, test.n)
+        one, two = self.values[row, metric], self.values[other, metric]
         apart = one.low > two.high or two.low > one.high
-        return Lead(_visible(sign * (one.value - two.value)), apart, None)
+        return RowComparison(_visible(sign * (one.value - two.value)), apart, None)
 
     def rank(self, metric: str, row: str) -> float | None:
         """1, half a place more for each tie, and one more for each competitor that is ahead; None without a value.
 
         A chance row gets the rank that it would have if it took part.
         """
-        if self.figure(row, metric) is None:
+        if self.value(row, metric) is None:
             return None
-        leads = [self.lead(metric, other, row).by for other in self._judged(metric) if other != row]
-        return 1 + sum(1.0 if by > 0 else 0.5 if by == 0 else 0.0 for by in leads)
+        comparisons = [self.compare_rows(metric, other, row).by for other in self._judged(metric) if other != row]
+        return 1 + sum(1.0 if by > 0 else 0.5 if by == 0 else 0.0 for by in comparisons)
 
     @cached_property
-    def standings(self) -> list[Standing]:
+    def rankings(self) -> list[Ranking]:
         """Of the competitors, the best mean rank first, those with gaps after those without."""
-        found = [self.standing(row) for row in self.rows]
+        found = [self.ranking(row) for row in self.rows]
         return sorted(found, key=lambda s: (not s.complete, np.isnan(s.mean), s.mean))
 
-    def standing(self, row: str) -> Standing:
+    def ranking(self, row: str) -> Ranking:
         """The ranks of one row."""
         given = {metric: self.rank(metric, row) for metric in self.metrics}
         ranks = {metric: rank for metric, rank in given.items() if rank is not None}
         mean = float(np.mean(list(ranks.values()))) if ranks else np.nan
-        return Standing(row, ranks, mean, len(ranks) == len(self.metrics))
+        return Ranking(row, ranks, mean, len(ranks) == len(self.metrics))
 
-    def mark(self, row: str, metric: str) -> Mark:
+    def mark(self, row: str, metric: str) -> CellMark:
         """What is to be said of a cell that has a value."""
         if row in self.chance:
-            return Mark(0, False, None)
+            return CellMark(0, False, None)
         places = self._places(metric)
         place = places.get(row, 0)
         best = [other for other, at in places.items() if at == 1]
-        level = place != 1 and any(not self.lead(metric, row, other).settled for other in best)
-        return Mark(place, level, self._against_chance(row, metric))
+        level = place != 1 and any(not self.compare_rows(metric, row, other).settled for other in best)
+        return CellMark(place, level, self._against_chance(row, metric))
 
     @cached_property
     def unbeaten(self) -> list[str]:
         """Rows that no other row equals or beats in every metric and beats in one; only rows without gaps count."""
-        full = [standing.row for standing in self.standings if standing.complete]
+        full = [ranking.row for ranking in self.rankings if ranking.complete]
 
         def beats(row: str, other: str) -> bool:
-            leads = [self.lead(metric, row, other).by for metric in self.metrics]
-            return min(leads) >= 0 and max(leads) > 0
+            comparisons = [self.compare_rows(metric, row, other).by for metric in self.metrics]
+            return min(comparisons) >= 0 and max(comparisons) > 0
 
         return [row for row in full if not any(beats(other, row) for other in full if other != row)]
 
@@ -194,7 +194,7 @@ class Contest:
 
     def _judged(self, metric: str) -> list[str]:
         """Competitors that have a value."""
-        return [row for row in self.rows if self.figure(row, metric) is not None]
+        return [row for row in self.rows if self.value(row, metric) is not None]
 
     def _places(self, metric: str) -> dict[str, int]:
         """1 for the best rows and 2 for the second best ones; nobody where a row is alone."""
@@ -203,10 +203,12 @@ class Contest:
         return {row: 1 + order.index(rank) for row, rank in ranks.items() if rank in order} if len(ranks) > 1 else {}
 
     def _against_chance(self, row: str, metric: str) -> Literal["level", "below"] | None:
-        leads = [self.lead(metric, row, other) for other in self.chance if self.figure(other, metric) is not None]
-        if any(lead.settled and lead.by < 0 for lead in leads):
+        comparisons = [
+            self.compare_rows(metric, row, other) for other in self.chance if self.value(other, metric) is not None
+        ]
+        if any(comparison.settled and comparison.by < 0 for comparison in comparisons):
             return "below"
-        return "level" if any(not (lead.settled and lead.by > 0) for lead in leads) else None
+        return "level" if any(not (comparison.settled and comparison.by > 0) for comparison in comparisons) else None
 
     def _shared(self, rows: Sequence[str], metrics: Sequence[str]) -> Array:
         """Values (images, metrics, rows) where higher is better, of the images that have them all."""
@@ -218,20 +220,20 @@ class Contest:
         return np.array(values, float).reshape(len(metrics), len(rows), len(images)).transpose(2, 0, 1)
 
 
-def contests(evaluations: Evaluations) -> list[Contest]:
+def ranking_tables(evaluations: Evaluations) -> list[RankingTable]:
     """The explainers of each model, in the order of the evaluation; models without maps are left out."""
     found = []
     for model in evaluations.models:
-        cells = [cell for cell in evaluations.figures if cell.model == model and cell.explainer]
+        cells = [cell for cell in evaluations.values if cell.model == model and cell.explainer]
         if cells:
-            found.append(_contest(model, cells, {cell: cell.explainer for cell in cells}, evaluations))
+            found.append(_ranking_table(model, cells, {cell: cell.explainer for cell in cells}, evaluations))
     return found
 
 
-def models_contest(evaluations: Evaluations) -> Contest | None:
+def model_ranking_table(evaluations: Evaluations) -> RankingTable | None:
     """The models themselves, by the metrics that judge no map; None without such metrics."""
-    cells = [cell for cell in evaluations.figures if not cell.explainer]
-    return _contest("", cells, {cell: cell.model for cell in cells}, evaluations) if cells else None
+    cells = [cell for cell in evaluations.values if not cell.explainer]
+    return _ranking_table("", cells, {cell: cell.model for cell in cells}, evaluations) if cells else None
 
 
 def is_chance(explainer: str) -> bool:
@@ -240,19 +242,19 @@ def is_chance(explainer: str) -> bool:
     return "randomcam" in plain or plain == "gaussian"
 
 
-def _contest(name: str, cells: Iterable[Cell], rows: dict[Cell, str], evaluations: Evaluations) -> Contest:
+def _ranking_table(name: str, cells: Iterable[Cell], rows: dict[Cell, str], evaluations: Evaluations) -> RankingTable:
     cells = list(cells)
     labels = list(dict.fromkeys(rows[cell] for cell in cells))
     present = {cell.metric for cell in cells}
-    return Contest(
+    return RankingTable(
         name=name,
         rows=[label for label in labels if not (name and is_chance(label))],
         chance=[label for label in labels if name and is_chance(label)],
         higher_is_better={m: higher for m, higher in evaluations.higher_is_better.items() if m in present},
-        figures={(rows[cell], cell.metric): evaluations.figures[cell] for cell in cells},
+        values={(rows[cell], cell.metric): evaluations.values[cell] for cell in cells},
         columns={(rows[c], c.metric): evaluations.columns[c] for c in cells if c in evaluations.columns},
-        duels={
-            (a.metric, rows[a], rows[b]): duel for (a, b), duel in evaluations.duels.items() if a in rows and b in rows
+        tests={
+            (a.metric, rows[a], rows[b]): test for (a, b), test in evaluations.tests.items() if a in rows and b in rows
         },
     )
 

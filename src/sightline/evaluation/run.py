@@ -11,7 +11,7 @@ from sightline._core.fingerprint import fingerprint
 from sightline.data import DATASETS
 from sightline.data.loader import create_loader
 from sightline.errors import SightlineError
-from sightline.evaluation.measuring import DEFAULT_EXPLAINERS, DEFAULT_METRICS, Explained, evaluate_model
+from sightline.evaluation.measuring import DEFAULT_EXPLAINERS, DEFAULT_METRICS, TargetClass, evaluate_model
 from sightline.evaluation.result import Evaluation
 from sightline.evaluation.writing import check_writable, write
 from sightline.models import load_model
@@ -28,8 +28,8 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     *,
     checkpoint: Literal["last", "best"] | None = None,
-    explained: Explained = "predicted",
-    slow_samples: int | None = None,
+    target: TargetClass = "predicted",
+    max_images_slow: int | None = None,
     batch_size: int = 32,
     device: str | torch.device | None = None,
 ) -> dict[str, Evaluation]:
@@ -41,8 +41,8 @@ def evaluate(
         explainers: names; None = the recipe's, else `DEFAULT_EXPLAINERS`.
         metrics: names; None = the recipe's, else `DEFAULT_METRICS`.
         checkpoint: None = the best one where the recipe names the metric that selects it, else the last.
-        explained: the class that maps and scores are about: the "predicted" one or the "label".
-        slow_samples: how many images of each split the slow metrics (insertion, deletion) see; None = the recipe's number.
+        target: the class that maps and scores are about: the "predicted" one or the "label".
+        max_images_slow: how many images of each split the slow metrics (insertion, deletion) see; None = the recipe's number.
         batch_size: images that are loaded and explained together.
         device: None = a GPU where there is one.
 
@@ -78,8 +78,8 @@ def evaluate(
             metrics or recipe.evaluation.metrics or DEFAULT_METRICS,
             input_spec=spec,
             layer=recipe.model.layer,
-            explained=explained,
-            slow_samples=recipe.evaluation.slow_samples if slow_samples is None else slow_samples,
+            target=target,
+            max_images_slow=recipe.evaluation.max_images_slow if max_images_slow is None else max_images_slow,
             gallery=GALLERY,
             subset_key=f"{name}/{dataset.fingerprint}",
             progress=True,

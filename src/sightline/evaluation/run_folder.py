@@ -67,7 +67,7 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Gallery:
+class SavedGallery:
     """The images of a split that were kept with their maps.
 
     Attributes:
@@ -114,13 +114,13 @@ class Evaluation:
     folder: Path
 
     @cached_property
-    def gallery(self) -> Gallery | None:
+    def gallery(self) -> SavedGallery | None:
         """The kept images, read when asked for."""
         path = self.folder / "gallery" / "maps.safetensors"
         if not path.exists():
             return None
         tensors = load_file(path)
-        return Gallery(path.parent, tensors.pop("index").tolist(), tensors)
+        return SavedGallery(path.parent, tensors.pop("index").tolist(), tensors)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from sightline.metrics import map_boxes
 from sightline.network.input_spec import InputSpec
 
 Annotation = Literal["auto", "masks", "boxes", "grabcut", "saliency"]
-ENOUGH = 30  # images below which an interval says next to nothing
+MIN_IMAGES = 30  # images below which an interval says next to nothing
 CENTRE = 0.1  # radius of the disc around the centre that GrabCut takes for the object, as a share of the shorter side
 ABOVE = 0.2  # share of a map's maximum above which a saliency box is drawn
 
@@ -152,7 +152,7 @@ def _draw(
     if isinstance(data, ImageDataset):
         data.check_single_label("diagnose")
         places = torch.arange(len(data))
-        enough = int(data.has_mask.sum()) >= min(ENOUGH, len(data))
+        enough = int(data.has_mask.sum()) >= min(MIN_IMAGES, len(data))
         if data.has_mask.any() and (annotation == "masks" or (annotation == "auto" and enough)):
             places = places[data.has_mask]  # where some images have masks, only these
         chosen = places[_in_turn(data.labels[places], samples, seed)].tolist()

@@ -17,12 +17,12 @@ from sightline.data import DATASETS, ImageDataset
 from sightline.data.loader import Transformed, collate
 from sightline.data.transforms import eval_transform
 from sightline.errors import SightlineError, unknown_name
-from sightline.evaluation.run_folder import Gallery, Samples, read_run
+from sightline.evaluation.run_folder import Samples, SavedGallery, read_run
 from sightline.explainers import EXPLAINERS, create_explainer, resize_maps
 from sightline.models import load_model
 from sightline.rating.store import Drawn
 from sightline.reporting.overlay import show
-from sightline.reporting.pictures import enlarge
+from sightline.reporting.thumbnails import enlarge
 from sightline.training import Run, read_recipe
 
 SIDE = 480  # pixels of a picture: sharp at the width that the page gives it
@@ -66,7 +66,7 @@ class _Kept:
     """What an evaluation kept of a split."""
 
     samples: Samples
-    gallery: Gallery
+    gallery: SavedGallery
 
     def look(self, chosen: Sequence[int], explainer: str) -> _Look:
         """The images at some places of the split, with their maps."""
@@ -152,7 +152,7 @@ def _kept(contender: Contender, split: str, data: str) -> _Kept | None:
     if not summary.is_file():
         return None
     facts = json.loads(summary.read_text(encoding="utf-8"))
-    if facts["data_fingerprint"] != data or facts["explained"] != "predicted":
+    if facts["data_fingerprint"] != data or facts["target"] != "predicted":
         return None
     evaluation = read_run(contender.run).evaluations[split]
     gallery = evaluation.gallery

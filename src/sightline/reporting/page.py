@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sightline._core.files import write_atomically
 from sightline.errors import SightlineError
-from sightline.reporting import wording
+from sightline.reporting import formatting
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -26,10 +26,10 @@ def render_page(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        title=wording.title,
-        number=wording.number,
-        change=wording.change,
-        interval=wording.interval,
+        title=formatting.title,
+        number=formatting.number,
+        change=formatting.change,
+        interval=formatting.interval,
         mean=np.mean,
         zip=zip,
     )

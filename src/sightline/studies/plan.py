@@ -41,7 +41,7 @@ def make_grid(
     splits: Sequence[str] | None = None,
     explainers: Sequence[str] | None = None,
     metrics: Sequence[str] | None = None,
-    count: int | None = None,
+    num_images: int | None = None,
     contrast: bool = False,
     compiled: bool = False,
 ) -> Study:
@@ -83,7 +83,7 @@ def make_grid(
         | {
             "data": source,
             "split": None if splits is None else splits[0],
-            "num_images": count,
+            "num_images": num_images,
             "models": models,
             "explainers": list(explainers or DEFAULT_EXPLAINERS),
             "metrics": {metric: {} for metric in metrics or METRICS},

@@ -121,13 +121,13 @@ class EarlyStopping(Watch):
 class Evaluation(Section):
     """What is measured after training; null takes what `sightline.evaluation` takes.
 
-    `slow_samples` is how many images of a split insertion and deletion see, which ask the model 448 times about each.
+    `max_images_slow` is how many images of a split insertion and deletion see, which ask the model 448 times about each.
     """
 
     splits: list[str] | None = None
     explainers: list[str] | None = None
     metrics: list[str] | None = None
-    slow_samples: Positive = 64
+    max_images_slow: Positive = 64
 
 
 class Recipe(Document):

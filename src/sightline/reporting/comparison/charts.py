@@ -20,7 +20,7 @@ from sightline.evaluation.comparison import (
     SplitComparison,
 )
 from sightline.evaluation.run_folder import Array
-from sightline.reporting.wording import title
+from sightline.reporting.formatting import title
 
 WIDTH, HEIGHT = 340, 210  # about a phone's width, so that the text keeps its size wherever the drawing goes
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 30

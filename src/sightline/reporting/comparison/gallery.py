@@ -9,13 +9,13 @@ from torch.nn.functional import interpolate
 
 from sightline._core.seeding import generator
 from sightline.evaluation.comparison import CHANCE, SplitComparison
-from sightline.evaluation.run_folder import Evaluation, Gallery
+from sightline.evaluation.run_folder import Evaluation, SavedGallery
 from sightline.reporting.overlay import blend
-from sightline.reporting.pictures import enlarge, outline, picture
+from sightline.reporting.thumbnails import data_uri, enlarge, outline
 
 
 @dataclass(frozen=True)
-class Look:
+class RunView:
     """One run on one image."""
 
     picture: str  # data URI: the map over the grey image, the mask outlined
@@ -26,17 +26,17 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Exhibit:
-    """One image with both looks at it."""
+class GalleryItem:
+    """One image with both views at it."""
 
     picture: str  # data URI: the image, the mask outlined
     label: str
-    ours: Look
-    theirs: Look
+    ours: RunView
+    theirs: RunView
 
 
 @dataclass(frozen=True)
-class Exhibition:
+class Gallery:
     """The images shown for one split.
 
     Attributes:
@@ -50,11 +50,11 @@ class Exhibition:
     explainer: str
     pool: int
     measure: str
-    changed: list[Exhibit]
-    drawn: list[Exhibit]
+    changed: list[GalleryItem]
+    drawn: list[GalleryItem]
 
 
-def exhibit(split: SplitComparison, classes: Sequence[str], count: int = 8) -> Exhibition | None:
+def make_gallery(split: SplitComparison, classes: Sequence[str], count: int = 8) -> Gallery | None:
     """Choose images by largest change and at random, and draw them with the maps of the first run of each group.
 
     The change of an image is that of its maps' energy on the object, in either direction; without masks, the mean
@@ -84,20 +84,20 @@ def exhibit(split: SplitComparison, classes: Sequence[str], count: int = 8) -> E
     order = torch.randperm(len(ours.index), generator=generator(0, "gallery", split.split)).tolist()
     drawn = [row for row in order if row not in changed][:count]
 
-    def draw(row: int) -> Exhibit:
+    def draw(row: int) -> GalleryItem:
         index = ours.index[row]
         image, border = enlarge(ours.image(index)), outline(ours.mask(index))
-        looks = [
-            _look(evaluation, index, image, border, gallery.maps[explainer][row], energy[row], classes)
+        views = [
+            _view(evaluation, index, image, border, gallery.maps[explainer][row], energy[row], classes)
             for evaluation, gallery, energy in zip(evaluations, (ours, theirs), energies)
         ]
         samples = evaluations[0].samples
-        return Exhibit(picture(image, border), classes[samples.label[samples.row(index)]], *looks)
+        return GalleryItem(data_uri(image, border), classes[samples.label[samples.row(index)]], *views)
 
-    return Exhibition(explainer, len(ours.index), measure, [draw(r) for r in changed], [draw(r) for r in drawn])
+    return Gallery(explainer, len(ours.index), measure, [draw(r) for r in changed], [draw(r) for r in drawn])
 
 
-def _look(
+def _view(
     evaluation: Evaluation,
     index: int,
     image: Tensor,
@@ -105,11 +105,11 @@ def _look(
     saliency: Tensor,
     energy: float | None,
     classes: Sequence[str],
-) -> Look:
+) -> RunView:
     heat = interpolate(saliency[None, None].float() / 255, size=image.shape[-2:], mode="bilinear", align_corners=False)
     samples, row = evaluation.samples, evaluation.samples.row(index)
-    return Look(
-        picture=picture(blend(image[None], heat[0])[0], border),
+    return RunView(
+        picture=data_uri(blend(image[None], heat[0])[0], border),
         predicted=classes[samples.predicted[row]],
         probability=float(samples.probability[row]),
         correct=bool(samples.correct[row]),
@@ -117,7 +117,7 @@ def _look(
     )
 
 
-def _energy(gallery: Gallery, row: int, explainer: str) -> float | None:
+def _energy(gallery: SavedGallery, row: int, explainer: str) -> float | None:
     mask = gallery.mask(gallery.index[row])
     saliency = gallery.maps[explainer][row].float()
     if mask is None or not mask.any() or not saliency.any():

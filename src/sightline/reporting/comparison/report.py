@@ -8,9 +8,9 @@ import numpy as np
 
 from sightline.evaluation.comparison import ACCURACY, CHANCE, WORST_GROUP, Comparison, SplitComparison, read_comparison
 from sightline.evaluation.run_folder import Key, RunFolder
-from sightline.reporting import wording
+from sightline.reporting import formatting
 from sightline.reporting.comparison import charts
-from sightline.reporting.comparison.gallery import exhibit
+from sightline.reporting.comparison.gallery import make_gallery
 from sightline.reporting.page import render_page, write_page
 
 
@@ -38,7 +38,7 @@ def render(comparison: Comparison) -> str:
     return render_page(
         "report.html.j2",
         comparison=comparison,
-        verdict=wording.verdict(comparison),
+        verdict=formatting.verdict(comparison),
         cautions=cautions(comparison),
         scale=scale,
         strips=strips,
@@ -84,7 +84,7 @@ def _split_page(split: SplitComparison, comparison: Comparison) -> dict[str, Any
         "higher": {key.metric: higher for key, higher in split.ours[0].higher_is_better.items()},
         "groups": split.by_group,
         "curves": charts.score_curves(split),
-        "gallery": exhibit(split, comparison.classes),
+        "gallery": make_gallery(split, comparison.classes),
     }
 
 

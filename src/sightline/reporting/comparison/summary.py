@@ -5,7 +5,7 @@ from rich.table import Table
 
 from sightline.evaluation.comparison import ACCURACY, CHANCE, WORST_GROUP, Comparison
 from sightline.evaluation.run_folder import Key
-from sightline.reporting.wording import ENERGY, change, number, title
+from sightline.reporting.formatting import ENERGY, change, number, title
 
 STYLES = {"better": "bold green", "worse": "bold red", "unclear": "dim"}
 

@@ -8,10 +8,10 @@ from scipy import stats
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from sightline.evaluation.leaderboard_folder import Shown
-from sightline.evaluation.ranking import Contest
+from sightline.evaluation.leaderboard_folder import SavedImages
+from sightline.evaluation.ranking import RankingTable
 from sightline.reporting.overlay import blend
-from sightline.reporting.pictures import enlarge, outline, picture
+from sightline.reporting.thumbnails import data_uri, enlarge, outline
 
 SCORES = ("insertion", "deletion", "lerf", "morf", "lerf_minus_morf")  # what the model says of a map
 COMPLEXITY, ENERGY, COHERENCY = "complexity", "energy_in_mask", "coherency"  # what an eye sees of it
@@ -20,7 +20,7 @@ COUNT = 3  # images a direction
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoredMap:
     """One map on one image.
 
     Attributes:
@@ -42,13 +42,13 @@ class Judged:
 class Tile:
     """A map as it is shown: over its image, as a data URI."""
 
-    judged: Judged
+    scored_map: ScoredMap
     picture: str
     chosen: bool
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class GalleryItem:
     """An image with all its maps.
 
     Attributes:
@@ -63,7 +63,7 @@ class Exhibit:
     path: str
     correct: bool
     picture: str
-    chosen: Judged
+    chosen: ScoredMap
     count: int
     tiles: list[Tile]
 
@@ -76,18 +76,18 @@ class Disagreement:
         looks: measures of how a map looks.
         scores: metrics that ask the model.
         pool: number of images that these were chosen from.
-        flattered: maps that look better than they score, the largest gap first.
-        slighted: maps that score better than they look, the largest gap first.
+        plausible_but_unfaithful: maps that look better than they score, the largest gap first.
+        faithful_but_implausible: maps that score better than they look, the largest gap first.
     """
 
     looks: list[str]
     scores: list[str]
     pool: int
-    flattered: list[Exhibit]
-    slighted: list[Exhibit]
+    plausible_but_unfaithful: list[GalleryItem]
+    faithful_but_implausible: list[GalleryItem]
 
 
-def disagreement(contest: Contest, shown: Shown | None) -> Disagreement | None:
+def disagreement(table: RankingTable, saved: SavedImages | None) -> Disagreement | None:
     """Choose the images with the largest gaps between the ranks of a map by looks and by scores.
 
     How a map looks is measured on the map as it is shown: its complexity, and its energy on the object where there is a
@@ -96,13 +96,13 @@ def disagreement(contest: Contest, shown: Shown | None) -> Disagreement | None:
     Returns:
         None without kept images, without a metric that scores maps by the model, or with fewer than two explainers.
     """
-    scores = [metric for metric in SCORES if metric in contest.metrics]
-    if shown is None or not scores:
+    scores = [metric for metric in SCORES if metric in table.metrics]
+    if saved is None or not scores:
         return None
     looks = [COMPLEXITY]
-    looks += [ENERGY] if shown.masks is not None and bool((shown.masks == 1).any()) else []
-    looks += [COHERENCY] if COHERENCY in contest.metrics else []
-    judged = [list(_judge(contest, shown, place, looks, scores)) for place in range(len(shown.index))]
+    looks += [ENERGY] if saved.masks is not None and bool((saved.masks == 1).any()) else []
+    looks += [COHERENCY] if COHERENCY in table.metrics else []
+    judged = [list(_judge(table, saved, place, looks, scores)) for place in range(len(saved.index))]
     if not any(judged):
         return None
     gaps = [
@@ -110,54 +110,56 @@ def disagreement(contest: Contest, shown: Shown | None) -> Disagreement | None:
         for place, some in enumerate(judged)
         for one in some
     ]
-    chosen: list[tuple[bool, int, Judged]] = []
-    for flattered, order in ((True, sorted(gaps, key=lambda gap: -gap[0])), (False, sorted(gaps, key=lambda g: g[0]))):
+    chosen: list[tuple[bool, int, ScoredMap]] = []
+    for plausible, order in ((True, sorted(gaps, key=lambda gap: -gap[0])), (False, sorted(gaps, key=lambda g: g[0]))):
         for gap, place, one in order:
             taken = {at for _, at, _ in chosen}
-            full = sum(direction == flattered for direction, *_ in chosen) == COUNT
-            if (gap > 0) == flattered and gap and place not in taken and not full:
-                chosen.append((flattered, place, one))
-    exhibits = {
+            full = sum(direction == plausible for direction, *_ in chosen) == COUNT
+            if (gap > 0) == plausible and gap and place not in taken and not full:
+                chosen.append((plausible, place, one))
+    items = {
         direction: [
-            _exhibit(contest, shown, place, one, judged[place], [*looks, *scores])
+            _draw_item(table, saved, place, one, judged[place], [*looks, *scores])
             for which, place, one in chosen
             if which == direction
         ]
         for direction in (True, False)
     }
-    return Disagreement(looks, scores, len(shown.index), exhibits[True], exhibits[False])
+    return Disagreement(looks, scores, len(saved.index), items[True], items[False])
 
 
-def _judge(contest: Contest, shown: Shown, place: int, looks: Sequence[str], scores: Sequence[str]) -> Iterator[Judged]:
+def _judge(
+    table: RankingTable, saved: SavedImages, place: int, looks: Sequence[str], scores: Sequence[str]
+) -> Iterator[ScoredMap]:
     """The competitors' maps of one image that have every value, with their ranks; nothing for fewer than two."""
-    values = {row: _values(contest, shown, place, row, [*looks, *scores]) for row in contest.rows if row in shown.maps}
+    values = {row: _values(table, saved, place, row, [*looks, *scores]) for row in table.rows if row in saved.maps}
     full = {row: some for row, some in values.items() if np.isfinite(list(some.values())).all()}
     if len(full) < 2:
         return
     ranks = {
-        metric: stats.rankdata([some[metric] * (-1 if _higher(contest, metric) else 1) for some in full.values()])
+        metric: stats.rankdata([some[metric] * (-1 if _higher(table, metric) else 1) for some in full.values()])
         for metric in (*looks, *scores)
     }
     for at, (row, some) in enumerate(full.items()):
         own = {metric: float(rank[at]) for metric, rank in ranks.items()}
         by_looks, by_score = (float(np.mean([own[metric] for metric in kind])) for kind in (looks, scores))
-        yield Judged(row, some, own, by_looks, by_score)
+        yield ScoredMap(row, some, own, by_looks, by_score)
 
 
-def _values(contest: Contest, shown: Shown, place: int, row: str, metrics: Sequence[str]) -> dict[str, float]:
+def _values(table: RankingTable, saved: SavedImages, place: int, row: str, metrics: Sequence[str]) -> dict[str, float]:
     """NaN where there is no value."""
     found = {}
     for metric in metrics:
         if metric in (COMPLEXITY, ENERGY):
-            found[metric] = _look(shown.maps[row][place], None if metric == COMPLEXITY else _mask(shown, place))
+            found[metric] = _plausibility(saved.maps[row][place], None if metric == COMPLEXITY else _mask(saved, place))
         else:
-            column = contest.columns.get((row, metric))
-            at = None if column is None else column.at(shown.index[place])
+            column = table.columns.get((row, metric))
+            at = None if column is None else column.at(saved.index[place])
             found[metric] = np.nan if column is None or at is None else float(column.value[at])
     return found
 
 
-def _look(saliency: Tensor, mask: Tensor | None) -> float:
+def _plausibility(saliency: Tensor, mask: Tensor | None) -> float:
     """Complexity of a uint8 map (H, W): its mean; with a mask its energy on the object, NaN where there is none."""
     if mask is None:
         return float(saliency.float().mean() / 255)
@@ -166,37 +168,42 @@ def _look(saliency: Tensor, mask: Tensor | None) -> float:
     return float(heat[mask == 1].sum() / known) if known > 0 and bool((mask == 1).any()) else np.nan
 
 
-def _mask(shown: Shown, place: int) -> Tensor:
-    assert shown.masks is not None
-    return shown.masks[place]
+def _mask(saved: SavedImages, place: int) -> Tensor:
+    assert saved.masks is not None
+    return saved.masks[place]
 
 
-def _higher(contest: Contest, metric: str) -> bool:
-    return HIGHER[metric] if metric in HIGHER else contest.higher_is_better[metric]
+def _higher(table: RankingTable, metric: str) -> bool:
+    return HIGHER[metric] if metric in HIGHER else table.higher_is_better[metric]
 
 
-def _exhibit(
-    contest: Contest, shown: Shown, place: int, chosen: Judged, judged: Sequence[Judged], metrics: Sequence[str]
-) -> Exhibit:
-    column = contest.columns[chosen.row, metrics[-1]]
-    at = int(np.flatnonzero(column.index == shown.index[place])[0])
-    image = enlarge(shown.images[place].float() / 255)
-    border = None if shown.masks is None else outline(shown.masks[place] == 1)
+def _draw_item(
+    table: RankingTable,
+    saved: SavedImages,
+    place: int,
+    chosen: ScoredMap,
+    judged: Sequence[ScoredMap],
+    metrics: Sequence[str],
+) -> GalleryItem:
+    column = table.columns[chosen.row, metrics[-1]]
+    at = int(np.flatnonzero(column.index == saved.index[place])[0])
+    image = enlarge(saved.images[place].float() / 255)
+    border = None if saved.masks is None else outline(saved.masks[place] == 1)
     chance = [
-        Judged(row, _values(contest, shown, place, row, metrics), {}, np.nan, np.nan)
-        for row in contest.chance
-        if row in shown.maps
+        ScoredMap(row, _values(table, saved, place, row, metrics), {}, np.nan, np.nan)
+        for row in table.chance
+        if row in saved.maps
     ]
 
-    def draw(one: Judged) -> Tile:
-        saliency = shown.maps[one.row][place][None, None].float() / 255
+    def draw(one: ScoredMap) -> Tile:
+        saliency = saved.maps[one.row][place][None, None].float() / 255
         heat = interpolate(saliency, size=image.shape[-2:], mode="bilinear", align_corners=False)
-        return Tile(one, picture(blend(image[None], heat[0])[0], border), one is chosen)
+        return Tile(one, data_uri(blend(image[None], heat[0])[0], border), one is chosen)
 
-    return Exhibit(
+    return GalleryItem(
         path=column.path[at],
         correct=bool(column.label[at] == column.predicted[at]),
-        picture=picture(image, border),
+        picture=data_uri(image, border),
         chosen=chosen,
         count=len(judged),
         tiles=[draw(one) for one in (*sorted(judged, key=lambda one: one.score), *chance)],

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure as Drawing
+from matplotlib.figure import Figure
 
-from sightline.evaluation.leaderboard_folder import Evaluations, Figure, read_evaluations
+from sightline.evaluation.leaderboard_folder import Evaluations, Value, read_evaluations
 from sightline.evaluation.ranking import (
-    Contest,
+    CellMark,
     ImageRanks,
-    Mark,
-    Standing,
-    contests,
+    Ranking,
+    RankingTable,
     is_chance,
-    models_contest,
+    model_ranking_table,
+    ranking_tables,
 )
+from sightline.reporting.formatting import number, title
 from sightline.reporting.leaderboard.gallery import Disagreement, disagreement
 from sightline.reporting.markdown import markdown
 from sightline.reporting.page import render_page, write_page
-from sightline.reporting.wording import number, title
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#6f4e9c", "#7a5c3d")  # after Okabe and Ito
 GREY = "#8a8a85"
@@ -35,7 +35,7 @@ KEY = (
 )
 UNEQUAL = (
     "Rows differ in the number of images. Places and ranks compare two rows on the images that both have, so that "
-    "one can be ahead of another whose figure looks better."
+    "one can be ahead of another whose value looks better."
 )
 
 
@@ -55,10 +55,10 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Board:
+class Section:
     """Everything that is said of one model's explainers, or of the models."""
 
-    contest: Contest
+    table: RankingTable
     findings: list[str]
     by_image: dict[str, ImageRanks]
     panels: list[Panel]
@@ -67,13 +67,13 @@ class Board:
     @property
     def unequal(self) -> bool:
         """Whether the values rest on different numbers of images."""
-        rows = (*self.contest.rows, *self.contest.chance)
-        return len({n for row in rows for n in self.contest.images(row)}) > 1
+        rows = (*self.table.rows, *self.table.chance)
+        return len({n for row in rows for n in self.table.images(row)}) > 1
 
     @property
-    def standings(self) -> list[Standing]:
+    def rankings(self) -> list[Ranking]:
         """The competitors' and, after them, those of the chance rows."""
-        return [*self.contest.standings, *map(self.contest.standing, self.contest.chance)]
+        return [*self.table.rankings, *map(self.table.ranking, self.table.chance)]
 
 
 def write_leaderboard(folders: Sequence[str | Path], output: str | Path | None = None) -> tuple[Path, Path]:
@@ -91,46 +91,46 @@ def write_leaderboard(folders: Sequence[str | Path], output: str | Path | None =
             file cannot be written.
     """
     evaluations = read_evaluations(folders)
-    boards = make_boards(evaluations)
+    sections = make_sections(evaluations)
     place = Path(folders[0] if output is None else output)
     return (
-        write_page(render(evaluations, boards), place / "leaderboard.html"),
-        write_page(render_markdown(evaluations, boards), place / "leaderboard.md"),
+        write_page(render(evaluations, sections), place / "leaderboard.html"),
+        write_page(render_markdown(evaluations, sections), place / "leaderboard.md"),
     )
 
 
-def make_boards(evaluations: Evaluations) -> list[Board]:
+def make_sections(evaluations: Evaluations) -> list[Section]:
     """One a model."""
     styles = line_styles(evaluations)
     found = []
-    for contest in contests(evaluations):
-        ranked = {title(metric): contest.image_ranks(metric) for metric in contest.metrics}
-        ranked["All metrics"] = contest.image_ranks_over_metrics()
+    for table in ranking_tables(evaluations):
+        ranked = {title(metric): table.image_ranks(metric) for metric in table.metrics}
+        ranked["All metrics"] = table.image_ranks_over_metrics()
         by_image = {name: ranks for name, ranks in ranked.items() if ranks is not None}
         found.append(
-            Board(
-                contest=contest,
-                findings=_findings(contest, by_image.get("All metrics")),
+            Section(
+                table=table,
+                findings=_findings(table, by_image.get("All metrics")),
                 by_image=by_image,
-                panels=_panels(contest, evaluations, styles),
-                gallery=disagreement(contest, evaluations.shown.get(contest.name)),
+                panels=_panels(table, evaluations, styles),
+                gallery=disagreement(table, evaluations.saved.get(table.name)),
             )
         )
     return found
 
 
-def render(evaluations: Evaluations, boards: Sequence[Board]) -> str:
+def render(evaluations: Evaluations, sections: Sequence[Section]) -> str:
     """The page as a string."""
     return render_page(
         "leaderboard.html.j2",
         evaluations=evaluations,
-        boards=boards,
-        models=models_contest(evaluations),
-        overview=overview(boards),
+        sections=sections,
+        models=model_ranking_table(evaluations),
+        overview=overview(sections),
         styles=line_styles(evaluations),
         key=KEY,
         unequal=UNEQUAL,
-        no_mark=Mark(0, False, None),
+        no_mark=CellMark(0, False, None),
         chance_words=CHANCE,
         span=span,
         about=about,
@@ -139,31 +139,31 @@ def render(evaluations: Evaluations, boards: Sequence[Board]) -> str:
     )
 
 
-def render_markdown(evaluations: Evaluations, boards: Sequence[Board]) -> str:
+def render_markdown(evaluations: Evaluations, sections: Sequence[Section]) -> str:
     """The tables as Markdown."""
     parts = [f"# {evaluations.title}"]
     if evaluations.notes:
         parts.append("\n".join(f"- {note}" for note in evaluations.notes))
     parts.append(f"Value (95 % interval over images). {KEY}")
-    if (models := models_contest(evaluations)) is not None:
+    if (models := model_ranking_table(evaluations)) is not None:
         parts += ["## The models", _value_table("Model", models)]
-    if rows := overview(boards):
-        header = ["Mean rank", *(_plain(board.contest.name) for board in boards)]
+    if rows := overview(sections):
+        header = ["Mean rank", *(_plain(section.table.name) for section in sections)]
         parts += ["## Mean rank on every model", markdown(header, [[_plain(row), *cells] for row, cells in rows])]
-    for board in boards:
-        parts += [f"## {board.contest.name}", _value_table("Explainer", board.contest)]
-        parts += [UNEQUAL] if board.unequal else []
-        parts += ["\n".join(f"- {finding}" for finding in board.findings), "### Ranks", _rank_table(board)]
-        parts += ["### Ranks image by image", _image_rank_table(board)] if board.by_image else []
+    for section in sections:
+        parts += [f"## {section.table.name}", _value_table("Explainer", section.table)]
+        parts += [UNEQUAL] if section.unequal else []
+        parts += ["\n".join(f"- {finding}" for finding in section.findings), "### Ranks", _rank_table(section)]
+        parts += ["### Ranks image by image", _image_rank_table(section)] if section.by_image else []
     return "\n\n".join(parts) + "\n"
 
 
-def overview(boards: Sequence[Board]) -> list[tuple[str, list[str]]]:
+def overview(sections: Sequence[Section]) -> list[tuple[str, list[str]]]:
     """Row -> its mean rank on every model, best mean of these first; empty for one model."""
-    if len(boards) < 2:
+    if len(sections) < 2:
         return []
-    means = {board.contest.name: {s.row: s for s in board.contest.standings} for board in boards}
-    rows = dict.fromkeys(row for board in boards for row in board.contest.rows)
+    means = {section.table.name: {s.row: s for s in section.table.rankings} for section in sections}
+    rows = dict.fromkeys(row for section in sections for row in section.table.rows)
 
     def mean(row: str) -> tuple[int, float]:
         known = [some[row].mean for some in means.values() if row in some and np.isfinite(some[row].mean)]
@@ -175,23 +175,23 @@ def overview(boards: Sequence[Board]) -> list[tuple[str, list[str]]]:
     ]
 
 
-def rank_words(standing: Standing) -> str:
+def rank_words(ranking: Ranking) -> str:
     """A mean rank; in brackets where a metric is missing from it."""
-    if np.isnan(standing.mean):
+    if np.isnan(ranking.mean):
         return "–"
-    return f"{standing.mean:.2f}" if standing.complete else f"({standing.mean:.2f})"
+    return f"{ranking.mean:.2f}" if ranking.complete else f"({ranking.mean:.2f})"
 
 
-def span(figure: Figure, metric: str) -> str:
+def span(value: Value, metric: str) -> str:
     """The interval of a value."""
-    if np.isnan(figure.low):
+    if np.isnan(value.low):
         return "no interval"
-    return f"{number(figure.low, metric)} to {number(figure.high, metric)}"
+    return f"{number(value.low, metric)} to {number(value.high, metric)}"
 
 
-def about(figure: Figure, metric: str, mark: Mark) -> str:
+def about(value: Value, metric: str, mark: CellMark) -> str:
     """What a cell says of itself when asked."""
-    parts = [f"95 % interval {span(figure, metric)}", f"n = {figure.n}"]
+    parts = [f"95 % interval {span(value, metric)}", f"n = {value.n}"]
     parts += ["cannot be told from the best"] if mark.level else []
     parts += {None: [], "level": ["not shown to be better than chance"], "below": ["worse than chance"]}[mark.chance]
     return "; ".join(parts)
@@ -213,29 +213,29 @@ def line_styles(evaluations: Evaluations) -> dict[str, tuple[str, str]]:
     return styles | {name: (GREY, "dashed") for name in explainers if is_chance(name)}
 
 
-def _findings(contest: Contest, overall: ImageRanks | None) -> list[str]:
-    best = contest.standings[0] if contest.standings else None
+def _findings(table: RankingTable, overall: ImageRanks | None) -> list[str]:
+    best = table.rankings[0] if table.rankings else None
     found = []
-    if best is not None and best.complete and len(contest.rows) > 1:
-        first = [s.row for s in contest.standings if s.complete and s.mean == best.mean]
+    if best is not None and best.complete and len(table.rows) > 1:
+        first = [s.row for s in table.rankings if s.complete and s.mean == best.mean]
         verb = "has" if len(first) == 1 else "share"
-        metrics = f"the {len(contest.metrics)} metrics" if len(contest.metrics) > 1 else "the one metric"
+        metrics = f"the {len(table.metrics)} metrics" if len(table.metrics) > 1 else "the one metric"
         found.append(
-            f"{_listed(first)} {verb} the best mean rank over {metrics}: {best.mean:.2f} of {len(contest.rows)}."
+            f"{_listed(first)} {verb} the best mean rank over {metrics}: {best.mean:.2f} of {len(table.rows)}."
         )
-        if len(contest.metrics) > 1:
-            found.append(_front_finding(contest))
+        if len(table.metrics) > 1:
+            found.append(_front_finding(table))
     if overall is not None:
         differ = "differ" if overall.p < 0.05 else "cannot be told apart"
         found.append(
             f"Image by image, over all metrics, the explainers {differ} (Friedman’s test, n = {overall.n}, "
             f"p {_equals(overall.p)})."
         )
-    found.append(_chance_finding(contest))
+    found.append(_chance_finding(table))
     gaps = [
-        f"{row} ({', '.join(title(m) for m in contest.metrics if contest.figure(row, m) is None)})"
-        for row in (*contest.rows, *contest.chance)
-        if not contest.standing(row).complete
+        f"{row} ({', '.join(title(m) for m in table.metrics if table.value(row, m) is None)})"
+        for row in (*table.rows, *table.chance)
+        if not table.ranking(row).complete
     ]
     if gaps:
         found.append(
@@ -245,47 +245,47 @@ def _findings(contest: Contest, overall: ImageRanks | None) -> list[str]:
     return found
 
 
-def _front_finding(contest: Contest) -> str:
+def _front_finding(table: RankingTable) -> str:
     """The Pareto front in words."""
-    beaten = [s.row for s in contest.standings if s.complete and s.row not in contest.unbeaten]
+    beaten = [s.row for s in table.rankings if s.complete and s.row not in table.unbeaten]
     if not beaten:
         return "No explainer is equalled or beaten by another in all metrics at once."
     verb = "is" if len(beaten) == 1 else "are"
-    return f"{_listed(beaten)} {verb} equalled or beaten in all metrics at once by another; {_listed(contest.unbeaten)} not."
+    return (
+        f"{_listed(beaten)} {verb} equalled or beaten in all metrics at once by another; {_listed(table.unbeaten)} not."
+    )
 
 
-def _chance_finding(contest: Contest) -> str:
-    if not contest.chance:
+def _chance_finding(table: RankingTable) -> str:
+    if not table.chance:
         return "No random maps were evaluated: what is no better than chance is not known."
     cells = [
         (row, metric)
-        for row in contest.rows
-        for metric in contest.metrics
-        if contest.figure(row, metric) and any(contest.figure(other, metric) for other in contest.chance)
+        for row in table.rows
+        for metric in table.metrics
+        if table.value(row, metric) and any(table.value(other, metric) for other in table.chance)
     ]
     if not cells:
-        return f"Nothing to set against chance ({_listed(contest.chance)}) yet."
-    level = [(row, metric) for row, metric in cells if contest.mark(row, metric).chance is not None]
+        return f"Nothing to set against chance ({_listed(table.chance)}) yet."
+    level = [(row, metric) for row, metric in cells if table.mark(row, metric).chance is not None]
     if not level:
-        return f"Every explainer is better than chance ({_listed(contest.chance)}) in every metric."
+        return f"Every explainer is better than chance ({_listed(table.chance)}) in every metric."
     which = "; ".join(
         f"{title(metric)} ({', '.join(row for row, m in level if m == metric)})"
-        for metric in contest.metrics
+        for metric in table.metrics
         if any(m == metric for _, m in level)
     )
-    return f"{len(level)} of {len(cells)} values are not shown to be better than chance ({_listed(contest.chance)}): {which}."
+    return f"{len(level)} of {len(cells)} values are not shown to be better than chance ({_listed(table.chance)}): {which}."
 
 
-def _panels(contest: Contest, evaluations: Evaluations, styles: dict[str, tuple[str, str]]) -> list[Panel]:
+def _panels(table: RankingTable, evaluations: Evaluations, styles: dict[str, tuple[str, str]]) -> list[Panel]:
     """A panel a metric that has curves, the chance rows at the back."""
     panels = []
-    for metric in contest.metrics:
+    for metric in table.metrics:
         found = {
-            c.explainer: curve
-            for c, curve in evaluations.curves.items()
-            if (c.model, c.metric) == (contest.name, metric)
+            c.explainer: curve for c, curve in evaluations.curves.items() if (c.model, c.metric) == (table.name, metric)
         }
-        curves = {row: found[row] for row in (*contest.chance, *contest.rows) if row in found}
+        curves = {row: found[row] for row in (*table.chance, *table.rows) if row in found}
         if curves:
             ends = ", ".join(f"{row} {np.trapezoid(y, x):.3f}" for row, (x, y) in curves.items())
             panels.append(Panel(title(metric), _drawing(curves, styles), f"Area under each curve: {ends}"))
@@ -294,7 +294,7 @@ def _panels(contest: Contest, evaluations: Evaluations, styles: dict[str, tuple[
 
 def _drawing(curves: dict[str, np.ndarray], styles: dict[str, tuple[str, str]]) -> str:
     """Curves as an SVG drawing in a data URI; equal curves give equal bytes."""
-    drawing = Drawing(figsize=(3.6, 2.5), layout="constrained", facecolor="white")
+    drawing = Figure(figsize=(3.6, 2.5), layout="constrained", facecolor="white")
     axes = drawing.subplots()
     for row, (share, value) in curves.items():
         color, style = styles[row]
@@ -309,53 +309,53 @@ def _drawing(curves: dict[str, np.ndarray], styles: dict[str, tuple[str, str]]) 
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _value_table(corner: str, contest: Contest) -> str:
-    competing = [standing.row for standing in contest.standings]
+def _value_table(corner: str, table: RankingTable) -> str:
+    competing = [ranking.row for ranking in table.rankings]
     lines = []
-    for row in (*competing, *contest.chance):
-        cells = [_value_cell(contest, row, metric) for metric in contest.metrics]
-        name = f"*{_plain(row)}* (chance)" if row in contest.chance else _plain(row)
-        lines.append([name, *cells, " to ".join(map(str, _ends(contest.images(row))))])
-    return markdown([corner, *_headings(contest), "n"], lines)
+    for row in (*competing, *table.chance):
+        cells = [_value_cell(table, row, metric) for metric in table.metrics]
+        name = f"*{_plain(row)}* (chance)" if row in table.chance else _plain(row)
+        lines.append([name, *cells, " to ".join(map(str, _ends(table.images(row))))])
+    return markdown([corner, *_headings(table), "n"], lines)
 
 
-def _value_cell(contest: Contest, row: str, metric: str) -> str:
-    figure = contest.figure(row, metric)
-    if figure is None:
+def _value_cell(table: RankingTable, row: str, metric: str) -> str:
+    value = table.value(row, metric)
+    if value is None:
         return "–"
-    mark = contest.mark(row, metric)
-    value = number(figure.value, metric)
-    value = {0: value, 1: f"**{value}**", 2: f"<ins>{value}</ins>"}[mark.place] + ("†" if mark.level else "")
-    return f"{value} ({span(figure, metric)})" + (f", {CHANCE[mark.chance]}" if mark.chance else "")
+    mark = table.mark(row, metric)
+    text = number(value.value, metric)
+    text = {0: text, 1: f"**{text}**", 2: f"<ins>{text}</ins>"}[mark.place] + ("†" if mark.level else "")
+    return f"{text} ({span(value, metric)})" + (f", {CHANCE[mark.chance]}" if mark.chance else "")
 
 
-def _rank_table(board: Board) -> str:
-    contest = board.contest
+def _rank_table(section: Section) -> str:
+    table = section.table
     lines = [
         [
-            f"*{_plain(standing.row)}* (chance)" if standing.row in contest.chance else _plain(standing.row),
-            rank_words(standing),
-            *(f"{standing.ranks[m]:g}" if m in standing.ranks else "–" for m in contest.metrics),
+            f"*{_plain(ranking.row)}* (chance)" if ranking.row in table.chance else _plain(ranking.row),
+            rank_words(ranking),
+            *(f"{ranking.ranks[m]:g}" if m in ranking.ranks else "–" for m in table.metrics),
         ]
-        for standing in board.standings
+        for ranking in section.rankings
     ]
-    return markdown(["Explainer", "Mean rank", *map(title, contest.metrics)], lines)
+    return markdown(["Explainer", "Mean rank", *map(title, table.metrics)], lines)
 
 
-def _image_rank_table(board: Board) -> str:
-    rows = [standing.row for standing in board.contest.standings]
-    ranked = list(board.by_image.values())
+def _image_rank_table(section: Section) -> str:
+    rows = [ranking.row for ranking in section.table.rankings]
+    ranked = list(section.by_image.values())
     lines = [[_plain(row), *(f"{r.mean[row]:.2f}" if row in r.mean else "–" for r in ranked)] for row in rows]
     lines += [
         ["Friedman’s p", *(p_value(ranks.p) for ranks in ranked)],
         ["critical difference", *(f"{ranks.critical:.2f}" for ranks in ranked)],
         ["n", *(str(ranks.n) for ranks in ranked)],
     ]
-    return markdown(["Mean rank over images", *board.by_image], lines)
+    return markdown(["Mean rank over images", *section.by_image], lines)
 
 
-def _headings(contest: Contest) -> list[str]:
-    return [f"{title(metric)} {'↑' if higher else '↓'}" for metric, higher in contest.higher_is_better.items()]
+def _headings(table: RankingTable) -> list[str]:
+    return [f"{title(metric)} {'↑' if higher else '↓'}" for metric, higher in table.higher_is_better.items()]
 
 
 def _ends(numbers: Sequence[int]) -> list[int]:

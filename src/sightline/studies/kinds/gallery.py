@@ -26,7 +26,7 @@ from sightline.models import load_model
 from sightline.network.views import IDENTITY, AffineView, View
 from sightline.reporting.markdown import markdown
 from sightline.reporting.overlay import Overlay, show
-from sightline.reporting.pictures import enlarge, outline, outlined
+from sightline.reporting.thumbnails import draw_outline, enlarge, outline
 from sightline.studies.image_selection import ImageSelection
 from sightline.studies.kinds.panel import PICTURES, draw
 from sightline.studies.kinds.training_runs import Keys, file_name, overrides, scale_keys
@@ -198,7 +198,7 @@ class Gallery(Study):
         borders = [outline(mask) if self.outline and mask.any() else None for mask in _lines(kept.tensors["masks"])]
 
         def framed(pictures: Tensor) -> Tensor:
-            return torch.stack([outlined(enlarge(picture), border) for picture, border in zip(pictures, borders)])
+            return torch.stack([draw_outline(enlarge(picture), border) for picture, border in zip(pictures, borders)])
 
         overlays = {label: None if each is None else framed(each) for label, each in overlay.overlays.items()}
         lines = [(row, number) for row in range(len(kept.values["labels"])) for number in range(len(changes))]

@@ -30,8 +30,8 @@ from sightline.evaluation.pairs import holm, paired
 from sightline.explainers import create_explainer
 from sightline.metrics import METRICS, PerImageMetric
 from sightline.network.features import class_features
+from sightline.reporting.formatting import title
 from sightline.reporting.markdown import markdown
-from sightline.reporting.wording import title
 from sightline.studies.image_selection import ImageSelection
 from sightline.studies.study import (
     KINDS,
@@ -103,7 +103,7 @@ class Grid(Study):
         models: what is explained.
         explainers: whose maps are judged.
         metrics: metric -> its options.
-        explained: the class that maps and scores are about: `predicted` or `label`.
+        target: the class that maps and scores are about: `predicted` or `label`.
         contrast: maps explain why it is that class and not the likeliest other one.
         gallery: how many images are kept with their maps.
         compiled: let torch.compile make the metrics' calls to the model faster.
@@ -118,7 +118,7 @@ class Grid(Study):
     models: Annotated[list[LabelledModel], Field(min_length=1)]
     explainers: Annotated[list[Annotated[Rows, BeforeValidator(_row)]], Field(min_length=1)]
     metrics: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
-    explained: Literal["predicted", "label"] = "predicted"
+    target: Literal["predicted", "label"] = "predicted"
     contrast: Annotated[bool, Field(strict=True)] = False
     gallery: Count = 12
     compiled: Annotated[bool, Field(strict=True)] = False
@@ -341,7 +341,7 @@ class _Worker:
                 wanted,
                 input_spec=subject.spec,
                 layer=self._layer(row, subject),
-                explained=self.grid.explained,
+                target=self.grid.target,
                 contrast=self.grid.contrast,
                 gallery=[place for place, index in enumerate(places) if index in self.kept] if row else 0,
                 seed=self.grid.seed,

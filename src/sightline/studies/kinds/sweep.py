@@ -19,8 +19,8 @@ from sightline.metrics import METRICS
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
 from sightline.network.targets import Targets
+from sightline.reporting.formatting import title
 from sightline.reporting.markdown import markdown
-from sightline.reporting.wording import title
 from sightline.studies.image_selection import ImageSelection
 from sightline.studies.study import KINDS, AnyModel, Done, Method, Part, Study, check_methods, scale_count
 from sightline.studies.subject import load_subject

@@ -17,8 +17,8 @@ from sightline.errors import SightlineError
 from sightline.evaluation import evaluate
 from sightline.evaluation.statistics import Interval, over_seeds
 from sightline.metrics import METRICS
+from sightline.reporting.formatting import title
 from sightline.reporting.markdown import markdown
-from sightline.reporting.wording import title
 from sightline.studies.study import KINDS, Done, Part, Study, check_labels, scale_count
 from sightline.training import Run, read_recipe, train
 from sightline.training.build import check_guides

@@ -16,8 +16,8 @@ from sightline.metrics import coherency, perturbation_curves
 from sightline.metrics.explanation_image import explanation_images
 from sightline.metrics.fills import filled
 from sightline.metrics.perturbation import area_under_curve, ranks_of
+from sightline.reporting.formatting import title
 from sightline.reporting.overlay import blend, draw_picture, new_figure
-from sightline.reporting.wording import title
 from sightline.studies.image_selection import ImageChoice, ImageSelection
 from sightline.studies.study import KINDS, AnyModel, Done, Method, Part, Study, check_methods
 from sightline.studies.subject import Subject, load_subject

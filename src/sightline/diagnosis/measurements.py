@@ -14,7 +14,7 @@ Columns = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
-class Figure:
+class Measurement:
     """One figure.
 
     Attributes:
@@ -60,8 +60,11 @@ WORDS = {
         "Accuracy lost by the swap",
         "As they are, less with swapped backgrounds. Far from 0, in either direction, the background had a say.",
     ),
-    "keeps": ("Swaps that leave the answer as it was", "Among swaps between images with different answers."),
-    "follows": ("Swaps that bring the background's answer", "It becomes the answer to the background's image."),
+    "prediction_kept": ("Swaps that leave the answer as it was", "Among swaps between images with different answers."),
+    "prediction_follows_background": (
+        "Swaps that bring the background's answer",
+        "It becomes the answer to the background's image.",
+    ),
     "rfs": (
         "Relative foreground sensitivity (RFS)",
         "Accuracy with noise on the background less that with noise on the object: 1 = reads the object alone.",
@@ -77,7 +80,7 @@ WORDS = {
 NOT_SHARES = ("rfs", "normalized_rfs", "view_stability")
 
 
-def figures(columns: Columns, chances: Mapping[str, tuple[float, str]]) -> list[Figure]:
+def figures(columns: Columns, chances: Mapping[str, tuple[float, str]]) -> list[Measurement]:
     """Every figure with its interval; all intervals are of the same bootstrap draws.
 
     Args:
@@ -97,7 +100,7 @@ def figures(columns: Columns, chances: Mapping[str, tuple[float, str]]) -> list[
         title, reading = WORDS[name]
         value, interval = float(values.get(name, np.nan)), intervals.get(name, nothing)
         found.append(
-            Figure(
+            Measurement(
                 name, title, value, interval.low, interval.high, int(known[name].sum()), *chances[name], reading,
                 name not in NOT_SHARES,
             )

@@ -62,12 +62,12 @@ class Verdict:
     Attributes:
         headline: one sentence on accuracy.
         findings: sentences on accuracy in detail, on the maps, and on chance.
-        figures: the differences behind them.
+        differences: the differences behind them.
     """
 
     headline: str
     findings: list[str]
-    figures: list[Difference]
+    differences: list[Difference]
 
 
 def verdict(comparison: Comparison) -> Verdict:

@@ -31,7 +31,7 @@ GUIDES_FOR: dict[str, tuple[tuple[str, str], ...]] = {
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingConfig:
     """What a run is to be trained on, as a recipe says it.
 
     Attributes:
@@ -50,7 +50,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Advice:
+class Recommendation:
     """One guide to train with.
 
     Attributes:
@@ -71,7 +71,7 @@ class Advice:
         return shlex.join(["sightline", "train", *self.arguments]) if self.arguments else ""
 
 
-def advise(kind: str, boxed: bool, training: Training | None) -> list[Advice]:
+def recommend_guides(kind: str, boxed: bool, training: TrainingConfig | None) -> list[Recommendation]:
     """The guides that fit an annotation, the one to begin with first.
 
     Args:
@@ -81,10 +81,10 @@ def advise(kind: str, boxed: bool, training: Training | None) -> list[Advice]:
     """
     at_hand = "masks" if kind == "masks" else "boxes" if kind == "boxes" or boxed else "none"
     first = _masks_command(training) if training is not None and training.boxes is not None else ""
-    return [Advice(guide, why, _arguments(guide, training), first) for guide, why in GUIDES_FOR[at_hand]]
+    return [Recommendation(guide, why, _arguments(guide, training), first) for guide, why in GUIDES_FOR[at_hand]]
 
 
-def _arguments(guide: str, training: Training | None) -> list[str]:
+def _arguments(guide: str, training: TrainingConfig | None) -> list[str]:
     if training is None:
         return []
     if training.recipe is not None and training.boxes is None:
@@ -112,7 +112,7 @@ def _arguments(guide: str, training: Training | None) -> list[str]:
     ]
 
 
-def _masks_command(training: Training) -> str:
+def _masks_command(training: TrainingConfig) -> str:
     """The command that makes masks of boxes, by GrabCut."""
     if training.data is None or training.boxes is None or training.data["name"] != "folder":
         return ""
@@ -132,7 +132,7 @@ def read_training(
     layer: str | None,
     size: int,
     boxes: Path | None = None,
-) -> Training:
+) -> TrainingConfig:
     """What a run would be trained on, from the options of a command.
 
     Args:
@@ -147,10 +147,10 @@ def read_training(
     """
     file = None if boxes is None else str(boxes)
     if run is not None and data is None and not options:
-        return Training(recipe=str(run / "recipe.yaml"), size=size, boxes=file)
+        return TrainingConfig(recipe=str(run / "recipe.yaml"), size=size, boxes=file)
     if data is None or model is None:
-        return Training(size=size)
+        return TrainingConfig(size=size)
     values: dict[str, Any] = {"name": data}
     for option in options:
         override_key(values, option)
-    return Training(data=values, model={"name": model, "weights": weights, "layer": layer}, size=size, boxes=file)
+    return TrainingConfig(data=values, model={"name": model, "weights": weights, "layer": layer}, size=size, boxes=file)
