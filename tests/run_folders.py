@@ -12,6 +12,31 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
+from sightline.training import Recipe, Run
+
+
+def begin_run(
+    path: Path,
+    model: str,
+    classes: Sequence[str],
+    side: int,
+    *,
+    layer: str | None = None,
+    **changes: Any,
+) -> Run:
+    """Begin a run that trains nothing: its recipe and its record, without a checkpoint."""
+    stages = [{"epochs": 1, "lr": 0.1}]
+    keys = {"name": path.name, "data": "digits", "model": {"name": model, "layer": layer}, "stages": stages}
+    facts = {
+        "model": {"name": model, "layer": layer},
+        "classes": list(classes),
+        "input_spec": {"mean": [0.5] * 3, "std": [0.5] * 3, "size": [side, side]},
+    }
+    run = Run(path)
+    run.begin(Recipe(**(keys | changes)), facts)
+    return run
+
+
 EXPLAINERS = ("gradcam", "eigencam", "randomcam", "gaussian")
 CLASSES = ["Abyssinian", "beagle", "pug"]
 GROUPS = [f"{a} on {b}'s scene" for a in CLASSES for b in CLASSES]

@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from run_folders import begin_run
 from sightline import SightlineError, load_model
 from sightline.cli.app import app
 
@@ -98,14 +98,9 @@ def test_imagenets_names_for_a_thousand_classes(explain, tmp_path):
 
 
 def test_a_run_knows_its_model_and_classes(explain, weights, tmp_path):
-    folder = tmp_path / "run"
-    (folder / "checkpoints").mkdir(parents=True)
-    weights.rename(folder / "checkpoints" / "last.safetensors")
-    facts = {"classes": ["sky", "sea", "sand"], "model": {"name": NAME, "layer": None}}
-    (folder / "run.json").write_text(
-        json.dumps(facts | {"input_spec": {"mean": [0.5] * 3, "std": [0.5] * 3, "size": [48, 48]}})
-    )
-    figure = explain("--run", folder, "--methods", "gradcam")
+    run = begin_run(tmp_path / "run", NAME, ["sky", "sea", "sand"], 48)
+    weights.rename(run.last)
+    figure = explain("--run", run.path, "--methods", "gradcam")
     assert {"sky", "sea", "sand"} < set(texts(figure))
     assert figure.axes[0].images[0].get_array().shape == (48, 48, 3)
 

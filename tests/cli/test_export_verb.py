@@ -6,24 +6,17 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import sightline as sl
+from run_folders import begin_run
 from sightline.cli.app import app
 from sightline.errors import SightlineError
-from sightline.training import Run, read_recipe
+from sightline.training import Run
 from sightline.training.checkpoint import write_weights
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """The folder of a run that has not been trained."""
-    recipe = {"name": "a", "data": "digits", "model": "torchvision/squeezenet1_1", "stages": [{"epochs": 1, "lr": 0.1}]}
-    folder = Run(tmp_path / "run")
-    facts = {
-        "model": {"name": "torchvision/squeezenet1_1", "layer": None},
-        "classes": ["cat", "dog"],
-        "input_spec": {"size": [64, 64]},
-    }
-    folder.begin(read_recipe(sl.Recipe(**recipe)), facts)
-    return folder
+    return begin_run(tmp_path / "run", "torchvision/squeezenet1_1", ["cat", "dog"], 64)
 
 
 def export(*arguments: object) -> str:
@@ -33,14 +26,17 @@ def export(*arguments: object) -> str:
     return done.stdout
 
 
-def test_the_best_weights_are_exported_where_there_are_any(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(SightlineError, match="has no checkpoint yet"):
+def test_export_takes_the_weights_that_the_recipe_selects(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match="has no checkpoint 'last'"):
         export(run.path, "-o", tmp_path / "none", "--formats", "state-dict")
-    for file in (run.last, run.best):
+    selecting = begin_run(
+        tmp_path / "selecting", "torchvision/squeezenet1_1", ["cat", "dog"], 64, select={"metric": "val/accuracy"}
+    )
+    for file in (run.last, selecting.best):
         model, _ = sl.load_model("torchvision/squeezenet1_1", None, 2, 64)
         write_weights(file, model.state_dict(), {})
         output = tmp_path / file.stem
-        assert export(run.path, "-o", output, "--formats", "state-dict").replace("\n", "") == str(output)
+        assert export(file.parents[1], "-o", output, "--formats", "state-dict").replace("\n", "") == str(output)
         exported = load_file(output / "model.safetensors")
         assert exported.keys() == model.state_dict().keys()
         assert all(tensor.equal(exported[key]) for key, tensor in model.state_dict().items())

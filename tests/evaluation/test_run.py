@@ -49,7 +49,8 @@ def test_a_run_is_evaluated_from_its_folder_and_read_by_the_report(run: Run) -> 
 def test_the_figures_are_those_of_the_checkpoint(run: Run, tmp_path: Path) -> None:
     broken = Run(tmp_path / "broken")
     (broken.path / "checkpoints").mkdir(parents=True)
-    (broken.path / "recipe.yaml").write_text((run.path / "recipe.yaml").read_text())
+    for file in ("recipe.yaml", "run.json"):
+        shutil.copy(run.path / file, broken.path)
     state = load_file(run.last)
     save_file({name: torch.zeros_like(value) for name, value in state.items()}, broken.last)
     split, evaluation = next(iter(evaluate(broken, metrics=["accuracy"], explainers=["gaussian"]).items()))

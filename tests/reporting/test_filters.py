@@ -1,6 +1,5 @@
 """Filter pictures: fields worked by hand, the images and filters that are chosen, what is drawn, and the verb."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from run_folders import begin_run
 from sightline import Objective, SightlineError, load_model
 from sightline.cli.app import app
 from sightline.cli.subject import find_subject
@@ -165,12 +165,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.effect_noise((40, 50), 90).convert("RGB").save(file)
     torch.manual_seed(0)
-    model, spec = load_model("sightline/small_cnn", classes=2)
-    Path("run/checkpoints").mkdir(parents=True)
-    save_file(model.state_dict(), "run/checkpoints/last.safetensors")
-    facts = {"classes": ["cat", "dog"], "model": {"name": "sightline/small_cnn", "layer": "blocks"}}
-    facts["input_spec"] = {"mean": list(spec.mean), "std": list(spec.std), "size": [32, 32]}
-    Path("run/run.json").write_text(json.dumps(facts))
+    model, _ = load_model("sightline/small_cnn", classes=2)
+    save_file(
+        model.state_dict(), begin_run(Path("run"), "sightline/small_cnn", ["cat", "dog"], 32, layer="blocks").last
+    )
     return tmp_path
 
 

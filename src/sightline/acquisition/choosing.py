@@ -8,16 +8,15 @@ from torch import nn
 
 from sightline.acquisition.base import Acquisition, Choice, Pool
 from sightline.acquisition.registry import ACQUISITIONS
-from sightline.data import DATASETS, Batch, ImageDataset
+from sightline.data import Batch, ImageDataset
 from sightline.data.dataset import FileDataset, Record
 from sightline.data.files import list_images, locate
 from sightline.data.loader import create_loader
 from sightline.datasets.derived.subset import Listed, read_list
 from sightline.errors import SightlineError
-from sightline.models import load_model
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
-from sightline.training import Run, read_recipe
+from sightline.training import Run, load_run
 
 
 def choose_samples(
@@ -85,12 +84,8 @@ def choose_after(
         SightlineError: see `choose_samples`; the run is not finished, nothing says which images it was trained on, none is
             left, or images can have several labels.
     """
-    if not (run.path / "recipe.yaml").is_file():
-        raise SightlineError(f"{run.path} is not a run folder: it holds no recipe.yaml")
-    recipe = read_recipe(run.path / "recipe.yaml")
-    if not run.chosen.is_file():
-        raise SightlineError(f"{run.path} has no checkpoint yet; was it trained to the end?")
-    train = DATASETS.create(recipe.data.name, **recipe.data.options)["train"]
+    loaded = load_run(run, device)
+    recipe, train = loaded.recipe, loaded.splits["train"]
     train.check_single_label("choosing what to label")
     if recipe.train_fraction < 1:
         raise SightlineError(
@@ -106,18 +101,16 @@ def choose_after(
             f"{run.path} was trained on all its images; give a pool, a folder of images without labels"
         )
 
-    model, spec = load_model(recipe.model.name, run.chosen, len(train.classes), recipe.size)
-    model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
-    size, workers = spec.size[0], recipe.workers
+    size, workers = loaded.input_spec.size[0], recipe.workers
     number = max((line.round for line in lines), default=0) + 1
     choice = choose_samples(
         acquisition,
-        model,
+        loaded.model,
         create_loader(source, size=size, batch_size=32, train=False, workers=workers, indices=places),
         count,
         create_loader(train, size=size, batch_size=32, train=False, workers=workers, indices=known),
-        layer=recipe.model.layer,
-        input_spec=spec,
+        layer=loaded.layer,
+        input_spec=loaded.input_spec,
         seed=recipe.seed if seed is None else seed,
         round=number - 1,
     )

@@ -36,13 +36,13 @@ def find_data(data: str | None, options: Sequence[str], split: str, run: Path | 
     """The split of a data set by its registered name and `key=value` options, or of the run's own data."""
     from sightline._core.strict import override_key
     from sightline.data import DATASETS
-    from sightline.training import read_recipe
+    from sightline.training import Run
 
     values: dict[str, Any] = {}
     if data is None:
         if run is None:
             raise SightlineError("no data set was named: give --data NAME, or --run RUN for the run's own")
-        recipe = read_recipe(run / "recipe.yaml")
+        recipe = Run.open(run).recipe
         data, values = recipe.data.name, dict(recipe.data.options)
     for option in options:
         override_key(values, option)
@@ -51,21 +51,12 @@ def find_data(data: str | None, options: Sequence[str], split: str, run: Path | 
 
 def _from_run(run: Path, model: str | None) -> Subject:
     """The model that a run trained: of its best epoch where the recipe selects one, else of the last."""
-    from sightline.models import load_model
-    from sightline.models.filter_groups import carry_filter_groups, stored_filter_groups
-    from sightline.training import Run
+    from sightline.training import load_run
 
     if model is not None:
         raise SightlineError("--model and --run were both given; a run knows its model")
-    folder = Run(run)
-    if not (run / "run.json").is_file():
-        raise SightlineError(f"--run {run} is not a run folder: it holds no run.json")
-    facts = folder.facts
-    name, layer = facts["model"]["name"], facts["model"]["layer"]
-    classifier, spec = load_model(name, folder.chosen, len(facts["classes"]), facts["input_spec"]["size"][0])
-    if layer is not None and len(groups := stored_filter_groups(folder.resume_point)):
-        carry_filter_groups(classifier, layer, groups)
-    return Subject(name, classifier, spec, facts["classes"], layer)
+    loaded = load_run(run, device="cpu")
+    return Subject(loaded.recipe.model.name, loaded.model, loaded.input_spec, loaded.classes, loaded.layer)
 
 
 def _from_library(model: str | None, weights: str | None, classes: Path | None) -> Subject:

@@ -8,14 +8,12 @@ import torch
 from rich.console import Console
 
 from sightline._core.fingerprint import fingerprint
-from sightline.data import DATASETS
 from sightline.data.loader import create_loader
 from sightline.errors import SightlineError
 from sightline.evaluation.measuring import DEFAULT_EXPLAINERS, DEFAULT_METRICS, TargetClass, evaluate_model
 from sightline.evaluation.result import Evaluation
 from sightline.evaluation.writing import check_writable, write
-from sightline.models import load_model
-from sightline.training import Run, read_recipe
+from sightline.training import Run, load_run
 from sightline.training.loggers import log_figures
 
 GALLERY = 256  # images that are kept with their maps
@@ -53,31 +51,26 @@ def evaluate(
         SightlineError: there is no such run, checkpoint, split or name.
         RunFailedError: the folder cannot be written to.
     """
-    run = run if isinstance(run, Run) else Run(Path(run))
-    if not (run.path / "recipe.yaml").is_file():
-        raise SightlineError(f"{run.path} is not a run folder: it holds no recipe.yaml")
-    recipe = read_recipe(run.path / "recipe.yaml")
-    weights = _weights(run, checkpoint or ("best" if recipe.select is not None else "last"))
-    data = DATASETS.create(recipe.data.name, **recipe.data.options)
+    loaded = load_run(run, device, checkpoint)
+    run, recipe, data = loaded.run, loaded.recipe, loaded.splits
     names = splits or recipe.evaluation.splits or [name for name in data if name.startswith("test")]
     if not names:
         raise SightlineError(f"the data has no test split; choose from {', '.join(data)} by splits")
     chosen = {name: data[name] for name in names}
     check_writable(run.path / "evaluation")
 
-    model, spec = load_model(recipe.model.name, weights, len(data.classes), recipe.size)
-    model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
-    model.to(memory_format=torch.channels_last)  # faster convolutions on most hardware, the same numbers
-    facts = {"checkpoint": str(weights.relative_to(run.path)), "model_fingerprint": fingerprint(model)}
+    facts = {"checkpoint": str(loaded.weights.relative_to(run.path)), "model_fingerprint": fingerprint(loaded.model)}
     found: dict[str, Evaluation] = {}
     for name, dataset in chosen.items():
         found[name] = evaluate_model(
-            model,
-            create_loader(dataset, size=spec.size[0], batch_size=batch_size, train=False, workers=recipe.workers),
+            loaded.model,
+            create_loader(
+                dataset, size=loaded.input_spec.size[0], batch_size=batch_size, train=False, workers=recipe.workers
+            ),
             explainers or recipe.evaluation.explainers or DEFAULT_EXPLAINERS,
             metrics or recipe.evaluation.metrics or DEFAULT_METRICS,
-            input_spec=spec,
-            layer=recipe.model.layer,
+            input_spec=loaded.input_spec,
+            layer=loaded.layer,
             target=target,
             max_images_slow=recipe.evaluation.max_images_slow if max_images_slow is None else max_images_slow,
             gallery=GALLERY,
@@ -89,15 +82,6 @@ def evaluate(
         Console(stderr=True).print(_line(name, found[name]), highlight=False, soft_wrap=True)
     log_figures(run, recipe, {f"{name}/{r.column}": r.value for name, each in found.items() for r in each.results})
     return found
-
-
-def _weights(run: Run, checkpoint: str) -> Path:
-    known = {"last": run.last, "best": run.best}
-    if checkpoint not in known:
-        raise SightlineError(f"checkpoint is {checkpoint!r}; expected 'last' or 'best'")
-    if not known[checkpoint].is_file():
-        raise SightlineError(f"{run.path} has no checkpoint {checkpoint!r}; was it trained to the end?")
-    return known[checkpoint]
 
 
 def _line(split: str, evaluation: Evaluation) -> str:

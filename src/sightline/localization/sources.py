@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sightline._core.devices import pick_device
 from sightline._core.fingerprint import fingerprint
 from sightline._core.registry import Registry
 from sightline.data.boxes import peak_boxes
@@ -150,7 +151,7 @@ class TorchvisionBoxes(BoxSource):
         else:
             state = read_weights(locate(weights, "weights"))
         load_weights(self.detector, state, head=(), source=weights)
-        self.detector.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.detector.to(pick_device())
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -19,11 +19,10 @@ from sightline.data.transforms import eval_transform
 from sightline.errors import SightlineError, unknown_name
 from sightline.evaluation.run_folder import Samples, SavedGallery, read_run
 from sightline.explainers import EXPLAINERS, create_explainer, resize_maps
-from sightline.models import load_model
 from sightline.rating.store import Drawn
 from sightline.reporting.overlay import show
 from sightline.reporting.thumbnails import enlarge
-from sightline.training import Run, read_recipe
+from sightline.training import Run, load_run
 
 SIDE = 480  # pixels of a picture: sharp at the width that the page gives it
 CHUNK = 16  # images that are explained together
@@ -43,8 +42,7 @@ class Contender:
     explainer: str
 
     def __post_init__(self) -> None:
-        if not (self.run / "run.json").is_file():
-            raise SightlineError(f"{self.run} is not a run folder: it holds no run.json")
+        Run.open(self.run)
         EXPLAINERS[self.explainer]  # refuses an unknown name, with the nearest
 
     @property
@@ -103,8 +101,7 @@ def draw_pairs(
             looks = [ours.look(chosen, a.explainer), theirs.look(chosen, b.explainer)]
             return _draw(chosen, labels, looks), {"data": data["fingerprint"], "maps": "kept by the evaluations"}
     chosen = order[:images]
-    recipe = read_recipe(a.run / "recipe.yaml")
-    dataset = DATASETS.create(recipe.data.name, **recipe.data.options)[split]
+    dataset = Run(a.run).recipe.data.create()[split]
     dataset.check_single_label("rating")
     with bar(progress, "explaining", total=2 * images) as advance:
         looks = [_explained(contender, dataset, chosen, advance) for contender in (a, b)]
@@ -163,20 +160,16 @@ def _explained(
     contender: Contender, dataset: ImageDataset, chosen: Sequence[int], advance: Callable[[int], None]
 ) -> _Look:
     """Images as the contender's model sees them, and maps made now."""
-    run = Run(contender.run)
-    facts = run.facts
-    name, layer, size = facts["model"]["name"], facts["model"]["layer"], facts["input_spec"]["size"][0]
-    model, spec = load_model(name, run.chosen, len(facts["classes"]), size)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device)
+    loaded = load_run(contender.run)
     explainer = create_explainer(contender.explainer)
-    where = layer if EXPLAINERS[contender.explainer].capabilities.get("needs_layer", True) else None
-    seen = Transformed(dataset, eval_transform(size), None)
+    where = loaded.layer if EXPLAINERS[contender.explainer].capabilities.get("needs_layer", True) else None
+    seen = Transformed(dataset, eval_transform(loaded.input_spec.size[0]), None)
     images, maps = [], []
     for start in range(0, len(chosen), CHUNK):
         batch = collate([seen[0, index] for index in chosen[start : start + CHUNK]], masks=False).images
         images.append(batch)
-        maps.append(explainer(model, batch.to(device), layer=where, input_spec=spec).cpu())
+        images_there = batch.to(loaded.device)
+        maps.append(explainer(loaded.model, images_there, layer=where, input_spec=loaded.input_spec).cpu())
         advance(len(batch))
     return _Look(torch.cat(images), torch.cat(maps))
 

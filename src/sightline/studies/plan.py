@@ -8,7 +8,7 @@ from sightline._core.strict import override_key, parse_mapping
 from sightline.errors import SightlineError
 from sightline.evaluation import DEFAULT_EXPLAINERS
 from sightline.studies.study import Study, make_study
-from sightline.training import Run, read_recipe
+from sightline.training import Run
 
 METRICS = ("average_drop", "average_increase", "coherency", "insertion", "deletion")  # need neither masks nor groups
 
@@ -64,10 +64,7 @@ def make_grid(
     Raises:
         SightlineError: a run's folder holds none, or nothing says which model or data.
     """
-    folders = [Run(run) for run in runs]
-    for folder in folders:
-        if not (folder.path / "run.json").is_file():
-            raise SightlineError(f"{folder.path} is not a run folder: it holds no run.json")
+    folders = [Run.open(run) for run in runs]
     models = [_trained(folder) for folder in folders]
     if model is not None:
         models.append({"label": model.rpartition("/")[2], "name": model, "weights": weights})
@@ -104,7 +101,7 @@ def _trained(run: Run) -> dict[str, Any]:
     return {
         "label": run.path.name,
         "name": facts["model"]["name"],
-        "weights": str(run.chosen),
+        "weights": str(run.weights()),
         "layer": facts["model"]["layer"],
         "size": facts["input_spec"]["size"][0],
     }
@@ -112,7 +109,7 @@ def _trained(run: Run) -> dict[str, Any]:
 
 def _shared_data(runs: Sequence[Run]) -> dict[str, Any]:
     """The data set that all runs were trained on."""
-    found = [read_recipe(run.path / "recipe.yaml").data.model_dump() for run in runs]
+    found = [run.recipe.data.model_dump() for run in runs]
     if not found or any(each != found[0] for each in found):
         raise SightlineError("--data was not given, and there is no data set that all models were trained on")
     return dict(found[0])

@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save
 
+from sightline._core.devices import pick_device
 from sightline._core.files import write_atomically
 from sightline._core.progress import progress_bar
 from sightline.errors import MissingFileError, SightlineError
@@ -72,7 +73,7 @@ def run_study(study: Study, output: Path, *, scale: float = 1.0, device: str | t
         SightlineError: the folder holds another study.
     """
     folder = StudyFolder(output, study, scale)
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = pick_device(device)
     folder.check()
     done = folder.finished()
     missing = [name for name in study.parts() if name not in done]

@@ -13,6 +13,7 @@ from sightline.models.labels import imagenet_classes
 from sightline.network.head import head_parameters
 from sightline.network.input_spec import InputSpec
 from sightline.studies.study import SizedModel
+from sightline.training import Run, load_run
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ class Subject:
     def layer_for(self, method: str) -> str | None:
         """The layer for a method that takes its maps from one; others understand something else by it."""
         return self.layer if EXPLAINERS[method].capabilities.get("needs_layer", True) else None
+
+
+def run_subject(run: Run, device: torch.device) -> Subject:
+    """Return the model of a trained run as a subject."""
+    loaded = load_run(run, device)
+    return Subject(loaded.model, loaded.input_spec, loaded.layer, loaded.classes)
 
 
 def load_subject(choice: SizedModel, device: torch.device, seed: int, key: str = "model") -> Subject:

@@ -99,7 +99,7 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
     check_names(recipe)
     if recipe.batch_size % processes:
         raise SightlineError(f"batch_size is {recipe.batch_size}; {processes} processes cannot share it evenly")
-    splits = DATASETS.create(recipe.data.name, **recipe.data.options)
+    splits = recipe.data.create()
     if recipe.train_samples is not None:
         splits["train"] = listed(splits["train"], locate(recipe.train_samples, "train_samples"))
     if recipe.train_fraction < 1:

@@ -22,7 +22,8 @@ from sightline.models.two_branch import NAME as TWO_BRANCH
 from sightline.models.two_branch import SelfExplaining, TwoBranch
 from sightline.network.input_spec import InputSpec
 from sightline.network.tap import logits_of, unwrap
-from sightline.training import Run
+from sightline.training.load_run import load_run
+from sightline.training.run import Run
 
 Format = Literal["state-dict", "torch-export", "onnx"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -48,15 +49,18 @@ def export_run(run: str | Path | Run, output: str | Path, formats: Sequence[str]
     Raises:
         SightlineError: there is no such run or checkpoint; see also `export_model`.
     """
-    run = run if isinstance(run, Run) else Run(Path(run))
-    if not (run.path / "run.json").is_file():
-        raise SightlineError(f"{run.path} is not a run folder: it holds no run.json")
-    if not run.chosen.is_file():
-        raise SightlineError(f"{run.path} has no checkpoint yet; train it for an epoch at least")
-    facts = run.facts
+    run = Run.open(run)
+    run.weights()
     _check(output, formats)
-    model, spec = load_model(facts["model"]["name"], run.chosen, len(facts["classes"]), facts["input_spec"]["size"][0])
-    return export_model(model, output, formats, name=facts["model"]["name"], input_spec=spec, classes=facts["classes"])
+    loaded = load_run(run, device="cpu")
+    return export_model(
+        loaded.model,
+        output,
+        formats,
+        input_spec=loaded.input_spec,
+        classes=loaded.classes,
+        name=loaded.recipe.model.name,
+    )
 
 
 def export_model(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from sightline._core.strict import Count, Document, Positive, Real, Section, named, override_key, parse_mapping
+from sightline.data import DATASETS, Splits
 from sightline.errors import SightlineError, unknown_name
 
 Mode = Literal["max", "min"]
@@ -23,6 +24,14 @@ class Data(BaseModel):
     def options(self) -> dict[str, Any]:
         """What the data set's factory gets."""
         return dict(self.model_extra or {})
+
+    def create(self) -> Splits:
+        """Create the dataset.
+
+        Raises:
+            SightlineError: there is no such dataset or option, or its files are missing.
+        """
+        return DATASETS.create(self.name, **self.options)
 
 
 class Tracker(BaseModel):

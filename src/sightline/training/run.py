@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -40,6 +40,21 @@ class Run:
 
     path: Path
 
+    @classmethod
+    def open(cls, run: "str | Path | Run") -> "Run":
+        """Return the run in a folder that training has begun to write.
+
+        Raises:
+            SightlineError: the folder holds no run.
+        """
+        opened = run if isinstance(run, Run) else cls(Path(run))
+        for file in ("run.json", "recipe.yaml"):
+            if not (opened.path / file).is_file():
+                raise SightlineError(
+                    f"{opened.path} is not a run folder: it holds no {file} (`sightline train` writes run folders)"
+                )
+        return opened
+
     @property
     def last(self) -> Path:
         """The weights after the last whole epoch, under the upstream model's keys."""
@@ -50,15 +65,32 @@ class Run:
         """The weights of the best epoch, where the recipe names the metric that selects."""
         return self.path / "checkpoints" / "best.safetensors"
 
-    @property
-    def chosen(self) -> Path:
-        """The weights that the run is judged by: the best, where the recipe selects, else the last."""
-        return self.best if self.best.is_file() else self.last
+    def weights(self, checkpoint: Literal["last", "best"] | None = None) -> Path:
+        """Return the file of a checkpoint's weights; None = the best if the recipe selects one, else the last.
+
+        Raises:
+            SightlineError: the run has no such checkpoint, or not yet.
+        """
+        if checkpoint is None:
+            checkpoint = "last" if self.recipe.select is None else "best"
+        files = {"last": self.last, "best": self.best}
+        if checkpoint not in files:
+            raise SightlineError(f"checkpoint is {checkpoint!r}; expected 'last' or 'best'")
+        if not files[checkpoint].is_file():
+            raise SightlineError(
+                f"{self.path} has no checkpoint {checkpoint!r}; finish the run with `sightline train --resume`"
+            )
+        return files[checkpoint]
 
     @property
     def resume_point(self) -> Path:
         """All that a resumed run needs, in one file."""
         return self.path / "checkpoints" / "resume.safetensors"
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that the run was begun with."""
+        return read_recipe(self.path / "recipe.yaml")
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -84,8 +116,7 @@ class Run:
             raise SightlineError(f"output {self.path} exists already; choose another, or go on with it by --resume")
         if not (self.path / "recipe.yaml").is_file():
             raise SightlineError(f"output {self.path} is not the folder of a run; --resume cannot go on with it")
-        begun = read_recipe(self.path / "recipe.yaml")
-        if differs := difference(begun.model_copy(update={"evaluation": recipe.evaluation}), recipe):
+        if differs := difference(self.recipe.model_copy(update={"evaluation": recipe.evaluation}), recipe):
             raise SightlineError(f"cannot resume {self.path}: its recipe differs in {differs}")
 
     def begin(self, recipe: Recipe, facts: dict[str, Any]) -> None:

@@ -14,7 +14,6 @@ from pydantic import BeforeValidator, Field, model_validator
 from sightline._core.seeding import generator
 from sightline._core.strict import Count, Positive, Real, parse_mapping, parse_yaml
 from sightline.acquisition import ACQUISITIONS, choose_after, create_acquisition
-from sightline.data import DATASETS
 from sightline.datasets.derived.subset import Listed, listed, read_list, write_list
 from sightline.errors import SightlineError
 from sightline.evaluation.statistics import over_seeds
@@ -291,7 +290,7 @@ class _Worker:
             raise SightlineError(
                 "train_samples and train_fraction are the loop's own; give a recipe of all training images"
             )
-        self.images = DATASETS.create(recipe.data.name, **recipe.data.options)["train"]
+        self.images = recipe.data.create()["train"]
 
     def work(self, part: str) -> Part:
         """Train what a part's round has labels for, and judge it."""
@@ -380,7 +379,7 @@ def load_active_learning(
 
     recipe = read_recipe(source, changes)
     if columns is None:
-        test = DATASETS.create(recipe.data.name, **recipe.data.options)["test"]
+        test = recipe.data.create()["test"]
         maps = ["test/miou@gradcam", "test/energy_in_mask@gradcam"] if test.has_mask.any() else []
         given["columns"] = ["test/accuracy", *maps]
     if acquisitions is None:

@@ -12,7 +12,6 @@ from sightline._core.strict import Count
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.guides.filter_groups import Moments, membership, part_coherence, spectral_groups
-from sightline.models import load_model
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
 from sightline.network.tap import Tap, evaluating
@@ -20,7 +19,7 @@ from sightline.reporting.markdown import markdown
 from sightline.studies.kinds.training_runs import TrainingRuns, mean_and_spread
 from sightline.studies.lines import Lines, legend, line_panels, seeds_of
 from sightline.studies.study import KINDS, Done, Part
-from sightline.training import Run, read_recipe
+from sightline.training import Run, load_run
 from sightline.training.build import build
 
 TIMES = ("before", "after")
@@ -44,13 +43,12 @@ class Coherence(TrainingRuns):
 
     def look(self, run: Run, device: torch.device) -> Part:
         """The coherence of the model that the run began with, and of the one that it ended with."""
-        recipe = read_recipe(run.path / "recipe.yaml")
-        parts = build(recipe)
-        trained, _ = load_model(recipe.model.name, run.chosen, len(parts.splits.classes), recipe.size)
+        loaded = load_run(run, device)
+        parts = build(loaded.recipe)
         found = {}
-        for name, model in zip(TIMES, (parts.model, trained)):
+        for name, model in zip(TIMES, (parts.model, loaded.model)):
             known, others = (
-                similarity(model.to(device), parts.plain_loader(split, 0, 1), recipe.model.layer, parts.spec)
+                similarity(model.to(device), parts.plain_loader(split, 0, 1), loaded.layer, parts.spec)
                 for split in ("train", self.split)
             )
             members = membership(spectral_groups(known, self.groups), self.groups)

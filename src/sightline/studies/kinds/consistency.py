@@ -11,17 +11,16 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from sightline._core.strict import Positive, Real
-from sightline.data import DATASETS, Batch
+from sightline.data import Batch
 from sightline.data.loader import create_loader
 from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
 from sightline.metrics import disturbed_images, explanation_consistency
 from sightline.metrics.consistency import Distance, Perturbation, Psi
-from sightline.models import load_model
 from sightline.reporting.overlay import blend, draw_picture, new_figure
 from sightline.studies.kinds.training_runs import Keys, overrides, scale_keys
 from sightline.studies.study import KINDS, Done, Method, Part, Study, check_methods
-from sightline.studies.subject import Subject
+from sightline.studies.subject import Subject, run_subject
 from sightline.studies.tables import to_bytes
 from sightline.training import read_recipe, train
 
@@ -82,14 +81,13 @@ class Consistency(Study):
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Read the recipe and open the data."""
         recipe = read_recipe(self.recipe, [*overrides(self.keys), f"seed={self.seed}"])
-        images = DATASETS.create(recipe.data.name, **recipe.data.options)[self.split]
+        images = recipe.data.create()[self.split]
         images.check_single_label("the study of explanation consistency")
 
         def work(part: str) -> Part:
             run = train(recipe, output=folder / "runs" / recipe.name, resume=True)
-            model, spec = load_model(recipe.model.name, run.chosen, len(images.classes), recipe.size)
-            subject = Subject(model.to(device).eval(), spec, recipe.model.layer, images.classes)
-            side = spec.size[0]
+            subject = run_subject(run, device)
+            side = subject.spec.size[0]
             found = torch.cat([
                 self._compare(subject, batch.to(device))["consistency"]
                 for batch in create_loader(images, size=side, batch_size=self.batch, train=False, workers=recipe.workers)

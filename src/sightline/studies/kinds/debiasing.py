@@ -26,7 +26,7 @@ from sightline.reporting.markdown import markdown
 from sightline.studies.kinds.training_runs import TrainingRuns
 from sightline.studies.lines import Lines, legend, line_panels, seeds_of
 from sightline.studies.study import KINDS, Done, Part
-from sightline.training import Run, read_recipe
+from sightline.training import Run
 from sightline.training.build import build
 
 STORED = "_stored._extra_state"  # how a checkpoint calls the weights of a guide that has them
@@ -53,7 +53,7 @@ class Debiasing(TrainingRuns):
 
     def look(self, run: Run, device: torch.device) -> Part:
         """The weights of every pass, and the share of unbiased images in the top of them."""
-        unbiased = unbiased_images(build(read_recipe(run.path / "recipe.yaml")).splits["train"])
+        unbiased = unbiased_images(build(run.recipe).splits["train"])
         recorded = Recorder(run)
         shares = [unbiased_share(weights, unbiased, self.top) for weights in recorded.weights]
         values = {"epochs": recorded.epochs, "shares": shares, "chance": unbiased.float().mean().item()}

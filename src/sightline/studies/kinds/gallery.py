@@ -22,7 +22,6 @@ from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
 from sightline.metrics.localization import energy_in_mask
 from sightline.metrics.noise import noised
-from sightline.models import load_model
 from sightline.network.views import IDENTITY, AffineView, View
 from sightline.reporting.markdown import markdown
 from sightline.reporting.overlay import Overlay, show
@@ -31,7 +30,7 @@ from sightline.studies.image_selection import ImageSelection
 from sightline.studies.kinds.panel import PICTURES, draw
 from sightline.studies.kinds.training_runs import Keys, file_name, overrides, scale_keys
 from sightline.studies.study import KINDS, Done, Method, Part, Study, check_labels, check_methods, scale_count
-from sightline.studies.subject import Subject
+from sightline.studies.subject import Subject, run_subject
 from sightline.studies.tables import caption, to_bytes
 from sightline.training import read_recipe, train
 
@@ -321,10 +320,7 @@ class _Worker:
         if label not in self.subjects:
             recipe = self.recipes[label]
             run = train(recipe, output=self.folder / "runs" / file_name(label), resume=True)
-            model, spec = load_model(recipe.model.name, run.chosen, len(self.selection.classes), recipe.size)
-            self.subjects[label] = Subject(
-                model.eval().to(self.device), spec, recipe.model.layer, self.selection.classes
-            )
+            self.subjects[label] = run_subject(run, self.device)
         return self.subjects[label]
 
     def _explain(self, subject: Subject, images: Tensor) -> Tensor:

@@ -10,15 +10,13 @@ from pydantic import Field
 from torch import Tensor
 
 from sightline._core.strict import Positive, Real
-from sightline.data import DATASETS
 from sightline.data.loader import create_loader
 from sightline.metrics import fgsm_hits
-from sightline.models import load_model
 from sightline.reporting.markdown import markdown
 from sightline.studies.kinds.training_runs import TrainingRuns
 from sightline.studies.lines import Lines, legend, line_panels
 from sightline.studies.study import KINDS, Done, Part
-from sightline.training import Run, read_recipe
+from sightline.training import Run, load_run
 
 WRONG = 255  # of an image that the model is wrong about without an attack
 
@@ -43,15 +41,13 @@ class Robustness(TrainingRuns):
 
     def look(self, run: Run, device: torch.device) -> Part:
         """Whether the model stays right about each image, at each eps."""
-        recipe = read_recipe(run.path / "recipe.yaml")
-        splits = DATASETS.create(recipe.data.name, **recipe.data.options)
-        model, spec = load_model(recipe.model.name, run.chosen, len(splits.classes), recipe.size)
-        model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        loaded = load_run(run, device)
+        spec, workers = loaded.input_spec, loaded.recipe.workers
         images = create_loader(
-            splits[self.split], size=spec.size[0], batch_size=self.batch, train=False, workers=recipe.workers
+            loaded.splits[self.split], size=spec.size[0], batch_size=self.batch, train=False, workers=workers
         )
         found = [
-            fgsm_hits(model, batch.images, batch.labels, self.eps, input_spec=spec).cpu()
+            fgsm_hits(loaded.model, batch.images, batch.labels, self.eps, input_spec=spec).cpu()
             for batch in (each.to(device) for each in images)
         ]
         return Part({}, {"stays_right": torch.cat(found).nan_to_num(WRONG).to(torch.uint8)})

@@ -11,17 +11,16 @@ import torch
 from pydantic import Field, model_validator
 
 from sightline._core.strict import Positive, Section
-from sightline.data import DATASETS, Batch
+from sightline.data import Batch
 from sightline.data.loader import create_loader
 from sightline.data.map_store import MapStore
 from sightline.errors import SightlineError
 from sightline.evaluation.measuring import evaluate_model
 from sightline.explainers import create_explainer
 from sightline.explainers.maps import compute_maps
-from sightline.models import load_model
 from sightline.reporting.markdown import markdown
 from sightline.studies.study import KINDS, Done, Part, Study, check_labels, scale_count
-from sightline.training import Recipe, Run, train
+from sightline.training import Recipe, Run, load_run, train
 
 FIRST = "first"
 Values = dict[str, Any]
@@ -203,7 +202,7 @@ class _Worker:
         assert recipe.size is not None  # the study has seen to it
         self.size = recipe.size
         try:
-            self.splits = DATASETS.create(recipe.data.name, **recipe.data.options)
+            self.splits = recipe.data.create()
         except SightlineError as error:
             raise SightlineError(f"{study.called} needs images, and {error}: give data.KEY=VALUE") from error
         self.judged = self.splits[study.split]
@@ -227,8 +226,9 @@ class _Worker:
         study = self.study
         recipe = study.recipe_of(row, seed, self.folder)
         run = train(recipe, output=study.run_of(row, seed, self.folder).path, resume=True)
-        model, spec = load_model(recipe.model.name, study.chosen(run), len(self.splits.classes), self.size)
-        found = evaluate_model(model.to(self.device), self.batches, [], ["accuracy"], input_spec=spec).results[0]
+        loaded = load_run(run, self.device)
+        model, spec = loaded.model, loaded.input_spec
+        found = evaluate_model(model, self.batches, [], ["accuracy"], input_spec=spec).results[0]
         rows = run.rows
         values: Values = {
             "accuracy": found.value, "low": found.low, "high": found.high, "n": found.n, "epochs": len(rows),
@@ -243,15 +243,13 @@ class _Worker:
     def explain(self, name: str) -> Part:
         """Make a teacher's maps, or the rest of them."""
         study, teacher = self.study, self.study.teachers[name]
-        recipe = study.recipe_of(None, study.seed, self.folder)
-        weights = study.chosen(study.run_of(None, study.seed, self.folder))
-        model, spec = load_model(recipe.model.name, weights, len(self.splits.classes), self.size)
+        first = load_run(study.run_of(None, study.seed, self.folder), self.device)
         path, images = self.folder / "maps" / name, self.splits["train"]
         before = int(MapStore(path).finished.sum()) if (path / "zarr.json").is_file() else 0
         start = time.perf_counter()
         compute_maps(
-            model.eval().to(self.device), images, path, teacher.name, options=teacher.options, targets="label",
-            layer=recipe.model.layer, input_spec=spec, dtype="float16", progress=True,
+            first.model, images, path, teacher.name, options=teacher.options, targets="label", layer=first.layer,
+            input_spec=first.input_spec, dtype="float16", progress=True,
         )  # fmt: skip
         seconds = time.perf_counter() - start
         return Part({"maps": len(images), "made": len(images) - before, "seconds": seconds})

@@ -8,7 +8,6 @@ import torch
 from pydantic import BeforeValidator, Field, model_validator
 
 from sightline._core.strict import Real, Section, named
-from sightline.data import DATASETS
 from sightline.localization.image_maps import ExplainedMaps
 from sightline.localization.prompts import Prompter, find_segmenter
 from sightline.localization.writing import write_masks
@@ -73,7 +72,7 @@ class Unannotated(TrainingRuns):
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Open the training images and load the model, so that what is missing is met before the first run."""
         data = read_recipe(self.recipe, overrides(self.keys)).data
-        images = DATASETS.create(data.name, **data.options)["train"]
+        images = data.create()["train"]
         model, spec = load_model(self.prompts.model.name, self.prompts.model.weights)
         segmenter = find_segmenter(self.prompts.segmenter)
         found: Keys = {
