@@ -12,6 +12,10 @@ class MissingFileError(SightlineError):
     """Nothing is where a path points."""
 
 
+class MissingDependencyError(SightlineError):
+    """An optional package is not installed; the message has the command that installs it."""
+
+
 class NonFiniteLossError(SightlineError):
     """The loss became NaN or infinite.
 

@@ -203,7 +203,7 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SightlineError, match="is not a run folder"):
         export_run(tmp_path / "nowhere", tmp_path / "out")
     monkeypatch.setattr(sightline.training.export, "find_spec", lambda name: None if name == "onnxscript" else name)
-    with pytest.raises(SightlineError, match=r"'onnx' needs onnxscript, .*pip install 'sightline-xai\[export\]'"):
+    with pytest.raises(SightlineError, match=r"'onnx' needs onnxscript, .*: pip install 'sightline-xai\[export\]'"):
         export(("state-dict", "onnx"))
     assert not list(tmp_path.iterdir())
     (tmp_path / "out").mkdir()

@@ -110,7 +110,9 @@ def test_what_run_json_says_is_sent_is_not_sent_again(tmp_path: Path) -> None:
 def test_a_missing_package_is_met_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for found in (None, SimpleNamespace(origin=None)):  # none; or a folder that W&B made where the command runs
         monkeypatch.setattr(loggers, "find_spec", lambda name, found=found: found)
-        with pytest.raises(SightlineError, match=r"wandb is not installed; pip install 'sightline-xai\[wandb\]'"):
+        with pytest.raises(
+            SightlineError, match=r"wandb, which is not installed: pip install 'sightline-xai\[wandb\]'"
+        ):
             train(recipe(loggers=["wandb"]), output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

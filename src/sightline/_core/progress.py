@@ -1,37 +1,91 @@
-"""What a person sees of long work: one bar with the time that remains, on a terminal only."""
+"""A progress bar with the remaining time, shown on a terminal only."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
-def progress_bar(visible: bool, *columns: TextColumn) -> Progress:
-    """A bar with counts and times on stderr, and with further columns; nothing where stderr is no terminal.
+class ProgressBar:
+    """Show the progress of one task on stderr, and lines of text above the bar.
+
+    Without a terminal, or without the package rich, there is no bar, and the lines are printed.
 
     Args:
-        visible: False for processes other than the first.
-        columns: shown after the counts.
+        visible: False for all processes but the first. An invisible bar prints no lines.
+        description: Text before the bar.
+        total: Number of steps.
+        completed: Number of steps that are done already.
     """
-    console = Console(stderr=True, quiet=not visible)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        *columns,
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not (visible and console.is_terminal),
-        transient=True,
-    )
+
+    def __init__(self, visible: bool, description: str, total: int, completed: int = 0) -> None:
+        self._visible = visible
+        self._stderr = sys.stderr  # kept, so that a redirection that comes later does not move the bar
+        self._bar = _rich_bar() if visible and sys.stderr.isatty() else None
+        if self._bar is not None:
+            self._task = self._bar.add_task(description, total=total, completed=completed, text="")
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, steps: float = 1) -> None:
+        """Add finished steps."""
+        self.update(advance=steps)
+
+    def update(self, **changes: Any) -> None:
+        """Change `description`, `completed`, or the `text` after the counts."""
+        if self._bar is not None:
+            self._bar.update(self._task, **changes)
+
+    def print(self, line: str) -> None:
+        """Print a line above the bar."""
+        if self._bar is not None:
+            self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        elif self._visible:
+            print(line, file=self._stderr)
 
 
 @contextmanager
 def bar(visible: bool, description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar over one task; gives a function that advances it."""
-    with progress_bar(visible) as shown:
-        task = shown.add_task(description, total=total)
-        yield lambda steps: shown.advance(task, steps)
+    """Show a bar over one task. Yields the function that advances it."""
+    with ProgressBar(visible, description, total) as shown:
+        yield shown.advance
+
+
+def _rich_bar() -> "Progress | None":
+    """Return an unstarted bar with counts and times, or None where rich is not installed."""
+    try:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+    except ModuleNotFoundError:
+        return None
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[text]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(file=sys.stderr),
+        transient=True,
+    )

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, get_args
 import torch
 from torch import Tensor
 
+from sightline._core.optional import requires_extra
 from sightline.errors import RunFailedError, SightlineError
 
 FORMAT = "sightline maps 1"
@@ -34,7 +35,8 @@ class MapStore:
     """
 
     def __init__(self, path: str | Path) -> None:
-        import zarr
+        with requires_extra("maps", "a store of maps"):
+            import zarr
 
         self.path = Path(path)
         if not (self.path / "zarr.json").is_file():
@@ -64,7 +66,8 @@ class MapStore:
             SightlineError: the folder holds something else, or maps of something else; the message says what differs; or it
                 cannot be made.
         """
-        import zarr
+        with requires_extra("maps", "a store of maps"):
+            import zarr
 
         if dtype not in get_args(DType):
             raise SightlineError(f"dtype is {dtype!r}; expected 'uint8' or 'float16'")

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from sightline._core.progress import progress_bar
+from sightline._core.progress import ProgressBar
 from sightline._core.seeding import generator
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
@@ -114,8 +114,7 @@ def evaluate_model(
     rows: list[dict[str, Tensor]] = []
     shown: list[dict[str, Tensor]] = []
     place = 0
-    with progress_bar(progress) as bar:
-        task = bar.add_task("evaluating", total=total * max(1, len(made)))
+    with ProgressBar(progress, "evaluating", total * max(1, len(made))) as bar:
         for batch in loader:
             here = torch.arange(place, place + len(batch))
             place += len(batch)
@@ -158,9 +157,9 @@ def evaluate_model(
                     elif slow[here].any():
                         meter.record(some, here[slow[here]])
                 pictures[f"maps/{name}"] = _bytes(judged.require("maps"))
-                bar.advance(task, len(batch))
+                bar.advance(len(batch))
             if not made:
-                bar.advance(task, len(batch))
+                bar.advance(len(batch))
             if kept[here].any():
                 shown.append({key: value[kept[here].to(value.device)].cpu() for key, value in pictures.items()})
     if place < total:

@@ -1,11 +1,11 @@
 """A trained run, evaluated from its folder."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from rich.console import Console
 
 from sightline._core.fingerprint import fingerprint
 from sightline.data.loader import create_loader
@@ -79,7 +79,7 @@ def evaluate(
         )
         split: dict[str, Any] = {"split": name, "data_fingerprint": dataset.fingerprint, **facts}
         write(found[name], run.path / "evaluation" / name, split, [dataset.path(i) for i in range(len(dataset))])
-        Console(stderr=True).print(_line(name, found[name]), highlight=False, soft_wrap=True)
+        print(_line(name, found[name]), file=sys.stderr)
     log_figures(run, recipe, {f"{name}/{r.column}": r.value for name, each in found.items() for r in each.results})
     return found
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline._core.internal_batches import InternalBatches
+from sightline._core.optional import requires_extra
 from sightline._core.seeding import derive_seed
 from sightline._core.tensors import at_least_float32
 from sightline.errors import NotDefinedError, SightlineError
@@ -187,7 +188,7 @@ def attribution(
     def decorate(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def factory(raw: bool = False, internal_batch_size: int | None = None, **options: Any) -> Attribution:
             sign = options.pop("sign", "positive") if signed else None
-            return Attribution(partial(function, **options), sign, raw, internal_batch_size)
+            return Attribution(partial(_with_captum, name, function, **options), sign, raw, internal_batch_size)
 
         options = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
         options += inspect.signature(_common).parameters.values()
@@ -201,6 +202,12 @@ def attribution(
         return function
 
     return decorate
+
+
+def _with_captum(name: str, function: Callable[..., Tensor], request: AttributionRequest, **options: Any) -> Tensor:
+    """Call an attribution, which imports Captum when it runs."""
+    with requires_extra("captum", f"the explainer {name!r}"):
+        return function(request, **options)
 
 
 def _common(*, sign: Sign = "positive", raw: bool = False, internal_batch_size: int | None = None) -> None:

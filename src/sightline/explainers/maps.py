@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.data import DataLoader
 
 from sightline._core.fingerprint import fingerprint
+from sightline._core.optional import requires_extra
 from sightline._core.progress import bar
 from sightline.data.dataset import ImageDataset
 from sightline.data.loader import Transformed, collate
@@ -75,6 +75,9 @@ def compute_maps(
         SightlineError: an argument is not as above, or the folder holds something else.
         RunFailedError: the folder cannot be written any more; what is finished is kept.
     """
+    with requires_extra("maps", "compute_maps"):
+        from lightning_fabric import Fabric
+
     if targets not in get_args(Explained):
         raise SightlineError(f"targets is {targets!r}; expected 'predicted' or 'label'")
     if chunk_size < 1:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sightline._core.internal_batches import InternalBatches
 from sightline._core.kernels import gaussian_blur, odd_kernel
+from sightline._core.optional import requires_extra
 from sightline._core.tensors import at_least_float32, check_images
 from sightline.errors import SightlineError
 from sightline.explainers.attribution import Sign, fitting
@@ -404,7 +405,8 @@ class _Inpainted:
     """
 
     def __init__(self, images: Tensor, input_spec: InputSpec | None, method: str) -> None:
-        import cv2  # not at the top: the other maskers do without it
+        with requires_extra("masks", f"masker {method!r}"):
+            import cv2
 
         low, high = torch.aminmax(images)
         if low < 0 or high > 1 or images.shape[1] not in (1, 3):

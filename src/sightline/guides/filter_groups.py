@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline._core.optional import requires_extra
 from sightline.errors import SightlineError
 
 # A filter whose variance is this small beside its mean square is constant but for rounding.
@@ -109,7 +110,8 @@ def spectral_groups(similarity: Tensor, groups: int) -> Tensor:
     Raises:
         SightlineError: there are fewer filters than groups.
     """
-    from sklearn.cluster import SpectralClustering
+    with requires_extra("cluster", "the guide 'iccnn'"):
+        from sklearn.cluster import SpectralClustering
 
     if groups > len(similarity):
         raise SightlineError(

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from sightline._core.optional import requires_extra
 from sightline._core.tensors import check_pixels
 from sightline.errors import SightlineError
 
@@ -66,6 +66,9 @@ def grabcut(
 
 def _cut(picture: np.ndarray, box: np.ndarray, points: np.ndarray, iterations: int) -> np.ndarray:
     """The mask (H, W) uint8 of one picture (H, W, 3) uint8."""
+    with requires_extra("masks", "GrabCut"):
+        import cv2
+
     height, width = picture.shape[:2]
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
     inside = ((y >= box[1]) & (y < box[3]))[:, None] & ((x >= box[0]) & (x < box[2]))

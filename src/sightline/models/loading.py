@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from sightline._core.optional import requires_extra
 from sightline.data.files import locate
 from sightline.errors import SightlineError, unknown_name
 from sightline.models.attention_branch import restore_attention_branch
@@ -83,7 +84,8 @@ def library_options(name: str, classes: int | None, size: int | None) -> dict[st
     if source == "torchvision" and plain.startswith("vit_"):
         options["image_size"] = size
     if source == "timm":
-        import timm
+        with requires_extra("timm", "a timm model"):
+            import timm
 
         config = timm.get_pretrained_cfg(plain)
         if config is not None and config.fixed_input_size:
@@ -92,7 +94,8 @@ def library_options(name: str, classes: int | None, size: int | None) -> dict[st
 
 
 def _from_timm(name: str, pretrained: bool, classes: int | None, size: int | None) -> tuple[nn.Module, InputSpec]:
-    import timm
+    with requires_extra("timm", "a timm model"):
+        import timm
 
     options = library_options(f"timm/{name}", classes, size)
     model = _download(f"timm/{name}", lambda: timm.create_model(name, pretrained=pretrained, **options))
@@ -132,7 +135,8 @@ SOURCES: dict[str, Callable[[str, bool, int | None, int | None], tuple[nn.Module
 
 def _names(source: str) -> list[str]:
     if source == "timm":
-        import timm
+        with requires_extra("timm", "a timm model"):
+            import timm
 
         return timm.list_models()
     if source == "torchvision":

@@ -5,17 +5,17 @@ import io
 import json
 import platform
 import re
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from safetensors.torch import load_file, save
 
 from sightline._core.devices import pick_device
 from sightline._core.files import write_atomically
-from sightline._core.progress import progress_bar
+from sightline._core.progress import ProgressBar
 from sightline.errors import MissingFileError, SightlineError
 from sightline.reporting.overlay import png
 from sightline.studies.study import Part, Study, read_study, study_from_yaml
@@ -82,15 +82,14 @@ def run_study(study: Study, output: Path, *, scale: float = 1.0, device: str | t
             place, folder.path
         )  # before the folder is made, so that what is missing leaves nothing behind
         folder.begin()
-        with progress_bar(True) as bar:
-            task = bar.add_task(study.called, total=len(study.parts()), completed=len(done))
+        with ProgressBar(True, study.called, len(study.parts()), len(done)) as bar:
             for name in missing:
-                bar.update(task, description=f"{study.called}: {name}")
+                bar.update(description=f"{study.called}: {name}")
                 try:
                     done[name] = folder.keep(name, work, place)
                 except MissingFileError as error:
                     folder.missing[name] = str(error)
-                bar.advance(task)
+                bar.advance()
                 folder.report(done)
     if not done:
         raise MissingFileError(f"{study.called}: {'; '.join(dict.fromkeys(folder.missing.values()))}")
@@ -99,7 +98,7 @@ def run_study(study: Study, output: Path, *, scale: float = 1.0, device: str | t
             write_atomically(folder.path / name, png(figure))
     folder.report(done)
     for line in folder.left_out:
-        Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
+        print(line, file=sys.stderr)
     return folder.path
 
 

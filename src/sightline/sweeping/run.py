@@ -1,7 +1,6 @@
 """`sweep`: trials until there are as many as wanted, by as many processes as share the database."""
 
 import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,8 @@ from typing import Any
 from optuna import Trial
 from optuna.study import Study
 from optuna.trial import TrialState
-from rich.progress import Progress, TextColumn
 
-from sightline._core.progress import progress_bar
+from sightline._core.progress import ProgressBar
 from sightline._core.strict import parse_mapping
 from sightline.errors import RunFailedError, SightlineError, unknown_name
 from sightline.sweeping import storage as database
@@ -149,9 +147,7 @@ class _Display:
     def __init__(self, document: Sweep, study: Study) -> None:
         self._document = document
         self._study = study
-        self.bar: Progress = progress_bar(True, TextColumn("{task.fields[best]}"))
-        self.bar.console.file = sys.stderr  # as it is now, before a trial sends its own to a log
-        self._task = self.bar.add_task("", total=document.wanted, best="")
+        self.bar = ProgressBar(True, "", document.wanted)
         self._refresh("")
 
     def __call__(self, trial: int, overrides: list[str]) -> Any:
@@ -176,7 +172,7 @@ class _Display:
         words = " ".join(shlex.quote(word) for word in self._document.overrides(trial.params))
         seconds = trial.user_attrs.get("seconds")
         line = f"trial {database.identity(trial)}  {what}  {words}" + (f"  {seconds:.1f} s" if seconds else "")
-        self.bar.console.print(line, highlight=False, soft_wrap=True, markup=False)
+        self.bar.print(line)
 
     def wait(self) -> None:
         """Nothing is left to begin."""
@@ -185,10 +181,8 @@ class _Display:
     def left(self, running: int) -> None:
         """This process has done its part."""
         if running:
-            self.bar.console.print(
-                f"{running} trials are still running in other processes; the same command shows their results later",
-                highlight=False,
-                soft_wrap=True,
+            self.bar.print(
+                f"{running} trials are still running in other processes; the same command shows their results later"
             )
 
     def _refresh(self, description: str, share: float = 0) -> None:
@@ -197,6 +191,6 @@ class _Display:
         values = [trial.value for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None]
         best = (min if self._document.minimized else max)(values, default=None)
         self.bar.update(
-            self._task, description=description, completed=min(ended + share, self._document.wanted),
-            best="" if best is None else f"best {best:.4f}",
+            description=description, completed=min(ended + share, self._document.wanted),
+            text="" if best is None else f"best {best:.4f}",
         )  # fmt: skip

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from sightline._core.optional import EXTRAS, missing_dependency
 from sightline.errors import SightlineError, unknown_name
 from sightline.models import load_model
 from sightline.models.loading import check_name, library_options
@@ -166,12 +167,9 @@ def _check(output: str | Path, formats: Sequence[str]) -> Path:
         if each not in FORMATS:
             raise unknown_name("format", each, FORMATS)
     if "onnx" in formats:
-        missing = [package for package in ("onnx", "onnxscript", "onnxruntime") if find_spec(package) is None]
-        if missing:
-            raise SightlineError(
-                f"format 'onnx' needs {' and '.join(missing)}, not installed here: pip install 'sightline-xai[export]', or "
-                "leave the format out"
-            )
+        for package in EXTRAS["export"]:
+            if find_spec(package) is None:
+                raise missing_dependency(package, "export", "format 'onnx'")
     folder = Path(output)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise SightlineError(f"output {folder} holds something already; name another folder")

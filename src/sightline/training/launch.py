@@ -5,17 +5,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lightning_fabric import Fabric
-from lightning_fabric.loggers.logger import Logger
-
+from sightline._core.optional import requires_extra
 from sightline.errors import SightlineError
 from sightline.training.build import build
 from sightline.training.checkpoint import Checkpoint
-from sightline.training.loggers import Loggers
-from sightline.training.loop import EpochEnd, Trainer
-from sightline.training.processes import on_rank_zero
+from sightline.training.loggers import Logger, Loggers
 from sightline.training.recipe import Recipe, read_recipe
-from sightline.training.run import Run, now, surroundings
+from sightline.training.run import EpochEnd, Run, now, surroundings
 
 
 def train(
@@ -51,6 +47,12 @@ def train(
         NonFiniteLossError: the loss became NaN; names the images.
         RunFailedError: the run folder cannot be written any more.
     """
+    with requires_extra("train", "training"):
+        from lightning_fabric import Fabric
+
+        from sightline.training.loop import Trainer
+        from sightline.training.processes import on_rank_zero
+
     recipe = read_recipe(recipe, overrides)
     run = Run(Path(output or Path("runs") / f"{recipe.name}-seed{recipe.seed}"))
     run.prepare(recipe, resume)

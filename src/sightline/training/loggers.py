@@ -7,15 +7,14 @@ is left in peace until the run ends, and then gets every row that it has not got
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Protocol
 
-from lightning_fabric.loggers.logger import Logger
-
+from sightline._core.optional import missing_dependency
 from sightline._core.registry import Entry
 from sightline._core.strict import flat
 from sightline.errors import SightlineError
@@ -25,7 +24,28 @@ from sightline.training.run import Run
 LOG = logging.getLogger(__name__)
 
 
-class WandbLogger(Logger):
+class Logger(Protocol):
+    """What training uses of a logger: a part of Lightning Fabric's interface."""
+
+    @property
+    def name(self) -> str | None:
+        """Where the run is listed."""
+
+    @property
+    def version(self) -> int | str | None:
+        """The run's id."""
+
+    def log_hyperparams(self, params: Any) -> None:
+        """Keep the recipe."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Take the row of the epoch `step`."""
+
+    def finalize(self, status: str) -> None:
+        """End the run with "success" or "failed"."""
+
+
+class WandbLogger:
     """A run of Weights & Biases, with the epoch as its axis.
 
     Args:
@@ -55,7 +75,7 @@ class WandbLogger(Logger):
         """The run's id."""
         return self._id
 
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, params: Any) -> None:
         """Keep the recipe."""
         self._run.config.update(dict(params), allow_val_change=True)
 
@@ -68,7 +88,7 @@ class WandbLogger(Logger):
         self._run.finish(exit_code=int(status != "success"))
 
 
-class MLflowLogger(Logger):
+class MLflowLogger:
     """A run of MLflow.
 
     Args:
@@ -110,7 +130,7 @@ class MLflowLogger(Logger):
         """The run's id."""
         return self._id
 
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, params: Any) -> None:
         """Keep the recipe, a parameter for each of its keys."""
         from mlflow.entities import Param
 
@@ -130,7 +150,7 @@ class MLflowLogger(Logger):
         self._client.set_terminated(self._id, "FINISHED" if status == "success" else "FAILED")
 
 
-TRACKERS: dict[str, type[Logger]] = {"wandb": WandbLogger, "mlflow": MLflowLogger}
+TRACKERS: dict[str, Callable[..., Logger]] = {"wandb": WandbLogger, "mlflow": MLflowLogger}
 
 
 def check_installed(trackers: Sequence[Tracker]) -> None:
@@ -142,9 +162,7 @@ def check_installed(trackers: Sequence[Tracker]) -> None:
     for tracker in trackers:
         found = find_spec(tracker.name)
         if found is None or found.origin is None:  # a folder of that name, as W&B makes one, is no package
-            raise SightlineError(
-                f"loggers: the package {tracker.name} is not installed; pip install 'sightline-xai[{tracker.name}]'"
-            )
+            raise missing_dependency(tracker.name, tracker.name, f"the logger {tracker.name!r}")
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """The training loop: stages, epochs, steps, and a checkpoint after every epoch."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from math import ceil
 from typing import cast
@@ -26,11 +26,8 @@ from sightline.training.optim import create_optimizer, rate
 from sightline.training.processes import on_rank_zero, share_buffers
 from sightline.training.progress import Display
 from sightline.training.recipe import Stage, Watch
-from sightline.training.run import Run
+from sightline.training.run import EpochEnd, Run
 from sightline.training.validation import validate
-
-EpochEnd = Callable[[bool], None]
-"""Called when an epoch is written, with whether more is to come."""
 
 
 class Trainer:

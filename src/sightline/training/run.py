@@ -8,6 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from sightline._core.files import write_atomically
+from sightline._core.optional import requires_extra
 from sightline._core.strict import difference
 from sightline._core.version import __version__
 from sightline.errors import SightlineError
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 PACKAGES = ("torch", "torchvision", "lightning-fabric", "timm", "numpy")
+
+EpochEnd = Callable[[bool], None]
+"""Called when an epoch is written, with whether more epochs follow."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,8 @@ class Run:
 
     @cached_property
     def _board(self) -> "SummaryWriter":
-        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+        with requires_extra("train", "training"):
+            from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
         return SummaryWriter(str(self.path / "tensorboard"), purge_step=len(self.rows))  # hides what comes after
 

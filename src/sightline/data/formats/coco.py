@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from sightline._core.optional import requires_extra
 from sightline.data.dataset import FileDataset, Record, Splits, divide
 from sightline.data.files import locate
 from sightline.data.registry import DATASETS
@@ -105,12 +106,8 @@ class Instances:
         return masks if self.per_class else masks[0]
 
     def _draw(self, segmentations: tuple[Any, ...], height: int, width: int) -> Tensor:
-        try:
+        with requires_extra("coco", "a mask of a COCO file"):
             from pycocotools import mask as coco_mask
-        except ImportError as error:
-            raise SightlineError(
-                "COCO masks need pycocotools; install it by `pip install 'sightline-xai[coco]'`"
-            ) from error
 
         encoded = []
         for given in segmentations:

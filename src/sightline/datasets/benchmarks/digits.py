@@ -13,6 +13,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from sightline._core.optional import requires_extra
 from sightline._core.seeding import generator
 from sightline.data.dataset import InMemory, Sample, Splits, divide
 from sightline.data.registry import DATASETS
@@ -68,7 +69,8 @@ def digits(
     Raises:
         SightlineError: a value is out of its range.
     """
-    from sklearn.datasets import load_digits, load_sample_image
+    with requires_extra("cluster", "the dataset 'digits'"):
+        from sklearn.datasets import load_digits, load_sample_image
 
     if copies < 1:
         raise SightlineError(f"copies is {copies}; expected a positive number of pictures")

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torchvision import tv_tensors
 
@@ -117,10 +118,7 @@ def coarse(inside: Tensor, cells: int) -> Tensor:
 
 def dilated(inside: Tensor, radius: float) -> Tensor:
     """An object (H, W) bool with all pixels that are no farther from it than `radius` times the shorter side."""
-    import cv2
-
-    distance = cv2.distanceTransform((~inside).to(torch.uint8).numpy(), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return torch.from_numpy(distance) <= radius * min(inside.shape)
+    return torch.from_numpy(distance_transform_edt(~inside.numpy())) <= radius * min(inside.shape)
 
 
 def boxed(inside: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from sightline.reporting.markdown import markdown
 from sightline.studies.study import KINDS, Done, Part, Study, check_labels, scale_count
 from sightline.training import Run, read_recipe, train
 from sightline.training.build import check_guides
-from sightline.training.loop import EpochEnd
+from sightline.training.run import EpochEnd
 
 Keys = dict[str, Any]
 """Recipe keys, dotted as on the command line, with their values."""
