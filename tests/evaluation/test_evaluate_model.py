@@ -5,15 +5,12 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.evaluation import Evaluation, evaluate_model
-from sightline.evaluation.bootstrap import interval
 from sightline.explainers import create_explainer
 from sightline.metrics import (
     METRICS,
-    Accuracy,
     Insertion,
     Observation,
     PerImageMetric,
-    WorstGroupAccuracy,
     foreground_iou,
     register,
 )
@@ -186,30 +183,6 @@ def test_the_model_and_its_mode_are_left_alone(model: Net, batches: list[sl.Batc
     assert [module.training for module in model.modules()] == flags
     torch.testing.assert_close(dict(model.state_dict()), state, rtol=0, atol=0)
     assert all(parameter.grad is None for parameter in model.parameters())
-
-
-def test_bootstrap_has_the_width_of_the_standard_error() -> None:
-    hits = torch.rand(400, generator=torch.Generator().manual_seed(0)) < 0.8
-    metric = Accuracy()
-    metric.update(torch.stack([hits.float(), 0.5 * torch.ones(400)], 1), torch.zeros(400, dtype=torch.int64))
-    p = metric.compute().item()
-    low, high = interval(metric, seed=0)
-    assert high - low == pytest.approx(2 * 1.96 * (p * (1 - p) / 400) ** 0.5, rel=0.1)
-    assert low < p < high
-    assert interval(metric, seed=0) == (low, high) != interval(metric, seed=1)
-
-
-def test_bootstrap_of_the_worst_group_draws_groups_along() -> None:
-    scores = torch.tensor([[1.0, 0.0]]).repeat(40, 1)
-    metric = WorstGroupAccuracy()
-    metric.update(scores, torch.tensor([0] * 30 + [1] * 10), torch.tensor([0] * 30 + [1] * 10))
-    metric.compute()
-    assert interval(metric, seed=0) == (0, 0)  # the second group is wrong throughout
-    metric.reset()
-    metric.update(scores, torch.tensor([0] * 35 + [1] * 5), torch.tensor([0] * 20 + [1] * 20))
-    metric.compute()
-    low, high = interval(metric, seed=0)
-    assert low < 0.75 < high < 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from sightline._core.seeding import derive_seed
 from sightline.cli.app import app
 from sightline.data.transforms import eval_transform
 from sightline.evaluation import evaluate_model
-from sightline.evaluation.pairs import holm, paired
 from sightline.network.features import class_features
 from sightline.studies import load_study, run_study
 from sightline.studies import run as run_module
@@ -228,26 +227,6 @@ def test_the_command_makes_a_table_of_a_model_from_elsewhere(tmp_path: Path) -> 
     assert {(r["model"], r["explainer"], r["n"]) for r in rows(tmp_path / "table" / "table.csv")} == {
         ("lenet5", "", "4"), ("lenet5", "gradcam", "4"), ("lenet5", "gaussian", "4"),
     }  # fmt: skip
-
-
-def test_sign_flips_and_holm_by_hand() -> None:
-    # Of the eight sign patterns of (1, 2, 3), two have a mean as far from zero as 2.
-    found = paired(np.array([1.0, 2, 3, np.nan]), np.array([0.0, 0, 0, 5]))
-    assert found is not None
-    assert (found.difference, found.p, found.n) == (2, 0.25, 3)
-    same = paired(np.ones(4), np.ones(4))
-    assert same is not None
-    assert (same.difference, same.p) == (0, 1)
-    assert paired(np.array([1.0, np.nan]), np.array([2.0, 3.0])) is None
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([]) == []
-
-
-def test_paired_p_values_are_uniform_where_nothing_differs() -> None:
-    random = np.random.default_rng(0)
-    found = [paired(random.normal(size=12), random.normal(size=12)) for _ in range(200)]
-    below = np.mean([test.p <= 0.1 for test in found if test is not None])
-    assert 0.04 < below < 0.17
 
 
 @pytest.mark.slow

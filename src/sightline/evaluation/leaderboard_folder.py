@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sightline.errors import SightlineError
-from sightline.evaluation.pairs import holm, paired
 from sightline.evaluation.run_folder import Array, Integers
+from sightline.evaluation.statistics import holm, paired
 
 MADE_BY = "`sightline evaluate PLAN.yaml` and `sightline reproduce` make such folders"
 DIRECTIONS = {"true": True, "false": False}

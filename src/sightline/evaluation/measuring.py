@@ -12,8 +12,8 @@ from sightline._core.seeding import generator
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
-from sightline.evaluation.bootstrap import interval
 from sightline.evaluation.result import Curve, Evaluation, Gallery, Result
+from sightline.evaluation.statistics import metric_interval
 from sightline.explainers import EXPLAINERS, Explainer, FunctionExplainer, create_explainer
 from sightline.explainers.base import normalize_maps, resize_maps
 from sightline.metrics import METRICS, CurveMetric, Observation, PerImageMetric, Scorer, perturbation
@@ -211,9 +211,9 @@ class _Meter:
             missing = [name for name in ANNOTATIONS if getattr(self.metric, f"needs_{name}")]
             raise SightlineError(f"no image has {missing[0]}" if missing else "it was shown no image")
         value = float(self.metric.compute())
-        low, high = interval(self.metric, seed)
+        interval = metric_interval(self.metric, seed)
         better = self.metric.higher_is_better
-        return Result(self.name, self.explainer, value, low, high, self.metric.n, better)
+        return Result(self.name, self.explainer, value, interval.low, interval.high, self.metric.n, better)
 
     def column(self, total: int) -> Tensor:
         """The value (total,) of each image, NaN where it has none."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -11,8 +11,8 @@ from scipy import stats
 
 from sightline.evaluation.leaderboard_folder import Cell, Column, Evaluations, PairedTest, Value
 from sightline.evaluation.run_folder import Array
+from sightline.evaluation.statistics import LEVEL, ImageRanks, friedman
 
-LEVEL = 0.05  # of the tests
 SHOWN = 0.0005  # half of the last digit that a table shows; smaller differences are ties
 
 
@@ -63,25 +63,6 @@ class Ranking:
     ranks: dict[str, float]
     mean: float
     complete: bool
-
-
-@dataclass(frozen=True)
-class ImageRanks:
-    """Ranks given image by image, with Friedman's test of whether the rows differ.
-
-    Attributes:
-        mean: row -> mean rank over the images.
-        n: images that all of these rows have a value for.
-        statistic: Friedman's chi-squared; NaN where every image is a tie of all rows.
-        p: its p-value.
-        critical: Nemenyi's critical difference: mean ranks closer than this cannot be told apart at 5 %.
-    """
-
-    mean: dict[str, float]
-    n: int
-    statistic: float
-    p: float
-    critical: float
 
 
 @dataclass(frozen=True)
@@ -182,7 +163,7 @@ class RankingTable:
     def image_ranks(self, metric: str) -> ImageRanks | None:
         """Ranks image by image under one metric; None for fewer than three rows or two images."""
         rows = [row for row in self._judged(metric) if (row, metric) in self.columns]
-        return _friedman(rows, self._shared(rows, [metric])[:, 0]) if rows else None
+        return friedman(rows, self._shared(rows, [metric])[:, 0]) if rows else None
 
     def image_ranks_over_metrics(self) -> ImageRanks | None:
         """The same over all metrics: an image's ranks are averaged over the metrics, and ranked again."""
@@ -190,7 +171,7 @@ class RankingTable:
         if not rows or len(self.metrics) < 2:
             return None
         values = self._shared(rows, self.metrics)
-        return _friedman(rows, -stats.rankdata(-values, axis=2).mean(axis=1))
+        return friedman(rows, -stats.rankdata(-values, axis=2).mean(axis=1))
 
     def _judged(self, metric: str) -> list[str]:
         """Competitors that have a value."""
@@ -261,21 +242,3 @@ def _ranking_table(name: str, cells: Iterable[Cell], rows: dict[Cell, str], eval
 
 def _visible(difference: float) -> float:
     return 0.0 if abs(difference) < SHOWN else difference
-
-
-def _friedman(rows: Sequence[str], values: Array) -> ImageRanks | None:
-    """Friedman's test of (images, rows) where higher is better, and the critical difference after Demsar (2006)."""
-    n, k = values.shape
-    if n < 2 or k < 3:
-        return None
-    ranks = stats.rankdata(-values, axis=1)
-    tied = bool((ranks == ranks[:, :1]).all())
-    statistic, p = (np.nan, 1.0) if tied else stats.friedmanchisquare(*values.T)
-    critical = _quantile(k) * np.sqrt(k * (k + 1) / (6 * n))
-    return ImageRanks(dict(zip(rows, ranks.mean(axis=0).tolist())), n, float(statistic), float(p), float(critical))
-
-
-@cache  # it takes scipy a second
-def _quantile(k: int) -> float:
-    """Of Nemenyi's test among k rows: the studentized range's, for normal values of known spread."""
-    return float(stats.studentized_range.ppf(1 - LEVEL, k, np.inf) / np.sqrt(2))

@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from sightline.evaluation.leaderboard_folder import Evaluations, Value, read_evaluations
 from sightline.evaluation.ranking import (
     CellMark,
-    ImageRanks,
     Ranking,
     RankingTable,
     is_chance,
     model_ranking_table,
     ranking_tables,
 )
+from sightline.evaluation.statistics import LEVEL, ImageRanks
 from sightline.reporting.formatting import number, title
 from sightline.reporting.leaderboard.gallery import Disagreement, disagreement
 from sightline.reporting.markdown import markdown
@@ -226,7 +226,7 @@ def _findings(table: RankingTable, overall: ImageRanks | None) -> list[str]:
         if len(table.metrics) > 1:
             found.append(_front_finding(table))
     if overall is not None:
-        differ = "differ" if overall.p < 0.05 else "cannot be told apart"
+        differ = "differ" if overall.p < LEVEL else "cannot be told apart"
         found.append(
             f"Image by image, over all metrics, the explainers {differ} (Friedman’s test, n = {overall.n}, "
             f"p {_equals(overall.p)})."

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor
 
 from sightline._core.strict import Count, Positive, named
-from sightline.evaluation.pairs import paired
+from sightline.evaluation.statistics import paired
 from sightline.explainers import create_explainer
 from sightline.metrics import square_curves
 from sightline.metrics.perturbation import area_under_curve

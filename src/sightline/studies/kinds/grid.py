@@ -26,7 +26,7 @@ from sightline.data.files import locate
 from sightline.data.loader import create_loader
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.evaluation.measuring import Source, evaluate_model
-from sightline.evaluation.pairs import holm, paired
+from sightline.evaluation.statistics import holm, paired
 from sightline.explainers import create_explainer
 from sightline.metrics import METRICS, PerImageMetric
 from sightline.network.features import class_features

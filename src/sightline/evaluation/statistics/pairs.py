@@ -1,4 +1,4 @@
-"""Differences between two columns of values of the same images, with what they could be by chance."""
+"""Paired differences between two columns of values of the same images, and Holm's correction for many tests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-RESAMPLES = 10_000
-CONFIDENCE = 0.95
+from sightline.evaluation.statistics.intervals import CONFIDENCE
+
+ROUNDS = 10_000
+LEVEL = 0.05  # a p-value below it is significant
 
 
 @dataclass(frozen=True)
@@ -16,12 +18,12 @@ class Paired:
     """A paired difference.
 
     Attributes:
-        difference: the mean over the images that have both values of the first less the second.
-        low: lower end of its 95 % bootstrap interval over images.
-        high: its upper end.
-        p: of a two-sided sign-flip permutation test: how often a difference as large comes about where the two columns
-            could be exchanged image by image. 1 where no image differs.
-        n: images that have both values.
+        difference: Mean of first - second over the images that have both values.
+        low: Lower end of its 95 % bootstrap interval over images.
+        high: Upper end of this interval.
+        p: p-value of a two-sided sign-flip permutation test: the probability of a difference at least as large if the two
+            columns could be exchanged image by image. 1 if no image differs.
+        n: Number of images that have both values.
     """
 
     difference: float
@@ -32,7 +34,7 @@ class Paired:
 
 
 def paired(first: NDArray[np.floating], second: NDArray[np.floating], seed: int = 0) -> Paired | None:
-    """Compare two columns (N,), NaN where an image has no value; None where fewer than two images have both."""
+    """Compare two columns (N,), NaN where an image has no value. Return None if fewer than two images have both."""
     differences = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     differences = differences[~np.isnan(differences)]
     n = len(differences)
@@ -42,27 +44,28 @@ def paired(first: NDArray[np.floating], second: NDArray[np.floating], seed: int 
     if not differences.any():
         return Paired(mean, mean, mean, 1.0, n)
     random = np.random.default_rng(seed)
+    at_once = max(1, 2**21 // n)  # draws in memory
     bootstrap = stats.bootstrap(
-        (differences,), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="percentile",
-        batch=_batch(n), rng=random,
-    )  # fmt: skip
-    test = stats.permutation_test(
-        (differences,), np.mean, permutation_type="samples", n_resamples=RESAMPLES, vectorized=True, batch=_batch(n),
+        (differences,), np.mean, n_resamples=ROUNDS, confidence_level=CONFIDENCE, method="percentile", batch=at_once,
         rng=random,
     )  # fmt: skip
+    test = stats.permutation_test(
+        (differences,),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=ROUNDS,
+        vectorized=True,
+        batch=at_once,
+        rng=random,
+    )
     low, high = bootstrap.confidence_interval
     return Paired(mean, float(low), float(high), float(test.pvalue), n)
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values adjusted for that many tests, after Holm (1979)."""
+    """Return p-values adjusted for that many tests, after Holm (1979)."""
     order = np.argsort(p, kind="stable")
     adjusted = np.empty(len(order))
     steps = np.asarray(p, np.float64)[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return adjusted.tolist()
-
-
-def _batch(n: int) -> int:
-    """How many draws of n images are in memory at a time."""
-    return max(1, 2**21 // n)
