@@ -63,7 +63,7 @@ def run(kind: str, arm: str, seed: int) -> None:
     overrides = [f"name={folder(kind, arm, seed).name.rpartition('-seed')[0]}", f"seed={seed}"]
     overrides += (ARMS if kind == "study" else CANDIDATES)[arm]
     if kind == "select":
-        overrides += ["data.val_scenes=2", "validate_every=15"]
+        overrides += ["data.val_scenes=2", "val_interval=15"]
         overrides += ["evaluation.splits=[val, val_other]", "evaluation.explainers=[gradcam]"]
         overrides += ["evaluation.metrics=[accuracy, worst_group_accuracy, miou, energy_in_mask]"]
     path = folder(kind, arm, seed)

@@ -28,7 +28,7 @@ def correlations(run: Run) -> tuple[float, float] | None:
         return None
     parts = build(read_recipe(run.path / "recipe.yaml"))
     recipe = parts.recipe
-    model, spec = load_model(recipe.model.name, str(run.last), len(parts.splits.classes), recipe.size)
+    model, spec = load_model(recipe.model.name, str(run.last), len(parts.splits.classes), recipe.image_size)
     found = evaluate_model(
         model, parts.plain_loader("train", 0, 1), ["gradcam"], ["energy_in_mask", "accuracy"],
         input_spec=spec, layer=recipe.model.layer, target="label",

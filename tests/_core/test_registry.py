@@ -139,7 +139,7 @@ def test_what_the_docs_put_into_a_package_is_listed_trains_and_is_evaluated(tmp_
         assert re.search(rf"^{name} ", listed, re.MULTILINE), name
 
     sightline(
-        "train", "demo-cross-entropy", "data=sides", "size=32", "batch_size=16", "guide=quiet_background",
+        "train", "demo-cross-entropy", "data=sides", "image_size=32", "batch_size=16", "guide=quiet_background",
         "stages=[{epochs: 1, lr: 1.0e-3}]", "evaluation.splits=[test]", "evaluation.explainers=[squarecam]",
         "evaluation.metrics=[accuracy, peak]", "--output", "run",
     )  # fmt: skip

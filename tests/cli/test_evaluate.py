@@ -12,7 +12,7 @@ from sightline.cli.app import app
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = sl.Recipe(
-        name="digits", data={"name": "digits", "copies": 1, "size": 32}, size=32, model="sightline/lenet5",
+        name="digits", data={"name": "digits", "copies": 1, "size": 32}, image_size=32, model="sightline/lenet5",
         stages=[{"epochs": 1, "lr": 1e-3}],
     )  # fmt: skip
     return sl.train(recipe, output=tmp_path_factory.mktemp("runs") / "digits").path

@@ -30,7 +30,7 @@ def test_export_takes_the_weights_that_the_recipe_selects(run: Run, tmp_path: Pa
     with pytest.raises(SightlineError, match="has no checkpoint 'last'"):
         export(run.path, "-o", tmp_path / "none", "--formats", "state-dict")
     selecting = begin_run(
-        tmp_path / "selecting", "torchvision/squeezenet1_1", ["cat", "dog"], 64, select={"metric": "val/accuracy"}
+        tmp_path / "selecting", "torchvision/squeezenet1_1", ["cat", "dog"], 64, save_best={"metric": "val/accuracy"}
     )
     for file in (run.last, selecting.best):
         model, _ = sl.load_model("torchvision/squeezenet1_1", None, 2, 64)

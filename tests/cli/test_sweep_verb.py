@@ -11,11 +11,11 @@ from sightline.cli.app import app
 KEYS = {
     "name": "digits",
     "data": {"name": "digits", "copies": 1, "size": 32},
-    "size": 32,
+    "image_size": 32,
     "model": "sightline/lenet5",
     "batch_size": 64,
     "augment": {"crop": 1.0, "flip": False},
-    "cache": True,
+    "cache_images": True,
     "stages": [{"epochs": 1, "lr": 1e-3}],
 }
 

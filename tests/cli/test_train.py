@@ -11,7 +11,7 @@ from sightline.training import Run, shipped_recipes
 KEYS = {
     "name": "digits",
     "data": {"name": "digits", "copies": 1, "size": 32},
-    "size": 32,
+    "image_size": 32,
     "model": "sightline/lenet5",
     "stages": [{"epochs": 1, "lr": 1e-3}],
 }

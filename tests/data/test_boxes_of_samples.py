@@ -47,13 +47,13 @@ def test_every_batch_of_a_data_set_with_boxes_has_them(make_objects: Callable[..
     assert batch_of(make_objects(2)).boxes is None
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_boxes_move_with_their_masks(make_objects: Callable[..., InMemory], workers: int) -> None:
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_boxes_move_with_their_masks(make_objects: Callable[..., InMemory], num_workers: int) -> None:
     """The mask is its box, so whatever is drawn, the box filled is the mask up to the border's pixel."""
     dataset = with_boxes(make_objects(8), {i: [[4, 6, 20, 14]] for i in range(8)})
     flipped = 0
     for epoch in range(3):
-        made = create_loader(dataset, size=48, batch_size=8, train=True, augment={"crop": 0.4}, workers=workers)
+        made = create_loader(dataset, size=48, batch_size=8, train=True, augment={"crop": 0.4}, num_workers=num_workers)
         made.sampler.set_epoch(epoch)
         (batch,) = made
         for mask, box, real in zip(batch.masks, batch.boxes[:, 0], batch.has_box[:, 0]):

@@ -38,7 +38,7 @@ def test_batches_hold_what_they_promise(make_objects: Callable[..., InMemory]) -
 
 def test_workers_change_nothing(make_objects: Callable[..., InMemory]) -> None:
     dataset = make_objects(10)
-    for one, other in zip(batches(dataset, 3, workers=0), batches(dataset, 3, workers=2), strict=True):
+    for one, other in zip(batches(dataset, 3, num_workers=0), batches(dataset, 3, num_workers=2), strict=True):
         assert torch.equal(one.indices, other.indices)
         assert torch.equal(one.images, other.images)
         assert torch.equal(one.masks, other.masks)

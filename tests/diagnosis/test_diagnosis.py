@@ -274,7 +274,7 @@ def test_every_recommended_command_is_a_recipe_with_a_guide_that_exists(tmp_path
                 assert each.guide in sl.guides.GUIDES
                 if training is named:
                     assert recipe.data.options == {"root": "my photos", "masks": "m"}
-                    assert (recipe.model.name, recipe.model.weights, recipe.size) == (
+                    assert (recipe.model.name, recipe.model.weights, recipe.image_size) == (
                         "torchvision/resnet18",
                         "a.pth",
                         224,

@@ -27,7 +27,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     made = []
     for name, seed in (("guided", 0), ("plain", 1)):
         recipe = sl.Recipe(
-            name=name, seed=seed, data={"name": "digits", "copies": 1, "size": 32}, size=32, model="sightline/lenet5",
+            name=name, seed=seed, data={"name": "digits", "copies": 1, "size": 32}, image_size=32, model="sightline/lenet5",
             stages=[{"epochs": 1, "lr": 1e-3}],
         )  # fmt: skip
         run = sl.train(recipe, output=folder / name)

@@ -19,7 +19,7 @@ from sightline.training import Run, train
 
 DIGITS = {"name": "digits", "copies": 1, "size": 32}
 KEYS = {
-    "data": {"name": "biased", "source": DIGITS, "bias": "brighter"}, "size": 32, "batch_size": 64, "cache": True,
+    "data": {"name": "biased", "source": DIGITS, "bias": "brighter"}, "image_size": 32, "batch_size": 64, "cache_images": True,
     "stages": [{"epochs": 3, "lr": 2e-3}],
 }  # fmt: skip
 HNM = {"label": "HNM", "keys": {"guide": {"name": "hard_negative_mining", "interval": 1}}}

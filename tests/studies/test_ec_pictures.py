@@ -21,9 +21,9 @@ from sightline.studies.study import Part, make_study
 DIGITS = {"name": "digits", "copies": 1, "size": 32}
 KEYS = {
     "data": DIGITS,
-    "size": 32,
+    "image_size": 32,
     "batch_size": 64,
-    "cache": True,
+    "cache_images": True,
     "stages": [{"epochs": 2, "lr": 4e-3}],
     "guide": None,
 }

@@ -19,7 +19,7 @@ from sightline.studies.kinds.gallery import Gallery
 from sightline.studies.study import make_study
 
 TINY = {
-    "data.copies": 1, "data.size": 32, "size": 32, "model.name": "sightline/lenet5", "batch_size": 64,
+    "data.copies": 1, "data.size": 32, "image_size": 32, "model.name": "sightline/lenet5", "batch_size": 64,
     "stages": [{"epochs": 1, "lr": 5e-3}], "train_fraction": 0.3,
 }  # fmt: skip
 CHANGES = [
@@ -121,9 +121,9 @@ def test_astray_takes_what_is_right_with_the_least_map_on_the_object(tmp_path: P
 
 
 def test_scale_shows_fewer_images_and_trains_on_fewer() -> None:
-    half = study(keys={"size": 32}, images=["1", "2", "3"]).scaled(0.5)
+    half = study(keys={"image_size": 32}, images=["1", "2", "3"]).scaled(0.5)
     assert half.images == ["1", "2"]
-    assert half.keys == {"size": 32, "train_fraction": 0.5}
+    assert half.keys == {"image_size": 32, "train_fraction": 0.5}
     assert study().scaled(0.5).keys["train_fraction"] == 0.15
     assert study(scaled_keys=["stages.0.epochs"], keys={}).scaled(0.5).keys == {"stages.0.epochs": 3}
 
@@ -148,7 +148,7 @@ def test_bad_keys(changes: dict[str, Any], message: str) -> None:
     [
         ({"images": ["eleven"]}, "class of an image"),
         ({"images": [9999]}, "is no place"),
-        ({"models": [{"label": "a"}, {"label": "b", "keys": {"size": 48}}]}, "one size"),
+        ({"models": [{"label": "a"}, {"label": "b", "keys": {"image_size": 48}}]}, "one size"),
         ({"models": [{"label": "a"}, {"label": "b", "keys": {"data.copies": 2}}]}, "different data"),
         ({"models": [{"label": "a", "keys": {"batchsize": 3}}]}, "batch_size"),
     ],

@@ -90,7 +90,7 @@ def test_models_from_scratch_begin_with_ten_epochs_of_cross_entropy(item: str) -
 
 
 def test_the_recipe_trains_on_rival10_with_the_papers_hyperparameters(rival10: Path) -> None:
-    small = ["size=32", "batch_size=4", "model=sightline/small_cnn", f"data.root={rival10}"]
+    small = ["image_size=32", "batch_size=4", "model=sightline/small_cnn", f"data.root={rival10}"]
     parts = build(read_recipe("ria", small))
     assert (len(parts.splits["train"]), len(parts.splits["test"])) == (10, 10)
     warm, guided = parts.objectives
@@ -107,7 +107,13 @@ def test_boxes_of_a_file_go_with_rival10(rival10: Path, tmp_path: Path) -> None:
     wnid = CLASSES["truck"][0]
     boxes = tmp_path / "boxes.csv"
     boxes.write_text(f"path,x1,y1,x2,y2\ntrain/ordinary/{wnid}_0.JPEG,2,4,10,20\n")
-    small = ["size=32", "batch_size=4", "model=sightline/small_cnn", f"data.root={rival10}", f"data.boxes={boxes}"]
+    small = [
+        "image_size=32",
+        "batch_size=4",
+        "model=sightline/small_cnn",
+        f"data.root={rival10}",
+        f"data.boxes={boxes}",
+    ]
     parts = build(read_recipe("ria", [*small, "guide.region=boxes"]))
     train = parts.splits["train"]
     (truck,) = train.has_boxes.nonzero().flatten().tolist()
@@ -154,7 +160,7 @@ def test_columns_without_curves_are_refused(columns: list[str], message: str) ->
 def test_curves_are_those_of_the_evaluation(tmp_path: Path) -> None:
     entry = read_study("ria", "figure-4", [
         "recipe=demo-cross-entropy", "grid=[]", "columns=[test/foreground_noise_accuracy,test/background_noise_accuracy]",
-        "keys={data.copies: 1, data.size: 32, size: 32, batch_size: 64, stages: [{epochs: 1, lr: 2.0e-3}]}",
+        "keys={data.copies: 1, data.size: 32, image_size: 32, batch_size: 64, stages: [{epochs: 1, lr: 2.0e-3}]}",
     ])  # fmt: skip
     folder = run_study(entry, tmp_path / "out")
     table = list(csv.DictReader((folder / "table.csv").open(newline="")))

@@ -16,7 +16,7 @@ from sightline.studies.run import StudyFolder
 from sightline.studies.study import Part, make_study
 
 DIGITS = {"name": "digits", "copies": 1, "size": 32}
-KEYS = {"data": DIGITS, "size": 32, "batch_size": 64, "cache": True, "stages": [{"epochs": 1, "lr": 2e-3}]}
+KEYS = {"data": DIGITS, "image_size": 32, "batch_size": 64, "cache_images": True, "stages": [{"epochs": 1, "lr": 2e-3}]}
 
 
 def study(**changes):

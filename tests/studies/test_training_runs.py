@@ -17,7 +17,7 @@ from sightline.training import Run, read_recipe, train
 PLAN = """
 kind: training_runs
 recipe: demo-cross-entropy
-keys: {data.copies: 1, data.size: 32, size: 32, stages: [{epochs: 1, lr: 2.0e-3}], batch_size: 64}
+keys: {data.copies: 1, data.size: 32, image_size: 32, stages: [{epochs: 1, lr: 2.0e-3}], batch_size: 64}
 variants:
   - {label: cross-entropy, keys: {guide: null}}
   - {label: "random, backgrounds", keys: {guide: random_background}}
@@ -56,7 +56,7 @@ def test_the_table_is_what_train_and_evaluate_find_and_a_killed_study_goes_on(
     ]  # fmt: skip
 
     alone = train("demo-cross-entropy", [
-        "data.copies=1", "data.size=32", "size=32", "stages=[{epochs: 1, lr: 2.0e-3}]", "batch_size=64", "seed=4",
+        "data.copies=1", "data.size=32", "image_size=32", "stages=[{epochs: 1, lr: 2.0e-3}]", "batch_size=64", "seed=4",
     ], output=tmp_path / "alone")  # fmt: skip
     expected = evaluate(alone, ["test"], ["gaussian"], ["accuracy", "energy_in_mask"])["test"]
     table = list(csv.DictReader((folder / "table.csv").open(newline="")))
@@ -113,10 +113,10 @@ def study(**changes):
 
 
 def test_rows_cross_the_axes() -> None:
-    crossed = study(grid=[[{"label": "x", "keys": {"size": 32}}, {"label": "y", "seeds": 1}]])
+    crossed = study(grid=[[{"label": "x", "keys": {"image_size": 32}}, {"label": "y", "seeds": 1}]])
     assert [row.label for row in crossed.rows] == ["x, a", "x, b", "y, a", "y, b"]
     assert crossed.parts() == ["x, a/0", "x, b/0", "y, a/0", "y, b/0", "x, a/1"]
-    assert crossed.rows[0].keys == {"size": 32}
+    assert crossed.rows[0].keys == {"image_size": 32}
 
 
 def test_differences_are_taken_from_the_first_arm_of_the_same_combination() -> None:
@@ -142,8 +142,8 @@ def test_scale_takes_a_share_of_the_keys_that_shrink() -> None:
     assert study().scaled(0.5).keys == {"train_fraction": 0.5}  # where none is named
     assert study(keys={"train_fraction": 0.4}).scaled(0.5).keys == {"train_fraction": 0.2}
     assert study().scaled(1) == study()
-    with pytest.raises(SightlineError, match="'cache' in `scaled_keys` is True"):
-        study(scaled_keys=["cache"]).scaled(0.5)
+    with pytest.raises(SightlineError, match="'cache_images' in `scaled_keys` is True"):
+        study(scaled_keys=["cache_images"]).scaled(0.5)
 
 
 @pytest.mark.parametrize(("paper", "item"), [("so-loss", "table-1"), ("ec", "table-1")])
@@ -168,7 +168,7 @@ def test_what_a_study_may_grow_by() -> None:
     assert "the variant 'c'" in before.incompatibility(more)
     heavier = study(variants=[variants[0], {"label": "b", "keys": {"guide": "l1"}}])
     assert heavier.incompatibility(before) == "the variant 'b' ({'guide': 'energy'} and {'guide': 'l1'})"
-    assert "keys.size" in study(variants=variants, keys={"size": 32}).incompatibility(before)
+    assert "keys.image_size" in study(variants=variants, keys={"image_size": 32}).incompatibility(before)
     assert "recipe" in study(variants=variants, recipe="pets-plain").incompatibility(before)
     assert "seed" in study(variants=variants, seed=3).incompatibility(before)
     assert "kind" in make_study(before.model_dump() | {"kind": "debiasing"}).incompatibility(before)

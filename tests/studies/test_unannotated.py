@@ -114,7 +114,7 @@ def test_every_arm_of_every_study_on_pets_is_a_recipe(item: str, monkeypatch: py
 STUDY = {
     "kind": "unannotated", "paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-cross-entropy",
     "keys": {
-        "data.copies": 1, "data.size": 32, "size": 32, "batch_size": 64, "train_fraction": 0.2,
+        "data.copies": 1, "data.size": 32, "image_size": 32, "batch_size": 64, "train_fraction": 0.2,
         "stages": [{"epochs": 1, "lr": 2.0e-3}],
     },
     "prompts": {"model": "sightline/small_cnn", "segmenter": f"{__name__}:bright"},

@@ -18,7 +18,7 @@ from sightline.training.loop import Trainer
 RECIPE = {
     "name": "dots",
     "data": {"name": "dots", "share": 0.5},
-    "size": 32,
+    "image_size": 32,
     "model": "sightline/lenet5",
     "batch_size": 4,
     "stages": [{"epochs": 3, "lr": 1e-2}],

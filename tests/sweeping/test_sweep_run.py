@@ -156,7 +156,7 @@ def test_where_every_trial_fails_the_first_error_is_named(made, closed_form, tmp
 
 def test_the_figure_is_that_of_the_selected_epoch(made, closed_form, tmp_path):
     closed_form(lambda recipe, epoch: {1: 0.2, 2: 0.7, 3: 0.6}[epoch] + recipe.batch_size / 100)
-    select = RECIPE | {"select": {"metric": "val/accuracy"}}
+    select = RECIPE | {"save_best": {"metric": "val/accuracy"}}
     one = sweep(made(recipe=select, space={"batch_size": [2, 4]}), tmp_path / "selected")
     other = sweep(made(space={"batch_size": [2, 4]}), tmp_path / "last")
     assert [trial.value for trial in one.trials] == pytest.approx([0.74, 0.72])

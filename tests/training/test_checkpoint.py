@@ -68,7 +68,7 @@ def test_resuming_between_and_within_stages_with_dropout_and_early_stopping(tmp_
         model="torchvision/squeezenet1_1",  # has dropout
         stages=[{"epochs": 2, "lr": 1e-3, "trainable": "head", "guide": None}, {"epochs": 3, "lr": 1e-3}],
         early_stopping={"metric": "val/loss", "mode": "min", "patience": 5},
-        select={"metric": "val/loss", "mode": "min"},
+        save_best={"metric": "val/loss", "mode": "min"},
     )
     whole = sl.train(r, output=tmp_path / "whole")
     stop_after(epochs, recipe=r, output=tmp_path / "parts")

@@ -18,7 +18,7 @@ GUIDE = {"name": "attention_gate", "layer": "relu2"}
 
 def test_a_gated_run_is_evaluated_with_its_gate(tmp_path: Path) -> None:
     stages = [{"epochs": 1, "lr": 1e-3}, {"epochs": 1, "lr": 1e-3, "guide": None}]
-    run = train(recipe(guide=GUIDE, stages=stages, select={"metric": "val/accuracy"}), output=tmp_path / "run")
+    run = train(recipe(guide=GUIDE, stages=stages, save_best={"metric": "val/accuracy"}), output=tmp_path / "run")
     state = load_file(run.last)
     assert state["relu2.attention_gate.weight"].any()
     model, spec = sl.load_model("sightline/lenet5", run.last, 2, 32)

@@ -70,7 +70,7 @@ def test_the_last_layer_alone_is_retrained_on_balanced_groups(tmp_path: Path, mo
 
     monkeypatch.setattr(loop.Trainer, "train_step", watch)
     first = {"epochs": 1, "lr": 1e-3}
-    last = {"epochs": 1, "lr": 1e-2, "trainable": "head", "guide": None, "balanced": "groups"}
+    last = {"epochs": 1, "lr": 1e-2, "trainable": "head", "guide": None, "balance_by": "groups"}
     before = train(recipe(data="skewed-squares", stages=[first]), output=tmp_path / "first")
     seen.clear()
     after = train(recipe(data="skewed-squares", stages=[first, last, first]), output=tmp_path / "both")
@@ -83,9 +83,9 @@ def test_the_last_layer_alone_is_retrained_on_balanced_groups(tmp_path: Path, mo
 
 
 def test_groups_that_the_data_does_not_have(tmp_path: Path) -> None:
-    stage = {"epochs": 1, "lr": 1e-3, "balanced": "groups"}
+    stage = {"epochs": 1, "lr": 1e-3, "balance_by": "groups"}
     data = {"name": "skewed-squares", "grouped": False}
-    with pytest.raises(SightlineError, match=r"stages\.0\.balanced is 'groups', but 'skewed-squares' has none"):
+    with pytest.raises(SightlineError, match=r"stages\.0\.balance_by is 'groups', but 'skewed-squares' has none"):
         train(recipe(data=data, stages=[stage]), output=tmp_path / "run")
-    with pytest.raises(SightlineError, match="balanced"):
-        recipe(stages=[stage | {"balanced": "group"}])
+    with pytest.raises(SightlineError, match="balance_by"):
+        recipe(stages=[stage | {"balance_by": "group"}])

@@ -12,7 +12,7 @@ import sightline as sl
 from sightline.models.filter_groups import carried_filter_groups
 from sightline.training import Run, load_run, read_recipe
 
-SELECTING = {"select": {"metric": "val/accuracy"}, "seed": 3}
+SELECTING = {"save_best": {"metric": "val/accuracy"}, "seed": 3}
 
 
 @pytest.fixture(scope="module")

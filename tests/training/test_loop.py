@@ -23,7 +23,7 @@ def same(one, other):
 
 def test_a_run_folder_holds_what_it_should(tmp_path):
     stages = [{"epochs": 1, "lr": 1e-3, "trainable": "head", "guide": None}, {"epochs": 2, "lr": 3e-4}]
-    run = sl.train(recipe(stages=stages, select={"metric": "val/accuracy"}), output=tmp_path / "run")
+    run = sl.train(recipe(stages=stages, save_best={"metric": "val/accuracy"}), output=tmp_path / "run")
     facts = run.facts
     assert facts["status"] == "finished"
     assert facts["classes"] == ["red", "blue"]
@@ -79,7 +79,7 @@ def test_accumulation_equals_a_large_batch_also_in_the_last_short_step(tmp_path,
     """20 images: 12 and 8 at once, or 4 + 4 + 4 and 4 + 4, unevenly annotated; by SGD, which shows the gradient's scale."""
     common = {"guide": guide, "optimizer": {"name": "sgd", "momentum": 0.9}, "stages": [{"epochs": 2, "lr": 1e-2}]}
     large = sl.train(recipe(**common, batch_size=12), output=tmp_path / "large")
-    small = sl.train(recipe(**common, batch_size=4, accumulate=3), output=tmp_path / "small")
+    small = sl.train(recipe(**common, batch_size=4, gradient_accumulation=3), output=tmp_path / "small")
     start = build(recipe(**common)).model.state_dict()
     one, other = weights(large), weights(small)
     for key in one:
@@ -92,7 +92,7 @@ def test_accumulation_equals_a_large_batch_also_in_the_last_short_step(tmp_path,
 def test_clipping_bounds_the_step(tmp_path):
     common = {"optimizer": {"name": "sgd", "momentum": 0.0}, "batch_size": 20, "stages": [{"epochs": 1, "lr": 1.0}]}
     start = build(recipe(**common)).model.state_dict()
-    end = weights(sl.train(recipe(**common, gradient_clip=1e-2), output=tmp_path / "run"))
+    end = weights(sl.train(recipe(**common, grad_clip_norm=1e-2), output=tmp_path / "run"))
     moved = torch.cat([(end[key] - start[key]).flatten() for key in start]).norm().item()
     assert moved == pytest.approx(1e-2, rel=1e-3)
 
@@ -110,7 +110,9 @@ def test_early_stopping_ends_the_stage_and_select_keeps_the_first_best(tmp_path,
     monkeypatch.setattr(loop, "validate", lambda *_: {"loss": next(losses)})
     watch = {"metric": "val/loss", "mode": "min"}
     stages = [{"epochs": 9, "lr": 1e-3}, {"epochs": 2, "lr": 1e-3}]
-    run = sl.train(recipe(stages=stages, early_stopping=watch | {"patience": 2}, select=watch), output=tmp_path / "run")
+    run = sl.train(
+        recipe(stages=stages, early_stopping=watch | {"patience": 2}, save_best=watch), output=tmp_path / "run"
+    )
     assert [row["stage"] for row in run.rows] == ["0"] * 4 + ["1"] * 2  # best at the 2nd, stopped two later
     with safe_open(run.best, "pt") as file:
         assert json.loads(file.metadata()["sightline"]) == {"epoch": 5}

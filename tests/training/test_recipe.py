@@ -115,7 +115,7 @@ def test_a_file_that_is_missing_or_no_mapping(tmp_path):
         ({"guide": {"name": "segment_overlap", "beat": 1}}, ["'beat'", "'beta'"]),
         ({"stages": [{"epochs": 1, "lr": 1, "guide": "nothing"}]}, ["nothing"]),
         ({"augment": {"flop": True}}, ["'flop'", "'flip'"]),
-        ({"select": {"metric": "test/accuracy"}}, ["select.metric", "test/accuracy", "val/accuracy"]),
+        ({"save_best": {"metric": "test/accuracy"}}, ["save_best.metric", "test/accuracy", "val/accuracy"]),
         ({"early_stopping": {"metric": "val/acuracy", "patience": 1}}, ["early_stopping.metric", "val/accuracy"]),
         ({"evaluation": {"explainers": ["gradcan"]}}, ["gradcan", "gradcam"]),
         ({"evaluation": {"metrics": ["acuracy"]}}, ["acuracy", "accuracy"]),

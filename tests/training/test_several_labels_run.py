@@ -69,7 +69,7 @@ def test_the_highest_score_of_any_label_is_right() -> None:
 
 
 def test_a_run(tmp_path: Path) -> None:
-    run = train(recipe(data="colours", select={"metric": "val/map"}), output=tmp_path / "run")
+    run = train(recipe(data="colours", save_best={"metric": "val/map"}), output=tmp_path / "run")
     header, *rows = (run.path / "metrics.csv").read_text().splitlines()
     assert {"val/map", "val/f1", "val/accuracy", "train/segment_overlap"} <= set(header.split(","))
     assert len(rows) == 2
@@ -99,10 +99,10 @@ def test_evaluation_judges_by_the_predicted_label_where_it_is_present() -> None:
     [
         ({"guide": "energy"}, "Energy needs images with one label each"),
         (
-            {"stages": [{"epochs": 1, "lr": 1e-3, "balanced": "classes"}]},
-            r"stages\.0\.balanced: classes needs images with one",
+            {"stages": [{"epochs": 1, "lr": 1e-3, "balance_by": "classes"}]},
+            r"stages\.0\.balance_by: classes needs images with one",
         ),
-        ({"data": "squares", "select": {"metric": "val/map"}}, r"unknown select\.metric 'val/map'"),
+        ({"data": "squares", "save_best": {"metric": "val/map"}}, r"unknown save_best\.metric 'val/map'"),
     ],
 )
 def test_what_needs_one_label_is_refused_before_training(changes: dict[str, object], message: str) -> None:

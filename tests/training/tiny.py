@@ -62,7 +62,7 @@ def recipe(**changes: Any) -> Recipe:
     keys = {
         "name": "squares",
         "data": "squares",
-        "size": SIDE,
+        "image_size": SIDE,
         "model": "sightline/lenet5",
         "guide": {"name": "segment_overlap", "beta": 0.5},
         "batch_size": 8,

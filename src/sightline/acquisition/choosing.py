@@ -101,14 +101,14 @@ def choose_after(
             f"{run.path} was trained on all its images; give a pool, a folder of images without labels"
         )
 
-    size, workers = loaded.input_spec.size[0], recipe.workers
+    size, num_workers = loaded.input_spec.size[0], recipe.num_workers
     number = max((line.round for line in lines), default=0) + 1
     choice = choose_samples(
         acquisition,
         loaded.model,
-        create_loader(source, size=size, batch_size=32, train=False, workers=workers, indices=places),
+        create_loader(source, size=size, batch_size=32, train=False, num_workers=num_workers, indices=places),
         count,
-        create_loader(train, size=size, batch_size=32, train=False, workers=workers, indices=known),
+        create_loader(train, size=size, batch_size=32, train=False, num_workers=num_workers, indices=known),
         layer=loaded.layer,
         input_spec=loaded.input_spec,
         seed=recipe.seed if seed is None else seed,

@@ -19,7 +19,7 @@ def audit(
         str, typer.Option(help="The explainer that shows the predicted class's evidence.")
     ] = "gradcam",
     iterations: Annotated[int, typer.Option(min=1, help="Of LOTS; fewer are faster.")] = 500,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
+    num_workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("audit"),
 ) -> None:
     """Rank a data set's images by how much of what a model uses is no evidence for what it says.
@@ -36,6 +36,6 @@ def audit(
     audit_dataset(
         subject.model, find_data(dataset, options or [], split, run), output, input_spec=subject.spec,
         reference_explainer=reference_explainer, layer=subject.layer, iterations=iterations,
-        classes=subject.classes, workers=workers, name=subject.name, progress=True,
+        classes=subject.classes, num_workers=num_workers, name=subject.name, progress=True,
     )  # fmt: skip
     typer.echo(output / "index.html")

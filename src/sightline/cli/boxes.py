@@ -26,7 +26,7 @@ def boxes(
     ] = None,
     run: Annotated[Path | None, typer.Option(help="For saliency: a trained run, in place of --model.")] = None,
     split: Annotated[str, typer.Option(help="The split to go through.")] = "train",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
+    num_workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .csv, or .json (COCO), to write.")] = Path(
         "boxes.csv"
     ),
@@ -58,7 +58,7 @@ def boxes(
             values.setdefault("layer", subject.layer)
     if needs and torch.cuda.is_available():
         values["model"].cuda()
-    done = write_boxes(data, output, entry(**values), workers=workers, progress=True)
+    done = write_boxes(data, output, entry(**values), num_workers=num_workers, progress=True)
     typer.echo(f"{done.boxes} boxes in {done.images} images; {done.without} have none", err=True)
     if done.clipped or done.dropped:
         typer.echo(f"{done.clipped} reached beyond their image and were cut off at its border", err=True)

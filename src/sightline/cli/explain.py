@@ -40,7 +40,7 @@ def explain(
     data: Annotated[str | None, typer.Option(help="The data set's name, for --store. [default: the run's]")] = None,
     split: Annotated[str, typer.Option(help="Its split, for --store.")] = "train",
     dtype: Annotated[str, typer.Option(help="uint8 or float16, for --store.")] = "uint8",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that load images, for --store.")] = 0,
+    num_workers: Annotated[int, typer.Option(min=0, help="Processes that load images, for --store.")] = 0,
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes where there is none, for --store.")] = 1,
 ) -> None:
     """Draw where a model looks in some pictures, by several methods; or keep the maps of a whole data set.
@@ -75,7 +75,7 @@ def explain(
         subject.model.cuda()
     compute_maps(
         subject.model, find_data(data, given, split, run), store, named[0], targets=target or "predicted",  # type: ignore
-        layer=layer or subject.layer, input_spec=subject.spec, dtype=dtype, workers=workers, devices=devices,  # type: ignore
+        layer=layer or subject.layer, input_spec=subject.spec, dtype=dtype, num_workers=num_workers, devices=devices,  # type: ignore
         progress=True,
     )  # fmt: skip
     if is_first_process():

@@ -34,7 +34,7 @@ def masks(
         ),
     ] = "grabcut",
     split: Annotated[str, typer.Option(help="The split to go through.")] = "train",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
+    num_workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("masks"),
 ) -> None:
     """Make a mask of every image of a data set, from a model's maps or from boxes.
@@ -69,7 +69,9 @@ def masks(
         raise SightlineError("no prompts: give --model NAME --weights FILE, --run RUN, --maps STORE or --boxes FILE")
     given = None if boxes is None else BOX_SOURCES.create("annotations", file=boxes)
     prompter = Prompter(shown, given, threshold=threshold, distance=distance)
-    done = write_masks(data, output, prompter, make, name=segmenter, split=split, workers=workers, progress=True)
+    done = write_masks(
+        data, output, prompter, make, name=segmenter, split=split, num_workers=num_workers, progress=True
+    )
     share = done.without / done.images
     typer.echo(f"{done.masks} masks of {done.images} images; {done.without} ({share:.1%}) have no prompt", err=True)
     if done.iou is not None:

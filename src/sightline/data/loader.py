@@ -216,7 +216,7 @@ def create_loader(
     batch_size: int,
     train: bool,
     seed: int = 0,
-    workers: int = 0,
+    num_workers: int = 0,
     augment: Mapping[str, Any] | None = None,
     cache: bool = False,
     rank: int = 0,
@@ -235,7 +235,7 @@ def create_loader(
         batch_size: images a batch, on this process.
         train: shuffle and augment.
         seed: of order and augmentation.
-        workers: processes that load; 0 = this one. Neither this nor the number of processes changes what is drawn.
+        num_workers: processes that load; 0 = this one. Neither this nor the number of processes changes what is drawn.
         augment: options of `train_transform`, in training.
         cache: load every image now, at most 1.5 x `size` on its shorter side, and keep it: decoding happens once.
         rank: this process, among those that share the data set.
@@ -266,9 +266,9 @@ def create_loader(
         Transformed(dataset, transform, seed if train else None, maps, indices),
         batch_size=batch_size,
         sampler=sampler,
-        num_workers=workers,
+        num_workers=num_workers,
         collate_fn=_Collate(bool(dataset.has_mask.any()), bool(dataset.has_boxes.any())),
         drop_last=drop_last,
         pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
+        persistent_workers=num_workers > 0,
     )

@@ -58,7 +58,7 @@ def audit(
     iterations: int = 500,
     classes: Sequence[str] | None = None,
     batch_size: int = 32,
-    workers: int = 0,
+    num_workers: int = 0,
     name: str = "",
     progress: bool = False,
 ) -> list[AuditResult]:
@@ -77,7 +77,7 @@ def audit(
         iterations: of LOTS; fewer are faster, and coarser on images that have not converged.
         classes: names of the model's classes; None = the data set's.
         batch_size: images that are explained together.
-        workers: processes that load images.
+        num_workers: processes that load images.
         name: the model's name, for the page.
         progress: show a bar with the time that remains.
 
@@ -93,7 +93,7 @@ def audit(
     explainer = create_explainer(reference_explainer)
     store = compute_maps(
         model, dataset, output / "maps", "lots", options={"iterations": iterations}, input_spec=input_spec,
-        chunk_size=batch_size, workers=workers, progress=progress,
+        chunk_size=batch_size, num_workers=num_workers, progress=progress,
     )  # fmt: skip
     device = next(model.parameters()).device
 
@@ -105,7 +105,9 @@ def audit(
 
     results: list[AuditResult] = []
     scorer = Scorer(model, input_spec)
-    for batch in create_loader(dataset, size=input_spec.size[0], batch_size=batch_size, train=False, workers=workers):
+    for batch in create_loader(
+        dataset, size=input_spec.size[0], batch_size=batch_size, train=False, num_workers=num_workers
+    ):
         batch = batch.to(device)
         results += _describe(dataset, classes, batch, scorer(batch.images), *explained(batch))
     results.sort(key=lambda f: (math.isnan(f.outside_fraction), -f.outside_fraction))

@@ -101,7 +101,7 @@ def _arguments(guide: str, training: TrainingConfig | None) -> list[str]:
         "guide": guide,
         "data": data,
         "model": training.model,
-        "size": training.size,
+        "image_size": training.size,
         "augment": {"crop": 0.5},
         "stages": [{"epochs": 10, "lr": 0.0003}],
         "evaluation": {"splits": ["test"]},

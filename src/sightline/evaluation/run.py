@@ -65,7 +65,11 @@ def evaluate(
         found[name] = evaluate_model(
             loaded.model,
             create_loader(
-                dataset, size=loaded.input_spec.size[0], batch_size=batch_size, train=False, workers=recipe.workers
+                dataset,
+                size=loaded.input_spec.size[0],
+                batch_size=batch_size,
+                train=False,
+                num_workers=recipe.num_workers,
             ),
             explainers or recipe.evaluation.explainers or DEFAULT_EXPLAINERS,
             metrics or recipe.evaluation.metrics or DEFAULT_METRICS,

@@ -39,7 +39,7 @@ def compute_maps(
     map_size: tuple[int, int] | None = None,
     dtype: DType = "uint8",
     chunk_size: int = 32,
-    workers: int = 0,
+    num_workers: int = 0,
     devices: int = 1,
     nodes: int = 1,
     progress: bool = False,
@@ -62,7 +62,7 @@ def compute_maps(
         map_size: (h, w) at which maps are kept; None = the images' own.
         dtype: "uint8" for maps in [0, 1], to 1/510, a quarter of the size; "float16" for maps that have signs.
         chunk_size: images that are explained, and maps that are written, together.
-        workers: processes that load images, on each device.
+        num_workers: processes that load images, on each device.
         devices: GPUs, or processes where there is no GPU, on each machine; each writes its own files. One: the device that the
             model is on.
         nodes: machines, each started by torchrun or SLURM.
@@ -118,7 +118,7 @@ def compute_maps(
     loader: DataLoader[Any] = DataLoader(
         Transformed(dataset, eval_transform(input_spec.size[0]), None),
         batch_sampler=[[(0, i) for i in range(s, min(s + store.chunk_size, len(dataset)))] for s in mine],
-        num_workers=workers,
+        num_workers=num_workers,
         collate_fn=_images,
         pin_memory=torch.cuda.is_available(),
     )

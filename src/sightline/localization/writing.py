@@ -75,7 +75,7 @@ def write_boxes(
     source: BoxSource,
     *,
     chunk_size: int = 32,
-    workers: int = 0,
+    num_workers: int = 0,
     progress: bool = False,
 ) -> BoxesWritten:
     """Find the boxes in every image of a data set, and write them to a file.
@@ -88,7 +88,7 @@ def write_boxes(
         path: a `.csv` with the columns path,x1,y1,x2,y2,score,label, one row a box, or a `.json` in COCO's layout.
         source: where the boxes come from.
         chunk_size: images that are worked on together.
-        workers: processes that load images.
+        num_workers: processes that load images.
         progress: show a bar with the time that remains.
 
     Raises:
@@ -108,7 +108,7 @@ def write_boxes(
     def work(samples: Sequence[Sample]) -> list[dict[str, Any]]:
         return [_boxed(sample, found) for sample, found in zip(samples, source(samples))]
 
-    _go_on(dataset, journal, work, "finding boxes", chunk_size, workers, progress)
+    _go_on(dataset, journal, work, "finding boxes", chunk_size, num_workers, progress)
     entries = journal.entries
     boxes = sum(len(entry["boxes"]) for entry in entries)
     if not boxes:
@@ -137,7 +137,7 @@ def write_masks(
     name: str,
     split: str | None = None,
     chunk_size: int = 32,
-    workers: int = 0,
+    num_workers: int = 0,
     progress: bool = False,
 ) -> MasksWritten:
     """Make a mask of every image of a data set from prompts, and write it as a PNG: 255 = object, 0 = background.
@@ -156,7 +156,7 @@ def write_masks(
         split: the split that the images are, written into `masks.csv` so that they stay in it; None = `csv` divides
             them.
         chunk_size: images that are worked on together.
-        workers: processes that load images.
+        num_workers: processes that load images.
         progress: show a bar with the time that remains.
 
     Raises:
@@ -175,7 +175,7 @@ def write_masks(
     def work(samples: Sequence[Sample]) -> list[dict[str, Any]]:
         return [_masked(s, p, segmenter, folder / files[s.index]) for s, p in zip(samples, prompter(samples))]
 
-    _go_on(dataset, journal, work, "making masks", chunk_size, workers, progress)
+    _go_on(dataset, journal, work, "making masks", chunk_size, num_workers, progress)
     entries = journal.entries
     masks = sum(entry["mask"] for entry in entries)
     if not masks:
@@ -203,7 +203,7 @@ def _go_on(
     work: Callable[[Sequence[Sample]], list[dict[str, Any]]],
     description: str,
     chunk_size: int,
-    workers: int,
+    num_workers: int,
     progress: bool,
 ) -> None:
     """Work on the images that the journal does not have yet."""
@@ -211,7 +211,7 @@ def _go_on(
         raise SightlineError(f"chunk_size is {chunk_size}; expected at least 1")
     first, last = len(journal.entries), len(dataset)
     groups = [list(range(start, min(start + chunk_size, last))) for start in range(first, last, chunk_size)]
-    loader: DataLoader[Any] = DataLoader(dataset, batch_sampler=groups, num_workers=workers, collate_fn=list)
+    loader: DataLoader[Any] = DataLoader(dataset, batch_sampler=groups, num_workers=num_workers, collate_fn=list)
     with bar(progress, description, total=last - first) as advance:
         for samples in loader:
             journal.add(work(samples))

@@ -111,7 +111,7 @@ def figure(run: Run, recipe: Recipe, metric: str) -> float:
     rows = [row for row in run.rows if row.get(metric)]
     if not rows:
         raise SightlineError(f"the run has no {metric}")
-    if recipe.select is None:
+    if recipe.save_best is None:
         return float(rows[-1][metric])
-    watched, best = recipe.select.metric, max if recipe.select.mode == "max" else min
+    watched, best = recipe.save_best.metric, max if recipe.save_best.mode == "max" else min
     return float(best(rows, key=lambda row: float(row[watched]))[metric])

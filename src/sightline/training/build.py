@@ -53,7 +53,7 @@ class Parts:
         r = self.recipe
         return create_loader(
             self.splits["train"], size=self.spec.size[0], batch_size=r.batch_size // world_size, train=True, seed=r.seed,
-            workers=r.workers, augment=r.augment, cache=r.cache, rank=rank, world_size=world_size,
+            num_workers=r.num_workers, augment=r.augment, cache=r.cache_images, rank=rank, world_size=world_size,
             maps=None if r.maps is None else MapStore(locate(r.maps, "maps")),
         )  # fmt: skip
 
@@ -62,7 +62,7 @@ class Parts:
         r = self.recipe
         return create_loader(
             self.splits[split], size=self.spec.size[0], batch_size=max(1, r.batch_size // world_size), train=False,
-            workers=r.workers, rank=rank, world_size=world_size,
+            num_workers=r.num_workers, rank=rank, world_size=world_size,
         )  # fmt: skip
 
     @property
@@ -110,7 +110,7 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
     _check_balanced(recipe, splits)
 
     torch.manual_seed(recipe.seed)  # of the head, and of all weights where none are loaded
-    model, spec = load_model(recipe.model.name, recipe.model.weights, len(splits.classes), recipe.size)
+    model, spec = load_model(recipe.model.name, recipe.model.weights, len(splits.classes), recipe.image_size)
     model.to(memory_format=torch.channels_last)  # the same numbers, a third less time in convolutions on most hardware
     objectives: list[Objective] = []
     configs = [recipe.guide_of(stage) for stage in recipe.stages]
@@ -174,7 +174,7 @@ def _remasked(images: ImageDataset, recipe: Recipe) -> ImageDataset:
 def _check_watched(recipe: Recipe, splits: Splits) -> None:
     for name in recipe.evaluation.splits or []:
         splits[name]
-    for key, watch in [("select", recipe.select), ("early_stopping", recipe.early_stopping)]:
+    for key, watch in [("save_best", recipe.save_best), ("early_stopping", recipe.early_stopping)]:
         if watch is None:
             continue
         known = [
@@ -193,10 +193,10 @@ def _check_watched(recipe: Recipe, splits: Splits) -> None:
 
 def _check_balanced(recipe: Recipe, splits: Splits) -> None:
     for number, stage in enumerate(recipe.stages):
-        if stage.balanced == "groups" and splits["train"].group_ids is None:
-            raise SightlineError(f"stages.{number}.balanced is 'groups', but {recipe.data.name!r} has none")
-        if stage.balanced == "classes":
-            splits["train"].check_single_label(f"stages.{number}.balanced: classes")
+        if stage.balance_by == "groups" and splits["train"].group_ids is None:
+            raise SightlineError(f"stages.{number}.balance_by is 'groups', but {recipe.data.name!r} has none")
+        if stage.balance_by == "classes":
+            splits["train"].check_single_label(f"stages.{number}.balance_by: classes")
 
 
 def _guide_name(config: Any) -> str:

@@ -63,7 +63,7 @@ class Trainer:
         self.loader = parts.train_loader(*share)
         self.plain = parts.plain_loader("train", *share)
         self.validation = {name: parts.plain_loader(name, *share) for name in parts.validation}
-        self.steps_an_epoch = ceil(len(self.loader) / self.recipe.accumulate)
+        self.steps_an_epoch = ceil(len(self.loader) / self.recipe.gradient_accumulation)
         self.trunk = _trunk(parts.objectives[0])
 
     def fit(self) -> State:
@@ -100,7 +100,7 @@ class Trainer:
             share_buffers(objective)
             objective.synchronize()
             last = self.state.stage_epoch + 1 == stage.epochs
-            due = last or (self.state.stage_epoch + 1) % self.recipe.validate_every == 0
+            due = last or (self.state.stage_epoch + 1) % self.recipe.val_interval == 0
             for split, images in self.validation.items() if due else ():
                 figures = validate(self.fabric, objective, images, self.parts.splits[split])
                 row |= {f"{split}/{key}": value for key, value in figures.items()}
@@ -112,7 +112,7 @@ class Trainer:
     def strata(self, stage: Stage) -> Tensor | None:
         """What a stage balances: each training image's group or class."""
         images = self.parts.splits["train"]
-        return {"groups": images.group_ids, "classes": images.labels, None: None}[stage.balanced]
+        return {"groups": images.group_ids, "classes": images.labels, None: None}[stage.balance_by]
 
     def train_epoch(
         self, stage: Stage, objective: Objective, module: _FabricModule, optimizer: _FabricOptimizer
@@ -126,7 +126,7 @@ class Trainer:
         _train_mode(objective, stage)
         self.display.epoch(state.epoch + 1)
         meter = Meter()
-        for done, batches in enumerate(_groups(self.loader, self.recipe.accumulate, self.fabric.device)):
+        for done, batches in enumerate(_groups(self.loader, self.recipe.gradient_accumulation, self.fabric.device)):
             lr = stage.lr * rate(schedule, state.stage_epoch * steps + done, stage.epochs * steps, steps)
             for group in optimizer.param_groups:
                 group["lr"] = lr
@@ -149,8 +149,8 @@ class Trainer:
             with self.fabric.no_backward_sync(module, enabled=number < len(batches)):
                 outputs.append(module(batch, counts=counts))
                 self.fabric.backward(outputs[-1]["loss"])
-        if self.recipe.gradient_clip is not None:
-            self.fabric.clip_gradients(module, optimizer, max_norm=self.recipe.gradient_clip, error_if_nonfinite=False)
+        if self.recipe.grad_clip_norm is not None:
+            self.fabric.clip_gradients(module, optimizer, max_norm=self.recipe.grad_clip_norm, error_if_nonfinite=False)
         optimizer.step()
         optimizer.zero_grad()
         return outputs
@@ -162,7 +162,7 @@ class Trainer:
         state = self.state
         state.epoch += 1
         state.stage_epoch += 1
-        state.best, improved = _improve(state.best, self.recipe.select, row, state.epoch)
+        state.best, improved = _improve(state.best, self.recipe.save_best, row, state.epoch)
         state.patience, _ = _improve(state.patience, self.recipe.early_stopping, row, state.epoch)
         if state.stage_epoch == stage.epochs or self._out_of_patience():
             state.stage, state.stage_epoch, state.patience = state.stage + 1, 0, None

@@ -101,7 +101,7 @@ class Stage(Section):
         trainable: `all`, or `head`: the classifier (and what a guide adds), the rest being frozen, BatchNorm included.
         guide: `inherit` takes the recipe's; null trains on the task alone; else as the recipe's.
         schedule: null takes the recipe's.
-        balanced: draw as often from each of the data's `groups` or `classes` in an epoch, which keeps its length; a frozen
+        balance_by: draw as often from each of the data's `groups` or `classes` in an epoch, which keeps its length; a frozen
             trunk on balanced groups is last-layer retraining (Kirichenko et al. 2023, "Last Layer Re-Training is Sufficient for
             Robustness to Spurious Correlations"). null draws every image once.
     """
@@ -111,7 +111,7 @@ class Stage(Section):
     trainable: Literal["all", "head"] = "all"
     guide: Any = "inherit"
     schedule: Annotated[Schedule | None, BeforeValidator(named)] = None
-    balanced: Literal["groups", "classes"] | None = None
+    balance_by: Literal["groups", "classes"] | None = None
 
 
 class Watch(Section):
@@ -152,23 +152,23 @@ class Recipe(Document):
             contains a smaller one.
         mask_fraction: share of the training images' masks that training sees; a larger one contains a smaller one.
         mask_quality: what becomes of these masks; null leaves them as they are.
-        size: the input's side in pixels; null takes the model's own.
+        image_size: the input's side in pixels; null takes the model's own.
         model: the model and its weights.
         guide: what `sightline.guides.from_config` reads: null, a name, a mapping with `name` and options, or a list.
         view_chunk: views of a guide that go through the model at a time, which bounds memory; null takes all at once.
         batch_size: images of one forward, over all processes together.
-        accumulate: forwards of one optimiser step.
+        gradient_accumulation: forwards of one optimiser step.
         augment: options of `sightline.data.transforms.train_transform`.
         stages: trained one after the other.
         optimizer: its learning rate is the stage's.
         schedule: of every stage that names none.
         precision: Lightning Fabric's name for it.
-        gradient_clip: largest norm of the gradient; null clips nothing.
+        grad_clip_norm: largest norm of the gradient; null clips nothing.
         early_stopping: null trains every epoch.
-        validate_every: epochs from one validation to the next; the last epoch of a stage is always validated.
-        select: the metric by which `best.safetensors` is kept; null keeps the last checkpoint alone.
-        workers: processes that load data, on each training process.
-        cache: decode every training image once, and keep it in memory.
+        val_interval: epochs from one validation to the next; the last epoch of a stage is always validated.
+        save_best: the metric by which `best.safetensors` is kept; null keeps the last checkpoint alone.
+        num_workers: processes that load data, on each training process.
+        cache_images: decode every training image once, and keep it in memory.
         maps: a folder of stored maps of the training images, which go with them as `Batch.maps`; null reads none.
         evaluation: what is measured after training.
         loggers: experiment trackers that get every epoch and the final figures, beside the run folder: `wandb` and `mlflow`,
@@ -184,23 +184,23 @@ class Recipe(Document):
     train_fraction: Annotated[Real, Field(gt=0, le=1)] = 1.0
     mask_fraction: Annotated[Real, Field(ge=0, le=1)] = 1.0
     mask_quality: Annotated[MaskQuality | None, BeforeValidator(named)] = None
-    size: Positive | None = None
+    image_size: Positive | None = None
     model: Annotated[Model, BeforeValidator(named)]
     guide: Any = None
     view_chunk: Positive | None = None
     batch_size: Positive = 32
-    accumulate: Positive = 1
+    gradient_accumulation: Positive = 1
     augment: dict[str, Any] = Field(default_factory=dict)
     stages: Annotated[list[Stage], Field(min_length=1)]
     optimizer: Annotated[Optimizer, BeforeValidator(named)] = Optimizer()
     schedule: Annotated[Schedule, BeforeValidator(named)] = Schedule()
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    gradient_clip: Annotated[Real, Field(gt=0)] | None = None
+    grad_clip_norm: Annotated[Real, Field(gt=0)] | None = None
     early_stopping: EarlyStopping | None = None
-    validate_every: Positive = 1
-    select: Watch | None = None
-    workers: Count = 0
-    cache: Annotated[bool, Field(strict=True)] = False
+    val_interval: Positive = 1
+    save_best: Watch | None = None
+    num_workers: Count = 0
+    cache_images: Annotated[bool, Field(strict=True)] = False
     maps: str | None = None
     evaluation: Evaluation = Evaluation()
     loggers: list[Annotated[Tracker, BeforeValidator(named)]] = Field(default_factory=list)

@@ -77,7 +77,7 @@ class Run:
             SightlineError: the run has no such checkpoint, or not yet.
         """
         if checkpoint is None:
-            checkpoint = "last" if self.recipe.select is None else "best"
+            checkpoint = "last" if self.recipe.save_best is None else "best"
         files = {"last": self.last, "best": self.best}
         if checkpoint not in files:
             raise SightlineError(f"checkpoint is {checkpoint!r}; expected 'last' or 'best'")

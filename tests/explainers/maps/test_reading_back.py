@@ -41,16 +41,18 @@ def test_maps_move_with_their_images(tmp_path) -> None:
 def test_colours_change_and_maps_do_not(tmp_path, model, pictures) -> None:
     store = compute_maps(model, pictures, tmp_path / "maps", layer="features", input_spec=SPEC)
 
-    def batches(jitter: float, workers: int = 0) -> list[sl.Batch]:
+    def batches(jitter: float, num_workers: int = 0) -> list[sl.Batch]:
         augment = {"crop": 0.3, "jitter": jitter}
         return list(
-            create_loader(pictures, size=16, batch_size=5, train=True, augment=augment, maps=store, workers=workers)
+            create_loader(
+                pictures, size=16, batch_size=5, train=True, augment=augment, maps=store, num_workers=num_workers
+            )
         )
 
     for plain, changed in zip(batches(0), batches(0.9), strict=True):
         assert (plain.images - changed.images).abs().max() > 0.1
         torch.testing.assert_close(plain.maps, changed.maps, rtol=0, atol=0)
-    for alone, workers in zip(batches(0), batches(0, workers=2), strict=True):
+    for alone, workers in zip(batches(0), batches(0, num_workers=2), strict=True):
         torch.testing.assert_close(alone.maps, workers.maps, rtol=0, atol=0)
 
 
@@ -81,7 +83,7 @@ def test_maps_of_another_data_set_are_refused(tmp_path, model, pictures) -> None
 
 def test_a_recipe_reads_them(tmp_path) -> None:
     recipe = {
-        "name": "digits", "data": {"name": "digits", "copies": 1, "size": 32}, "size": 32, "model": "sightline/lenet5",
+        "name": "digits", "data": {"name": "digits", "copies": 1, "size": 32}, "image_size": 32, "model": "sightline/lenet5",
         "stages": [{"epochs": 1, "lr": 1e-3}], "batch_size": 64,
     }  # fmt: skip
     data = sl.data.create_dataset("digits", copies=1, size=32)

@@ -90,7 +90,9 @@ class Consistency(Study):
             side = subject.spec.size[0]
             found = torch.cat([
                 self._compare(subject, batch.to(device))["consistency"]
-                for batch in create_loader(images, size=side, batch_size=self.batch, train=False, workers=recipe.workers)
+                for batch in create_loader(
+                    images, size=side, batch_size=self.batch, train=False, num_workers=recipe.num_workers
+                )
             ])  # fmt: skip
             chosen = self._extremes(found)
             pages = create_loader(images, size=side, batch_size=len(chosen), train=False, indices=chosen)

@@ -232,7 +232,7 @@ class _Worker:
         data = {str(recipe.data.model_dump()): recipe.data for recipe in self.recipes.values()}
         if len(data) > 1:
             raise SightlineError(f"{study.called} shows every model the same images; the recipes name different data")
-        sides = {recipe.size for recipe in self.recipes.values()}
+        sides = {recipe.image_size for recipe in self.recipes.values()}
         side = sides.pop() if len(sides) == 1 else None
         if side is None:
             raise SightlineError(f"{study.called} shows every model the same images; give them all one size")

@@ -42,9 +42,9 @@ class Robustness(TrainingRuns):
     def look(self, run: Run, device: torch.device) -> Part:
         """Whether the model stays right about each image, at each eps."""
         loaded = load_run(run, device)
-        spec, workers = loaded.input_spec, loaded.recipe.workers
+        spec, num_workers = loaded.input_spec, loaded.recipe.num_workers
         images = create_loader(
-            loaded.splits[self.split], size=spec.size[0], batch_size=self.batch, train=False, workers=workers
+            loaded.splits[self.split], size=spec.size[0], batch_size=self.batch, train=False, num_workers=num_workers
         )
         found = [
             fgsm_hits(loaded.model, batch.images, batch.labels, self.eps, input_spec=spec).cpu()

@@ -99,8 +99,8 @@ class Teaching(Study):
             self.recipe_of(row, self.seed, Path())
         if (self.teachers or any(row.first for row in self.rows)) and self.first_recipe is None:
             raise ValueError("first_recipe is null, and teachers or rows need a first model")
-        if self.recipe_of(None, self.seed, Path()).size is None:
-            raise ValueError("recipe.size is null; expected the side of the images in pixels")
+        if self.recipe_of(None, self.seed, Path()).image_size is None:
+            raise ValueError("recipe.image_size is null; expected the side of the images in pixels")
         for teacher in self.teachers.values():
             create_explainer(teacher.name, **teacher.options)
         return self
@@ -134,7 +134,7 @@ class Teaching(Study):
 
     def chosen(self, run: Run) -> Path:
         """The weights that a run is judged by."""
-        return run.last if self.recipe.get("select") is None else run.best
+        return run.last if self.recipe.get("save_best") is None else run.best
 
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Open the data."""
@@ -199,8 +199,8 @@ class _Worker:
     def __init__(self, study: Teaching, device: torch.device, folder: Path) -> None:
         self.study, self.device, self.folder = study, device, folder
         recipe = study.recipe_of(None, study.seed, folder)
-        assert recipe.size is not None  # the study has seen to it
-        self.size = recipe.size
+        assert recipe.image_size is not None  # the study has seen to it
+        self.size = recipe.image_size
         try:
             self.splits = recipe.data.create()
         except SightlineError as error:
@@ -234,7 +234,7 @@ class _Worker:
             "accuracy": found.value, "low": found.low, "high": found.high, "n": found.n, "epochs": len(rows),
             "parameters": sum(parameter.numel() for parameter in model.parameters()), "seconds": float(rows[-1]["seconds"]),
         }  # fmt: skip
-        if (watch := recipe.select) is not None:
+        if (watch := recipe.save_best) is not None:
             pick = max if watch.mode == "max" else min
             best = pick(rows, key=lambda each: float(each[watch.metric] or "nan"))
             values |= {"selected_epoch": int(best["epoch"]), watch.metric: float(best[watch.metric])}
