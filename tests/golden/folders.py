@@ -22,6 +22,7 @@ ITEMS = 8  # of a longer list of numbers the mean and the spread, of a longer li
 TIMES = {"ms", "least", "greatest", "seconds"}  # columns and keys whose values are the clock's
 MACHINE = {"where"}  # keys that tell the machine
 TIME = "a time"
+TABLE = {"columns", "rows", "length", "held"}  # the keys of a table as it is kept here
 PICTURES = {".png", ".jpg", ""}  # the last are the chunks of stored maps
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 EVENTS = re.compile(r"events\.out\.tfevents\..*")  # the rest of such a name is the time, the host and the process
@@ -205,7 +206,7 @@ def differences(old: Values, new: Values, values: bool) -> list[str]:
 
 def _compare(old: Any, new: Any, at: str, values: bool) -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
-        if "columns" in old and "columns" in new:
+        if all("columns" in each and each.keys() <= TABLE for each in (old, new)):
             yield from _compare_tables(old, new, at, values)
             return
         for key in sorted(old.keys() | new.keys()):
