@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from sightline.reproduction import reproduce, shipped_studies
+from sightline.studies import reproduce, shipped_studies
 
 
 def list_studies() -> list[tuple[str, str]]:
