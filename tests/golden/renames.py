@@ -10,4 +10,4 @@ KEYS: dict[str, dict[str, str]] = {}
 # In the recorded outputs: file names, columns, keys, headings and texts. A name is replaced where it stands as a whole word;
 # letters, digits and _ make a word, so that `test` is replaced in `test/accuracy` and stays in `test_own/accuracy`.
 # Example: {"pets/*": {"test": "test_shifted"}}
-TEXT: dict[str, dict[str, str]] = {}
+TEXT: dict[str, dict[str, str]] = {"*": {"at_floor": "at_min", "rrr": "right_reasons"}}
