@@ -1,16 +1,13 @@
 """How each study is made small: its overrides, as a table from dotted keys to values.
 
 `keys` is merged into the study's own `keys`. `Pick(0, 2)` keeps these entries of the study's own list. Every study needs an
-entry; `overrides_of` looks it up, with the renames of renames.py.
+entry.
 """
 
 import json
-from collections.abc import Mapping
-from fnmatch import fnmatch
 from typing import Any
 
 import adapter
-from renames import KEYS
 
 CNN, LENET = "sightline/small_cnn", "sightline/lenet5"
 Table = dict[str, Any]
@@ -26,7 +23,7 @@ class Pick(tuple):
 def recipe(model: str = CNN, **more: Any) -> Table:
     """Recipe keys of a small training; a double underscore stands for a dot."""
     stages = [{"epochs": 1, "lr": 0.01}]
-    keys = {"model": {"name": model}, "size": 32, "batch_size": 8, "cache": True, "stages": stages}
+    keys = {"model": {"name": model}, "image_size": 32, "batch_size": 8, "cache_images": True, "stages": stages}
     return keys | {key.replace("__", "."): value for key, value in more.items()}
 
 
@@ -48,7 +45,14 @@ FEW_PETS = {"data.per_class": 4, "data.val": 2}
 FEW_RECOMPOSED = {"data.source.per_class": 5, "data.source.val": 2, "data.size": 32}
 PETS = {"keys": recipe(**FEW_PETS), "seeds": [0]}
 RECOMPOSED = {"keys": recipe(**FEW_RECOMPOSED), "seeds": [0]}
-RIA = {"model": {"name": CNN}, "size": 32, "batch_size": 8, "cache": True, "stages.0.epochs": 1, "stages.1.epochs": 1}
+RIA = {
+    "model": {"name": CNN},
+    "image_size": 32,
+    "batch_size": 8,
+    "cache_images": True,
+    "stages.0.epochs": 1,
+    "stages.1.epochs": 1,
+}
 RIA_PRETRAINED = {key: value for key, value in RIA.items() if not key.startswith("stages")} | {
     "model.weights": None, "stages": [{"epochs": 1, "lr": 0.01}],
 }  # fmt: skip
@@ -56,7 +60,7 @@ SO = {"keys": recipe(), "seeds": [0]}
 WALK = PHOTOS | {"model": SMALL, "method.options.iterations": 5}
 CLASS_MAPS = PHOTOS | {"model": SMALL} | lots(6)
 CURVES = {
-    "count": 4, "shown": 2, "models.0.size": 32, "models.1.size": 32, "method.options.evaluations": 20,
+    "num_images": 4, "shown": 2, "models.0.size": 32, "models.1.size": 32, "method.options.evaluations": 20,
     "models.0.weights": "runs/reproduce/impactx/table-2/runs/impactx-seed0/checkpoints/best.safetensors",
     "models.1.weights": "runs/reproduce/impactx/table-2/runs/abn-seed0/checkpoints/best.safetensors",
     "options": {"square": 4, "repeats": 2},
@@ -70,42 +74,42 @@ SLOW = {  # the longest ones, and some whose kind and guides others show as well
 NEEDS = dict.fromkeys(("impactx/figure-3", "impactx/figure-4", "impactx/figure-5"), "impactx/table-2")  # another's runs
 
 OVERRIDES: dict[str, Table] = {
-    "ec/cifar10": {"keys": recipe(data__per_class=6), "seeds": [0, 1], "arms": Pick(0, 2, 4)},
+    "ec/cifar10": {"keys": recipe(data__per_class=6), "seeds": [0, 1], "variants": Pick(0, 2, 4)},
     "ec/figure-3": {
         "keys": recipe(),
-        "count": 3,
+        "num_images": 3,
         "models": [network("VGG-16", LENET, guide=None), network("VGG-16, ours", LENET), network("ResNet-50, ours")],
     },
     "ec/figure-4": {"keys": recipe(), "shown": 2},
-    "ec/figure-7": {"keys": recipe(), "seeds": [0], "arms": Pick(0, 1, 6)},
+    "ec/figure-7": {"keys": recipe(), "seeds": [0], "variants": Pick(0, 1, 6)},
     "ec/figure-8": {
         "keys": recipe(),
         "seeds": [0],
-        "across.0": Pick(0, 2),
-        "arms": Pick(0, 1, 3),
+        "grid.0": Pick(0, 2),
+        "variants": Pick(0, 1, 3),
     },
-    "ec/figure-9ab": {"keys": recipe(**FEW_RECOMPOSED), "seeds": [0], "arms": Pick(0, 2, 5, 6), "rounds": 2},
+    "ec/figure-9ab": {"keys": recipe(**FEW_RECOMPOSED), "seeds": [0], "variants": Pick(0, 2, 5, 6), "rounds": 2},
     "ec/figure-9cd": {
         "keys": recipe(),
         "seeds": [0],
-        "across.0": [network("ResNet-50"), network("VGG-16", LENET)],
-        "arms": Pick(0, 1, 2),
+        "grid.0": [network("ResNet-50"), network("VGG-16", LENET)],
+        "variants": Pick(0, 1, 2),
         "eps": [0.01, 0.1],
     },
     "ec/table-1": {
         "keys": recipe(),
         "seeds": [0],
-        "across.0": [network("ResNet-50"), network("MobileNetV2", LENET)],
-        "arms": Pick(0, 5),
-        "printed": {},
+        "grid.0": [network("ResNet-50"), network("MobileNetV2", LENET)],
+        "variants": Pick(0, 5),
+        "paper_values": {},
     },
     "ec/table-2": {
         "keys": recipe(),
-        "across.0": [network("VGG-16", LENET)],
-        "across.1.1.keys.size": 32,
+        "grid.0": [network("VGG-16", LENET)],
+        "grid.1.1.keys.image_size": 32,
         "images": 3,
     },
-    "ec/table-3": {"keys": recipe(), "arms": Pick(0, 2), "images": 3},
+    "ec/table-3": {"keys": recipe(), "variants": Pick(0, 2), "images": 3},
     "ec/table-4": {"keys": recipe(), "seeds": [0]},
     "ec/table-5": {"keys": recipe(), "seeds": [0, 1]},
     "impactx/figure-3": CURVES,
@@ -124,9 +128,9 @@ OVERRIDES: dict[str, Table] = {
     "lots/figure-4.2": PHOTOS | {"model": SMALL, "options.iterations": 5, "options.blur": 5},
     "lots/figure-5.1": PHOTOS | {"model": SMALL} | lots(0, 1, 2),
     "lots/figure-5.2": CLASS_MAPS,
-    "lots/figure-5.3": PHOTOS | {"model": SMALL, "count": 4, "abreast": 2} | lots(1),
-    "lots/figure-5.4": PHOTOS | {"model": SMALL, "count": 6, "abreast": 3} | lots(1),
-    "lots/figure-5.5": PHOTOS | {"model": SMALL, "columns.1.model": TINY, "count": 4, "abreast": 2} | lots(0, 1),
+    "lots/figure-5.3": PHOTOS | {"model": SMALL, "num_images": 4, "abreast": 2} | lots(1),
+    "lots/figure-5.4": PHOTOS | {"model": SMALL, "num_images": 6, "abreast": 3} | lots(1),
+    "lots/figure-5.5": PHOTOS | {"model": SMALL, "columns.1.model": TINY, "num_images": 4, "abreast": 2} | lots(0, 1),
     "lots/figure-5.6": PHOTOS | {"model": SMALL} | lots(*range(7)),
     "lots/figure-5.7": {"data.root": "pets", "model": SMALL} | lots(0, 1),
     "lots/figure-A.1": CLASS_MAPS,
@@ -139,7 +143,7 @@ OVERRIDES: dict[str, Table] = {
     "lots/section-6.2": PHOTOS
     | {
         "model": SMALL,
-        "count": 4,
+        "num_images": 4,
         "method.options.iterations": 4,
         "metrics.insertion.steps": 8,
         "metrics.deletion.steps": 8,
@@ -149,7 +153,7 @@ OVERRIDES: dict[str, Table] = {
     },
     "lots/table-5.1": {
         "data": {"name": "csv", "path": "named/images.csv"},
-        "count": 6,
+        "num_images": 6,
         "metrics.insertion.steps": 8,
         "metrics.deletion.steps": 8,
         "models": [{"label": "ResNet-50"} | SMALL],
@@ -157,98 +161,85 @@ OVERRIDES: dict[str, Table] = {
     },
     "lots/table-5.2": PHOTOS
     | {
-        "count": 4,
+        "num_images": 4,
         "metrics.insertion.steps": 8,
         "metrics.deletion.steps": 8,
         "models": [{"label": "AlexNet"} | TINY, {"label": "ResNet-50"} | SMALL],
-        "explainers.6.count": 3,
-        "explainers.7.count": 3,
+        "explainers.6.num_images": 3,
+        "explainers.7.num_images": 3,
         "explainers.7.options.iterations": 3,
-        "printed": {"AlexNet": {"Grad-CAM": {"coherency": 0.7501}}},
+        "paper_values": {"AlexNet": {"Grad-CAM": {"coherency": 0.7501}}},
     },
     "lots/table-5.3": {
         "models": [{"label": "AlexNet"} | TINY, {"label": "ResNet-50"} | SMALL],
         "rounds": 2,
         "methods.6.options.iterations": 2,
-        "printed": {"Grad-CAM": {"AlexNet": 11.28}},
+        "paper_values": {"Grad-CAM": {"AlexNet": 11.28}},
     },
-    "pets/boxes": RECOMPOSED | {"arms": Pick(0, 2, 3)},
-    "pets/compositions": RECOMPOSED | {"arms": Pick(0, 1, 5)},
-    "pets/debiasing": RECOMPOSED | {"arms": Pick(0, 1, 5)},
+    "pets/boxes": RECOMPOSED | {"variants": Pick(0, 2, 3)},
+    "pets/compositions": RECOMPOSED | {"variants": Pick(0, 1, 5)},
+    "pets/debiasing": RECOMPOSED | {"variants": Pick(0, 1, 5)},
     "pets/digits": {
         "keys": recipe(LENET, data__copies=1, data__size=32, batch_size=64, train_fraction=0.3),
         "seeds": [0],
-        "arms": Pick(3, 8),
+        "variants": Pick(3, 8),
     },
-    "pets/guides": RECOMPOSED | {"arms": Pick(0, 3, 6, 11)},
-    "pets/iccnn": RECOMPOSED | {"arms": Pick(0, 2), "seeds": [0, 1]},
-    "pets/masks": RECOMPOSED | {"arms": Pick(1, 5, 6, 9)},
-    "pets/no-annotation": RECOMPOSED | {"prompts.model": {"name": CNN}, "arms": Pick(0, 3)},
-    "pets/plain": PETS | {"arms": Pick(0, 2, 6)},
-    "pets/reweighting-plain": PETS | {"arms": Pick(0, 3, 5)},
-    "pets/reweighting": RECOMPOSED | {"arms": Pick(1, 2, 4)},
-    "pets/robustness": PETS | {"arms": Pick(0, 1, 3), "eps": [0.01, 0.04]},
-    "pets/views": RECOMPOSED | {"arms": Pick(0, 1, 3)},
-    "pets/weights": RECOMPOSED | {"arms": Pick(0, 7, 10, 18)},
-    "ria/figure-1": {"keys": RIA, "count": 2},
-    "ria/figure-3": {"keys": RIA_PRETRAINED, "across.0": [network("ResNet50"), network("ResNet18", LENET)]},
-    "ria/figure-4": {"keys": RIA, "across.0": [network("VGG16", optimizer="sgd"), network("ResNet18", LENET)]},
-    "ria/figure-5": {"keys": RIA, "count": 3},
-    "ria/figure-6": {"keys": RIA, "count": 3},
-    "ria/figure-7": {"keys": RIA | {"model": {"name": LENET}}, "count": 3},
+    "pets/guides": RECOMPOSED | {"variants": Pick(0, 3, 6, 11)},
+    "pets/iccnn": RECOMPOSED | {"variants": Pick(0, 2), "seeds": [0, 1]},
+    "pets/masks": RECOMPOSED | {"variants": Pick(1, 5, 6, 9)},
+    "pets/no-annotation": RECOMPOSED | {"prompts.model": {"name": CNN}, "variants": Pick(0, 3)},
+    "pets/plain": PETS | {"variants": Pick(0, 2, 6)},
+    "pets/reweighting-plain": PETS | {"variants": Pick(0, 3, 5)},
+    "pets/reweighting": RECOMPOSED | {"variants": Pick(1, 2, 4)},
+    "pets/robustness": PETS | {"variants": Pick(0, 1, 3), "eps": [0.01, 0.04]},
+    "pets/views": RECOMPOSED | {"variants": Pick(0, 1, 3)},
+    "pets/weights": RECOMPOSED | {"variants": Pick(0, 7, 10, 18)},
+    "ria/figure-1": {"keys": RIA, "num_images": 2},
+    "ria/figure-3": {"keys": RIA_PRETRAINED, "grid.0": [network("ResNet50"), network("ResNet18", LENET)]},
+    "ria/figure-4": {"keys": RIA, "grid.0": [network("VGG16", optimizer="sgd"), network("ResNet18", LENET)]},
+    "ria/figure-5": {"keys": RIA, "num_images": 3},
+    "ria/figure-6": {"keys": RIA, "num_images": 3},
+    "ria/figure-7": {"keys": RIA | {"model": {"name": LENET}}, "num_images": 3},
     "ria/table-1": {
         "keys": RIA,
-        "across.0": [network("VGG16", optimizer="sgd"), network("ResNet18", LENET)],
-        "printed": {},
+        "grid.0": [network("VGG16", optimizer="sgd"), network("ResNet18", LENET)],
+        "paper_values": {},
         "seeds": [0, 1],
     },
     "ria/table-2": {
         "keys": RIA_PRETRAINED,
-        "across.0": [network("ResNet50"), network("ResNet18", LENET)],
-        "printed": {},
+        "grid.0": [network("ResNet50"), network("ResNet18", LENET)],
+        "paper_values": {},
         "seeds": [0],
     },
     "so-loss/figure-1": {"keys": recipe(LENET, stages=[{"epochs": 10, "lr": 0.005}])},
     "so-loss/figure-2": {"keys": recipe()},
-    "so-loss/figure-5": {"keys": recipe(), "count": 3},
-    "so-loss/figure-6": SO | {"arms": Pick(0, 1, 3)},
-    "so-loss/figure-7": SO | {"arms": Pick(0, 2)},
-    "so-loss/figure-8": SO | {"arms": Pick(0, 3)},
+    "so-loss/figure-5": {"keys": recipe(), "num_images": 3},
+    "so-loss/figure-6": SO | {"variants": Pick(0, 1, 3)},
+    "so-loss/figure-7": SO | {"variants": Pick(0, 2)},
+    "so-loss/figure-8": SO | {"variants": Pick(0, 3)},
     "so-loss/table-1": {
         "keys": recipe(),
         "seeds": [0],
-        "across.1": [network("ResNet-18")],
-        "arms": Pick(0, 2),
-        "printed": {},
+        "grid.1": [network("ResNet-18")],
+        "variants": Pick(0, 2),
+        "paper_values": {},
     },
 }
 
 
 def overrides_of(name: str) -> list[str]:
     """The overrides of a study, `paper/item`, as the command line takes them."""
-    renamed = {old: new for pattern, names in KEYS.items() if fnmatch(name, pattern) for old, new in names.items()}
     study = adapter.study_values(*name.split("/"))
     found = []
     for key, value in OVERRIDES[name].items():
-        key, value = _renamed(key, renamed), _renamed(value, renamed)
         if isinstance(value, Pick):
             own = _value(study, key)
             value = [own[place] for place in value]
-        elif key == _renamed("keys", renamed):
+        elif key == "keys":
             value = study.get(key, {}) | value
         found.append(f"{key}={json.dumps(value)}")
     return found
-
-
-def _renamed(value: Any, names: Mapping[str, str]) -> Any:
-    """Whole texts and dotted keys, or single steps of these, under their new names."""
-    if isinstance(value, str):
-        return names.get(value) or ".".join(names.get(step, step) for step in value.split("."))
-    if isinstance(value, dict):
-        return {_renamed(key, names): _renamed(inner, names) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_renamed(inner, names) for inner in value]
-    return value
 
 
 def _value(values: Any, key: str) -> Any:
