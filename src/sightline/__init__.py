@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sightline import attacks, data, explainers, guides, metrics
     from sightline.data.batch import Batch
     from sightline.diagnosis import diagnose
-    from sightline.errors import NonFiniteLossError, NotDefinedError, SightlineError
+    from sightline.errors import MissingDependencyError, NonFiniteLossError, NotDefinedError, SightlineError
     from sightline.explainers import Explainer, create_explainer, explain, maps
     from sightline.guides import (
         GAIN,
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from sightline.network.input_spec import InputSpec
     from sightline.network.layers import Layer
     from sightline.network.tap import Tap
-    from sightline.reporting import compare, show
+    from sightline.reporting import show
+    from sightline.reporting.comparison import compare
     from sightline.training import Recipe, Run, train
 
 _LAZY_IMPORTS = {
@@ -58,6 +59,7 @@ _LAZY_IMPORTS = {
     "InputSpec": "network.input_spec",
     "L1": "guides",
     "Layer": "network.layers",
+    "MissingDependencyError": "errors",
     "NonFiniteLossError": "errors",
     "NotDefinedError": "errors",
     "Objective": "guides.objective",
@@ -70,7 +72,7 @@ _LAZY_IMPORTS = {
     "SightlineError": "errors",
     "Tap": "network.tap",
     "check_model": "guides.check",
-    "compare": "reporting",
+    "compare": "reporting.comparison",
     "create_explainer": "explainers",
     "create_guide": "guides",
     "diagnose": "diagnosis",
@@ -96,6 +98,7 @@ __all__ = [
     "HardNegativeMining",
     "InputSpec",
     "Layer",
+    "MissingDependencyError",
     "NonFiniteLossError",
     "NotDefinedError",
     "Objective",

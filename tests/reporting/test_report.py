@@ -10,7 +10,7 @@ import pytest
 from run_folders import write_run
 from sightline import SightlineError
 from sightline.evaluation.comparison import read_comparison
-from sightline.reporting import compare
+from sightline.reporting.comparison import compare
 from sightline.reporting.comparison.report import cautions
 
 VOID = {"meta", "br", "img", "line", "polyline"}

@@ -2,6 +2,7 @@
 
 import sys
 
+from sightline._core.optional import requires_extra
 from sightline._core.processes import is_first_process
 from sightline.errors import NonFiniteLossError, RunFailedError, SightlineError
 
@@ -9,8 +10,8 @@ from sightline.errors import NonFiniteLossError, RunFailedError, SightlineError
 def main() -> None:
     """Run the command. Bad input prints one line to stderr and exits with 2; a run that fails exits with 1."""
     try:
-        from sightline.cli.app import app  # needs typer, which may be missing
-
+        with requires_extra("cli", "the command sightline"):
+            from sightline.cli.app import app
         app()
     except SightlineError as error:
         if is_first_process():

@@ -29,6 +29,6 @@ def compare(
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("report.html"),
 ) -> None:
     """Compare two groups of evaluated runs in one self-contained HTML page."""
-    from sightline import reporting
+    from sightline.reporting import comparison
 
-    typer.echo(reporting.compare(runs, against, output))
+    typer.echo(comparison.compare(runs, against, output))

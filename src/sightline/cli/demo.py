@@ -22,9 +22,10 @@ def demo(
     """Train with and without explanation guidance on embedded data, and compare: a few minutes on two cores."""
     from rich.console import Console
 
-    from sightline import reporting, training
+    from sightline import training
     from sightline.evaluation import evaluate
     from sightline.evaluation.comparison import read_comparison
+    from sightline.reporting import comparison
     from sightline.reporting.comparison.summary import summary
 
     console = Console()
@@ -37,5 +38,5 @@ def demo(
             run = training.train(recipe, output=output / f"{name}-seed{seed}", resume=True)
             evaluate(run)
             runs[name].append(run.path)
-    report = reporting.compare(runs[GUIDED], runs[PLAIN], output / "report.html")
+    report = comparison.compare(runs[GUIDED], runs[PLAIN], output / "report.html")
     console.print("", summary(read_comparison(runs[GUIDED], runs[PLAIN])), "", f"Report: {report.resolve()}")

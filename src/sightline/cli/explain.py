@@ -101,8 +101,9 @@ def _draw(
     from sightline.data.files import read_image
     from sightline.data.transforms import eval_transform
     from sightline.network.targets import Contrast, Targets
-    from sightline.reporting.overlay import save_figure, show
-    from sightline.reporting.panel import panel
+    from sightline.reporting.overlay import show
+    from sightline.reporting.plots import save_figure
+    from sightline.reporting.plots.panel import panel
 
     asked = {name: explainers.create_explainer(name) for name in methods}
     subject = find_subject(model, weights, run, classes)

@@ -47,7 +47,7 @@ def filters(
     from sightline.data.loader import create_loader
     from sightline.data.transforms import eval_transform
     from sightline.models.filter_groups import carried_filter_groups
-    from sightline.reporting.filters import show_filters
+    from sightline.reporting.plots.filters import show_filters
 
     chosen = None
     if numbers is not None:

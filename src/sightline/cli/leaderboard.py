@@ -15,7 +15,7 @@ def leaderboard(
     ] = None,
 ) -> None:
     """Say who is best in what, and what is chance, in one self-contained HTML page and in Markdown."""
-    from sightline.reporting.leaderboard.page import write_leaderboard
+    from sightline.reporting.leaderboard import write_leaderboard
 
     for path in write_leaderboard(folders, output):
         typer.echo(path)

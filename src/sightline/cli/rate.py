@@ -45,16 +45,12 @@ def rate(
 
     The answers are kept in the study's folder; the command given again goes on with them.
     """
-    try:
-        import starlette  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise SightlineError(f"rate needs {error.name}; install it by `pip install 'sightline-xai[rating]'`") from error
     from rich.console import Console
 
     from sightline.rating import crowd
     from sightline.rating import results as counting
     from sightline.rating.batch import Contender
+    from sightline.rating.server import serve
     from sightline.rating.study import open_study
 
     names = explainers.split(",")
@@ -79,8 +75,6 @@ def rate(
             typer.echo(path)
     if results or export_batch is not None or import_batch is not None:
         return
-
-    from sightline.rating.server import serve
 
     def announce(link: str) -> None:
         console.print(f"Raters open [bold]{link}[/bold]", highlight=False, soft_wrap=True)

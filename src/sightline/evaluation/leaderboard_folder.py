@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sightline._core.optional import requires_extra
 from sightline.errors import SightlineError
 from sightline.evaluation.run_folder import Array, Integers
 from sightline.evaluation.statistics import holm, paired
+
+with requires_extra("report", "a table of evaluations"):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 MADE_BY = "`sightline evaluate PLAN.yaml` and `sightline reproduce` make such folders"
 DIRECTIONS = {"true": True, "false": False}

@@ -7,15 +7,18 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 
 from sightline._core.files import write_atomically
+from sightline._core.optional import requires_extra
 from sightline.errors import SightlineError
 from sightline.rating.store import Choice, Store
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 QUORUM = 5  # votes that decide a pair
 
@@ -181,8 +184,11 @@ def contender_names(store: Store) -> tuple[str, str]:
     return folders if folders[0] != folders[1] else (a["run"], b["run"])
 
 
-def table(found: Results) -> Table:
-    """The results as a table for a terminal."""
+def table(found: Results) -> "Table":
+    """Return the results as a table for a terminal."""
+    with requires_extra("cli", "a table in a terminal"):
+        from rich.table import Table
+
     shown = Table(box=None, pad_edge=False, show_header=False)
     shown.add_column()
     shown.add_column(justify="right")

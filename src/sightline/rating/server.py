@@ -13,20 +13,23 @@ from importlib.resources import files
 from typing import Annotated, Literal, TypeVar
 
 import torch
-import uvicorn
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sightline._core.optional import requires_extra
 from sightline._core.seeding import derive_seed, generator
 from sightline.errors import SightlineError
 from sightline.rating.store import Choice, NameTakenError, Part, Rater, Side, Store
+
+with requires_extra("rating", "the rating page"):
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.exceptions import HTTPException
+    from starlette.middleware import Middleware
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+    from starlette.routing import Route
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY = 1024  # bytes that a request may carry; a vote has about forty
 SECONDS = 10.0  # that a request may take to arrive

@@ -1,6 +1,5 @@
-"""What a person looks at: overlays, panels, and the report that compares run folders."""
+"""What a person looks at: overlays, plots, and reports of runs and evaluations."""
 
-from sightline.reporting.comparison.report import compare
 from sightline.reporting.overlay import Overlay, show
 
-__all__ = ["Overlay", "compare", "show"]
+__all__ = ["Overlay", "show"]

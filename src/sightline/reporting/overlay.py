@@ -1,32 +1,25 @@
-"""Maps laid over their images, as pictures."""
+"""Saliency maps laid over their images."""
 
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sightline._core.tensors import check_images
 from sightline.errors import SightlineError
+from sightline.reporting.colormap import colorize
+from sightline.reporting.tiles import draw_tiles
 
-# Plasma is perceptually uniform and, unlike inferno or viridis, saturated from end to end. Over a *grey* image that
-# leaves no doubt: colour is relevance and only relevance, grey is the photograph.
-COLORMAP = "plasma"
-OPACITY = 0.7  # of a pixel of relevance 1; the rest of the photograph stays to be seen under it
-TILE = 2.0  # inches a side
+OPACITY = 0.7  # of the color where the map is 1; the image remains visible under it
 
 
 def blend(images: Tensor, maps: Tensor) -> Tensor:
-    """Colour over the grey image, the more of it the more relevant the pixel.
+    """Return gray images with the maps in color over them.
 
-    With m the map and w = 0.7 m, a pixel is (1 - w) grey + w colormap(m): where m = 0 the photograph is left as it is.
+    With m the map and w = 0.7 m, a pixel is (1 - w) gray + w colormap(m). Where m = 0 the gray image is unchanged.
 
     Args:
         images: (B, C, H, W) in [0, 1], C = 1 or 3.
@@ -38,16 +31,16 @@ def blend(images: Tensor, maps: Tensor) -> Tensor:
     images, maps = images.detach().float().cpu(), maps.detach().float().cpu()
     luminance = images.new_tensor([0.299, 0.587, 0.114] if images.shape[1] == 3 else [1.0])
     grey = torch.einsum("bchw,c->bhw", images, luminance)[:, None]
-    color = torch.from_numpy(matplotlib.colormaps[COLORMAP](maps.numpy())[..., :3]).float().permute(0, 3, 1, 2)
+    color = colorize(maps)
     weight = OPACITY * maps[:, None]
     return (1 - weight) * grey + weight * color
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """A grid of pictures, one row an image: the image itself, then one overlay a method.
+    """A grid with one row per image: the image itself, then one overlay per method.
 
-    A notebook shows it as it is; `save` writes it to a file.
+    A notebook displays it; `save` writes it to a file.
 
     Attributes:
         images: (B, C, H, W) in [0, 1].
@@ -59,31 +52,31 @@ class Overlay:
     overlays: dict[str, Tensor | None]
     titles: list[str]
 
-    def figure(self) -> Figure:
-        """The grid as a matplotlib figure."""
-        figure = new_figure(rows=len(self.images), columns=1 + len(self.overlays))
-        axes = figure.subplots(len(self.images), 1 + len(self.overlays), squeeze=False)
-        for row, title in zip(axes, self.titles or [""] * len(self.images)):
-            row[0].set_ylabel(title, fontsize=8)
-        self.draw(axes)
-        return figure
-
-    def draw(self, axes: NDArray[np.object_]) -> None:
-        """Draw onto a grid of axes that is there already: (B, at least 1 + methods)."""
-        for column, (caption, pictures) in enumerate([("image", self.images), *self.overlays.items()]):
-            axes[0, column].set_title(caption, fontsize=9)
-            for row in range(len(self.images)):
-                if pictures is None:
-                    draw_words(axes[row, column], "not defined\nfor this model")
-                else:
-                    draw_picture(axes[row, column], pictures[row])
+    @property
+    def columns(self) -> list[tuple[str, Tensor | None]]:
+        """Caption and images of every column."""
+        return [("image", self.images), *self.overlays.items()]
 
     def save(self, path: str | Path) -> Path:
-        """Write the grid to a file, whose suffix says the format (`.png`, `.pdf`, ...)."""
-        return save_figure(self.figure(), path)
+        """Write the grid to a file and make its folder. The suffix selects the format (`.png`, `.jpg`, `.pdf`, ...).
+
+        Raises:
+            SightlineError: The suffix names no format, or the file cannot be written.
+        """
+        path = Path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draw_tiles(self.columns, self.titles).save(path)
+        except ValueError as error:
+            raise SightlineError(f"cannot save {path}: {error}") from error
+        except OSError as error:
+            raise SightlineError(f"cannot write {path}: {error.strerror or error}") from error
+        return path
 
     def _repr_png_(self) -> bytes:
-        return png(self.figure())
+        buffer = io.BytesIO()
+        draw_tiles(self.columns, self.titles).save(buffer, format="PNG")
+        return buffer.getvalue()
 
 
 def show(
@@ -132,50 +125,6 @@ def _stretched(maps: Tensor, outliers: float) -> Tensor:
     pixels = maps.detach().float().flatten(1)
     top = pixels.kthvalue(max(1, round((1 - outliers) * pixels.shape[1])), dim=1).values[:, None, None]
     return torch.where(top > 0, maps / top.clamp_min(1e-12), maps).clamp(0, 1)
-
-
-def new_figure(rows: int, columns: float) -> Figure:
-    """An empty white figure that holds a grid of tiles."""
-    return Figure(figsize=(TILE * columns, TILE * rows + 0.25), dpi=150, layout="constrained", facecolor="white")
-
-
-def draw_picture(axes: Axes, picture: Tensor) -> None:
-    """Draw one image (C, H, W) in [0, 1] with no ticks and no frame."""
-    pixels = picture.expand(3, -1, -1).permute(1, 2, 0).clamp(0, 1).numpy()
-    axes.imshow(pixels)
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-
-
-def draw_words(axes: Axes, words: str) -> None:
-    """Write a few words where a picture would be."""
-    axes.text(0.5, 0.5, words, ha="center", va="center", fontsize=8, color="#64748b", transform=axes.transAxes)
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write the figure, making the folder that it goes into.
-
-    Raises:
-        SightlineError: the suffix names no format, or the file cannot be written.
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    except ValueError as error:
-        raise SightlineError(f"cannot save {path}: {error}") from error
-    except OSError as error:
-        raise SightlineError(f"cannot write {path}: {error.strerror or error}") from error
-    return path
 
 
 def _check_maps(argument: str, maps: Tensor, images: Tensor) -> None:

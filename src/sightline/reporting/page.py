@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sightline._core.files import write_atomically
+from sightline._core.optional import requires_extra
 from sightline.errors import SightlineError
 from sightline.reporting import formatting
+
+with requires_extra("report", "an HTML page"):
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def render_page(template: str, **values: Any) -> str:

@@ -17,7 +17,7 @@ from sightline._core.devices import pick_device
 from sightline._core.files import write_atomically
 from sightline._core.progress import ProgressBar
 from sightline.errors import MissingFileError, SightlineError
-from sightline.reporting.overlay import png
+from sightline.reporting.plots import png
 from sightline.studies.study import Part, Study, read_study, study_from_yaml
 from sightline.training.run import surroundings
 

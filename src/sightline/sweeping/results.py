@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sightline._core.files import write_atomically
 from sightline.reporting.markdown import markdown
-from sightline.reporting.overlay import png
+from sightline.reporting.plots import png
 from sightline.sweeping.figures import history, slices
 from sightline.sweeping.outcome import STATES, Outcome
 

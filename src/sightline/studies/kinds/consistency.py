@@ -17,7 +17,8 @@ from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
 from sightline.metrics import disturbed_images, explanation_consistency
 from sightline.metrics.consistency import Distance, Perturbation, Psi
-from sightline.reporting.overlay import blend, draw_picture, new_figure
+from sightline.reporting.overlay import blend
+from sightline.reporting.plots import draw_image, new_figure
 from sightline.studies.kinds.training_runs import Keys, overrides, scale_keys
 from sightline.studies.study import KINDS, Done, Method, Part, Study, check_methods
 from sightline.studies.subject import Subject, run_subject
@@ -144,7 +145,7 @@ class Consistency(Study):
             for number, start in ((line, 0), (rows + line, width + 1)):
                 for column, (letter, name) in enumerate(zip(string.ascii_lowercase, COLUMNS)):
                     place = axes[start + column]
-                    draw_picture(place, pictures[name][number])
+                    draw_image(place, pictures[name][number])
                     if not line:
                         place.set_title(f"({letter}) {COLUMNS[name]}", fontsize=9)
                 axes[start].set_ylabel(f"E = {float(scores[order[number]]):.3f}", fontsize=8)

@@ -16,7 +16,8 @@ from sightline.explainers import create_explainer
 from sightline.metrics import square_curves
 from sightline.metrics.perturbation import area_under_curve
 from sightline.reporting.markdown import markdown
-from sightline.reporting.overlay import blend, draw_picture, new_figure
+from sightline.reporting.overlay import blend
+from sightline.reporting.plots import draw_image, new_figure
 from sightline.studies.image_selection import ImageSelection
 from sightline.studies.study import (
     KINDS,
@@ -166,10 +167,10 @@ class Curves(Study):
         figure = new_figure(len(images), 4)
         grid = figure.subplots(len(images), 4, squeeze=False)
         for number, row in enumerate(grid):
-            draw_picture(row[0], images[number])
+            draw_image(row[0], images[number])
             row[0].set_xlabel(caption(*first.values["said"][number]), fontsize=7)
             for (label, part), axes in zip(parts.items(), row[1:]):
-                draw_picture(axes, blend(images[number, None], part.tensors["maps"][number, None].float() / 255)[0])
+                draw_image(axes, blend(images[number, None], part.tensors["maps"][number, None].float() / 255)[0])
                 axes.set_xlabel(f"area {float(area_under_curve(part.tensors['curves'])[number]):.3f}", fontsize=7)
                 if not number:
                     axes.set_title(label, fontsize=9)

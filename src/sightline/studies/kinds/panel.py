@@ -17,7 +17,8 @@ from sightline._core.strict import Positive, named
 from sightline.errors import NotDefinedError
 from sightline.explainers import create_explainer
 from sightline.network.features import ClassFeatures, class_features
-from sightline.reporting.overlay import Overlay, new_figure, show
+from sightline.reporting.overlay import Overlay, show
+from sightline.reporting.plots import draw_overlay, new_figure
 from sightline.studies.image_selection import ImageChoice, ImageSelection
 from sightline.studies.study import (
     KINDS,
@@ -184,7 +185,7 @@ def _fill(axes: NDArray[np.object_], overlay: Overlay, captions: dict[int, list[
     """Draw an overlay onto a grid of at least its size, and leave the rest empty."""
     count, width = len(overlay.images), 1 + len(overlay.overlays)
     if count:
-        overlay.draw(axes)
+        draw_overlay(overlay, axes)
     for row in range(count):
         for column, texts in captions.items():
             axes[row, column].set_xlabel(texts[row], fontsize=7)

@@ -14,7 +14,8 @@ from sightline._core.registry import Entry
 from sightline._core.strict import named
 from sightline.explainers.lots import LOTS, grey
 from sightline.metrics.explanation_image import explanation_images
-from sightline.reporting.overlay import blend, draw_picture, new_figure
+from sightline.reporting.overlay import blend
+from sightline.reporting.plots import draw_image, new_figure
 from sightline.studies.image_selection import ImageChoice, ImageSelection
 from sightline.studies.study import KINDS, AnyModel, Done, Part, Study
 from sightline.studies.subject import load_subject
@@ -111,7 +112,7 @@ class Steps(Study):
         figure = new_figure(2, 4)
         for letter, name, axes in zip(string.ascii_lowercase, STEPS, figure.subplots(2, 4).flat):
             picture: Tensor = part.tensors[name].float() / 255
-            draw_picture(axes, picture)
+            draw_image(axes, picture)
             axes.set_title(f"({letter}) {name}", fontsize=9)
             if name in part.values["said"]:
                 axes.set_xlabel(caption(*part.values["said"][name]), fontsize=7)

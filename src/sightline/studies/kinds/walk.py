@@ -17,7 +17,8 @@ from sightline.metrics.explanation_image import explanation_images
 from sightline.metrics.fills import filled
 from sightline.metrics.perturbation import area_under_curve, ranks_of
 from sightline.reporting.formatting import title
-from sightline.reporting.overlay import blend, draw_picture, new_figure
+from sightline.reporting.overlay import blend
+from sightline.reporting.plots import draw_image, new_figure
 from sightline.studies.image_selection import ImageChoice, ImageSelection
 from sightline.studies.study import KINDS, AnyModel, Done, Method, Part, Study, check_methods
 from sightline.studies.subject import Subject, load_subject
@@ -108,7 +109,7 @@ class Walk(Study):
         figure = new_figure(lines, 4)
         axes = figure.subplots(lines, 4).flatten()
         for name, place in zip(part.values["pictures"], axes):
-            draw_picture(place, part.tensors[name].float() / 255)
+            draw_image(place, part.tensors[name].float() / 255)
             place.set_title(name, fontsize=9)
             if name in part.values["said"]:
                 place.set_xlabel(caption(*part.values["said"][name]), fontsize=7)

@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sightline.reporting.overlay import Overlay, new_figure
+from sightline.reporting.overlay import Overlay
+from sightline.reporting.plots.figures import draw_overlay, new_figure
 
 EXPLAINED, OTHER = "#c2410c", "#94a3b8"
 
@@ -26,7 +27,7 @@ def panel(
     rows, columns = len(overlay.images), 1 + len(overlay.overlays)
     figure = new_figure(rows, columns + 1.7)
     axes = figure.subplots(rows, columns + 1, squeeze=False, width_ratios=[1] * columns + [1.7])
-    overlay.draw(axes)
+    draw_overlay(overlay, axes)
     axes[0, -1].set_title("prediction", fontsize=9)
     for row, title in enumerate(overlay.titles or [""] * rows):
         axes[row, 0].set_xlabel(title, fontsize=7)

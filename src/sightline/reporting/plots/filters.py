@@ -20,7 +20,7 @@ from sightline.guides.filter_groups import Moments, membership, part_coherence, 
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
 from sightline.network.tap import Tap, evaluating
-from sightline.reporting.overlay import draw_picture, new_figure, png, save_figure
+from sightline.reporting.plots.figures import draw_image, new_figure, png, save_figure
 
 Style = Literal["contours", "circles"]
 LINE = "#dc2626"
@@ -229,14 +229,14 @@ def _typical(similarity: Tensor, members: Tensor, responds: Tensor) -> list[int]
 
 def _draw_contour(axes: Axes, image: Tensor, saliency: Tensor, threshold: float) -> None:
     inside = saliency > threshold
-    draw_picture(axes, torch.where(inside, image, DIMMED * image))
+    draw_image(axes, torch.where(inside, image, DIMMED * image))
     if inside.any() and not inside.all():
         lines = axes.contour(saliency.numpy(), levels=[threshold], colors=LINE, linewidths=1.4)
         lines.set(path_effects=[HALO])
 
 
 def _draw_circle(axes: Axes, image: Tensor, circle: Sequence[float]) -> None:
-    draw_picture(axes, image)
+    draw_image(axes, image)
     x, y, radius = circle
     if radius:
         axes.add_patch(Circle((x, y), radius, fill=False, color=LINE, linewidth=1.6, path_effects=[HALO]))

@@ -16,7 +16,7 @@ from sightline.cli.app import app
 from sightline.cli.subject import find_subject
 from sightline.guides.iccnn import ICCNN
 from sightline.models.filter_groups import carried_filter_groups
-from sightline.reporting.filters import effective_field, show_filters
+from sightline.reporting.plots.filters import effective_field, show_filters
 from sightline.training.checkpoint import State, write_state
 
 

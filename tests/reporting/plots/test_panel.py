@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sightline.reporting import show
-from sightline.reporting.panel import EXPLAINED, panel
+from sightline.reporting.plots.panel import EXPLAINED, panel
 
 
 @pytest.fixture

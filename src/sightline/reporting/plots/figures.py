@@ -1,0 +1,69 @@
+"""Grids of images as figures, and how a figure is saved."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sightline.errors import SightlineError
+from sightline.reporting.overlay import Overlay
+
+TILE = 2.0  # inches per side
+
+
+def new_figure(rows: int, columns: float) -> Figure:
+    """Return an empty white figure that holds a grid of tiles."""
+    return Figure(figsize=(TILE * columns, TILE * rows + 0.25), dpi=150, layout="constrained", facecolor="white")
+
+
+def draw_overlay(overlay: Overlay, axes: NDArray[np.object_]) -> None:
+    """Draw an overlay onto a grid of axes: (B, at least 1 + methods)."""
+    for column, (caption, images) in enumerate(overlay.columns):
+        axes[0, column].set_title(caption, fontsize=9)
+        for row in range(len(overlay.images)):
+            if images is None:
+                draw_words(axes[row, column], "not defined\nfor this model")
+            else:
+                draw_image(axes[row, column], images[row])
+
+
+def draw_image(axes: Axes, image: Tensor) -> None:
+    """Draw one image (C, H, W) in [0, 1] with no ticks and no frame."""
+    axes.imshow(image.expand(3, -1, -1).permute(1, 2, 0).clamp(0, 1).numpy())
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def draw_words(axes: Axes, words: str) -> None:
+    """Write a few words where an image would be."""
+    axes.text(0.5, 0.5, words, ha="center", va="center", fontsize=8, color="#64748b", transform=axes.transAxes)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def png(figure: Figure) -> bytes:
+    """Return the figure as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write the figure, and make its folder.
+
+    Raises:
+        SightlineError: The suffix names no format, or the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    except ValueError as error:
+        raise SightlineError(f"cannot save {path}: {error}") from error
+    except OSError as error:
+        raise SightlineError(f"cannot write {path}: {error.strerror or error}") from error
+    return path
