@@ -162,7 +162,7 @@ def test_the_maps_of_a_data_set_are_kept(tmp_path, weights):
         assert done.exit_code == 0, done.exception
     store = MapStore(tmp_path / "maps")
     assert store.finished.all()
-    assert store.facts["method"] == "layercam"
+    assert store.metadata["method"] == "layercam"
     assert store.read([0]).max() == 1
 
 
