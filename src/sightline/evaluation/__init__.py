@@ -1,7 +1,7 @@
 """Evaluation: a model or a run over splits, explainers and metrics."""
 
 from sightline.evaluation.measuring import DEFAULT_EXPLAINERS, DEFAULT_METRICS, evaluate_model
-from sightline.evaluation.result import Curve, Evaluation, Gallery, Result
+from sightline.evaluation.result import Curve, Evaluation, Result, SavedImages
 from sightline.evaluation.run import evaluate
 
 __all__ = [
@@ -9,8 +9,8 @@ __all__ = [
     "DEFAULT_METRICS",
     "Curve",
     "Evaluation",
-    "Gallery",
     "Result",
+    "SavedImages",
     "evaluate",
     "evaluate_model",
 ]

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from sightline.errors import SightlineError
-from sightline.evaluation.run_folder import Array, Evaluation, Key, RunFolder, read_run
-from sightline.evaluation.statistics import Interval, over_images, over_seeds, weighted_mean, worst_group
+from sightline.evaluation.run_folder import RunFolder, read_run
+from sightline.evaluation.split_folder import Key, SplitEvaluation
+from sightline.evaluation.statistics import Array, Interval, over_images, over_seeds, weighted_mean, worst_group
 
 ACCURACY = Key("accuracy", None)
 WORST_GROUP = Key("worst_group_accuracy", None)
@@ -96,8 +97,8 @@ class SplitComparison:
 
     split: str
     n: int
-    ours: list[Evaluation]
-    theirs: list[Evaluation]
+    ours: list[SplitEvaluation]
+    theirs: list[SplitEvaluation]
     paired: bool
     group_names: list[str]
 

@@ -12,7 +12,7 @@ from sightline._core.seeding import generator
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
-from sightline.evaluation.result import Curve, Evaluation, Gallery, Result
+from sightline.evaluation.result import Curve, Evaluation, Result, SavedImages
 from sightline.evaluation.statistics import metric_interval
 from sightline.explainers import EXPLAINERS, Explainer, FunctionExplainer, create_explainer
 from sightline.explainers.base import normalize_maps, resize_maps
@@ -342,12 +342,12 @@ def _pictures(observation: Observation, indices: Tensor) -> dict[str, Tensor]:
     return pictures
 
 
-def _gallery(shown: list[dict[str, Tensor]]) -> Gallery:
+def _gallery(shown: list[dict[str, Tensor]]) -> SavedImages:
     whole = _concatenate(shown)
     order = whole["index"].argsort()
     whole = {name: value[order] for name, value in whole.items()}
     maps = {name.removeprefix("maps/"): value for name, value in whole.items() if name.startswith("maps/")}
-    return Gallery(whole["index"], whole["images"], whole.get("masks"), whole["has_mask"], maps)
+    return SavedImages(whole["index"], whole["images"], whole.get("masks"), whole["has_mask"], maps)
 
 
 def _bytes(values: Tensor) -> Tensor:

@@ -9,9 +9,8 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from sightline.evaluation.leaderboard_folder import Cell, Column, Evaluations, PairedTest, Value
-from sightline.evaluation.run_folder import Array
-from sightline.evaluation.statistics import LEVEL, ImageRanks, friedman
+from sightline.evaluation.grid_folder import Cell, Column, Evaluations, Value
+from sightline.evaluation.statistics import LEVEL, Array, ImageRanks, PairedTest, friedman
 
 SHOWN = 0.0005  # half of the last digit that a table shows; smaller differences are ties
 

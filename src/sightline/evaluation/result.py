@@ -47,8 +47,8 @@ class Curve(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """Some of the images, to look at.
+class SavedImages:
+    """Images that are kept with their maps.
 
     Attributes:
         index: (N,) each image's place in its data set, ascending.
@@ -81,7 +81,7 @@ class Evaluation:
     results: list[Result]
     samples: dict[str, Tensor]
     curves: dict[str, dict[str, Curve]]
-    gallery: Gallery | None
+    gallery: SavedImages | None
     facts: dict[str, Any]
 
     def __getitem__(self, column: str) -> Result:

@@ -12,7 +12,7 @@ from sightline.data.loader import create_loader
 from sightline.errors import SightlineError
 from sightline.evaluation.measuring import DEFAULT_EXPLAINERS, DEFAULT_METRICS, TargetClass, evaluate_model
 from sightline.evaluation.result import Evaluation
-from sightline.evaluation.writing import check_writable, write
+from sightline.evaluation.split_folder import check_writable, write_evaluation
 from sightline.training import Run, load_run
 from sightline.training.loggers import log_figures
 
@@ -82,7 +82,9 @@ def evaluate(
             progress=True,
         )
         split: dict[str, Any] = {"split": name, "data_fingerprint": dataset.fingerprint, **facts}
-        write(found[name], run.path / "evaluation" / name, split, [dataset.path(i) for i in range(len(dataset))])
+        write_evaluation(
+            found[name], run.path / "evaluation" / name, split, [dataset.path(i) for i in range(len(dataset))]
+        )
         print(_line(name, found[name]), file=sys.stderr)
     log_figures(run, recipe, {f"{name}/{r.column}": r.value for name, each in found.items() for r in each.results})
     return found

@@ -1,7 +1,6 @@
 """The pairs of a study: images drawn at random, each with two maps over it."""
 
 import io
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from sightline.data import DATASETS, ImageDataset
 from sightline.data.loader import Transformed, collate
 from sightline.data.transforms import eval_transform
 from sightline.errors import SightlineError, unknown_name
-from sightline.evaluation.run_folder import Samples, SavedGallery, read_run
+from sightline.evaluation.split_folder import Samples, SavedGallery, evaluation_folders, read_evaluation
 from sightline.explainers import EXPLAINERS, create_explainer, resize_maps
 from sightline.rating.store import Drawn
 from sightline.reporting.overlay import show
@@ -145,13 +144,12 @@ def _shared_data(a: Path, b: Path, split: str) -> dict[str, Any]:
 
 def _kept(contender: Contender, split: str, data: str) -> _Kept | None:
     """What the run's evaluation on that split kept, where it is of these data and has the contender's maps."""
-    summary = contender.run / "evaluation" / split / "summary.json"
-    if not summary.is_file():
+    folder = evaluation_folders(contender.run).get(split)
+    if folder is None:
         return None
-    facts = json.loads(summary.read_text(encoding="utf-8"))
-    if facts["data_fingerprint"] != data or facts["target"] != "predicted":
+    evaluation = read_evaluation(folder)
+    if evaluation.facts["data_fingerprint"] != data or evaluation.facts["target"] != "predicted":
         return None
-    evaluation = read_run(contender.run).evaluations[split]
     gallery = evaluation.gallery
     return _Kept(evaluation.samples, gallery) if gallery and contender.explainer in gallery.maps else None
 

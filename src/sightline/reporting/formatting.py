@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sightline.evaluation.comparison import ACCURACY, CHANCE, WORST_GROUP, Comparison, Difference
-from sightline.evaluation.run_folder import Key
+from sightline.evaluation.split_folder import Key
 from sightline.evaluation.statistics import Interval
 
 ENERGY = "energy_in_mask"

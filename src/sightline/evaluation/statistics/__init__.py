@@ -9,7 +9,7 @@ from sightline.evaluation.statistics.bootstrap import (
     worst_group,
 )
 from sightline.evaluation.statistics.intervals import CONFIDENCE, Interval, over_seeds
-from sightline.evaluation.statistics.pairs import LEVEL, Paired, holm, paired
+from sightline.evaluation.statistics.pairs import LEVEL, Paired, PairedTest, adjust_tests, holm, paired
 from sightline.evaluation.statistics.ranks import ImageRanks, friedman
 
 __all__ = [
@@ -19,6 +19,8 @@ __all__ = [
     "ImageRanks",
     "Interval",
     "Paired",
+    "PairedTest",
+    "adjust_tests",
     "friedman",
     "holm",
     "metric_interval",

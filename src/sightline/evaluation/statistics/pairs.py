@@ -1,7 +1,8 @@
 """Paired differences between two columns of values of the same images, and Holm's correction for many tests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from sightline.evaluation.statistics.intervals import CONFIDENCE
 
 ROUNDS = 10_000
 LEVEL = 0.05  # a p-value below it is significant
+
+Name = TypeVar("Name")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,17 @@ class Paired:
     high: float
     p: float
     n: int
+
+
+@dataclass(frozen=True)
+class PairedTest(Paired):
+    """A paired difference that is one of several.
+
+    Attributes:
+        p_holm: The p-value after Holm's correction for all tests of the family.
+    """
+
+    p_holm: float
 
 
 def paired(first: NDArray[np.floating], second: NDArray[np.floating], seed: int = 0) -> Paired | None:
@@ -69,3 +83,12 @@ def holm(p: Sequence[float]) -> list[float]:
     steps = np.asarray(p, np.float64)[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return adjusted.tolist()
+
+
+def adjust_tests(tests: Mapping[Name, Paired]) -> dict[Name, PairedTest]:
+    """Return the tests of one family with their p-values after Holm's correction."""
+    adjusted = holm([test.p for test in tests.values()])
+    return {
+        name: PairedTest(test.difference, test.low, test.high, test.p, test.n, p_holm)
+        for (name, test), p_holm in zip(tests.items(), adjusted)
+    }

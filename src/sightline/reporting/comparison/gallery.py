@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate
 
 from sightline._core.seeding import generator
 from sightline.evaluation.comparison import CHANCE, SplitComparison
-from sightline.evaluation.run_folder import Evaluation, SavedGallery
+from sightline.evaluation.split_folder import SavedGallery, SplitEvaluation
 from sightline.reporting.overlay import blend
 from sightline.reporting.thumbnails import data_uri, enlarge, outline
 
@@ -98,7 +98,7 @@ def make_gallery(split: SplitComparison, classes: Sequence[str], count: int = 8)
 
 
 def _view(
-    evaluation: Evaluation,
+    evaluation: SplitEvaluation,
     index: int,
     image: Tensor,
     border: Tensor | None,

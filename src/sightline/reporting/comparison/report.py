@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from sightline.evaluation.comparison import ACCURACY, CHANCE, WORST_GROUP, Comparison, SplitComparison, read_comparison
-from sightline.evaluation.run_folder import Key, RunFolder
+from sightline.evaluation.run_folder import RunFolder
+from sightline.evaluation.split_folder import Key
 from sightline.reporting import formatting
 from sightline.reporting.comparison import charts
 from sightline.reporting.comparison.gallery import make_gallery

@@ -8,8 +8,8 @@ from scipy import stats
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from sightline.evaluation.leaderboard_folder import SavedImages
 from sightline.evaluation.ranking import RankingTable
+from sightline.evaluation.result import SavedImages
 from sightline.reporting.overlay import blend
 from sightline.reporting.thumbnails import data_uri, enlarge, outline
 
@@ -154,7 +154,7 @@ def _values(table: RankingTable, saved: SavedImages, place: int, row: str, metri
             found[metric] = _plausibility(saved.maps[row][place], None if metric == COMPLEXITY else _mask(saved, place))
         else:
             column = table.columns.get((row, metric))
-            at = None if column is None else column.at(saved.index[place])
+            at = None if column is None else column.at(int(saved.index[place]))
             found[metric] = np.nan if column is None or at is None else float(column.value[at])
     return found
 
@@ -186,7 +186,7 @@ def _draw_item(
     metrics: Sequence[str],
 ) -> GalleryItem:
     column = table.columns[chosen.row, metrics[-1]]
-    at = int(np.flatnonzero(column.index == saved.index[place])[0])
+    at = int(np.flatnonzero(column.index == int(saved.index[place]))[0])
     image = enlarge(saved.images[place].float() / 255)
     border = None if saved.masks is None else outline(saved.masks[place] == 1)
     chance = [

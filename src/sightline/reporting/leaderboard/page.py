@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from sightline.evaluation.leaderboard_folder import Evaluations, Value, read_evaluations
+from sightline.evaluation.grid_folder import Evaluations, Value, read_evaluations
 from sightline.evaluation.ranking import (
     CellMark,
     Ranking,

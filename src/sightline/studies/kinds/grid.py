@@ -1,10 +1,8 @@
 """Grids: models x explainers x metrics over the same images, as one table with intervals and paired tests."""
 
-import csv
-import io
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from itertools import combinations
 from operator import attrgetter
@@ -12,12 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, model_validator
-from safetensors.torch import save
 from torch import Tensor
 
 from sightline._core.seeding import generator
@@ -25,8 +20,9 @@ from sightline._core.strict import Count, Positive, Section, named
 from sightline.data.files import locate
 from sightline.data.loader import create_loader
 from sightline.errors import NotDefinedError, SightlineError
+from sightline.evaluation.grid_folder import Cell, Column, curves, gallery, paired_tests, samples
 from sightline.evaluation.measuring import Source, evaluate_model
-from sightline.evaluation.statistics import holm, paired
+from sightline.evaluation.statistics import LEVEL, PairedTest, adjust_tests, paired
 from sightline.explainers import create_explainer
 from sightline.metrics import METRICS, PerImageMetric
 from sightline.network.features import class_features
@@ -46,9 +42,6 @@ from sightline.studies.subject import Subject, load_subject
 from sightline.training.recipe import Data
 
 Row = dict[str, Any]
-TEST_COLUMNS = (
-    "metric", "model", "explainer", "against_model", "against_explainer", "difference", "low", "high", "p", "p_holm", "n",
-)  # fmt: skip
 
 
 class Rows(Section):
@@ -172,9 +165,10 @@ class Grid(Study):
         for model in self.models:
             sections.append(f"## {model.label}\n\n`{model.name}` (weights: {model.weights or 'random'})")
             sections.append(self._model_table(model.label, done))
-        if settled := [row for row in self._tests(done) if row["p_holm"] < 0.05]:
+        tests = [test for _, test in self._tests(done)]
+        if settled := [test for test in tests if test.p_holm < LEVEL]:
             sections.append(
-                f"{len(settled)} of the {len(list(self._tests(done)))} paired differences within a model are settled at the "
+                f"{len(settled)} of the {len(tests)} paired differences within a model are settled at the "
                 "5 % level (sign-flip test over the images that both rows see, Holm's correction for each model and metric): "
                 "[tests.csv](tests.csv)."
             )
@@ -182,27 +176,25 @@ class Grid(Study):
 
     def files(self, done: Done) -> dict[str, bytes]:
         """Every value of every image, the mean curves, the paired tests, and some images with all their maps."""
-        curves = [
-            {"model": model, "explainer": row, "metric": metric, "share": at, "value": score}
+        points = (
+            (Cell(model, row, metric), at, score)
             for model, row, part in self._done(done)
             for metric, curve in part.values["curves"].items()
             for at, score in zip(curve["at"], curve["score"])
-        ]
+        )
         found = {
-            "samples.parquet": _parquet(self._samples(done)),
-            "curves.csv": _csv(curves, ("model", "explainer", "metric", "share", "value")),
-            "tests.csv": _csv(list(self._tests(done)), TEST_COLUMNS),
-        }
-        maps = {
-            f"maps/{model}/{row}": part.tensors["maps"]
-            for model, row, part in self._done(done)
-            if "maps" in part.tensors
+            samples.FILE: samples.samples_parquet(self._samples(done)),
+            curves.FILE: curves.curves_csv(points),
+            paired_tests.FILE: paired_tests.paired_tests_csv(self._tests(done)),
         }
         first = next((part for _, _, part in self._done(done) if "images" in part.tensors), None)
         if first is not None:
-            kept: dict[str, Tensor] = {"index": first.tensors["shown"], **maps}
-            kept |= {key: first.tensors[key] for key in ("images", "masks") if key in first.tensors}
-            found["gallery.safetensors"] = save(kept)
+            images = {"index": first.tensors["shown"]}
+            images |= {key: first.tensors[key] for key in ("images", "masks") if key in first.tensors}
+            maps = {
+                (model, row): part.tensors["maps"] for model, row, part in self._done(done) if "maps" in part.tensors
+            }
+            found[gallery.FILE] = gallery.gallery_safetensors(images, maps)
         return found
 
     def _done(self, done: Done) -> Iterator[tuple[str, str, Part]]:
@@ -244,20 +236,14 @@ class Grid(Study):
                 if key.startswith("values/"):
                     yield model, row, key.removeprefix("values/"), part, values
 
-    def _samples(self, done: Done) -> dict[str, list[Any]]:
-        columns: dict[str, list[Any]] = {
-            key: [] for key in ("model", "explainer", "metric", "index", "path", "label", "predicted", "value")
-        }
+    def _samples(self, done: Done) -> Iterator[tuple[Cell, Column]]:
+        """The values image by image."""
         for model, row, metric, part, values in self._columns(done):
-            for key, name in (("model", model), ("explainer", row), ("metric", metric)):
-                columns[key].extend([name] * len(values))
-            for key in ("index", "label", "predicted"):
-                columns[key].extend(part.tensors[key].tolist())
-            columns["path"].extend(part.values["paths"])
-            columns["value"].extend(values.tolist())
-        return columns
+            index, label, predicted = (part.tensors[key].numpy() for key in ("index", "label", "predicted"))
+            column = Column(index, part.values["paths"], label, predicted, values.numpy())
+            yield Cell(model, row, metric), column
 
-    def _tests(self, done: Done) -> Iterator[Row]:
+    def _tests(self, done: Done) -> Iterator[tuple[tuple[Cell, Cell], PairedTest]]:
         """Paired differences between the explainers of a model, and between models under an explainer."""
         values: dict[tuple[str, str], dict[str, tuple[Tensor, Tensor]]] = {}
         for model, row, metric, part, column in self._columns(done):
@@ -272,18 +258,14 @@ class Grid(Study):
                 having = [m.label for m in self.models if row in values.get((m.label, metric), {})]
                 families[f"models under {row}", metric] = [((a, row), (b, row)) for a, b in combinations(having, 2)]
         for (_, metric), pairs in families.items():
-            found = []
+            found = {}
             for first, second in pairs:
                 test = paired(
                     *_aligned(values[first[0], metric][first[1]], values[second[0], metric][second[1]]), self.seed
                 )
                 if test is not None:
-                    found.append((first, second, test))
-            for (first, second, test), adjusted in zip(found, holm([test.p for *_, test in found])):
-                yield {
-                    "metric": metric, "model": first[0], "explainer": first[1], "against_model": second[0],
-                    "against_explainer": second[1], **vars(test), "p_holm": adjusted,
-                }  # fmt: skip
+                    found[Cell(*first, metric), Cell(*second, metric)] = test
+            yield from adjust_tests(found).items()
 
 
 class _Worker:
@@ -428,20 +410,3 @@ def _cell(figure: Row | None, printed: float | None) -> str:
     if figure is None or math.isnan(figure["value"]):
         return f"–{beside}"
     return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f}){beside}"
-
-
-def _csv(rows: Sequence[Row], columns: Sequence[str]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
-    return text.getvalue().encode()
-
-
-def _parquet(columns: dict[str, list[Any]]) -> bytes:
-    texts, numbers = ("model", "explainer", "metric", "path"), ("index", "label", "predicted")
-    types = {key: pa.dictionary(pa.int32(), pa.string()) for key in texts} | {key: pa.int64() for key in numbers}
-    schema = pa.schema([(key, types.get(key, pa.float32())) for key in columns])
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pydict(columns, schema=schema), sink)
-    return sink.getvalue()

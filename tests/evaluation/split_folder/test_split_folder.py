@@ -10,16 +10,15 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sightline.errors import RunFailedError
-from sightline.evaluation import Curve, Evaluation, Gallery, Result
-from sightline.evaluation.run_folder import _read_evaluation
-from sightline.evaluation.writing import check_writable, write
+from sightline.evaluation import Curve, Evaluation, Result, SavedImages
+from sightline.evaluation.split_folder import check_writable, read_evaluation, write_evaluation
 
 FACTS = {"split": "test", "checkpoint": "checkpoints/last.safetensors", "model_fingerprint": "0" * 16}
 
 
 @pytest.fixture
 def evaluation() -> Evaluation:
-    gallery = Gallery(
+    gallery = SavedImages(
         index=torch.tensor([4, 7]),
         images=torch.full((2, 3, 6, 5), 128, dtype=torch.uint8),
         masks=torch.tensor([0, 1, 255], dtype=torch.uint8).repeat(2, 6, 2)[..., :5].contiguous(),
@@ -48,7 +47,7 @@ def evaluation() -> Evaluation:
 
 def test_files_hold_what_was_found(evaluation: Evaluation, tmp_path: Path) -> None:
     folder = tmp_path / "evaluation" / "test"
-    write(evaluation, folder, FACTS, paths=["a,b.jpg", "c.jpg"])
+    write_evaluation(evaluation, folder, FACTS, paths=["a,b.jpg", "c.jpg"])
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["results"][2] == {
         "metric": "deletion", "explainer": "gradcam", "value": 0.5, "low": 0.4, "high": 0.6, "n": 2,
@@ -78,8 +77,8 @@ def test_files_hold_what_was_found(evaluation: Evaluation, tmp_path: Path) -> No
 
 
 def test_the_report_reads_them(evaluation: Evaluation, tmp_path: Path) -> None:
-    write(evaluation, tmp_path / "test", FACTS)
-    read = _read_evaluation(tmp_path / "test")
+    write_evaluation(evaluation, tmp_path / "test", FACTS)
+    read = read_evaluation(tmp_path / "test")
     assert {key.column: value for key, value in read.results.items()} == {
         result.column: result.value for result in evaluation.results
     }
@@ -89,22 +88,22 @@ def test_the_report_reads_them(evaluation: Evaluation, tmp_path: Path) -> None:
 
 
 def test_a_second_evaluation_takes_the_place_of_the_first(evaluation: Evaluation, tmp_path: Path) -> None:
-    write(evaluation, tmp_path / "test", FACTS)
+    write_evaluation(evaluation, tmp_path / "test", FACTS)
     bare = Evaluation(evaluation.results[:1], evaluation.samples, {}, None, evaluation.facts)
-    write(bare, tmp_path / "test", FACTS)
+    write_evaluation(bare, tmp_path / "test", FACTS)
     assert len(json.loads((tmp_path / "test" / "summary.json").read_text())["results"]) == 1
     assert not (tmp_path / "test" / "gallery").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["test"]
 
 
 def test_a_disk_that_fills_up_leaves_the_old_files(evaluation: Evaluation, tmp_path: Path) -> None:
-    write(evaluation, tmp_path / "test", FACTS)
+    write_evaluation(evaluation, tmp_path / "test", FACTS)
     before = {p: p.read_bytes() for p in (tmp_path / "test").rglob("*") if p.is_file()}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))  # files of more than 300 bytes cannot be written
     try:
         with pytest.raises(RunFailedError, match=f"cannot write the evaluation to {tmp_path}.*File too large"):
-            write(evaluation, tmp_path / "test", FACTS)
+            write_evaluation(evaluation, tmp_path / "test", FACTS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before

@@ -1,0 +1,141 @@
+"""Folders of evaluations of models x explainers x metrics, read and put together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from sightline.errors import SightlineError
+from sightline.evaluation.grid_folder import curves, gallery, paired_tests, samples, values
+from sightline.evaluation.grid_folder.cells import Cell, Column, Value
+from sightline.evaluation.grid_folder.pairing import check_same_images, compare_all_pairs
+from sightline.evaluation.grid_folder.rows import MADE_BY, unreadable
+from sightline.evaluation.result import SavedImages
+from sightline.evaluation.statistics import Array, PairedTest
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """Everything in the folders.
+
+    Attributes:
+        title: Title of the first folder's study.
+        notes: Notes of all studies, and on how the folders fit together.
+        folders: Where it was read.
+        higher_is_better: Metric -> its direction, in the order of the tables.
+        values: The tables.
+        columns: The same values image by image, where they are known.
+        tests: Pair of cells of one metric -> the paired difference.
+        curves: (2, points): shares of the pixels, and the mean value at each.
+        saved: Model -> its kept images.
+    """
+
+    title: str
+    notes: list[str]
+    folders: list[Path]
+    higher_is_better: dict[str, bool]
+    values: dict[Cell, Value]
+    columns: dict[Cell, Column]
+    tests: dict[tuple[Cell, Cell], PairedTest]
+    curves: dict[Cell, Array]
+    saved: dict[str, SavedImages]
+
+    @property
+    def models(self) -> list[str]:
+        """The models in the order of the tables."""
+        return list(dict.fromkeys(cell.model for cell in self.values))
+
+
+def read_evaluations(folders: Sequence[str | Path]) -> Evaluations:
+    """Read folders of evaluations and put them together.
+
+    A cell that several folders hold is taken from the first of them. Pairs of explainers that lie in different folders are
+    tested here.
+
+    Raises:
+        SightlineError: No folder was given; a file is missing or damaged; there is no value at all; the folders differ in a
+            metric's direction, or hold one model on different data.
+    """
+    if not folders:
+        raise SightlineError("folders is empty; give the folder of an evaluation")
+    merged, *others = [_read_folder(Path(folder)) for folder in folders]
+    for other in others:
+        merged = _merge(merged, other)
+    if not any(np.isfinite(value.value) for value in merged.values.values()):
+        named = ", ".join(map(str, merged.folders))
+        raise SightlineError(f"{named}: no value in {values.FILE}; either nothing is done yet, or nothing is defined")
+    return merged
+
+
+def _read_folder(folder: Path) -> Evaluations:
+    if not (folder / values.FILE).is_file():
+        raise SightlineError(f"{folder} is not the folder of an evaluation: it holds no {values.FILE} ({MADE_BY})")
+    study = _read_study(folder / "study.yaml")
+    cells, higher_is_better = values.read_values(folder / values.FILE)
+    columns = samples.read_samples(folder / samples.FILE)
+    return Evaluations(
+        title=str(study.get("title") or folder.resolve().name),
+        notes=[str(note) for note in study.get("notes") or []],
+        folders=[folder],
+        higher_is_better=higher_is_better,
+        values=cells,
+        columns={cell: column for cell, column in columns.items() if cell in cells},
+        tests=paired_tests.read_paired_tests(folder / paired_tests.FILE),
+        curves=curves.read_curves(folder / curves.FILE),
+        saved=gallery.read_gallery(folder / gallery.FILE, cells),
+    )
+
+
+def _read_study(path: Path) -> dict[str, Any]:
+    try:
+        study = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise unreadable(path, error) from error
+    if not isinstance(study, dict):
+        raise SightlineError(f"{path} holds {type(study).__name__}; expected a mapping")
+    return study
+
+
+def _merge(first: Evaluations, second: Evaluations) -> Evaluations:
+    """Put both together; what both hold is taken from the first."""
+    for metric in first.higher_is_better.keys() & second.higher_is_better.keys():
+        if first.higher_is_better[metric] != second.higher_is_better[metric]:
+            raise SightlineError(f"{first.folders[0]} and {second.folders[0]} differ in the direction of {metric}")
+    shared = [model for model in first.models if model in second.models]
+    merged = Evaluations(
+        title=first.title,
+        notes=_merge_notes(first, second, shared),
+        folders=[*first.folders, *second.folders],
+        higher_is_better={**second.higher_is_better, **first.higher_is_better},
+        values={**first.values, **{c: v for c, v in second.values.items() if c not in first.values}},
+        columns={**second.columns, **first.columns},
+        tests={**second.tests, **first.tests},
+        curves={**second.curves, **first.curves},
+        saved={**second.saved, **first.saved},
+    )
+    for model in shared:
+        for metric in merged.higher_is_better:
+            cells = [c for c in merged.values if (c.model, c.metric) == (model, metric) and c.explainer]
+            means = {cell: merged.values[cell].value for cell in cells}
+            merged.tests.update(compare_all_pairs(means, merged.columns, merged.tests))
+        one, other = first.saved.get(model), second.saved.get(model)
+        if one and other and one.index.equal(other.index) and one.images.shape == other.images.shape:
+            merged.saved[model] = SavedImages(
+                one.index, one.images, one.masks, one.has_mask, {**other.maps, **one.maps}
+            )
+    return merged
+
+
+def _merge_notes(first: Evaluations, second: Evaluations, shared: Sequence[str]) -> list[str]:
+    """The notes of both, and a note on cells that both hold and on models that differ."""
+    notes = [*first.notes, *(note for note in second.notes if note not in first.notes)]
+    both = [cell for cell in second.values if cell in first.values and cell.explainer]
+    if both:
+        names = ", ".join(dict.fromkeys(f"{cell.explainer} on {cell.model}" for cell in both))
+        notes.append(f"Taken from the first of the folders that hold it: {names}.")
+    where = f"{first.folders[0]} and {second.folders[0]}"
+    checked = [check_same_images(model, where, first.columns, second.columns) for model in shared]
+    return [*notes, *(note for note in checked if note)]
