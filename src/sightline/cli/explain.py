@@ -118,8 +118,7 @@ def _draw(
         question = Contrast(targets, None if against == "next" else _class_index(against, subject.classes))
     maps: dict[str, Tensor | None] = {}
     for name, explainer in asked.items():
-        needs_layer = explainers.EXPLAINERS[name].capabilities.get("needs_layer", True)
-        where = (layer or subject.layer) if needs_layer else None
+        where = explainers.layer_for(name, layer or subject.layer)
         try:
             maps[name] = explainer(subject.model, pixels, question, where, subject.spec)
         except NotDefinedError as error:

@@ -14,14 +14,15 @@ from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.evaluation.result import Curve, Evaluation, Result, SavedImages
 from sightline.evaluation.statistics import metric_interval
-from sightline.explainers import EXPLAINERS, Explainer, FunctionExplainer, create_explainer
+from sightline.explainers import Explainer, FunctionExplainer, create_explainer
 from sightline.explainers.base import normalize_maps, resize_maps
+from sightline.explainers.registry import needs_layer
 from sightline.metrics import METRICS, CurveMetric, Observation, PerImageMetric, Scorer, perturbation
 from sightline.metrics.accuracy import hits
 from sightline.metrics.backgrounds import backgrounds_of
 from sightline.metrics.base import explaining
 from sightline.network.input_spec import InputSpec
-from sightline.network.layers import LayerChoice
+from sightline.network.layers import LayerSelection
 from sightline.network.targets import resolve_targets
 
 # The first is what guides mostly train on; the second is trained on by none; the last two never look at the image, or
@@ -46,7 +47,7 @@ def evaluate_model(
     metrics: Sequence[str] | Mapping[str, Mapping[str, Any]] = DEFAULT_METRICS,
     *,
     input_spec: InputSpec | None = None,
-    layer: LayerChoice | Sequence[LayerChoice] | None = None,
+    layer: LayerSelection = None,
     target: TargetClass = "predicted",
     contrast: bool = False,
     max_images_slow: int | None = None,
@@ -93,7 +94,7 @@ def evaluate_model(
     else:
         kept = torch.isin(torch.arange(total), torch.tensor(list(gallery), dtype=torch.int64))
     made = _make_explainers(explainers)
-    layers = {name: layer if _takes_layer(name) else None for name in made}
+    layers = {name: layer if needs_layer(name) else None for name in made}
     explain = {
         name: explaining(source, model, layers[name], input_spec, contrast)
         for name, source in made.items()
@@ -244,17 +245,12 @@ def _saved(name: str, maps: Tensor, observation: Observation) -> Tensor:
     return normalize_maps(resize_maps(found, (images.shape[-2], images.shape[-1])))
 
 
-def _takes_layer(explainer: str) -> bool:
-    """Whether an explainer of that name takes its maps from the target layer; LOTS, say, means something else by one."""
-    return explainer not in EXPLAINERS or EXPLAINERS[explainer].capabilities.get("needs_layer", True)
-
-
 def _make_meters(
     wanted: Sequence[str] | Mapping[str, Mapping[str, Any]],
     explainers: Mapping[str, Explainer | Tensor],
     given: dict[str, Any],
-    layer: LayerChoice | Sequence[LayerChoice] | None,
-    layers: Mapping[str, LayerChoice | Sequence[LayerChoice] | None],
+    layer: LayerSelection,
+    layers: Mapping[str, LayerSelection],
 ) -> tuple[dict[str | None, list[_Meter]], dict[str, str]]:
     """The meters of each explainer, and under None those that judge no maps; and what cannot be measured, with the reason."""
     meters: dict[str | None, list[_Meter]] = {None: [], **{name: [] for name in explainers}}

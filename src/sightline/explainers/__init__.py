@@ -1,15 +1,14 @@
 """Explainers: from a model and images to saliency maps."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.function import FunctionExplainer
-from sightline.explainers.registry import EXPLAINERS
+from sightline.explainers.registry import EXPLAINERS, layer_for, needs_layer
 from sightline.network.input_spec import InputSpec
-from sightline.network.layers import LayerChoice
+from sightline.network.layers import LayerSelection
 from sightline.network.targets import Targets
 
 __all__ = [
@@ -18,7 +17,9 @@ __all__ = [
     "FunctionExplainer",
     "create_explainer",
     "explain",
+    "layer_for",
     "list_explainers",
+    "needs_layer",
     "normalize_maps",
     "resize_maps",
 ]
@@ -39,7 +40,7 @@ def explain(
     images: Tensor,
     method: str | Explainer = "gradcam",
     targets: Targets = None,
-    layer: LayerChoice | Sequence[LayerChoice] | None = None,
+    layer: LayerSelection = None,
     input_spec: InputSpec | None = None,
 ) -> Tensor:
     """Saliency maps (B, H, W) in [0, 1] of a batch of images (B, C, H, W).

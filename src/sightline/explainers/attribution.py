@@ -7,7 +7,7 @@ always knows which image a copy belongs to.
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,7 @@ from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.cam import gradcam, summed
 from sightline.explainers.fx_modules import AFFINE, LINEAR, MOVING, Rules, ScoreModule, explicit
 from sightline.explainers.registry import EXPLAINERS
-from sightline.network.layers import LayerChoice
+from sightline.network.layers import LayerSelection
 from sightline.network.tap import Tap
 from sightline.network.targets import Score, Targets, resolve_score
 
@@ -50,7 +50,7 @@ class AttributionRequest:
     inputs: Tensor
     image_index: Tensor
     score: Score
-    layer: LayerChoice | Sequence[LayerChoice] | None
+    layer: LayerSelection
     rows: int
 
     def forward(self, inputs: Tensor, image_index: Tensor) -> Tensor:
@@ -112,9 +112,7 @@ class Attribution(Explainer):
         self.raw = raw
         self.internal_batch_size = internal_batch_size
 
-    def explain(
-        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
-    ) -> Tensor:
+    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Maps (B, H, W) in [0, 1], or attributions (B, C, H, W) with `raw`."""
         image_index = torch.arange(len(inputs), device=inputs.device)
         score = resolve_score(targets, model(inputs))

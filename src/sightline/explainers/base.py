@@ -1,7 +1,6 @@
 """What every explainer does: from a model and images to saliency maps in [0, 1]."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 
 from sightline._core.tensors import check_finite, check_images
 from sightline.network.input_spec import InputSpec
-from sightline.network.layers import LayerChoice
+from sightline.network.layers import LayerSelection
 from sightline.network.tap import evaluating, unwrap
 from sightline.network.targets import Targets
 
@@ -26,7 +25,7 @@ class Explainer(ABC):
         model: nn.Module,
         images: Tensor,
         targets: Targets = None,
-        layer: LayerChoice | Sequence[LayerChoice] | None = None,
+        layer: LayerSelection = None,
         input_spec: InputSpec | None = None,
     ) -> Tensor:
         """Explain a batch.
@@ -55,21 +54,14 @@ class Explainer(ABC):
         return maps
 
     def explain_images(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        targets: Targets,
-        layer: LayerChoice | Sequence[LayerChoice] | None,
-        input_spec: InputSpec | None,
+        self, model: nn.Module, images: Tensor, targets: Targets, layer: LayerSelection, input_spec: InputSpec | None
     ) -> Tensor:
         """Maps (B, H, W) of images before their normalisation; for methods that change pixels to override."""
         inputs = images if input_spec is None else input_spec.normalize(images)
         return self.explain(model, inputs, targets, layer)
 
     @abstractmethod
-    def explain(
-        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
-    ) -> Tensor:
+    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Maps (B, H, W) in [0, 1] for inputs as the model takes them; the model is in eval mode."""
 
 

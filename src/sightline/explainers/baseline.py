@@ -1,14 +1,12 @@
 """What a map scores that never looked: baselines beside Random-CAM."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps
 from sightline.explainers.registry import EXPLAINERS
-from sightline.network.layers import LayerChoice
+from sightline.network.layers import LayerSelection
 from sightline.network.targets import Targets
 
 
@@ -25,9 +23,7 @@ class CentredGaussian(Explainer):
             raise SightlineError(f"sigma is {sigma}; expected a positive fraction of the image's side")
         self.sigma = sigma
 
-    def explain(
-        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
-    ) -> Tensor:
+    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """The Gaussian (B, H, W), whatever the model."""
         dtype = torch.promote_types(inputs.dtype, torch.float32)
         profiles = []

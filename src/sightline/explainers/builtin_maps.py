@@ -12,7 +12,7 @@ from sightline.explainers.registry import EXPLAINERS
 from sightline.models.attention_branch import attention_branch_of
 from sightline.models.filter_groups import carried_filter_groups
 from sightline.models.two_branch import two_branch_of
-from sightline.network.layers import LayerChoice
+from sightline.network.layers import LayerSelection
 from sightline.network.tap import Tap
 from sightline.network.targets import Targets, resolve_score
 
@@ -25,9 +25,7 @@ class OwnMap(Explainer):
     is not defined.
     """
 
-    def explain(
-        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
-    ) -> Tensor:
+    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Maps (B, H, W)."""
         branch = two_branch_of(model)
         maps = at_least_float32(branch.decoder(branch.lep(inputs)))
@@ -40,9 +38,7 @@ class OwnMap(Explainer):
 class OwnAttention(Explainer):
     """The attention of an attention branch network, resized and scaled to [0, 1]; `targets` changes nothing."""
 
-    def explain(
-        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
-    ) -> Tensor:
+    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Maps (B, H, W)."""
         branch = attention_branch_of(model)
         if branch is None:
@@ -79,9 +75,7 @@ class GroupMap(Explainer):
             raise SightlineError("groups must give every filter of the layer the number of its group, from 0")
         self.group = group
 
-    def explain(
-        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
-    ) -> Tensor:
+    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Maps (B, H, W)."""
         groups, own = self.groups, None
         if groups is None:

@@ -7,7 +7,7 @@ be differentiated where the gradients can.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.registry import EXPLAINERS
-from sightline.network.layers import LayerChoice
+from sightline.network.layers import LayerSelection
 from sightline.network.tap import Tap, Tapped
 from sightline.network.targets import Targets, resolve_score
 
@@ -43,9 +43,7 @@ class CAM(Explainer):
         self.needs_gradient = needs_gradient
         self.reduce = reduce or summed
 
-    def explain(
-        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
-    ) -> Tensor:
+    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Maps (B, H, W) in [0, 1]: resized to the input, normalised, and averaged over the layers."""
         tapped = Tap(model, layer)(inputs)
         maps = [normalize_maps(resize_maps(m, tapped.image_size)) for m in self.raw_maps(tapped, targets)]

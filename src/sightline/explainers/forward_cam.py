@@ -6,7 +6,6 @@ ReLU(sum_k a_k A_k) at the layer's resolution. The weights are constants: no gra
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.registry import EXPLAINERS
-from sightline.network.layers import Layer, LayerChoice, resolve_layers, to_spatial
+from sightline.network.layers import Layer, LayerSelection, resolve_layers, to_spatial
 from sightline.network.tap import Tap, logits_of
 from sightline.network.targets import Targets, resolve_score
 
@@ -35,9 +34,7 @@ class ForwardCAM(Explainer):
     def __init__(self, internal_batch_size: int | None = None) -> None:
         self.batches = InternalBatches(internal_batch_size)
 
-    def explain(
-        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
-    ) -> Tensor:
+    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Maps (B, H, W) in [0, 1]: resized to the input, normalised, and averaged over the layers."""
         maps = []
         for each in resolve_layers(model, layer):

@@ -9,7 +9,7 @@ stored statistics is a linear layer too, with the bias beta - gamma mean / devia
 ReLU is taken for its tangent, whose bias is s(z) - s'(z) z: the paper's implicit biases.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from sightline._core.tensors import at_least_float32
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.registry import EXPLAINERS
-from sightline.network.layers import LayerChoice
+from sightline.network.layers import LayerSelection
 from sightline.network.tap import logits_of
 from sightline.network.targets import Targets, resolve_score
 
@@ -70,9 +70,7 @@ class FullGrad(Explainer):
             raise SightlineError(f"rescale is {rescale!r}; expected 'channel' or 'layer'")
         self.rescale = rescale
 
-    def explain(
-        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
-    ) -> Tensor:
+    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Maps (B, H, W) in [0, 1]; all layers take part, whatever `layer` says."""
         parts = full_gradients(model, inputs, targets)
         spatial = [parts.input, *(part for _, part in parts.biases if part.ndim == 4 and len(part) == len(inputs))]

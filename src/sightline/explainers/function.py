@@ -1,6 +1,6 @@
 """Explainers of other libraries, and any function that makes maps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
-from sightline.network.layers import LayerChoice
+from sightline.network.layers import LayerSelection
 from sightline.network.tap import logits_of
 from sightline.network.targets import Targets, resolve_targets
 
@@ -35,9 +35,7 @@ class FunctionExplainer(Explainer):
             )
         self.function = function
 
-    def explain(
-        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
-    ) -> Tensor:
+    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """The function's maps."""
         if not isinstance(targets, Tensor | int) and targets is not None:
             raise SightlineError("targets: a function explains class indices alone, no contrast and no other score")

@@ -19,7 +19,7 @@ from sightline.explainers.base import Explainer, normalize_maps
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.features import ClassFeatures
 from sightline.network.input_spec import InputSpec
-from sightline.network.layers import LayerChoice
+from sightline.network.layers import LayerChoice, LayerSelection
 from sightline.network.tap import evaluating, logits_of, unwrap
 from sightline.network.targets import Targets, resolve_targets
 
@@ -120,12 +120,7 @@ class LOTS(Explainer):
         return torch.where(change >= self.threshold, change, 0)
 
     def explain_images(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        targets: Targets,
-        layer: LayerChoice | Sequence[LayerChoice] | None,
-        input_spec: InputSpec | None,
+        self, model: nn.Module, images: Tensor, targets: Targets, layer: LayerSelection, input_spec: InputSpec | None
     ) -> Tensor:
         """Maps (B, H, W) in [0, 1] of images in [0, 1]; images whose gradient vanished are logged."""
         if isinstance(layer, Sequence) and not isinstance(layer, str):
@@ -136,9 +131,7 @@ class LOTS(Explainer):
             logger.warning("the gradient of images %s of the batch became zero before they converged", flat[:10])
         return self.maps(images, result.images)
 
-    def explain(
-        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
-    ) -> Tensor:
+    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Maps (B, H, W) for a model that itself takes [0, 1]."""
         return self.explain_images(model, inputs, targets, layer, None)
 

@@ -17,8 +17,9 @@ from sightline.data.map_store import DType, MapStore
 from sightline.data.transforms import eval_transform
 from sightline.errors import SightlineError
 from sightline.explainers import EXPLAINERS, resize_maps
+from sightline.explainers.registry import layer_for, needs_layer
 from sightline.network.input_spec import InputSpec
-from sightline.network.layers import Layer, LayerChoice, resolve_layers
+from sightline.network.layers import Layer, LayerSelection, resolve_layers
 from sightline.network.tap import unwrap
 
 __all__ = ["MapStore", "compute_maps"]
@@ -34,7 +35,7 @@ def compute_maps(
     *,
     options: Mapping[str, Any] | None = None,
     targets: Explained = "predicted",
-    layer: LayerChoice | Sequence[LayerChoice] | None = None,
+    layer: LayerSelection = None,
     input_spec: InputSpec,
     map_size: tuple[int, int] | None = None,
     dtype: DType = "uint8",
@@ -86,7 +87,6 @@ def compute_maps(
     entry(**(options or {}))  # refuses what the method does not take, before anything is written
     size = map_size or input_spec.size
     classifier = unwrap(model)
-    needs_layer = entry.capabilities["needs_layer"]
     if targets == "label":
         dataset.check_single_label("targets 'label'")
     facts = {
@@ -94,7 +94,7 @@ def compute_maps(
         "model": fingerprint(classifier),
         "method": method,
         "options": _plain(options or {}),
-        "layer": ", ".join(map(_told, resolve_layers(classifier, layer))) if needs_layer else None,
+        "layer": ", ".join(map(_told, resolve_layers(classifier, layer))) if needs_layer(method) else None,
         "targets": targets,
         "data": dataset.fingerprint,
         "normalisation": [list(input_spec.mean), list(input_spec.std)],
@@ -131,7 +131,7 @@ def compute_maps(
             batch = batch.to(device)
             wanted = batch.labels if targets == "label" else None
             explainer = entry(**(options or {}))
-            maps = explainer(model, batch.images, wanted, layer if needs_layer else None, input_spec)
+            maps = explainer(model, batch.images, wanted, layer_for(method, layer), input_spec)
             store.write(start, resize_maps(maps, size))
             advance(len(batch))
     fabric.barrier()

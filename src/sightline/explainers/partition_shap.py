@@ -25,7 +25,7 @@ from sightline.explainers.attribution import Sign, fitting
 from sightline.explainers.base import Explainer, normalize_maps
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.input_spec import InputSpec
-from sightline.network.layers import LayerChoice
+from sightline.network.layers import LayerSelection
 from sightline.network.tap import evaluating, logits_of, unwrap
 from sightline.network.targets import Targets, resolve_score, resolve_targets
 
@@ -176,12 +176,7 @@ class PartitionSHAP(Explainer):
         self.sign, self.raw, self.internal_batch_size = sign, raw, internal_batch_size
 
     def explain_images(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        targets: Targets,
-        layer: LayerChoice | Sequence[LayerChoice] | None,
-        input_spec: InputSpec | None,
+        self, model: nn.Module, images: Tensor, targets: Targets, layer: LayerSelection, input_spec: InputSpec | None
     ) -> Tensor:
         """Maps (B, H, W), in [0, 1] unless `raw`."""
         result = owen_values(
@@ -193,9 +188,7 @@ class PartitionSHAP(Explainer):
             return values
         return normalize_maps(values.relu() if self.sign == "positive" else values.abs())
 
-    def explain(
-        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
-    ) -> Tensor:
+    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Maps (B, H, W) for inputs as the model takes them."""
         return self.explain_images(model, inputs, targets, layer, None)
 

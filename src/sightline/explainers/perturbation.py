@@ -3,7 +3,7 @@
 Occlusion, LIME and KernelSHAP are Captum's; RISE, which it does not have, is here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +16,7 @@ from sightline.errors import SightlineError
 from sightline.explainers.attribution import AttributionRequest, Baseline, attribution, fitting, seeded
 from sightline.explainers.base import Explainer, normalize_maps
 from sightline.explainers.registry import EXPLAINERS
-from sightline.network.layers import LayerChoice
+from sightline.network.layers import LayerSelection
 from sightline.network.targets import Targets, resolve_score
 
 if TYPE_CHECKING:
@@ -203,9 +203,7 @@ class RISE(Explainer):
             internal_batch_size,
         )
 
-    def explain(
-        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
-    ) -> Tensor:
+    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Maps (B, H, W), in [0, 1] unless `raw`."""
         score = resolve_score(targets, model(inputs))
         of = torch.arange(len(inputs), device=inputs.device)

@@ -1,7 +1,11 @@
 """The explainers, by name."""
 
+from typing import TypeVar
+
 from sightline._core.registry import Registry
 from sightline.explainers.base import Explainer
+
+L = TypeVar("L")
 
 EXPLAINERS: Registry[Explainer] = Registry(
     "explainer",
@@ -19,3 +23,13 @@ EXPLAINERS: Registry[Explainer] = Registry(
         "sightline.explainers.baseline",
     ),
 )
+
+
+def needs_layer(name: str) -> bool:
+    """Return whether the explainer of that name makes its maps from the target layer; True where nothing is declared."""
+    return name not in EXPLAINERS or EXPLAINERS[name].capabilities.get("needs_layer", True)
+
+
+def layer_for(name: str, layer: L) -> L | None:
+    """Return the target layer to pass to the explainer of that name: None where it has none, or uses one differently."""
+    return layer if needs_layer(name) else None

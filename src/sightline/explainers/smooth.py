@@ -12,7 +12,7 @@ from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.cam import summed
 from sightline.explainers.registry import EXPLAINERS
-from sightline.network.layers import LayerChoice
+from sightline.network.layers import LayerSelection
 from sightline.network.tap import Tap
 from sightline.network.targets import Resolved, Targets, resolve_score
 from sightline.network.views import check_views, dihedral_views
@@ -50,9 +50,7 @@ class SmoothGradCAMPlusPlus(Explainer):
         self.seed = seed
         self.batches = InternalBatches(internal_batch_size)
 
-    def explain(
-        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
-    ) -> Tensor:
+    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Maps (B, H, W) in [0, 1]: resized to the input, normalised, and averaged over the layers."""
         tap = Tap(model, layer)
         clean = tap(inputs)
@@ -114,9 +112,7 @@ class Augmented(Explainer):
         self.views = dihedral_views(views)
         self.intensities = tuple(intensities)
 
-    def explain(
-        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
-    ) -> Tensor:
+    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """The mean (B, H, W) of the copies' maps, in [0, 1]."""
         check_views(self.views, (inputs.shape[-2], inputs.shape[-1]))
         settled = Resolved(resolve_score(targets, model(inputs)))

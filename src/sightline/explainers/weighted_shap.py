@@ -1,7 +1,5 @@
 """Partition SHAP of all classes at once, weighted by their probabilities."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +8,7 @@ from sightline.explainers.base import normalize_maps
 from sightline.explainers.partition_shap import PartitionSHAP, owen_values
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.input_spec import InputSpec
-from sightline.network.layers import LayerChoice
+from sightline.network.layers import LayerSelection
 from sightline.network.tap import logits_of
 from sightline.network.targets import Targets
 
@@ -24,12 +22,7 @@ class WeightedSHAP(PartitionSHAP):
     """
 
     def explain_images(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        targets: Targets,
-        layer: LayerChoice | Sequence[LayerChoice] | None,
-        input_spec: InputSpec | None,
+        self, model: nn.Module, images: Tensor, targets: Targets, layer: LayerSelection, input_spec: InputSpec | None
     ) -> Tensor:
         """Maps (B, H, W), in [0, 1] unless `raw`."""
         result = owen_values(

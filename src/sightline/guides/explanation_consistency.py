@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from sightline._core.tensors import check_pixels
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
-from sightline.explainers import EXPLAINERS, Explainer, create_explainer, normalize_maps, resize_maps
+from sightline.explainers import Explainer, create_explainer, normalize_maps, resize_maps
 from sightline.explainers.cam import CAM
+from sightline.explainers.registry import needs_layer
 from sightline.guides.base import Context, GuidedModel
 from sightline.guides.losses import task_loss
 from sightline.guides.registry import GUIDES
@@ -98,9 +99,7 @@ class ExplanationConsistency(StoredWeights):
                 "min_weight is 0 and mode 'fused': an image without weight has no gradient to attack it by"
             )
         self.explainer = create_explainer(explainer) if isinstance(explainer, str) else explainer
-        self.needs_layer = not isinstance(explainer, str) or EXPLAINERS[explainer].capabilities.get(
-            "needs_layer", False
-        )
+        self.needs_layer = not isinstance(explainer, str) or needs_layer(explainer)
         self.needs_tap = mode == "fused"
         if mode == "fused" and not isinstance(self.explainer, CAM):
             raise SightlineError(

@@ -13,7 +13,8 @@ from sightline._core.seeding import generator
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
-from sightline.explainers import EXPLAINERS, create_explainer
+from sightline.explainers import create_explainer
+from sightline.explainers.registry import layer_for
 from sightline.guides.base import Context, Guide, GuidedModel
 from sightline.guides.registry import GUIDES
 from sightline.models.two_branch import TwoBranch, attach_two_branch
@@ -102,7 +103,7 @@ class IMPACTX(Guide):
         """
         if self.teacher is not None:
             name, options = self.teacher
-            layer = objective.layer if EXPLAINERS[name].capabilities["needs_layer"] else None
+            layer = layer_for(name, objective.layer)
             explainer = create_explainer(name, **options)
             maps = explainer(objective.model, batch.images, batch.labels, layer, objective.input_spec)
             batch = replace(batch, maps=maps.to(batch.images.dtype))

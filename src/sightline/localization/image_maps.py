@@ -15,7 +15,7 @@ from sightline.data.loader import on_image
 from sightline.data.map_store import MapStore
 from sightline.data.transforms import eval_transform
 from sightline.errors import SightlineError
-from sightline.explainers import EXPLAINERS, create_explainer
+from sightline.explainers import create_explainer, layer_for
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
 from sightline.network.tap import unwrap
@@ -57,7 +57,7 @@ class ExplainedMaps(ImageMaps):
     ) -> None:
         self.model, self.input_spec, self.name = model, input_spec, explainer
         self.explainer = create_explainer(explainer)
-        self.layer = layer if EXPLAINERS[explainer].capabilities.get("needs_layer", True) else None
+        self.layer = layer_for(explainer, layer)
         self._see = eval_transform(input_spec.size[0])
 
     @property

@@ -16,7 +16,7 @@ from sightline.explainers import Explainer, create_explainer
 from sightline.metrics.observation import Observation, check_maps
 from sightline.metrics.scoring import Scorer
 from sightline.network.input_spec import InputSpec
-from sightline.network.layers import LayerChoice
+from sightline.network.layers import LayerSelection
 from sightline.network.targets import Contrast, resolve_targets
 
 
@@ -220,7 +220,7 @@ class ExplainerMetric(ModelMetric):
         model: nn.Module,
         explainer: str | Explainer,
         *,
-        layer: LayerChoice | Sequence[LayerChoice] | None = None,
+        layer: LayerSelection = None,
         input_spec: InputSpec | None = None,
         internal_batch_size: int | None = None,
     ) -> None:
@@ -252,7 +252,7 @@ def observe(scorer: Scorer, images: Tensor, maps: Tensor, targets: Tensor | int 
 def explaining(
     explainer: Explainer,
     model: nn.Module,
-    layer: LayerChoice | Sequence[LayerChoice] | None,
+    layer: LayerSelection,
     input_spec: InputSpec | None,
     contrast: bool = False,
 ) -> Callable[[Tensor, Tensor], Tensor]:

@@ -3,7 +3,7 @@
 "Improving Network Interpretability via Explanation Consistency Evaluation", Eqs. 1 to 3 and 7.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import pi
 from typing import Literal, get_args
 
@@ -18,7 +18,7 @@ from sightline.metrics.fills import filled
 from sightline.metrics.observation import Observation, check_maps
 from sightline.metrics.registry import register
 from sightline.network.input_spec import InputSpec
-from sightline.network.layers import LayerChoice
+from sightline.network.layers import LayerSelection
 
 Psi = Literal["tanh", "softsign", "arctan1"]
 Distance = Literal["mean", "sum"]
@@ -113,7 +113,7 @@ class ExplanationConsistency(ExplainerMetric):
         distance: Distance = "mean",
         perturbation: Perturbation = "fgsm",
         eps: float = 0.1,
-        layer: LayerChoice | Sequence[LayerChoice] | None = None,
+        layer: LayerSelection = None,
         input_spec: InputSpec | None = None,
         internal_batch_size: int | None = None,
     ) -> None:

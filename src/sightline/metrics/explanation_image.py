@@ -5,7 +5,6 @@ increase: Chattopadhyay et al., "Grad-CAM++" (WACV 2018), section 4. Coherency, 
 "Revisiting the Evaluation of Class Activation Mapping for Explainability" (CVPR workshops 2021), section 3.
 """
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -19,7 +18,7 @@ from sightline.metrics.observation import Observation, check_maps
 from sightline.metrics.registry import register
 from sightline.metrics.similarity import pearson
 from sightline.network.input_spec import InputSpec
-from sightline.network.layers import LayerChoice
+from sightline.network.layers import LayerSelection
 
 Rest = Literal["black", "blur"]
 
@@ -147,7 +146,7 @@ class _MapAgain(ExplainerMetric):
         explainer: str | Explainer,
         *,
         fill: Rest = "black",
-        layer: LayerChoice | Sequence[LayerChoice] | None = None,
+        layer: LayerSelection = None,
         input_spec: InputSpec | None = None,
         internal_batch_size: int | None = None,
     ) -> None:

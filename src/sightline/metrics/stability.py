@@ -1,6 +1,6 @@
 """Whether the map turns with the image."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from sightline.metrics.observation import Observation, check_maps
 from sightline.metrics.registry import register
 from sightline.metrics.similarity import pearson
 from sightline.network.input_spec import InputSpec
-from sightline.network.layers import LayerChoice
+from sightline.network.layers import LayerSelection
 from sightline.network.views import check_views, dihedral_views
 
 
@@ -63,7 +63,7 @@ class ViewStability(ExplainerMetric):
         explainer: str | Explainer,
         *,
         views: int | None = None,
-        layer: LayerChoice | Sequence[LayerChoice] | None = None,
+        layer: LayerSelection = None,
         input_spec: InputSpec | None = None,
         internal_batch_size: int | None = None,
     ) -> None:

@@ -27,6 +27,7 @@ class Layer:
 
 
 LayerChoice = str | nn.Module | Layer
+LayerSelection = LayerChoice | Sequence[LayerChoice] | None
 
 
 class Branch(nn.Module):
@@ -40,7 +41,7 @@ def own_modules(model: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in modules.items() if not f"{name}.".startswith(added)}
 
 
-def resolve_layers(model: nn.Module, layer: LayerChoice | Sequence[LayerChoice] | None) -> list[Layer]:
+def resolve_layers(model: nn.Module, layer: LayerSelection) -> list[Layer]:
     """The layers that a user's choice stands for; None chooses by the model's family."""
     if layer is None:
         return [default_layer(model)]

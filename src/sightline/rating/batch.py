@@ -17,7 +17,7 @@ from sightline.data.loader import Transformed, collate
 from sightline.data.transforms import eval_transform
 from sightline.errors import SightlineError, unknown_name
 from sightline.evaluation.split_folder import Samples, SavedGallery, evaluation_folders, read_evaluation
-from sightline.explainers import EXPLAINERS, create_explainer, resize_maps
+from sightline.explainers import EXPLAINERS, create_explainer, layer_for, resize_maps
 from sightline.rating.store import Drawn
 from sightline.reporting.overlay import show
 from sightline.reporting.thumbnails import enlarge
@@ -160,7 +160,7 @@ def _explained(
     """Images as the contender's model sees them, and maps made now."""
     loaded = load_run(contender.run)
     explainer = create_explainer(contender.explainer)
-    where = loaded.layer if EXPLAINERS[contender.explainer].capabilities.get("needs_layer", True) else None
+    where = layer_for(contender.explainer, loaded.layer)
     seen = Transformed(dataset, eval_transform(loaded.input_spec.size[0]), None)
     images, maps = [], []
     for start in range(0, len(chosen), CHUNK):

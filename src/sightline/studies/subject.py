@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sightline._core.seeding import derive_seed
 from sightline.errors import SightlineError
-from sightline.explainers import EXPLAINERS
+from sightline.explainers import layer_for
 from sightline.models import load_model
 from sightline.models.labels import imagenet_classes
 from sightline.network.head import head_parameters
@@ -44,7 +44,7 @@ class Subject:
 
     def layer_for(self, method: str) -> str | None:
         """The layer for a method that takes its maps from one; others understand something else by it."""
-        return self.layer if EXPLAINERS[method].capabilities.get("needs_layer", True) else None
+        return layer_for(method, self.layer)
 
 
 def run_subject(run: Run, device: torch.device) -> Subject:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,7 +17,7 @@ from sightline.evaluation import evaluate_model
 from sightline.explainers import Explainer, create_explainer
 from sightline.metrics import METRICS
 from sightline.network.input_spec import InputSpec
-from sightline.network.layers import LayerChoice
+from sightline.network.layers import LayerSelection
 from sightline.network.targets import Targets
 from sightline.reporting.formatting import title
 from sightline.reporting.markdown import markdown
@@ -189,12 +189,7 @@ class _Timed(Explainer):
         self.seconds = 0.0
 
     def explain_images(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        targets: Targets,
-        layer: LayerChoice | Sequence[LayerChoice] | None,
-        input_spec: InputSpec | None,
+        self, model: nn.Module, images: Tensor, targets: Targets, layer: LayerSelection, input_spec: InputSpec | None
     ) -> Tensor:
         """The maps of the explainer, timed."""
         wait(images.device)
@@ -205,9 +200,7 @@ class _Timed(Explainer):
         self.images += len(images)
         return maps
 
-    def explain(
-        self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerChoice | Sequence[LayerChoice] | None
-    ) -> Tensor:
+    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """The maps of the explainer, for inputs as the model takes them."""
         return self.explain_images(model, inputs, targets, layer, None)
 
