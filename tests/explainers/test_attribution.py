@@ -379,7 +379,7 @@ def test_names_do_not_need_captum() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("deeplift", {"sign": "negative"}, "sign is 'negative'; accepted are 'positive' and 'absolute'"),
+        ("deeplift", {"sign": "negative"}, "sign is 'negative'; expected 'positive' or 'absolute'"),
         ("saliency", {"sign": "positive"}, "unknown option of 'saliency': 'sign'"),
         ("integrated_gradients", {"steps": 0}, "steps is 0"),
         ("integrated_gradients", {"baseline": torch.zeros(2)}, r"baseline has shape \(2,\)"),

@@ -13,7 +13,7 @@ import sightline as sl
 from sightline.data import ImageDataset, Sample
 from sightline.errors import SightlineError
 from sightline.explainers.maps import compute_maps
-from sightline.explainers.partition_shap import owen_values
+from sightline.explainers.owen import owen_values
 
 UNIT = sl.InputSpec((0.0,) * 3, (1.0,) * 3, (32, 32))
 
@@ -312,10 +312,10 @@ def test_maps_of_a_data_set_are_stored_and_go_on(tmp_path: Any, monkeypatch: pyt
     [
         ({"evaluations": 1}, "evaluations is 1"),
         ({"masker": "grey"}, "masker is 'grey'"),
-        ({"masker": [0.1, 0.2]}, r"masker is \[0.1, 0.2\]; expected .*one a channel \(3\)"),
+        ({"masker": [0.1, 0.2]}, r"masker is \[0.1, 0.2\]; expected .*one per channel \(3\)"),
         ({"masker": torch.zeros(3, 8, 9)}, r"masker is shape \(3, 8, 9\)"),
-        ({"masker": float("nan")}, "masker ranges over"),
-        ({"masker": 2.0, "input_spec": UNIT}, r"masker ranges over \[2, 2\]"),
+        ({"masker": float("nan")}, "NaN or infinity in masker"),
+        ({"masker": 2.0, "input_spec": UNIT}, r"masker range over \[2, 2\]; expected \[0, 1\]"),
         ({"blur": 0}, "nothing would be hidden"),
         ({"blur": -1}, "blur is -1"),
         ({"output": "odds"}, "output is 'odds'"),
@@ -333,10 +333,10 @@ def test_what_an_image_cannot_be_is_refused() -> None:
     model = network()
     with pytest.raises(SightlineError, match="NaN or infinity"):
         owen_values(model, torch.full((1, 3, 8, 8), torch.nan).double())
-    with pytest.raises(SightlineError, match=r"paints grey or colour images in \[0, 1\]"):
+    with pytest.raises(SightlineError, match=r"images range over .*because hidden pixels are painted"):
         owen_values(model, 2 + picture(1, 3, 8, 8), masker="inpaint_ns")
     with pytest.raises(SightlineError, match="sign is None"):
         sl.create_explainer("partition_shap", sign=None)
     model[-1].weight.data.fill_(torch.inf)
-    with pytest.raises(SightlineError, match="answer to the images is NaN or infinite"):
+    with pytest.raises(SightlineError, match="NaN or infinity in the model's answer to the images"):
         owen_values(model, picture(1, 3, 8, 8))

@@ -337,8 +337,8 @@ def test_layers_of_every_family(name: str, layer: str | None) -> None:
 
 def test_what_is_refused() -> None:
     for options, message in [
-        ({"groups": 1}, "groups is 1; expected a whole number of at least 2"),
-        ({"interval": 0}, "interval is 0; expected a whole number of at least 1"),
+        ({"groups": 1}, "groups is 1; expected a whole number >= 2"),
+        ({"interval": 0}, "interval is 0; expected a whole number >= 1"),
         ({"weight": -1.0}, "weight is -1.0"),
         ({"class_weight": float("nan")}, "class_weight is nan"),
     ]:

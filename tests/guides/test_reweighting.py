@@ -20,7 +20,9 @@ from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.guides import Guide, create_guide
 from sightline.guides.explanation_consistency import ExplanationConsistency
-from sightline.guides.reweighting import EqualizedFocal, Focal, HardNegativeMining, Reweighter, spread
+from sightline.guides.focal import EqualizedFocal, Focal
+from sightline.guides.hard_negative_mining import HardNegativeMining
+from sightline.guides.sample_weights import Reweighter, spread
 from sightline.training.checkpoint import Checkpoint, State, write_state
 
 

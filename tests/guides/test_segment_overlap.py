@@ -243,19 +243,19 @@ def test_descending_it_moves_the_map_onto_the_mask() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"beta": 1.5}, r"beta is 1.5; expected a share in \[0, 1\]"),
+        ({"beta": 1.5}, r"beta is 1.5; expected a number in \[0, 1\]"),
         ({"beta": 0.5, "weight": 1.0}, "both set the loss's share"),
         ({"weight": -1.0}, "weight is -1.0"),
         ({"views": 3}, "views is 3"),
         ({"blur": -1}, "blur is -1"),
         ({"blur": 1.5}, "a float is a fraction"),
         ({"blur": "big"}, "blur is 'big'"),
-        ({"pooling": "sofmax"}, "did you mean 'softmax'"),
+        ({"pooling": "sofmax"}, "pooling is 'sofmax'; expected 'softmax' or"),
         ({"temperature": 0}, "temperature is 0"),
         ({"explainer": "eigencam"}, "'eigencam' is not differentiable; a loss can use"),
         ({"explainer": "gaussian"}, "not differentiable"),
-        ({"target": "truth"}, "unknown target 'truth'"),
-        ({"resolution": "half"}, "unknown resolution 'half'"),
+        ({"target": "truth"}, "target is 'truth'; expected 'label' or 'predicted'"),
+        ({"resolution": "half"}, "resolution is 'half'; expected 'input' or 'layer'"),
     ],
 )
 def test_bad_options(options: dict[str, object], message: str) -> None:

@@ -53,3 +53,19 @@ class InternalBatches:
             else:
                 start = stop
         return torch.cat(parts)
+
+    def fit(self, call: Callable[[int], Tensor], images: Tensor) -> Tensor:
+        """Return the result of `call(rows)`, with as many rows in the model at once as the memory holds.
+
+        Args:
+            call: computes everything with at most `rows` images in one call to the model, and can be called again.
+            images: (..., H, W), whose size says what one row costs.
+        """
+        rows = self.size(images)
+        while True:
+            try:
+                return call(rows)
+            except torch.OutOfMemoryError:
+                if self._size is not None or rows == 1:
+                    raise
+                rows //= 2

@@ -18,11 +18,11 @@ class ProgressBar:
     Args:
         visible: False for all processes but the first. An invisible bar prints no lines.
         description: Text before the bar.
-        total: Number of steps.
+        total: Number of steps; None if it is unknown.
         completed: Number of steps that are done already.
     """
 
-    def __init__(self, visible: bool, description: str, total: int, completed: int = 0) -> None:
+    def __init__(self, visible: bool, description: str, total: int | None, completed: int = 0) -> None:
         self._visible = visible
         self._stderr = sys.stderr  # kept, so that a redirection that comes later does not move the bar
         self._bar = _rich_bar() if visible and sys.stderr.isatty() else None
@@ -58,7 +58,7 @@ class ProgressBar:
 
 
 @contextmanager
-def bar(visible: bool, description: str, total: int) -> Iterator[Callable[[int], None]]:
+def bar(visible: bool, description: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Show a bar over one task. Yields the function that advances it."""
     with ProgressBar(visible, description, total) as shown:
         yield shown.advance

@@ -5,16 +5,31 @@ workers or processes nor a resumed run can change it.
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 
 def derive_seed(*key: int | str) -> int:
-    """A 63-bit seed from a key such as `(seed, epoch, index, "augmentation")`; equal keys give equal seeds."""
+    """Return a 63-bit seed from a key such as `(seed, epoch, index, "augmentation")`; equal keys give equal seeds."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def generator(*key: int | str) -> torch.Generator:
-    """A CPU generator seeded by `derive_seed(*key)`."""
+    """Return a CPU generator seeded by `derive_seed(*key)`."""
     return torch.Generator().manual_seed(derive_seed(*key))
+
+
+@contextmanager
+def seeded(device: torch.device, *key: int | str) -> Iterator[None]:
+    """Seed the global generators that a library draws from on a device, and restore their state afterwards."""
+    seed = derive_seed(*key)
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(seed)
+        for cuda in devices:
+            with torch.cuda.device(cuda):
+                torch.cuda.manual_seed(seed)
+        yield

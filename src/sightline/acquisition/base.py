@@ -15,7 +15,7 @@ from sightline.data.loader import Transformed
 from sightline.errors import SightlineError
 from sightline.metrics.scoring import Scorer
 from sightline.network.features import DeepFeatures
-from sightline.network.input_spec import InputSpec
+from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice
 from sightline.network.tap import evaluating
 
@@ -109,7 +109,7 @@ class Pool:
         with torch.no_grad(), evaluating(self.model):
             for batch in batches:
                 images = batch.images.to(device)
-                found.append(features(images if self.input_spec is None else self.input_spec.normalize(images)).cpu())
+                found.append(features(to_inputs(images, self.input_spec)).cpu())
         return torch.cat(found)
 
 

@@ -1,16 +1,19 @@
 """What every explainer does: from a model and images to saliency maps in [0, 1]."""
 
 from abc import ABC, abstractmethod
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline._core.tensors import check_finite, check_images
-from sightline.network.input_spec import InputSpec
+from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerSelection
 from sightline.network.tap import evaluating, unwrap
 from sightline.network.targets import Targets
+
+Sign = Literal["positive", "absolute"]
 
 
 class Explainer(ABC):
@@ -56,13 +59,27 @@ class Explainer(ABC):
     def explain_images(
         self, model: nn.Module, images: Tensor, targets: Targets, layer: LayerSelection, input_spec: InputSpec | None
     ) -> Tensor:
-        """Maps (B, H, W) of images before their normalisation; for methods that change pixels to override."""
-        inputs = images if input_spec is None else input_spec.normalize(images)
+        """Return maps (B, H, W) of images before their normalization."""
+        inputs = to_inputs(images, input_spec)
         return self.explain(model, inputs, targets, layer)
 
     @abstractmethod
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Maps (B, H, W) in [0, 1] for inputs as the model takes them; the model is in eval mode."""
+
+
+class PixelExplainer(Explainer):
+    """An explainer that changes pixels, and so works on the images before their normalization."""
+
+    @abstractmethod
+    def explain_images(
+        self, model: nn.Module, images: Tensor, targets: Targets, layer: LayerSelection, input_spec: InputSpec | None
+    ) -> Tensor:
+        """Return maps (B, H, W) of images (B, C, H, W)."""
+
+    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
+        """Return maps (B, H, W) for a model that takes the images themselves."""
+        return self.explain_images(model, inputs, targets, layer, None)
 
 
 def _ordinary(tensor: Tensor) -> Tensor:
@@ -82,3 +99,8 @@ def normalize_maps(maps: Tensor) -> Tensor:
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     contrast = high - low
     return (maps - low) / torch.where(contrast > 0, contrast, torch.ones_like(contrast))
+
+
+def signed_to_map(values: Tensor, sign: Sign) -> Tensor:
+    """Return signed shares in a score as relevance: their positive part, or their magnitude."""
+    return values.relu() if sign == "positive" else values.abs()

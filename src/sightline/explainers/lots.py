@@ -15,10 +15,10 @@ from sightline._core.internal_batches import InternalBatches
 from sightline._core.kernels import gaussian_blur, odd_kernel
 from sightline.attacks.origin_target import Distance, LOTSResult, check_lots_options, lots
 from sightline.errors import SightlineError
-from sightline.explainers.base import Explainer, normalize_maps
+from sightline.explainers.base import PixelExplainer, normalize_maps
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.features import ClassFeatures
-from sightline.network.input_spec import InputSpec
+from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice, LayerSelection
 from sightline.network.tap import evaluating, logits_of, unwrap
 from sightline.network.targets import Targets, resolve_targets
@@ -30,7 +30,7 @@ BLUR = 49 / 224  # the thesis's kernel, as a fraction of the side
 
 
 @EXPLAINERS.register("lots", differentiable=False, needs_gradient=True, needs_layer=False, pixel_space=True)
-class LOTS(Explainer):
+class LOTS(PixelExplainer):
     """LOTS: which pixels change when an image is moved to other deep features (Rozsa et al. 2017; thesis, Algorithms 1 and 2).
 
     Images must lie in [0, 1]; the model's normalisation is the input spec. `layer` is where features are taken: None = the
@@ -131,10 +131,6 @@ class LOTS(Explainer):
             logger.warning("the gradient of images %s of the batch became zero before they converged", flat[:10])
         return self.maps(images, result.images)
 
-    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W) for a model that itself takes [0, 1]."""
-        return self.explain_images(model, inputs, targets, layer, None)
-
     def _look_up(
         self,
         model: nn.Module,
@@ -146,7 +142,7 @@ class LOTS(Explainer):
         """The features (B, D) of the images' classes, or of other classes."""
         assert isinstance(self.class_features, ClassFeatures)
         self.class_features.check(model, layer, input_spec)
-        inputs = images if input_spec is None else input_spec.normalize(images)
+        inputs = to_inputs(images, input_spec)
         with torch.inference_mode(False), torch.no_grad(), evaluating(model):
             logits = InternalBatches(self.internal_batch_size).map(
                 lambda a, b: logits_of(model(inputs[a:b])), len(inputs), inputs

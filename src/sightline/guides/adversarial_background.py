@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
+from sightline._core.checks import check_count, check_fraction, check_positive
 from sightline.attacks import fgsm
 from sightline.data.batch import Batch
 from sightline.data.regions import check_source, object_region
-from sightline.errors import SightlineError
 from sightline.guides.base import Guide, GuidedModel
 from sightline.guides.registry import GUIDES
 
@@ -34,12 +34,10 @@ class AdversarialBackground(Guide):
         self, steps: int = 3, eps: float = 0.15, step_size: float | None = None, region: str = "masks"
     ) -> None:
         super().__init__()
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise SightlineError(f"steps is {steps!r}; expected a whole number of at least 1")
-        if not 0 <= eps <= 1:
-            raise SightlineError(f"eps is {eps}; expected a change of pixels in [0, 1]")
-        if step_size is not None and not step_size > 0:
-            raise SightlineError(f"step_size is {step_size}; expected a positive change of pixels, or None")
+        check_count(steps=steps)
+        check_fraction(eps=eps)
+        if step_size is not None:
+            check_positive(step_size=step_size)
         check_source(region)
         self.steps, self.eps, self.region = steps, eps, region
         self.step_size = min(eps, 2.5 * eps / steps) if step_size is None else step_size

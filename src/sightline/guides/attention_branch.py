@@ -1,17 +1,15 @@
 """The attention branch network: an attention map that classifies by itself, and that features are multiplied by."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sightline._core.checks import check_non_negative
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
-from sightline.errors import SightlineError
-from sightline.guides.base import Context, Guide
+from sightline.guides.base import Context, Guide, all_images
+from sightline.guides.recording import OutputRecorder
 from sightline.guides.registry import GUIDES
 from sightline.models.attention_branch import AttentionBranchModule, attach_attention_branch
 
@@ -36,10 +34,9 @@ class AttentionBranch(Guide):
 
     def __init__(self, weight: float = 1.0, layer: str | None = None) -> None:
         super().__init__()
-        if not weight >= 0:
-            raise SightlineError(f"weight is {weight}; expected a number >= 0")
+        check_non_negative(weight=weight)
         self.weight, self.layer = float(weight), layer
-        self._logits: list[Tensor] = []
+        self._recorder = OutputRecorder()
 
     def loss_weights(self, alone: bool) -> tuple[float, float]:
         """(1, weight)."""
@@ -49,26 +46,16 @@ class AttentionBranch(Guide):
         """Put the branch into the model, or take the one that is there."""
         self.branch = attach_attention_branch(model, self.layer)
 
-    @contextmanager
-    def capture(self) -> Iterator[None]:
-        """Hear the branch's logits while the views go through the network."""
-
-        def hear(module: nn.Module, args: Any, output: tuple[Tensor, Tensor]) -> None:
-            self._logits.append(output[1])
-
-        self._logits.clear()
-        handle = self.branch.register_forward_hook(hear)
-        try:
-            yield
-        finally:
-            handle.remove()
+    def capture(self) -> AbstractContextManager[None]:
+        """Record the branch's attention and logits."""
+        return self._recorder.record(self.branch)
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         """All images."""
-        return {"attention_branch": torch.ones(len(batch), dtype=torch.bool, device=batch.images.device)}
+        return {"attention_branch": all_images(batch)}
 
     def losses(self, context: Context) -> dict[str, Tensor]:
         """The cross-entropy (B,) of the branch's own logits."""
-        logits = at_least_float32(self._logits[0][: len(context.batch)])  # the identity is the first view
-        self._logits.clear()  # they hold the step's graph
+        _, logits = self._recorder.take()
+        logits = at_least_float32(logits[: len(context.batch)])
         return {"attention_branch": F.cross_entropy(logits, context.batch.labels, reduction="none")}

@@ -1,8 +1,6 @@
 """A mask-supervised attention gate: features are multiplied by an attention map that is trained to be the mask."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,6 +9,7 @@ from sightline.data.batch import Batch
 from sightline.data.regions import check_source, object_region
 from sightline.guides.balance import WeightedGuide
 from sightline.guides.base import Context
+from sightline.guides.recording import OutputRecorder
 from sightline.guides.registry import GUIDES
 from sightline.models.gates import Gate, insert_gate
 
@@ -53,26 +52,16 @@ class AttentionGate(WeightedGuide):
         check_source(region)
         self.layer, self.detach, self.region = layer, detach, region
         self.needs_masks = region == "masks"
-        self._heard: list[Tensor] = []
+        self._recorder = OutputRecorder()
 
     def attach(self, model: nn.Module) -> None:
         """Put the gate into the model, or take the one that is there."""
         _, self.gate = insert_gate(model, self.layer)
         self.gate.detached = self.detach
 
-    @contextmanager
-    def capture(self) -> Iterator[None]:
-        """Hear the attention's logits while the views go through the network."""
-
-        def hear(module: nn.Module, args: Any, logits: Tensor) -> None:
-            self._heard.append(logits)
-
-        self._heard.clear()
-        handle = self.gate.register_forward_hook(hear)
-        try:
-            yield
-        finally:
-            handle.remove()
+    def capture(self) -> AbstractContextManager[None]:
+        """Record the logits of the attention."""
+        return self._recorder.record(self.gate)
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         """The images whose object is known."""
@@ -81,8 +70,7 @@ class AttentionGate(WeightedGuide):
     def losses(self, context: Context) -> dict[str, Tensor]:
         """The binary cross-entropy (B,) of the identity view's attention and the object."""
         region = object_region(context.batch, self.region)
-        logits = self._heard[0][: len(context.batch), ..., 0].to(region.inside.dtype)  # the identity is the first view
-        self._heard.clear()  # they hold the step's graph
+        logits = self._recorder.take()[: len(context.batch), ..., 0].to(region.inside.dtype)
         inside, outside = (
             F.interpolate(part[:, None], logits.shape[1:], mode="area")[:, 0]
             for part in (region.inside, region.outside)

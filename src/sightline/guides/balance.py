@@ -1,10 +1,11 @@
 """What guides with a weight share: the weight itself, and a term of the cross-entropy's size."""
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline._core.checks import check_non_negative
+from sightline._core.distributed import sum_over_processes
 from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
 from sightline.explainers import EXPLAINERS, create_explainer, resize_maps
@@ -27,8 +28,7 @@ class WeightedGuide(Guide):
 
     def __init__(self, weight: float, normalize: bool) -> None:
         super().__init__()
-        if not weight >= 0:
-            raise SightlineError(f"weight is {weight}; expected a number >= 0")
+        check_non_negative(weight=weight)
         self.weight, self.normalize = float(weight), normalize
 
     def loss_weights(self, alone: bool) -> tuple[float, float]:
@@ -42,8 +42,8 @@ class WeightedGuide(Guide):
         logits = at_least_float32(context.logits.detach())
         task = F.cross_entropy(logits, context.batch.labels, reduction="none").to(values)
         sums = torch.stack([(task * known).sum(), (values.detach() * known).sum()])
-        if self.training and dist.is_available() and dist.is_initialized():
-            dist.all_reduce(sums)
+        if self.training:
+            sum_over_processes(sums)
         factor = torch.where(sums[1] > 0, sums[0] / sums[1], torch.ones_like(sums[0]))
         context.figures[f"{name}/factor"] = factor
         return values * factor
@@ -62,16 +62,27 @@ class MapGuide(WeightedGuide):
 
     def __init__(self, weight: float, normalize: bool, explainer: str) -> None:
         super().__init__(weight, normalize)
-        created = create_explainer(explainer)
-        if not EXPLAINERS[explainer].capabilities.get("differentiable") or not isinstance(created, CAM):
-            usable = [e.name for e in EXPLAINERS if e.capabilities.get("differentiable")]
-            raise SightlineError(f"explainer {explainer!r} is not differentiable; a loss can use {', '.join(usable)}")
-        self.explainer = created
+        self.explainer = differentiable_cam(explainer)
 
     def maps(self, context: Context) -> Tensor:
         """The labels' maps (B, H, W) at the input's resolution, non-negative."""
         size = (context.batch.images.shape[-2], context.batch.images.shape[-1])
         return resize_maps(context.raw_maps(self.explainer, context.batch.labels)[0], size)
+
+
+def differentiable_cam(name: str) -> CAM:
+    """Return the class activation map of that name, for a loss that trains through it.
+
+    Raises:
+        SightlineError: The explainer is not differentiable, or not a class activation map.
+    """
+    explainer = create_explainer(name)
+    if not EXPLAINERS[name].capabilities.get("differentiable"):
+        usable = [entry.name for entry in EXPLAINERS if entry.capabilities.get("differentiable")]
+        raise SightlineError(f"explainer {name!r} is not differentiable; a loss can use {', '.join(usable)}")
+    if not isinstance(explainer, CAM):
+        raise SightlineError(f"explainer {name!r} is not a class activation map, which a loss on maps needs")
+    return explainer
 
 
 def scaled_to_one(maps: Tensor) -> Tensor:

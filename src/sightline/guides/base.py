@@ -153,6 +153,11 @@ class Guide(nn.Module):
     __rmul__ = __mul__
 
 
+def all_images(batch: Batch) -> Tensor:
+    """Return the mask (B,) of a loss that averages over every image."""
+    return torch.ones(len(batch), dtype=torch.bool, device=batch.images.device)
+
+
 @dataclass(frozen=True)
 class GuideSum:
     """Guides that train one model together; they share one forward pass.

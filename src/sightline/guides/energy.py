@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from sightline._core.checks import check_non_negative
 from sightline.data.batch import Batch
 from sightline.data.regions import Region, check_source, object_region
-from sightline.errors import SightlineError
 from sightline.guides.balance import MapGuide, scaled_to_one
 from sightline.guides.base import Context
 from sightline.guides.registry import GUIDES
@@ -93,8 +93,7 @@ class L1(_Localization):
         normalize: bool = False,
     ) -> None:
         super().__init__(weight, region, explainer, normalize)
-        if not reward >= 0:
-            raise SightlineError(f"reward is {reward}; expected a number >= 0")
+        check_non_negative(reward=reward)
         self.reward = reward
 
     def loss(self, maps: Tensor, region: Region) -> Tensor:

@@ -6,11 +6,12 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from sightline._core.checks import check_choice
 from sightline._core.tensors import check_pixels
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
@@ -19,8 +20,9 @@ from sightline.explainers.cam import CAM
 from sightline.explainers.registry import needs_layer
 from sightline.guides.base import Context, GuidedModel
 from sightline.guides.losses import task_loss
+from sightline.guides.measured_weights import MeasuredWeights
 from sightline.guides.registry import GUIDES
-from sightline.guides.reweighting import Normalize, StoredWeights
+from sightline.guides.sample_weights import Normalize
 from sightline.metrics.consistency import (
     Distance,
     Perturbation,
@@ -29,6 +31,7 @@ from sightline.metrics.consistency import (
     disturbed_images,
     explanation_consistency,
 )
+from sightline.network.input_spec import to_inputs
 from sightline.network.tap import StillStatistics, Tapped, logits_of
 
 Mode = Literal["pass", "fused"]
@@ -36,7 +39,7 @@ Labels = Literal["each", "top"]
 
 
 @GUIDES.register("explanation_consistency", needs_masks=False, needs_layer=True, pixel_space=True, reweights=True)
-class ExplanationConsistency(StoredWeights):
+class ExplanationConsistency(MeasuredWeights):
     """Explanation consistency: an image weighs v = 1 - E, so much as its map changes when what it left out is attacked.
 
     x_hat = x + eps sign(grad_x L) (1 - map(x)), sign(0) = 1, clamped to [0, 1] (Eqs. 1 and 7; the paper prints no clamp).
@@ -88,10 +91,8 @@ class ExplanationConsistency(StoredWeights):
     ) -> None:
         super().__init__((4 if mode == "pass" else 1) if interval is None else interval, min_weight, normalize)
         check_options(psi, distance, perturbation)
-        if mode not in get_args(Mode):
-            raise SightlineError(f"mode is {mode!r}; expected 'pass' or 'fused'")
-        if labels not in get_args(Labels):
-            raise SightlineError(f"labels is {labels!r}; expected 'each' or 'top'")
+        check_choice(Mode, mode=mode)
+        check_choice(Labels, labels=labels)
         if not 0 < eps <= 1:
             raise SightlineError(f"eps is {eps}; expected the change of a pixel, above 0 and at most 1")
         if mode == "fused" and min_weight == 0:
@@ -235,7 +236,7 @@ class ExplanationConsistency(StoredWeights):
 
     def _look(self, objective: GuidedModel, images: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Logits (B, K), and what makes maps (B, H, W) of classes (B,); by one forward pass for a CAM."""
-        inputs = images if objective.input_spec is None else objective.input_spec.normalize(images)
+        inputs = to_inputs(images, objective.input_spec)
         if isinstance(self.explainer, CAM):
             assert objective.tap is not None
             tapped = objective.tap(inputs, train=images.requires_grad)

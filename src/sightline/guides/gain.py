@@ -3,12 +3,13 @@
 import torch
 from torch import Tensor
 
+from sightline._core.checks import check_non_negative, check_positive
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.data.regions import object_region
 from sightline.errors import SightlineError
 from sightline.guides.balance import MapGuide, scaled_to_one
-from sightline.guides.base import Context
+from sightline.guides.base import Context, all_images
 from sightline.guides.registry import GUIDES
 
 
@@ -44,17 +45,15 @@ class GAIN(MapGuide):
         normalize: bool = False,
     ) -> None:
         super().__init__(weight, normalize, explainer)
-        if not supervision >= 0:
-            raise SightlineError(f"supervision is {supervision}; expected a number >= 0")
-        if not slope > 0:
-            raise SightlineError(f"slope is {slope}; expected a positive number")
+        check_non_negative(supervision=supervision)
+        check_positive(slope=slope)
         if not 0 < threshold < 1:
             raise SightlineError(f"threshold is {threshold}; expected a number between 0 and 1")
         self.supervision, self.slope, self.threshold = supervision, slope, threshold
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         """Mining averages over all images, supervision over those with an object in their mask."""
-        everyone = {"gain": torch.ones(len(batch), dtype=torch.bool, device=batch.images.device)}
+        everyone = {"gain": all_images(batch)}
         return everyone | ({"gain_mask": object_region(batch, "masks").known} if self.supervision else {})
 
     def losses(self, context: Context) -> dict[str, Tensor]:

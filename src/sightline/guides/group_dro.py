@@ -1,10 +1,11 @@
 """Group DRO: the worst group weighs the most; the baseline that uses group labels and no explanation."""
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline._core.checks import check_count, check_non_negative
+from sightline._core.distributed import sum_over_processes
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
@@ -37,12 +38,8 @@ class GroupDRO(Guide):
 
     def __init__(self, groups: int, step_size: float = 0.01) -> None:
         super().__init__()
-        if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
-            raise SightlineError(
-                f"groups is {groups!r}; expected how many groups the data has, a whole number of at least 1"
-            )
-        if not step_size >= 0:
-            raise SightlineError(f"step_size is {step_size}; expected a number >= 0")
+        check_count(groups=groups)
+        check_non_negative(step_size=step_size)
         self.groups, self.step_size = groups, step_size
         self.register_buffer("log_weights", torch.zeros(groups).log_softmax(0))
 
@@ -62,9 +59,8 @@ class GroupDRO(Guide):
         losses = F.cross_entropy(at_least_float32(logits.detach()), batch.labels, reduction="none")
         member = F.one_hot(batch.groups, self.groups).to(losses)  # (B, groups)
         sums, sizes = member.T @ losses, member.sum(0)
-        if self.training and dist.is_available() and dist.is_initialized():
-            dist.all_reduce(both := torch.stack([sums, sizes]))
-            sums, sizes = both
+        if self.training:
+            sums, sizes = sum_over_processes(torch.stack([sums, sizes]))
         if self.training and torch.is_grad_enabled():
             means = (sums / sizes.clamp_min(1)).nan_to_num(
                 0, 0, 0

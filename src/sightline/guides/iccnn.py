@@ -1,18 +1,19 @@
 """icCNN: groups of filters that each stand for one part or region, without annotation of parts."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sized
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 
+from sightline._core.checks import check_count, check_non_negative
+from sightline._core.distributed import is_first_process, raise_everywhere, sum_over_processes, world_size
 from sightline._core.progress import bar
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
-from sightline.guides.base import Context, Guide, GuidedModel
+from sightline.guides.base import Context, Guide, GuidedModel, all_images
 from sightline.guides.filter_groups import (
     Moments,
     class_coherence,
@@ -23,8 +24,9 @@ from sightline.guides.filter_groups import (
     spectral_groups,
 )
 from sightline.guides.registry import GUIDES
-from sightline.guides.reweighting import Stored
+from sightline.guides.sample_weights import Stored
 from sightline.models.filter_groups import carry_filter_groups
+from sightline.network.input_spec import to_inputs
 from sightline.network.tap import evaluating
 
 
@@ -66,12 +68,9 @@ class ICCNN(Guide):
         category: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value, least in (("groups", groups, 2), ("interval", interval, 1)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise SightlineError(f"{name} is {value!r}; expected a whole number of at least {least}")
-        for name, scale in (("weight", weight), ("class_weight", class_weight)):
-            if not scale >= 0:
-                raise SightlineError(f"{name} is {scale}; expected a number >= 0")
+        check_count(2, groups=groups)
+        check_count(interval=interval)
+        check_non_negative(weight=weight, class_weight=class_weight)
         self.groups, self.weight, self.class_weight, self.interval = groups, weight, class_weight, interval
         self.category = category
         self._assigned = Stored()
@@ -83,7 +82,7 @@ class ICCNN(Guide):
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         """L_part looks at the category's images, or at all; L_class at all."""
-        everyone = torch.ones(len(batch), dtype=torch.bool, device=batch.images.device)
+        everyone = all_images(batch)
         looked_at = everyone if self.category is None else batch.labels == self.category
         return {"iccnn_part": looked_at} | ({"iccnn_class": everyone} if self.class_weight else {})
 
@@ -129,7 +128,7 @@ class ICCNN(Guide):
         if not len(self.filter_groups) or epoch % self.interval == 0:
             similarity = self._similarity(objective, loader, device)
             assigned = spectral_groups(similarity, self.groups).to(device)
-            if _processes() > 1:
+            if world_size() > 1:
                 dist.broadcast(assigned, 0)  # all have the same similarities, but for the last digit on unlike machines
             self._assigned.values = assigned
         assert objective.layer is not None
@@ -142,28 +141,23 @@ class ICCNN(Guide):
             self._look(moments, objective, loader, device)
         except SightlineError as error:
             problem = error
-        if _processes() > 1:
-            failed = torch.tensor(float(problem is not None), device=device)
-            dist.all_reduce(failed)
-            if problem is None and failed:
-                problem = SightlineError("another process could not look at its images; its message says why")
-        if problem is not None:
-            raise problem
-        if _processes() > 1:
-            shared = moments.values.to(device)
-            dist.all_reduce(shared)
-            moments.values = shared.cpu()
+        raise_everywhere(problem, device, "another process could not look at its images; its message says why")
+        if world_size() > 1:
+            moments.values = sum_over_processes(moments.values.to(device)).cpu()
         return moments.similarity()
 
     def _look(self, moments: Moments, objective: GuidedModel, loader: Iterable[Batch], device: torch.device) -> None:
         """Count in the activations of this process's images."""
         assert objective.tap is not None
-        steps: Any = len(loader) if hasattr(loader, "__len__") else None  # type: ignore[arg-type]
-        visible = _processes() == 1 or dist.get_rank() == 0
-        with evaluating(objective.model), torch.no_grad(), bar(visible, "grouping filters", steps) as advance:
+        steps = len(loader) if isinstance(loader, Sized) else None
+        with (
+            evaluating(objective.model),
+            torch.no_grad(),
+            bar(is_first_process(), "grouping filters", steps) as advance,
+        ):
             for batch in loader:
                 here = batch.to(device, non_blocking=True)
-                images = here.images if objective.input_spec is None else objective.input_spec.normalize(here.images)
+                images = to_inputs(here.images, objective.input_spec)
                 activations = objective.tap(images).activations[0]
                 moments.add(activations[self.sample_mask(here)["iccnn_part"]])
                 advance(1)
@@ -178,8 +172,4 @@ def _own(tensor: Tensor) -> Tensor:
 
 def _total(tensor: Tensor) -> Tensor:
     """The sum over processes, differentiably: the gradient of each is that of all processes' losses."""
-    return all_reduce(tensor) if _processes() > 1 else tensor
-
-
-def _processes() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return all_reduce(tensor) if world_size() > 1 else tensor

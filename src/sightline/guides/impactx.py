@@ -1,7 +1,7 @@
 """IMPACTX: a second branch learns to predict the teacher's maps, and the classification reads its code."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sightline._core.checks import check_non_negative
 from sightline._core.seeding import generator
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
@@ -16,6 +17,7 @@ from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
 from sightline.explainers.registry import layer_for
 from sightline.guides.base import Context, Guide, GuidedModel
+from sightline.guides.recording import OutputRecorder
 from sightline.guides.registry import GUIDES
 from sightline.models.two_branch import TwoBranch, attach_two_branch
 
@@ -68,8 +70,7 @@ class IMPACTX(Guide):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not weight >= 0:
-            raise SightlineError(f"weight is {weight}; expected a number >= 0")
+        check_non_negative(weight=weight)
         if size is not None and size < 8:
             raise SightlineError(f"size is {size}; expected at least 8 pixels a side")
         if teacher is not None and freeze:
@@ -77,7 +78,7 @@ class IMPACTX(Guide):
         self.teacher = None if teacher is None else _teacher(teacher)
         self.weight, self.size, self.features, self.freeze = float(weight), size, features, freeze
         self.shuffle_maps, self.seed = shuffle_maps, seed
-        self._codes: list[Tensor] = []
+        self._recorder = OutputRecorder()
 
     def loss_weights(self, alone: bool) -> tuple[float, float]:
         """(1, weight)."""
@@ -122,19 +123,9 @@ class IMPACTX(Guide):
             batch = replace(batch, maps=shuffled)
         return batch
 
-    @contextmanager
-    def capture(self) -> Iterator[None]:
-        """Hear the codes while the views go through the network."""
-
-        def hear(module: nn.Module, args: Any, code: Tensor) -> None:
-            self._codes.append(code)
-
-        self._codes.clear()
-        handle = self.branch.lep.register_forward_hook(hear)
-        try:
-            yield
-        finally:
-            handle.remove()
+    def capture(self) -> AbstractContextManager[None]:
+        """Record the codes of the branch."""
+        return self._recorder.record(self.branch.lep)
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         """All images, where there are maps or a teacher that makes them."""
@@ -144,8 +135,7 @@ class IMPACTX(Guide):
     def losses(self, context: Context) -> dict[str, Tensor]:
         """The mean squared error (B,) of the predicted and the teacher's map."""
         batch = context.batch
-        code = self._codes[0][: len(batch)]  # the identity is the first view
-        self._codes.clear()  # they hold the step's graph
+        code = self._recorder.take()[: len(batch)]
         predicted = at_least_float32(self.branch.decoder(code))
         if batch.maps is None:  # counts for no image, and keeps the graph of every step
             return {self.term: predicted.square().mean((1, 2))}

@@ -1,5 +1,6 @@
 """The loss of the task, which guides weigh and measure by."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -26,3 +27,11 @@ def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
     if labels.shape != logits.shape:
         raise SightlineError(f"labels have shape {tuple(labels.shape)}; the model's logits have {tuple(logits.shape)}")
     return F.binary_cross_entropy_with_logits(logits, labels.to(logits), reduction="none").mean(1)
+
+
+def true_log_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of each image's label (B, 1), by the softmax; for labels (B, K), of what is true of each class (B, K), by the sigmoid."""
+    wide = at_least_float32(logits)
+    if labels.ndim == 1:
+        return wide.log_softmax(1).gather(1, labels[:, None])
+    return F.logsigmoid(torch.where(labels.bool(), wide, -wide))

@@ -17,7 +17,7 @@ from sightline.errors import NonFiniteLossError, SightlineError
 from sightline.explainers.base import resize_maps
 from sightline.guides.base import Context, Guide, GuideSum
 from sightline.guides.losses import task_loss
-from sightline.network.input_spec import InputSpec
+from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice
 from sightline.network.tap import StillStatistics, Tap, Tapped, logits_of, unwrap
 from sightline.network.views import IDENTITY, View, check_views
@@ -206,7 +206,7 @@ class Objective(nn.Module):
 
     def _look(self, batch: Batch) -> Context:
         """One forward pass of all views, through the tap where a guide needs it."""
-        inputs = batch.images if self.input_spec is None else self.input_spec.normalize(batch.images)
+        inputs = to_inputs(batch.images, self.input_spec)
         size = (inputs.shape[-2], inputs.shape[-1])
         check_views(self.views, size)
         differentiable = torch.is_grad_enabled()
@@ -237,7 +237,7 @@ class Objective(nn.Module):
 
     def _classify(self, images: Tensor) -> Tensor:
         """The logits of images that are not part of the batch."""
-        inputs = images if self.input_spec is None else self.input_spec.normalize(images)
+        inputs = to_inputs(images, self.input_spec)
         with StillStatistics(self.model):
             return logits_of(self.model(inputs))
 

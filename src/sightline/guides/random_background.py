@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import torch
 
+from sightline._core.checks import check_fraction
 from sightline._core.seeding import generator
 from sightline.data.backgrounds import paint_over
 from sightline.data.batch import Batch
-from sightline.errors import SightlineError
 from sightline.guides.base import Guide, GuidedModel
 from sightline.guides.registry import GUIDES
 
@@ -28,8 +28,7 @@ class RandomBackground(Guide):
 
     def __init__(self, probability: float = 1.0, seed: int = 0) -> None:
         super().__init__()
-        if not 0 <= probability <= 1:
-            raise SightlineError(f"probability is {probability}; expected a number in [0, 1]")
+        check_fraction(probability=probability)
         self.probability, self.seed = probability, seed
 
     def transform(self, batch: Batch, objective: GuidedModel) -> Batch:

@@ -4,16 +4,17 @@
 """
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from sightline._core.checks import check_choice, check_non_negative, check_positive
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.data.boxes import component_of_peak, tight_boxes
 from sightline.data.regions import check_source, fill_boxes, object_region
-from sightline.errors import SightlineError, unknown_name
+from sightline.errors import SightlineError
 from sightline.explainers import normalize_maps, resize_maps
 from sightline.guides.balance import MapGuide
 from sightline.guides.base import Context
@@ -61,16 +62,12 @@ class RegionActivation(MapGuide):
     ) -> None:
         super().__init__(weight, False, explainer)
         check_source(region)
-        if target not in get_args(Target):
-            raise unknown_name("target", target, get_args(Target))
-        if unit not in get_args(Unit):
-            raise unknown_name("unit", unit, get_args(Unit))
-        if not penalty >= 0:
-            raise SightlineError(f"penalty is {penalty}; expected a number >= 0")
+        check_choice(Target, target=target)
+        check_choice(Unit, unit=unit)
+        check_non_negative(penalty=penalty)
+        check_positive(softness=softness)
         if not 0 < threshold < 1:
             raise SightlineError(f"threshold is {threshold}; expected a number between 0 and 1")
-        if not softness > 0:
-            raise SightlineError(f"softness is {softness}; expected a positive number")
         self.penalty, self.threshold, self.softness = float(penalty), threshold, softness
         self.region, self.target, self.unit = region, target, unit
         self.needs_masks = region == "masks"

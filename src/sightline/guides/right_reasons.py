@@ -5,10 +5,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sightline._core.checks import check_non_negative
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.data.regions import check_source, object_region
-from sightline.errors import SightlineError
 from sightline.guides.balance import WeightedGuide
 from sightline.guides.base import Context, GuidedModel
 from sightline.guides.registry import GUIDES
@@ -40,8 +40,7 @@ class RightReasons(WeightedGuide):
     ) -> None:
         super().__init__(weight, normalize)
         check_source(region)
-        if not reward >= 0:
-            raise SightlineError(f"reward is {reward}; expected a number >= 0")
+        check_non_negative(reward=reward)
         self.region, self.reward = region, reward
         self.needs_masks = region == "masks"
 

@@ -1,22 +1,25 @@
 """SO-Loss: the map should overlap the object ("Employing Explanations for Effective Image Classification", section III)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline._core.checks import check_choice, check_fraction, check_non_negative, check_positive
 from sightline._core.kernels import gaussian_blur, odd_kernel
 from sightline.data.batch import Batch
-from sightline.errors import SightlineError, unknown_name
-from sightline.explainers import EXPLAINERS, create_explainer, resize_maps
-from sightline.explainers.cam import CAM
+from sightline.errors import SightlineError
+from sightline.explainers import resize_maps
+from sightline.guides.balance import differentiable_cam
 from sightline.guides.base import Context, Guide
 from sightline.guides.registry import GUIDES
 from sightline.network.views import choose_views
 
-POOLINGS = ("softmax", "logsumexp", "max", "mean")
+Pooling = Literal["softmax", "logsumexp", "max", "mean"]
+Target = Literal["label", "predicted"]
+Resolution = Literal["input", "layer"]
 
 
 @GUIDES.register("segment_overlap", needs_masks=True, needs_layer=True, pixel_space=False, reweights=False)
@@ -54,32 +57,23 @@ class SegmentOverlap(Guide):
         weight: float | None = None,
         views: int | str | Sequence[Mapping[str, Any]] = 1,
         blur: int | float | None = None,
-        pooling: str = "softmax",
+        pooling: Pooling = "softmax",
         temperature: float = 0.1,
         explainer: str = "gradcam",
-        target: str = "label",
-        resolution: str = "input",
+        target: Target = "label",
+        resolution: Resolution = "input",
     ) -> None:
         super().__init__()
         if beta is not None and weight is not None:
             raise SightlineError(f"beta ({beta}) and weight ({weight}) both set the loss's share; give one of them")
-        if beta is not None and not 0 <= beta <= 1:
-            raise SightlineError(f"beta is {beta}; expected a share in [0, 1]")
-        if weight is not None and not weight >= 0:
-            raise SightlineError(f"weight is {weight}; expected a number >= 0")
-        if not temperature > 0:
-            raise SightlineError(f"temperature is {temperature}; expected a positive number")
-        _one_of("pooling", pooling, POOLINGS)
-        _one_of("target", target, ("label", "predicted"))
-        _one_of("resolution", resolution, ("input", "layer"))
-        if not EXPLAINERS[explainer].capabilities.get("differentiable"):
-            usable = [e.name for e in EXPLAINERS if e.capabilities.get("differentiable")]
-            raise SightlineError(f"explainer {explainer!r} is not differentiable; a loss can use {', '.join(usable)}")
-        odd_kernel(blur, 224)  # refuses what is no kernel now, not at the first batch
-        created = create_explainer(explainer)
-        if not isinstance(created, CAM):
-            raise SightlineError(f"explainer {explainer!r} is not a class activation map, which SO-Loss needs")
-        self.explainer = created
+        check_fraction(beta=0.5 if beta is None else beta)
+        check_non_negative(weight=1.0 if weight is None else weight)
+        check_positive(temperature=temperature)
+        check_choice(Pooling, pooling=pooling)
+        check_choice(Target, target=target)
+        check_choice(Resolution, resolution=resolution)
+        odd_kernel(blur, 224)  # raises for an impossible kernel now, and not at the first batch
+        self.explainer = differentiable_cam(explainer)
         self.beta, self.weight = beta, weight
         self.views = choose_views(views)
         self.blur, self.pooling, self.temperature = blur, pooling, temperature
@@ -160,7 +154,9 @@ def segment_overlap_loss(maps: Tensor, masks: Tensor) -> Tensor:
     return 1 - torch.where(empty[:, 0], torch.zeros_like(cosine), cosine)
 
 
-def pool_views(maps: Tensor, pooling: str = "softmax", temperature: float = 0.1, seen: Tensor | None = None) -> Tensor:
+def pool_views(
+    maps: Tensor, pooling: Pooling = "softmax", temperature: float = 0.1, seen: Tensor | None = None
+) -> Tensor:
     """One map of several views, pixel by pixel; close to the maximum, and differentiable (section III, "PooledGC").
 
     Each view's map is divided by its own maximum first, so that no view outvotes the others by its scale. One view is
@@ -201,8 +197,3 @@ def blur_masks(masks: Tensor, blur: int | float | None) -> Tensor:
     if kernel <= 1:
         return masks
     return gaussian_blur(masks, kernel)
-
-
-def _one_of(argument: str, value: str, accepted: tuple[str, ...]) -> None:
-    if value not in accepted:
-        raise unknown_name(argument, value, accepted)

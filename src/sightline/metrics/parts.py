@@ -9,7 +9,7 @@ from sightline.explainers.base import resize_maps
 from sightline.metrics.base import PerImageMetric
 from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
-from sightline.network.input_spec import InputSpec
+from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice
 from sightline.network.tap import Tap, evaluating
 
@@ -98,7 +98,7 @@ class PartInterpretability(PerImageMetric):
                 images.split(self.internal_batch_size or len(images)),
                 parts.split(self.internal_batch_size or len(images)),
             ):
-                inputs = some if self.input_spec is None else self.input_spec.normalize(some)
+                inputs = to_inputs(some, self.input_spec)
                 (activations,) = tap(inputs).activations
                 if not activations.isfinite().all():
                     raise SightlineError(f"the activations of {tap.layers[0].name!r} are NaN or infinite")

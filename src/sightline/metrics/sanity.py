@@ -16,7 +16,7 @@ from sightline._core.seeding import derive_seed
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers import Explainer, create_explainer
 from sightline.metrics.similarity import spearman
-from sightline.network.input_spec import InputSpec
+from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice
 from sightline.network.tap import evaluating, logits_of, unwrap
 from sightline.network.targets import resolve_targets
@@ -71,7 +71,7 @@ def sanity_check(
         raise SightlineError(f"images have shape {tuple(images.shape)}; the window of SSIM needs 11 pixels a side")
     explainer = create_explainer(explainer) if isinstance(explainer, str) else explainer
     forgetful = deepcopy(unwrap(model))
-    inputs = images if input_spec is None else input_spec.normalize(images)
+    inputs = to_inputs(images, input_spec)
     order, logits = _last_first(forgetful, inputs)
     known = dict(forgetful.named_modules())
     for name in modules or ():

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from sightline._core.internal_batches import InternalBatches
 from sightline._core.tensors import at_least_float32, check_finite
-from sightline.network.input_spec import InputSpec
+from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.tap import evaluating, logits_of
 
 
@@ -44,7 +44,7 @@ class Scorer:
 
     def prepare(self, images: Tensor) -> Tensor:
         """Images as the model takes them."""
-        return images if self.input_spec is None else self.input_spec.normalize(images)
+        return to_inputs(images, self.input_spec)
 
     def score(self, prepared: Tensor) -> Tensor:
         """Probabilities (B, K) of prepared images; the caller sees to NaN, once for many calls."""

@@ -22,7 +22,7 @@ from sightline.data.batch import Batch
 from sightline.data.loader import Transformed
 from sightline.errors import SightlineError
 from sightline.network.head import head_name
-from sightline.network.input_spec import InputSpec
+from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice, resolve_layers
 from sightline.network.tap import evaluating, first_of, logits_of, unwrap
 
@@ -200,7 +200,7 @@ def class_features(
             if batch.multi_label:
                 raise SightlineError("features of classes need images with one label each; these can have several")
             images = batch.images.to(device)
-            rows = features(images if input_spec is None else input_spec.normalize(images)).cpu()
+            rows = features(to_inputs(images, input_spec)).cpu()
             labels = batch.labels.cpu()
             if labels.min() < 0:
                 raise SightlineError(f"a label is {int(labels.min())}; expected classes from 0 on")

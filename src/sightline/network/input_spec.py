@@ -38,3 +38,8 @@ class InputSpec:
         mean = images.new_tensor(self.mean)[:, None, None]
         std = images.new_tensor(self.std)[:, None, None]
         return (images - mean) / std
+
+
+def to_inputs(images: Tensor, input_spec: InputSpec | None) -> Tensor:
+    """Return images (B, C, H, W) as the model takes them: normalized, or unchanged where there is no input spec."""
+    return images if input_spec is None else input_spec.normalize(images)

@@ -15,6 +15,7 @@ from sightline.errors import RunFailedError
 from sightline.guides.losses import task_loss
 from sightline.guides.objective import Objective
 from sightline.metrics.accuracy import Accuracy, WorstGroupAccuracy
+from sightline.network.input_spec import to_inputs
 from sightline.network.tap import evaluating, logits_of
 
 
@@ -47,7 +48,7 @@ def validate(fabric: Fabric, objective: Objective, batches: Iterable[Batch], spl
     with evaluating(model), fabric.autocast():
         for batch in batches:
             batch = batch.to(fabric.device, non_blocking=True)
-            images = batch.images if objective.input_spec is None else objective.input_spec.normalize(batch.images)
+            images = to_inputs(batch.images, objective.input_spec)
             logits = logits_of(model(images)).float()
             loss.update(task_loss(logits, batch.labels))
             scores = logits.nan_to_num()  # NaN stays in the loss, which every process sees

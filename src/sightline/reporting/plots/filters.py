@@ -17,7 +17,7 @@ from sightline._core.tensors import at_least_float32, check_images
 from sightline.errors import SightlineError
 from sightline.explainers.base import resize_maps
 from sightline.guides.filter_groups import Moments, membership, part_coherence, spectral_groups
-from sightline.network.input_spec import InputSpec
+from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice
 from sightline.network.tap import Tap, evaluating
 from sightline.reporting.plots.figures import draw_image, new_figure, png, save_figure
@@ -199,7 +199,7 @@ class _Look:
 
     def _activations(self, images: Tensor, train: bool = False) -> Tensor:
         here = images.to(self._device)
-        inputs = here if self._spec is None else self._spec.normalize(here)
+        inputs = to_inputs(here, self._spec)
         return at_least_float32(self.tap(inputs, train=train).activations[0])
 
 

@@ -1,0 +1,50 @@
+"""Checks of options, whose errors name the option, its value and what is expected.
+
+Options are passed by name: `check_positive(slope=slope, softness=softness)`.
+"""
+
+from collections.abc import Iterable
+from typing import Any, get_args
+
+from sightline.errors import SightlineError
+
+
+def check_non_negative(**options: float) -> None:
+    """Raise if an option is below 0, or NaN."""
+    for name, value in options.items():
+        if not value >= 0:
+            raise SightlineError(f"{name} is {value}; expected a number >= 0")
+
+
+def check_positive(**options: float) -> None:
+    """Raise if an option is not above 0."""
+    for name, value in options.items():
+        if not value > 0:
+            raise SightlineError(f"{name} is {value}; expected a number > 0")
+
+
+def check_fraction(**options: float) -> None:
+    """Raise if an option lies outside [0, 1]."""
+    for name, value in options.items():
+        if not 0 <= value <= 1:
+            raise SightlineError(f"{name} is {value}; expected a number in [0, 1]")
+
+
+def check_count(least: int = 1, **options: int) -> None:
+    """Raise if an option is not a whole number of at least `least`."""
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise SightlineError(f"{name} is {value!r}; expected a whole number >= {least}")
+
+
+def check_choice(choices: Any, **options: object) -> None:
+    """Raise if an option is none of the choices.
+
+    Args:
+        choices: A `Literal` type, or the accepted values.
+        **options: The values that were given, by the option's name.
+    """
+    accepted: Iterable[Any] = get_args(choices) or choices
+    for name, value in options.items():
+        if value not in accepted:
+            raise SightlineError(f"{name} is {value!r}; expected {' or '.join(map(repr, accepted))}")

@@ -1,0 +1,97 @@
+"""Attributions by rules that replace gradients in the backward pass: guided backprop, DeepLIFT, LRP."""
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import NotDefinedError
+from sightline.explainers.attribution import AttributionRequest, Baseline, attribution
+from sightline.explainers.base import resize_maps
+from sightline.explainers.cam import gradcam, summed
+from sightline.explainers.fx_modules import AFFINE, LINEAR, MOVING, Rules, ScoreModule, explicit
+from sightline.network.tap import Tap
+
+
+def _explicit(request: AttributionRequest, rules: Rules) -> ScoreModule:
+    """A copy of the model with its score, for Captum to hook."""
+    module = ScoreModule(explicit(request.model, rules), request.score)
+    image, index = request.inputs[:1], request.image_index[:1]
+    if not torch.allclose(module(image, index), request.forward(image, index), rtol=1e-3, atol=1e-4):
+        raise NotDefinedError(
+            f"{rules.method} is not defined for this model: a copy of {type(request.model).__name__} without in-place "
+            "operations gives other scores"
+        )
+    return module
+
+
+_GUIDED = Rules(
+    "guided backprop",
+    kinds=(nn.ReLU, nn.MaxPool2d, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm, *AFFINE),
+    functions=LINEAR | {"group_norm", "layer_norm"},
+)
+_DEEPLIFT = Rules(
+    "DeepLIFT",
+    exact=frozenset({nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.MaxPool2d}),
+    kinds=AFFINE,
+    functions=LINEAR,
+    windowed=True,
+)
+
+
+@attribution("guided_backprop", signed=False)
+def guided_backprop(request: AttributionRequest) -> Tensor:
+    """Guided backprop: gradients that pass a ReLU only where they are positive (Springenberg et al. 2015).
+
+    Defined for networks whose only activation is the ReLU; with any other it would be the plain gradient.
+    """
+    from captum.attr import GuidedBackprop
+
+    module = _explicit(request, _GUIDED)
+    return GuidedBackprop(module).attribute(request.input_leaf(), additional_forward_args=(request.image_index,))
+
+
+@attribution("guided_gradcam", signed=False, needs_layer=True)
+def guided_gradcam(request: AttributionRequest) -> Tensor:
+    """Guided Grad-CAM: guided backprop times Grad-CAM, resized bilinearly (Selvaraju et al. 2017)."""
+    gradients = guided_backprop(request)
+    tapped = Tap(request.model, request.layer)(request.inputs)
+    with torch.enable_grad():
+        slopes = tapped.gradients(request.score(tapped.output, request.image_index))
+    maps = [resize_maps(summed(gradcam(a.detach(), g)), tapped.image_size) for a, g in zip(tapped.activations, slopes)]
+    return gradients * torch.stack([resize_maps(m, tapped.image_size) for m in maps]).mean(0)[:, None]
+
+
+@attribution("deeplift")
+def deeplift(request: AttributionRequest, *, baseline: Baseline = 0.0) -> Tensor:
+    """DeepLIFT, rescale rule: shares in the score's difference from that of a baseline (Shrikumar et al. 2017).
+
+    The baseline is in the units of the model's input: 0 is the mean colour of the training images where inputs are normalised.
+    """
+    from captum.attr import DeepLift
+
+    module = _explicit(request, _DEEPLIFT)
+    return DeepLift(module).attribute(
+        request.input_leaf(), request.baseline(baseline), additional_forward_args=(request.image_index,)
+    )
+
+
+@attribution("lrp")
+def lrp(request: AttributionRequest) -> Tensor:
+    """Layer-wise relevance propagation, epsilon rule (Bach et al. 2015).
+
+    Epsilon is Captum's 1e-9, as good as none: where every activation is a ReLU, the map is that of input x gradient
+    (Ancona et al. 2018).
+    """
+    from captum.attr import LRP
+    from captum.attr._utils.custom_modules import Addition_Module
+
+    rules = Rules(
+        "LRP",
+        exact=frozenset(
+            {nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.ReLU, nn.Tanh}
+            | {Addition_Module}
+        ),
+        functions=MOVING,
+        addition=Addition_Module,
+    )
+    module = _explicit(request, rules)
+    return LRP(module).attribute(request.input_leaf(), additional_forward_args=(request.image_index,))

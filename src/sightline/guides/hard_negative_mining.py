@@ -1,0 +1,74 @@
+"""Hard negative mining: more weight for images that the model predicts wrongly."""
+
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from sightline.data.batch import Batch
+from sightline.errors import SightlineError
+from sightline.guides.base import GuidedModel
+from sightline.guides.losses import task_loss, true_log_probabilities
+from sightline.guides.measured_weights import MeasuredWeights
+from sightline.guides.registry import GUIDES
+from sightline.guides.sample_weights import Normalize
+from sightline.network.input_spec import to_inputs
+from sightline.network.tap import logits_of
+
+
+@GUIDES.register("hard_negative_mining", needs_masks=False, needs_layer=False, pixel_space=False, reweights=True)
+class HardNegativeMining(MeasuredWeights):
+    """Hard negative mining: an image weighs 1 - p, with p the probability that the model gives its label.
+
+    Where images can have several labels, it is the mean of 1 - p over the classes, as the task loss is, with p the probability
+    of what is true of the class: that the image shows it, or that it does not.
+
+    The rival of "Improving Network Interpretability via Explanation Consistency Evaluation", refreshed as its weights are.
+
+    Args:
+        interval: the epochs between two passes over the data.
+        ohem_fraction: replaces the pass by online hard example mining (OHEM, Shrivastava et al. 2016): at every step, this
+            fraction of the batch, the images with the highest losses, has weight 1, and the rest weight 0. Each process
+            selects among its own images.
+        normalize: what the weighted loss is divided by: the sum of the `"weights"`, or the number of images in the `"batch"`.
+    """
+
+    multi_label = True
+
+    def __init__(self, interval: int = 4, ohem_fraction: float | None = None, normalize: Normalize = "weights") -> None:
+        super().__init__(interval, 0.0, normalize)
+        if ohem_fraction is not None and not 0 < ohem_fraction <= 1:
+            raise SightlineError(
+                f"ohem_fraction is {ohem_fraction}; expected a share of the batch above 0 and at most 1, or None"
+            )
+        self.ohem_fraction = ohem_fraction
+
+    def measure(self, objective: GuidedModel, batch: Batch) -> Tensor:
+        """1 - p of the label, for each image (B,)."""
+        images = to_inputs(batch.images, objective.input_spec)
+        with torch.inference_mode():
+            logits = logits_of(objective.unwrap_model()(images))
+            return -torch.expm1(true_log_probabilities(logits, batch.labels)).mean(1)
+
+    def sample_weights(self, logits: Tensor, batch: Batch) -> Tensor | None:
+        """The stored weights (B,), or which images are kept."""
+        if self.ohem_fraction is None or not self.training:
+            return super().sample_weights(logits, batch)
+        losses = task_loss(logits.detach(), batch.labels)
+        kept = torch.zeros_like(losses)
+        kept[losses.topk(self._kept(batch)).indices] = 1
+        return self._noted(batch, kept)
+
+    def weight_total(self, batch: Batch) -> Tensor | None:
+        """The sum of the weights, or the number of images."""
+        if self.ohem_fraction is None or not self.training or self.normalize == "batch":
+            return super().weight_total(batch)
+        return torch.tensor(float(self._kept(batch)))
+
+    def due(self, epoch: int) -> bool:
+        """Whether a pass comes before this epoch; never with `ohem_fraction`."""
+        return self.ohem_fraction is None and super().due(epoch)
+
+    def _kept(self, batch: Batch) -> int:
+        assert self.ohem_fraction is not None
+        return ceil(self.ohem_fraction * len(batch))

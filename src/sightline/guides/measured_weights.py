@@ -1,0 +1,86 @@
+"""Weights of the training images that a pass over the data finds."""
+
+from collections.abc import Iterable, Sized
+
+import torch
+from torch import Tensor
+
+from sightline._core.checks import check_count, check_fraction
+from sightline._core.distributed import is_first_process, raise_everywhere
+from sightline._core.progress import bar
+from sightline.data.batch import Batch
+from sightline.errors import SightlineError
+from sightline.guides.base import GuidedModel
+from sightline.guides.sample_weights import Normalize, Reweighter, spread
+from sightline.network.tap import evaluating
+
+
+class MeasuredWeights(Reweighter):
+    """Weights that a pass over the training data finds, and that stay until the next one; they start at 1.
+
+    The model is in eval mode during the pass, its images are not augmented where the loader is the one that `sightline train`
+    gives, and each process measures its share.
+
+    Args:
+        interval: k: the pass comes before the epochs k, 2 k, ..., counted from 0.
+        min_weight: the least weight.
+        normalize: what the weighted loss is divided by: the sum of the `"weights"`, or the number of images in the `"batch"`.
+    """
+
+    def __init__(self, interval: int, min_weight: float, normalize: Normalize) -> None:
+        super().__init__(normalize)
+        check_count(interval=interval)
+        check_fraction(min_weight=min_weight)
+        self.interval, self.min_weight = interval, min_weight
+
+    def measure(self, objective: GuidedModel, batch: Batch) -> Tensor:
+        """The weights (B,) of a batch by the model as it is, in eval mode; for subclasses to give."""
+        raise NotImplementedError
+
+    def sample_weights(self, logits: Tensor, batch: Batch) -> Tensor | None:
+        """The stored weights (B,); 1 outside training."""
+        return self.weights[self._rows(batch)] if self.training else None
+
+    def weight_total(self, batch: Batch) -> Tensor | None:
+        """The sum of the stored weights, or the number of images."""
+        if self.normalize == "batch" or not self.training:
+            return torch.tensor(float(len(batch)))
+        return self.weights[self._rows(batch)].sum()
+
+    def on_epoch_start(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
+        """Every k epochs, measure the weights of all images that the loaders of the processes give.
+
+        Raises:
+            SightlineError: on every process, if a weight cannot be measured, as where the model gives NaN.
+        """
+        super().on_epoch_start(objective, loader, epoch)
+        if self.due(epoch):
+            self._measure_all(objective, loader)
+            self._spread = spread(self.weights, self.min_weight)
+
+    def due(self, epoch: int) -> bool:
+        """Whether a pass comes before this epoch."""
+        return epoch > 0 and epoch % self.interval == 0
+
+    def _measure_all(self, objective: GuidedModel, loader: Iterable[Batch]) -> None:
+        problem: SightlineError | None = None
+        steps = len(loader) if isinstance(loader, Sized) else None
+        device = self.weights.device
+        try:
+            with evaluating(objective.model), bar(is_first_process(), "reweighting", steps) as advance:
+                for batch in loader:
+                    here = batch.to(device, non_blocking=True)
+                    weights = self.measure(objective, here).clamp_min(self.min_weight)
+                    if not (finite := weights.isfinite()).all():
+                        bad = here.indices[~finite].tolist() if here.indices is not None else "unknown"
+                        raise SightlineError(
+                            f"the weights of images {bad} are NaN or infinite; is the model finite there?"
+                        )
+                    self._remember(here, weights)
+                    advance(1)
+        except SightlineError as error:
+            problem = error
+        raise_everywhere(
+            problem, device, "another process could not measure the weights of its images; its message says why"
+        )
+        self.synchronize()
