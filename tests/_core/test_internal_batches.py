@@ -33,8 +33,8 @@ def test_map_joins_rows_in_order_and_halves_when_memory_runs_out(monkeypatch: py
         return torch.arange(start, stop)
 
     assert batches.map(call, 7, IMAGES).tolist() == list(range(7))
-    assert sizes == [2, 2, 2, 1]
-    assert batches.size(IMAGES) == 2  # what was learned stays
+    assert sizes == [3, 3, 1]
+    assert batches.size(IMAGES) == 3  # what was learned stays
 
 
 def test_fit_repeats_with_half_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
