@@ -345,7 +345,9 @@ def test_what_is_refused() -> None:
         with pytest.raises(SightlineError, match=message):
             create_guide("iccnn", **options)
     batch = batch_of(4, dtype=torch.float32)
-    with pytest.raises(SightlineError, match="no groups of filters yet, and the layer has 4 filters; call on_epoch_start"):
+    with pytest.raises(
+        SightlineError, match="no groups of filters yet, and the layer has 4 filters; call on_epoch_start"
+    ):
         sl.Objective(TinyCNN(), ICCNN(groups=2))(batch)
     with pytest.raises(SightlineError, match="groups is 16; the layer has 4 filters"):
         sl.Objective(TinyCNN(), ICCNN()).on_epoch_start([batch], 0)
