@@ -21,7 +21,8 @@ from sightline.data.files import locate
 from sightline.data.loader import create_loader
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.evaluation.grid_folder import Cell, Column, curves, gallery, paired_tests, samples
-from sightline.evaluation.measuring import Source, evaluate_model
+from sightline.evaluation.map_sources import Source
+from sightline.evaluation.measuring import evaluate_model
 from sightline.evaluation.statistics import LEVEL, PairedTest, adjust_tests, paired
 from sightline.explainers import create_explainer
 from sightline.metrics import METRICS, PerImageMetric
