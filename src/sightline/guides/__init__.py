@@ -22,8 +22,9 @@ from sightline.guides.wae import WAE
 
 if TYPE_CHECKING:
     from sightline.guides.explanation_consistency import ExplanationConsistency
+    from sightline.guides.focal import EqualizedFocal, Focal
+    from sightline.guides.hard_negative_mining import HardNegativeMining
     from sightline.guides.iccnn import ICCNN
-    from sightline.guides.reweighting import EqualizedFocal, Focal, HardNegativeMining
 
 __all__ = [
     "GAIN",
@@ -57,9 +58,9 @@ __all__ = [
 # These need the metrics' and the progress bars' packages, which load when they are first used.
 _LATER = {
     "ExplanationConsistency": "explanation_consistency",
-    "EqualizedFocal": "reweighting",
-    "Focal": "reweighting",
-    "HardNegativeMining": "reweighting",
+    "EqualizedFocal": "focal",
+    "Focal": "focal",
+    "HardNegativeMining": "hard_negative_mining",
     "ICCNN": "iccnn",
 }
 
