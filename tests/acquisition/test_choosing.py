@@ -16,9 +16,9 @@ from sightline.acquisition import (
     choose_samples,
     create_acquisition,
 )
+from sightline.attacks.consistency import disturbed_images, explanation_consistency
 from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
-from sightline.metrics.consistency import disturbed_images, explanation_consistency
 
 BUILT_IN = ["all", "ceal", "consistency", "coreset", "random", "uncertainty"]
 

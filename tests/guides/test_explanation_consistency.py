@@ -512,7 +512,7 @@ def test_the_top_class_alone_is_the_papers_manner(explainer: str) -> None:
 
 def test_options_are_refused() -> None:
     for options, message in [
-        ({"psi": "tan"}, "unknown psi 'tan'"),
+        ({"psi": "tan"}, "psi is 'tan'; expected 'tanh'"),
         ({"distance": "max"}, "distance is 'max'"),
         ({"perturbation": "blur"}, "perturbation is 'blur'"),
         ({"mode": "both"}, "mode is 'both'"),

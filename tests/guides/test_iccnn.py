@@ -17,7 +17,8 @@ from guides.processes import free_port, gradients_of, join, share
 from networks import TinyCNN, batch_of
 from sightline.errors import SightlineError
 from sightline.guides import create_guide
-from sightline.guides.filter_groups import (
+from sightline.guides.iccnn import ICCNN
+from sightline.network.filter_groups import (
     Moments,
     class_coherence,
     filter_similarity,
@@ -26,7 +27,6 @@ from sightline.guides.filter_groups import (
     part_coherence,
     spectral_groups,
 )
-from sightline.guides.iccnn import ICCNN
 from sightline.training.checkpoint import Checkpoint, State, write_state
 
 # ---- similarity ----

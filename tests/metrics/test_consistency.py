@@ -105,7 +105,7 @@ def test_metrics_of_one_attack_share_it(region: Tensor) -> None:
 def test_refuses(region: Tensor) -> None:
     model = RegionClassifier(region)
     maps = torch.rand(1, 8, 8)
-    with pytest.raises(sl.SightlineError, match="unknown psi 'tan'"):
+    with pytest.raises(sl.SightlineError, match="psi is 'tan'; expected 'tanh'"):
         ExplanationConsistency(model, brightness, psi="tan")
     with pytest.raises(sl.SightlineError, match="distance is 'max'"):
         explanation_consistency(maps, maps, torch.tensor([True]), distance="max")

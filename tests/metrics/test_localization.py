@@ -132,9 +132,9 @@ def test_bad_input_is_refused(function) -> None:
 
 
 def test_ranges_and_options_are_refused() -> None:
-    with pytest.raises(sl.SightlineError, match=r"takes \[0, 1\]"):
+    with pytest.raises(sl.SightlineError, match=r"expected \[0, 1\]"):
         foreground_iou(MAP * 2, MASK)
-    with pytest.raises(sl.SightlineError, match=r"takes \[0, inf\]"):
+    with pytest.raises(sl.SightlineError, match=r"expected \[0, inf\]"):
         energy_in_mask(MAP - 0.5, MASK)
     with pytest.raises(sl.SightlineError, match="tolerance is -1"):
         pointing_game(MAP, MASK, tolerance=-1)

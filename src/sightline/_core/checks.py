@@ -44,7 +44,7 @@ def check_choice(choices: Any, **options: object) -> None:
         choices: A `Literal` type, or the accepted values.
         **options: The values that were given, by the option's name.
     """
-    accepted: Iterable[Any] = get_args(choices) or choices
+    accepted: Iterable[Any] = get_args(choices) or tuple(choices)
     for name, value in options.items():
         if value not in accepted:
             raise SightlineError(f"{name} is {value!r}; expected {' or '.join(map(repr, accepted))}")

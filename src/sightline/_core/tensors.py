@@ -44,6 +44,26 @@ def check_unit_range(values: Tensor, argument: str, reason: str = "") -> None:
         raise SightlineError(f"{argument} range over [{low:.3g}, {high:.3g}]; expected [0, 1] {reason}".rstrip())
 
 
+def check_maps(maps: Tensor, size: torch.Size | None = None, low: float = -torch.inf, high: float = torch.inf) -> None:
+    """Raise unless the maps are finite floats (B, H, W) of the size of the images and in a range.
+
+    Args:
+        maps: what to check.
+        size: (B, H, W) that they must have; None = any.
+        low: smallest accepted value.
+        high: largest accepted value.
+    """
+    if not isinstance(maps, Tensor) or not maps.is_floating_point() or maps.ndim != 3 or 0 in maps.shape:
+        came = f"{maps.dtype} {tuple(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__
+        raise SightlineError(f"maps are {came}; expected a float tensor (B, H, W), none of them 0")
+    if size is not None and maps.shape != size:
+        raise SightlineError(f"maps have shape {tuple(maps.shape)}; expected {tuple(size)}, as the images")
+    check_finite(maps, "maps")
+    least, greatest = torch.aminmax(maps)
+    if least < low or greatest > high:
+        raise SightlineError(f"maps range over [{least:.3g}, {greatest:.3g}]; expected [{low}, {high}]")
+
+
 def check_finite(values: Tensor, subject: str, advice: str = "") -> None:
     """Raise if values (B, ...) contain NaN or infinity, and name the images of the batch that do.
 

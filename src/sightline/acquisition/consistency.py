@@ -5,9 +5,10 @@ from torch import Tensor
 
 from sightline.acquisition.base import Pool, Ranking
 from sightline.acquisition.registry import ACQUISITIONS
+from sightline.attacks.consistency import Perturbation, check_options
 from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
-from sightline.metrics.consistency import ExplanationConsistency, Perturbation, check_options
+from sightline.metrics.consistency import ExplanationConsistency
 
 
 @ACQUISITIONS.register("consistency")

@@ -132,10 +132,7 @@ class Batch:
         Raises:
             SightlineError: the batch has no masks.
         """
-        masks = self._need_masks()
-        if masks.ndim == 4:
-            masks = masks[:, 0] if masks.shape[1] == 1 else masks[torch.arange(len(self), device=masks.device), classes]
-        return self._as_float(masks)
+        return self._as_float(class_masks(self._need_masks(), classes))
 
     def _need_masks(self) -> Tensor:
         if self.masks is None:
@@ -169,3 +166,24 @@ class Batch:
                 raise SightlineError(f"masks range over [{low:.3g}, {high:.3g}]; float masks lie in [0, 1]")
         else:
             raise SightlineError(f"masks have dtype {masks.dtype}; expected uint8 (0, 1, 255) or float in [0, 1]")
+
+
+def class_masks(masks: Tensor, classes: Tensor | None = None) -> Tensor:
+    """Return the mask (B, H, W) of one class per image; an image's only mask belongs to every class.
+
+    Args:
+        masks: (B, H, W) or (B, K, H, W), any type.
+        classes: (B,) int64; None where images have one mask each.
+
+    Raises:
+        SightlineError: the masks have another shape, or there are several per image and no classes.
+    """
+    if masks.ndim == 3:
+        return masks
+    if masks.ndim != 4:
+        raise SightlineError(f"masks have shape {tuple(masks.shape)}; expected (B, H, W) or (B, K, H, W)")
+    if masks.shape[1] == 1:
+        return masks[:, 0]
+    if classes is None:
+        raise SightlineError(f"masks have {masks.shape[1]} classes; expected targets (B,), the class of each map")
+    return masks[torch.arange(len(masks), device=masks.device), classes.to(masks.device)]

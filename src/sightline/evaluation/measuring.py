@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline._core.progress import ProgressBar
+from sightline.data.background_sources import backgrounds_of
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.evaluation.kept_images import collect_images, concatenate, describe_images, nested_subset, to_bytes
@@ -16,7 +17,6 @@ from sightline.evaluation.meters import Meter, make_meters
 from sightline.evaluation.result import Curve, Evaluation, Result
 from sightline.metrics import CurveMetric, Observation, Scorer, perturbation
 from sightline.metrics.accuracy import hits
-from sightline.metrics.backgrounds import backgrounds_of
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection
 from sightline.network.targets import resolve_targets

@@ -26,12 +26,12 @@ __all__ = [
 
 
 def list_explainers() -> dict[str, dict[str, Any]]:
-    """Every explainer's name, with its capabilities."""
+    """Return every explainer's name with its capabilities."""
     return EXPLAINERS.capabilities()
 
 
 def create_explainer(name: str, **options: Any) -> Explainer:
-    """An explainer by name, with its options: `create_explainer("eigencam", center=True)`."""
+    """Return an explainer by name, with its options: `create_explainer("eigencam", center=True)`."""
     return EXPLAINERS.create(name, **options)
 
 

@@ -1,8 +1,7 @@
 """Guides: methods that train a classifier to look at the right thing."""
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sightline.errors import SightlineError
 from sightline.guides.adversarial_background import AdversarialBackground
@@ -10,8 +9,12 @@ from sightline.guides.attention_branch import AttentionBranch
 from sightline.guides.attention_gate import AttentionGate
 from sightline.guides.base import Context, Guide, GuideSum
 from sightline.guides.energy import L1, Energy
+from sightline.guides.explanation_consistency import ExplanationConsistency
+from sightline.guides.focal import EqualizedFocal, Focal
 from sightline.guides.gain import GAIN
 from sightline.guides.group_dro import GroupDRO
+from sightline.guides.hard_negative_mining import HardNegativeMining
+from sightline.guides.iccnn import ICCNN
 from sightline.guides.impactx import IMPACTX
 from sightline.guides.random_background import RandomBackground
 from sightline.guides.region_activation import RegionActivation
@@ -19,12 +22,6 @@ from sightline.guides.registry import GUIDES
 from sightline.guides.right_reasons import RightReasons
 from sightline.guides.segment_overlap import SegmentOverlap
 from sightline.guides.wae import WAE
-
-if TYPE_CHECKING:
-    from sightline.guides.explanation_consistency import ExplanationConsistency
-    from sightline.guides.focal import EqualizedFocal, Focal
-    from sightline.guides.hard_negative_mining import HardNegativeMining
-    from sightline.guides.iccnn import ICCNN
 
 __all__ = [
     "GAIN",
@@ -55,34 +52,18 @@ __all__ = [
 ]
 
 
-# These need the metrics' and the progress bars' packages, which load when they are first used.
-_LATER = {
-    "ExplanationConsistency": "explanation_consistency",
-    "EqualizedFocal": "focal",
-    "Focal": "focal",
-    "HardNegativeMining": "hard_negative_mining",
-    "ICCNN": "iccnn",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(import_module(f"sightline.guides.{_LATER[name]}"), name)
-    raise AttributeError(f"module 'sightline.guides' has no attribute {name!r}")
-
-
 def list_guides() -> dict[str, dict[str, Any]]:
-    """Every guide's name, with its capabilities."""
+    """Return every guide's name with its capabilities."""
     return GUIDES.capabilities()
 
 
 def create_guide(name: str, **options: Any) -> Guide:
-    """A guide by name, with its options: `create_guide("segment_overlap", beta=0.5)`."""
+    """Return a guide by name, with its options: `create_guide("segment_overlap", beta=0.5)`."""
     return GUIDES.create(name, **options)
 
 
 def from_config(config: str | Mapping[str, Any] | Sequence[Any] | None) -> Guide | GuideSum | None:
-    """The guide that a recipe's `guide:` describes.
+    """Return the guide that the `guide:` of a recipe describes.
 
     Args:
         config: None or `"none"`; a name; a mapping with `name`, its options and perhaps `scale`; or a list of these, whose

@@ -3,8 +3,7 @@
 "Improving Network Interpretability via Explanation Consistency Evaluation", section III.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,6 +12,14 @@ from torch import Tensor, nn
 
 from sightline._core.checks import check_choice
 from sightline._core.tensors import check_pixels
+from sightline.attacks.consistency import (
+    Distance,
+    Perturbation,
+    Psi,
+    check_options,
+    disturbed_images,
+    explanation_consistency,
+)
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.explainers import Explainer, create_explainer, normalize_maps, resize_maps
@@ -23,16 +30,9 @@ from sightline.guides.losses import task_loss
 from sightline.guides.measured_weights import MeasuredWeights
 from sightline.guides.registry import GUIDES
 from sightline.guides.sample_weights import Normalize
-from sightline.metrics.consistency import (
-    Distance,
-    Perturbation,
-    Psi,
-    check_options,
-    disturbed_images,
-    explanation_consistency,
-)
 from sightline.network.input_spec import to_inputs
-from sightline.network.tap import StillStatistics, Tapped, logits_of
+from sightline.network.replay import Replay
+from sightline.network.tap import Tapped, logits_of
 
 Mode = Literal["pass", "fused"]
 Labels = Literal["each", "top"]
@@ -110,7 +110,7 @@ class ExplanationConsistency(MeasuredWeights):
         self.psi: Psi = psi
         self.distance: Distance = distance
         self.eps, self.mode, self.labels = eps, mode, labels
-        self._step: _Step | None = None
+        self._step: tuple[GuidedModel, Replay] | None = None  # what this step's hook needs to run the model again
         self._now = False  # whether this epoch's training steps measure
 
     # ---- a pass over the data ----
@@ -155,7 +155,7 @@ class ExplanationConsistency(MeasuredWeights):
         if not self._now or not torch.is_grad_enabled():
             return batch
         check_pixels(batch.images)
-        self._step = _Step(objective, _random_state(batch.images.device))
+        self._step = objective, Replay(batch.images.device)
         if self.perturbation != "fgsm":
             return batch
         return replace(batch, images=batch.images.detach().requires_grad_())
@@ -165,8 +165,9 @@ class ExplanationConsistency(MeasuredWeights):
         step, self._step = self._step, None
         if step is None:
             return super().losses(context)
+        objective, replay = step
         batch = context.batch
-        if batch.multi_label and any(isinstance(m, nn.SyncBatchNorm) for m in step.objective.model.modules()):
+        if batch.multi_label and any(isinstance(m, nn.SyncBatchNorm) for m in objective.model.modules()):
             raise SightlineError(
                 "mode 'fused' runs the model as often as an image of the batch has labels, and SyncBatchNorm would wait for "
                 "processes whose images have fewer; use mode 'pass'"
@@ -180,12 +181,11 @@ class ExplanationConsistency(MeasuredWeights):
         def measure(gradient: Tensor) -> None:
             images, weights = batch.images.detach(), []
             for question, shown in zip(asked, maps):
-                with _again(step, device), torch.no_grad(), torch.autocast(device.type, *precision):
-                    values = self._apart(step.objective, images, shown, question.classes, gradient, question.alone)
+                with replay.again(objective.model), torch.no_grad(), torch.autocast(device.type, *precision):
+                    values = self._apart(objective, images, shown, question.classes, gradient, question.alone)
                 weights.append(torch.where(question.right, values.to(self.weights), 1.0))
-            known = (
-                gradient.isfinite().flatten(1).all(1)
-            )  # a loss scaled for 16 bits may overflow: then the old weights stay
+            # A loss that is scaled for 16 bits may overflow: then the old weights stay.
+            known = gradient.isfinite().flatten(1).all(1)
             self._remember(batch, torch.where(known, self._mean(asked, weights), self.weights[self._rows(batch)]))
 
         # In the backward pass, so that the loss of every image is known to be finite, and the gradient is there.
@@ -274,33 +274,3 @@ class _Question:
 def _found(logits: Tensor, classes: Tensor) -> Tensor:
     """Where the logit of a class (B,) says that the image shows it, whatever else it shows."""
     return logits.gather(1, classes[:, None])[:, 0] > 0
-
-
-@dataclass
-class _Step:
-    """What a training step leaves for the hook that runs the model again on the changed images.
-
-    Attributes:
-        objective: its model, input spec and tap.
-        random: the states of the random generators before the step's forward pass.
-    """
-
-    objective: GuidedModel
-    random: list[Tensor]
-
-
-@contextmanager
-def _again(step: _Step, device: torch.device) -> Iterator[None]:
-    """While entered, dropout draws what it drew for the images themselves, and batch norm does not count."""
-    devices = [] if device.type == "cpu" else [device]
-    with torch.random.fork_rng(devices, device_type=device.type), StillStatistics(step.objective.model):
-        torch.set_rng_state(step.random[0])
-        for place, state in zip(devices, step.random[1:]):
-            torch.get_device_module(place).set_rng_state(state, place)
-        yield
-
-
-def _random_state(device: torch.device) -> list[Tensor]:
-    """The state of the CPU's random generator, and of the device's own."""
-    own = [] if device.type == "cpu" else [torch.get_device_module(device).get_rng_state(device)]
-    return [torch.get_rng_state(), *own]

@@ -14,7 +14,10 @@ from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.guides.base import Context, Guide, GuidedModel, all_images
-from sightline.guides.filter_groups import (
+from sightline.guides.registry import GUIDES
+from sightline.guides.sample_weights import Stored
+from sightline.models.filter_groups import carry_filter_groups
+from sightline.network.filter_groups import (
     Moments,
     class_coherence,
     filter_similarity,
@@ -23,9 +26,6 @@ from sightline.guides.filter_groups import (
     part_coherence,
     spectral_groups,
 )
-from sightline.guides.registry import GUIDES
-from sightline.guides.sample_weights import Stored
-from sightline.models.filter_groups import carry_filter_groups
 from sightline.network.input_spec import to_inputs
 from sightline.network.tap import evaluating
 

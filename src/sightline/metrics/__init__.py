@@ -5,6 +5,8 @@ Each is a pure function that gives every image its value, and a thin `torchmetri
 
 from typing import Any
 
+from sightline._core.fills import filled
+from sightline.attacks.consistency import disturbed_images, explanation_consistency
 from sightline.metrics.accuracy import Accuracy, WorstGroupAccuracy, correct, group_accuracies, worst_group_accuracy
 from sightline.metrics.backgrounds import (
     BGGap,
@@ -19,7 +21,7 @@ from sightline.metrics.backgrounds import (
 from sightline.metrics.base import CurveMetric, PerImageMetric
 from sightline.metrics.boxes import BoxLocalization, EnergyInBox, box_localization, energy_in_box, map_boxes
 from sightline.metrics.calibration import ECE, expected_calibration_error
-from sightline.metrics.consistency import ExplanationConsistency, disturbed_images, explanation_consistency
+from sightline.metrics.consistency import ExplanationConsistency
 from sightline.metrics.corloc import CorLoc, corloc
 from sightline.metrics.explanation_image import (
     ADCC,
@@ -34,7 +36,6 @@ from sightline.metrics.explanation_image import (
     complexity,
     explanation_images,
 )
-from sightline.metrics.fills import filled
 from sightline.metrics.localization import (
     EnergyInMask,
     MIoU,
@@ -148,5 +149,5 @@ __all__ = [
 
 
 def list_metrics() -> dict[str, dict[str, Any]]:
-    """Every metric's name, with its capabilities."""
+    """Return every metric's name with its capabilities."""
     return METRICS.capabilities()

@@ -7,26 +7,23 @@ and of the batch anywhere else.
 An image has no value (NaN) where it lacks a mask, an object, a background or an image to exchange it with.
 """
 
-from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from sightline._core.tensors import check_pixels
-from sightline.data.backgrounds import MIXED, Backgrounds, Fill, Variant, check_fill, is_whole, vary
+from sightline.data.background_sources import backgrounds_of_batches
+from sightline.data.backgrounds import MIXED, Fill, Variant, check_fill, is_whole, vary
 from sightline.data.batch import Batch
-from sightline.data.loader import Transformed
 from sightline.errors import SightlineError
 from sightline.metrics.accuracy import correct
-from sightline.metrics.base import ModelMetric
-from sightline.metrics.localization import mask_of
+from sightline.metrics.masked_images import MaskedImageMetric, label_masks
 from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
 from sightline.network.input_spec import InputSpec
 
 
-class BackgroundMetric(ModelMetric):
+class BackgroundMetric(MaskedImageMetric):
     """A metric of a model's answers to images with their backgrounds changed.
 
     Args:
@@ -36,9 +33,6 @@ class BackgroundMetric(ModelMetric):
         input_spec: normalises images in [0, 1].
         internal_batch_size: images in one call to the model.
     """
-
-    needs_maps = False
-    needs_masks = True
 
     def __init__(
         self,
@@ -53,32 +47,6 @@ class BackgroundMetric(ModelMetric):
         super().__init__(model, input_spec=input_spec, internal_batch_size=internal_batch_size)
         self.fill: Fill = fill
         self.seed = seed
-
-    def update(  # type: ignore[override]
-        self,
-        images: Tensor,
-        labels: Tensor,
-        masks: Tensor,
-        has_mask: Tensor | None = None,
-        indices: Tensor | None = None,
-        backgrounds: Backgrounds | None = None,
-    ) -> None:
-        """Take a batch.
-
-        Args:
-            images: (B, C, H, W) in [0, 1].
-            labels: (B,) int64.
-            masks: (B, H, W) or (B, K, H, W): uint8 with 0, 1 and 255 = ignore, or float in [0, 1].
-            has_mask: (B,) bool, which images have one; None = all.
-            indices: (B,) each image's place in its data set; None = its place in the batch.
-            backgrounds: of the images whose backgrounds these may get; None = the batch's.
-        """
-        self.update_batch(
-            Observation(
-                images=images, labels=labels, masks=masks, has_mask=has_mask, indices=indices, backgrounds=backgrounds,
-                scorer=self.scorer,
-            )
-        )  # fmt: skip
 
     def hits(self, observation: Observation, variant: Variant) -> Tensor:
         """1 where the model is right about the variant, else 0 (B,)."""
@@ -161,52 +129,12 @@ class BGGap(BackgroundMetric):
         return self.hits(observation, "mixed_same") - self.hits(observation, "mixed_rand")
 
 
-def backgrounds_of(loader: Iterable[Batch]) -> Backgrounds | None:
-    """The backgrounds of all images of a loader of `sightline.data` or a list of batches; of another loader None."""
-    dataset = getattr(loader, "dataset", None)
-    if isinstance(dataset, Transformed):
-        whole = Transformed(dataset.dataset, dataset.transform, dataset.seed)
-        images = dataset.dataset
-
-        def read(row: int) -> tuple[Tensor, Tensor]:
-            sample = whole[0, row]
-            assert sample.mask is not None  # has_mask said so
-            return sample.image.as_subclass(Tensor), sample.mask.as_subclass(Tensor)
-
-        return Backgrounds(images.labels, images.has_mask, torch.arange(len(images)), read)
-    return _of_batches(loader) if isinstance(loader, Sequence) and len(loader) else None
-
-
-def _of_batches(batches: Sequence[Batch]) -> Backgrounds:
-    places = [(batch, row) for batch in batches for row in range(len(batch))]
-
-    def read(row: int) -> tuple[Tensor, Tensor]:
-        batch, place = places[row]
-        assert batch.masks is not None  # has_mask said so
-        return batch.images[place], mask_of(batch.masks[place : place + 1], batch.labels[place : place + 1])[0]
-
-    ends = torch.tensor([len(batch) for batch in batches]).cumsum(0).tolist()
-    return Backgrounds(
-        torch.cat([b.labels for b in batches]).cpu(),
-        torch.cat([torch.zeros(len(b), dtype=torch.bool) if b.has_mask is None else b.has_mask.cpu() for b in batches]),
-        torch.cat(
-            [torch.arange(e - len(b), e) if b.indices is None else b.indices.cpu() for b, e in zip(batches, ends)]
-        ),
-        read,
-    )
-
-
 def _hits(observation: Observation, variant: Variant, fill: Fill, seed: int) -> Tensor:
     """Whether the model is right (B,) about a variant of the images; NaN where an image has none."""
     images, labels, scorer = observation.require("images"), observation.require("labels"), observation.require("scorer")
-    check_pixels(images, change="what is taken away becomes black")
-    masks = mask_of(observation.require("masks"), labels)
-    if masks.shape != images[:, 0].shape:
-        raise SightlineError(
-            f"masks have shape {tuple(masks.shape)}; expected {tuple(images[:, 0].shape)}, as the images"
-        )
+    masks = label_masks(observation, "what is taken away becomes black")
     indices = torch.arange(len(images)) if observation.indices is None else observation.indices
-    lenders = observation.backgrounds or _of_batches(
+    lenders = observation.backgrounds or backgrounds_of_batches(
         [Batch(images, labels, masks, observation.has_mask, indices=indices)]
     )
     if labels.ndim != 1 or lenders.labels.ndim != 1:

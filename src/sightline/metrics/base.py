@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
-from sightline._core.tensors import check_images
+from sightline._core.tensors import check_images, check_maps
 from sightline.errors import SightlineError
 from sightline.explainers import Explainer, create_explainer
-from sightline.metrics.observation import Observation, check_maps
+from sightline.metrics.observation import Observation
 from sightline.metrics.scoring import Scorer
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection

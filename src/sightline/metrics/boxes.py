@@ -13,11 +13,12 @@ from scipy import ndimage
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from sightline._core.tensors import check_maps
 from sightline.data.boxes import tight_boxes
 from sightline.errors import SightlineError
 from sightline.metrics.base import PerImageMetric
 from sightline.metrics.localization import mask_regions
-from sightline.metrics.observation import Observation, check_maps
+from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
 
 By = Literal["pixels", "value"]

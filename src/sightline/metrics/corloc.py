@@ -4,11 +4,12 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from sightline._core.tensors import check_maps
 from sightline.data.boxes import peak_boxes
 from sightline.errors import SightlineError
 from sightline.metrics.base import PerImageMetric
 from sightline.metrics.boxes import object_boxes
-from sightline.metrics.observation import Observation, check_maps
+from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
 
 

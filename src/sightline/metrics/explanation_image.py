@@ -10,11 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from sightline._core.fills import filled
+from sightline._core.tensors import check_maps
 from sightline.errors import SightlineError
 from sightline.explainers import Explainer
 from sightline.metrics.base import ExplainerMetric, ModelMetric, PerImageMetric
-from sightline.metrics.fills import filled
-from sightline.metrics.observation import Observation, check_maps
+from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
 from sightline.metrics.similarity import pearson
 from sightline.network.input_spec import InputSpec

@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline._core.tensors import check_maps
+from sightline.data.batch import class_masks
 from sightline.errors import SightlineError
 from sightline.metrics.base import MapMetric
-from sightline.metrics.observation import Observation, check_maps
+from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
 
 
@@ -98,7 +100,7 @@ def energy_in_mask(
     """
     check_maps(maps, low=0)
     inside, counts, defined = mask_regions(maps, masks, has_mask, targets)
-    chosen = mask_of(masks, targets)
+    chosen = class_masks(masks, targets)
     weight = chosen.to(maps.dtype) if chosen.is_floating_point() else inside.to(maps.dtype)
     total = (maps * counts).sum((1, 2))
     share = (maps * weight).sum((1, 2)) / torch.where(total > 0, total, 1)
@@ -166,7 +168,7 @@ def mask_regions(
     maps: Tensor, masks: Tensor, has_mask: Tensor | None, targets: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The object (B, H, W), the pixels that count (B, H, W) and the images with an object (B,), all bool."""
-    chosen = mask_of(masks, targets)
+    chosen = class_masks(masks, targets)
     if chosen.shape != maps.shape:
         raise SightlineError(f"masks have shape {tuple(masks.shape)}; expected the maps' {tuple(maps.shape)}")
     if chosen.is_floating_point():
@@ -177,21 +179,8 @@ def mask_regions(
     return inside, counts, defined if has_mask is None else defined & has_mask
 
 
-def mask_of(masks: Tensor, targets: Tensor | None) -> Tensor:
-    """The mask (B, H, W) of the explained class."""
-    if masks.ndim == 3:
-        return masks
-    if masks.ndim != 4:
-        raise SightlineError(f"masks have shape {tuple(masks.shape)}; expected (B, H, W) or (B, K, H, W)")
-    if masks.shape[1] == 1:
-        return masks[:, 0]
-    if targets is None:
-        raise SightlineError(f"masks have {masks.shape[1]} classes; say which one each map explains by targets (B,)")
-    return masks[torch.arange(len(masks), device=masks.device), targets]
-
-
 def _widen(inside: Tensor, radius: int) -> Tensor:
-    """The pixels (B, H, W) within a Euclidean distance of the region."""
+    """Return the pixels (B, H, W) within a Euclidean distance of the region."""
     if radius == 0:
         return inside
     offset = torch.arange(-radius, radius + 1, device=inside.device)

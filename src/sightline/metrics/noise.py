@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.utilities.data import dim_zero_cat
 
+from sightline._core.checks import check_choice
 from sightline._core.tensors import check_pixels
 from sightline.data.backgrounds import regions_of
 from sightline.errors import SightlineError
 from sightline.metrics.accuracy import correct
 from sightline.metrics.base import CurveMetric
 from sightline.metrics.draws import drawn
-from sightline.metrics.localization import mask_of
+from sightline.metrics.masked_images import MaskedImageMetric, label_masks
 from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
 from sightline.network.input_spec import InputSpec
@@ -62,8 +63,7 @@ def noised(
         raise SightlineError(
             f"region is {region.dtype} {tuple(region.shape)}; expected bool {tuple(images[:, 0].shape)}, as the images"
         )
-    if kind not in LEVELS:
-        raise SightlineError(f"kind is {kind!r}; expected 'gaussian' or 'l2'")
+    check_choice(Noise, kind=kind)
     return _noised(images, drawn(torch.randn, images, indices, seed, "noise"), region, level, kind)
 
 
@@ -79,7 +79,7 @@ def normalized_rfs(rfs: Tensor, accuracy: Tensor) -> Tensor:
     return torch.where(room > 1e-6, rfs / room.clamp(min=1e-6), 0.0).clamp(-1, 1)
 
 
-class NoiseMetric(CurveMetric):
+class NoiseMetric(MaskedImageMetric, CurveMetric):
     """A metric of the accuracy under noise on the object and on the background.
 
     The value of an image is the mean over the levels.
@@ -96,9 +96,6 @@ class NoiseMetric(CurveMetric):
         curve: the mean value (levels,) at each level, over all processes, as of the last `compute()`.
     """
 
-    needs_maps = False
-    needs_masks = True
-
     def __init__(
         self,
         model: nn.Module,
@@ -109,37 +106,13 @@ class NoiseMetric(CurveMetric):
         input_spec: InputSpec | None = None,
         internal_batch_size: int | None = None,
     ) -> None:
-        if kind not in LEVELS:
-            raise SightlineError(f"kind is {kind!r}; expected 'gaussian' or 'l2'")
+        check_choice(Noise, kind=kind)
         levels = LEVELS[kind] if levels is None else tuple(levels)
         if not levels or not all(level > 0 for level in levels):
             raise SightlineError(f"levels are {levels}; expected one or more, each above 0")
         super().__init__(model, levels, input_spec=input_spec, internal_batch_size=internal_batch_size)
         self.kind: Noise = kind
         self.levels, self.seed = levels, seed
-
-    def update(  # type: ignore[override]
-        self,
-        images: Tensor,
-        labels: Tensor,
-        masks: Tensor,
-        has_mask: Tensor | None = None,
-        indices: Tensor | None = None,
-    ) -> None:
-        """Take a batch.
-
-        Args:
-            images: (B, C, H, W) in [0, 1].
-            labels: (B,) int64.
-            masks: (B, H, W) or (B, K, H, W): uint8 with 0, 1 and 255 = ignore, or float in [0, 1].
-            has_mask: (B,) bool, which images have one; None = all.
-            indices: (B,) each image's place in its data set; None = its place in the batch.
-        """
-        self.update_batch(
-            Observation(
-                images=images, labels=labels, masks=masks, has_mask=has_mask, indices=indices, scorer=self.scorer
-            )
-        )
 
     def hits(self, observation: Observation) -> tuple[Tensor, Tensor]:
         """1 where the model is right, else 0, at each level (B, levels): under foreground and under background noise."""
@@ -224,13 +197,7 @@ class NormalizedRFS(RFS):
 def _hits(observation: Observation, kind: Noise, levels: tuple[float, ...], seed: int) -> tuple[Tensor, Tensor]:
     """Whether the model is right (B, levels) under foreground and under background noise; NaN without both regions."""
     images, labels, scorer = observation.require("images"), observation.require("labels"), observation.require("scorer")
-    check_pixels(images, change="noise is added to pixels")
-    masks = mask_of(observation.require("masks"), labels)
-    if masks.shape != images[:, 0].shape:
-        raise SightlineError(
-            f"masks have shape {tuple(masks.shape)}; expected {tuple(images[:, 0].shape)}, as the images"
-        )
-    regions = regions_of(masks)
+    regions = regions_of(label_masks(observation, "noise is added to pixels"))
     defined = regions[0].flatten(1).any(1) & regions[1].flatten(1).any(1)
     if observation.has_mask is not None:
         defined &= observation.has_mask

@@ -4,10 +4,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self, TypeVar
 
-import torch
 from torch import Tensor
 
-from sightline._core.tensors import check_finite
 from sightline.data.backgrounds import Backgrounds
 from sightline.errors import SightlineError
 from sightline.metrics.scoring import Scorer
@@ -81,23 +79,3 @@ class Observation:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         taken: dict[str, Any] = {n: v[rows.to(v.device)] for n, v in values.items() if isinstance(v, Tensor)}
         return replace(self, **taken)
-
-
-def check_maps(maps: Tensor, size: torch.Size | None = None, low: float = -torch.inf, high: float = torch.inf) -> None:
-    """Refuse maps that are not finite floats (B, H, W) of the images' size, or lie outside a range.
-
-    Args:
-        maps: what to check.
-        size: (B, H, W) that they must have; None = any.
-        low: least value that is accepted.
-        high: greatest value that is accepted.
-    """
-    if not isinstance(maps, Tensor) or not maps.is_floating_point() or maps.ndim != 3 or 0 in maps.shape:
-        came = f"{maps.dtype} {tuple(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__
-        raise SightlineError(f"maps are {came}; expected a float tensor (B, H, W), none of them 0")
-    if size is not None and maps.shape != size:
-        raise SightlineError(f"maps have shape {tuple(maps.shape)}; expected {tuple(size)}, as the images")
-    check_finite(maps, "maps")
-    least, greatest = torch.aminmax(maps)
-    if least < low or greatest > high:
-        raise SightlineError(f"maps range over [{least:.3g}, {greatest:.3g}]; this metric takes [{low}, {high}]")

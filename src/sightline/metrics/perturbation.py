@@ -9,10 +9,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from sightline._core.fills import Fill, filled
+from sightline._core.tensors import check_maps
 from sightline.errors import SightlineError
 from sightline.metrics.base import CurveMetric, observe
-from sightline.metrics.fills import Fill, filled
-from sightline.metrics.observation import Observation, check_maps
+from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
 from sightline.metrics.scoring import Scorer, check_probabilities
 from sightline.network.input_spec import InputSpec

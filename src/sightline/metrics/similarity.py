@@ -4,7 +4,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from sightline.metrics.observation import check_maps
+from sightline._core.tensors import check_maps
 
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sightline._core.fills import Fill, filled
 from sightline._core.tensors import check_pixels
 from sightline.errors import SightlineError
 from sightline.metrics.base import CurveMetric, observe
 from sightline.metrics.draws import drawn
-from sightline.metrics.fills import Fill, filled
 from sightline.metrics.observation import Observation
 from sightline.metrics.perturbation import Curve, area_under_curve, curves_between, ranks_of
 from sightline.metrics.registry import register

@@ -5,10 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from sightline._core.tensors import check_maps
 from sightline.errors import SightlineError
 from sightline.explainers import Explainer
 from sightline.metrics.base import ExplainerMetric
-from sightline.metrics.observation import Observation, check_maps
+from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
 from sightline.metrics.similarity import pearson
 from sightline.network.input_spec import InputSpec

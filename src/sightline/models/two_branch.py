@@ -5,23 +5,17 @@ and the names of its parameters, gains those of the branch, and copies, saves an
 the latent explanation predictor, D the decoder and C the classifier, its logits become C(M(x), LEP(x)) and its map D(LEP(x)).
 """
 
-import copy
-from itertools import pairwise
-from math import ceil, log2
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.errors import NotDefinedError, SightlineError
+from sightline.models.latent_explanation import CODE, Decoder, LatentExplanationPredictor
 from sightline.network.layers import Branch, own_modules
 from sightline.network.tap import evaluating, logits_of
 
 NAME = "two_branch"
-CODE = 512
-WIDTH = 32  # filters of the decoder's convolutions
-CLOSING = ("torch.nn.modules.activation", "torch.nn.modules.dropout")
 
 
 class Explained(NamedTuple):
@@ -34,91 +28,6 @@ class Explained(NamedTuple):
 
     logits: Tensor
     maps: Tensor
-
-
-class Decoder(nn.Module):
-    """A map from a code: a fully-connected layer to a grid of s x s, n times Conv, Conv, Upsample x 2, a linear output.
-
-    The grid's side is in 4 .. 7, and n follows: s = 4, n = 3 for 32 px; 6 and 4 for 96 px; 7 and 5 for 224 px. Where s * 2^n is
-    not the size, s is rounded up and the map resized. The paper draws the filters' numbers only for its own sizes; here
-    every convolution has 32 of 3 x 3.
-
-    Args:
-        size: side of the map in pixels, at least 8.
-        code: length of the code.
-
-    Shape:
-        (B, code) to (B, size, size).
-    """
-
-    def __init__(self, size: int, code: int = CODE) -> None:
-        super().__init__()
-        if size < 8:
-            raise SightlineError(f"size is {size}; a decoder makes maps of at least 8 pixels a side")
-        self.size = size
-        self.doublings = int(log2(size)) - 2
-        self.side = ceil(size / 2**self.doublings)
-        self.grid = nn.Linear(code, self.side**2)
-        widths = [1] + [WIDTH] * self.doublings
-        self.blocks = nn.Sequential(
-            *(
-                nn.Sequential(
-                    nn.Conv2d(before, after, 3, padding=1),
-                    nn.ReLU(),
-                    nn.Conv2d(after, after, 3, padding=1),
-                    nn.ReLU(),
-                    nn.Upsample(scale_factor=2),
-                )
-                for before, after in pairwise(widths)
-            )
-        )
-        self.output = nn.Conv2d(WIDTH, 1, 3, padding=1)
-
-    def forward(self, code: Tensor) -> Tensor:
-        """The maps (B, size, size)."""
-        grid = self.grid(code).unflatten(1, (1, self.side, self.side))
-        maps = self.output(self.blocks(grid))
-        if self.side * 2**self.doublings != self.size:
-            maps = F.interpolate(maps, (self.size, self.size), mode="bilinear", align_corners=False)
-        return maps[:, 0]
-
-
-class LatentExplanationPredictor(nn.Module):
-    """A copy of a classifier whose closing fully-connected layers are one linear layer and a sigmoid.
-
-    Args:
-        model: copied with its weights.
-        images: (1, C, H, W), any that the model takes, to find its closing layers.
-        code: how many values come out.
-
-    Raises:
-        SightlineError: the model does not end in fully-connected layers.
-    """
-
-    def __init__(self, model: nn.Module, images: Tensor, code: int = CODE) -> None:
-        super().__init__()
-        self.trunk = copy.deepcopy(model)
-        first, *rest = _closing_layers(self.trunk, images)
-        old = self.trunk.get_submodule(first)
-        assert isinstance(old, nn.Linear)
-        new = nn.Linear(old.in_features, code).to(old.weight)
-        self.trunk.set_submodule(first, new)
-        for name in rest:
-            self.trunk.set_submodule(name, nn.Identity())
-        heard: list[Tensor] = []
-        handle = new.register_forward_hook(lambda module, args, output: heard.append(output))
-        with evaluating(self.trunk), torch.no_grad():
-            output = logits_of(self.trunk(images))
-        handle.remove()
-        if len(heard) != 1 or not torch.equal(output, heard[0]):
-            raise SightlineError(
-                f"{type(model).__name__} does more after its layer {first!r} than fully-connected layers; "
-                "a latent explanation predictor cannot be made of it"
-            )
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """The code (B, code) in (0, 1)."""
-        return logits_of(self.trunk(inputs)).sigmoid()
 
 
 class TwoBranch(Branch):
@@ -248,33 +157,6 @@ def _keep_frozen(module: nn.Module, args: Any) -> None:
 
 def _pass_features(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
     return args[0]
-
-
-def _closing_layers(model: nn.Module, images: Tensor) -> list[str]:
-    """The names of the last layers that run, from the first linear one on, nothing but linear, activation and dropout."""
-    ran: list[tuple[str, nn.Module, Any]] = []
-    handles = [
-        module.register_forward_hook(lambda module, args, output, name=name: ran.append((name, module, output)))
-        for name, module in model.named_modules()
-        if not next(iter(module.children()), None)
-    ]
-    with evaluating(model), torch.no_grad():
-        model(images)
-    for handle in handles:
-        handle.remove()
-    closing: list[tuple[str, nn.Module]] = []
-    for name, module, output in reversed(ran):
-        allowed = isinstance(module, nn.Linear | nn.Identity) or type(module).__module__ in CLOSING
-        if not allowed or not isinstance(output, Tensor) or output.ndim != 2:
-            break
-        closing.insert(0, (name, module))
-    while closing and not isinstance(closing[0][1], nn.Linear):
-        closing.pop(0)
-    if not closing:
-        raise SightlineError(
-            f"{type(model).__name__} does not end in fully-connected layers, which the branch replaces"
-        )
-    return [name for name, _ in closing]
 
 
 def _head(model: nn.Module) -> nn.Linear:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sightline.errors import SightlineError
+from sightline.network.cutting import cut_after
 from sightline.network.layers import Layer, resolve_layers, to_spatial
 
 logger = logging.getLogger(__name__)
@@ -228,7 +229,7 @@ class Tail:
             self._sides: list[Any] = []
             self._cut: nn.Module | None = None
             try:
-                trunk, self._cut = _cut(self._model, self._layer.name)
+                trunk, self._cut = cut_after(self._model, self._layer.name)
                 self._sides = list(trunk(inputs))
                 if not torch.allclose(logits_of(self(self.raw)), logits_of(self.output), rtol=1e-3, atol=1e-4):
                     raise RuntimeError("the traced tail gives other logits")
@@ -263,52 +264,3 @@ class Tail:
             return self._model(self._inputs[of])
         finally:
             handle.remove()
-
-
-class _Tracer(torch.fx.Tracer):
-    """Traces the modules around the target layer only; every other one is called as a whole, whatever it does inside."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self._name = name
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return not self._name.startswith(f"{module_qualified_name}.")
-
-
-def _cut(model: nn.Module, name: str) -> tuple[nn.Module, nn.Module]:
-    """Cut a model after a layer into (trunk, tail).
-
-    The trunk maps inputs to the values besides the layer's output that the tail still uses, such as a residual that
-    bypasses the layer; the tail maps the layer's output and those values to the model's output.
-    """
-    graph = _Tracer(name).trace(model)
-    (layer,) = [node for node in graph.nodes if node.op == "call_module" and node.target == name]
-    after = {layer}
-    for node in graph.nodes:
-        if not after.isdisjoint(node.all_input_nodes):
-            after.add(node)
-    after.remove(layer)
-    sides = [
-        n for n in graph.nodes
-        if n not in after and n is not layer and n.op != "get_attr" and not after.isdisjoint(n.users)
-    ]  # fmt: skip
-
-    trunk = torch.fx.Graph()
-    copies: dict[torch.fx.Node, torch.fx.Node] = {}
-    for node in graph.nodes:
-        if node not in after:
-            copies[node] = trunk.node_copy(node, copies.__getitem__)
-    trunk.output([copies[side] for side in sides])
-
-    tail = torch.fx.Graph()
-    copies = {node: tail.placeholder(node.name) for node in [layer, *sides]}
-    for node in graph.nodes:
-        if node in after or node.op == "get_attr":
-            copies[node] = tail.node_copy(node, copies.__getitem__)
-
-    cut = torch.fx.GraphModule(model, trunk), torch.fx.GraphModule(model, tail)
-    for part in cut:
-        part.graph.eliminate_dead_code()
-        part.recompile()
-    return cut

@@ -16,7 +16,7 @@ from sightline._core.internal_batches import InternalBatches
 from sightline._core.tensors import at_least_float32, check_images
 from sightline.errors import SightlineError
 from sightline.explainers.base import resize_maps
-from sightline.guides.filter_groups import Moments, membership, part_coherence, spectral_groups
+from sightline.network.filter_groups import Moments, membership, part_coherence, spectral_groups
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice
 from sightline.network.tap import Tap, evaluating

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sightline._core.strict import Count
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
-from sightline.guides.filter_groups import Moments, membership, part_coherence, spectral_groups
+from sightline.network.filter_groups import Moments, membership, part_coherence, spectral_groups
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
 from sightline.network.tap import Tap, evaluating

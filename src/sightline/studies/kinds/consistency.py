@@ -11,12 +11,12 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from sightline._core.strict import Positive, Real
+from sightline.attacks.consistency import Distance, Perturbation, Psi
 from sightline.data import Batch
 from sightline.data.loader import create_loader
 from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
 from sightline.metrics import disturbed_images, explanation_consistency
-from sightline.metrics.consistency import Distance, Perturbation, Psi
 from sightline.reporting.overlay import blend
 from sightline.reporting.plots import draw_image, new_figure
 from sightline.studies.kinds.training_runs import Keys, overrides, scale_keys

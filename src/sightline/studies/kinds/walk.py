@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from pydantic import BeforeValidator
 from torch import Tensor
 
+from sightline._core.fills import filled
 from sightline._core.strict import named
 from sightline.explainers import create_explainer
 from sightline.metrics import coherency, perturbation_curves
 from sightline.metrics.explanation_image import explanation_images
-from sightline.metrics.fills import filled
 from sightline.metrics.perturbation import area_under_curve, ranks_of
 from sightline.reporting.formatting import title
 from sightline.reporting.overlay import blend
