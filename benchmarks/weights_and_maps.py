@@ -14,10 +14,10 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from scipy.stats import spearmanr
+from sightline.studies.kinds.debiasing import stored_weights
 
 from sightline.evaluation import evaluate_model
 from sightline.models import load_model
-from sightline.studies.kinds.debiasing import stored_weights
 from sightline.training import Run, read_recipe
 from sightline.training.build import build
 

@@ -145,17 +145,10 @@ KINDS: Registry[Study] = Registry(
         "sightline.studies.kinds.grid",
         "sightline.studies.kinds.walk",
         "sightline.studies.kinds.training_runs",
-        "sightline.studies.kinds.unannotated",
-        "sightline.studies.kinds.noise",
         "sightline.studies.kinds.gallery",
-        "sightline.studies.kinds.teaching",
         "sightline.studies.kinds.curves",
         "sightline.studies.kinds.active_learning",
-        "sightline.studies.kinds.debiasing",
-        "sightline.studies.kinds.coherence",
         "sightline.studies.kinds.consistency",
-        "sightline.studies.kinds.judged",
-        "sightline.studies.kinds.robustness",
     ),
 )
 

@@ -1,25 +1,37 @@
-"""What several kinds of studies share."""
+"""Cells of tables and captions of images, as the reports of all studies write them."""
+
+from collections.abc import Sequence
+from statistics import fmean, stdev
 
 import torch
 from torch import Tensor
 
 
+def mean_and_spread(values: Sequence[float], paper_value: float | None = None, form: str = ".3f") -> str:
+    """Return the mean, the standard deviation of several values, and the paper's value in square brackets."""
+    beside = "" if paper_value is None else f" [{paper_value:{form}}]"
+    if not values:
+        return f"…{beside}"
+    spread = f" ± {stdev(values):{form.lstrip('+')}}" if len(values) > 1 else ""
+    return f"{fmean(values):{form}}{spread}{beside}"
+
+
 def milliseconds(value: float) -> str:
-    """A time with the digits that mean something."""
+    """Return a time with two decimals below 100."""
     return f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has done its work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
 def to_bytes(values: Tensor) -> Tensor:
-    """Values in [0, 1] as uint8, on the CPU."""
+    """Return values in [0, 1] as uint8, on the CPU."""
     return (values.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 
 def caption(name: str, probability: float) -> str:
-    """A class and its probability, in the width of a picture."""
+    """Return a class and its probability, in the width of an image."""
     return f"{name if len(name) <= 28 else name[:27] + '…'}, {probability:.1%}"

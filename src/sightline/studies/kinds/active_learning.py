@@ -17,19 +17,11 @@ from sightline.acquisition import ACQUISITIONS, choose_after, create_acquisition
 from sightline.datasets.derived.subset import Listed, listed, read_list, write_list
 from sightline.errors import SightlineError
 from sightline.evaluation.statistics import over_seeds
-from sightline.metrics import METRICS
 from sightline.reporting.markdown import markdown
-from sightline.studies.kinds.training_runs import (
-    Keys,
-    file_name,
-    heading,
-    judge,
-    judging,
-    mean_and_spread,
-    overrides,
-    split_column,
-)
+from sightline.studies.columns import Column, check_columns, evaluate_columns, evaluation_keys, heading
+from sightline.studies.recipes import Keys, file_name, overrides
 from sightline.studies.study import KINDS, Done, Method, Part, Study, check_labels, make_study, scale_count
+from sightline.studies.tables import mean_and_spread
 from sightline.training import Run, read_recipe, train
 
 COLORS = ("#334155", "#c2410c", "#0369a1", "#15803d", "#7e22ce", "#a16207", "#be185d", "#0f766e")
@@ -87,7 +79,7 @@ class ActiveLearning(Study):
     step: Annotated[Real, Field(gt=0, lt=1)] = 0.1
     rounds: Positive = 7
     seeds: Annotated[list[Count], Field(min_length=1)]
-    columns: Annotated[list[Annotated[str, Field(pattern=r"^\w+/[\w.+-]+(@[\w.+-]+)?$")]], Field(min_length=1)]
+    columns: Annotated[list[Column], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -102,8 +94,7 @@ class ActiveLearning(Study):
                 raise ValueError(f"variants: {variant.label} changes {taken[0]!r}, which all variants share")
         if taken := [key for key in self.keys if key in SHARED[1:]]:
             raise ValueError(f"keys: {taken[0]!r} is set for every run")
-        for column in self.columns:
-            METRICS[split_column(column)[1]]
+        check_columns(self.columns)
         if self.share(self.rounds - 1) > 1:
             raise ValueError(
                 f"rounds is {self.rounds}: from {self.start:g} by {self.step:g} that is more than all training images"
@@ -281,7 +272,9 @@ class _Worker:
         self.recipes = {
             variant.label: read_recipe(
                 study.recipe,
-                overrides({"name": file_name(variant.label)} | judging(study.columns) | study.keys | variant.keys),
+                overrides(
+                    {"name": file_name(variant.label)} | evaluation_keys(study.columns) | study.keys | variant.keys
+                ),
             )
             for variant in study.variants
         }
@@ -303,7 +296,7 @@ class _Worker:
             write_list(file, self._list(variant, int(seed), int(number)))
         changes: Keys = {"seed": int(seed), "train_samples": str(file)}
         run = train(self.recipes[label], overrides(changes), output=self.folder / "runs" / name, resume=True)
-        figures = judge(run, self.study.columns, self.device)
+        figures = evaluate_columns(run, self.study.columns, self.device)
         guesses = listed(self.images, file).guesses
         labels = len(read_list(file)) - len(guesses)
         return Part(

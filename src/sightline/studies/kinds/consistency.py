@@ -19,7 +19,7 @@ from sightline.explainers import create_explainer
 from sightline.metrics import disturbed_images, explanation_consistency
 from sightline.reporting.overlay import blend
 from sightline.reporting.plots import draw_image, new_figure
-from sightline.studies.kinds.training_runs import Keys, overrides, scale_keys
+from sightline.studies.recipes import Keys, overrides, scale_keys
 from sightline.studies.study import KINDS, Done, Method, Part, Study, check_methods
 from sightline.studies.subject import Subject, run_subject
 from sightline.studies.tables import to_bytes

@@ -28,7 +28,7 @@ from sightline.reporting.overlay import Overlay, show
 from sightline.reporting.thumbnails import draw_outline, enlarge, outline
 from sightline.studies.image_selection import ImageSelection
 from sightline.studies.kinds.panel import PICTURES, draw
-from sightline.studies.kinds.training_runs import Keys, file_name, overrides, scale_keys
+from sightline.studies.recipes import Keys, file_name, overrides, scale_keys
 from sightline.studies.study import KINDS, Done, Method, Part, Study, check_labels, check_methods, scale_count
 from sightline.studies.subject import Subject, run_subject
 from sightline.studies.tables import caption, to_bytes

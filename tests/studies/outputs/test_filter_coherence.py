@@ -11,7 +11,7 @@ from torch import nn
 from sightline.data.batch import Batch
 from sightline.network.input_spec import InputSpec
 from sightline.studies import run_study
-from sightline.studies.kinds.coherence import similarity
+from sightline.studies.outputs.filter_coherence import similarity
 from sightline.studies.study import Part, make_study
 
 DIGITS = {"name": "digits", "copies": 1, "size": 32}
@@ -20,9 +20,9 @@ KEYS = {"data": DIGITS, "image_size": 32, "batch_size": 64, "cache_images": True
 
 def study(**changes):
     keys = {
-        "kind": "coherence", "paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-cross-entropy",
+        "kind": "training_runs", "paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-cross-entropy",
         "keys": KEYS, "variants": [{"label": "plain"}, {"label": "icCNN", "keys": {"guide": {"name": "iccnn", "groups": 4}}}],
-        "seeds": [0], "groups": 4,
+        "seeds": [0], "outputs": [{"name": "filter_coherence", "groups": 4}],
     }  # fmt: skip
     return make_study(keys | changes)
 
@@ -51,7 +51,7 @@ def test_arms_are_compared_after_training() -> None:
     text = both.summary(done)
     assert "| plain | 2 | 1.500 ± 0.000 | 1.500 ± 0.707 |" in text
     # differences 1 and 1.5: mean 1.25, and 12.706 standard errors of 0.25 each side
-    assert "icCNN: +1.250 (-1.927 to +4.427), not settled" in text
+    assert "icCNN: +1.250 (-1.927 to +4.427), not significant" in text
     assert "| icCNN | 0 | … | … |" in both.summary({"plain/0": part(1.5, 1.0)})
 
 

@@ -12,7 +12,8 @@ from sightline.data import DATASETS
 from sightline.errors import SightlineError
 from sightline.studies import read_study, run_study
 from sightline.studies.kinds import training_runs as training_runs_module
-from sightline.studies.kinds.debiasing import Recorder, chance_spread, unbiased_images, unbiased_share
+from sightline.studies.outputs.unbiased_images import chance_spread, unbiased_images, unbiased_share
+from sightline.studies.outputs.weight_recorder import WeightRecorder
 from sightline.studies.run import StudyFolder
 from sightline.studies.study import make_study
 from sightline.training import Run, train
@@ -28,7 +29,8 @@ OURS = {"label": "ours", "keys": {"guide": {"name": "explanation_consistency", "
 
 def study(**changes):
     keys = {
-        "kind": "debiasing", "paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-cross-entropy",
+        "kind": "training_runs", "outputs": ["unbiased_share"],
+        "paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-cross-entropy",
         "keys": KEYS, "variants": [HNM, OURS], "seeds": [0],
     }  # fmt: skip
     return make_study(keys | changes)
@@ -80,8 +82,7 @@ def test_unbiased_are_what_the_bias_spared_or_what_stands_on_another_background(
 
 @pytest.mark.slow
 def test_a_run_keeps_its_weights_whenever_they_are_new_also_after_a_kill(tmp_path: Path, monkeypatch) -> None:
-    recipe = study().rows[0]
-    overrides = study()._changes(recipe)
+    recipe = study().recipe_of(study().rows[0])
     whole = Run(tmp_path / "whole")
     seen: list[int] = []
 
@@ -89,8 +90,8 @@ def test_a_run_keeps_its_weights_whenever_they_are_new_also_after_a_kill(tmp_pat
         recorder(more)
         seen.append(len(recorder.epochs))
 
-    recorder = Recorder(whole)
-    train("demo-cross-entropy", overrides, whole.path, watch=watch)
+    recorder = WeightRecorder(whole)
+    train(recipe, output=whole.path, watch=watch)
     assert recorder.epochs == [2, 3]  # passes before the second and the third epoch
     assert seen == [0, 1, 2]
     assert all(len(weights) == len(recorder.weights[0]) for weights in recorder.weights)
@@ -102,14 +103,14 @@ def test_a_run_keeps_its_weights_whenever_they_are_new_also_after_a_kill(tmp_pat
         raise KeyboardInterrupt  # the epoch is written, and its weights are not kept
 
     for _ in range(2):
-        again = Recorder(killed)
+        again = WeightRecorder(killed)
         with pytest.raises(KeyboardInterrupt):
-            train("demo-cross-entropy", overrides, killed.path, resume=True, watch=kill)
-    again = Recorder(killed)
-    train("demo-cross-entropy", overrides, killed.path, resume=True, watch=again)
+            train(recipe, output=killed.path, resume=True, watch=kill)
+    again = WeightRecorder(killed)
+    train(recipe, output=killed.path, resume=True, watch=again)
     assert again.epochs == [2, 3]
     assert all(torch.equal(*pair) for pair in zip(again.weights, recorder.weights))
-    assert Recorder(killed).epochs == [2, 3]  # from the file
+    assert WeightRecorder(killed).epochs == [2, 3]  # from the file
 
 
 @pytest.mark.slow
@@ -120,14 +121,14 @@ def test_a_study_goes_on_where_it_was_killed_and_tells_shares_beside_chance(tmp_
     ]])  # fmt: skip
     begun: list[str] = []
 
-    def training(recipe, overrides, output, resume, watch):
+    def training(recipe, output, resume, watch):
         def stop(more: bool) -> None:
             watch(more)
             if len(begun) == 2 and more:
                 raise KeyboardInterrupt
 
         begun.append(output.name)
-        return train(recipe, overrides, output, resume, watch=stop)
+        return train(recipe, output=output, resume=resume, watch=stop)
 
     monkeypatch.setattr(training_runs_module, "train", training)
     with pytest.raises(KeyboardInterrupt):

@@ -5,14 +5,15 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
-import torch
 
+from sightline._core.strict import parse_mapping
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate
 from sightline.studies import load_study, read_study, run_study, shipped_studies
 from sightline.studies.kinds import training_runs as training_runs_module
 from sightline.studies.study import make_study
 from sightline.training import Run, read_recipe, train
+from sightline.training.build import check_guides, check_names
 
 PLAN = """
 kind: training_runs
@@ -40,11 +41,11 @@ def test_the_table_is_what_train_and_evaluate_find_and_a_killed_study_goes_on(
 ) -> None:
     begun: list[str] = []
 
-    def training(recipe, overrides, output, **options):
+    def training(recipe, output, **options):
         begun.append(output.name)
         if len(begun) == 2:
             raise KeyboardInterrupt
-        return train(recipe, overrides, output, **options)
+        return train(recipe, output=output, **options)
 
     monkeypatch.setattr(training_runs_module, "train", training)
     with pytest.raises(KeyboardInterrupt):
@@ -82,9 +83,9 @@ def test_a_finished_study_takes_more_arms_seeds_and_columns_without_training_aga
     run_study(load_study(plan, small), tmp_path / "out")
     weights = Run(tmp_path / "out" / "runs" / "cross-entropy-seed3").last.read_bytes()
 
-    def training(recipe, overrides, output, **options):
+    def training(recipe, output, **options):
         rows = len(Run(output).rows)
-        run = train(recipe, overrides, output, **options)
+        run = train(recipe, output=output, **options)
         trained.append((output.name, len(run.rows) - rows))
         return run
 
@@ -152,7 +153,7 @@ def test_a_table_on_full_data_sets_is_scaled_by_the_share_of_training_images(pap
     tenth = full.scaled(0.1)
     assert tenth.parts() == full.parts()
     for row, whole in zip(tenth.rows, full.rows):
-        recipe = read_recipe(full.recipe, training_runs_module.overrides(tenth.keys | row.keys))
+        recipe = tenth.recipe_of(row)
         assert recipe.train_fraction == 0.1
         assert row == whole
 
@@ -171,7 +172,7 @@ def test_what_a_study_may_grow_by() -> None:
     assert "keys.image_size" in study(variants=variants, keys={"image_size": 32}).incompatibility(before)
     assert "recipe" in study(variants=variants, recipe="pets-plain").incompatibility(before)
     assert "seed" in study(variants=variants, seed=3).incompatibility(before)
-    assert "kind" in make_study(before.model_dump() | {"kind": "debiasing"}).incompatibility(before)
+    assert "outputs" in study(variants=variants, outputs=["unbiased_share"]).incompatibility(before)
 
 
 @pytest.mark.parametrize(
@@ -203,12 +204,49 @@ def test_a_wrong_recipe_key_is_met_before_anything_is_written(keys: dict, messag
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in shipped_studies() if name.split("/")[0] in ("so-loss", "ec", "pets")]
-)
-def test_the_recipes_of_a_shipped_table_can_be_read(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", list(shipped_studies()))
+def test_shipped_table_recipes_are_valid(name: str) -> None:
     shipped = read_study(*name.split("/"))
     if isinstance(shipped, training_runs_module.TrainingRuns):
-        training_runs_module.TrainingRuns.prepare(
-            shipped, torch.device("cpu"), tmp_path
-        )  # kinds beyond it open the data
+        for row in shipped.rows:
+            check_guides(shipped.recipe_of(row))
+
+
+def test_columns_empty_without_outputs_raises() -> None:
+    with pytest.raises(SightlineError, match="there are no outputs either"):
+        study(columns=[])
+    assert study(columns=[], outputs=["accuracy_and_costs"]).columns == []
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ([{"name": "fgsm_accuracy"}], "eps is missing"),
+        ([{"name": "fgsm_accuracy", "eps": [0.1], "epsilon": 1}], "epsilon"),
+        (["fgsm"], "fgsm_accuracy"),
+        (["noise_curves"], "background_noise_accuracy is missing"),
+    ],
+)
+def test_outputs_invalid_raise(outputs: list, message: str) -> None:
+    with pytest.raises(SightlineError, match=message):
+        study(outputs=outputs)
+
+
+def test_outputs_survive_yaml() -> None:
+    full = study(outputs=[{"name": "fgsm_accuracy", "eps": [0.1]}], steps=["train_first"])
+    assert make_study(parse_mapping(full.to_yaml(), "study.yaml")) == full
+
+
+def test_variant_using_unknown_step_raises() -> None:
+    with pytest.raises(SightlineError, match="a uses 'masks', which is none of the steps"):
+        study(variants=[{"label": "a", "uses": ["masks"]}])
+
+
+@pytest.mark.parametrize("item", [name.partition("/")[2] for name in shipped_studies() if name.startswith("pets/")])
+def test_every_arm_of_every_study_on_pets_is_a_recipe(item: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "sightline.training.build.locate", lambda path, argument: Path(path)
+    )  # the weights are not ours
+    shipped = read_study("pets", item)
+    for variant in shipped.rows:
+        check_names(shipped.recipe_of(variant))

@@ -11,7 +11,7 @@ from sightline.data.loader import create_loader
 from sightline.metrics import fgsm_hits
 from sightline.models import load_model
 from sightline.studies import read_study, run_study
-from sightline.studies.kinds.robustness import WRONG, relative_accuracy
+from sightline.studies.outputs.fgsm_accuracy import WRONG, relative_accuracy
 from sightline.studies.run import StudyFolder
 from sightline.studies.study import Part, make_study
 
@@ -21,9 +21,9 @@ KEYS = {"data": DIGITS, "image_size": 32, "batch_size": 64, "cache_images": True
 
 def study(**changes):
     keys = {
-        "kind": "robustness", "paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-cross-entropy",
+        "kind": "training_runs", "paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-cross-entropy",
         "keys": KEYS, "variants": [{"label": "baseline"}, {"label": "other", "keys": {"stages.0.lr": 1e-3}}],
-        "seeds": [0], "eps": [0.01, 0.2],
+        "seeds": [0], "outputs": [{"name": "fgsm_accuracy", "eps": [0.01, 0.2]}],
     }  # fmt: skip
     return make_study(keys | changes)
 
@@ -59,7 +59,7 @@ def test_an_arm_counts_when_all_arms_of_its_seed_and_panel_are_done() -> None:
     assert "| x, baseline | 2 | 1.000 ± 0.000 | 0.500 ± 0.707 | 0.750 ± 0.354 |" in text
     assert "| y, baseline | 0 | … | … | … |" in text
     # mean over eps: 1 and 0.25 against 1 and 0.5; the difference 0 and -0.25, half of it 12.706 standard errors wide
-    assert "x, other: -0.125 (-1.713 to +1.463), not settled" in text
+    assert "x, other: -0.125 (-1.713 to +1.463), not significant" in text
     assert "robustness.png" not in text
 
 

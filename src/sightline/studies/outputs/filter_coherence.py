@@ -1,7 +1,7 @@
-"""Groups of filters: how coherent those of trained models are, and what they were before training."""
+"""How coherent the filter groups of trained models are, and what they were before training."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from matplotlib.figure import Figure
@@ -16,33 +16,35 @@ from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
 from sightline.network.tap import Tap, evaluating
 from sightline.reporting.markdown import markdown
-from sightline.studies.kinds.training_runs import TrainingRuns, mean_and_spread
-from sightline.studies.lines import Lines, legend, line_panels, seeds_of
-from sightline.studies.study import KINDS, Done, Part
+from sightline.studies.lines import Lines, legend, line_panels
+from sightline.studies.outputs.base import OUTPUTS, Output
+from sightline.studies.outputs.runs import FinishedRuns
+from sightline.studies.study import Part
+from sightline.studies.tables import mean_and_spread
 from sightline.training import Run, load_run
 from sightline.training.build import build
 
 TIMES = ("before", "after")
 
 
-@KINDS.register("coherence")
-class Coherence(TrainingRuns):
-    """Filters are grouped by how alike they respond to training images, and judged by how alike they respond to others.
+@OUTPUTS.register("filter_coherence")
+class FilterCoherence(Output):
+    """Coherence of filter groups, before and after training.
 
+    Filters are grouped by how similarly they respond to training images, and measured by how similarly they respond to others.
     The similarity, the grouping and the measure are those of icCNN ("Interpretable Compositional Convolutional Neural
-    Networks", section 3), alike for models that were trained without it.
+    Networks", section 3), also for models that were trained without it.
 
     Attributes:
-        groups: into how many the filters of the recipe's target layer are put.
-        split: whose images the groups are judged by.
+        groups: how many groups the filters of the recipe's target layer form.
+        split: whose images the groups are measured on.
     """
 
-    kind: Literal["coherence"]  # type: ignore[assignment]
     groups: Annotated[Count, Field(ge=2)]
     split: str = "test"
 
-    def look(self, run: Run, device: torch.device) -> Part:
-        """The coherence of the model that the run began with, and of the one that it ended with."""
+    def measure(self, run: Run, device: torch.device) -> Part:
+        """Measure the model that the run began with, and the trained one."""
         loaded = load_run(run, device)
         parts = build(loaded.recipe)
         found = {}
@@ -55,67 +57,60 @@ class Coherence(TrainingRuns):
             found[name] = part_coherence(others, members).item()
         return Part({"coherence": found})
 
-    def table(self, done: Done) -> list[dict[str, Any]]:
-        """A row a variant, seed and column, and one for the coherence before and after training."""
-        found = [
+    def table(self, runs: FinishedRuns) -> list[dict[str, Any]]:
+        """A row per variant and seed, before and after training."""
+        return [
             {"variant": row, "seed": int(seed), "column": f"coherence_{time}", "value": value}
             for time in TIMES
-            for row, seeds in self._found(done, time).items()
+            for row, seeds in self._found(runs, time).items()
             for seed, value in seeds.items()
         ]
-        return super().table(done) + found
 
-    def summary(self, done: Done) -> str:
-        """The coherence before and after, what the seeds settle, and the figures of the runs."""
-        before, after = (self._found(done, time) for time in TIMES)
+    def summary(self, runs: FinishedRuns) -> str:
+        """The coherence before and after training, and the differences from the first variant."""
+        before, after = (self._found(runs, time) for time in TIMES)
         rows = [
             [row, str(len(after[row])), *(mean_and_spread(list(found[row].values())) for found in (before, after))]
             for row in after
         ]
         sections = [
-            f"Coherence of {self.groups} groups of filters, made by the training images, in the images of {self.split}: 1 "
-            f"where filters of a group are as alike as any others, at most {self.groups}; mean ± standard deviation over "
-            "seeds.",
+            f"Coherence of {self.groups} groups of filters, made from the training images, in the images of {self.split}: 1 "
+            f"if filters of a group are as similar as any others, at most {self.groups}; mean ± standard deviation over seeds.",
             markdown(["Variant", "Seeds", "Coherence before training", "after"], rows),
         ]
-        if set(self.parts()) <= set(done):
+        if runs.complete:
             sections.append("![coherence before and after training](coherence.png)")
-        if settled := self.against_first("After training", after):
-            sections.append(settled)
-        return "\n\n".join([*sections, "## What the runs are worth", super().summary(done)])
+        return "\n\n".join([*sections, *runs.differences_text("After training", after)])
 
-    def figures(self, done: Done) -> dict[str, Figure]:
-        """The coherence before and after training; and the figures of the runs."""
-        found = {place: self._found(done, time) for place, time in enumerate(TIMES)}
+    def figures(self, runs: FinishedRuns) -> dict[str, Figure]:
+        """The coherence before and after training."""
+        found = {place: self._found(runs, time) for place, time in enumerate(TIMES)}
         panels: dict[str, Lines] = {
             title: {
                 label: {place: list(rows[row].values()) for place, rows in found.items() if rows[row]}
                 for label, row in labels.items()
             }
-            for title, labels in self.panels.items()
+            for title, labels in runs.panels.items()
         }
         figure, grid = line_panels(panels, x_label="training", y_label="coherence of the groups")
         for axes in grid:
             axes.set_xticks(range(len(TIMES)), TIMES)
         legend(figure, grid[0])
-        return {"coherence.png": figure} | super().figures(done)
+        return {"coherence.png": figure}
 
-    def _found(self, done: Done, time: str) -> dict[str, dict[str, float]]:
+    def _found(self, runs: FinishedRuns, time: str) -> dict[str, dict[str, float]]:
         """Row -> seed -> the coherence before or after training."""
-        return {
-            row.label: {seed: part.values["coherence"][time] for seed, part in seeds_of(done, row.label).items()}
-            for row in self.rows
-        }
+        return {row: {seed: part.values["coherence"][time] for seed, part in runs.of(row).items()} for row in runs.rows}
 
 
 def similarity(model: nn.Module, batches: Iterable[Batch], layer: LayerChoice | None, input_spec: InputSpec) -> Tensor:
-    """How alike the filters of a layer respond to images: (C, C), see `Moments.similarity`.
+    """Return how similarly the filters of a layer respond to images: (C, C), see `Moments.similarity`.
 
     Args:
         model: a classifier; used in eval mode, on the device that it is on.
         batches: of the images.
-        layer: None chooses by the model's family.
-        input_spec: normalises the images.
+        layer: None = chosen by the model's family.
+        input_spec: normalizes the images.
     """
     tap, moments = Tap(model, layer), Moments()
     device = next(model.parameters()).device
