@@ -16,7 +16,7 @@ from sightline.cli.subject import find_data, find_subject
 from sightline.data import ImageDataset, Sample
 from sightline.diagnosis import TrainingConfig, diagnose, write_diagnosis
 from sightline.diagnosis.checks import background_alone, draw_partners, greyed_background, swapped_background
-from sightline.diagnosis.measurements import figures
+from sightline.diagnosis.measurements import measure
 from sightline.diagnosis.recommendations import GUIDES_FOR, recommend_guides
 from sightline.guides.random_background import paint_over
 from sightline.localization.annotation import annotate
@@ -241,7 +241,7 @@ def test_classes_take_turns_and_images_without_a_mask_are_left_out() -> None:
 def test_figures_are_means_and_normalised_rfs_is_the_metrics() -> None:
     column = np.array([1.0, 0.0, np.nan, 1.0])
     chances = dict.fromkeys(("accuracy", "normalized_rfs"), (0.0, ""))
-    found = {f.name: f for f in figures({"accuracy": column, "background_noised": column, "object_noised": 0 * column},
+    found = {f.name: f for f in measure({"accuracy": column, "background_noised": column, "object_noised": 0 * column},
                                         {**chances, "background_noised": (0, ""), "object_noised": (0, "")})}  # fmt: skip
     assert (found["accuracy"].value, found["accuracy"].n) == (pytest.approx(2 / 3), 3)
     assert found["accuracy"].low <= 2 / 3 <= found["accuracy"].high

@@ -77,10 +77,37 @@ WORDS = {
         "Correlation of the map with that of the flipped and turned image, turned back (D4).",
     ),
 }  # fmt: skip
+ACCURACIES = (
+    "accuracy", "background_noised", "background_greyed", "background_swapped", "object_noised", "object_removed",
+)  # fmt: skip
 NOT_SHARES = ("rfs", "normalized_rfs", "view_stability")
 
 
-def figures(columns: Columns, chances: Mapping[str, tuple[float, str]]) -> list[Measurement]:
+def chance_levels(labels: Tensor, classes: int, maps: Mapping[str, float]) -> dict[str, tuple[float, str]]:
+    """Return name -> what chance scores, and who scores it.
+
+    Args:
+        labels: (n,) of the images.
+        classes: Number of the model's classes.
+        maps: Metric of maps -> what the baseline scores.
+    """
+    commonest = float(labels.bincount(minlength=classes).max() / len(labels))
+    guess, alike = "a model that answers at random", "a model that reads object and background alike"
+    gaussian = "a centred Gaussian, which ignores the image,"
+    return {
+        **dict.fromkeys(ACCURACIES, (max(1 / classes, commonest), "always saying one class")),
+        "swap_loss": (0.0, guess),
+        "prediction_kept": (1 / classes, guess),
+        "prediction_follows_background": (1 / classes, guess),
+        "rfs": (0.0, alike),
+        "normalized_rfs": (0.0, alike),
+        "energy_in_mask": (maps["energy_in_mask"], gaussian),
+        "pointing_game": (maps["pointing_game"], gaussian),
+        "view_stability": (maps["view_stability"], "random weights on the same features"),
+    }
+
+
+def measure(columns: Columns, chances: Mapping[str, tuple[float, str]]) -> list[Measurement]:
     """Every figure with its interval; all intervals are of the same bootstrap draws.
 
     Args:
@@ -114,7 +141,7 @@ def by_class(columns: Columns, labels: Tensor, classes: Sequence[str]) -> dict[s
     none = {name: (float("nan"), "") for name in WORDS}
     for label in labels.unique().tolist():
         rows = (labels == label).numpy()
-        some = figures({name: values[rows] for name, values in columns.items()}, none)
+        some = measure({name: values[rows] for name, values in columns.items()}, none)
         found[classes[label]] = {f.name: [f.value, f.low, f.high, f.n] for f in some}
 
     def loss(name: str) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 from sightline._core.files import write_atomically
 from sightline.diagnosis.measurements import Measurement
 from sightline.diagnosis.result import Diagnosis, Example
+from sightline.diagnosis.verdict import RULES
 from sightline.errors import SightlineError
 from sightline.reporting.overlay import blend
 from sightline.reporting.page import render_page, write_page
@@ -63,7 +64,7 @@ def render(diagnosis: Diagnosis) -> str:
     return render_page(
         "diagnosis.html.j2",
         d=diagnosis,
-        rules=_rules(),
+        rules=RULES,
         groups=[
             (title, [known[name] for name in names if not math.isnan(known[name].value)]) for title, names in GROUPS
         ],
@@ -107,9 +108,3 @@ def span(figure: Measurement) -> str:
 def percent(value: float) -> str:
     """A place on a strip from 0 to 1, for a style sheet."""
     return f"{100 * min(max(value, 0.0), 1.0):.2f}%"
-
-
-def _rules() -> tuple[str, ...]:
-    from sightline.diagnosis.verdict import RULES
-
-    return RULES

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset
 from sightline.diagnosis.checks import Answers, ask, background_alone, swapped_background
-from sightline.diagnosis.measurements import by_class, figures
+from sightline.diagnosis.maps import BASELINES, MapMeasurements, measure_maps
+from sightline.diagnosis.measurements import by_class, chance_levels, measure
 from sightline.diagnosis.recommendations import TrainingConfig, recommend_guides
 from sightline.diagnosis.result import Diagnosis, Example
 from sightline.diagnosis.verdict import decide_verdict
 from sightline.errors import SightlineError
-from sightline.evaluation import evaluate_model
 from sightline.localization.annotation import Annotated, Annotation, annotate
 from sightline.localization.sources import BoxSource
 from sightline.metrics import Scorer
@@ -23,7 +23,6 @@ from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
 
 SHOWN = 16  # images on the page
-MAP_METRICS = ("energy_in_mask", "pointing_game", "view_stability")
 
 
 def diagnose(
@@ -69,92 +68,44 @@ def diagnose(
     Raises:
         SightlineError: an argument is not as above, the model has other classes than the data, or its output is not finite.
     """
-    if isinstance(data, ImageDataset) and input_spec is None:
-        raise SightlineError("input_spec was not given; it says what size the model takes the images of a data set in")
-    if explainer in ("gaussian", "randomcam"):
-        raise SightlineError(f"explainer is {explainer!r}, which is what maps are compared with; choose another")
+    _check_arguments(data, input_spec, explainer)
     side = input_spec.size[0] if input_spec is not None else 0
     shown = annotate(data, size=side, samples=samples, annotation=annotation, boxes=boxes, saliency=saliency, seed=seed)
     names = _class_names(model, data, classes, shown, input_spec)
     batches = shown.batches(batch_size)
     answers = ask(model, batches, input_spec=input_spec, seed=seed, progress=progress)
-    evaluation = evaluate_model(
-        model, batches, (explainer, "randomcam", "gaussian"), MAP_METRICS, input_spec=input_spec, layer=layer,
-        gallery=len(shown), seed=seed, progress=progress,
-    )  # fmt: skip
-    nothing = torch.full((len(shown),), torch.nan)
-    maps = {
-        (metric, of): evaluation.samples.get(f"{metric}@{of}", nothing)
-        for metric in MAP_METRICS
-        for of in (explainer, "randomcam", "gaussian")
-    }
-    hits = answers.hits
-    columns = {
-        "accuracy": hits["clean"],
-        **{name.replace(" ", "_"): values for name, values in hits.items() if name != "clean"},
-        "swap_loss": hits["clean"] - hits["background swapped"],
-        "prediction_kept": answers.prediction_kept,
-        "prediction_follows_background": answers.prediction_follows_background,
-        "rfs": hits["background noised"] - hits["object noised"],
-        **{metric: maps[metric, explainer] for metric in MAP_METRICS},
-    }
+    maps = measure_maps(
+        model, batches, shown.indices, explainer, input_spec=input_spec, layer=layer, seed=seed, progress=progress
+    )
+    columns = _columns(answers, maps)
     arrays = {name: values.double().numpy() for name, values in columns.items()}
-    number = len(names)
-    commonest = float(shown.labels.bincount(minlength=number).max() / len(shown))
-    guess = max(1 / number, commonest)
-    chances = {
-        **dict.fromkeys(
-            (
-                "accuracy",
-                "background_noised",
-                "background_greyed",
-                "background_swapped",
-                "object_noised",
-                "object_removed",
-            ),
-            (guess, "always saying one class"),
-        ),
-        "swap_loss": (0.0, "a model that answers at random"),
-        "prediction_kept": (1 / number, "a model that answers at random"),
-        "prediction_follows_background": (1 / number, "a model that answers at random"),
-        "rfs": (0.0, "a model that reads object and background alike"),
-        "normalized_rfs": (0.0, "a model that reads object and background alike"),
-        "energy_in_mask": (_mean(maps["energy_in_mask", "gaussian"]), "a centred Gaussian, which ignores the image,"),
-        "pointing_game": (_mean(maps["pointing_game", "gaussian"]), "a centred Gaussian, which ignores the image,"),
-        "view_stability": (_mean(maps["view_stability", "randomcam"]), "random weights on the same features"),
-    }
-    found = {figure.name: figure for figure in figures(arrays, chances)}
-    gallery = evaluation.gallery
-    assert gallery is not None
-    place = {int(index): row for row, index in enumerate(gallery.index)}
-    order = (-answers.lean.nan_to_num(-torch.inf)).argsort(stable=True)
-    worst = [
-        _look(row, shown, answers, gallery.maps[explainer][place[int(shown.indices[row])]].float() / 255)
-        for row in order[:SHOWN].tolist()
-        if not math.isnan(answers.lean[row])
-    ]
-    facts = {
-        "model": name or type(model).__name__,
-        "images": len(shown),
-        "classes": number,
-        "explainer": explainer,
-        "data": data.fingerprint if isinstance(data, ImageDataset) else "batches",
-        "seed": seed,
-    }
-    region_share = float((shown.regions[shown.usable] == 1).float().mean()) if shown.usable.any() else math.nan
+    found = {each.name: each for each in measure(arrays, chance_levels(shown.labels, len(names), maps.chances))}
+    order = (-answers.lean.nan_to_num(-torch.inf)).argsort(stable=True).tolist()
+    leaning = [row for row in order[:SHOWN] if not math.isnan(answers.lean[row])]
     return Diagnosis(
         verdict=decide_verdict(found, len(shown.labels.unique())),
         measurements=found,
         classes=by_class(arrays, shown.labels, names),
-        images=[_row(row, shown, answers, columns, names) for row in order.tolist()],
-        worst=worst,
+        images=[_row(row, shown, answers, columns, names) for row in order],
+        worst=[_example(row, shown, answers, maps.saved[row]) for row in leaning],
         recommendations=recommend_guides(shown.kind, shown.boxed, training),
-        annotation={
-            "kind": shown.kind, "source": shown.source, "trust": shown.trust, "usable": int(shown.usable.sum()),
-            "object_share": region_share,
+        annotation=_annotation_facts(shown),
+        facts={
+            "model": name or type(model).__name__,
+            "images": len(shown),
+            "classes": len(names),
+            "explainer": explainer,
+            "data": data.fingerprint if isinstance(data, ImageDataset) else "batches",
+            "seed": seed,
         },
-        facts=facts,
-    )  # fmt: skip
+    )
+
+
+def _check_arguments(data: ImageDataset | Iterable[Batch], input_spec: InputSpec | None, explainer: str) -> None:
+    if isinstance(data, ImageDataset) and input_spec is None:
+        raise SightlineError("input_spec was not given; it says what size the model takes the images of a dataset in")
+    if explainer in BASELINES:
+        raise SightlineError(f"explainer is {explainer!r}, which is what maps are compared with; choose another")
 
 
 def _class_names(
@@ -178,29 +129,51 @@ def _class_names(
     return names
 
 
-def _look(row: int, shown: Annotated, answers: Answers, saliency: Tensor) -> Example:
+def _columns(answers: Answers, maps: MapMeasurements) -> dict[str, Tensor]:
+    """The value (n,) of each measurement for each image, NaN where it has none."""
+    hits = answers.hits
+    return {
+        "accuracy": hits["clean"],
+        **{name.replace(" ", "_"): values for name, values in hits.items() if name != "clean"},
+        "swap_loss": hits["clean"] - hits["background swapped"],
+        "prediction_kept": answers.prediction_kept,
+        "prediction_follows_background": answers.prediction_follows_background,
+        "rfs": hits["background noised"] - hits["object noised"],
+        **maps.values,
+    }
+
+
+def _example(row: int, shown: Annotated, answers: Answers, saliency: Tensor) -> Example:
+    """An image with its map and in its changed forms."""
     here, partner = slice(row, row + 1), int(answers.partners[row])
     there = slice(partner, partner + 1)
     image, region = shown.images[here], shown.regions[here]
     swapped = swapped_background(image, region, shown.images[there], shown.regions[there])
-    return Example(row, image[0], region[0], saliency, swapped[0], background_alone(image, region)[0])
+    return Example(row, image[0], region[0], saliency.float() / 255, swapped[0], background_alone(image, region)[0])
 
 
 def _row(
     row: int, shown: Annotated, answers: Answers, columns: dict[str, Tensor], names: Sequence[str]
 ) -> dict[str, Any]:
     """What is known of one image, as plain values."""
-    said = {"predicted": answers.predicted, "swapped": answers.swapped, "alone": answers.alone}
+    predictions = {"predicted": answers.predicted, "swapped": answers.swapped, "alone": answers.alone}
     return {
         "row": row,
         "index": int(shown.indices[row]),
         "path": shown.paths[row],
         "label": names[int(shown.labels[row])],
-        **{name: names[int(each[row])] if int(each[row]) >= 0 else None for name, each in said.items()},
+        **{name: names[int(each[row])] if int(each[row]) >= 0 else None for name, each in predictions.items()},
         "lean": float(answers.lean[row]),
         **{name: float(values[row]) for name, values in columns.items()},
     }
 
 
-def _mean(values: Tensor) -> float:
-    return float(values.nanmean())
+def _annotation_facts(shown: Annotated) -> dict[str, Any]:
+    """Where the objects are taken to be, how far to trust it, and their share of the pixels."""
+    return {
+        "kind": shown.kind,
+        "source": shown.source,
+        "trust": shown.trust,
+        "usable": int(shown.usable.sum()),
+        "object_share": float((shown.regions[shown.usable] == 1).float().mean()) if shown.usable.any() else math.nan,
+    }
