@@ -16,7 +16,9 @@ class _Localization(MapGuide):
 
     name: str
 
-    def __init__(self, weight: float, region: str, explainer: str, normalize: bool) -> None:
+    def __init__(
+        self, weight: float = 1.0, region: str = "masks", explainer: str = "gradcam", normalize: bool = False
+    ) -> None:
         super().__init__(weight, normalize, explainer)
         check_source(region)
         self.region = region
@@ -55,11 +57,6 @@ class Energy(_Localization):
     """
 
     name = "energy"
-
-    def __init__(
-        self, weight: float = 1.0, region: str = "masks", explainer: str = "gradcam", normalize: bool = False
-    ) -> None:
-        super().__init__(weight, region, explainer, normalize)
 
     def loss(self, maps: Tensor, region: Region) -> Tensor:
         """See `energy_loss`."""

@@ -113,6 +113,10 @@ class NoiseMetric(MaskedImageMetric, CurveMetric):
         super().__init__(model, levels, input_spec=input_spec, internal_batch_size=internal_batch_size)
         self.kind: Noise = kind
         self.levels, self.seed = levels, seed
+        self.add_states()
+
+    def add_states(self) -> None:
+        """Add what a subclass keeps besides the values; the levels are known."""
 
     def hits(self, observation: Observation) -> tuple[Tensor, Tensor]:
         """1 where the model is right, else 0, at each level (B, levels): under foreground and under background noise."""
@@ -158,19 +162,8 @@ class NormalizedRFS(RFS):
     accuracies: list[Tensor]
     accuracy_total: Tensor
 
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        kind: Noise = "gaussian",
-        levels: Sequence[float] | None = None,
-        seed: int = 0,
-        input_spec: InputSpec | None = None,
-        internal_batch_size: int | None = None,
-    ) -> None:
-        super().__init__(
-            model, kind=kind, levels=levels, seed=seed, input_spec=input_spec, internal_batch_size=internal_batch_size
-        )
+    def add_states(self) -> None:
+        """Add the accuracies that normalize the value."""
         self.add_state("accuracies", [], dist_reduce_fx="cat")
         self.add_state("accuracy_total", torch.zeros(len(self.levels)), dist_reduce_fx="sum")
 
