@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sightline._core.checks import check_count, check_non_negative
 from sightline._core.internal_batches import InternalBatches
 from sightline._core.tensors import check_finite
 from sightline.attacks.steps import attacked, largest_change, pixels_to_inputs, scaled_to
@@ -127,11 +128,9 @@ def lots(
 
 
 def check_lots_options(iterations: int, tau: float, alpha: float, distance: str, target: Tensor | str) -> None:
-    """Refuse what LOTS cannot run with; see `lots`."""
-    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-        raise SightlineError(f"iterations is {iterations!r}; expected a whole number of at least 1")
-    if not tau >= 0:
-        raise SightlineError(f"tau is {tau}; expected a distance of at least 0")
+    """Raise if `lots` cannot run with these options."""
+    check_count(iterations=iterations)
+    check_non_negative(tau=tau)
     if not 0 < alpha <= 1:
         raise SightlineError(
             f"alpha is {alpha}; expected the largest change of a pixel in a step, above 0 and at most 1"

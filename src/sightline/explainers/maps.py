@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from sightline._core.checks import check_choice, check_count
 from sightline._core.fingerprint import fingerprint
 from sightline._core.optional import requires_extra
 from sightline._core.progress import bar
@@ -79,10 +80,8 @@ def compute_maps(
     with requires_extra("maps", "compute_maps"):
         from lightning_fabric import Fabric
 
-    if targets not in get_args(Explained):
-        raise SightlineError(f"targets is {targets!r}; expected 'predicted' or 'label'")
-    if chunk_size < 1:
-        raise SightlineError(f"chunk_size is {chunk_size}; expected at least 1")
+    check_choice(Explained, targets=targets)
+    check_count(chunk_size=chunk_size)
     entry = EXPLAINERS[method]
     entry(**(options or {}))  # refuses what the method does not take, before anything is written
     size = map_size or input_spec.size

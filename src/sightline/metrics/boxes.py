@@ -5,7 +5,7 @@ own takes the tight box of its mask; with neither, or with an empty mask, it has
 """
 
 from math import ceil
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from scipy import ndimage
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from sightline._core.checks import check_choice
 from sightline._core.tensors import check_maps
 from sightline.data.boxes import tight_boxes
 from sightline.errors import SightlineError
@@ -40,8 +41,7 @@ def map_boxes(maps: Tensor, share: float = 0.2, by: By = "pixels") -> Tensor:
     check_maps(maps)
     if not 0 < share < 1:
         raise SightlineError(f"share is {share}; expected a fraction above 0 and below 1")
-    if by not in get_args(By):
-        raise SightlineError(f"by is {by!r}; expected 'pixels' or 'value'")
+    check_choice(By, by=by)
     flat = maps.flatten(1)
     if by == "pixels":
         last = flat.topk(ceil(share * flat.shape[1]), dim=1).values[:, -1]

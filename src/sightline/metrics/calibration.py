@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
+from sightline._core.checks import check_count
 from sightline._core.tensors import check_unit_range
-from sightline.errors import SightlineError
 from sightline.metrics.accuracy import correct
 from sightline.metrics.base import PerImageMetric
 from sightline.metrics.observation import Observation
@@ -45,8 +45,7 @@ class ECE(PerImageMetric):
 
     def __init__(self, bins: int = 15) -> None:
         super().__init__()
-        if bins < 1:
-            raise SightlineError(f"bins is {bins}; expected at least 1")
+        check_count(bins=bins)
         self.bins = bins
         self.add_state("confidences", [], dist_reduce_fx="cat")
 

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from sightline._core.checks import check_choice, check_count
 from sightline._core.fills import Fill, filled
 from sightline._core.tensors import check_maps
 from sightline.errors import SightlineError
@@ -220,7 +221,5 @@ def _like(images: Tensor, *leading: int) -> Tensor:
 
 
 def _check_options(steps: int, score: str) -> None:
-    if steps < 2:
-        raise SightlineError(f"steps is {steps}; expected at least 2")
-    if score not in get_args(Score):
-        raise SightlineError(f"score is {score!r}; expected 'predicted' or 'max'")
+    check_count(2, steps=steps)
+    check_choice(Score, score=score)

@@ -6,15 +6,15 @@ the k least relevant squares away leaves what inserting all the others gives.
 """
 
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sightline._core.checks import check_choice, check_count
 from sightline._core.fills import Fill, filled
 from sightline._core.tensors import check_pixels
-from sightline.errors import SightlineError
 from sightline.metrics.base import CurveMetric, observe
 from sightline.metrics.draws import drawn
 from sightline.metrics.observation import Observation
@@ -210,8 +210,6 @@ def _square_ranks(maps: Tensor, side: int) -> tuple[Tensor, int]:
 
 
 def _check_options(order: str, square: int | None, steps: int, repeats: int) -> None:
-    if order not in get_args(Order):
-        raise SightlineError(f"order is {order!r}; expected 'morf' or 'lerf'")
-    for name, value, least in (("square", square, 1), ("steps", steps, 2), ("repeats", repeats, 1)):
-        if value is not None and value < least:
-            raise SightlineError(f"{name} is {value}; expected at least {least}")
+    check_choice(Order, order=order)
+    check_count(2, steps=steps)
+    check_count(repeats=repeats, **({} if square is None else {"square": square}))
