@@ -64,10 +64,10 @@ def run(kind: str, arm: str, seed: int) -> None:
     overrides += (ARMS if kind == "study" else CANDIDATES)[arm]
     if kind == "select":
         overrides += ["data.val_scenes=2", "val_interval=15"]
-        overrides += ["evaluation.splits=[val, val_other]", "evaluation.explainers=[gradcam]"]
+        overrides += ["evaluation.splits=[val, val_shifted]", "evaluation.explainers=[gradcam]"]
         overrides += ["evaluation.metrics=[accuracy, worst_group_accuracy, miou, energy_in_mask]"]
     path = folder(kind, arm, seed)
-    last = "test_own" if kind == "study" else "val_other"
+    last = "test_iid" if kind == "study" else "val_shifted"
     if (path / "evaluation" / last / "summary.json").exists():
         return
     evaluate(sl.train("pets-recomposed", overrides, output=path, resume=True))
@@ -94,15 +94,20 @@ def cell(values: list[float] | None) -> str:
 
 def table(kind: str) -> str:
     columns = {
-        "select": ["val/accuracy", "val_other/accuracy", "val_other/miou@gradcam", "val_other/energy_in_mask@gradcam"],
+        "select": [
+            "val/accuracy",
+            "val_shifted/accuracy",
+            "val_shifted/miou@gradcam",
+            "val_shifted/energy_in_mask@gradcam",
+        ],
         "study": [
-            "test/accuracy",
-            "test/worst_group_accuracy",
-            "test_own/accuracy",
-            "test/miou@gradcam",
-            "test/energy_in_mask@gradcam",
-            "test/miou@eigencam",
-            "test/energy_in_mask@eigencam",
+            "test_shifted/accuracy",
+            "test_shifted/worst_group_accuracy",
+            "test_iid/accuracy",
+            "test_shifted/miou@gradcam",
+            "test_shifted/energy_in_mask@gradcam",
+            "test_shifted/miou@eigencam",
+            "test_shifted/energy_in_mask@eigencam",
         ],
     }[kind]
     rows = [["arm", "seeds", *columns]]

@@ -14,7 +14,7 @@ from sightline.data.loader import create_loader
 
 
 def main(runs: Path, picture: Path) -> None:
-    data = sl.data.create_dataset("digits", size=96)["test"]  # the demo's pictures, drawn at twice the size
+    data = sl.data.create_dataset("digits", size=96)["test_shifted"]  # the demo's pictures, drawn at twice the size
     batch = next(iter(create_loader(data, size=96, batch_size=len(data), train=False)))
     # The first digit 4 on the pagoda, the first 2 on petals, the first 0 on trees: groups are digit * 5 + region.
     shown = torch.stack([(batch.groups == group).nonzero()[0, 0] for group in (21, 13, 2)])

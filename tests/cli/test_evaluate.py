@@ -21,7 +21,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_asked_for_is_measured_and_written(run: Path) -> None:
     asked = [
         "--splits",
-        "test",
+        "test_shifted",
         "--explainers",
         "gaussian,gradcam",
         "--metrics",
@@ -31,8 +31,8 @@ def test_what_is_asked_for_is_measured_and_written(run: Path) -> None:
     ]
     done = CliRunner().invoke(app, ["evaluate", str(run), *asked])
     assert done.exit_code == 0, done.output
-    assert [folder.name for folder in (run / "evaluation").iterdir()] == ["test"]
-    results = json.loads((run / "evaluation" / "test" / "summary.json").read_text())["results"]
+    assert [folder.name for folder in (run / "evaluation").iterdir()] == ["test_shifted"]
+    results = json.loads((run / "evaluation" / "test_shifted" / "summary.json").read_text())["results"]
     assert {(r["metric"], r["explainer"]) for r in results} == {
         ("accuracy", None), ("deletion", "gaussian"), ("deletion", "gradcam"),
     }  # fmt: skip

@@ -340,7 +340,7 @@ def test_recomposed_pets_tell_the_cheat_from_the_honest(annotation, data_folder,
         if not (run / "run.json").is_file():
             pytest.skip(f"{run} is not at hand: python benchmarks/pets_recomposed.py study")
         subject = find_subject(None, None, run)
-        data = find_data(None, [], "test_own", run)
+        data = find_data(None, [], "test_iid", run)
         found = diagnose(
             subject.model, data, input_spec=subject.spec, annotation=annotation, samples=100, layer=subject.layer
         )

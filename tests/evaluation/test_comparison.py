@@ -113,8 +113,8 @@ def test_groups_by_hand(tmp_path):
 
 
 def test_headline_split_comes_first(groups):
-    comparison = read_comparison(*groups(splits=("val", "test_own", "val_other", "test")))
-    assert [s.split for s in comparison.splits] == ["test", "test_own", "val", "val_other"]
+    comparison = read_comparison(*groups(splits=("val", "test_iid", "val_shifted", "test")))
+    assert [s.split for s in comparison.splits] == ["test", "test_iid", "val", "val_shifted"]
 
 
 def test_chance_explainers_come_last(groups):

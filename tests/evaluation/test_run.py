@@ -94,9 +94,9 @@ def test_the_recipe_bounds_the_images_that_slow_metrics_see(run: Run, tmp_path: 
     few = Run(tmp_path / "few")
     shutil.copytree(run.path, few.path)
     recipe = yaml.safe_load((few.path / "recipe.yaml").read_text())
-    recipe["evaluation"] |= {"max_images_slow": 2, "splits": ["test"]}
+    recipe["evaluation"] |= {"max_images_slow": 2, "splits": ["test_shifted"]}
     (few.path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     asked = {"explainers": ["gaussian"], "metrics": ["energy_in_mask", "deletion"]}
-    seen = {result.metric: result.n for result in evaluate(few, **asked)["test"].results}
+    seen = {result.metric: result.n for result in evaluate(few, **asked)["test_shifted"].results}
     assert seen["deletion"] == 2 < seen["energy_in_mask"]
-    assert evaluate(few, **asked, max_images_slow=3)["test"].facts["slow_n"] == 3
+    assert evaluate(few, **asked, max_images_slow=3)["test_shifted"].facts["slow_n"] == 3

@@ -6,6 +6,17 @@ The table goes from a pattern of studies (`*`, `pets/*`, `ec/figure-8`) to names
 # In the recorded outputs: file names, columns, keys, headings and texts. A name is replaced where it stands as a whole word;
 # letters, digits and _ make a word, so that `test` is replaced in `test/accuracy` and stays in `test_own/accuracy`.
 # Example: {"pets/*": {"test": "test_shifted"}}
+SPLITS = {"test": "test_shifted", "test_own": "test_iid", "val_other": "val_shifted"}
+RECOMPOSED = (
+    "ec/figure-9ab",
+    *(
+        f"pets/{name}"
+        for name in (
+            "boxes", "compositions", "debiasing", "digits", "guides", "iccnn", "masks", "no-annotation", "reweighting",
+            "views", "weights",
+        )
+    ),
+)  # fmt: skip
 TEXT: dict[str, dict[str, str]] = {
     "*": {"at_floor": "at_min", "rrr": "right_reasons", "arm": "variant", "Arm": "Variant"},
     "impactx/table-2": {
@@ -24,4 +35,5 @@ TEXT: dict[str, dict[str, str]] = {
         "impactx--lambda---0-seed0": "IMPACTX__lambda___0-seed0",
         "impactx--shuffled-maps-seed0": "IMPACTX__shuffled_maps-seed0",
     },
+    **dict.fromkeys(RECOMPOSED, SPLITS),
 }

@@ -31,7 +31,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             stages=[{"epochs": 1, "lr": 1e-3}],
         )  # fmt: skip
         run = sl.train(recipe, output=folder / name)
-        evaluate(run, splits=["test"], explainers=["gradcam"], metrics=["accuracy"])
+        evaluate(run, splits=["test_shifted"], explainers=["gradcam"], metrics=["accuracy"])
         made.append(run.path)
     return made
 
@@ -48,16 +48,16 @@ def test_a_pair_is_an_image_under_the_maps_that_both_evaluations_kept(runs, tmp_
     store = open_study(tmp_path, contenders(runs), images=9)
     assert store.facts["maps"] == "kept by the evaluations"
     assert len({pair.index for pair in store.pairs.values()}) == 9
-    digits = sl.data.create_dataset("digits", copies=1, size=32)["test"]
+    digits = sl.data.create_dataset("digits", copies=1, size=32)["test_shifted"]
     for pair in store.pairs.values():
         assert pair.label == digits.classes[digits.labels[pair.index]]
         for run, side in zip(runs, "ab"):
-            gallery = run / "evaluation" / "test" / "gallery"
+            gallery = run / "evaluation" / "test_shifted" / "gallery"
             maps = load_file(gallery / "maps.safetensors")
             saliency = maps["gradcam"][maps["index"] == pair.index].float() / 255
             large = torch.nn.functional.interpolate(saliency[None], size=(480, 480), mode="bilinear")[0]
             image = torch.from_numpy(
-                pixels((runs[0] / "evaluation/test/gallery/images" / f"{pair.index}.jpg").read_bytes())
+                pixels((runs[0] / "evaluation/test_shifted/gallery/images" / f"{pair.index}.jpg").read_bytes())
             )
             image = image.permute(2, 0, 1).float()[None].repeat_interleave(15, 2).repeat_interleave(15, 3) / 255
             expected = show(image, large).overlays["map"][0].permute(1, 2, 0).numpy() * 255
@@ -125,7 +125,7 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(runs[1], other)
     facts = json.loads((other / "run.json").read_text())
-    facts["data"]["test"]["fingerprint"] = "0" * 16
+    facts["data"]["test_shifted"]["fingerprint"] = "0" * 16
     (other / "run.json").write_text(json.dumps(facts))
     with pytest.raises(SightlineError, match="not the same images"):
         open_study(tmp_path / "study", contenders([runs[0], other]))
@@ -134,7 +134,7 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
 
 def test_the_examples_show_a_two_with_the_colour_on_it_and_beside_it():
     shown = {name: pixels(jpeg) for name, jpeg in examples().items()}
-    digits = sl.data.create_dataset("digits", copies=1, size=96)["test"]
+    digits = sl.data.create_dataset("digits", copies=1, size=96)["test_shifted"]
     sample = digits[185]
     assert digits.classes[sample.label] == "2"  # as the instructions call it
     mask = np.kron(sample.mask.numpy(), np.ones((5, 5))) == 1

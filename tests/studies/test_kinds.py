@@ -59,7 +59,7 @@ def test_a_panel_keeps_the_maps_that_the_explainer_gives(tmp_path):
     folder = reproduce("lots", "figure-5.2", PANEL, output=tmp_path / "out")
     study = read_study("lots", "figure-5.2", PANEL)
     assert study.parts() == ["pictures", "Grad-CAM/0", "Grad-CAM/5", "Eigen/0", "Eigen/5"]
-    test = data.create_dataset("digits", size=32)["test"]
+    test = data.create_dataset("digits", size=32)["test_shifted"]
     assert len(rows(folder)) == 7 * 2
     pictures = load_file(folder / "parts" / "pictures.safetensors")["images"]
     paths = [test.path(i) for i in range(len(test))]
@@ -181,9 +181,9 @@ def test_targets_of_lots_come_from_training_images_and_from_the_reference(tmp_pa
     overrides = [*SPLIT, f"columns={json.dumps(columns)}", "images=null", "num_images=2"]
     folder = reproduce("lots", "figure-5.1", overrides, output=tmp_path / "out")
     splits = data.create_dataset("digits", size=32)
-    paths = [splits["test"].path(i) for i in range(len(splits["test"]))]
+    paths = [splits["test_shifted"].path(i) for i in range(len(splits["test_shifted"]))]
     places = [paths.index(row["image"]) for row in rows(folder)[::3]]
-    labels = splits["test"].labels[places]
+    labels = splits["test_shifted"].labels[places]
     see = eval_transform(32)
 
     def stack(dataset, wanted):
@@ -196,7 +196,7 @@ def test_targets_of_lots_come_from_training_images_and_from_the_reference(tmp_pa
         [Batch(stack(splits["train"], every), splits["train"].labels, indices=torch.tensor(every))],
         input_spec=subject.spec,
     )
-    images = stack(splits["test"], places)
+    images = stack(splits["test_shifted"], places)
     kept = load_file(folder / "parts" / "pictures.safetensors")
     for column in ("class", "mean"):
         lots = create_explainer("lots", target=column, class_features=known, **LOTS)

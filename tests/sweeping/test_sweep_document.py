@@ -79,7 +79,7 @@ def test_a_bad_range_is_named(space, words):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("metric", ["test/accuracy", "test_own/loss", "train/accuracy", "accuracy"])
+@pytest.mark.parametrize("metric", ["test/accuracy", "test_iid/loss", "train/accuracy", "accuracy"])
 def test_no_other_split_than_validation_judges(metric):
     with pytest.raises(SightlineError, match="judges by a validation split") as caught:
         made(metric=metric)

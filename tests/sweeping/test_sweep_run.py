@@ -223,7 +223,7 @@ def test_what_no_trial_could_survive_is_refused_before_a_folder_is_made(made, tm
         ({"recipe": RECIPE | {"data": {"name": "dot"}}}, "dots"),
         ({"space": {"guide": [None, "segment_overlp"]}}, "space.guide: 'segment_overlp'"),
         ({"space": {"guide": [None, {"name": "segment_overlap", "beta": 2.0}]}}, "beta"),
-        ({"metric": "val_other/accuracy"}, "val/accuracy"),
+        ({"metric": "val_shifted/accuracy"}, "val/accuracy"),
         ({"metric": "val/worst_group_accuracy"}, "val/accuracy"),
     ]:
         with pytest.raises(SightlineError) as caught:

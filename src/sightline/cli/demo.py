@@ -8,7 +8,7 @@ import typer
 GUIDED, PLAIN = "demo-so-loss", "demo-cross-entropy"
 QUICK = (
     "data.copies=1",
-    "evaluation.splits=[test]",
+    "evaluation.splits=[test_shifted]",
     "evaluation.explainers=[gradcam, gaussian]",
     "evaluation.metrics=[accuracy, worst_group_accuracy, energy_in_mask]",
 )

@@ -14,7 +14,7 @@ def diagnose(
     weights: Annotated[str | None, typer.Option(help="A .safetensors or .pth file, or `default`.")] = None,
     run: Annotated[Path | None, typer.Option(help="A trained run, in place of --model and --weights.")] = None,
     data: Annotated[str | None, typer.Option(help="The data set's name. [default: the run's]")] = None,
-    split: Annotated[str, typer.Option(help="The split to look at.")] = "test",
+    split: Annotated[str | None, typer.Option(help="The split to look at. [default: the main test split]")] = None,
     samples: Annotated[int, typer.Option(min=1, help="How many images, drawn at random, every class alike.")] = 200,
     annotation: Annotated[
         str, typer.Option(help="Where the objects are: masks, boxes, grabcut, saliency; auto takes the best there is.")

@@ -19,7 +19,9 @@ def evaluate(
     model: Annotated[str | None, typer.Option(help="timm/NAME, torchvision/NAME or sightline/NAME.")] = None,
     weights: Annotated[str | None, typer.Option(help="A .safetensors or .pth file, or `default`.")] = None,
     data: Annotated[str | None, typer.Option(help="The data set's name. [default: the run's]")] = None,
-    splits: Annotated[str | None, typer.Option(help="Joined by commas. [default: the recipe's, or test]")] = None,
+    splits: Annotated[
+        str | None, typer.Option(help="Joined by commas. [default: the recipe's, or every test split]")
+    ] = None,
     explainers: Annotated[str | None, typer.Option(help="Joined by commas. [default: the recipe's]")] = None,
     metrics: Annotated[str | None, typer.Option(help="Joined by commas. [default: the recipe's]")] = None,
     num_images: Annotated[int | None, typer.Option(min=1, help="Images, drawn at random. [default: all]")] = None,

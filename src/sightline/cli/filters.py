@@ -21,7 +21,7 @@ def filters(
     weights: Annotated[str | None, typer.Option(help="A .safetensors or .pth file, or `default`.")] = None,
     run: Annotated[Path | None, typer.Option(help="A trained run, in place of --model and --weights.")] = None,
     data: Annotated[str | None, typer.Option(help="The data set's name. [default: the run's]")] = None,
-    split: Annotated[str, typer.Option(help="Its split.")] = "test",
+    split: Annotated[str | None, typer.Option(help="Its split. [default: the main test split]")] = None,
     count: Annotated[int, typer.Option(min=2, help="Images that filters are judged by, drawn at random.")] = 256,
     layer: Annotated[str | None, typer.Option(help="Layer to look at. [default: the run's, or by the family]")] = None,
     groups: Annotated[

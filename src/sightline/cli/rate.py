@@ -25,7 +25,7 @@ def rate(
         int | None, typer.Option(min=1, help="Images that are drawn. [default: 100, or the study's]")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="Where they are drawn from. [default: test, or the study's]")
+        str | None, typer.Option(help="Where they are drawn from. [default: the main test split, or the study's]")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of all that is drawn. [default: 0, or the study's]")] = None,
     host: Annotated[str, typer.Option(help="Address to serve at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",

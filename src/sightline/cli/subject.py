@@ -32,8 +32,11 @@ def find_subject(model: str | None, weights: str | None, run: Path | None, class
     return _from_library(model, weights, classes)
 
 
-def find_data(data: str | None, options: Sequence[str], split: str, run: Path | None) -> "ImageDataset":
-    """The split of a data set by its registered name and `key=value` options, or of the run's own data."""
+def find_data(data: str | None, options: Sequence[str], split: str | None, run: Path | None) -> "ImageDataset":
+    """Return a split of a dataset by its registered name and `key=value` options, or of the run's own data.
+
+    The split None is the main test split.
+    """
     from sightline._core.strict import override_key
     from sightline.data import DATASETS
     from sightline.training import Run
@@ -46,7 +49,7 @@ def find_data(data: str | None, options: Sequence[str], split: str, run: Path | 
         data, values = recipe.data.name, dict(recipe.data.options)
     for option in options:
         override_key(values, option)
-    return DATASETS.create(data, **values)[split]
+    return DATASETS.create(data, **values).select(split)
 
 
 def _from_run(run: Path, model: str | None) -> Subject:

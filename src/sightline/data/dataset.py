@@ -3,7 +3,7 @@
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -365,7 +365,7 @@ class InMemory(ImageDataset):
 
 
 class Splits(dict[str, ImageDataset]):
-    """The parts of a data set by name: "train", mostly "val" and "test", and others such as "test_own".
+    """The splits of a dataset by name: "train", mostly "val", and "test", or "test_shifted" with "test_iid".
 
     Raises:
         SightlineError: there is no split, the splits disagree on the classes, or one asks for a split that is not here.
@@ -392,9 +392,40 @@ class Splits(dict[str, ImageDataset]):
         """The groups' names; empty = no groups."""
         return next(iter(self.values())).groups
 
+    @property
+    def main_test(self) -> str:
+        """The name of the test split that results are reported on first: "test", else "test_shifted".
+
+        Raises:
+            SightlineError: the dataset has neither.
+        """
+        return find_main_test(self)
+
+    def select(self, name: str | None) -> ImageDataset:
+        """Return the split of that name; None selects the main test split."""
+        return self[name or self.main_test]
+
     def describe(self) -> dict[str, Any]:
         """What each split holds, as plain numbers and strings for a run's record."""
         return {name: _describe(split) for name, split in self.items()}
+
+
+MAIN_TESTS = ("test", "test_shifted")
+
+
+def find_main_test(names: Iterable[str]) -> str:
+    """Return the first of `MAIN_TESTS` among the names of a dataset's splits.
+
+    Raises:
+        SightlineError: none of them is there.
+    """
+    present = list(names)
+    for name in MAIN_TESTS:
+        if name in present:
+            return name
+    raise SightlineError(
+        f"the splits are {', '.join(present)}; expected one of {' and '.join(MAIN_TESTS)}, or name a split"
+    )
 
 
 def _describe(split: ImageDataset) -> dict[str, Any]:

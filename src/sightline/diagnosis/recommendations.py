@@ -104,7 +104,7 @@ def _arguments(guide: str, training: TrainingConfig | None) -> list[str]:
         "image_size": training.size,
         "augment": {"crop": 0.5},
         "stages": [{"epochs": 10, "lr": 0.0003}],
-        "evaluation": {"splits": ["test"]},
+        "evaluation": {"splits": None},
     }
     return [
         BASE,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sightline.data.dataset import MAIN_TESTS
 from sightline.errors import SightlineError
 from sightline.evaluation.run_folder import RunFolder, read_run
 from sightline.evaluation.split_folder import Key, SplitEvaluation
@@ -241,8 +242,8 @@ def read_comparison(runs: Sequence[str | Path], against: Sequence[str | Path]) -
 
 
 def _headline_order(split: str) -> tuple[bool, bool, str]:
-    """`test` before its variants, those before validation."""
-    return split != "test", not split.startswith("test"), split
+    """The main test split before the other test splits, those before validation."""
+    return split not in MAIN_TESTS, not split.startswith("test"), split
 
 
 def _check_comparable(run: RunFolder, first: RunFolder) -> None:

@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional as F
 from sightline._core.progress import bar
 from sightline._core.seeding import generator
 from sightline.data import DATASETS, ImageDataset
+from sightline.data.dataset import find_main_test
 from sightline.data.loader import Transformed, collate
 from sightline.data.transforms import eval_transform
 from sightline.errors import SightlineError, unknown_name
@@ -114,7 +115,7 @@ def examples() -> dict[str, bytes]:
     No model made these maps: the good one is the digit's mask, smoothed; the bad one lies in the corner that is farthest
     from the digit.
     """
-    sample = DATASETS.create("digits", copies=1, size=96)["test"][EXAMPLE]
+    sample = DATASETS.create("digits", copies=1, size=96)["test_shifted"][EXAMPLE]
     assert sample.mask is not None
     inside = sample.mask.float()[None]
     rows, columns = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
@@ -127,14 +128,22 @@ def examples() -> dict[str, bytes]:
     return {"example-image": _jpeg(picture), "example-good": _jpeg(good), "example-bad": _jpeg(bad)}
 
 
+def main_test_of(run: Path) -> str:
+    """Return the name of the main test split of a run's data."""
+    return find_main_test(_splits(run))
+
+
+def _splits(run: Path) -> dict[str, dict[str, Any]]:
+    """What a run says of its data's splits, by their names."""
+    return {name: value for name, value in Run(run).facts["data"].items() if isinstance(value, dict)}
+
+
 def _shared_data(a: Path, b: Path, split: str) -> dict[str, Any]:
     """What both runs say of their split, where they say the same."""
-    ours, theirs = (Run(run).facts["data"] for run in (a, b))
+    ours, theirs = (_splits(run) for run in (a, b))
     for run, data in ((a, ours), (b, theirs)):
-        if not isinstance(data.get(split), dict):
-            raise unknown_name(
-                f"split of {run}", split, [name for name, value in data.items() if isinstance(value, dict)]
-            )
+        if split not in data:
+            raise unknown_name(f"split of {run}", split, data)
     if ours[split]["fingerprint"] != theirs[split]["fingerprint"]:
         raise SightlineError(
             f"{split} of {a} and of {b} are not the same images; two runs on the same data are compared"

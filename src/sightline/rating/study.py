@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import SightlineError
-from sightline.rating.batch import Contender, draw_pairs, examples
+from sightline.rating.batch import Contender, draw_pairs, examples, main_test_of
 from sightline.rating.store import Store
 
 IMAGES = 100  # as many as the paper's raters saw
@@ -27,7 +27,7 @@ def open_study(
         folder: where it lies, as `study.sqlite`.
         contenders: the two whose maps are compared; empty = those of the study that is there.
         images: how many of the split's images, drawn at random; None = 100, or as many as the study has.
-        split: None = "test", or the study's.
+        split: None = the main test split, or the study's.
         seed: of the images, and of everyone's order and sides; None = 0, or the study's.
         progress: show a bar where maps are made.
 
@@ -51,7 +51,8 @@ def open_study(
         return store
     if len(contenders) != 2:
         raise SightlineError(f"there is no study in {folder}, and {len(contenders)} of the two contenders were given")
-    split, seed, images = split or "test", seed or 0, IMAGES if images is None else images
+    split = split or main_test_of(contenders[0].run)
+    seed, images = seed or 0, IMAGES if images is None else images
     pairs, origin = draw_pairs(contenders[0], contenders[1], split, images, seed, progress=progress)
     facts = {**asked, "images": images, "split": split, "seed": seed, **origin}
     return Store.create(path, facts, pairs, examples())

@@ -10,6 +10,7 @@ from torchvision import tv_tensors
 
 from sightline._core.seeding import generator
 from sightline.data import DATASETS, Batch, ImageDataset, Splits
+from sightline.data.dataset import MAIN_TESTS
 from sightline.data.files import IMAGE_SUFFIXES, locate, read_image
 from sightline.data.transforms import eval_transform
 from sightline.errors import SightlineError, unknown_name
@@ -55,7 +56,7 @@ class ImageSelection:
     @cached_property
     def held_out(self) -> ImageDataset:
         """The images that are explained."""
-        return self.splits[self.split or ("test" if "test" in self.splits else "train")]
+        return self.splits[self.split or next((name for name in MAIN_TESTS if name in self.splits), "train")]
 
     @cached_property
     def classes(self) -> list[str]:
@@ -110,7 +111,7 @@ class ImageSelection:
 
     def check_training(self) -> None:
         """Refuse data without training images beside those that are explained."""
-        if "test" not in self.splits:
+        if not any(name in self.splits for name in MAIN_TESTS):
             raise SightlineError(
                 f"{self.study} takes features of training images, and the data has one split alone: give data with the "
                 "splits train and test"

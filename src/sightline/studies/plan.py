@@ -54,7 +54,7 @@ def make_grid(
         model: a model's name, beside the runs or in place of them.
         weights: its weights.
         data: a data set's name; None = the one that all runs were trained on.
-        splits: the split that is looked at, one; None = test.
+        splits: the split that is looked at, one; None = the main test split.
         explainers: names; None = `DEFAULT_EXPLAINERS`.
         metrics: names; None = those that need neither masks nor groups.
         num_images: how many images are drawn; None = all.

@@ -14,10 +14,10 @@ def splits() -> Splits:
 
 def test_splits_share_no_digit_and_no_piece_of_photograph(splits: Splits) -> None:
     digits = {name: {split.path(i) for i in range(len(split))} for name, split in splits.items()}
-    assert digits["val"] == digits["val_other"]
-    assert digits["test"] == digits["test_own"]
+    assert digits["val"] == digits["val_shifted"]
+    assert digits["test_shifted"] == digits["test_iid"]
     assert not digits["train"] & digits["val"]
-    assert not (digits["train"] | digits["val"]) & digits["test"]
+    assert not (digits["train"] | digits["val"]) & digits["test_shifted"]
     assert len(splits["train"]) == 2 * len(digits["train"])
     for region in REGIONS.values():
         (left, top, right, bottom), (left2, top2, right2, bottom2) = region.train, region.val
@@ -25,7 +25,7 @@ def test_splits_share_no_digit_and_no_piece_of_photograph(splits: Splits) -> Non
 
 
 def test_backgrounds_give_the_class_away_in_training_and_mislead_in_test(splits: Splits) -> None:
-    expected = {"train": 0.8, "val": 0.8, "val_other": 0.0, "test": 0.0, "test_own": 1.0}
+    expected = {"train": 0.8, "val": 0.8, "val_shifted": 0.0, "test_shifted": 0.0, "test_iid": 1.0}
     for name, split in splits.items():
         assert torch.equal(split.group_ids // 5, split.labels)
         own = (split.group_ids // 5 == split.group_ids % 5).float().mean().item()
@@ -46,12 +46,12 @@ def test_the_region_s_mean_colour_alone_gives_the_class_away(splits: Splits) -> 
         nearest = torch.cdist(background(splits[name]), centroids).argmin(1)
         return (nearest == splits[name].labels).float().mean().item()
 
-    assert accuracy("test_own") > 0.8
-    assert accuracy("test") < 0.05
+    assert accuracy("test_iid") > 0.8
+    assert accuracy("test_shifted") < 0.05
 
 
 def test_pictures_have_digits_that_stand_out(splits: Splits) -> None:
-    test = splits["test"]
+    test = splits["test_shifted"]
     for i in range(0, len(test), 10):
         sample = test[i]
         assert sample.image.shape == (3, 48, 48)
@@ -66,6 +66,9 @@ def test_it_is_the_same_each_time_and_options_change_it(splits: Splits) -> None:
     assert torch.equal(again["train"][3].image, splits["train"][3].image)
     mixed = data.create_dataset("digits", copies=1, correlation="uniform")["train"]
     assert len(mixed.group_ids.unique()) == 25
-    assert data.create_dataset("digits", copies=2, size=48, seed=1)["test"].fingerprint != splits["test"].fingerprint
+    assert (
+        data.create_dataset("digits", copies=2, size=48, seed=1)["test_shifted"].fingerprint
+        != splits["test_shifted"].fingerprint
+    )
     with pytest.raises(SightlineError, match="copies is 0"):
         data.create_dataset("digits", copies=0)

@@ -37,7 +37,7 @@ def test_most_training_images_are_changed_an_equal_share_of_each_class_and_nothi
         assert torch.equal(after.image, expected)
         assert torch.equal(after.mask, before.mask)
         assert (after.label, after.group, after.path) == (before.label, before.group, before.path)
-    assert made["test"].fingerprint == plain["test"].fingerprint
+    assert made["test_shifted"].fingerprint == plain["test_shifted"].fingerprint
     assert images.fingerprint != plain["train"].fingerprint
 
 

@@ -158,21 +158,21 @@ def test_the_five_splits(pets_folder: Path, backgrounds: Path) -> None:
     assert {name: len(split) for name, split in splits.items()} == {
         "train": 12,
         "val": 9,
-        "val_other": 9,
-        "test": 12,
-        "test_own": 12,
+        "val_shifted": 9,
+        "test_shifted": 12,
+        "test_iid": 12,
     }
     records = {name: split.record() for name, split in splits.items()}
     scenes = {name: {row["background"] for row in rows} for name, rows in records.items()}
     objects = {name: {row["object"] for row in rows} for name, rows in records.items()}
-    assert not (scenes["val"] | scenes["val_other"]) & (scenes["train"] | scenes["test"] | scenes["test_own"])
-    assert objects["val"] == objects["val_other"]
-    assert objects["test"] == objects["test_own"]
+    assert not (scenes["val"] | scenes["val_shifted"]) & (scenes["train"] | scenes["test_shifted"] | scenes["test_iid"])
+    assert objects["val"] == objects["val_shifted"]
+    assert objects["test_shifted"] == objects["test_iid"]
     assert not objects["train"] & objects["val"]
-    assert not (objects["train"] | objects["val"]) & objects["test"]
+    assert not (objects["train"] | objects["val"]) & objects["test_shifted"]
     for name, rows in records.items():
         own = {row["class"] == row["background_class"] for row in rows}
-        assert own == {name in ("train", "val", "test_own")}
+        assert own == {name in ("train", "val", "test_iid")}
     assert source["name"] == "pets"  # the caller's options are not touched
 
 
@@ -184,7 +184,7 @@ def test_validation_has_the_training_correlation(pets_folder: Path, backgrounds:
         correlation=0.8,
     )
     own = {name: sum(r["class"] == r["background_class"] for r in split.record()) for name, split in splits.items()}
-    assert own == {"train": 12, "val": 12, "val_other": 0, "test": 0, "test_own": 12}
+    assert own == {"train": 12, "val": 12, "val_shifted": 0, "test_shifted": 0, "test_iid": 12}
 
 
 def test_scenes_by_label_of_a_csv_and_none_held_out(pets_folder: Path, backgrounds: Path) -> None:
@@ -195,7 +195,7 @@ def test_scenes_by_label_of_a_csv_and_none_held_out(pets_folder: Path, backgroun
         scenes={"Abyssinian": [0, 1], "american bulldog": [10, 11], "Bengal": [21]},
         val_scenes=0,
     )
-    assert list(splits) == ["train", "test", "test_own"]
+    assert list(splits) == ["train", "test_shifted", "test_iid"]
     assert len(splits["train"]) == 30
     assert splits["train"].scenes.labels.bincount().tolist() == [3, 3, 2]
 
@@ -232,7 +232,7 @@ def test_any_masked_folder_can_be_recomposed(backgrounds: Path, tmp_path: Path) 
         source={"name": "folder", "root": str(tmp_path / "mine"), "masks": str(tmp_path / "masks")},
         backgrounds=str(backgrounds / "scenes"),
     )
-    assert splits["test"].group_ids.tolist() == [1, 2]
+    assert splits["test_shifted"].group_ids.tolist() == [1, 2]
 
 
 def test_real_photographs_on_real_scenes(data_folder: Path) -> None:
@@ -250,8 +250,8 @@ def test_real_photographs_on_real_scenes(data_folder: Path) -> None:
     assert {name: len(split) for name, split in splits.items()} == {
         "train": 90,
         "val": 60,
-        "val_other": 60,
-        "test": 298,
-        "test_own": 298,
+        "val_shifted": 60,
+        "test_shifted": 298,
+        "test_iid": 298,
     }
     assert splits["train"][0].image.shape == (3, 160, 160)

@@ -33,7 +33,7 @@ def test_the_most_and_the_least_consistent_images_are_what_the_metric_says(tmp_p
     folder = run_study(study, tmp_path / "out")
     weights = folder / "runs" / "demo-cross-entropy" / "checkpoints" / "last.safetensors"
     model, spec = load_model("sightline/small_cnn", str(weights), 5, 32)
-    images = DATASETS.create(**DIGITS)["test"]
+    images = DATASETS.create(**DIGITS)["test_shifted"]
     batch = next(iter(create_loader(images, size=32, batch_size=1000, train=False)))
     model.eval()
     predicted = model(spec.normalize(batch.images)).argmax(1)

@@ -61,7 +61,7 @@ def test_maps_and_figures_are_what_explain_gives_for_the_trained_model(
     folder = run_study(study(changes=CHANGES), tmp_path / "out")
     assert begun == ["CE", "SO", "SO"]
 
-    test = data.create_dataset("digits", copies=1, size=32)["test"]
+    test = data.create_dataset("digits", copies=1, size=32)["test_shifted"]
     table = list(csv.DictReader((folder / "table.csv").open(newline="")))
     assert len(table) == 3 * 3 * 2
     places = [[test.path(i) for i in range(len(test))].index(row["image"]) for row in table[::3][:3]]
@@ -104,7 +104,7 @@ def test_maps_and_figures_are_what_explain_gives_for_the_trained_model(
 def test_astray_takes_what_is_right_with_the_least_map_on_the_object(tmp_path: Path) -> None:
     one = study(models=[{"label": "CE"}], select_low_energy=True, num_images=2)
     folder = run_study(one, tmp_path / "out")
-    test = data.create_dataset("digits", copies=1, size=32)["test"]
+    test = data.create_dataset("digits", copies=1, size=32)["test_shifted"]
     batch = next(iter(create_loader(test, size=32, batch_size=len(test), train=False)))
     model, spec = load_model(
         "sightline/lenet5", folder / "runs" / "CE" / "checkpoints" / "last.safetensors", len(test.classes), 32

@@ -71,7 +71,7 @@ def test_the_table_is_what_evaluate_model_finds(plan: Path, tmp_path: Path) -> N
     assert len(few) == 3
     assert few < set(seen)  # nested
 
-    test = data.DATASETS.create("digits", size=32, copies=1)["test"]
+    test = data.DATASETS.create("digits", size=32, copies=1)["test_shifted"]
     see = eval_transform(32)
     pairs = [see(test[i].image, test[i].mask, None)[:2] for i in seen]
     batch = sl.Batch(
@@ -157,7 +157,7 @@ def test_functions_and_saved_maps_are_judged_like_our_own(
         "    return maps\n"
     )
     monkeypatch.chdir(tmp_path)
-    total = len(data.DATASETS.create("digits", size=32, copies=1)["test"])
+    total = len(data.DATASETS.create("digits", size=32, copies=1)["test_shifted"])
     saved = np.zeros((total, 32, 32), np.uint8)
     saved[:, 0, 0] = 1
     np.save(tmp_path / "maps.npy", saved)
@@ -249,7 +249,7 @@ def test_lots_takes_its_target_from_training_images(plan: Path, tmp_path: Path) 
     )
     features = class_features(model, [batch], input_spec=spec)
     places = found["index"].tolist()
-    images = torch.stack([see(splits["test"][i].image).as_subclass(torch.Tensor) for i in places])
+    images = torch.stack([see(splits["test_shifted"][i].image).as_subclass(torch.Tensor) for i in places])
     explainer = sl.create_explainer("lots", iterations=3, target="mean", class_features=features)
-    maps = explainer(model, images, splits["test"].labels[found["index"]], None, spec)
+    maps = explainer(model, images, splits["test_shifted"].labels[found["index"]], None, spec)
     assert ((maps * 255).round() - found["maps/net/mean"].float()).abs().max() <= 1

@@ -34,7 +34,7 @@ def test_the_value_is_the_metrics(item, column, metric, tmp_path):
     assert (folder / "figure.png").stat().st_size > 10_000
     torch.default_generator.manual_seed(derive_seed(0, "sightline/small_cnn", "weights"))
     model, spec = load_model("sightline/small_cnn", size=32)
-    test = data.DATASETS.create("digits", size=32)["test"]
+    test = data.DATASETS.create("digits", size=32)["test_shifted"]
     image = eval_transform(32)(test[3].image).as_subclass(torch.Tensor)[None]
     meter = metric(model, spec)
     meter.update(image, explain(model, image, input_spec=spec))
@@ -46,7 +46,7 @@ def test_confidence_is_that_of_the_predicted_class(tmp_path):
     (row,) = csv.DictReader((folder / "table.csv").open())
     torch.default_generator.manual_seed(derive_seed(0, "sightline/small_cnn", "weights"))
     model, spec = load_model("sightline/small_cnn", size=32)
-    test = data.DATASETS.create("digits", size=32)["test"]
+    test = data.DATASETS.create("digits", size=32)["test_shifted"]
     image = eval_transform(32)(test[3].image).as_subclass(torch.Tensor)[None]
     drop = AverageDrop(model, input_spec=spec)
     drop.update(image, explain(model, image, input_spec=spec))

@@ -23,8 +23,8 @@ variants:
   - {label: cross-entropy, keys: {guide: null}}
   - {label: "random, backgrounds", keys: {guide: random_background}}
 seeds: [3, 4]
-columns: [test/accuracy, test/energy_in_mask@gaussian]
-paper_values: {cross-entropy: {test/accuracy: 0.5}}
+columns: [test_shifted/accuracy, test_shifted/energy_in_mask@gaussian]
+paper_values: {cross-entropy: {test_shifted/accuracy: 0.5}}
 """
 
 
@@ -59,14 +59,14 @@ def test_the_table_is_what_train_and_evaluate_find_and_a_killed_study_goes_on(
     alone = train("demo-cross-entropy", [
         "data.copies=1", "data.size=32", "image_size=32", "stages=[{epochs: 1, lr: 2.0e-3}]", "batch_size=64", "seed=4",
     ], output=tmp_path / "alone")  # fmt: skip
-    expected = evaluate(alone, ["test"], ["gaussian"], ["accuracy", "energy_in_mask"])["test"]
+    expected = evaluate(alone, ["test_shifted"], ["gaussian"], ["accuracy", "energy_in_mask"])["test_shifted"]
     table = list(csv.DictReader((folder / "table.csv").open(newline="")))
     values = {(row["variant"], row["seed"], row["column"]): float(row["value"]) for row in table}
-    assert values["cross-entropy", "4", "test/accuracy"] == pytest.approx(expected["accuracy"].value, abs=1e-5)
+    assert values["cross-entropy", "4", "test_shifted/accuracy"] == pytest.approx(expected["accuracy"].value, abs=1e-5)
     energy = expected["energy_in_mask@gaussian"].value
-    assert values["cross-entropy", "4", "test/energy_in_mask@gaussian"] == pytest.approx(energy, abs=1e-5)
+    assert values["cross-entropy", "4", "test_shifted/energy_in_mask@gaussian"] == pytest.approx(energy, abs=1e-5)
 
-    both = [values["random, backgrounds", seed, "test/accuracy"] for seed in "34"]
+    both = [values["random, backgrounds", seed, "test_shifted/accuracy"] for seed in "34"]
     report = (folder / "report.md").read_text()
     assert f"{mean(both):.3f} ± {stdev(both):.3f}" in report
     assert "[0.500]" in report
@@ -79,7 +79,7 @@ def test_the_table_is_what_train_and_evaluate_find_and_a_killed_study_goes_on(
 def test_a_finished_study_takes_more_arms_seeds_and_columns_without_training_again(
     plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = ["seeds=[3]", "variants=[{label: cross-entropy, keys: {guide: null}}]", "columns=[test/accuracy]"]
+    small = ["seeds=[3]", "variants=[{label: cross-entropy, keys: {guide: null}}]", "columns=[test_shifted/accuracy]"]
     run_study(load_study(plan, small), tmp_path / "out")
     weights = Run(tmp_path / "out" / "runs" / "cross-entropy-seed3").last.read_bytes()
 

@@ -38,7 +38,7 @@ def test_models_are_compared_on_the_images_that_all_are_right_about() -> None:
 
 def part(hits: list[list[int]]) -> Part:
     tensors = {"stays_right": torch.tensor(hits, dtype=torch.uint8)}
-    return Part({"figures": {"test/accuracy": {"value": 0.5, "n": 2}}, "seconds": 1.0}, tensors)
+    return Part({"figures": {"test_shifted/accuracy": {"value": 0.5, "n": 2}}, "seconds": 1.0}, tensors)
 
 
 def test_an_arm_counts_when_all_arms_of_its_seed_and_panel_are_done() -> None:
@@ -68,7 +68,7 @@ def test_a_study_attacks_what_it_trained(tmp_path: Path) -> None:
     folder = run_study(study(), tmp_path / "out")
     weights = folder / "runs" / "baseline-seed0" / "checkpoints" / "last.safetensors"
     model, spec = load_model("sightline/small_cnn", str(weights), 5, 32)
-    batch = next(iter(create_loader(DATASETS.create(**DIGITS)["test"], size=32, batch_size=1000, train=False)))
+    batch = next(iter(create_loader(DATASETS.create(**DIGITS)["test_shifted"], size=32, batch_size=1000, train=False)))
     expected = fgsm_hits(model.eval(), batch.images, batch.labels, [0.01, 0.2], input_spec=spec)
     kept = StudyFolder(folder, study(), 1.0).finished()["baseline/0"].tensors["stays_right"].float()
     assert torch.equal(kept.where(kept != WRONG, torch.nan).nan_to_num(-1), expected.nan_to_num(-1))

@@ -41,7 +41,7 @@ def test_similarity_is_that_of_all_images_at_once() -> None:
 
 
 def part(before: float, after: float) -> Part:
-    figures = {"test/accuracy": {"value": 0.5, "n": 2}}
+    figures = {"test_shifted/accuracy": {"value": 0.5, "n": 2}}
     return Part({"figures": figures, "seconds": 1.0, "coherence": {"before": before, "after": after}})
 
 

@@ -70,12 +70,13 @@ def test_columns_without_curves_are_refused(columns: list[str], message: str) ->
 @pytest.mark.slow
 def test_curves_are_those_of_the_evaluation(tmp_path: Path) -> None:
     entry = read_study("ria", "figure-4", [
-        "recipe=demo-cross-entropy", "grid=[]", "columns=[test/foreground_noise_accuracy,test/background_noise_accuracy]",
+        "recipe=demo-cross-entropy", "grid=[]", "outputs=[{name: noise_curves, split: test_shifted}]",
+        "columns=[test_shifted/foreground_noise_accuracy,test_shifted/background_noise_accuracy]",
         "keys={data.copies: 1, data.size: 32, image_size: 32, batch_size: 64, stages: [{epochs: 1, lr: 2.0e-3}]}",
     ])  # fmt: skip
     folder = run_study(entry, tmp_path / "out")
     table = list(csv.DictReader((folder / "table.csv").open(newline="")))
-    found = evaluate(Run(folder / "runs" / "RIA-seed0"), ["test"], metrics=list(REGIONS))["test"]
+    found = evaluate(Run(folder / "runs" / "RIA-seed0"), ["test_shifted"], metrics=list(REGIONS))["test_shifted"]
     for metric in REGIONS:
         curve = [float(r["value"]) for r in table if (r["variant"], r["column"]) == ("RIA", metric) and r["level"]]
         assert curve == pytest.approx(found.curves[""][metric].score.tolist(), abs=1e-5)

@@ -155,7 +155,7 @@ def test_a_study_goes_on_where_it_was_killed_and_tells_shares_beside_chance(tmp_
     assert "shares.png" in report
     assert "training images are unbiased" in report
     assert (folder / "shares.png").is_file()
-    assert any(row["column"] == "test/accuracy" for row in table)
+    assert any(row["column"] == "test_shifted/accuracy" for row in table)
 
 
 def test_the_studies_of_the_paper_and_of_backgrounds_are_there() -> None:

@@ -55,8 +55,8 @@ def digits(
 
     Train, validation and test have different handwritten digits. In training, four digits of five stand on crops of
     their own class's region (sky, pagoda, trees, petals, leaves), and in `val` as many on crops of another part of it.
-    `val_other` has such crops of other classes' regions, `test` the training crops of other classes, and `test_own`
-    those of the own class. Where all digits stand on their own region, nothing in the data says that it does not
+    `val_shifted` has such crops of other classes' regions, `test_shifted` the training crops of other classes, and
+    `test_iid` those of the own class. Where all digits stand on their own region, nothing in the data says that it does not
     define the class, and a guide that shapes maps alone does not help a network that sees the region beside the digit.
 
     Args:

@@ -280,9 +280,9 @@ def recomposed(
     | --- | --- | --- |
     | train | the source's train | own class's, `correlation` of them |
     | val | the source's val | held out, own class's as in training |
-    | val_other | the source's val | held out, other classes' |
-    | test | the source's test | training backgrounds of other classes |
-    | test_own | the source's test | training backgrounds of the own class |
+    | val_shifted | the source's val | held out, other classes' |
+    | test_shifted | the source's test | training backgrounds of other classes |
+    | test_iid | the source's test | training backgrounds of the own class |
 
     Args:
         source: `name` and options of a registered data set with masks and the splits train, test and, with
@@ -291,7 +291,7 @@ def recomposed(
         scenes: for every class its backgrounds: paths or folder names below `backgrounds`, or labels of the CSV file;
             None = a folder or label with the class's name.
         correlation: share in [0, 1] of training objects on backgrounds of their own class; "uniform" = 1 / classes.
-        val_scenes: backgrounds of every class that are held out for val and val_other; 0 = training has all of them,
+        val_scenes: backgrounds of every class that are held out for val and val_shifted; 0 = training has all of them,
             and there is no validation.
         size: see `Recompose`, as are the other options.
         scale: see `Recompose`.
@@ -330,8 +330,8 @@ def recompose_splits(
     """
     plan = {"train": ("train", "train", correlation)}
     if "val" in scenes:
-        plan |= {"val": ("val", "val", correlation), "val_other": ("val", "val", 0.0)}
-    plan |= {"test": ("test", "train", 0.0), "test_own": ("test", "train", 1.0)}
+        plan |= {"val": ("val", "val", correlation), "val_shifted": ("val", "val", 0.0)}
+    plan |= {"test_shifted": ("test", "train", 0.0), "test_iid": ("test", "train", 1.0)}
     return Splits(
         {
             name: Recompose(objects[photographs], scenes[places], split=photographs, correlation=share, **options)

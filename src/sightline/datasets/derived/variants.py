@@ -152,7 +152,7 @@ def background_variants(
     object, a background and others to exchange it with. BG-gap is the accuracy on "mixed_same" less that on "mixed_rand".
 
     Args:
-        source: `name` and options of a registered data set with masks and a split "test".
+        source: `name` and options of a registered dataset with masks and a main test split ("test" or "test_shifted").
         train: the variant that "train" and "val" are in; None = they stay as they are.
         variants: which of them; see `sightline.data.backgrounds.vary`.
         size: see `MaskedImages`, as are the other options.
@@ -160,7 +160,7 @@ def background_variants(
         seed: of whose background an image gets.
 
     Raises:
-        SightlineError: the source has no split "test", too few masks, or there is no such variant.
+        SightlineError: the source has no test split, too few masks, or there is no such variant.
     """
     for variant in (*variants, *([] if train is None else [train])):
         check_variant(variant)
@@ -170,5 +170,5 @@ def background_variants(
         for name in ("train", "val"):
             if name in original:
                 splits[name] = BackgroundVariant(MaskedImages(original[name], size=size, fill=fill, seed=seed), train)
-    shared = MaskedImages(original["test"], size=size, fill=fill, seed=seed)
+    shared = MaskedImages(original[original.main_test], size=size, fill=fill, seed=seed)
     return Splits(splits | {variant: BackgroundVariant(shared, variant) for variant in variants})

@@ -350,7 +350,7 @@ def load_active_learning(
         step: see `ActiveLearning`.
         rounds: see `ActiveLearning`.
         seeds: how many, from 0 on; None = 3.
-        columns: see `ActiveLearning`; None = accuracy on the split test, and where it has masks mIoU and energy of Grad-CAM.
+        columns: see `ActiveLearning`; None = accuracy on the main test split and, with masks, mIoU and energy of Grad-CAM.
 
     Raises:
         SightlineError: there is no such recipe, plan, name or key, or a value is out of its range.
@@ -372,9 +372,10 @@ def load_active_learning(
 
     recipe = read_recipe(source, changes)
     if columns is None:
-        test = recipe.data.create()["test"]
-        maps = ["test/miou@gradcam", "test/energy_in_mask@gradcam"] if test.has_mask.any() else []
-        given["columns"] = ["test/accuracy", *maps]
+        splits = recipe.data.create()
+        test = splits.main_test
+        maps = [f"{test}/miou@gradcam", f"{test}/energy_in_mask@gradcam"] if splits[test].has_mask.any() else []
+        given["columns"] = [f"{test}/accuracy", *maps]
     if acquisitions is None:
         given["variants"] = sorted(ACQUISITIONS.names(), key=lambda name: name != "random")
     keys = {key: parse_yaml(text, f"override {key}") for key, _, text in (change.partition("=") for change in changes)}

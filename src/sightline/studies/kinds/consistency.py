@@ -44,7 +44,7 @@ class Consistency(Study):
         eps: FGSM's change of a pixel, in [0, 1].
         psi: see `sightline.metrics.explanation_consistency`.
         distance: likewise.
-        split: whose images.
+        split: whose images; null takes the main test split.
         shown: how many of the most consistent images are shown, and how many of the least.
         batch: images that are explained together.
         scaled_keys: recipe keys that `--scale` takes a share of.
@@ -58,7 +58,7 @@ class Consistency(Study):
     eps: Real = 0.1
     psi: Psi = "tanh"
     distance: Distance = "mean"
-    split: str = "test"
+    split: str | None = None
     shown: Positive = 4
     batch: Positive = 32
     scaled_keys: list[str] = Field(default_factory=lambda: ["train_fraction"])
@@ -82,7 +82,7 @@ class Consistency(Study):
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Read the recipe and open the data."""
         recipe = read_recipe(self.recipe, [*overrides(self.keys), f"seed={self.seed}"])
-        images = recipe.data.create()[self.split]
+        images = recipe.data.create().select(self.split)
         images.check_single_label("the study of explanation consistency")
 
         def work(part: str) -> Part:
@@ -158,7 +158,8 @@ class Consistency(Study):
         places = (~scores.isnan()).nonzero()[:, 0]
         if len(places) < 2:
             raise SightlineError(
-                f"{self.called}: the model is right about {len(places)} images of {self.split}; 2 are needed"
+                f"{self.called}: the model is right about {len(places)} images of "
+                f"{self.split or 'the test split'}; 2 are needed"
             )
         shown = min(self.shown, len(places) // 2)
         order = places[scores[places].argsort(descending=True, stable=True)]

@@ -84,7 +84,7 @@ class Gallery(Study):
         keys: recipe keys that every model changes.
         models: what is compared.
         method: explains them.
-        split: where the images come from.
+        split: where the images come from; null takes the main test split.
         images: places or classes (their first image); null draws `num_images` of them.
         num_images: how many are drawn where `images` is null.
         select_low_energy: instead of first or drawn images take those that the first model gets right although the
@@ -100,7 +100,7 @@ class Gallery(Study):
     keys: Keys = Field(default_factory=dict)
     models: Annotated[list[Trained], Field(min_length=1)]
     method: Method = Method(label="Grad-CAM", name="gradcam")
-    split: str = "test"
+    split: str | None = None
     images: Annotated[list[int | str], Field(min_length=1)] | None = None
     num_images: Positive = 6
     select_low_energy: bool = False
@@ -177,7 +177,8 @@ class Gallery(Study):
         return "\n\n".join(
             [
                 *([f"![{self.title}](figure.png)"] if set(self.parts()) <= set(done) else []),
-                f"{number} images of the split {self.split}, {how}; {self.method.label} of the class that each model predicts. "
+                f"{number} images of {self.split or 'the test split'}, {how}; {self.method.label} of the class that each model "
+                "predicts. "
                 "The figures are means over these images: the share of the map that lies on the object"
                 + (
                     ", and the cosine similarity of the map, turned back, to that of the unchanged image."

@@ -32,12 +32,12 @@ class FgsmAccuracy(Output):
 
     Attributes:
         eps: changes of a pixel, in [0, 1].
-        split: whose images are attacked.
+        split: whose images are attacked; null takes the main test split.
         batch: images that are attacked together.
     """
 
     eps: Annotated[list[Annotated[Real, Field(gt=0, le=1)]], Field(min_length=1)]
-    split: str = "test"
+    split: str | None = None
     batch: Positive = 64
 
     def measure(self, run: Run, device: torch.device) -> Part:
@@ -45,7 +45,11 @@ class FgsmAccuracy(Output):
         loaded = load_run(run, device)
         spec, num_workers = loaded.input_spec, loaded.recipe.num_workers
         images = create_loader(
-            loaded.splits[self.split], size=spec.size[0], batch_size=self.batch, train=False, num_workers=num_workers
+            loaded.splits.select(self.split),
+            size=spec.size[0],
+            batch_size=self.batch,
+            train=False,
+            num_workers=num_workers,
         )
         found = [
             fgsm_hits(loaded.model, batch.images, batch.labels, self.eps, input_spec=spec).cpu()
@@ -71,8 +75,8 @@ class FgsmAccuracy(Output):
             cells = [mean_and_spread([curve[place] for curve in curves]) for place in range(len(self.eps))]
             rows.append([row, str(len(curves)), *cells, mean_and_spread([mean(curve) for curve in curves])])
         sections = [
-            f"Relative accuracy on {self.split}: of the images that all variants of a seed classify correctly, the share that "
-            "a model still classifies correctly under FGSM; mean ± standard deviation over seeds.",
+            f"Relative accuracy on {self.split or 'the test split'}: of the images that all variants of a seed classify "
+            "correctly, the share that a model still classifies correctly under FGSM; mean ± standard deviation over seeds.",
             markdown(["Variant", "Seeds", *(f"eps {eps:g}" for eps in self.eps), "Mean over eps"], rows),
         ]
         if numbers := sorted({n for seeds in found.values() for n, _ in seeds.values()}):

@@ -37,11 +37,11 @@ class FilterCoherence(Output):
 
     Attributes:
         groups: how many groups the filters of the recipe's target layer form.
-        split: whose images the groups are measured on.
+        split: whose images the groups are measured on; null takes the main test split.
     """
 
     groups: Annotated[Count, Field(ge=2)]
-    split: str = "test"
+    split: str | None = None
 
     def measure(self, run: Run, device: torch.device) -> Part:
         """Measure the model that the run began with, and the trained one."""
@@ -51,7 +51,7 @@ class FilterCoherence(Output):
         for name, model in zip(TIMES, (parts.model, loaded.model)):
             known, others = (
                 similarity(model.to(device), parts.plain_loader(split, 0, 1), loaded.layer, parts.spec)
-                for split in ("train", self.split)
+                for split in ("train", self.split or parts.splits.main_test)
             )
             members = membership(spectral_groups(known, self.groups), self.groups)
             found[name] = part_coherence(others, members).item()
@@ -74,8 +74,9 @@ class FilterCoherence(Output):
             for row in after
         ]
         sections = [
-            f"Coherence of {self.groups} groups of filters, made from the training images, in the images of {self.split}: 1 "
-            f"if filters of a group are as similar as any others, at most {self.groups}; mean ± standard deviation over seeds.",
+            f"Coherence of {self.groups} groups of filters, made from the training images, in the images of "
+            f"{self.split or 'the test split'}: 1 if filters of a group are as similar as any others, at most "
+            f"{self.groups}; mean ± standard deviation over seeds.",
             markdown(["Variant", "Seeds", "Coherence before training", "after"], rows),
         ]
         if runs.complete:

@@ -28,13 +28,13 @@ class Votes(Output):
     Attributes:
         maps: what the paper calls an explainer -> its name.
         num_images: how many of the split's images are shown.
-        split: where they are drawn from.
+        split: where they are drawn from; null takes the main test split.
         paper_votes: `row, explainer` -> the paper's shares of pos, same and neg.
     """
 
     maps: Annotated[dict[str, str], Field(min_length=1)]
     num_images: Positive = IMAGES
-    split: str = "test"
+    split: str | None = None
     paper_votes: dict[str, dict[Verdict, float]] = Field(default_factory=dict)
 
     def measure(self, run: Run, device: torch.device) -> Part:
@@ -85,8 +85,9 @@ class Votes(Output):
                     ours, base = (Path(runs.done[part].values["run"]) for part in (other, first))
                     folder = ours.parents[1] / "rating" / file_name(f"{row} {label}")
                     command = (
-                        f"sightline rate {ours} {base} --explainers {name} --images {self.num_images} --split {self.split} "
-                        f"--output {folder}"
+                        f"sightline rate {ours} {base} --explainers {name} --images {self.num_images} "
+                        + (f"--split {self.split} " if self.split else "")
+                        + f"--output {folder}"
                     )
                     found.append((row, label, command, _count(folder)))
         return found
