@@ -2,7 +2,8 @@
 
 import pytest
 
-from sightline.studies.lines import legend, line_panels
+from sightline.reporting.plots import legend_below
+from sightline.studies.lines import line_panels
 
 ARMS = ["Baseline", "HNM", "FL", "EFL", "Ours-XGrad-CAM", "Ours-Eigen-CAM", "chance ± 1 standard deviation"]
 
@@ -11,7 +12,7 @@ ARMS = ["Baseline", "HNM", "FL", "EFL", "Ours-XGrad-CAM", "Ours-Eigen-CAM", "cha
 def test_the_legend_stands_within_the_figure(panels: int) -> None:
     lines = {variant: {0: [number, number + 1.0]} for number, variant in enumerate(ARMS)}
     figure, grid = line_panels({str(panel): lines for panel in range(panels)}, x_label="epoch", y_label="share")
-    legend(figure, grid[0])
+    legend_below(figure, grid[0])
     figure.draw_without_rendering()
     (made,) = figure.legends
     assert [text.get_text() for text in made.get_texts()] == ARMS

@@ -1,4 +1,4 @@
-"""Pictures of a sweep: how its best figure rose, and what each key did."""
+"""Plots of a sweep: how its best value rose, and what each key did."""
 
 import re
 from math import ceil
@@ -10,17 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from sightline.reporting.plots import ACCENT, INK, MUTED, legend_above, new_axes, tidy
 from sightline.sweeping.document import Axis
 from sightline.sweeping.outcome import Outcome, Result
 
-DONE, PRUNED, BEST = "#c2410c", "#94a3b8", "#334155"
 COLUMNS = 3
 
 
 def history(outcome: Outcome) -> Figure:
     """Every trial's figure in the order of the trials, with the best so far."""
-    figure = Figure(figsize=(6.4, 3.2), dpi=150, layout="constrained", facecolor="white")
-    axes = figure.subplots()
+    figure, ((axes,),) = new_axes(6.4, 3.2)
     shown = sorted(_shown(outcome), key=lambda trial: trial.number)
     _dots(axes, shown, [trial.number for trial in shown])
     complete = [(trial.number, trial.value) for trial in shown if trial.state == "complete" and trial.value is not None]
@@ -28,12 +27,10 @@ def history(outcome: Outcome) -> Figure:
         numbers, values = zip(*complete)
         so_far = (np.minimum if outcome.sweep.minimized else np.maximum).accumulate(values)
         end = max(trial.number for trial in outcome.trials)
-        axes.step([*numbers, end], [*so_far, so_far[-1]], where="post", color=BEST, lw=1, label="best so far")
-    axes.set_xlabel("trial", fontsize=8)
-    axes.set_ylabel(outcome.sweep.metric, fontsize=8)
+        axes.step([*numbers, end], [*so_far, so_far[-1]], where="post", color=INK, lw=1, label="best so far")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _plain(axes)
-    _legend(figure, axes)
+    tidy(axes, x_label="trial", y_label=outcome.sweep.metric)
+    legend_above(figure, axes)
     return figure
 
 
@@ -41,23 +38,21 @@ def slices(outcome: Outcome) -> Figure:
     """The figure by each key that changes; the best trial has a ring."""
     swept = outcome.sweep.axes
     rows, columns = ceil(len(swept) / COLUMNS), min(len(swept), COLUMNS)
-    figure = Figure(figsize=(2.6 * columns + 0.8, 2.6 * rows), dpi=150, layout="constrained", facecolor="white")
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    figure, grid = new_axes(2.6 * columns + 0.8, 2.6 * rows, rows=rows, columns=columns, sharey=True)
     shown = _shown(outcome)
-    for axes, axis in zip(grid.flat, swept):
+    for axes, axis in zip(grid.ravel().tolist(), swept):
         trials = [trial for trial in shown if axis.key in trial.params]
         places = _places(axes, axis, trials)
         _dots(axes, trials, places)
         for place, trial in zip(places, trials):
             if trial is outcome.best:
-                axes.plot(place, trial.value, "o", ms=9, mfc="none", mec=BEST, mew=1, label="best")
-        axes.set_xlabel(axis.key, fontsize=8)
-        _plain(axes)
+                axes.plot(place, trial.value, "o", ms=9, mfc="none", mec=INK, mew=1, label="best")
+        tidy(axes, x_label=axis.key)
     for axes in grid.flat[len(swept) :]:
         axes.set_visible(False)
     for row in grid:
         row[0].set_ylabel(outcome.sweep.metric, fontsize=8)
-    _legend(figure, grid[0, 0])
+    legend_above(figure, grid[0, 0])
     return figure
 
 
@@ -66,10 +61,10 @@ def _shown(outcome: Outcome) -> list[Result]:
 
 
 def _dots(axes: Axes, trials: list[Result], places: list[float]) -> None:
-    for state, marker, colour in (("pruned", "x", PRUNED), ("complete", "o", DONE)):
+    for state, marker, color in (("pruned", "x", MUTED), ("complete", "o", ACCENT)):
         chosen = [(place, trial.value) for place, trial in zip(places, trials) if trial.state == state]
         if chosen:
-            axes.plot(*zip(*chosen), marker, color=colour, ms=4, alpha=0.8, ls="", label=state)
+            axes.plot(*zip(*chosen), marker, color=color, ms=4, alpha=0.8, ls="", label=state)
 
 
 def _places(axes: Axes, axis: Axis, trials: list[Result]) -> list[Any]:
@@ -88,12 +83,3 @@ def _short(value: Any) -> str:
     """A value in a few short lines; of JSON, the words alone."""
     text = "null" if value is None else re.sub(r'[{}"]', "", str(value))
     return "\n".join(wrap(text, 16, max_lines=3, placeholder="…"))
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=7, frameon=False)
-
-
-def _plain(axes: Axes) -> None:
-    axes.tick_params(labelsize=7)
-    axes.spines[["top", "right"]].set_visible(False)

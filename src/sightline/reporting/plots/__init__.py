@@ -4,5 +4,33 @@ from sightline._core.optional import requires_extra
 
 with requires_extra("report", "a plot"):
     from sightline.reporting.plots.figures import draw_image, draw_overlay, new_figure, png, save_figure
+    from sightline.reporting.plots.style import (
+        ACCENT,
+        COLORS,
+        GRID,
+        INK,
+        MUTED,
+        legend_above,
+        legend_below,
+        new_axes,
+        svg_uri,
+        tidy,
+    )
 
-__all__ = ["draw_image", "draw_overlay", "new_figure", "png", "save_figure"]
+__all__ = [
+    "ACCENT",
+    "COLORS",
+    "GRID",
+    "INK",
+    "MUTED",
+    "draw_image",
+    "draw_overlay",
+    "legend_above",
+    "legend_below",
+    "new_axes",
+    "new_figure",
+    "png",
+    "save_figure",
+    "svg_uri",
+    "tidy",
+]

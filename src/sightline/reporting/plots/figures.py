@@ -11,13 +11,14 @@ from torch import Tensor
 
 from sightline.errors import SightlineError
 from sightline.reporting.overlay import Overlay
+from sightline.reporting.plots.style import blank_figure
 
 TILE = 2.0  # inches per side
 
 
 def new_figure(rows: int, columns: float) -> Figure:
     """Return an empty white figure that holds a grid of tiles."""
-    return Figure(figsize=(TILE * columns, TILE * rows + 0.25), dpi=150, layout="constrained", facecolor="white")
+    return blank_figure(TILE * columns, TILE * rows + 0.25)
 
 
 def draw_overlay(overlay: Overlay, axes: NDArray[np.object_]) -> None:
@@ -34,13 +35,17 @@ def draw_overlay(overlay: Overlay, axes: NDArray[np.object_]) -> None:
 def draw_image(axes: Axes, image: Tensor) -> None:
     """Draw one image (C, H, W) in [0, 1] with no ticks and no frame."""
     axes.imshow(image.expand(3, -1, -1).permute(1, 2, 0).clamp(0, 1).numpy())
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
+    clear_frame(axes)
 
 
 def draw_words(axes: Axes, words: str) -> None:
     """Write a few words where an image would be."""
     axes.text(0.5, 0.5, words, ha="center", va="center", fontsize=8, color="#64748b", transform=axes.transAxes)
+    clear_frame(axes)
+
+
+def clear_frame(axes: Axes) -> None:
+    """Remove the ticks and the frame."""
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
 

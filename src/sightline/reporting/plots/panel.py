@@ -7,9 +7,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sightline.reporting.overlay import Overlay
-from sightline.reporting.plots.figures import draw_overlay, new_figure
-
-EXPLAINED, OTHER = "#c2410c", "#94a3b8"
+from sightline.reporting.plots.figures import clear_frame, draw_overlay, new_figure
+from sightline.reporting.plots.style import ACCENT, MUTED
 
 
 def panel(
@@ -40,10 +39,10 @@ def _draw_bars(axes: Axes, probabilities: Tensor, target: int, classes: Sequence
     # An explained class that is not among the likeliest is listed under them, so that the panel says what it explains.
     shown = best if target in best else [*best, target]
     values = [float(probabilities[k]) for k in shown]
-    axes.barh(range(len(shown)), values, height=0.3, color=[EXPLAINED if k == target else OTHER for k in shown])
+    axes.barh(range(len(shown)), values, height=0.3, color=[ACCENT if k == target else MUTED for k in shown])
     for row, (index, value) in enumerate(zip(shown, values)):
         name = classes[index] if len(classes[index]) <= 26 else classes[index][:25] + "…"
         axes.text(0, row - 0.24, name, fontsize=7.5, va="bottom", weight="bold" if index == target else "normal")
         axes.text(1, row - 0.24, f"{value:.1%}", fontsize=7.5, va="bottom", ha="right")
-    axes.set(xlim=(0, 1), ylim=(max(len(shown), top) - 0.5, -0.8), xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
+    axes.set(xlim=(0, 1), ylim=(max(len(shown), top) - 0.5, -0.8))
+    clear_frame(axes)

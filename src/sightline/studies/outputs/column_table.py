@@ -9,8 +9,8 @@ import torch
 from matplotlib.figure import Figure
 
 from sightline.reporting.markdown import markdown
+from sightline.reporting.plots import new_axes, tidy
 from sightline.studies.columns import Column, evaluate_columns, heading
-from sightline.studies.lines import new_figure, tidy
 from sightline.studies.outputs.base import Output
 from sightline.studies.outputs.runs import FinishedRuns
 from sightline.studies.study import Part
@@ -76,9 +76,7 @@ class ColumnTable(Output):
 
     def figures(self, runs: FinishedRuns) -> dict[str, Figure]:
         """A panel per column: the mean of each row with its standard deviation, and every seed's value."""
-        figure, panels = new_figure(
-            2.2 + 1.9 * len(self.columns), 0.9 + 0.26 * len(runs.rows), columns=len(self.columns)
-        )
+        figure, panels = new_axes(2.2 + 1.9 * len(self.columns), 0.9 + 0.26 * len(runs.rows), columns=len(self.columns))
         for axes, column in zip(panels[0], self.columns):
             for place, row in enumerate(runs.rows):
                 found = list(values(runs, row, column).values())

@@ -13,7 +13,8 @@ from sightline._core.strict import Positive, Real
 from sightline.data.loader import create_loader
 from sightline.metrics import fgsm_hits
 from sightline.reporting.markdown import markdown
-from sightline.studies.lines import Lines, legend, line_panels
+from sightline.reporting.plots import legend_below
+from sightline.studies.lines import Lines, line_panels
 from sightline.studies.outputs.base import OUTPUTS, Output
 from sightline.studies.outputs.runs import FinishedRuns
 from sightline.studies.study import Part
@@ -103,7 +104,7 @@ class FgsmAccuracy(Output):
         }
         figure, grid = line_panels(panels, x_label="eps", y_label="relative accuracy")
         grid[0].set_ylim(0, 1.02)
-        legend(figure, grid[0])
+        legend_below(figure, grid[0])
         return {"robustness.png": figure}
 
     def _relative(self, runs: FinishedRuns) -> dict[str, dict[str, tuple[int, list[float]]]]:

@@ -16,7 +16,8 @@ from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
 from sightline.network.tap import Tap, evaluating
 from sightline.reporting.markdown import markdown
-from sightline.studies.lines import Lines, legend, line_panels
+from sightline.reporting.plots import legend_below
+from sightline.studies.lines import Lines, line_panels
 from sightline.studies.outputs.base import OUTPUTS, Output
 from sightline.studies.outputs.runs import FinishedRuns
 from sightline.studies.study import Part
@@ -96,7 +97,7 @@ class FilterCoherence(Output):
         figure, grid = line_panels(panels, x_label="training", y_label="coherence of the groups")
         for axes in grid:
             axes.set_xticks(range(len(TIMES)), TIMES)
-        legend(figure, grid[0])
+        legend_below(figure, grid[0])
         return {"coherence.png": figure}
 
     def _found(self, runs: FinishedRuns, time: str) -> dict[str, dict[str, float]]:

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sightline.reporting.markdown import markdown
+from sightline.reporting.plots import COLORS, new_axes, tidy
 from sightline.studies.columns import split_column
-from sightline.studies.lines import COLORS, new_figure, tidy
 from sightline.studies.outputs.base import OUTPUTS, Output
 from sightline.studies.outputs.runs import FinishedRuns
 from sightline.studies.study import Part
@@ -75,7 +75,7 @@ class NoiseCurves(Output):
 
     def figures(self, runs: FinishedRuns) -> dict[str, Figure]:
         """The accuracy by level for both regions, and the RFS."""
-        figure, grid = new_figure(11, 4, columns=3)
+        figure, grid = new_axes(11, 4, columns=3)
         left, middle, right = grid[0]
         for axes, (metric, name) in zip((left, middle), REGIONS.items()):
             for row, style in _styles(runs).items():

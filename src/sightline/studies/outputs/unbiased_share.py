@@ -11,7 +11,8 @@ from pydantic import Field
 from sightline._core.strict import Real
 from sightline.evaluation.statistics import over_seeds
 from sightline.reporting.markdown import markdown
-from sightline.studies.lines import Lines, legend, line_panels
+from sightline.reporting.plots import legend_below
+from sightline.studies.lines import Lines, line_panels
 from sightline.studies.outputs.base import OUTPUTS, Output
 from sightline.studies.outputs.runs import FinishedRuns
 from sightline.studies.outputs.unbiased_images import chance_spread, unbiased_images, unbiased_share
@@ -102,7 +103,7 @@ class UnbiasedShare(Output):
             axes.axhspan(100 * (chance - spread), 100 * (chance + spread), color="#94a3b8", alpha=0.15, lw=0)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.axhline(100 * chance, color="#0f172a", lw=1, ls="--", label="chance ± 1 standard deviation")
-        legend(figure, grid[0])
+        legend_below(figure, grid[0])
         return {"shares.png": figure}
 
 

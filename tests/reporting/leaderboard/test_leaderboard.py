@@ -10,14 +10,11 @@ import torch
 from grid_folders import N, noise, settled, write_grid
 from sightline.evaluation.grid_folder import read_evaluations
 from sightline.evaluation.ranking import CellMark, model_ranking_table, ranking_tables
+from sightline.reporting.leaderboard.curves import line_styles
 from sightline.reporting.leaderboard.gallery import disagreement
-from sightline.reporting.leaderboard.page import (
-    line_styles,
-    make_sections,
-    overview,
-    render_markdown,
-    write_leaderboard,
-)
+from sightline.reporting.leaderboard.page import write_leaderboard
+from sightline.reporting.leaderboard.sections import make_sections, overview
+from sightline.reporting.leaderboard.tables import render_markdown
 
 
 @pytest.fixture
