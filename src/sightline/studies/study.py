@@ -139,11 +139,11 @@ KINDS: Registry[Study] = Registry(
     "study kind",
     modules=(
         "sightline.studies.kinds.panel",
-        "sightline.studies.kinds.steps",
+        "sightline.studies.kinds.lots_steps",
         "sightline.studies.kinds.timing",
         "sightline.studies.kinds.sweep",
         "sightline.studies.kinds.grid",
-        "sightline.studies.kinds.walk",
+        "sightline.studies.kinds.metric_walkthrough",
         "sightline.studies.kinds.training_runs",
         "sightline.studies.kinds.gallery",
         "sightline.studies.kinds.curves",

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, Self
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from sightline._core.strict import Count, Positive, named
+from sightline._core.strict import Count, Positive
 from sightline.evaluation.statistics import paired
 from sightline.explainers import create_explainer
 from sightline.metrics import square_curves
@@ -18,21 +18,17 @@ from sightline.metrics.perturbation import area_under_curve
 from sightline.reporting.markdown import markdown
 from sightline.reporting.overlay import blend
 from sightline.reporting.plots import draw_image, new_figure
-from sightline.studies.image_selection import ImageSelection
+from sightline.studies.image_study import DrawnImagesStudy, load_subjects
 from sightline.studies.study import (
     KINDS,
     Done,
     LabelledModel,
     Method,
     Part,
-    Study,
     check_labels,
     check_methods,
-    scale_count,
 )
-from sightline.studies.subject import load_subject
 from sightline.studies.tables import caption, to_bytes
-from sightline.training.recipe import Data
 
 COLORS = ("#334155", "#c2410c")  # of the method that all models share, and of a model's own
 
@@ -44,13 +40,10 @@ class OwnMaps(LabelledModel):
 
 
 @KINDS.register("curves")
-class Curves(Study):
+class Curves(DrawnImagesStudy):
     """MoRF curves by the maps of one method and by those that a model makes itself, for the class that it predicts.
 
     Attributes:
-        data: where the images come from.
-        split: which of its splits; null takes the test images where there are any.
-        num_images: how many images are drawn.
         shown: how many of them have a line in the figures.
         batch: images that are explained together.
         models: each with its own maps.
@@ -59,8 +52,6 @@ class Curves(Study):
     """
 
     kind: Literal["curves"]
-    data: Annotated[Data | None, BeforeValidator(named)] = None
-    split: str | None = None
     num_images: Positive = 100
     shown: Count = 5
     batch: Positive = 16
@@ -79,19 +70,12 @@ class Curves(Study):
         """Each method on each model."""
         return [f"{model.label}/{method.label}" for model in self.models for method in self._methods(model)]
 
-    def scaled(self, scale: float) -> Self:
-        """Fewer images."""
-        return self.model_copy(update={"num_images": scale_count(self.num_images, scale)})
-
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Read the images and load the models."""
         check_methods([self.method, *(model.method for model in self.models)])
-        selection = ImageSelection(self.data, self.called, self.split)
+        selection = self.selection()
         places = selection.draw(self.num_images, self.seed)
-        subjects = {
-            model.label: load_subject(model, device, self.seed, f"models.{number}")
-            for number, model in enumerate(self.models)
-        }
+        subjects = load_subjects(self.models, device, self.seed)
 
         def work(part: str) -> Part:
             model, method = next(

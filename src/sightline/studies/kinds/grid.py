@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor
 
 from sightline._core.seeding import generator
-from sightline._core.strict import Count, Positive, Section, named
+from sightline._core.strict import Count, Positive, Section
 from sightline.data.files import locate
 from sightline.data.loader import create_loader
 from sightline.errors import NotDefinedError, SightlineError
@@ -29,18 +29,16 @@ from sightline.metrics import METRICS, PerImageMetric
 from sightline.network.features import class_features
 from sightline.reporting.formatting import title
 from sightline.reporting.markdown import markdown
-from sightline.studies.image_selection import ImageSelection
+from sightline.studies.image_study import ImageStudy, load_subjects
 from sightline.studies.study import (
     KINDS,
     Done,
     LabelledModel,
     Part,
-    Study,
     check_labels,
     scale_count,
 )
-from sightline.studies.subject import Subject, load_subject
-from sightline.training.recipe import Data
+from sightline.studies.subject import Subject
 
 Row = dict[str, Any]
 
@@ -86,12 +84,10 @@ def _row(value: Any) -> Any:
 
 
 @KINDS.register("grid")
-class Grid(Study):
+class Grid(ImageStudy):
     """Models x explainers x metrics.
 
     Attributes:
-        data: where the images come from.
-        split: which of its splits; null takes the test images where there are any, else all there are.
         num_images: how many images are drawn; null takes all. A smaller number is part of a larger one.
         batch: images that are explained together.
         models: what is explained.
@@ -105,8 +101,6 @@ class Grid(Study):
     """
 
     kind: Literal["grid"]
-    data: Annotated[Data | None, BeforeValidator(named)] = None
-    split: str | None = None
     num_images: Positive | None = None
     batch: Positive = 16
     models: Annotated[list[LabelledModel], Field(min_length=1)]
@@ -277,7 +271,7 @@ class _Worker:
             METRICS[name]
         self.grid = grid
         self.device = device
-        self.selection = ImageSelection(grid.data, grid.called, grid.split)
+        self.selection = grid.selection()
         total = len(self.selection.held_out)
         for key, wanted in [
             ("num_images", grid.num_images),
@@ -296,10 +290,7 @@ class _Worker:
             if row.name is not None and row.features is None:
                 create_explainer(row.name, **row.options)
         self.sources = {row.label: _given(row) for row in grid.explainers if row.name is None}
-        self.subjects = {
-            model.label: load_subject(model, device, grid.seed, f"models.{place}")
-            for place, model in enumerate(grid.models)
-        }
+        self.subjects = load_subjects(grid.models, device, grid.seed)
 
     def work(self, part: str) -> Part:
         """Judge one explainer's maps of one model."""

@@ -19,7 +19,8 @@ from sightline.explainers import create_explainer
 from sightline.network.features import ClassFeatures, class_features
 from sightline.reporting.overlay import Overlay, show
 from sightline.reporting.plots import draw_overlay, new_figure
-from sightline.studies.image_selection import ImageChoice, ImageSelection
+from sightline.studies.image_selection import ImageChoice
+from sightline.studies.image_study import ImageStudy
 from sightline.studies.study import (
     KINDS,
     AnyModel,
@@ -27,14 +28,12 @@ from sightline.studies.study import (
     Method,
     Part,
     SizedModel,
-    Study,
     check_labels,
     check_methods,
     scale_count,
 )
 from sightline.studies.subject import load_subject
 from sightline.studies.tables import caption, to_bytes
-from sightline.training.recipe import Data
 
 TOGETHER = 5  # images of one part: what an interrupted study can lose
 LONGEST = 6  # pictures of one image in one line
@@ -55,11 +54,10 @@ class Column(Method):
 
 
 @KINDS.register("panel")
-class Panel(Study):
+class Panel(ImageStudy):
     """Images beside their maps: rows of images, columns of methods.
 
     Attributes:
-        data: where the images come from; needed unless `images` names files.
         images: places, classes (their first image) or files; null draws `num_images` of them.
         num_images: how many are drawn where `images` is null.
         reference: another image of what the images show, told likewise; null draws one of each image's class.
@@ -69,7 +67,6 @@ class Panel(Study):
     """
 
     kind: Literal["panel"]
-    data: Annotated[Data | None, BeforeValidator(named)] = None
     images: list[ImageChoice] | None = None
     num_images: Positive = 5
     reference: ImageChoice | None = None
@@ -199,7 +196,7 @@ class _Worker:
     def __init__(self, panel: Panel, device: torch.device) -> None:
         check_methods(panel.columns)
         self.panel, self.device = panel, device
-        self.selection = ImageSelection(panel.data, panel.called)
+        self.selection = panel.selection()
         if panel.images is None:
             self.places = self.selection.draw(panel.num_images, panel.seed)
         else:

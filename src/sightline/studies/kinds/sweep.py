@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, Self
 
 import torch
 from matplotlib.figure import Figure
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from sightline._core.strict import Positive, named
+from sightline._core.strict import Positive
 from sightline.data import Batch
 from sightline.evaluation import evaluate_model
 from sightline.explainers import Explainer, create_explainer
@@ -21,20 +21,17 @@ from sightline.network.layers import LayerSelection
 from sightline.network.targets import Targets
 from sightline.reporting.formatting import title
 from sightline.reporting.markdown import markdown
-from sightline.studies.image_selection import ImageSelection
-from sightline.studies.study import KINDS, AnyModel, Done, Method, Part, Study, check_methods, scale_count
+from sightline.studies.image_study import DrawnImagesStudy
+from sightline.studies.study import KINDS, AnyModel, Done, Method, Part, check_methods
 from sightline.studies.subject import load_subject
 from sightline.studies.tables import milliseconds, wait
-from sightline.training.recipe import Data
 
 
 @KINDS.register("sweep")
-class Sweep(Study):
+class Sweep(DrawnImagesStudy):
     """A method's options, changed one at a time, against time and metrics.
 
     Attributes:
-        data: where the images come from.
-        num_images: how many are drawn.
         batch: images that are explained together.
         model: what is explained, for the class that it predicts.
         method: the method, with the options that stay while one of them changes.
@@ -43,8 +40,6 @@ class Sweep(Study):
     """
 
     kind: Literal["sweep"]
-    data: Annotated[Data | None, BeforeValidator(named)] = None
-    num_images: Positive
     batch: Positive = 8
     model: AnyModel
     method: Method
@@ -64,17 +59,13 @@ class Sweep(Study):
         """The settings, each once."""
         return list(self._settings())
 
-    def scaled(self, scale: float) -> Self:
-        """Fewer images."""
-        return self.model_copy(update={"num_images": scale_count(self.num_images, scale)})
-
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Open the data and load the model."""
         for name in self.metrics:
             METRICS[name]
         settings = self._settings()
         check_methods(self.method.model_copy(update={"options": options}) for options in settings.values())
-        selection = ImageSelection(self.data, self.called)
+        selection = self.selection()
         places = selection.draw(self.num_images, self.seed)
         subject = load_subject(self.model, device, self.seed)
         images = selection.read(places, subject.spec.size[0])

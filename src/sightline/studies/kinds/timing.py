@@ -14,6 +14,7 @@ from sightline._core.strict import Positive
 from sightline.errors import NotDefinedError
 from sightline.explainers import create_explainer
 from sightline.reporting.markdown import markdown
+from sightline.studies.image_study import load_subjects
 from sightline.studies.study import (
     KINDS,
     Done,
@@ -25,7 +26,7 @@ from sightline.studies.study import (
     check_methods,
     scale_count,
 )
-from sightline.studies.subject import Subject, load_subject
+from sightline.studies.subject import Subject
 from sightline.studies.tables import milliseconds, wait
 
 
@@ -84,10 +85,7 @@ class Timing(Study):
         """Load the models."""
         check_methods(self.methods)
         check_methods(m.model_copy(update={"options": m.options | m.warm_up}) for m in self.methods)
-        subjects = {
-            model.label: load_subject(model, device, self.seed, f"models.{place}")
-            for place, model in enumerate(self.models)
-        }
+        subjects = load_subjects(self.models, device, self.seed)
         warm: set[tuple[str, str]] = set()
 
         def work(part: str) -> Part:
