@@ -11,7 +11,7 @@ from grid_folders import N, noise, settled, write_grid
 from sightline.evaluation.grid_folder import read_evaluations
 from sightline.evaluation.ranking import CellMark, model_ranking_table, ranking_tables
 from sightline.reporting.leaderboard.curves import line_styles
-from sightline.reporting.leaderboard.gallery import disagreement
+from sightline.reporting.leaderboard.gallery import make_gallery
 from sightline.reporting.leaderboard.page import write_leaderboard
 from sightline.reporting.leaderboard.sections import make_sections, overview
 from sightline.reporting.leaderboard.tables import render_markdown
@@ -129,13 +129,13 @@ def gallery(looks, size=8):
     return {"index": torch.tensor([1, 3]), "images": torch.zeros(2, 3, size, size, dtype=torch.uint8), **maps}
 
 
-def test_images_of_largest_disagreement(tmp_path):
+def test_images_of_largest_make_gallery(tmp_path):
     # By looks A, B, C on both images. By score on image 1 C, B, A: A's gap is 2 of 2 places, C's -2. On image 3 A, C, B.
     scores = {"A": [0, 0.1, 0, 0.9], "B": [0, 0.2, 0, 0.1], "C": [0, 0.3, 0, 0.5], "Random-CAM": [0, 0, 0, 0]}
     values = {("net", row, "insertion"): some for row, some in scores.items()}
     saved = gallery({"C": 0.8, "A": 0.2, "B": 0.5, "Random-CAM": 0.1})
     evaluations = read_evaluations([write_grid(tmp_path / "grid", values, gallery=saved)])
-    found = disagreement(ranking_tables(evaluations)[0], evaluations.saved["net"])
+    found = make_gallery(ranking_tables(evaluations)[0], evaluations.saved["net"])
     assert (found.looks, found.scores, found.pool) == (["complexity"], ["insertion"], 2)
     first = found.plausible_but_unfaithful[0]
     assert (first.path, first.chosen.row, first.chosen.looks, first.chosen.score) == ("images/1.jpg", "A", 1, 3)
@@ -157,16 +157,16 @@ def test_looks_with_masks_count_the_energy_on_the_object(tmp_path):
     tensors |= {f"maps/net/{row}": tensor for row, tensor in maps.items()}
     values = {("net", "in", "deletion"): [0.8], ("net", "out", "deletion"): [0.2]}
     evaluations = read_evaluations([write_grid(tmp_path / "grid", values, gallery=tensors)])
-    found = disagreement(ranking_tables(evaluations)[0], evaluations.saved["net"])
+    found = make_gallery(ranking_tables(evaluations)[0], evaluations.saved["net"])
     judged = {tile.scored_map.row: tile.scored_map for tile in found.plausible_but_unfaithful[0].tiles}
     assert judged["in"].values["energy_in_mask"] == pytest.approx(2 / 3)
     assert judged["out"].values["energy_in_mask"] == pytest.approx(2 / 7)
     assert found.plausible_but_unfaithful[0].chosen.row == "in"
 
 
-def test_no_gallery_no_disagreement(tmp_path, page):
+def test_no_gallery_no_make_gallery(tmp_path, page):
     evaluations = read_evaluations([write_grid(tmp_path / "grid", settled())])
-    assert disagreement(ranking_tables(evaluations)[0], None) is None
+    assert make_gallery(ranking_tables(evaluations)[0], None) is None
     assert "metrics and eyes disagree" not in page(settled())[0]
 
 

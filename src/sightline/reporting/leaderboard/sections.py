@@ -11,7 +11,7 @@ from sightline.evaluation.statistics import ImageRanks
 from sightline.reporting.formatting import title
 from sightline.reporting.leaderboard.curves import Panel, curve_panels, line_styles
 from sightline.reporting.leaderboard.findings import list_findings
-from sightline.reporting.leaderboard.gallery import Disagreement, disagreement
+from sightline.reporting.leaderboard.gallery import Gallery, make_gallery
 from sightline.reporting.leaderboard.words import rank_words
 
 
@@ -23,7 +23,7 @@ class Section:
     findings: list[str]
     by_image: dict[str, ImageRanks]
     panels: list[Panel]
-    gallery: Disagreement | None
+    gallery: Gallery | None
 
     @property
     def unequal(self) -> bool:
@@ -51,7 +51,7 @@ def make_sections(evaluations: Evaluations) -> list[Section]:
                 findings=list_findings(table, by_image.get("All metrics")),
                 by_image=by_image,
                 panels=curve_panels(table, evaluations, styles),
-                gallery=disagreement(table, evaluations.saved.get(table.name)),
+                gallery=make_gallery(table, evaluations.saved.get(table.name)),
             )
         )
     return found
