@@ -8,7 +8,7 @@ from sightline.data.dataset import ImageDataset
 
 SIDE = 32
 KEYS = {
-    "name": "dots", "data": "coloured_dots", "size": SIDE, "model": "sightline/lenet5", "batch_size": 8,
+    "name": "dots", "data": "coloured_dots", "image_size": SIDE, "model": "sightline/lenet5", "batch_size": 8,
     "augment": {"crop": 1.0, "flip": False}, "stages": [{"epochs": 1, "lr": 1e-3}],
 }  # fmt: skip
 

@@ -16,8 +16,8 @@ from sightline.data.loader import create_loader
 from sightline.datasets.derived.subset import read_list
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate
-from sightline.studies import run_study
-from sightline.studies.kinds import active_learning, training_runs
+from sightline.studies import columns, run_study
+from sightline.studies.kinds import active_learning
 from sightline.studies.kinds.active_learning import load_active_learning
 from sightline.studies.study import make_study
 from sightline.training import Run, train
@@ -74,7 +74,7 @@ def test_the_loop_adds_what_its_arms_choose_and_goes_on_after_a_kill(
 
     judged: list[str] = []
     monkeypatch.setattr(active_learning, "train", killed_training)
-    monkeypatch.setattr(training_runs, "evaluate", killed_evaluation)
+    monkeypatch.setattr(columns, "evaluate", killed_evaluation)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             run_study(load_active_learning(plan), out)

@@ -77,6 +77,9 @@ def test_saliency_of_a_classifier_and_of_a_run(run) -> None:
     facts = {"classes": ["cat", "dog"], "model": {"name": SMALL, "layer": "features.3"}}
     spec = {"mean": [0.5] * 3, "std": [0.5] * 3, "size": list(load_model(SMALL, classes=2)[1].size)}
     Path("run/run.json").write_text(json.dumps(facts | {"input_spec": spec}))
+    Path("run/recipe.yaml").write_text(
+        "name: run\ndata: digits\nmodel: sightline/small_cnn\nbatch_size: 4\nstages: [{epochs: 1, lr: 0.1}]\n"
+    )
     with pytest.raises(SightlineError, match=r"layer is None there and 'features\.3' here"):
         run("--detector", "saliency", "--run", "run", "--set", "explainer=eigencam")
 

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sightline import SightlineError, reporting
+from sightline import SightlineError
 from sightline.cli.app import app
+from sightline.reporting import comparison
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ from sightline.cli.app import app
 )
 def test_every_run_after_against_is_set_against(monkeypatch, arguments):
     calls = []
-    monkeypatch.setattr(reporting, "compare", lambda *given: calls.append(given) or given[-1])
+    monkeypatch.setattr(comparison, "compare", lambda *given: calls.append(given) or given[-1])
     done = CliRunner().invoke(app, ["compare", *arguments])
     assert done.exit_code == 0, done.output
     assert calls == [([Path("a"), Path("b")], [Path("c"), Path("d")], Path("r.html"))]

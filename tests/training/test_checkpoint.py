@@ -11,7 +11,7 @@ from tiny import recipe
 import sightline as sl
 from sightline._core.files import write_atomically
 from sightline.errors import RunFailedError, SightlineError
-from sightline.training import launch, loop
+from sightline.training import loop
 from sightline.training.checkpoint import Checkpoint
 
 OPTIMIZERS = ["adam", "adamw", {"name": "sgd", "momentum": 0.9}, {"name": "sgd", "momentum": 0}]
@@ -201,7 +201,7 @@ def test_an_interrupt_is_recorded_and_resumed(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(launch.Trainer, "train_step", pressed)
+        patch.setattr(loop.Trainer, "train_step", pressed)
         with pytest.raises(KeyboardInterrupt):
             sl.train(recipe(), output=tmp_path / "run")
     assert sl.training.Run(tmp_path / "run").facts["status"] == "failed: interrupted"
