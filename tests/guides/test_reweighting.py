@@ -327,7 +327,7 @@ def test_what_is_refused() -> None:
         objective(batch)
     with pytest.raises(SightlineError, match="no batch of the loader has"):
         sl.Objective(Scores(), HardNegativeMining()).on_epoch_start([batch], 0)
-    with pytest.raises(SightlineError, match="the data set has 5 images; the weights that were kept are of 6"):
+    with pytest.raises(SightlineError, match="the dataset has 5 images; the weights that were kept are of 6"):
         objective.on_epoch_start(torch.utils.data.DataLoader(list(range(5))), 1)  # type: ignore[arg-type]
     for make, message in [
         (lambda: HardNegativeMining(ohem_fraction=0), "ohem_fraction is 0"),

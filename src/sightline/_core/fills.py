@@ -17,7 +17,7 @@ def filled(images: Tensor, fill: Fill) -> Tensor:
     Args:
         images: float.
         fill: "blur" = a Gaussian of kernel 11 and sigma 5 at 224 pixels (RISE's), scaled with the shorter side, borders
-            reflected; "mean" = each image's own mean colour; or a constant.
+            reflected; "mean" = each image's own mean color; or a constant.
 
     Raises:
         SightlineError: another fill.

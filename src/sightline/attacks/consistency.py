@@ -69,9 +69,9 @@ def disturbed_images(
         images: (B, C, H, W) in [0, 1].
         maps: (B, H, W) in [0, 1].
         labels: (B,) the classes whose cross-entropy FGSM raises.
-        perturbation: "fgsm", or a fade to "zero" or to the image's "mean" colour.
+        perturbation: "fgsm", or a fade to "zero" or to the image's "mean" color.
         eps: FGSM's change of a pixel.
-        input_spec: normalises the images inside.
+        input_spec: normalizes the images inside.
         gradient: (B, C, H, W), that of the images' cross-entropy, where it is known; None = FGSM takes it.
     """
     check_maps(maps, images[:, 0].shape, low=0, high=1)

@@ -29,7 +29,7 @@ def fgsm(
         labels: the classes to move away from: (B,), one index, or None = the predicted ones.
         eps: the change of a pixel, in [0, 1].
         weights: (B, H, W) factors on the change of each pixel; None = 1.
-        input_spec: normalises the images inside; None where the model itself takes [0, 1].
+        input_spec: normalizes the images inside; None where the model itself takes [0, 1].
 
     Returns:
         Images (B, C, H, W) in [0, 1], float32 at least.
@@ -99,7 +99,7 @@ def hot_cold(
         hot: the classes to move to: (B,), one index, or None = the likeliest that is not cold.
         cold: the classes to move away from, likewise; None = the predicted ones.
         eps: the largest change of a pixel, in [0, 1].
-        input_spec: normalises the images inside; None where the model itself takes [0, 1].
+        input_spec: normalizes the images inside; None where the model itself takes [0, 1].
 
     Returns:
         Images (B, C, H, W) in [0, 1], float32 at least.

@@ -70,7 +70,7 @@ def lots(
         target: features (D,) or (B, D); reference images (C, H, W) or (B, C, H, W) in [0, 1], whose features are taken; or
             `"zero"` for features of zero.
         layer: where features are taken: None = the input of the last linear layer; `"logits"`; or a layer, for its output.
-        input_spec: normalises the images inside; None where the model itself takes [0, 1].
+        input_spec: normalizes the images inside; None where the model itself takes [0, 1].
         iterations: the most steps an image may take.
         tau: the distance at which an image has converged.
         alpha: the largest change of a pixel in one step, in [0, 1].

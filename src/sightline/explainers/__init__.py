@@ -52,7 +52,7 @@ def explain(
         targets: what to explain: a class index, (B,) indices, None for the predicted class of each image, or any scalar
             of the output: a function or one of `sightline.network.targets`.
         layer: the target layer: a name, a module, a `Layer` or a list of these; None chooses by the model's family.
-        input_spec: normalises the images inside.
+        input_spec: normalizes the images inside.
 
     Raises:
         SightlineError: an argument is not as above; the message says which, and what is accepted.

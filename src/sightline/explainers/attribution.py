@@ -85,7 +85,7 @@ class Attribution(Explainer):
 
     Args:
         function: from a request to attributions (N, C, H, W).
-        sign: how signed attributions become a map, after they are summed over the colour channels: `"positive"` keeps what
+        sign: how signed attributions become a map, after they are summed over the color channels: `"positive"` keeps what
             speaks for the score, `"absolute"` what speaks for or against it; None takes the largest magnitude of
             the channels, for methods whose values are sensitivities and not shares.
         raw: return the attributions (B, C, H, W) themselves, with their signs, instead of maps.

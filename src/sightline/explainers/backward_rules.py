@@ -64,7 +64,7 @@ def guided_gradcam(request: AttributionRequest) -> Tensor:
 def deeplift(request: AttributionRequest, *, baseline: Baseline = 0.0) -> Tensor:
     """DeepLIFT, rescale rule: shares in the score's difference from that of a baseline (Shrikumar et al. 2017).
 
-    The baseline is in the units of the model's input: 0 is the mean colour of the training images where inputs are normalised.
+    The baseline is in the units of the model's input: 0 is the mean color of the training images where inputs are normalized.
     """
     from captum.attr import DeepLift
 

@@ -39,7 +39,7 @@ class Explainer(ABC):
             targets: what to explain: a class index, (B,) indices, None for the predicted class of each image, or any scalar
                 of the output: a function or one of `sightline.network.targets`.
             layer: the target layer (see `sightline.network.tap.Tap`); the maps of several layers are averaged.
-            input_spec: normalises the images inside.
+            input_spec: normalizes the images inside.
 
         Returns:
             Saliency maps (B, H, W), float32 at least, in [0, 1]; a map without any contrast is all zeros.

@@ -11,8 +11,8 @@ from sightline.network.targets import Targets
 
 
 @EXPLAINERS.register("gaussian", differentiable=False, needs_gradient=False, needs_layer=False, pixel_space=False)
-class CentredGaussian(Explainer):
-    """The same centred Gaussian for every image: what photographs that are centred give away for nothing.
+class CenteredGaussian(Explainer):
+    """The same centered Gaussian for every image: what photographs that are centered give away for nothing.
 
     Args:
         sigma: standard deviation as a fraction of each side.

@@ -2,7 +2,7 @@
 
 Every function takes activations A (B, C, h, w) and the gradients dY/dA of the explained score, of the same shape, and
 returns what each channel contributes at each place, (B, C, h, w). The map (B, h, w) is their sum over the channels, its
-positive part, at the layer's resolution and before any normalisation. Every step is a torch operation, so that a map can
+positive part, at the layer's resolution and before any normalization. Every step is a torch operation, so that a map can
 be differentiated where the gradients can.
 """
 
@@ -44,7 +44,7 @@ class CAM(Explainer):
         self.reduce = reduce or summed
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W) in [0, 1]: resized to the input, normalised, and averaged over the layers."""
+        """Maps (B, H, W) in [0, 1]: resized to the input, normalized, and averaged over the layers."""
         tapped = Tap(model, layer)(inputs)
         maps = [normalize_maps(resize_maps(m, tapped.image_size)) for m in self.raw_maps(tapped, targets)]
         return maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
@@ -107,7 +107,7 @@ def cam(
     """Register a function of activations and gradients as an explainer; its keyword-only parameters are the options.
 
     One more option comes with each: `smooth="eigen"` takes the first principal component of the contributions (`principal`,
-    centred) instead of their sum. Such a map cannot be trained on.
+    centered) instead of their sum. Such a map cannot be trained on.
     """
 
     def decorate(function: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -35,7 +35,7 @@ class ForwardCAM(Explainer):
         self.batches = InternalBatches(internal_batch_size)
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W) in [0, 1]: resized to the input, normalised, and averaged over the layers."""
+        """Maps (B, H, W) in [0, 1]: resized to the input, normalized, and averaged over the layers."""
         maps = []
         for each in resolve_layers(model, layer):
             activations, weights = self.channel_weights(model, inputs, targets, each)

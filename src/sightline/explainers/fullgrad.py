@@ -4,7 +4,7 @@ A network of linear layers and ReLUs is linear in its input and its biases taken
 
     f(x) = <x, df/dx> + sum over layers of <b, df/dz>,    z the layer's output and b its bias
 
-(Srinivas & Fleuret, "Full-Gradient Representation for Neural Network Visualization", NeurIPS 2019). Normalisation by
+(Srinivas & Fleuret, "Full-Gradient Representation for Neural Network Visualization", NeurIPS 2019). Normalization by
 stored statistics is a linear layer too, with the bias beta - gamma mean / deviation. An activation function s other than
 ReLU is taken for its tangent, whose bias is s(z) - s'(z) z: the paper's implicit biases.
 """
@@ -180,7 +180,7 @@ def _record(module: nn.Module, name: str, runs: list[_Run]) -> list[RemovableHan
 
 def _bias(module: nn.Module, given: Tensor) -> Tensor | None:
     """What a module adds to a linear function of its input, in a shape that broadcasts to its output's."""
-    if isinstance(module, POINTWISE) or any(module.children()):  # timm's normalisation holds an activation function
+    if isinstance(module, POINTWISE) or any(module.children()):  # timm's normalization holds an activation function
         answer, tangent = torch.func.jvp(lambda z: module.forward(z.clone()), (given,), (given,))[:2]
         return (answer - tangent).detach()
     if isinstance(module, _BatchNorm):

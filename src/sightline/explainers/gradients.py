@@ -62,7 +62,7 @@ def integrated_gradients(request: AttributionRequest, *, steps: int = 50, baseli
     """Integrated gradients: gradients along the line from a baseline, times the difference (Sundararajan et al. 2017).
 
     `steps` points of a Gauss-Legendre quadrature (Captum's; the paper finds 20 to 300 Riemann steps to be enough). The baseline
-    is in the units of the model's input: 0 is the mean colour of the training images where inputs are normalised.
+    is in the units of the model's input: 0 is the mean color of the training images where inputs are normalized.
     """
     from captum.attr import IntegratedGradients
 

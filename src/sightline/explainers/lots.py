@@ -33,7 +33,7 @@ BLUR = 49 / 224  # the thesis's kernel, as a fraction of the side
 class LOTS(PixelExplainer):
     """LOTS: which pixels change when an image is moved to other deep features (Rozsa et al. 2017; thesis, Algorithms 1 and 2).
 
-    Images must lie in [0, 1]; the model's normalisation is the input spec. `layer` is where features are taken: None = the
+    Images must lie in [0, 1]; the model's normalization is the input spec. `layer` is where features are taken: None = the
     input of the last linear layer, `"logits"`, or a layer, for its output. `targets` are the classes (None = the predicted
     ones) whose features `"class"` and `"mean"` look up; the other targets need no class and pass over them.
 
@@ -161,7 +161,7 @@ class LOTS(PixelExplainer):
 
 
 def grey(images: Tensor) -> Tensor:
-    """The luma (B, H, W) of colour images (B, 3, H, W); of other numbers of channels, their mean."""
+    """The luma (B, H, W) of color images (B, 3, H, W); of other numbers of channels, their mean."""
     if images.shape[1] != 3:
         return images.mean(1)
     return (images * images.new_tensor(LUMA)[:, None, None]).sum(1)

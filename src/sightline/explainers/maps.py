@@ -1,4 +1,4 @@
-"""One pass over a data set that explains every image and keeps the maps."""
+"""One pass over a dataset that explains every image and keeps the maps."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,21 +46,21 @@ def compute_maps(
     nodes: int = 1,
     progress: bool = False,
 ) -> MapStore:
-    """Explain every image of a data set, and keep the maps.
+    """Explain every image of a dataset, and keep the maps.
 
     To resume an interrupted pass, call the function again: at most `chunk_size` maps are lost. A folder with the maps of
-    another model, method or data set is an error. A method that draws at random begins anew
+    another model, method or dataset is an error. A method that draws at random begins anew
     with every `chunk_size` images, so that neither an interruption nor the number of processes changes a map.
 
     Args:
         model: a classifier.
-        dataset: the images; each is seen as in evaluation: resized, its centre square.
+        dataset: the images; each is seen as in evaluation: resized, its center square.
         path: the folder of the store.
         method: an explainer's name.
         options: its options.
         targets: the class that is explained: the "predicted" one or the "label".
         layer: the target layer; None chooses by the model's family; the maps of several are averaged.
-        input_spec: the model's normalisation, and the size at which it sees the images.
+        input_spec: the model's normalization, and the size at which it sees the images.
         map_size: (h, w) at which maps are kept; None = the images' own.
         dtype: "uint8" for maps in [0, 1], to 1/510, a quarter of the size; "float16" for maps that have signs.
         chunk_size: images that are explained, and maps that are written, together.
@@ -96,7 +96,7 @@ def compute_maps(
         "layer": ", ".join(map(_told, resolve_layers(classifier, layer))) if needs_layer(method) else None,
         "targets": targets,
         "data": dataset.fingerprint,
-        "normalisation": [list(input_spec.mean), list(input_spec.std)],
+        "normalization": [list(input_spec.mean), list(input_spec.std)],
         "image size": list(input_spec.size),
     }
     fabric = Fabric(devices=devices, num_nodes=nodes)

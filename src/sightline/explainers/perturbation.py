@@ -36,7 +36,7 @@ def occlusion(
 
     The paper gives no sizes; the defaults are those of Captum's tutorial, 15 and 8 pixels of 224, scaled with the image: 784
     evaluations for a square one. The window is filled with `baseline`, in the units of the model's input: 0 is the paper's
-    grey where inputs are normalised.
+    grey where inputs are normalized.
     """
     from captum.attr import Occlusion
 

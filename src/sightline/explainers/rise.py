@@ -22,7 +22,7 @@ class RISE(Explainer):
 
     The map is sum_n Y(x * M_n) M_n / (N p), with Y the explained score: the logit by default; the paper's probability is one
     function of the output away. Defaults are the paper's for VGG16 (section 4; it takes 8000 masks for ResNet-50).
-    Hidden pixels are 0 in the units of the model's input, the mean colour where inputs are normalised. All images share
+    Hidden pixels are 0 in the units of the model's input, the mean color where inputs are normalized. All images share
     the same masks.
 
     Args:

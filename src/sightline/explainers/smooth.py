@@ -51,7 +51,7 @@ class SmoothGradCAMPlusPlus(Explainer):
         self.batches = InternalBatches(internal_batch_size)
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W) in [0, 1]: resized to the input, normalised, and averaged over the layers."""
+        """Maps (B, H, W) in [0, 1]: resized to the input, normalized, and averaged over the layers."""
         tap = Tap(model, layer)
         clean = tap(inputs)
         score = resolve_score(targets, clean.output)

@@ -112,7 +112,7 @@ class Guide(nn.Module):
         return 1.0, 1.0
 
     def attach(self, model: nn.Module) -> None:
-        """Prepare the model before its parameters go to an optimiser, such as by adding a branch."""
+        """Prepare the model before its parameters go to an optimizer, such as by adding a branch."""
 
     def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
         """Change a training batch before the forward pass, such as its backgrounds."""

@@ -42,7 +42,7 @@ def check_model(model: nn.Module, layer: LayerChoice | None = None, images: Tens
         if isinstance(module, nn.SyncBatchNorm):
             raise SightlineError(
                 f"{name} is a SyncBatchNorm after layer {tap.layers[0].name!r}, which has no double backward; choose a later "
-                "layer, or keep BatchNorm (each process then normalises by its own images)"
+                "layer, or keep BatchNorm (each process then normalizes by its own images)"
             )
         if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
             raise SightlineError(

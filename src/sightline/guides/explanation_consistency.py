@@ -59,7 +59,7 @@ class ExplanationConsistency(MeasuredWeights):
 
     Args:
         explainer: whose maps: an explainer or its name; any in `"pass"` mode, a class activation map in `"fused"`.
-        perturbation: of what the map left out: `"fgsm"`, or a fade to `"zero"` or to the image's `"mean"` colour.
+        perturbation: of what the map left out: `"fgsm"`, or a fade to `"zero"` or to the image's `"mean"` color.
         eps: FGSM's change of a pixel, in [0, 1].
         psi: takes the distance to [0, 1): `"tanh"`, `"softsign"` or `"arctan1"` (2 atan / pi).
         distance: `"mean"` = 10 times the mean squared difference; `"sum"` = the sum of squares.

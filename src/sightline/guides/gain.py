@@ -1,4 +1,4 @@
-"""Guided attention inference: without what the map shows, the class must not be recognised."""
+"""Guided attention inference: without what the map shows, the class must not be recognized."""
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ class GAIN(MapGuide):
     is the label's probability for the image with T(A) erased, x - T(A) x, so that the map has to cover all that gives the
     class away. With `supervision`, a second term pulls A onto the object: their mean squared distance (GAIN_ext). The
     erased images take a forward pass of their own, which batch norm's running statistics do not see. Erased pixels tend to 0:
-    black where an input spec normalises inside, the mean colour where the images are normalised already.
+    black where an input spec normalizes inside, the mean color where the images are normalized already.
 
     Args:
         weight: of both terms beside the cross-entropy.

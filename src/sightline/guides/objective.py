@@ -32,7 +32,7 @@ class Objective(nn.Module):
         model: the user's classifier, kept as it is: `objective.model` is the same module.
         guide: a guide, a sum of guides, or None for the task loss alone.
         layer: the target layer (see `sightline.network.tap.Tap`); None chooses by the model's family.
-        input_spec: normalises images in [0, 1] inside; without it, images are what the model takes.
+        input_spec: normalizes images in [0, 1] inside; without it, images are what the model takes.
         task_weight: weight of the cross-entropy; default: what the guide says when it is alone, else 1.
         view_chunk: how many of a guide's views go through the model at a time; None = all in one batch. Smaller chunks bound
             memory by computing the forward pass again during backward; batch norm then sees one chunk at a time.
@@ -100,7 +100,7 @@ class Objective(nn.Module):
 
         Args:
             batch: the images of this process.
-            counts: from `counts` for all the batches whose gradients add up to one optimiser step, this one included; then
+            counts: from `counts` for all the batches whose gradients add up to one optimizer step, this one included; then
                 the losses of these batches add up to the loss of one large batch. Default: this batch alone.
 
         Returns:

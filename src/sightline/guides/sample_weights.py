@@ -41,7 +41,7 @@ class Stored(nn.Module):
 
 
 class Reweighter(Guide):
-    """A guide that weighs the task loss of each image, and remembers the weights by the images' places in the data set.
+    """A guide that weighs the task loss of each image, and remembers the weights by the images' places in the dataset.
 
     Args:
         normalize: what the weighted loss is divided by: the sum of the `"weights"`, or the number of images in the `"batch"`.
@@ -59,7 +59,7 @@ class Reweighter(Guide):
 
     @property
     def weights(self) -> Tensor:
-        """The weight (N,) that each image of the data set got last; 1 where it has none yet, empty before `on_epoch_start`."""
+        """The weight (N,) that each image of the dataset got last; 1 where it has none yet, empty before `on_epoch_start`."""
         return self._stored.values
 
     def weight_total(self, batch: Batch) -> Tensor | None:
@@ -72,17 +72,17 @@ class Reweighter(Guide):
         return {}
 
     def on_epoch_start(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
-        """Make room for the data set's weights, and agree with the other processes on them.
+        """Make room for the dataset's weights, and agree with the other processes on them.
 
         Raises:
-            SightlineError: weights were kept of a data set of another size.
+            SightlineError: weights were kept of a dataset of another size.
         """
         device = next(objective.model.parameters()).device
         if not len(self.weights):
             self._stored.values = torch.ones(_images(loader, device), device=device)
         elif isinstance(count := _sized(loader), int) and count != len(self.weights):
             raise SightlineError(
-                f"the data set has {count} images; the weights that were kept are of {len(self.weights)}"
+                f"the dataset has {count} images; the weights that were kept are of {len(self.weights)}"
             )
         self._stored.to(device)
         self.synchronize()
@@ -135,13 +135,13 @@ def spread(weights: Tensor, min_weight: float = 0.0) -> dict[str, Tensor]:
 
 
 def _sized(loader: Iterable[Batch]) -> int | None:
-    """How many images the loader's data set has, where it says so."""
+    """How many images the loader's dataset has, where it says so."""
     dataset = getattr(loader, "dataset", None)
     return len(dataset) if hasattr(dataset, "__len__") else None  # type: ignore[arg-type]
 
 
 def _images(loader: Iterable[Batch], device: torch.device) -> int:
-    """How many images the data set has: as the loader says, or by the indices in its batches over all processes."""
+    """How many images the dataset has: as the loader says, or by the indices in its batches over all processes."""
     if (count := _sized(loader)) is not None:
         return count
     highest = torch.tensor(

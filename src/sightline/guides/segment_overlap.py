@@ -27,7 +27,7 @@ class SegmentOverlap(Guide):
     """SO-Loss: one minus the cosine similarity of the pooled maps of several views and the blurred mask.
 
     The total of the paper is beta * cross-entropy + (1 - beta) * SO-Loss; it prints the similarity itself as the loss,
-    which training would minimise, so this takes one minus it. Its five arms (Table I) are beta = 1; 0 and 0.5, each with
+    which training would minimize, so this takes one minus it. Its five arms (Table I) are beta = 1; 0 and 0.5, each with
     blur and with `blur=0`. An image without a mask, or with an empty one, is left out of the average; an all-zero map
     counts as 1 and has no gradient. Both are counted. An image with several labels has a map for each of them, held against
     the mask of that class, and the mean of their losses (the paper's future work); a label without a mask is left out of it.

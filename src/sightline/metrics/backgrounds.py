@@ -1,7 +1,7 @@
 """What a model answers to the object alone, to the background alone, and to the object on another background.
 
 The variants are those of ImageNet-9 (see `sightline.data.backgrounds`), made of each image as the network sees it. The other
-backgrounds are those of the whole data set where `evaluate` runs on a loader of `sightline.data` or on a list of batches,
+backgrounds are those of the whole dataset where `evaluate` runs on a loader of `sightline.data` or on a list of batches,
 and of the batch anywhere else.
 
 An image has no value (NaN) where it lacks a mask, an object, a background or an image to exchange it with.
@@ -30,7 +30,7 @@ class BackgroundMetric(MaskedImageMetric):
         model: a classifier that returns logits (B, K).
         fill: what stands in the place of an object, see `sightline.data.backgrounds.background_of`: "tile" or "inpaint".
         seed: of whose background an image gets.
-        input_spec: normalises images in [0, 1].
+        input_spec: normalizes images in [0, 1].
         internal_batch_size: images in one call to the model.
     """
 

@@ -21,7 +21,7 @@ from sightline.network.targets import Contrast, resolve_targets
 
 
 class PerImageMetric(Metric, ABC):
-    """A metric that gives every image a value, and the data set their mean.
+    """A metric that gives every image a value, and the dataset their mean.
 
     An image for which the value is not defined (a localisation without a mask) has the value NaN; it is left out of the
     mean and counted in `skipped`. Maps or scores that are NaN are refused, so that no NaN comes from anywhere else.
@@ -127,7 +127,7 @@ class ModelMetric(PerImageMetric):
 
     Args:
         model: a classifier that returns logits (B, K), or an object with `.logits`; left as it was.
-        input_spec: normalises images in [0, 1]; the changes are made before. None = images are what the model takes,
+        input_spec: normalizes images in [0, 1]; the changes are made before. None = images are what the model takes,
             and the changes are made there.
         internal_batch_size: images in one call to the model; None chooses (see `Scorer`).
     """
@@ -262,7 +262,7 @@ def explaining(
         explainer: makes the maps.
         model: what is explained.
         layer: the target layer.
-        input_spec: normalises the images.
+        input_spec: normalizes the images.
         contrast: explain why it is the target and not the likeliest other class.
     """
     return partial(_explain, explainer, model, contrast, layer=layer, input_spec=input_spec)

@@ -91,7 +91,7 @@ def energy_in_box(maps: Tensor, boxes: Tensor, has_box: Tensor | None = None) ->
 
     Args:
         maps: (B, H, W), no value below 0.
-        boxes: (B, N, 4) xyxy in pixels; a pixel is in a box if its centre is.
+        boxes: (B, N, 4) xyxy in pixels; a pixel is in a box if its center is.
         has_box: (B, N) bool, which boxes are real; None = all.
 
     Returns:

@@ -30,7 +30,7 @@ class ExplanationConsistency(ExplainerMetric):
         perturbation: "fgsm", "zero" or "mean".
         eps: FGSM's change of a pixel, in [0, 1].
         layer: the target layer of the explainer.
-        input_spec: normalises images in [0, 1].
+        input_spec: normalizes images in [0, 1].
         internal_batch_size: images in one call to the model.
     """
 

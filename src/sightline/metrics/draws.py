@@ -17,7 +17,7 @@ def drawn(
     Args:
         draw: the torch function.
         images: whose shape, device and dtype the draws have.
-        indices: (B,) each image's place in its data set; None = its place in the batch.
+        indices: (B,) each image's place in its dataset; None = its place in the batch.
         seed: of all draws.
         purpose: what they are for.
     """

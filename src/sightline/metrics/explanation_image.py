@@ -93,7 +93,7 @@ class _ThroughMap(ModelMetric):
     Args:
         model: a classifier that returns logits (B, K).
         fill: "black" (the papers') or "blur".
-        input_spec: normalises images in [0, 1].
+        input_spec: normalizes images in [0, 1].
         internal_batch_size: images in one call to the model.
     """
 
@@ -137,7 +137,7 @@ class _MapAgain(ExplainerMetric):
         explainer: the one that makes the maps, or its name.
         fill: "black" (the papers') or "blur".
         layer: the target layer of the explainer.
-        input_spec: normalises images in [0, 1].
+        input_spec: normalizes images in [0, 1].
         internal_batch_size: images in one call to the model.
     """
 

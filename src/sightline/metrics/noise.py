@@ -53,7 +53,7 @@ def noised(
             together.
         kind: of the noise.
         seed: of the noise.
-        indices: (B,) each image's place in its data set, which its noise depends on; None = its place in the batch.
+        indices: (B,) each image's place in its dataset, which its noise depends on; None = its place in the batch.
 
     Raises:
         SightlineError: images outside [0, 1], a region of another size, or another kind.
@@ -89,7 +89,7 @@ class NoiseMetric(MaskedImageMetric, CurveMetric):
         kind: "gaussian" or "l2".
         levels: of the noise (see `noised`); None = 30/255 to 210/255 in seven steps, or 25 to 200 in eight.
         seed: of the noise.
-        input_spec: normalises images in [0, 1].
+        input_spec: normalizes images in [0, 1].
         internal_batch_size: images in one call to the model.
 
     Attributes:
@@ -168,20 +168,20 @@ class NormalizedRFS(RFS):
         self.add_state("accuracy_total", torch.zeros(len(self.levels)), dist_reduce_fx="sum")
 
     def update_batch(self, observation: Observation) -> None:
-        """Measure a batch, and keep the accuracies that normalise it."""
+        """Measure a batch, and keep the accuracies that normalize it."""
         super().update_batch(observation)
         accuracy = torch.stack(self.hits(observation)).mean(0)
         self.accuracies.append(accuracy.mean(1))
         self.accuracy_total = self.accuracy_total + accuracy.nansum(0).to(self.accuracy_total)
 
     def compute(self) -> Tensor:
-        """The normalised RFS over all images; `curve` then holds that of each level."""
+        """The normalized RFS over all images; `curve` then holds that of each level."""
         rfs = super().compute()
         self.curve = normalized_rfs(self.curve, self.accuracy_total / self.n)
         return normalized_rfs(rfs, dim_zero_cat(self.accuracies).double().nanmean().float())
 
     def resample(self, index: Tensor) -> Tensor:
-        """The normalised RFS (R,) of R other draws of the images."""
+        """The normalized RFS (R,) of R other draws of the images."""
         values, accuracies = self._gathered(), dim_zero_cat(self.accuracies)
         counted = ~values.isnan()
         return normalized_rfs(values[counted][index].mean(1), accuracies[counted][index].mean(1))

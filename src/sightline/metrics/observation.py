@@ -29,7 +29,7 @@ class Observation:
         boxes: (B, N, 4) xyxy in pixels, as in `Batch`.
         has_box: (B, N) bool; None = all, where there are boxes.
         parts: (B, P, H, W), as in `Batch`.
-        indices: (B,) int64, each image's place in its data set, which random draws are keyed by; None = in the batch.
+        indices: (B,) int64, each image's place in its dataset, which random draws are keyed by; None = in the batch.
         groups: (B,) int64; below 0 = the image belongs to none.
         probabilities: (B, K) of the images.
         scorer: the model.

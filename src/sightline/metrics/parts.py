@@ -57,7 +57,7 @@ class PartInterpretability(PerImageMetric):
         model: a classifier; asked in eval mode, and left as it was.
         layer: the layer whose filters are looked at; None chooses by the model's family.
         threshold: see `part_iou`.
-        input_spec: normalises images in [0, 1]. None = images are what the model takes.
+        input_spec: normalizes images in [0, 1]. None = images are what the model takes.
         internal_batch_size: images in one call to the model; None takes a batch as it comes.
     """
 

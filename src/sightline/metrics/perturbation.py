@@ -49,10 +49,10 @@ def perturbation_curves(
         targets: the class whose probability counts: (B,) or one index; None = the clean image's top-1 class.
         steps: number of steps.
         fill: what stands where the image is taken away (see `filled`): "blur", "mean" or a constant. It is made before
-            the normalisation.
+            the normalization.
         score: "predicted" = the probability of the target; "max" = the highest of all classes, anew at each step.
         curves: those that are wanted.
-        input_spec: normalises the images inside.
+        input_spec: normalizes the images inside.
         internal_batch_size: images in one call to the model; None chooses, and halves it where the memory does not suffice.
 
     Returns:
@@ -78,7 +78,7 @@ class PerturbationMetric(CurveMetric):
         steps: number of steps.
         fill: "blur", "mean" or a constant.
         score: "predicted" or "max".
-        input_spec: normalises images in [0, 1].
+        input_spec: normalizes images in [0, 1].
         internal_batch_size: images in one call to the model.
 
     Attributes:
@@ -169,7 +169,7 @@ def curves_between(
         observation.require("targets"),
         observation.require("scorer"),
     )
-    # Choosing pixels commutes with normalising them, so that the two ends are normalised once instead of every step.
+    # Choosing pixels commutes with normalizing them, so that the two ends are normalized once instead of every step.
     prepared, nothing = scorer.prepare(images), scorer.prepare(others)
 
     def scores(probabilities: Tensor, targets: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def fgsm_hits(
         images: (B, C, H, W) in [0, 1].
         labels: (B,) int64.
         eps: the change of a pixel, in [0, 1].
-        input_spec: normalises the images inside.
+        input_spec: normalizes the images inside.
         internal_batch_size: images in one call to the model; None chooses.
 
     Returns:
@@ -60,7 +60,7 @@ class FGSMAccuracy(CurveMetric):
     Args:
         model: a classifier that returns logits (B, K).
         eps: the changes of a pixel, in [0, 1].
-        input_spec: normalises images in [0, 1].
+        input_spec: normalizes images in [0, 1].
         internal_batch_size: images in one call to the model.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The parameter-randomisation test: a map that explains the model changes when the model forgets.
+"""The parameter-randomization test: a map that explains the model changes when the model forgets.
 
 Adebayo et al., "Sanity Checks for Saliency Maps" (NeurIPS 2018), section 3.1.
 """
@@ -27,7 +27,7 @@ class SanityCheck:
     """How alike maps stay while a model forgets what it learnt, from its end to its beginning.
 
     Attributes:
-        modules: (M) what was randomised at each step, on top of all before it; "" stands for the model's own parameters.
+        modules: (M) what was randomized at each step, on top of all before it; "" stands for the model's own parameters.
         spearman: (M, B) rank correlation of each image's map with that of the intact model, 0 for a constant map.
         ssim: (M, B) structural similarity of the two.
     """
@@ -58,11 +58,11 @@ def sanity_check(
         explainer: an explainer or its name.
         images: (B, C, H, W), both sides at least 11 pixels; in [0, 1] with an input spec.
         targets: the class to explain throughout: (B,) or one index; None = the intact model's prediction.
-        modules: names of what is randomised at each step, in this order, each with all that is inside it; None = every
+        modules: names of what is randomized at each step, in this order, each with all that is inside it; None = every
             module that has parameters of its own, from the one that starts last.
         layer: the target layer of the explainer, by name.
-        input_spec: normalises the images inside.
-        seed: of the randomisation.
+        input_spec: normalizes the images inside.
+        seed: of the randomization.
 
     Raises:
         SightlineError: the model has no parameters, or a name that is not one of its modules.
@@ -79,7 +79,7 @@ def sanity_check(
             raise unknown_name("module", name, known)
     steps = list(order if modules is None else modules)
     if not steps:
-        raise SightlineError("the model has no parameters to randomise")
+        raise SightlineError("the model has no parameters to randomize")
     classes = resolve_targets(targets, logits)
 
     def explain() -> Tensor:

@@ -14,7 +14,7 @@ class Scorer:
 
     Args:
         model: returns logits (B, K), or an object with `.logits`; every module's mode is given back after each call.
-        input_spec: normalises images in [0, 1]; None = images are what the model takes.
+        input_spec: normalizes images in [0, 1]; None = images are what the model takes.
         internal_batch_size: images in one call. None chooses by the image size, and halves it when memory runs out.
         compiled: let `torch.compile` make the model faster; every call then has the full size, filled up where
             images are wanting, since a new size means a new compilation.

@@ -54,7 +54,7 @@ class ViewStability(ExplainerMetric):
         explainer: the one that makes the maps, or its name.
         views: 2, 4 or 8; None = 8, or 4 for images that are not square.
         layer: the target layer of the explainer.
-        input_spec: normalises images in [0, 1].
+        input_spec: normalizes images in [0, 1].
         internal_batch_size: images in one call to the model.
     """
 

@@ -87,14 +87,14 @@ class DeepFeatures:
 
 @dataclass(frozen=True)
 class ClassFeatures:
-    """What a model makes of each class of a data set.
+    """What a model makes of each class of a dataset.
 
     Attributes:
         means: (K, D) mean features of the class's images; zeros for a class without any.
         examples: (K, D) features of one of its images, chosen at random.
         example_indices: (K,) int64, which image that is; -1 for a class without any.
         counts: (K,) int64 images of each class.
-        origin: what the features come from: fingerprints of the model and the data, the layer, the normalisation, the seed.
+        origin: what the features come from: fingerprints of the model and the data, the layer, the normalization, the seed.
     """
 
     means: Tensor
@@ -107,7 +107,7 @@ class ClassFeatures:
         """The mean features (`"mean"`) or those of one image (`"class"`) of each of these classes (B,), as (B, D).
 
         Raises:
-            SightlineError: the data set had no image of a class.
+            SightlineError: the dataset had no image of a class.
         """
         indices = classes.cpu()
         known = (indices < len(self.counts)) & (self.counts[indices.clamp_max(len(self.counts) - 1)] > 0)
@@ -119,7 +119,7 @@ class ClassFeatures:
         return (self.means if which == "mean" else self.examples)[indices].to(classes.device)
 
     def check(self, model: nn.Module, layer: LayerChoice | None, input_spec: InputSpec | None) -> None:
-        """Refuse another model, another state of its weights, another layer or another normalisation."""
+        """Refuse another model, another state of its weights, another layer or another normalization."""
         self._refuse_other(_origin(DeepFeatures(model, layer), input_spec))
 
     def save(self, file: str | Path) -> None:
@@ -162,7 +162,7 @@ def class_features(
     file: str | Path | None = None,
     data: str | None = None,
 ) -> ClassFeatures:
-    """The mean features of each class, and those of one random image of each, in one pass over a data set.
+    """The mean features of each class, and those of one random image of each, in one pass over a dataset.
 
     Sums are kept in float64. Which image stands for its class depends on the seed and the images' indices alone, not on how
     they are batched or ordered.
@@ -171,14 +171,14 @@ def class_features(
         model: a classifier; used in eval mode, every module's flag is restored.
         batches: a loader of the training set, without augmentation.
         layer: where the features are taken, as in `DeepFeatures`.
-        input_spec: normalises the images inside.
+        input_spec: normalizes the images inside.
         seed: of the choice of one image a class.
         file: a safetensors file to read instead, if it exists and was made from the same model and data; else to write.
-        data: with a file, what tells these images from others; None = the data set's fingerprint and the transform, for a
+        data: with a file, what tells these images from others; None = the dataset's fingerprint and the transform, for a
             loader of `sightline.data.loader`.
 
     Raises:
-        SightlineError: there is no image, a label is negative, the file was made from another model, layer, normalisation or
+        SightlineError: there is no image, a label is negative, the file was made from another model, layer, normalization or
             data, or the data cannot be told from others.
     """
     features = DeepFeatures(model, layer)
@@ -237,7 +237,7 @@ def _origin(features: DeepFeatures, input_spec: InputSpec | None) -> dict[str, s
 
 
 def _identity(batches: Iterable[Batch]) -> str:
-    """What tells the images of a loader from others: its data set's fingerprint, and what they go through."""
+    """What tells the images of a loader from others: its dataset's fingerprint, and what they go through."""
     transformed = getattr(batches, "dataset", None)
     if not isinstance(transformed, Transformed):
         raise SightlineError(

@@ -21,7 +21,7 @@ def filter_similarity(
 ) -> Tensor:
     """Pearson correlation + 1 of every two filters' maps, over images and places.
 
-    Each place is centred on its mean over the images: s_ij = 1 + sum_I <x_i^I - mu_i, x_j^I - mu_j> / (sigma_i sigma_j), where
+    Each place is centered on its mean over the images: s_ij = 1 + sum_I <x_i^I - mu_i, x_j^I - mu_j> / (sigma_i sigma_j), where
     mu_i is filter i's mean map, and sigma_i^2 the sum of squares of what is left. Where filters respond in every image, such as
     at the border, says nothing then. A filter that never changes correlates with none: 1, also with itself.
 
@@ -38,8 +38,8 @@ def filter_similarity(
     weight = shares[:, None, None]
     first = total(torch.cat([(weight * x).sum(0).flatten(), (weight * x.square()).sum((0, 2)), shares.sum()[None]]))
     sums, squares, count = first.split([x[0].numel(), x.shape[1], 1])
-    centred = weight * (x - (sums / count.clamp_min(1)).view_as(x[0]))
-    rows = centred.transpose(0, 1).flatten(1)  # (C, B h w)
+    centered = weight * (x - (sums / count.clamp_min(1)).view_as(x[0]))
+    rows = centered.transpose(0, 1).flatten(1)  # (C, B h w)
     return _correlation(total(rows @ rows.T), squares) + 1
 
 
@@ -91,7 +91,7 @@ class Moments:
 
 
 def _correlation(products: Tensor, squares: Tensor) -> Tensor:
-    """Correlations (C, C) by centred products (C, C); 0 for filters that are constant beside their squares (C,)."""
+    """Correlations (C, C) by centered products (C, C); 0 for filters that are constant beside their squares (C,)."""
     variance = products.diagonal()
     varies = variance > CONSTANT * squares
     scale = torch.where(varies, variance, 1.0).rsqrt() * varies

@@ -81,7 +81,7 @@ def _declare(model: nn.Module, name: str) -> Layer:
     family = _family(model)
     if family.endswith(("VisionTransformer", "Eva", "Beit", "MlpMixer", "Cait", "Xcit")):
         return Layer(name, "tokens", _prefix_tokens(model))
-    if isinstance(module, nn.LayerNorm | nn.Linear) and not _normalises_channels_first(module):
+    if isinstance(module, nn.LayerNorm | nn.Linear) and not _normalizes_channels_first(module):
         return Layer(name, "channels_last")  # they act on the last dimension, so that is where the channels are
     if (family == "torchvision.SwinTransformer" and name.startswith(("features", "norm"))) or (
         getattr(model, "output_fmt", None) == "NHWC"
@@ -162,7 +162,7 @@ def _prefix_tokens(model: nn.Module) -> int:
     return int(getattr(model, "num_prefix_tokens", 1 if _family(model).startswith("torchvision") else 0))
 
 
-def _normalises_channels_first(module: nn.Module) -> bool:
+def _normalizes_channels_first(module: nn.Module) -> bool:
     return "2d" in type(module).__name__  # LayerNorm2d permutes inside
 
 

@@ -43,7 +43,7 @@ class View:
 
 @dataclass(frozen=True)
 class AffineView(View):
-    """An affine map about the image's centre, in the terms and the order of torchvision's `affine`; bilinear.
+    """An affine map about the image's center, in the terms and the order of torchvision's `affine`; bilinear.
 
     What the view shows beyond the image's border is its mirror image, so that no edge appears that the image does not have.
     Both directions are differentiable. `inverse` of what the view does not show repeats the nearest that it does; `seen`

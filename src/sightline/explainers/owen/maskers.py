@@ -84,7 +84,7 @@ def _constant(images: Tensor, masker: float | Sequence[float] | Tensor) -> Tenso
 
 
 class _Inpainted:
-    """Hidden pixels are painted by OpenCV from those around, on 8-bit pixels; where all are hidden, with the mean colour.
+    """Hidden pixels are painted by OpenCV from those around, on 8-bit pixels; where all are hidden, with the mean color.
 
     A pixel is hidden if any channel of it is. This is what shap does.
     """

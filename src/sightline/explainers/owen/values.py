@@ -58,12 +58,12 @@ def owen_values(
         targets: what to explain: a class index, (B,) indices, None = the predicted class of each image, any scalar of the
             output (see `sl.targets`), or "all" = every class, by the same evaluations; a part then promises what it
             does for the class to which it matters most.
-        input_spec: normalises the images inside.
+        input_spec: normalizes the images inside.
         evaluations: of the model for each image, at most as many as there are; they come in pairs, so that an odd number is
             rounded up.
         masker: what is seen in place of hidden pixels: `"blur"` = a Gaussian blur of the image; `"box_blur"` = the means of
             squares (shap's "blur(k,k)"); `"inpaint_telea"` or `"inpaint_ns"` = what OpenCV makes of the pixels around, for
-            images in [0, 1]; a number, or one a channel; another image (C, H, W), such as the mean of a data set. Numbers and
+            images in [0, 1]; a number, or one a channel; another image (C, H, W), such as the mean of a dataset. Numbers and
             images are in the units of `images`.
         blur: kernel of the blurs: None = 128 of 224 pixels; int = pixels; float = fraction of the shorter side. It is cut to
             the largest odd number below the side.
