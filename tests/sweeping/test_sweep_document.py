@@ -8,7 +8,8 @@ from swept import RECIPE, SPACE
 from sightline._core.strict import override_key
 from sightline.errors import SightlineError
 from sightline.sweeping import Sweep, read_sweep, shipped_sweeps
-from sightline.sweeping.document import Range, override
+from sightline.sweeping.axes import Range
+from sightline.sweeping.document import override
 
 
 def made(**changes):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sightline.reporting.plots import ACCENT, INK, MUTED, legend_above, new_axes, tidy
-from sightline.sweeping.document import Axis
+from sightline.sweeping.axes import Axis
 from sightline.sweeping.outcome import Outcome, Result
 
 COLUMNS = 3
