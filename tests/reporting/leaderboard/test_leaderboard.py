@@ -136,7 +136,7 @@ def test_images_of_largest_make_gallery(tmp_path):
     saved = gallery({"C": 0.8, "A": 0.2, "B": 0.5, "Random-CAM": 0.1})
     evaluations = read_evaluations([write_grid(tmp_path / "grid", values, gallery=saved)])
     found = make_gallery(ranking_tables(evaluations)[0], evaluations.saved["net"])
-    assert (found.looks, found.scores, found.pool) == (["complexity"], ["insertion"], 2)
+    assert (found.found.looks, found.found.scores, found.found.pool) == (["complexity"], ["insertion"], 2)
     first = found.plausible_but_unfaithful[0]
     assert (first.path, first.chosen.row, first.chosen.looks, first.chosen.score) == ("images/1.jpg", "A", 1, 3)
     assert [tile.scored_map.row for tile in first.tiles] == ["C", "B", "A", "Random-CAM"]  # by score, chance last

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch.nn.functional import interpolate
 
-from sightline.evaluation.disagreement import DisputedImage, ScoredMap, find_disagreement
+from sightline.evaluation.disagreement import Disagreement, DisputedImage, ScoredMap, find_disagreement
 from sightline.evaluation.ranking import RankingTable
 from sightline.evaluation.result import SavedImages
 from sightline.reporting.overlay import blend
@@ -46,16 +46,12 @@ class Gallery:
     """The images of one model.
 
     Attributes:
-        looks: Measures of how a map looks.
-        scores: Metrics that ask the model.
-        pool: Number of images that these were chosen from.
+        found: What was chosen, and by which measures.
         plausible_but_unfaithful: Maps that look better than they score, the largest gap first.
         faithful_but_implausible: Maps that score better than they look, the largest gap first.
     """
 
-    looks: list[str]
-    scores: list[str]
-    pool: int
+    found: Disagreement
     plausible_but_unfaithful: list[GalleryItem]
     faithful_but_implausible: list[GalleryItem]
 
@@ -69,7 +65,7 @@ def make_gallery(table: RankingTable, saved: SavedImages | None) -> Gallery | No
         [_draw_item(image, saved) for image in images]
         for images in (found.plausible_but_unfaithful, found.faithful_but_implausible)
     )
-    return Gallery(found.looks, found.scores, found.pool, plausible, faithful)
+    return Gallery(found, plausible, faithful)
 
 
 def _draw_item(found: DisputedImage, saved: SavedImages) -> GalleryItem:
