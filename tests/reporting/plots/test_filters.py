@@ -14,9 +14,10 @@ from run_folders import begin_run
 from sightline import Objective, SightlineError, load_model
 from sightline.cli.app import app
 from sightline.cli.subject import find_subject
+from sightline.evaluation.filter_responses import effective_field
 from sightline.guides.iccnn import ICCNN
 from sightline.models.filter_groups import carried_filter_groups
-from sightline.reporting.plots.filters import effective_field, show_filters
+from sightline.reporting.plots.filters import show_filters
 from sightline.training.checkpoint import State, write_state
 
 
