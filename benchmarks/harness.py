@@ -45,7 +45,7 @@ def ratio(seconds: Mapping[str, list[float]], name: str, to: str) -> float:
 def write(name: str, result: Mapping[str, Any], packages: tuple[str, ...] = (), device: str = "cpu") -> None:
     """Print a result, and write it with versions, hardware and date to `benchmarks/results/<name>.json`."""
     versions = {"python": platform.python_version()}
-    for package in ("sightline", "torch", "torchvision", *packages):
+    for package in ("sightline-xai", "torch", "torchvision", *packages):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
