@@ -210,7 +210,6 @@ def detection(category: int | Tensor, box: Tensor | tuple[float, float, float, f
     """
 
     def score(output: Any, of: Tensor) -> Tensor:
-        from torchvision.ops import box_iou  # takes as long to import as torch itself
 
         if not isinstance(output, list) or not all(
             isinstance(found, dict) and {"boxes", "labels", "scores"} <= found.keys() for found in output

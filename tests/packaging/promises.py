@@ -1,0 +1,147 @@
+"""What each extra promises (docs/install.md), in the smallest form. `.ci/extras` runs each in a venv with that extra alone.
+
+PYTHONPATH=tests:tests/training:tests/rating python tests/packaging/promises.py EXTRA
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.models import resnet18
+
+import sightline as sl
+
+IMAGES = torch.rand(2, 3, 64, 64)
+
+
+def timm(folder: Path) -> None:
+    model, spec = sl.load_model("timm/test_resnet", weights=None, classes=2)
+    assert sl.explain(model, IMAGES, input_spec=spec).shape == (2, 64, 64)
+
+
+def captum(folder: Path) -> None:
+    for method in ("saliency", "integrated_gradients", "occlusion", "lime"):
+        assert sl.explain(resnet18(), IMAGES, method=method).shape == (2, 64, 64)
+
+
+def hf(folder: Path) -> None:
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=3)
+    assert sl.explain(ResNetForImageClassification(config), IMAGES).shape == (2, 64, 64)
+
+
+def cluster(folder: Path) -> None:
+    from sightline.data import DATASETS
+
+    assert len(DATASETS.create("digits")["train"]) > 0
+
+
+def masks(folder: Path) -> None:
+    from sightline.localization.grabcut import grabcut
+
+    images = torch.zeros(1, 3, 32, 32)
+    images[:, 0, 8:24, 8:24] = 1
+    assert grabcut(images, torch.tensor([[4.0, 4, 28, 28]]))[0, 16, 16] == 1
+
+
+def coco(folder: Path) -> None:
+    from sightline.data import DATASETS
+
+    square = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [4, 4, 8, 8], "area": 64, "iscrowd": 0}
+    content = {
+        "images": [{"id": 1, "file_name": "1.jpg", "width": 32, "height": 24}],
+        "annotations": [{**square, "segmentation": [[4, 4, 12, 4, 12, 12, 4, 12]]}],
+        "categories": [{"id": 1, "name": "square"}, {"id": 2, "name": "circle"}],
+    }
+    for part in ("train", "val"):
+        (folder / f"{part}2017").mkdir()
+        (folder / "annotations").mkdir(exist_ok=True)
+        Image.new("RGB", (32, 24)).save(folder / f"{part}2017" / "1.jpg")
+        (folder / "annotations" / f"instances_{part}2017.json").write_text(json.dumps(content))
+    mask = DATASETS.create("coco", root=folder)["train"].load(0).mask
+    assert mask is not None
+    assert int(mask.sum()) == 64
+
+
+def maps(folder: Path) -> None:
+    from tiny import Squares
+
+    model, spec = sl.load_model("sightline/lenet5", weights=None, classes=2, size=32)
+    store = sl.maps.compute_maps(model, Squares(4, 0), folder / "maps", input_spec=spec)
+    assert store.read([0]).shape == (1, 32, 32)
+
+
+def train(folder: Path, **changes: object) -> None:
+    from tiny import recipe
+
+    run = sl.train(recipe(**changes), output=folder / "run")
+    assert run.last.is_file()
+
+
+def cli(folder: Path) -> None:
+    command = Path(sys.executable).with_name("sightline")
+    for arguments in (["--help"], ["--version"], ["list", "explainers"], ["list", "metrics"]):
+        subprocess.run([command, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+def report(folder: Path) -> None:
+    from run_folders import write_run
+    from sightline.reporting.plots.panel import panel
+
+    page = sl.compare([write_run(folder / "a")], [write_run(folder / "b")], folder / "report.html")
+    assert page.stat().st_size > 1000
+    panel(sl.show(IMAGES, IMAGES[:, 0]), torch.rand(2, 2), [0, 1], ["a", "b"]).savefig(folder / "panel.pdf")
+
+
+def rating(folder: Path) -> None:
+    from studies import make_study, serving
+
+    study = folder / "study.sqlite"
+    make_study(study)
+    with serving(study) as (_, address, token):
+        assert urllib.request.urlopen(f"{address}/?token={token}").status == 200
+    cli(folder)
+
+
+def sweep(folder: Path) -> None:
+    from swept import RECIPE, SPACE
+
+    from sightline.sweeping import Sweep
+    from sightline.sweeping import sweep as run_sweep
+
+    document = Sweep(name="dots", recipe=RECIPE, space=SPACE, metric="val/accuracy", trials=1, sampler="random")
+    assert len(run_sweep(document, folder / "sweep").trials) == 1
+
+
+def export(folder: Path) -> None:
+    from sightline.training.export import export_model
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    spec = sl.InputSpec((0.5,) * 3, (0.5,) * 3, (32, 32))
+    written = export_model(model.eval(), folder / "out", ("onnx",), input_spec=spec, classes=["a", "b"])
+    assert (written / "model.onnx").is_file()
+
+
+def wandb(folder: Path) -> None:
+    train(folder, loggers=[{"name": "wandb", "mode": "offline"}])
+
+
+def mlflow(folder: Path) -> None:
+    train(folder, loggers=[{"name": "mlflow", "tracking_uri": f"sqlite:///{folder / 'mlflow.db'}"}])
+
+
+PROMISES = {
+    each.__name__: each
+    for each in (timm, captum, hf, cluster, masks, coco, maps, train, cli, report, rating, sweep, export, wandb, mlflow)
+}
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        PROMISES[sys.argv[1]](Path(name))
