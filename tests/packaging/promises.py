@@ -106,7 +106,8 @@ def rating(folder: Path) -> None:
     study = folder / "study.sqlite"
     make_study(study)
     with serving(study) as (_, address, token):
-        assert urllib.request.urlopen(f"{address}/?token={token}").status == 200
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        assert browser.open(f"{address}/?token={token}").status == 200
     cli(folder)
 
 
