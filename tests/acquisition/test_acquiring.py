@@ -31,7 +31,7 @@ PLAN = {
         {"label": "Guided", "name": "random", "keys": {"guide": "random_background"}},
         "all",
     ],
-    "step": 0.3,
+    "step_fraction": 0.3,
     "rounds": 2,
     "seeds": [0, 1],
     "columns": ["test/accuracy", "test/miou@gaussian"],
@@ -95,7 +95,7 @@ def test_the_loop_adds_what_its_arms_choose_and_goes_on_after_a_kill(
         assert lists[name][:6] == start
         assert len({line.index for line in lists[name]}) == len(lists[name]) == 12
         assert all(line.round == 1 for line in lists[name][6:])
-    pseudo = [line for line in lists["CEAL-seed0-round1"] if line.guess]
+    pseudo = [line for line in lists["CEAL-seed0-round1"] if line.pseudo_label]
     assert {line.index for line in lists["CEAL-seed0-round1"]} == set(range(20))
     assert len(pseudo) == 8
 
@@ -119,11 +119,13 @@ def test_the_loop_adds_what_its_arms_choose_and_goes_on_after_a_kill(
         if (r["variant"], r["seed"], r["round"], r["column"]) == ("CEAL", "1", "1", "test/miou@gaussian")
     )
     assert float(row["value"]) == pytest.approx(expected["miou@gaussian"].value, abs=1e-5)
-    assert (row["labels"], row["guesses"], float(row["share"])) == ("12", "8", 0.6)
+    assert (row["labels"], row["pseudo_labels"], float(row["share"])) == ("12", "8", 0.6)
     right = sum(
-        Dots(20, 0).labels[line.index] == (line.guess == "blue") for line in lists["CEAL-seed1-round1"] if line.guess
+        Dots(20, 0).labels[line.index] == (line.pseudo_label == "blue")
+        for line in lists["CEAL-seed1-round1"]
+        if line.pseudo_label
     )
-    assert int(row["right_guesses"]) == right
+    assert int(row["right_pseudo_labels"]) == right
     report = (out / "report.md").read_text()
     assert "− random" in report
     assert "CEAL: 8.0 a run" in report
@@ -136,7 +138,7 @@ def test_the_loop_adds_what_its_arms_choose_and_goes_on_after_a_kill(
 
 @pytest.mark.slow
 def test_a_run_chooses_among_what_it_left_out_and_in_a_folder(recipe: str, tmp_path: Path) -> None:
-    (tmp_path / "known.csv").write_text("index,guess\n0,\n1,\n10,\n11,\n12,blue\n")
+    (tmp_path / "known.csv").write_text("index,pseudo_label\n0,\n1,\n10,\n11,\n12,blue\n")
     run = train(recipe, [f"train_samples={tmp_path / 'known.csv'}"], output=tmp_path / "run")
     for number in range(3):
         file = tmp_path / "pool" / "deep" / f"{number}.png"
@@ -148,20 +150,20 @@ def test_a_run_chooses_among_what_it_left_out_and_in_a_folder(recipe: str, tmp_p
         assert result.exit_code == 0, result.output
         return read_list(tmp_path / "next.csv")
 
-    lines = ask("--next", "5", "--by", "consistency", "explainer=xgradcam")
+    lines = ask("--next", "5", "--strategy", "consistency", "explainer=xgradcam")
     assert len({line.index for line in lines}) == 5
     assert not {line.index for line in lines} & {0, 1, 10, 11}
     assert all(0 <= line.score <= 1 and line.round == 1 and line.path == f"dots/{line.index}.png" for line in lines)
     assert [line.score for line in lines] == sorted((line.score for line in lines), reverse=True)
-    assert len(ask("--next", "99", "--by", "coreset")) == 16  # one of them was a guess
-    found = ask("--next", "2", "--by", "random", "--pool", str(tmp_path / "pool"))
+    assert len(ask("--next", "99", "--strategy", "coreset")) == 16  # one of them was a pseudo_label
+    found = ask("--next", "2", "--strategy", "random", "--pool", str(tmp_path / "pool"))
     assert {line.path for line in found} < {str(tmp_path / "pool" / "deep" / f"{n}.png") for n in range(3)}
     assert len(found) == 2
 
 
 def test_the_options_make_the_study(recipe: str, plan: Path) -> None:
     study = load_active_learning(
-        recipe, ["batch_size=4", "data.seed=3"], acquisitions=["random", "ceal"], seeds=2, rounds=3
+        recipe, ["batch_size=4", "data.seed=3"], strategies=["random", "ceal"], seeds=2, rounds=3
     )
     assert study.keys == {"batch_size": 4, "data.seed": 3}
     assert [variant.label for variant in study.variants] == ["random", "ceal"]
@@ -188,7 +190,7 @@ def test_the_options_make_the_study(recipe: str, plan: Path) -> None:
         ),
         ({"keys": {"seed": 1}}, "'seed' is set for every run"),
         ({"rounds": 4}, "more than all training images"),
-        ({"start": 0.0}, "start is 0.0"),
+        ({"initial_fraction": 0.0}, "initial_fraction is 0.0"),
         ({"columns": ["test/accurate"]}, "did you mean 'accuracy'"),
     ],
 )
@@ -200,10 +202,10 @@ def test_a_study_that_cannot_be_is_refused(recipe: str, changes: dict, message: 
 def test_the_verb_refuses_what_does_not_go_together(recipe: str, tmp_path: Path) -> None:
     for words, message in [
         ([recipe, "--pool", "x"], "--pool was given without --next"),
-        ([str(tmp_path), "--next", "3"], "--next needs one acquisition"),
-        ([str(tmp_path), "--next", "3", "--by", "random,ceal"], "--next needs one acquisition"),
-        ([str(tmp_path), "--next", "3", "--by", "random", "--rounds", "2"], "--rounds was given beside --next"),
-        ([str(tmp_path), "--next", "3", "--by", "random"], "is not a run folder"),
+        ([str(tmp_path), "--next", "3"], "--next needs one query strategy"),
+        ([str(tmp_path), "--next", "3", "--strategy", "random,ceal"], "--next needs one query strategy"),
+        ([str(tmp_path), "--next", "3", "--strategy", "random", "--rounds", "2"], "--rounds was given beside --next"),
+        ([str(tmp_path), "--next", "3", "--strategy", "random"], "is not a run folder"),
     ]:
         result = CliRunner().invoke(app, ["acquire", *words])
         assert message in str(result.exception)

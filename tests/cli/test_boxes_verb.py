@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from run_folders import begin_run
 from sightline import SightlineError, load_model
 from sightline.cli.app import app
 
@@ -71,15 +72,8 @@ def test_saliency_of_a_classifier_and_of_a_run(run) -> None:
     run("--detector", "saliency", "--model", SMALL, "--weights", "small.safetensors", "--set", "explainer=eigencam")
     boxes = rows()
     assert len(boxes) == 4
-    checkpoints = Path("run/checkpoints")
-    checkpoints.mkdir(parents=True)
-    Path("small.safetensors").rename(checkpoints / "last.safetensors")
-    facts = {"classes": ["cat", "dog"], "model": {"name": SMALL, "layer": "features.3"}}
-    spec = {"mean": [0.5] * 3, "std": [0.5] * 3, "size": list(load_model(SMALL, classes=2)[1].size)}
-    Path("run/run.json").write_text(json.dumps(facts | {"input_spec": spec}))
-    Path("run/recipe.yaml").write_text(
-        "name: run\ndata: digits\nmodel: sightline/small_cnn\nbatch_size: 4\nstages: [{epochs: 1, lr: 0.1}]\n"
-    )
+    side = load_model(SMALL, classes=2)[1].size[0]
+    Path("small.safetensors").rename(begin_run(Path("run"), SMALL, ["cat", "dog"], side, layer="features.3").last)
     with pytest.raises(SightlineError, match=r"layer is None there and 'features\.3' here"):
         run("--detector", "saliency", "--run", "run", "--set", "explainer=eigencam")
 

@@ -20,7 +20,7 @@ from sightline.diagnosis.measurements import measure
 from sightline.diagnosis.recommendations import GUIDES_FOR, recommend_guides
 from sightline.guides.random_background import paint_over
 from sightline.localization.annotation import annotate
-from sightline.localization.sources import Box, BoxSource
+from sightline.localization.detectors import Box, BoxDetector
 from sightline.metrics import NormalizedRFS
 from sightline.training import read_recipe
 
@@ -146,7 +146,7 @@ def test_boxes_come_from_the_batches_or_from_around_the_masks() -> None:
         annotate(Squares(masks=False), size=SIDE, samples=4, annotation="boxes")
 
 
-class Known(BoxSource):
+class Known(BoxDetector):
     """Boxes in pixels of the image, for every second one."""
 
     facts = {}  # noqa: RUF012

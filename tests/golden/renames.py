@@ -19,6 +19,10 @@ RECOMPOSED = (
 )  # fmt: skip
 TEXT: dict[str, dict[str, str]] = {
     "*": {"at_floor": "at_min", "rrr": "right_reasons", "arm": "variant", "Arm": "Variant"},
+    "ec/figure-9*": {
+        "guesses": "pseudo_labels",
+        "right_guesses": "right_pseudo_labels",
+    },
     "impactx/table-2": {
         "maps shap": "shap",
         "maps-shap": "shap",

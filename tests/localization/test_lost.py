@@ -224,7 +224,7 @@ def test_a_random_transformer_on_photographs(data_folder: Path) -> None:
 @pytest.mark.slow
 def test_trained_dino_finds_pets(data_folder: Path, tmp_path: Path) -> None:
     from sightline.data import create_dataset
-    from sightline.localization.sources import LostBoxes
+    from sightline.localization.detectors import LostBoxes
     from sightline.localization.writing import write_boxes
 
     files = list((data_folder / "weights").glob("vit_small_patch16_224.dino.*"))

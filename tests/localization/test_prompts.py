@@ -17,10 +17,10 @@ from networks import TinyCNN
 from sightline import SightlineError, data
 from sightline.data.dataset import FileDataset, InMemory, Record, Sample
 from sightline.data.loader import on_image
+from sightline.localization.detectors import Box, BoxDetector
 from sightline.localization.grabcut import grabcut
 from sightline.localization.image_maps import ExplainedMaps, ImageMaps, StoredMaps
 from sightline.localization.prompts import Prompt, Prompter, find_segmenter, grabcut_mask, local_maxima, segment
-from sightline.localization.sources import Box, BoxSource
 from sightline.localization.writing import write_masks
 
 SPEC = sl.InputSpec((0.5,) * 3, (0.5,) * 3, (16, 16))
@@ -91,7 +91,7 @@ class Drawn(ImageMaps):
         return self.one.expand(len(samples), -1, -1)
 
 
-class Known(BoxSource):
+class Known(BoxDetector):
     """The same boxes in every image."""
 
     def __init__(self, *boxes: Box) -> None:

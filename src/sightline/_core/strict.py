@@ -17,18 +17,18 @@ Positive = Annotated[int, Field(strict=True, gt=0)]
 Real = Annotated[float, Field(strict=True)]  # whole numbers too, but no text and no true or false
 
 
-def named(value: Any) -> Any:
+def name_or_mapping(value: Any) -> Any:
     """The long form of a short one: a name alone becomes a mapping with that name."""
     return {"name": value} if isinstance(value, str) else value
 
 
-class Section(BaseModel):
+class StrictModel(BaseModel):
     """A part of a document: fixed once made, and without room for unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Document(Section):
+class StrictDocument(StrictModel):
     """A whole YAML document. What is wrong with it is one SightlineError that names the keys."""
 
     noun: ClassVar[str]
@@ -45,7 +45,7 @@ class Document(Section):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def difference(one: Document, other: Document) -> str | None:
+def difference(one: StrictDocument, other: StrictDocument) -> str | None:
     """The first key in which two documents differ, with both values; None where they are the same."""
     first, second = dict(flat(one.model_dump(mode="json"))), dict(flat(other.model_dump(mode="json")))
     for key in {**first, **second}:

@@ -2,22 +2,22 @@
 
 from typing import Any
 
-from sightline.acquisition.base import Acquisition, Choice, Pool, Ranking
-from sightline.acquisition.choosing import choose_after, choose_samples
-from sightline.acquisition.registry import ACQUISITIONS
+from sightline.acquisition.base import Pool, QueryStrategy, Ranking, Selection
+from sightline.acquisition.registry import QUERY_STRATEGIES
+from sightline.acquisition.selecting import select_from_run, select_samples
 
 __all__ = [
-    "ACQUISITIONS",
-    "Acquisition",
-    "Choice",
+    "QUERY_STRATEGIES",
     "Pool",
+    "QueryStrategy",
     "Ranking",
-    "choose_after",
-    "choose_samples",
-    "create_acquisition",
+    "Selection",
+    "create_query_strategy",
+    "select_from_run",
+    "select_samples",
 ]
 
 
-def create_acquisition(name: str, **options: Any) -> Acquisition:
-    """A way to choose images by name, with its options: `create_acquisition("consistency", explainer="xgradcam")`."""
-    return ACQUISITIONS.create(name, **options)
+def create_query_strategy(name: str, **options: Any) -> QueryStrategy:
+    """Return the query strategy of a name with its options: `create_query_strategy("consistency", explainer="xgradcam")`."""
+    return QUERY_STRATEGIES.create(name, **options)

@@ -1,4 +1,4 @@
-"""What every way to choose images is, and what it may know: images, a model, and no labels."""
+"""What every query strategy is, and what it may know: images, a model, and no labels."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -21,24 +21,24 @@ from sightline.network.tap import evaluating
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """Images of a pool to label next.
 
     Attributes:
         places: theirs in the pool, the one that is wanted most first.
-        scores: how much each is wanted, by a measure of the acquisition's own; None = it was drawn.
-        guesses: place -> class of further images, which the model is sure enough of to learn from its own guess.
+        scores: how much each is wanted, by a measure of the strategy's own; None = it was drawn.
+        pseudo_labels: place -> class of further images, which the model is sure enough of to learn from its own prediction.
     """
 
     places: list[int]
     scores: list[float | None]
-    guesses: dict[int, int] = field(default_factory=dict)
+    pseudo_labels: dict[int, int] = field(default_factory=dict)
 
 
 class Pool:
     """Images without labels, and the model that has learned from those that have one.
 
-    An acquisition gets tensors of images, never batches: no label can reach it.
+    A query strategy gets tensors of images, never batches: no label can reach it.
 
     Args:
         model: a classifier that returns logits (B, K).
@@ -99,7 +99,7 @@ class Pool:
             SightlineError: those images are not at hand.
         """
         if self._known is None:
-            raise SightlineError("known was not given; this acquisition looks at the images that have a label already")
+            raise SightlineError("known was not given; this strategy looks at the images that have a label already")
         return self._features(self._known)
 
     def _features(self, batches: Iterable[Batch]) -> Tensor:
@@ -113,22 +113,22 @@ class Pool:
         return torch.cat(found)
 
 
-class Acquisition(ABC):
-    """A way to choose the images to label next."""
+class QueryStrategy(ABC):
+    """A method that selects the images to label next."""
 
     @abstractmethod
-    def choose(self, pool: Pool, count: int) -> Choice:
+    def select(self, pool: Pool, count: int) -> Selection:
         """This many images of a pool that has at least as many."""
 
 
-class Ranking(Acquisition):
-    """An acquisition that gives every image a score of its own and takes the highest; equal ones are drawn."""
+class Ranking(QueryStrategy):
+    """A strategy that gives every image a score of its own and takes the highest; equal ones are drawn."""
 
     @abstractmethod
     def scores(self, pool: Pool) -> Tensor:
         """How much each image (N,) is wanted."""
 
-    def choose(self, pool: Pool, count: int) -> Choice:
+    def select(self, pool: Pool, count: int) -> Selection:
         """The images with the highest scores."""
         scores = self.scores(pool).double().cpu()
         if not scores.isfinite().all():
@@ -139,4 +139,4 @@ class Ranking(Acquisition):
         # Drawn, because data sets are in order of class: the first of equal images would be of one class.
         shuffled = torch.randperm(len(scores), generator=generator(pool.seed, pool.round, "acquisition"))
         order = shuffled[scores[shuffled].argsort(descending=True, stable=True)][:count]
-        return Choice(order.tolist(), scores[order].tolist())
+        return Selection(order.tolist(), scores[order].tolist())

@@ -3,24 +3,24 @@
 import torch
 
 from sightline._core.seeding import generator
-from sightline.acquisition.base import Acquisition, Choice, Pool
-from sightline.acquisition.registry import ACQUISITIONS
+from sightline.acquisition.base import Pool, QueryStrategy, Selection
+from sightline.acquisition.registry import QUERY_STRATEGIES
 
 
-@ACQUISITIONS.register("random")
-class Random(Acquisition):
+@QUERY_STRATEGIES.register("random")
+class Random(QueryStrategy):
     """Images at random (RAND)."""
 
-    def choose(self, pool: Pool, count: int) -> Choice:
+    def select(self, pool: Pool, count: int) -> Selection:
         """Any images."""
         order = torch.randperm(len(pool), generator=generator(pool.seed, pool.round, "acquisition"))[:count]
-        return Choice(order.tolist(), [None] * count)
+        return Selection(order.tolist(), [None] * count)
 
 
-@ACQUISITIONS.register("all", whole=True)
-class All(Acquisition):
+@QUERY_STRATEGIES.register("all", whole=True)
+class All(QueryStrategy):
     """The whole pool at once: what all labels would give (ALL)."""
 
-    def choose(self, pool: Pool, count: int) -> Choice:
+    def select(self, pool: Pool, count: int) -> Selection:
         """Every image, however few were asked for."""
-        return Choice(list(range(len(pool))), [None] * len(pool))
+        return Selection(list(range(len(pool))), [None] * len(pool))

@@ -4,14 +4,14 @@ import torch
 from torch import Tensor
 
 from sightline.acquisition.base import Pool, Ranking
-from sightline.acquisition.registry import ACQUISITIONS
+from sightline.acquisition.registry import QUERY_STRATEGIES
 from sightline.attacks.consistency import Perturbation, check_options
 from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
 from sightline.metrics.consistency import ExplanationConsistency
 
 
-@ACQUISITIONS.register("consistency")
+@QUERY_STRATEGIES.register("consistency")
 class Consistency(Ranking):
     """Images whose map changes most when what it left out is attacked: the least explanation-consistent first.
 

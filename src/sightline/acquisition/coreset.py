@@ -2,21 +2,21 @@
 
 import torch
 
-from sightline.acquisition.base import Acquisition, Choice, Pool
-from sightline.acquisition.registry import ACQUISITIONS
+from sightline.acquisition.base import Pool, QueryStrategy, Selection
+from sightline.acquisition.registry import QUERY_STRATEGIES
 
 ROWS = 1024  # known images whose distances are in memory at a time
 
 
-@ACQUISITIONS.register("coreset")
-class CoreSet(Acquisition):
+@QUERY_STRATEGIES.register("coreset")
+class CoreSet(QueryStrategy):
     """Images farthest from any known one, one after the other (CORE: Sener and Savarese 2018, greedy k-center).
 
     Distances are Euclidean, between the features that the model classifies by. The score of an image is its distance from the
     nearest image that was known or chosen before it.
     """
 
-    def choose(self, pool: Pool, count: int) -> Choice:
+    def select(self, pool: Pool, count: int) -> Selection:
         """Greedy k-center: an image that is chosen counts as known for the next."""
         features = pool.features
         nearest = torch.full((len(features),), torch.inf)
@@ -30,4 +30,4 @@ class CoreSet(Acquisition):
             scores.append(float(nearest[place]))
             nearest = nearest.minimum((features - features[place]).norm(dim=1))
             nearest[places] = -1  # also where every distance is 0, no image comes twice
-        return Choice(places, scores)
+        return Selection(places, scores)

@@ -1,10 +1,10 @@
-"""The ways to choose images, by name."""
+"""The query strategies, by name."""
 
 from sightline._core.registry import Registry
-from sightline.acquisition.base import Acquisition
+from sightline.acquisition.base import QueryStrategy
 
-ACQUISITIONS: Registry[Acquisition] = Registry(
-    "acquisition",
+QUERY_STRATEGIES: Registry[QueryStrategy] = Registry(
+    "query strategy",
     modules=(
         "sightline.acquisition.chance",
         "sightline.acquisition.uncertainty",

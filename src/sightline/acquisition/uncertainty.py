@@ -1,4 +1,4 @@
-"""Images that the model is unsure of, and with them its guesses for those that it is sure of."""
+"""Images that the model is unsure of, and with them its pseudo-labels for those that it is sure of."""
 
 from dataclasses import replace
 from typing import Literal, get_args
@@ -6,14 +6,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from sightline.acquisition.base import Choice, Pool, Ranking
-from sightline.acquisition.registry import ACQUISITIONS
+from sightline.acquisition.base import Pool, Ranking, Selection
+from sightline.acquisition.registry import QUERY_STRATEGIES
 from sightline.errors import SightlineError
 
 By = Literal["confidence", "margin", "entropy"]
 
 
-@ACQUISITIONS.register("uncertainty")
+@QUERY_STRATEGIES.register("uncertainty")
 class Uncertainty(Ranking):
     """Images that the model is least sure of (AL: Lewis and Gale 1994, uncertainty sampling).
 
@@ -34,11 +34,11 @@ class Uncertainty(Ranking):
         return 1 - (first if self.by == "confidence" else first - second)
 
 
-@ACQUISITIONS.register("ceal", guesses=True)
+@QUERY_STRATEGIES.register("ceal", pseudo_labels=True)
 class CEAL(Uncertainty):
-    """Unsure images to label, and sure ones with the model's guess (CEAL: Wang et al. 2016, Algorithm 1).
+    """Unsure images to label, and sure ones with the model's prediction as pseudo-label (CEAL: Wang et al. 2016, Algorithm 1).
 
-    A guess counts for one round: the image stays in the pool, and the next model guesses anew. It costs no label.
+    A pseudo-label counts for one round: the image stays in the pool, and the next model predicts it again. It costs no label.
 
     Args:
         by: which images to label, as for `Uncertainty`.
@@ -53,13 +53,13 @@ class CEAL(Uncertainty):
                 raise SightlineError(f"{name} is {value}; expected an entropy in nats, 0 or more")
         self.threshold, self.decay = threshold, decay
 
-    def choose(self, pool: Pool, count: int) -> Choice:
-        """The least sure images, and guesses for the surest."""
-        choice = super().choose(pool, count)
+    def select(self, pool: Pool, count: int) -> Selection:
+        """The least sure images, and pseudo-labels for the surest."""
+        selection = super().select(pool, count)
         sure = entropy(pool.probabilities) < self.threshold - self.decay * pool.round
-        sure[choice.places] = False
+        sure[selection.places] = False
         classes = pool.probabilities.argmax(1)
-        return replace(choice, guesses={place: int(classes[place]) for place in sure.nonzero()[:, 0].tolist()})
+        return replace(selection, pseudo_labels={place: int(classes[place]) for place in sure.nonzero()[:, 0].tolist()})
 
 
 def entropy(probabilities: Tensor) -> Tensor:

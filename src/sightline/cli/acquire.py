@@ -19,17 +19,19 @@ def acquire(
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="Changes to the recipe or plan; with --next, options of the acquisition, such as explainer=xgradcam.",
+            help="Changes to the recipe or plan; with --next, options of the query strategy, such as explainer=xgradcam.",
         ),
     ] = None,
-    by: Annotated[
+    strategy: Annotated[
         str | None,
         typer.Option(
-            help="How images are chosen, joined by commas (`sightline list acquisitions`). [default: all of them]"
+            help="How images are chosen, joined by commas (`sightline list query-strategies`). [default: all of them]"
         ),
     ] = None,
-    start: Annotated[float | None, typer.Option(help="Share with labels in the first round. [default: 0.3]")] = None,
-    step: Annotated[float | None, typer.Option(help="Share that each round adds. [default: 0.1]")] = None,
+    initial_fraction: Annotated[
+        float | None, typer.Option(help="Share with labels in the first round. [default: 0.3]")
+    ] = None,
+    step_fraction: Annotated[float | None, typer.Option(help="Share that each round adds. [default: 0.1]")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="How many, the first included. [default: 7]")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many, from 0 on. [default: 3]")] = None,
     columns: Annotated[
@@ -55,13 +57,13 @@ def acquire(
         ),
     ] = None,
 ) -> None:
-    """Compare ways to choose the images that get a label, or choose them.
+    """Compare active-learning strategies, or select the next images to label.
 
     The loop starts with a share of the training labels, trains, evaluates and adds, round after round, with several seeds; an
     interrupted loop goes on when the command is given again. With --next, a trained run chooses among images that have no label
     yet, and the list of them is written, the one that is wanted most first.
     """
-    names = None if by is None else by.split(",")
+    names = None if strategy is None else strategy.split(",")
     if count is None:
         from sightline.studies import run_study
         from sightline.studies.kinds.active_learning import load_active_learning
@@ -69,28 +71,37 @@ def acquire(
         if pool is not None:
             raise SightlineError("--pool was given without --next; the loop chooses among the recipe's training images")
         study = load_active_learning(
-            source, overrides or [], acquisitions=names, start=start, step=step, rounds=rounds, seeds=seeds,
-            columns=None if columns is None else columns.split(","),
+            source, overrides or [], strategies=names, initial_fraction=initial_fraction, step_fraction=step_fraction,
+            rounds=rounds, seeds=seeds, columns=None if columns is None else columns.split(","),
         )  # fmt: skip
         typer.echo(run_study(study, output or Path("runs", "acquire", study.item)) / "report.md")
         return
 
     from sightline._core.strict import override_key
-    from sightline.acquisition import choose_after, create_acquisition
+    from sightline.acquisition import create_query_strategy, select_from_run
     from sightline.datasets.derived.subset import write_list
     from sightline.training import Run
 
-    given = {"--start": start, "--step": step, "--rounds": rounds, "--seeds": seeds, "--columns": columns}
+    given = {
+        "--initial-fraction": initial_fraction,
+        "--step-fraction": step_fraction,
+        "--rounds": rounds,
+        "--seeds": seeds,
+        "--columns": columns,
+    }
     if beside := [option for option, value in given.items() if value is not None]:
         raise SightlineError(f"{beside[0]} was given beside --next, which does one step of the loop")
     if names is None or len(names) != 1:
-        raise SightlineError("--next needs one acquisition: give --by NAME (`sightline list acquisitions`)")
+        raise SightlineError(
+            "--next needs one query strategy: give --strategy NAME (`sightline list query-strategies`)"
+        )
     options: dict[str, Any] = {}
     for override in overrides or []:
         override_key(options, override)
-    lines = choose_after(Run(Path(source)), create_acquisition(names[0], **options), count, pool=pool)
+    lines = select_from_run(Run(Path(source)), create_query_strategy(names[0], **options), count, pool=pool)
     file = output or Path("next.csv")
     write_list(file, lines)
-    guesses = sum(bool(line.guess) for line in lines)
-    typer.echo(f"{len(lines) - guesses} images to label" + (f", and {guesses} guesses" if guesses else ""), err=True)
+    pseudo = sum(bool(line.pseudo_label) for line in lines)
+    more = f", and {pseudo} pseudo-labels" if pseudo else ""
+    typer.echo(f"{len(lines) - pseudo} images to label{more}", err=True)
     typer.echo(file)

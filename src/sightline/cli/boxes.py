@@ -38,11 +38,11 @@ def boxes(
     import torch
 
     from sightline._core.strict import override_key
-    from sightline.localization.sources import BOX_SOURCES
+    from sightline.localization.detectors import BOX_DETECTORS
     from sightline.localization.writing import write_boxes
     from sightline.models import load_model
 
-    entry = BOX_SOURCES[detector]
+    entry = BOX_DETECTORS[detector]
     values: dict[str, Any] = {}
     for setting in settings or []:
         override_key(values, setting)

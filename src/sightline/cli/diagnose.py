@@ -36,7 +36,7 @@ def diagnose(
     from sightline.diagnosis import diagnose as diagnose_model
     from sightline.diagnosis import write_diagnosis
     from sightline.diagnosis.recommendations import read_training
-    from sightline.localization.sources import AnnotatedBoxes
+    from sightline.localization.detectors import AnnotatedBoxes
     from sightline.models import load_model
 
     subject = find_subject(model, weights, run)

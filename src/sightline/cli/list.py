@@ -11,7 +11,7 @@ from sightline.errors import SightlineError
 if TYPE_CHECKING:
     from sightline._core.registry import Registry
 
-Kind = Literal["explainers", "guides", "datasets", "models", "metrics", "boxes", "acquisitions", "recipes"]
+Kind = Literal["explainers", "guides", "datasets", "models", "metrics", "box-detectors", "query-strategies", "recipes"]
 
 
 def list(
@@ -35,11 +35,11 @@ def list(
 
 def _tables() -> dict[str, Iterable[tuple[str, str, str]]]:
     """For each kind its rows of name, summary and capabilities, made when they are read."""
-    from sightline.acquisition.registry import ACQUISITIONS
+    from sightline.acquisition.registry import QUERY_STRATEGIES
     from sightline.data import DATASETS
     from sightline.explainers.registry import EXPLAINERS
     from sightline.guides import GUIDES
-    from sightline.localization.sources import BOX_SOURCES
+    from sightline.localization.detectors import BOX_DETECTORS
     from sightline.metrics.registry import METRICS
     from sightline.models import MODELS
 
@@ -49,8 +49,8 @@ def _tables() -> dict[str, Iterable[tuple[str, str, str]]]:
         "datasets": _rows(DATASETS),
         "models": _models(MODELS),
         "metrics": _rows(METRICS),
-        "boxes": _rows(BOX_SOURCES),
-        "acquisitions": _rows(ACQUISITIONS),
+        "box-detectors": _rows(BOX_DETECTORS),
+        "query-strategies": _rows(QUERY_STRATEGIES),
         "recipes": _recipes(),
     }
 

@@ -46,9 +46,9 @@ def masks(
     import torch
 
     from sightline.errors import SightlineError
+    from sightline.localization.detectors import BOX_DETECTORS
     from sightline.localization.image_maps import ExplainedMaps, StoredMaps
     from sightline.localization.prompts import Prompter, find_segmenter
-    from sightline.localization.sources import BOX_SOURCES
     from sightline.localization.writing import write_masks
 
     if not Path.cwd().samefile(sys.path[0] or "."):
@@ -67,7 +67,7 @@ def masks(
         shown = ExplainedMaps(subject.model, subject.spec, method, subject.layer)
     elif boxes is None:
         raise SightlineError("no prompts: give --model NAME --weights FILE, --run RUN, --maps STORE or --boxes FILE")
-    given = None if boxes is None else BOX_SOURCES.create("annotations", file=boxes)
+    given = None if boxes is None else BOX_DETECTORS.create("annotations", file=boxes)
     prompter = Prompter(shown, given, threshold=threshold, distance=distance)
     done = write_masks(
         data, output, prompter, make, name=segmenter, split=split, num_workers=num_workers, progress=True

@@ -17,7 +17,7 @@ from sightline.diagnosis.result import Diagnosis, Example
 from sightline.diagnosis.verdict import decide_verdict
 from sightline.errors import SightlineError
 from sightline.localization.annotation import Annotated, Annotation, annotate
-from sightline.localization.sources import BoxSource
+from sightline.localization.detectors import BoxDetector
 from sightline.metrics import Scorer
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
@@ -32,7 +32,7 @@ def diagnose(
     input_spec: InputSpec | None = None,
     classes: Sequence[str] | None = None,
     annotation: Annotation = "auto",
-    boxes: BoxSource | None = None,
+    boxes: BoxDetector | None = None,
     saliency: tuple[nn.Module, InputSpec] | None = None,
     samples: int = 200,
     explainer: str = "gradcam",
@@ -54,7 +54,7 @@ def diagnose(
         input_spec: normalises images in [0, 1]; required for a data set, whose images it also says the size of.
         classes: names of the classes; None = the data set's, or their indices.
         annotation: where the objects are: see `sightline.localization.annotation.annotate`.
-        boxes: the boxes of a data set, such as `AnnotatedBoxes("boxes.csv")` of `sightline.localization.sources`.
+        boxes: the boxes of a data set, such as `AnnotatedBoxes("boxes.csv")` of `sightline.localization.detectors`.
         saliency: a network trained on other images and its normalisation, for boxes where there is no annotation.
         samples: how many images are looked at, drawn at random, as many of each class as there are.
         explainer: of the maps.

@@ -17,8 +17,8 @@ from sightline.data.regions import fill_boxes
 from sightline.data.transforms import eval_transform
 from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
+from sightline.localization.detectors import BoxDetector
 from sightline.localization.grabcut import grabcut
-from sightline.localization.sources import BoxSource
 from sightline.metrics import map_boxes
 from sightline.network.input_spec import InputSpec
 
@@ -76,7 +76,7 @@ def annotate(
     size: int,
     samples: int,
     annotation: Annotation,
-    boxes: BoxSource | None = None,
+    boxes: BoxDetector | None = None,
     saliency: tuple[nn.Module, InputSpec] | None = None,
     seed: int = 0,
 ) -> Annotated:
@@ -145,7 +145,7 @@ def _draw(
     size: int,
     samples: int,
     annotation: Annotation,
-    boxes: BoxSource | None,
+    boxes: BoxDetector | None,
     seed: int,
 ) -> tuple[Batch, list[str]]:
     """Some images as one batch in a random order, the classes in turn."""
@@ -173,7 +173,7 @@ def _draw(
     return _take(whole, rows), [f"image {index}" for index in whole.indices[rows].tolist()]
 
 
-def _with_boxes(batch: Batch, samples: Sequence[Sample], source: BoxSource, size: int) -> Batch:
+def _with_boxes(batch: Batch, samples: Sequence[Sample], source: BoxDetector, size: int) -> Batch:
     """The batch with the boxes of its samples, moved with the images; what is cropped away is left out."""
     transform, moved = eval_transform(size), []
     for sample, found in zip(samples, source(samples)):

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from sightline.data.dataset import Sample
 from sightline.errors import SightlineError
+from sightline.localization.detectors import Box, BoxDetector
 from sightline.localization.grabcut import grabcut
 from sightline.localization.image_maps import ImageMaps
-from sightline.localization.sources import Box, BoxSource
 
 Segmenter = Callable[[np.ndarray, np.ndarray, "np.ndarray | None"], np.ndarray]
 """(image (H, W, 3) uint8, points (N, 2) xy in pixels, box (4,) xyxy in pixels or None) -> mask (H, W) bool."""
@@ -82,7 +82,7 @@ class Prompter:
     def __init__(
         self,
         maps: ImageMaps | None = None,
-        boxes: BoxSource | None = None,
+        boxes: BoxDetector | None = None,
         *,
         threshold: float = 0.5,
         distance: float = 0.1,

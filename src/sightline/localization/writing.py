@@ -15,14 +15,14 @@ from torch.utils.data import DataLoader
 from torchvision.io import encode_png
 
 from sightline._core.files import write_atomically
-from sightline._core.journal import Journal
 from sightline._core.progress import bar
+from sightline._core.progress_log import ProgressLog
 from sightline.data.boxes import tight_boxes
 from sightline.data.dataset import FileDataset, ImageDataset, Sample
 from sightline.data.formats.found_masks import mask_names
 from sightline.errors import RunFailedError, SightlineError
+from sightline.localization.detectors import Box, BoxDetector
 from sightline.localization.prompts import Prompter, Segmenter, segment
-from sightline.localization.sources import Box, BoxSource
 from sightline.metrics.corloc import corloc
 from sightline.metrics.localization import foreground_iou
 
@@ -72,7 +72,7 @@ class MasksWritten:
 def write_boxes(
     dataset: ImageDataset,
     path: str | Path,
-    source: BoxSource,
+    source: BoxDetector,
     *,
     chunk_size: int = 32,
     num_workers: int = 0,
@@ -103,7 +103,7 @@ def write_boxes(
     kept = path.with_name(f"{path.name}.journal")
     if path.exists() and not kept.exists():
         raise SightlineError(f"{path} is there already, and no {kept.name} says what it is of; name another file")
-    journal = Journal(kept, {"boxes of": dataset.fingerprint, **source.facts})
+    journal = ProgressLog(kept, {"boxes of": dataset.fingerprint, **source.facts})
 
     def work(samples: Sequence[Sample]) -> list[dict[str, Any]]:
         return [_boxed(sample, found) for sample, found in zip(samples, source(samples))]
@@ -170,7 +170,7 @@ def write_masks(
     kept = folder / "journal"
     if folder.exists() and not kept.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise SightlineError(f"{folder} holds something that no journal speaks of; name another folder")
-    journal = Journal(kept, {"masks of": dataset.fingerprint, "segmenter": name, **prompter.facts})
+    journal = ProgressLog(kept, {"masks of": dataset.fingerprint, "segmenter": name, **prompter.facts})
 
     def work(samples: Sequence[Sample]) -> list[dict[str, Any]]:
         return [_masked(s, p, segmenter, folder / files[s.index]) for s, p in zip(samples, prompter(samples))]
@@ -199,7 +199,7 @@ def write_masks(
 
 def _go_on(
     dataset: ImageDataset,
-    journal: Journal,
+    journal: ProgressLog,
     work: Callable[[Sequence[Sample]], list[dict[str, Any]]],
     description: str,
     chunk_size: int,

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pydantic import BeforeValidator
 from torch import Tensor
 
-from sightline._core.strict import Positive, named
+from sightline._core.strict import Positive, name_or_mapping
 from sightline.reporting.plots import draw_image, new_figure
 from sightline.studies.image_selection import ImageChoice, ImageSelection, Place
 from sightline.studies.study import AnyModel, Done, LabelledModel, Part, Study, scale_count
@@ -32,7 +32,7 @@ class ImageStudy(Study):
         split: which of its splits; null = the test images if there are any, else all images.
     """
 
-    data: Annotated[Data | None, BeforeValidator(named)] = None
+    data: Annotated[Data | None, BeforeValidator(name_or_mapping)] = None
     split: str | None = None
 
     def selection(self) -> ImageSelection:

@@ -14,7 +14,16 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from sightline._core.registry import Registry
-from sightline._core.strict import Count, Document, Positive, Section, difference, named, override_key, parse_mapping
+from sightline._core.strict import (
+    Count,
+    Positive,
+    StrictDocument,
+    StrictModel,
+    difference,
+    name_or_mapping,
+    override_key,
+    parse_mapping,
+)
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers import create_explainer
 from sightline.training.recipe import Model
@@ -49,7 +58,7 @@ class LabelledModel(SizedModel):
     label: str
 
 
-class Method(Section):
+class Method(StrictModel):
     """An explainer with its options, and what the paper calls it."""
 
     label: str
@@ -57,10 +66,10 @@ class Method(Section):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-AnyModel = Annotated[SizedModel, BeforeValidator(named)]
+AnyModel = Annotated[SizedModel, BeforeValidator(name_or_mapping)]
 
 
-class Study(Document, ABC):
+class Study(StrictDocument, ABC):
     """What a paper's table or figure takes, divided into parts that are kept as they finish.
 
     A kind of study is a subclass, registered by the name that the YAML file gives as `kind`.

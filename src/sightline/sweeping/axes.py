@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Self
 from optuna import Trial
 from pydantic import Field, model_validator
 
-from sightline._core.strict import Document, Real
+from sightline._core.strict import Real, StrictDocument
 
 
-class Range(Document):
+class Range(StrictDocument):
     """Numbers from `low` to `high`, both ends included.
 
     Attributes:

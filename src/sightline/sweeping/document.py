@@ -10,14 +10,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sightline._core.strict import Count, Document, Positive, Section, parse_mapping, parse_yaml
+from sightline._core.strict import Count, Positive, StrictDocument, StrictModel, parse_mapping, parse_yaml
 from sightline.errors import SightlineError, unknown_name
 from sightline.sweeping.axes import Axis
 from sightline.training.build import FIGURES
 from sightline.training.recipe import Recipe, read_recipe, shipped_recipes
 
 
-class Pruning(Section):
+class Pruning(StrictModel):
     """Ends a trial after an epoch in which its figure is worse than the median of the other trials' by that epoch.
 
     Attributes:
@@ -33,7 +33,7 @@ def _recipe(given: Any) -> Any:
     return read_recipe(given) if isinstance(given, str) else given
 
 
-class Sweep(Document):
+class Sweep(StrictDocument):
     """Everything that decides a sweep.
 
     Attributes:

@@ -7,7 +7,16 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from sightline._core.strict import Count, Document, Positive, Real, Section, named, override_key, parse_mapping
+from sightline._core.strict import (
+    Count,
+    Positive,
+    Real,
+    StrictDocument,
+    StrictModel,
+    name_or_mapping,
+    override_key,
+    parse_mapping,
+)
 from sightline.data import DATASETS, Splits
 from sightline.errors import SightlineError, unknown_name
 
@@ -46,7 +55,7 @@ class Tracker(BaseModel):
         return dict(self.model_extra or {})
 
 
-class Model(Section):
+class Model(StrictModel):
     """A model for `sightline.load_model`, and the layer that guides look at (null: chosen by its family)."""
 
     name: str
@@ -54,7 +63,7 @@ class Model(Section):
     layer: str | None = None
 
 
-class MaskQuality(Section):
+class MaskQuality(StrictModel):
     """How well the training images' masks are drawn, as `sightline.datasets.derived.mask_quality.DegradedMasks` has it.
 
     Attributes:
@@ -70,7 +79,7 @@ class MaskQuality(Section):
     share: Annotated[Real, Field(ge=0, le=1)] = 0.5
 
 
-class Schedule(Section):
+class Schedule(StrictModel):
     """How the learning rate runs over a stage.
 
     Attributes:
@@ -84,7 +93,7 @@ class Schedule(Section):
     factor: Annotated[Real, Field(gt=0, le=1)] = 0.1
 
 
-class Optimizer(Section):
+class Optimizer(StrictModel):
     """Adam, AdamW or SGD; `momentum` is SGD's."""
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
@@ -92,7 +101,7 @@ class Optimizer(Section):
     momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
 
 
-class Stage(Section):
+class Stage(StrictModel):
     """A part of the training with its own optimiser.
 
     Attributes:
@@ -110,11 +119,11 @@ class Stage(Section):
     lr: Annotated[Real, Field(gt=0)]
     trainable: Literal["all", "head"] = "all"
     guide: Any = "inherit"
-    schedule: Annotated[Schedule | None, BeforeValidator(named)] = None
+    schedule: Annotated[Schedule | None, BeforeValidator(name_or_mapping)] = None
     balance_by: Literal["groups", "classes"] | None = None
 
 
-class Watch(Section):
+class Watch(StrictModel):
     """A validation metric, such as `val/accuracy`, and which end of it is good."""
 
     metric: str
@@ -127,7 +136,7 @@ class EarlyStopping(Watch):
     patience: Positive
 
 
-class Evaluation(Section):
+class Evaluation(StrictModel):
     """What is measured after training; null takes what `sightline.evaluation` takes.
 
     `max_images_slow` is how many images of a split insertion and deletion see, which ask the model 448 times about each.
@@ -139,7 +148,7 @@ class Evaluation(Section):
     max_images_slow: Positive = 64
 
 
-class Recipe(Document):
+class Recipe(StrictDocument):
     """Everything that decides a run.
 
     Attributes:
@@ -147,7 +156,7 @@ class Recipe(Document):
         seed: of weights, order, augmentation and all else that is random.
         data: the data set and its options.
         train_samples: a CSV file whose column `index` names the training images that are used, by their places in the split; a
-            class in its column `guess` counts in place of the label (see `Subset`). null uses them all.
+            class in its column `pseudo_label` counts in place of the label (see `Subset`). null uses them all.
         train_fraction: share of the training images that are used, alike of every class, as the seed draws them; a larger one
             contains a smaller one.
         mask_fraction: share of the training images' masks that training sees; a larger one contains a smaller one.
@@ -179,21 +188,21 @@ class Recipe(Document):
 
     name: Annotated[str, Field(pattern=r"^[\w.+-]+$")]
     seed: Count = 0
-    data: Annotated[Data, BeforeValidator(named)]
+    data: Annotated[Data, BeforeValidator(name_or_mapping)]
     train_samples: str | None = None
     train_fraction: Annotated[Real, Field(gt=0, le=1)] = 1.0
     mask_fraction: Annotated[Real, Field(ge=0, le=1)] = 1.0
-    mask_quality: Annotated[MaskQuality | None, BeforeValidator(named)] = None
+    mask_quality: Annotated[MaskQuality | None, BeforeValidator(name_or_mapping)] = None
     image_size: Positive | None = None
-    model: Annotated[Model, BeforeValidator(named)]
+    model: Annotated[Model, BeforeValidator(name_or_mapping)]
     guide: Any = None
     view_chunk: Positive | None = None
     batch_size: Positive = 32
     gradient_accumulation: Positive = 1
     augment: dict[str, Any] = Field(default_factory=dict)
     stages: Annotated[list[Stage], Field(min_length=1)]
-    optimizer: Annotated[Optimizer, BeforeValidator(named)] = Optimizer()
-    schedule: Annotated[Schedule, BeforeValidator(named)] = Schedule()
+    optimizer: Annotated[Optimizer, BeforeValidator(name_or_mapping)] = Optimizer()
+    schedule: Annotated[Schedule, BeforeValidator(name_or_mapping)] = Schedule()
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     grad_clip_norm: Annotated[Real, Field(gt=0)] | None = None
     early_stopping: EarlyStopping | None = None
@@ -203,7 +212,7 @@ class Recipe(Document):
     cache_images: Annotated[bool, Field(strict=True)] = False
     maps: str | None = None
     evaluation: Evaluation = Evaluation()
-    loggers: list[Annotated[Tracker, BeforeValidator(named)]] = Field(default_factory=list)
+    loggers: list[Annotated[Tracker, BeforeValidator(name_or_mapping)]] = Field(default_factory=list)
 
     @field_validator("loggers")
     @classmethod

@@ -24,7 +24,7 @@ def test_a_subset_is_those_images_numbered_anew() -> None:
         assert subset[index].index == index
         assert torch.equal(subset[index].image, whole[place].image)
         assert torch.equal(subset[index].mask, whole[place].mask)
-    others = [Subset(whole, places, guesses) for places, guesses in
+    others = [Subset(whole, places, pseudo_labels) for places, pseudo_labels in
               [([3, 12, 5], {}), ([12, 3], {}), ([12, 3, 5], {3: 0}), ([12, 3, 5], {3: 1})]]  # fmt: skip
     assert len({subset.fingerprint, whole.fingerprint, *(other.fingerprint for other in others)}) == 6
 
@@ -49,7 +49,7 @@ def test_a_list_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_a_recipe_trains_on_what_its_list_names(tmp_path: Path) -> None:
-    write_list(tmp_path / "list.csv", [Listed(12), Listed(3, guess="blue"), Listed(5)])
+    write_list(tmp_path / "list.csv", [Listed(12), Listed(3, pseudo_label="blue"), Listed(5)])
     splits = build(Recipe(**KEYS, train_samples=str(tmp_path / "list.csv"))).splits
     assert splits["train"].labels.tolist() == [1, 1, 0]
     plain = build(Recipe(**KEYS)).splits
@@ -69,7 +69,7 @@ def test_a_recipe_trains_on_what_its_list_names(tmp_path: Path) -> None:
         ("index\n3\n20\n", "there is no image 20: the data set has 20"),
         ("index\n-1\n", "there is no image -1"),
         ("index\n3\n3\n", "image 3 comes twice"),
-        ("index,guess\n3,bleu\n", "unknown class of image 3 .* did you mean 'blue'"),
+        ("index,pseudo_label\n3,bleu\n", "unknown class of image 3 .* did you mean 'blue'"),
         ("index,path\n3,elsewhere/4.png\n", "its image 3 is elsewhere/4.png, and here it is dots/3.png"),
     ],
 )
@@ -82,5 +82,5 @@ def test_a_list_that_does_not_fit_is_refused(tmp_path: Path, text: str, message:
 def test_a_missing_list_and_a_stray_guess_are_named(tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="train_samples: nothing at"):
         build(Recipe(**KEYS, train_samples=str(tmp_path / "none.csv")))
-    with pytest.raises(SightlineError, match="guessed of image 4, which is none of these"):
+    with pytest.raises(SightlineError, match="a pseudo-label refers to image 4, which is not in the subset"):
         Subset(Dots(20, 0), [3], {4: 0})

@@ -1,4 +1,4 @@
-"""Some of a data set's images, as a file names them, and classes that a model guessed for some of these."""
+"""Some of a data set's images, as a file names them, and pseudo-labels for some of these."""
 
 import csv
 import io
@@ -17,21 +17,23 @@ from sightline.errors import SightlineError, unknown_name
 class Subset(ImageDataset):
     """Some images of a data set, numbered anew from 0.
 
-    An image with a guessed class is taken for that class, and has neither mask nor boxes, as nobody has annotated it. Where any
-    class is guessed no groups are known either.
+    An image with a pseudo-label counts as of that class, and has neither mask nor boxes, as nobody has annotated it. Where any
+    image has a pseudo-label, no groups are known either.
 
     Args:
         dataset: where the images come from.
         places: theirs in it, each once.
-        guesses: place -> class, in place of the label.
+        pseudo_labels: place -> class, in place of the label.
 
     Raises:
         SightlineError: there is no such place or class, a place comes twice, or
-            a guess is given where images can have several labels.
+            pseudo-labels are given where images can have several labels.
     """
 
-    def __init__(self, dataset: ImageDataset, places: Sequence[int], guesses: Mapping[int, int] | None = None) -> None:
-        self.dataset, self.places, self.guesses = dataset, list(places), dict(guesses or {})
+    def __init__(
+        self, dataset: ImageDataset, places: Sequence[int], pseudo_labels: Mapping[int, int] | None = None
+    ) -> None:
+        self.dataset, self.places, self.pseudo_labels = dataset, list(places), dict(pseudo_labels or {})
         seen: set[int] = set()
         for place in self.places:
             if not 0 <= place < len(dataset):
@@ -39,24 +41,24 @@ class Subset(ImageDataset):
             if place in seen:
                 raise SightlineError(f"image {place} comes twice; expected every image once")
             seen.add(place)
-        if not self.guesses.keys() <= seen:
+        if not self.pseudo_labels.keys() <= seen:
             raise SightlineError(
-                f"a class is guessed of image {min(self.guesses.keys() - seen)}, which is none of these"
+                f"a pseudo-label refers to image {min(self.pseudo_labels.keys() - seen)}, which is not in the subset"
             )
-        if self.guesses:
-            dataset.check_single_label("a guessed class")
+        if self.pseudo_labels:
+            dataset.check_single_label("a pseudo-label")
         rows = torch.tensor(self.places, dtype=torch.int64)
         given = dataset.label_list()
-        labels: list[Any] = [self.guesses.get(place, given[place]) for place in self.places]
-        annotated = torch.tensor([place not in self.guesses for place in self.places], dtype=torch.bool)
-        groups = not self.guesses and dataset.group_ids is not None
+        labels: list[Any] = [self.pseudo_labels.get(place, given[place]) for place in self.places]
+        annotated = torch.tensor([place not in self.pseudo_labels for place in self.places], dtype=torch.bool)
+        groups = not self.pseudo_labels and dataset.group_ids is not None
         super().__init__(
             dataset.classes,
             labels,
             (dataset.has_mask[rows] & annotated).tolist(),
             groups=dataset.groups if groups else (),
             group_ids=dataset.group_ids[rows].tolist() if groups and dataset.group_ids is not None else None,
-            identity=(dataset.fingerprint, self.places, sorted(self.guesses.items())),
+            identity=(dataset.fingerprint, self.places, sorted(self.pseudo_labels.items())),
             has_boxes=(dataset.has_boxes[rows] & annotated).tolist(),
         )
         self.skipped = dataset.skipped
@@ -66,13 +68,13 @@ class Subset(ImageDataset):
         return self.dataset.path(self.places[index])
 
     def load(self, index: int) -> Sample:
-        """The image, with its guessed class where it has one."""
+        """The image, with its pseudo-label where it has one."""
         place = self.places[index]
         sample = replace(self.dataset[place], index=index)
         if not self.groups:
             sample = replace(sample, group=None)
-        if place in self.guesses:
-            sample = replace(sample, label=self.guesses[place], mask=None, boxes=None)
+        if place in self.pseudo_labels:
+            sample = replace(sample, label=self.pseudo_labels[place], mask=None, boxes=None)
         return sample
 
 
@@ -83,14 +85,14 @@ class Listed:
     Attributes:
         index: the image's place in its split.
         path: where it comes from, for people, and to notice that a list is of other data; empty = not told.
-        guess: the name of the class that a model takes it for; empty = its own label counts.
+        pseudo_label: the name of the class that a model takes it for; empty = its own label counts.
         round: when it was chosen; 0 = from the start.
         score: how much it was wanted then; None = it was drawn.
     """
 
     index: int
     path: str = ""
-    guess: str = ""
+    pseudo_label: str = ""
     round: int = 0
     score: float | None = None
 
@@ -121,7 +123,7 @@ def read_list(file: Path) -> list[Listed]:
             raise SightlineError(
                 f"{file}, line {number}: index, round or score is no number: {', '.join(f'{k}={v}' for k, v in row.items())}"
             ) from None
-        found.append(Listed(index, row.get("path") or "", row.get("guess") or "", when, score))
+        found.append(Listed(index, row.get("path") or "", row.get("pseudo_label") or "", when, score))
     return found
 
 
@@ -142,14 +144,14 @@ def listed(dataset: ImageDataset, file: Path) -> Subset:
         SightlineError: as for `read_list` and `Subset`, or the list has another file name for an image than the data.
     """
     lines = read_list(file)
-    guesses = {}
+    pseudo_labels = {}
     for line in lines:
-        if line.guess:
-            if line.guess not in dataset.classes:
-                raise unknown_name(f"class of image {line.index} in {file}:", line.guess, dataset.classes)
-            guesses[line.index] = dataset.classes.index(line.guess)
+        if line.pseudo_label:
+            if line.pseudo_label not in dataset.classes:
+                raise unknown_name(f"class of image {line.index} in {file}:", line.pseudo_label, dataset.classes)
+            pseudo_labels[line.index] = dataset.classes.index(line.pseudo_label)
     try:
-        subset = Subset(dataset, [line.index for line in lines], guesses)
+        subset = Subset(dataset, [line.index for line in lines], pseudo_labels)
     except SightlineError as error:
         raise SightlineError(f"the list of samples {file}: {error}") from error
     for line in lines:

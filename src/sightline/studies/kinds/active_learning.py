@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from sightline._core.seeding import generator
 from sightline._core.strict import Count, Positive, Real, parse_mapping, parse_yaml
-from sightline.acquisition import ACQUISITIONS, choose_after, create_acquisition
+from sightline.acquisition import QUERY_STRATEGIES, create_query_strategy, select_from_run
 from sightline.datasets.derived.subset import Listed, listed, read_list, write_list
 from sightline.errors import SightlineError
 from sightline.evaluation.statistics import over_seeds
@@ -33,8 +33,8 @@ class Variant(Method):
 
     Attributes:
         label: what the table calls it.
-        name: of an acquisition.
-        options: of the acquisition.
+        name: of a query strategy.
+        options: of the strategy.
         keys: recipe keys that it changes, dotted, with their values.
     """
 
@@ -43,11 +43,11 @@ class Variant(Method):
     @property
     def whole(self) -> bool:
         """Whether it takes all labels at once."""
-        return bool(ACQUISITIONS[self.name].capabilities.get("whole"))
+        return bool(QUERY_STRATEGIES[self.name].capabilities.get("whole"))
 
 
 def _variant(value: Any) -> Any:
-    """An acquisition's name alone is its label too."""
+    """A query strategy's name alone is its label too."""
     return {"label": value, "name": value} if isinstance(value, str) else value
 
 
@@ -64,8 +64,8 @@ class ActiveLearning(Study):
         recipe: a recipe that sightline ships, or a file.
         keys: recipe keys that every variant changes.
         variants: what is compared, each with the first. Variants with the same keys share their run of round 0.
-        start: share of the training images that have a label in round 0.
-        step: share that each round adds.
+        initial_fraction: share of the training images that have a label in round 0.
+        step_fraction: share that each round adds.
         rounds: how many, round 0 included.
         seeds: of the runs, the first images and all that is drawn.
         columns: `split/metric`, or `split/metric@explainer` for a metric of maps.
@@ -75,8 +75,8 @@ class ActiveLearning(Study):
     recipe: str
     keys: Keys = Field(default_factory=dict)
     variants: Annotated[list[Annotated[Variant, BeforeValidator(_variant)]], Field(min_length=1)]
-    start: Annotated[Real, Field(gt=0, le=1)] = 0.3
-    step: Annotated[Real, Field(gt=0, lt=1)] = 0.1
+    initial_fraction: Annotated[Real, Field(gt=0, le=1)] = 0.3
+    step_fraction: Annotated[Real, Field(gt=0, lt=1)] = 0.1
     rounds: Positive = 7
     seeds: Annotated[list[Count], Field(min_length=1)]
     columns: Annotated[list[Column], Field(min_length=1)]
@@ -89,7 +89,7 @@ class ActiveLearning(Study):
                 f"variants: the others are compared with {self.variants[0].label}, which chooses nothing; put it later"
             )
         for variant in self.variants:
-            create_acquisition(variant.name, **variant.options)
+            create_query_strategy(variant.name, **variant.options)
             if taken := [key for key in variant.keys if key.partition(".")[0] in SHARED]:
                 raise ValueError(f"variants: {variant.label} changes {taken[0]!r}, which all variants share")
         if taken := [key for key in self.keys if key in SHARED[1:]]:
@@ -97,7 +97,8 @@ class ActiveLearning(Study):
         check_columns(self.columns)
         if self.share(self.rounds - 1) > 1:
             raise ValueError(
-                f"rounds is {self.rounds}: from {self.start:g} by {self.step:g} that is more than all training images"
+                f"rounds is {self.rounds}: from {self.initial_fraction:g} by {self.step_fraction:g} that is more than all "
+                "training images"
             )
         return self
 
@@ -125,7 +126,7 @@ class ActiveLearning(Study):
         return [
             {
                 "variant": variant.label, "seed": seed, "round": number,
-                **{key: kept.values[key] for key in ("labels", "share", "guesses", "right_guesses")},
+                **{key: kept.values[key] for key in ("labels", "share", "pseudo_labels", "right_pseudo_labels")},
                 "column": column, **figure,
             }
             for variant in self.variants
@@ -165,8 +166,8 @@ class ActiveLearning(Study):
                     ]
                 )
             text.append(markdown([f"**{heading(column)}**", *shares, "all", "Chosen", f"− {first.label}"], rows))
-        if guessed := list(self._guessed(done)):
-            text.append("\n".join(["Images that were learned from by a guess, in addition:", "", *guessed]))
+        if pseudo := list(self._pseudo_labeled(done)):
+            text.append("\n".join(["Images that were learned from by a pseudo-label, in addition:", "", *pseudo]))
         text.append(
             "What each run was trained on is listed under `samples/`, with the round and the score by which it was chosen."
         )
@@ -211,7 +212,7 @@ class ActiveLearning(Study):
 
     def share(self, number: int) -> float:
         """The share of the training images that have a label in a round."""
-        return round(self.start + number * self.step, 9)
+        return round(self.initial_fraction + number * self.step_fraction, 9)
 
     def _part(self, variant: Variant, seed: int, number: int) -> str:
         return f"{self.holder(variant, number).label}/{seed}/{number}"
@@ -248,7 +249,7 @@ class ActiveLearning(Study):
         span = "" if interval is None else f" ({interval.low:+.3f} to {interval.high:+.3f})"
         return f"{fmean(values) - fmean(against):+.3f}{span}"
 
-    def _guessed(self, done: Done) -> list[str]:
+    def _pseudo_labeled(self, done: Done) -> list[str]:
         found = []
         for variant in self.variants:
             kept = [
@@ -257,10 +258,14 @@ class ActiveLearning(Study):
                 for n in range(1, self.rounds)
                 if (name := self._part(variant, seed, n)) in done
             ]
-            if variant.whole or not any(values["guesses"] for values in kept):
+            if variant.whole or not any(values["pseudo_labels"] for values in kept):
                 continue
-            guesses, right = (sum(values[key] for values in kept) for key in ("guesses", "right_guesses"))
-            found.append(f"- {variant.label}: {guesses / len(kept):.1f} a run, {right / guesses:.1%} of them right")
+            pseudo_labels, right = (
+                sum(values[key] for values in kept) for key in ("pseudo_labels", "right_pseudo_labels")
+            )
+            found.append(
+                f"- {variant.label}: {pseudo_labels / len(kept):.1f} a run, {right / pseudo_labels:.1%} of them right"
+            )
         return found
 
 
@@ -297,15 +302,15 @@ class _Worker:
         changes: Keys = {"seed": int(seed), "train_samples": str(file)}
         run = train(self.recipes[label], overrides(changes), output=self.folder / "runs" / name, resume=True)
         figures = evaluate_columns(run, self.study.columns, self.device)
-        guesses = listed(self.images, file).guesses
-        labels = len(read_list(file)) - len(guesses)
+        pseudo_labels = listed(self.images, file).pseudo_labels
+        labels = len(read_list(file)) - len(pseudo_labels)
         return Part(
             {
                 "figures": figures,
                 "labels": labels,
                 "share": labels / len(self.images),
-                "guesses": len(guesses),
-                "right_guesses": sum(int(self.images.labels[place]) == guess for place, guess in guesses.items()),
+                "pseudo_labels": len(pseudo_labels),
+                "right_pseudo_labels": sum(int(self.images.labels[at]) == given for at, given in pseudo_labels.items()),
                 "seconds": float(run.rows[-1]["seconds"]),
             }
         )
@@ -317,10 +322,10 @@ class _Worker:
             count = len(order) if variant.whole else self._count(0)
             return [Listed(place, self.images.path(place)) for place in sorted(order[:count])]
         before = self._name(variant, seed, number - 1)
-        known = [line for line in read_list(self.folder / "samples" / f"{before}.csv") if not line.guess]
-        acquisition = create_acquisition(variant.name, **variant.options)
+        known = [line for line in read_list(self.folder / "samples" / f"{before}.csv") if not line.pseudo_label]
+        strategy = create_query_strategy(variant.name, **variant.options)
         run = Run(self.folder / "runs" / before)
-        return known + choose_after(run, acquisition, self._count(number) - len(known), device=self.device)
+        return known + select_from_run(run, strategy, self._count(number) - len(known), device=self.device)
 
     def _name(self, variant: Variant, seed: int, number: int) -> str:
         return f"{file_name(self.study.holder(variant, number).label)}-seed{seed}-round{number}"
@@ -333,9 +338,9 @@ def load_active_learning(
     source: str | Path,
     changes: Sequence[str] = (),
     *,
-    acquisitions: Sequence[str] | None = None,
-    start: float | None = None,
-    step: float | None = None,
+    strategies: Sequence[str] | None = None,
+    initial_fraction: float | None = None,
+    step_fraction: float | None = None,
     rounds: int | None = None,
     seeds: int | None = None,
     columns: Sequence[str] | None = None,
@@ -345,9 +350,9 @@ def load_active_learning(
     Args:
         source: a recipe that sightline ships, a recipe file, or a plan.
         changes: `key.sub=value` each, of the recipe, or of the plan.
-        acquisitions: names of what is compared, each with the first; None = all that there are, `random` first.
-        start: as for `ActiveLearning`, as are the others; None = its default, or the plan's.
-        step: see `ActiveLearning`.
+        strategies: names of what is compared, each with the first; None = all that there are, `random` first.
+        initial_fraction: as for `ActiveLearning`, as are the others; None = its default, or the plan's.
+        step_fraction: see `ActiveLearning`.
         rounds: see `ActiveLearning`.
         seeds: how many, from 0 on; None = 3.
         columns: see `ActiveLearning`; None = accuracy on the main test split and, with masks, mIoU and energy of Grad-CAM.
@@ -356,11 +361,11 @@ def load_active_learning(
         SightlineError: there is no such recipe, plan, name or key, or a value is out of its range.
     """
     given: dict[str, Any] = {
-        "start": start,
-        "step": step,
+        "initial_fraction": initial_fraction,
+        "step_fraction": step_fraction,
         "rounds": rounds,
         "columns": columns,
-        "variants": acquisitions,
+        "variants": strategies,
     }
     if seeds is not None:
         given["seeds"] = list(range(seeds))
@@ -376,8 +381,8 @@ def load_active_learning(
         test = splits.main_test
         maps = [f"{test}/miou@gradcam", f"{test}/energy_in_mask@gradcam"] if splits[test].has_mask.any() else []
         given["columns"] = [f"{test}/accuracy", *maps]
-    if acquisitions is None:
-        given["variants"] = sorted(ACQUISITIONS.names(), key=lambda name: name != "random")
+    if strategies is None:
+        given["variants"] = sorted(QUERY_STRATEGIES.names(), key=lambda name: name != "random")
     keys = {key: parse_yaml(text, f"override {key}") for key, _, text in (change.partition("=") for change in changes)}
     return make_study(_own(recipe.name) | {"recipe": str(source), "keys": keys, "seeds": [0, 1, 2]} | given)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from sightline._core.registry import Entry
-from sightline._core.strict import Positive, Real, Section
+from sightline._core.strict import Positive, Real, StrictModel
 from sightline.data import DATASETS
 from sightline.data.backgrounds import regions_of
 from sightline.data.batch import Batch
@@ -37,21 +37,21 @@ from sightline.training import read_recipe, train
 TOGETHER = 16  # images that are explained in one call
 
 
-class Trained(Section):
+class Trained(StrictModel):
     """A model of the gallery: what the recipe changes for it."""
 
     label: str
     keys: Keys = Field(default_factory=dict)
 
 
-class Noise(Section):
+class Noise(StrictModel):
     """Gaussian noise on the object or on what is around it; `level` is its standard deviation, in [0, 1] pixels."""
 
     region: Literal["object", "background"] = "background"
     level: Annotated[Real, Field(gt=0)]
 
 
-class Change(Section):
+class Change(StrictModel):
     """What is done to an image before the models see it.
 
     Attributes:

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor
 
 from sightline._core.seeding import generator
-from sightline._core.strict import Count, Positive, Section
+from sightline._core.strict import Count, Positive, StrictModel
 from sightline.data.files import locate
 from sightline.data.loader import create_loader
 from sightline.errors import NotDefinedError, SightlineError
@@ -43,7 +43,7 @@ from sightline.studies.subject import Subject
 Row = dict[str, Any]
 
 
-class Rows(Section):
+class Rows(StrictModel):
     """Whose maps are judged: an explainer by name, a function, or maps that were made before.
 
     Attributes:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor
 
-from sightline._core.strict import Positive, named
+from sightline._core.strict import Positive, name_or_mapping
 from sightline.errors import NotDefinedError
 from sightline.explainers import create_explainer
 from sightline.network.features import ClassFeatures, class_features
@@ -50,7 +50,7 @@ class Column(Method):
     """
 
     features: Literal["reference", "class", "mean"] | None = None
-    model: Annotated[SizedModel | None, BeforeValidator(named)] = None
+    model: Annotated[SizedModel | None, BeforeValidator(name_or_mapping)] = None
 
 
 @KINDS.register("panel")

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from pydantic import BeforeValidator, Field, model_validator
 
-from sightline._core.strict import Count, Positive, Section
+from sightline._core.strict import Count, Positive, StrictModel
 from sightline.studies.columns import Column, check_columns, evaluation_keys
 from sightline.studies.outputs import AnyOutput, FinishedRuns, Output
 from sightline.studies.outputs.column_table import ColumnTable
@@ -22,7 +22,7 @@ from sightline.training.build import check_guides
 GROWING = ("variants", "grid", "seeds", "columns", "paper_values")  # keys that may gain entries in a finished study
 
 
-class Variant(Section):
+class Variant(StrictModel):
     """One row of the table: what the recipe changes.
 
     Attributes:

@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 from pydantic import BeforeValidator, SerializeAsAny
 
 from sightline._core.registry import Registry
-from sightline._core.strict import Document, named
+from sightline._core.strict import StrictDocument, name_or_mapping
 from sightline.studies.outputs.runs import FinishedRuns
 from sightline.studies.study import Part
 from sightline.training import Run
 from sightline.training.run import EpochEnd
 
 
-class Output(Document, ABC):
+class Output(StrictDocument, ABC):
     """Something that is measured of every run and shown in the report.
 
     An output is a subclass, registered under the `name` that YAML gives in the list `outputs`.
@@ -71,7 +71,7 @@ def _output(value: Any) -> Any:
     """The output that a name, or a mapping with a name, stands for."""
     if isinstance(value, Output):
         return value
-    values = named(value)
+    values = name_or_mapping(value)
     return OUTPUTS[str(values.get("name"))].factory(**values)
 
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from sightline._core.registry import Registry
-from sightline._core.strict import Document, named
+from sightline._core.strict import StrictDocument, name_or_mapping
 from sightline.studies.recipes import Keys
 from sightline.studies.study import Part
 from sightline.training import Recipe, Run
@@ -37,7 +37,7 @@ class StepContext:
         return Run(self.folder / "runs" / name)
 
 
-class Step(Document, ABC):
+class Step(StrictDocument, ABC):
     """Something that is made once, as one part of the study's work.
 
     A step is a subclass, registered under the `name` that YAML gives in the list `steps`.
@@ -86,7 +86,7 @@ def _step(value: Any) -> Any:
     """The step that a mapping with a name stands for."""
     if isinstance(value, Step):
         return value
-    values = named(value)
+    values = name_or_mapping(value)
     return STEPS[str(values.get("name"))].factory(**values)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from sightline._core.strict import Real, named
+from sightline._core.strict import Real, name_or_mapping
 from sightline.localization.image_maps import ExplainedMaps
 from sightline.localization.prompts import Prompter, find_segmenter
 from sightline.localization.writing import write_masks
@@ -32,7 +32,7 @@ class FindMasks(Step):
     """
 
     label: str = "masks"
-    model: Annotated[Model, BeforeValidator(named)]
+    model: Annotated[Model, BeforeValidator(name_or_mapping)]
     method: str = "gradcam"
     threshold: Annotated[Real, Field(ge=0, lt=1)] = 0.5
     distance: Annotated[Real, Field(gt=0, le=1)] = 0.1

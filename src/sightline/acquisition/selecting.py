@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sightline.acquisition.base import Acquisition, Choice, Pool
-from sightline.acquisition.registry import ACQUISITIONS
+from sightline.acquisition.base import Pool, QueryStrategy, Selection
+from sightline.acquisition.registry import QUERY_STRATEGIES
 from sightline.data import Batch, ImageDataset
 from sightline.data.dataset import FileDataset, Record
 from sightline.data.files import list_images, locate
@@ -19,8 +19,8 @@ from sightline.network.layers import LayerChoice
 from sightline.training import Run, load_run
 
 
-def choose_samples(
-    acquisition: str | Acquisition,
+def select_samples(
+    strategy: str | QueryStrategy,
     model: nn.Module,
     images: Iterable[Batch],
     count: int,
@@ -30,11 +30,11 @@ def choose_samples(
     input_spec: InputSpec | None = None,
     seed: int = 0,
     round: int = 0,
-) -> Choice:
+) -> Selection:
     """Which of a pool's images to label next; where fewer than `count` are left, all of them.
 
     Args:
-        acquisition: a way to choose, or its name.
+        strategy: a query strategy or its name.
         model: a classifier that returns logits (B, K).
         images: batches of the pool, in the same order each time they are gone through; whatever labels they have are ignored.
         count: how many are wanted.
@@ -45,20 +45,20 @@ def choose_samples(
         round: how often images have been chosen before, from 0 on.
 
     Raises:
-        SightlineError: there is no such acquisition, count is not positive, or the pool is empty.
+        SightlineError: there is no such strategy, count is not positive, or the pool is empty.
     """
-    way = ACQUISITIONS.create(acquisition) if isinstance(acquisition, str) else acquisition
+    chosen = QUERY_STRATEGIES.create(strategy) if isinstance(strategy, str) else strategy
     pool = Pool(model, images, known, layer=layer, input_spec=input_spec, seed=seed, round=round)
     if count < 1:
         raise SightlineError(f"count is {count}; expected a positive number of images")
     if not len(pool):
         raise SightlineError("the pool is empty; there is nothing left to label")
-    return way.choose(pool, min(count, len(pool)))
+    return chosen.select(pool, min(count, len(pool)))
 
 
-def choose_after(
+def select_from_run(
     run: Run,
-    acquisition: str | Acquisition,
+    strategy: str | QueryStrategy,
     count: int,
     *,
     pool: str | Path | None = None,
@@ -69,19 +69,19 @@ def choose_after(
 
     Args:
         run: trained on images with labels; its best weights count where its recipe selects some, else the last.
-        acquisition: a way to choose, or its name.
+        strategy: a query strategy or its name.
         count: how many are wanted; where fewer are left, all of them.
         pool: a folder of images, which need no labels; None = those of the run's training split that its `train_samples`
-            leaves out, or names with a guess.
+            leaves out, or names with a pseudo-label.
         seed: of everything drawn; None = the run's.
         device: None = a GPU where there is one.
 
     Returns:
         A line for each image, the one that is wanted most first, with its place in the training split or in the folder's
-        sorted list; then the guesses, for acquisitions that make some.
+        sorted list; then the pseudo-labeled images, for strategies that make some.
 
     Raises:
-        SightlineError: see `choose_samples`; the run is not finished, nothing says which images it was trained on, none is
+        SightlineError: see `select_samples`; the run is not finished, nothing says which images it was trained on, none is
             left, or images can have several labels.
     """
     loaded = load_run(run, device)
@@ -92,7 +92,7 @@ def choose_after(
             f"{run.path} has train_fraction {recipe.train_fraction}; give it a list of its images as train_samples"
         )
     lines = [] if recipe.train_samples is None else read_list(locate(recipe.train_samples, "train_samples"))
-    known = [line.index for line in lines if not line.guess] if lines else list(range(len(train)))
+    known = [line.index for line in lines if not line.pseudo_label] if lines else list(range(len(train)))
     source, places = (
         (train, sorted(set(range(len(train))) - set(known))) if pool is None else _folder(pool, train.classes)
     )
@@ -103,8 +103,8 @@ def choose_after(
 
     size, num_workers = loaded.input_spec.size[0], recipe.num_workers
     number = max((line.round for line in lines), default=0) + 1
-    choice = choose_samples(
-        acquisition,
+    selection = select_samples(
+        strategy,
         loaded.model,
         create_loader(source, size=size, batch_size=32, train=False, num_workers=num_workers, indices=places),
         count,
@@ -114,9 +114,11 @@ def choose_after(
         seed=recipe.seed if seed is None else seed,
         round=number - 1,
     )
-    found = [(places[place], "", score) for place, score in zip(choice.places, choice.scores)]
-    found += [(places[place], train.classes[guess], None) for place, guess in choice.guesses.items()]
-    return [Listed(place, source.path(place), guess, number, score) for place, guess, score in found]
+    found = [(places[place], "", score) for place, score in zip(selection.places, selection.scores)]
+    found += [
+        (places[place], train.classes[pseudo_label], None) for place, pseudo_label in selection.pseudo_labels.items()
+    ]
+    return [Listed(place, source.path(place), pseudo_label, number, score) for place, pseudo_label, score in found]
 
 
 def _folder(folder: str | Path, classes: list[str]) -> tuple[ImageDataset, list[int]]:

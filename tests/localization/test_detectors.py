@@ -19,16 +19,16 @@ from sightline import SightlineError
 from sightline.data.boxes import peak_boxes
 from sightline.data.dataset import FileDataset, InMemory, Record, Sample
 from sightline.data.transforms import eval_transform
-from sightline.localization.lost import lost
-from sightline.localization.sources import (
-    BOX_SOURCES,
+from sightline.localization.detectors import (
+    BOX_DETECTORS,
     AnnotatedBoxes,
     Box,
-    BoxSource,
+    BoxDetector,
     LostBoxes,
     SaliencyBoxes,
     TorchvisionBoxes,
 )
+from sightline.localization.lost import lost
 from sightline.localization.writing import write_boxes
 from sightline.metrics import Observation
 from sightline.metrics.corloc import CorLoc, corloc
@@ -52,7 +52,7 @@ def photographs(folder: Path, count: int = 7, sizes: tuple[tuple[int, int], ...]
     return FileDataset(records, ["dog", "cat"], folder)
 
 
-class Known(BoxSource):
+class Known(BoxDetector):
     """The same boxes in every image, and a count of the images that it was asked about."""
 
     def __init__(self, *boxes: Box, fails_after: int = 1000) -> None:
@@ -260,9 +260,9 @@ def test_corloc_of_a_pass(tmp_path: Path) -> None:
     assert write_boxes(bare, tmp_path / "c.csv", Known(Box(5, 6, 25, 26))).corloc is None
 
 
-def test_sources_are_known_by_name() -> None:
-    assert {"lost", "saliency", "torchvision", "annotations"} <= set(BOX_SOURCES.names())
-    with pytest.raises(SightlineError, match="unknown box source 'lots'; did you mean 'lost'"):
-        BOX_SOURCES.create("lots")
+def test_detectors_are_known_by_name() -> None:
+    assert {"lost", "saliency", "torchvision", "annotations"} <= set(BOX_DETECTORS.names())
+    with pytest.raises(SightlineError, match="unknown box detector 'lots'; did you mean 'lost'"):
+        BOX_DETECTORS.create("lots")
     with pytest.raises(SightlineError, match="nothing at nowhere"):
-        BOX_SOURCES.create("annotations", file="nowhere")
+        BOX_DETECTORS.create("annotations", file="nowhere")

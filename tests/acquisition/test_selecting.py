@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from networks import TinyCNN
 from sightline import Batch, InputSpec
 from sightline.acquisition import (
-    ACQUISITIONS,
-    Choice,
+    QUERY_STRATEGIES,
     Pool,
     Ranking,
-    choose_samples,
-    create_acquisition,
+    Selection,
+    create_query_strategy,
+    select_samples,
 )
 from sightline.attacks.consistency import disturbed_images, explanation_consistency
 from sightline.errors import SightlineError
@@ -56,21 +56,23 @@ SPREAD = [(0.98, 0.01), (0.45, 0.44), (0.40, 0.30), (0.50, 0.25), (0.499, 0.5)]
     [("confidence", [2, 1], 0.6), ("margin", [4, 1], 0.999), ("entropy", [2, 3], -0.4 * math.log(0.4) - 0.6 * math.log(0.3))],
 )  # fmt: skip
 def test_uncertainty_takes_the_least_sure(by: str, first: list[int], score: float) -> None:
-    choice = choose_samples(create_acquisition("uncertainty", by=by), Says(), pixels(*SPREAD), 2)
-    assert choice.places == first
-    assert choice.scores[0] == pytest.approx(score, abs=1e-5)
-    assert choice.guesses == {}
+    selection = select_samples(create_query_strategy("uncertainty", by=by), Says(), pixels(*SPREAD), 2)
+    assert selection.places == first
+    assert selection.scores[0] == pytest.approx(score, abs=1e-5)
+    assert selection.pseudo_labels == {}
 
 
 def test_ceal_guesses_where_the_entropy_is_below_a_threshold_that_falls() -> None:
     sure = [(0.001, 0.998), (0.98, 0.01), (0.4, 0.3)]
     entropies = [-sum(p * math.log(p) for p in (a, b, 1 - a - b)) for a, b in sure]
     assert entropies[0] < 0.02 < entropies[1] < 0.2 < entropies[2]
-    ceal = create_acquisition("ceal", threshold=0.2, decay=0.09)
-    assert choose_samples(ceal, Says(), pixels(*sure), 1) == Choice([2], [pytest.approx(0.6)], {0: 1, 1: 0})
-    assert choose_samples(ceal, Says(), pixels(*sure), 1, round=2).guesses == {0: 1}  # 0.02 is left of the threshold
-    assert choose_samples(ceal, Says(), pixels(*sure), 1, round=3).guesses == {}  # and now less than nothing
-    assert choose_samples(ceal, Says(), pixels(*sure), 3).guesses == {}  # what gets a label needs no guess
+    ceal = create_query_strategy("ceal", threshold=0.2, decay=0.09)
+    assert select_samples(ceal, Says(), pixels(*sure), 1) == Selection([2], [pytest.approx(0.6)], {0: 1, 1: 0})
+    assert select_samples(ceal, Says(), pixels(*sure), 1, round=2).pseudo_labels == {
+        0: 1
+    }  # 0.02 is left of the threshold
+    assert select_samples(ceal, Says(), pixels(*sure), 1, round=3).pseudo_labels == {}  # and now less than nothing
+    assert select_samples(ceal, Says(), pixels(*sure), 3).pseudo_labels == {}  # what gets a label needs no pseudo_label
 
 
 def points(*reds: float) -> list[Batch]:
@@ -90,11 +92,11 @@ class Line(nn.Module):
 
 def test_coreset_takes_the_farthest_and_counts_what_it_took() -> None:
     # From 0, 1 is the farthest; then 0.5, which is 0.5 from both; then 0.2, from 0; and last 0.9, which is 0.1 from 1.
-    choice = choose_samples("coreset", Line(), points(0.9, 0.5, 1.0, 0.2), 4, points(0.0))
-    assert choice.places == [2, 1, 3, 0]
-    assert choice.scores == pytest.approx([1.0, 0.5, 0.2, 0.1])
+    selection = select_samples("coreset", Line(), points(0.9, 0.5, 1.0, 0.2), 4, points(0.0))
+    assert selection.places == [2, 1, 3, 0]
+    assert selection.scores == pytest.approx([1.0, 0.5, 0.2, 0.1])
     # An image that is known already is worth nothing, and none comes twice.
-    same = choose_samples("coreset", Line(), points(0.3, 0.3, 0.3), 3, points(0.3))
+    same = select_samples("coreset", Line(), points(0.3, 0.3, 0.3), 3, points(0.3))
     assert sorted(same.places) == [0, 1, 2]
 
 
@@ -102,7 +104,7 @@ def test_coreset_agrees_with_a_literal_k_center_over_chunks_of_known_images(monk
     monkeypatch.setattr("sightline.acquisition.coreset.ROWS", 3)
     model = TinyCNN()
     pool, known = torch.rand(9, 3, 6, 6), torch.rand(7, 3, 6, 6)
-    choice = choose_samples(
+    selection = select_samples(
         "coreset", model, [Batch(each, torch.zeros(len(each), dtype=torch.int64)) for each in pool.split(4)], 5,
         [Batch(known, torch.zeros(7, dtype=torch.int64))],
     )  # fmt: skip
@@ -114,7 +116,7 @@ def test_coreset_agrees_with_a_literal_k_center_over_chunks_of_known_images(monk
         far = max(left, key=lambda place: min(float((features[place] - features[c]).norm()) for c in centers))
         centers.append(far)
         expected.append(far - 7)
-    assert choice.places == expected
+    assert selection.places == expected
 
 
 def test_consistency_takes_what_changes_most_under_an_attack_for_the_predicted_class() -> None:
@@ -124,8 +126,8 @@ def test_consistency_takes_what_changes_most_under_an_attack_for_the_predicted_c
     wrong = 1 - (model(spec.normalize(images)).argmax(1) == 1).long()  # labels that must not matter
     batches = [Batch(images[:4], wrong[:4]), Batch(images[4:], wrong[4:])]
     layer = "features.2"
-    choice = choose_samples(
-        create_acquisition("consistency", explainer="xgradcam", eps=0.05),
+    selection = select_samples(
+        create_query_strategy("consistency", explainer="xgradcam", eps=0.05),
         model,
         batches,
         6,
@@ -139,8 +141,8 @@ def test_consistency_takes_what_changes_most_under_an_attack_for_the_predicted_c
     changed = disturbed_images(model, images, maps, predicted, eps=0.05, input_spec=spec)
     unchanged = model(spec.normalize(changed)).argmax(1) == predicted
     weights = 1 - explanation_consistency(maps, explain(model, changed, predicted, layer, spec), unchanged)
-    assert torch.tensor(choice.scores) == pytest.approx(weights[choice.places], abs=1e-6)
-    assert choice.scores == sorted(choice.scores, reverse=True)
+    assert torch.tensor(selection.scores) == pytest.approx(weights[selection.places], abs=1e-6)
+    assert selection.scores == sorted(selection.scores, reverse=True)
 
 
 def test_equal_scores_are_drawn_rather_than_taken_in_order() -> None:
@@ -149,12 +151,12 @@ def test_equal_scores_are_drawn_rather_than_taken_in_order() -> None:
             return torch.zeros(40)
 
     pool = pixels(*[(0.5, 0.2)] * 40)
-    drawn = [choose_samples(Indifferent(), Says(), pool, 10, seed=seed).places for seed in range(3)]
+    drawn = [select_samples(Indifferent(), Says(), pool, 10, seed=seed).places for seed in range(3)]
     assert all(len(set(places)) == 10 for places in drawn)
     assert drawn[0] != drawn[1] != drawn[2]
     assert max(drawn[0]) >= 20  # not the first ones
-    assert drawn[0] == choose_samples(Indifferent(), Says(), pool, 10, seed=0).places
-    assert drawn[0] != choose_samples(Indifferent(), Says(), pool, 10, seed=0, round=1).places
+    assert drawn[0] == select_samples(Indifferent(), Says(), pool, 10, seed=0).places
+    assert drawn[0] != select_samples(Indifferent(), Says(), pool, 10, seed=0, round=1).places
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -162,28 +164,28 @@ def test_every_acquisition_is_blind_to_labels_and_leaves_the_model_as_it_was(nam
     model = TinyCNN().train()
     images, known = torch.rand(6, 3, 8, 8), [Batch(torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 2]))]
     chosen = [
-        choose_samples(name, model, [Batch(images, torch.full((6,), label))], 3, known, layer="features.2")
+        select_samples(name, model, [Batch(images, torch.full((6,), label))], 3, known, layer="features.2")
         for label in (0, 2)
     ]
     assert chosen[0] == chosen[1]
     assert len(set(chosen[0].places)) == len(chosen[0].places) == (6 if name == "all" else 3)
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())
-    assert len(choose_samples(name, model, [Batch(images, torch.zeros(6).long())], 99, known).places) == 6
+    assert len(select_samples(name, model, [Batch(images, torch.zeros(6).long())], 99, known).places) == 6
 
 
 def test_mistakes_are_named() -> None:
     model, pool = Says(), pixels((0.5, 0.2))
-    assert ACQUISITIONS.names() == BUILT_IN
+    assert QUERY_STRATEGIES.names() == BUILT_IN
     for wrong, match in [
-        (lambda: choose_samples("consistancy", model, pool, 1), "did you mean 'consistency'"),
-        (lambda: choose_samples("random", model, pool, 0), "count is 0"),
-        (lambda: choose_samples("random", model, [], 1), "pool is empty"),
-        (lambda: choose_samples("coreset", model, pool, 1), "known was not given"),
-        (lambda: create_acquisition("uncertainty", by="chance"), "by is 'chance'"),
-        (lambda: create_acquisition("ceal", threshold=-1), "threshold is -1"),
-        (lambda: create_acquisition("consistency", perturbation="blur"), "perturbation is 'blur'"),
-        (lambda: create_acquisition("consistency", eps=0), "eps is 0"),
+        (lambda: select_samples("consistancy", model, pool, 1), "did you mean 'consistency'"),
+        (lambda: select_samples("random", model, pool, 0), "count is 0"),
+        (lambda: select_samples("random", model, [], 1), "pool is empty"),
+        (lambda: select_samples("coreset", model, pool, 1), "known was not given"),
+        (lambda: create_query_strategy("uncertainty", by="chance"), "by is 'chance'"),
+        (lambda: create_query_strategy("ceal", threshold=-1), "threshold is -1"),
+        (lambda: create_query_strategy("consistency", perturbation="blur"), "perturbation is 'blur'"),
+        (lambda: create_query_strategy("consistency", eps=0), "eps is 0"),
     ]:
         with pytest.raises(SightlineError, match=match):
             wrong()
@@ -193,4 +195,4 @@ def test_mistakes_are_named() -> None:
             return torch.tensor([math.nan])
 
     with pytest.raises(SightlineError, match=r"images \[0\] of the pool are not finite"):
-        choose_samples(Lost(), model, pool, 1)
+        select_samples(Lost(), model, pool, 1)

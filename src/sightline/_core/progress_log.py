@@ -9,7 +9,7 @@ from typing import Any
 from sightline.errors import RunFailedError, SightlineError
 
 
-class Journal:
+class ProgressLog:
     """A file of JSON lines: what is worked on, then one line for each finished item, in order.
 
     A line that a kill cut short is thrown away.

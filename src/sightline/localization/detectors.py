@@ -23,7 +23,7 @@ from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
 
 
-class BoxSource(ABC):
+class BoxDetector(ABC):
     """Says where the objects in photographs are."""
 
     @property
@@ -36,11 +36,11 @@ class BoxSource(ABC):
         """The boxes in each image, in pixels of the image; an empty list where nothing was found."""
 
 
-BOX_SOURCES: Registry[BoxSource] = Registry("box source", modules=("sightline.localization.sources",))
+BOX_DETECTORS: Registry[BoxDetector] = Registry("box detector", modules=("sightline.localization.detectors",))
 
 
-@BOX_SOURCES.register("lost", needs_model="transformer")
-class LostBoxes(BoxSource):
+@BOX_DETECTORS.register("lost", needs_model="transformer")
+class LostBoxes(BoxDetector):
     """One box an image, by LOST on a self-supervised vision transformer.
 
     Args:
@@ -80,8 +80,8 @@ class LostBoxes(BoxSource):
         return found
 
 
-@BOX_SOURCES.register("saliency", needs_model="classifier")
-class SaliencyBoxes(BoxSource):
+@BOX_DETECTORS.register("saliency", needs_model="classifier")
+class SaliencyBoxes(BoxDetector):
     """One box an image, around what the map of a classifier's predicted class points out.
 
     The threshold is that of Zhou et al., "Learning Deep Features for Discriminative Localization" (CVPR 2016), section 3.2,
@@ -120,8 +120,8 @@ class SaliencyBoxes(BoxSource):
         return [[Box(*box.int().tolist())] if exists else [] for (box,), exists in found]
 
 
-@BOX_SOURCES.register("torchvision")
-class TorchvisionBoxes(BoxSource):
+@BOX_DETECTORS.register("torchvision")
+class TorchvisionBoxes(BoxDetector):
     """The box of highest score that one of torchvision's detectors finds in an image.
 
     Args:
@@ -174,8 +174,8 @@ class TorchvisionBoxes(BoxSource):
         return [Box(x1, y1, x2, y2, float(found["scores"][best]), label)]
 
 
-@BOX_SOURCES.register("annotations")
-class AnnotatedBoxes(BoxSource):
+@BOX_DETECTORS.register("annotations")
+class AnnotatedBoxes(BoxDetector):
     """The boxes of an annotation file; as many an image as it has.
 
     Args:
