@@ -10,10 +10,10 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torchvision.ops import masks_to_boxes
 
 from sightline._core.kernels import gaussian_blur, odd_kernel
 from sightline._core.seeding import generator
+from sightline.data.boxes import tight_box
 from sightline.errors import SightlineError, unknown_name
 
 Variant = Literal[
@@ -50,7 +50,7 @@ def is_whole(mask: Tensor, fill: Fill = "tile") -> bool:
     inside, around = regions_of(mask)
     if not (inside.any() and around.any()):
         return False
-    return fill == "inpaint" or _box(~around) != (0, 0, *mask.shape)
+    return fill == "inpaint" or tight_box(~around) != (0, 0, mask.shape[1], mask.shape[0])
 
 
 def background_of(image: Tensor, mask: Tensor, fill: Fill = "tile") -> Tensor:
@@ -66,7 +66,7 @@ def background_of(image: Tensor, mask: Tensor, fill: Fill = "tile") -> Tensor:
     check_fill(fill)
     covered = ~regions_of(mask)[1]
     if fill == "tile":
-        return _tile(image, _box(covered))
+        return _tile(image, tight_box(covered))
     exact = image if image.is_floating_point() else image / 255
     painted = paint_over(exact[None], covered[None, None].to(exact.dtype))[0]
     return painted if image.is_floating_point() else (255 * painted).round().clamp(0, 255).to(image.dtype)
@@ -100,7 +100,7 @@ def vary(variant: Variant, image: Tensor, mask: Tensor, scene: Tensor | None = N
     if variant == "no_fg":
         return torch.where(around, image, 0)
     if variant == "only_bg_b":
-        top, left, bottom, right = _box(~around)
+        left, top, right, bottom = tight_box(~around)
         black = image.clone()
         black[:, top:bottom, left:right] = 0
         return black
@@ -165,15 +165,9 @@ def check_fill(fill: Fill) -> None:
         raise unknown_name("fill", fill, get_args(Fill))
 
 
-def _box(region: Tensor) -> tuple[int, int, int, int]:
-    """The tight box (top, left, bottom, right) around a region (H, W) that is not empty, ends exclusive."""
-    left, top, right, bottom = masks_to_boxes(region[None])[0].int().tolist()
-    return top, left, bottom + 1, right + 1
-
-
 def _tile(image: Tensor, box: tuple[int, int, int, int]) -> Tensor:
     """The image with its largest rectangle beside the box repeated in the box."""
-    top, left, bottom, right = box
+    left, top, right, bottom = box
     height, width = image.shape[-2:]
     rows, columns = (0, height), (0, width)
     if max(left, width - right) * height > max(top, height - bottom) * width:

@@ -82,6 +82,12 @@ def tight_boxes(mask: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([x1, y1, x2, y2], 1) * found[:, None].float(), found
 
 
+def tight_box(region: Tensor) -> tuple[int, int, int, int]:
+    """Return the smallest box around a non-empty region (H, W) bool, as whole pixels (x1, y1, x2, y2)."""
+    x1, y1, x2, y2 = tight_boxes(region[None])[0][0].int().tolist()
+    return x1, y1, x2, y2
+
+
 def peak_boxes(maps: Tensor, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
     """The smallest box around the `component_of_peak` of each map, as `tight_boxes` gives it; none where nothing is above."""
     return tight_boxes(component_of_peak(maps, threshold))

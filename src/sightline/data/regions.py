@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sightline.data.batch import Batch
+from sightline.data.batch import Batch, class_masks
 from sightline.errors import unknown_name
 
 SOURCES = ("masks", "boxes")
@@ -53,10 +53,7 @@ def _from_masks(batch: Batch) -> tuple[Tensor, Tensor]:
     masks, images = batch.masks, batch.images
     if masks is None or batch.has_mask is None:
         return _nothing(batch)
-    if masks.ndim == 4:
-        masks = (
-            masks[:, 0] if masks.shape[1] == 1 else masks[torch.arange(len(batch), device=masks.device), batch.labels]
-        )
+    masks = class_masks(masks, batch.labels)
     inside, outside = (masks, 1 - masks) if masks.is_floating_point() else (masks == 1, masks == 0)
     present = batch.has_mask[:, None, None]
     return (inside * present).to(images.dtype), (outside * present).to(images.dtype)

@@ -5,8 +5,6 @@ evidence for the class that the model predicts, it reads something else in the i
 Whether that is a fault is for a person to say, so the images are ranked and shown, not removed.
 """
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
@@ -15,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sightline._core.csv_files import csv_text
 from sightline._core.files import write_atomically
 from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset
@@ -158,8 +157,5 @@ def _describe(
 
 
 def _csv(results: Sequence[AuditResult]) -> str:
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(text, ["rank", *(f.name for f in fields(AuditResult))])
-    table.writeheader()
-    table.writerows({"rank": rank, **asdict(result)} for rank, result in enumerate(results, start=1))
-    return text.getvalue()
+    rows = ({"rank": rank, **asdict(result)} for rank, result in enumerate(results, start=1))
+    return csv_text(["rank", *(f.name for f in fields(AuditResult))], rows)

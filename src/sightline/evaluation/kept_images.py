@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sightline._core.seeding import generator
+from sightline.data.batch import class_masks
 from sightline.errors import SightlineError
 from sightline.evaluation.result import SavedImages
 from sightline.metrics import Observation
@@ -31,9 +32,7 @@ def describe_images(observation: Observation, indices: Tensor) -> dict[str, Tens
     if observation.masks is None:
         kept["has_mask"] = torch.zeros(len(indices), dtype=torch.bool)
         return kept
-    masks = observation.masks
-    if masks.ndim == 4:
-        masks = masks[:, 0] if masks.shape[1] == 1 else masks[torch.arange(len(masks)), observation.require("targets")]
+    masks = class_masks(observation.masks, observation.require("targets"))
     kept["masks"] = (masks >= 0.5).to(torch.uint8) if masks.is_floating_point() else masks
     kept["has_mask"] = (
         torch.ones(len(indices), dtype=torch.bool) if observation.has_mask is None else observation.has_mask

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 
 from sightline._core.seeding import generator
-from sightline.data.batch import Batch
+from sightline.data.batch import Batch, class_masks
 from sightline.data.boxes import tight_boxes
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.loader import Transformed, collate
@@ -222,9 +222,7 @@ def _masks(batch: Batch) -> Tensor:
     """The masks (n, H, W) uint8 with 0, 1, 255; 255 everywhere for an image without one."""
     assert batch.masks is not None
     assert batch.has_mask is not None
-    masks = batch.masks
-    if masks.ndim == 4:
-        masks = masks[:, 0] if masks.shape[1] == 1 else masks[torch.arange(len(batch)), batch.labels]
+    masks = class_masks(batch.masks, batch.labels)
     masks = (masks >= 0.5).to(torch.uint8) if masks.is_floating_point() else masks
     return torch.where(batch.has_mask[:, None, None], masks, 255).to(torch.uint8)
 

@@ -1,7 +1,5 @@
 """Boxes and masks of whole data sets, each written in one pass that can be interrupted."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.io import encode_png
 
+from sightline._core.csv_files import csv_text
 from sightline._core.files import write_atomically
 from sightline._core.progress import bar
 from sightline._core.progress_log import ProgressLog
@@ -186,7 +185,7 @@ def write_masks(
             [_seen_from(folder, dataset, i), dataset.classes[label], files[i] if entry["mask"] else "", *own.values()]
             for i, (entry, label) in enumerate(zip(entries, dataset.labels.tolist()))
         ]
-        _write(folder / "masks.csv", _table(["path", "label", "mask", *own], listed).encode())
+        _write(folder / "masks.csv", csv_text(["path", "label", "mask", *own], listed, "\n").encode())
     overlaps = [entry["iou"] for entry in entries if entry["iou"] is not None]
     return MasksWritten(
         images=len(entries),
@@ -270,7 +269,7 @@ def _as_csv(entries: Sequence[dict[str, Any]]) -> str:
         for entry in entries
         for box in entry["boxes"]
     ]
-    return _table(["path", "x1", "y1", "x2", "y2", "score", "label"], rows)
+    return csv_text(["path", "x1", "y1", "x2", "y2", "score", "label"], rows, "\n")
 
 
 def _as_coco(entries: Sequence[dict[str, Any]]) -> str:
@@ -292,14 +291,6 @@ def _as_coco(entries: Sequence[dict[str, Any]]) -> str:
             annotations.append(annotation if score is None else {**annotation, "score": score})
     categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
     return json.dumps({"images": images, "annotations": annotations, "categories": categories}, indent=1)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -5,11 +5,11 @@ worker's answer to one pair, with the columns of the batch as `Input.<column>` a
 """
 
 import csv
-import io
 import re
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from sightline._core.csv_files import csv_text
 from sightline._core.files import write_atomically
 from sightline._core.seeding import derive_seed
 from sightline.errors import SightlineError
@@ -37,18 +37,16 @@ def export_batch(store: Store, folder: str | Path, url: str | None = None) -> Pa
     """
     folder = Path(folder)
     base = (url or FOLDER).rstrip("/")
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(COLUMNS)
+    rows = []
     try:
         (folder / FOLDER).mkdir(parents=True, exist_ok=True)
         for pair in store.pairs.values():
             swapped = derive_seed(int(store.facts["seed"]), "batch", pair.pair) % 2 == 1
             shown = [pair.names[part] for part in ("image", *(("b", "a") if swapped else ("a", "b")))]
-            writer.writerow([pair.pair, pair.label, *(f"{base}/{name}.jpg" for name in shown)])
+            rows.append([pair.pair, pair.label, *(f"{base}/{name}.jpg" for name in shown)])
             for name in shown:
                 write_atomically(folder / FOLDER / f"{name}.jpg", store.picture(name) or b"")
-        write_atomically(folder / "batch.csv", text.getvalue().encode())
+        write_atomically(folder / "batch.csv", csv_text(COLUMNS, rows).encode())
     except OSError as error:
         raise SightlineError(f"cannot write the batch to {folder}: {error.strerror or error}") from error
     return folder / "batch.csv"

@@ -1,7 +1,5 @@
 """What the votes say: pair by pair, together, and how far the raters agree."""
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline._core.csv_files import csv_text
 from sightline._core.files import write_atomically
 from sightline._core.optional import requires_extra
 from sightline.errors import SightlineError
@@ -229,15 +228,11 @@ def write(store: Store, found: Results, folder: Path) -> tuple[Path, Path]:
 def votes_csv(store: Store) -> str:
     """All votes as CSV: pair, index, label, rater, source, choice (a, b or same), shown_first (a or b), at."""
     raters = store.raters()
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(["pair", "index", "label", "rater", "source", "choice", "shown_first", "at"])
+    rows = []
     for vote in store.votes():
         pair, rater = store.pairs[vote.pair], raters[vote.rater]
-        writer.writerow(
-            [pair.pair, pair.index, pair.label, rater.title, rater.source, vote.choice, vote.first, vote.at]
-        )
-    return text.getvalue()
+        rows.append([pair.pair, pair.index, pair.label, rater.title, rater.source, vote.choice, vote.first, vote.at])
+    return csv_text(["pair", "index", "label", "rater", "source", "choice", "shown_first", "at"], rows)
 
 
 def _open(pairs: int, quorum: int) -> str:

@@ -1,7 +1,5 @@
 """`reproduce`: a study's parts worked off one by one and kept, and its results beside the paper's."""
 
-import csv
-import io
 import json
 import platform
 import re
@@ -13,6 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save
 
+from sightline._core.csv_files import csv_text
 from sightline._core.devices import pick_device
 from sightline._core.files import write_atomically
 from sightline._core.progress import ProgressBar
@@ -166,11 +165,9 @@ class StudyFolder:
         """Write study.yaml, table.csv and report.md, as far as parts are done."""
         self.begin()
         rows = self.study.table(done)
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
-        writer.writeheader()
-        writer.writerows({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
-        write_atomically(self.path / "table.csv", text.getvalue().encode())
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        short = ({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
+        write_atomically(self.path / "table.csv", csv_text(columns, short).encode())
         for name, content in self.study.files(done).items():
             write_atomically(self.path / name, content)
         write_atomically(self.path / "report.md", self._page(done).encode())

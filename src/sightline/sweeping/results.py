@@ -1,11 +1,10 @@
 """A sweep's results as files: CSV, Markdown and figures."""
 
-import csv
-import io
 import os
 import socket
 from pathlib import Path
 
+from sightline._core.csv_files import csv_text
 from sightline._core.files import write_atomically
 from sightline.reporting.markdown import markdown
 from sightline.reporting.plots import png
@@ -21,11 +20,7 @@ def write_tables(outcome: Outcome) -> None:
         [t.number, t.state, t.value, *(t.params.get(key) for key in keys), t.epochs, t.seconds, t.run, t.error]
         for t in outcome.trials
     ]
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(rows)
-    replace(outcome.path / "results.csv", text.getvalue().encode())
+    replace(outcome.path / "results.csv", csv_text(header, rows).encode())
     replace(outcome.path / "results.md", _page(outcome, keys).encode())
 
 

@@ -1,7 +1,6 @@
 """The run folder, as training writes it: what was asked, where it ran, what came of it."""
 
 import csv
-import io
 import json
 import os
 import platform
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from sightline._core.csv_files import csv_text
 from sightline._core.files import write_atomically
 from sightline._core.optional import requires_extra
 from sightline._core.strict import difference
@@ -138,11 +138,8 @@ class Run:
     def log(self, row: dict[str, float | int]) -> None:
         """Write an epoch's row to metrics.csv in place of any later ones, which an interrupted epoch left."""
         kept: list[dict[str, Any]] = [old for old in self.rows if int(old["epoch"]) < row["epoch"]]
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(dict.fromkeys(key for each in [*kept, row] for key in each)))
-        writer.writeheader()
-        writer.writerows([*kept, row])
-        write_atomically(self.path / "metrics.csv", text.getvalue().encode())
+        columns = list(dict.fromkeys(key for each in [*kept, row] for key in each))
+        write_atomically(self.path / "metrics.csv", csv_text(columns, [*kept, row]).encode())
 
     def plot(self, row: dict[str, float | int]) -> None:
         """Add an epoch's row, just logged, to the TensorBoard files."""

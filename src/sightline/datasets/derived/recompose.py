@@ -15,11 +15,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.ops import masks_to_boxes
 from torchvision.transforms.v2 import functional as F
 
 from sightline._core.csv_files import read_csv
 from sightline._core.seeding import generator
+from sightline.data.boxes import tight_box
 from sightline.data.dataset import FileDataset, ImageDataset, Record, Sample, Splits, divide
 from sightline.data.files import list_images, locate
 from sightline.data.registry import DATASETS
@@ -243,8 +243,7 @@ def _fit(
     inside: Tensor, placement: Placement, size: int
 ) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
     """Where the object is in its photograph (top, left, bottom, right) and in the picture (xyxy), ends exclusive."""
-    left, top, right, bottom = masks_to_boxes(inside[None])[0].int().tolist()
-    right, bottom = right + 1, bottom + 1
+    left, top, right, bottom = tight_box(inside)
     longer = placement.scale * size / max(right - left, bottom - top)
     width, height = max(1, round((right - left) * longer)), max(1, round((bottom - top) * longer))
     x, y = round(placement.across * (size - width)), round(placement.down * (size - height))

@@ -1,7 +1,6 @@
 """Some of a data set's images, as a file names them, and pseudo-labels for some of these."""
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePath
@@ -9,6 +8,7 @@ from typing import Any
 
 import torch
 
+from sightline._core.csv_files import csv_text
 from sightline._core.files import write_atomically
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.errors import SightlineError, unknown_name
@@ -129,12 +129,8 @@ def read_list(file: Path) -> list[Listed]:
 
 def write_list(file: Path, lines: Sequence[Listed]) -> None:
     """Write what `read_list` reads: whole, or not at all."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, [field.name for field in fields(Listed)], lineterminator="\n")
-    writer.writeheader()
-    for line in lines:
-        writer.writerow(asdict(line) | {"score": "" if line.score is None else f"{line.score:.6g}"})
-    write_atomically(file, text.getvalue().encode())
+    rows = (asdict(line) | {"score": "" if line.score is None else f"{line.score:.6g}"} for line in lines)
+    write_atomically(file, csv_text([field.name for field in fields(Listed)], rows, "\n").encode())
 
 
 def listed(dataset: ImageDataset, file: Path) -> Subset:

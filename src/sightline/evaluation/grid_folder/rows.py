@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sightline._core.csv_files import csv_text
 from sightline.errors import SightlineError
 
 MADE_BY = "`sightline evaluate PLAN.yaml` and `sightline reproduce` make such folders"
@@ -15,11 +16,8 @@ MADE_BY = "`sightline evaluate PLAN.yaml` and `sightline reproduce` make such fo
 
 def write_rows(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
     """Return rows as a CSV file."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
-    return text.getvalue().encode()
+    short = ({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
+    return csv_text(columns, short).encode()
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:

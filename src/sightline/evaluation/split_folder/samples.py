@@ -1,7 +1,6 @@
 """samples.csv: what is known of each image of a split, one row per image."""
 
 import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sightline._core.csv_files import csv_text
 from sightline.evaluation.statistics import Array
 
 Integers = NDArray[np.int64]
@@ -64,12 +64,8 @@ def samples_csv(samples: Mapping[str, Tensor], paths: Sequence[str] | None) -> s
         **{name: columns.pop(name) for name in ("label", "predicted", "probability", "correct")},
         "group": columns.pop("group", empty),
     }
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow([*first, *columns])
-    for row in zip(*first.values(), *columns.values()):
-        writer.writerow([_cell(value) for value in row])
-    return text.getvalue()
+    rows = ([_cell(value) for value in row] for row in zip(*first.values(), *columns.values()))
+    return csv_text([*first, *columns], rows)
 
 
 def read_samples(path: Path) -> Samples:
