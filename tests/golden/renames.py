@@ -20,6 +20,7 @@ RECOMPOSED = (
 TEXT: dict[str, dict[str, str]] = {
     "*": {"at_floor": "at_min", "rrr": "right_reasons", "arm": "variant", "Arm": "Variant"},
     "ec/figure-9*": {
+        "guess": "pseudo_label",
         "guesses": "pseudo_labels",
         "right_guesses": "right_pseudo_labels",
     },
