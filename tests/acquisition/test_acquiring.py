@@ -18,7 +18,7 @@ from sightline.errors import SightlineError
 from sightline.evaluation import evaluate
 from sightline.studies import columns, run_study
 from sightline.studies.kinds import active_learning
-from sightline.studies.kinds.active_learning import load_active_learning
+from sightline.studies.plan import load_active_learning
 from sightline.studies.study import make_study
 from sightline.training import Run, train
 

@@ -66,7 +66,7 @@ def acquire(
     names = None if strategy is None else strategy.split(",")
     if count is None:
         from sightline.studies import run_study
-        from sightline.studies.kinds.active_learning import load_active_learning
+        from sightline.studies.plan import load_active_learning
 
         if pool is not None:
             raise SightlineError("--pool was given without --next; the loop chooses among the recipe's training images")

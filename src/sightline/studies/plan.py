@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sightline._core.strict import override_key, parse_mapping
+from sightline._core.strict import override_key, parse_mapping, parse_yaml
+from sightline.acquisition import QUERY_STRATEGIES
 from sightline.errors import SightlineError
 from sightline.evaluation import DEFAULT_EXPLAINERS
 from sightline.studies.study import Study, make_study
-from sightline.training import Run
+from sightline.training import Run, read_recipe
 
 METRICS = ("average_drop", "average_increase", "coherency", "insertion", "deletion")  # need neither masks nor groups
 
@@ -90,9 +91,65 @@ def make_grid(
     )
 
 
-def _own(name: str) -> dict[str, Any]:
-    """What a study of nobody's paper says of itself."""
-    return {"paper": "", "item": name, "kind": "grid", "title": name, "source": ""}
+def load_active_learning(
+    source: str | Path,
+    changes: Sequence[str] = (),
+    *,
+    strategies: Sequence[str] | None = None,
+    initial_fraction: float | None = None,
+    step_fraction: float | None = None,
+    rounds: int | None = None,
+    seeds: int | None = None,
+    columns: Sequence[str] | None = None,
+) -> Study:
+    """The loop over a recipe, or a plan of one from a YAML file with `kind: active_learning`.
+
+    Args:
+        source: a recipe that sightline ships, a recipe file, or a plan.
+        changes: `key.sub=value` each, of the recipe, or of the plan.
+        strategies: names of what is compared, each with the first; None = all that there are, `random` first.
+        initial_fraction: as for `ActiveLearning`, as are the others; None = its default, or the plan's.
+        step_fraction: see `ActiveLearning`.
+        rounds: see `ActiveLearning`.
+        seeds: how many, from 0 on; None = 3.
+        columns: see `ActiveLearning`; None = accuracy on the main test split and, with masks, mIoU and energy of Grad-CAM.
+
+    Raises:
+        SightlineError: there is no such recipe, plan, name or key, or a value is out of its range.
+    """
+    given: dict[str, Any] = {
+        "initial_fraction": initial_fraction,
+        "step_fraction": step_fraction,
+        "rounds": rounds,
+        "columns": columns,
+        "variants": strategies,
+    }
+    if seeds is not None:
+        given["seeds"] = list(range(seeds))
+    given = {key: value for key, value in given.items() if value is not None}
+    file = Path(source)
+    plan = parse_mapping(file.read_text(encoding="utf-8"), f"plan {file}") if file.is_file() else {}
+    if "kind" in plan:
+        return make_study(_own(file.stem, "active_learning") | plan | given, changes)
+
+    recipe = read_recipe(source, changes)
+    if columns is None:
+        splits = recipe.data.create()
+        test = splits.main_test
+        maps = [f"{test}/miou@gradcam", f"{test}/energy_in_mask@gradcam"] if splits[test].has_mask.any() else []
+        given["columns"] = [f"{test}/accuracy", *maps]
+    if strategies is None:
+        given["variants"] = sorted(QUERY_STRATEGIES.names(), key=lambda name: name != "random")
+    keys = {key: parse_yaml(text, f"override {key}") for key, _, text in (change.partition("=") for change in changes)}
+    return make_study(
+        _own(recipe.name, "active_learning") | {"recipe": str(source), "keys": keys, "seeds": [0, 1, 2]} | given
+    )
+
+
+def _own(name: str, kind: str = "grid") -> dict[str, Any]:
+    """What the user's own study is called."""
+    title = f"{name}: learning from few labels" if kind == "active_learning" else name
+    return {"paper": "", "item": name, "kind": kind, "title": title, "source": ""}
 
 
 def _trained(run: Run) -> dict[str, Any]:

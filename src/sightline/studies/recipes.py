@@ -1,15 +1,37 @@
-"""Recipe keys that a study changes."""
+"""Recipe keys that a study changes, and what studies share that train from a recipe."""
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
+
+from pydantic import Field
 
 from sightline.errors import SightlineError
-from sightline.studies.study import scale_count
+from sightline.studies.study import Study, scale_count
 from sightline.training import read_recipe
 
 Keys = dict[str, Any]
 """Recipe keys, dotted as on the command line, with their values."""
+
+
+class RecipeStudy(Study):
+    """A study that trains from a recipe.
+
+    Attributes:
+        recipe: a recipe that sightline ships, or a file.
+        keys: recipe keys that every run changes.
+        scaled_keys: recipe keys, whole numbers or shares, that `--scale` takes a share of, such as `data.per_class`.
+    """
+
+    recipe: str
+    keys: Keys = Field(default_factory=dict)
+    scaled_keys: list[str] = Field(default_factory=lambda: ["train_fraction"])
+
+    def scaled(self, scale: float) -> Self:
+        """Less of what `scaled_keys` names."""
+        if scale == 1:
+            return self
+        return self.model_copy(update={"keys": scale_keys(self.recipe, self.keys, self.scaled_keys, scale)})
 
 
 def overrides(keys: Keys) -> list[str]:

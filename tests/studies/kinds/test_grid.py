@@ -23,7 +23,7 @@ from sightline.studies import run as run_module
 
 PLAN = """
 data: {name: digits, size: 32, copies: 1}
-split: test
+split: test_shifted
 num_images: 6
 batch: 4
 models:
@@ -202,7 +202,7 @@ def test_a_compiled_model_gives_the_same_table(plan: Path, tmp_path: Path) -> No
         ("explainers=[{label: a, name: gradcam, options: {sigma: 1}}]", "'sigma'"),
         ("metrics={insertio: {}}", "'insertion'"),
         ("num_images=100000", "the data has"),
-        ("split=tset", "'test'"),
+        ("split=tset", "'test_iid'"),
         ("explainers=[gradcam, gradcam]", "taken"),
     ],
 )

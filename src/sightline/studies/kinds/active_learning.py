@@ -1,7 +1,7 @@
 """Learning from few labels: variants that choose what to label next, round after round."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Annotated, Any, Literal, Self
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from pydantic import BeforeValidator, Field, model_validator
 
 from sightline._core.seeding import generator
-from sightline._core.strict import Count, Positive, Real, parse_mapping, parse_yaml
+from sightline._core.strict import Count, Positive, Real
 from sightline.acquisition import QUERY_STRATEGIES, create_query_strategy, select_from_run
 from sightline.datasets.derived.subset import Listed, listed, read_list, write_list
 from sightline.errors import SightlineError
@@ -20,7 +20,7 @@ from sightline.evaluation.statistics import over_seeds
 from sightline.reporting.markdown import markdown
 from sightline.studies.columns import Column, check_columns, evaluate_columns, evaluation_keys, heading
 from sightline.studies.recipes import Keys, file_name, overrides
-from sightline.studies.study import KINDS, Done, Method, Part, Study, check_labels, make_study, scale_count
+from sightline.studies.study import KINDS, Done, Method, Part, Study, check_labels, scale_count
 from sightline.studies.tables import mean_and_spread
 from sightline.training import Run, read_recipe, train
 
@@ -332,67 +332,3 @@ class _Worker:
 
     def _count(self, number: int) -> int:
         return max(1, round(self.study.share(number) * len(self.images)))
-
-
-def load_active_learning(
-    source: str | Path,
-    changes: Sequence[str] = (),
-    *,
-    strategies: Sequence[str] | None = None,
-    initial_fraction: float | None = None,
-    step_fraction: float | None = None,
-    rounds: int | None = None,
-    seeds: int | None = None,
-    columns: Sequence[str] | None = None,
-) -> Study:
-    """The loop over a recipe, or a plan of one from a YAML file with `kind: active_learning`.
-
-    Args:
-        source: a recipe that sightline ships, a recipe file, or a plan.
-        changes: `key.sub=value` each, of the recipe, or of the plan.
-        strategies: names of what is compared, each with the first; None = all that there are, `random` first.
-        initial_fraction: as for `ActiveLearning`, as are the others; None = its default, or the plan's.
-        step_fraction: see `ActiveLearning`.
-        rounds: see `ActiveLearning`.
-        seeds: how many, from 0 on; None = 3.
-        columns: see `ActiveLearning`; None = accuracy on the main test split and, with masks, mIoU and energy of Grad-CAM.
-
-    Raises:
-        SightlineError: there is no such recipe, plan, name or key, or a value is out of its range.
-    """
-    given: dict[str, Any] = {
-        "initial_fraction": initial_fraction,
-        "step_fraction": step_fraction,
-        "rounds": rounds,
-        "columns": columns,
-        "variants": strategies,
-    }
-    if seeds is not None:
-        given["seeds"] = list(range(seeds))
-    given = {key: value for key, value in given.items() if value is not None}
-    file = Path(source)
-    plan = parse_mapping(file.read_text(encoding="utf-8"), f"plan {file}") if file.is_file() else {}
-    if "kind" in plan:
-        return make_study(_own(file.stem) | plan | given, changes)
-
-    recipe = read_recipe(source, changes)
-    if columns is None:
-        splits = recipe.data.create()
-        test = splits.main_test
-        maps = [f"{test}/miou@gradcam", f"{test}/energy_in_mask@gradcam"] if splits[test].has_mask.any() else []
-        given["columns"] = [f"{test}/accuracy", *maps]
-    if strategies is None:
-        given["variants"] = sorted(QUERY_STRATEGIES.names(), key=lambda name: name != "random")
-    keys = {key: parse_yaml(text, f"override {key}") for key, _, text in (change.partition("=") for change in changes)}
-    return make_study(_own(recipe.name) | {"recipe": str(source), "keys": keys, "seeds": [0, 1, 2]} | given)
-
-
-def _own(name: str) -> dict[str, Any]:
-    """What a study of nobody's paper says of itself."""
-    return {
-        "paper": "",
-        "item": name,
-        "kind": "active_learning",
-        "title": f"{name}: learning from few labels",
-        "source": "",
-    }

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 import torch
 from matplotlib.figure import Figure
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
 from sightline._core.strict import Positive, Real
@@ -19,8 +19,8 @@ from sightline.explainers import create_explainer
 from sightline.metrics import disturbed_images, explanation_consistency
 from sightline.reporting.overlay import blend
 from sightline.reporting.plots import draw_image, new_figure
-from sightline.studies.recipes import Keys, overrides, scale_keys
-from sightline.studies.study import KINDS, Done, Method, Part, Study, check_methods
+from sightline.studies.recipes import RecipeStudy, overrides
+from sightline.studies.study import KINDS, Done, Method, Part, check_methods
 from sightline.studies.subject import Subject, run_subject
 from sightline.studies.tables import to_bytes
 from sightline.training import read_recipe, train
@@ -30,15 +30,13 @@ COLUMNS = {"images": "image", "maps": "map", "attacked": "attacked image", "agai
 
 
 @KINDS.register("consistency")
-class Consistency(Study):
+class Consistency(RecipeStudy):
     """Explanation consistency of the images that a model is right about: the highest and the lowest, as pictures.
 
     "Improving Network Interpretability via Explanation Consistency Evaluation", Figure 4. The model is an ordinary run folder,
-    under `runs/` in the study's. A run that was killed goes on from its checkpoint.
+    under `runs/` in the study's; the study's seed is its seed. A run that was killed goes on from its checkpoint.
 
     Attributes:
-        recipe: a recipe that sightline ships, or a file; the study's seed is its seed.
-        keys: recipe keys that are changed.
         method: explains the class that the model predicts for the image as it is.
         perturbation: of what the map leaves out; see `sightline.metrics.disturbed_images`.
         eps: FGSM's change of a pixel, in [0, 1].
@@ -47,12 +45,9 @@ class Consistency(Study):
         split: whose images; null takes the main test split.
         shown: how many of the most consistent images are shown, and how many of the least.
         batch: images that are explained together.
-        scaled_keys: recipe keys that `--scale` takes a share of.
     """
 
     kind: Literal["consistency"]
-    recipe: str
-    keys: Keys = Field(default_factory=dict)
     method: Method = Method(label="Grad-CAM", name="gradcam")
     perturbation: Perturbation = "fgsm"
     eps: Real = 0.1
@@ -61,7 +56,6 @@ class Consistency(Study):
     split: str | None = None
     shown: Positive = 4
     batch: Positive = 32
-    scaled_keys: list[str] = Field(default_factory=lambda: ["train_fraction"])
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -71,13 +65,6 @@ class Consistency(Study):
     def parts(self) -> list[str]:
         """All images at once."""
         return [PART]
-
-    def scaled(self, scale: float) -> Self:
-        """Less of what `scaled_keys` names."""
-        if scale == 1:
-            return self
-        less = scale_keys(self.recipe, self.keys, self.scaled_keys, scale)
-        return self.model_copy(update={"keys": less})
 
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Read the recipe and open the data."""

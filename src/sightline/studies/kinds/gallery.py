@@ -28,8 +28,8 @@ from sightline.reporting.overlay import Overlay, show
 from sightline.reporting.thumbnails import draw_outline, enlarge, outline
 from sightline.studies.image_selection import ImageSelection
 from sightline.studies.kinds.panel import PICTURES, draw
-from sightline.studies.recipes import Keys, file_name, overrides, scale_keys
-from sightline.studies.study import KINDS, Done, Method, Part, Study, check_labels, check_methods, scale_count
+from sightline.studies.recipes import Keys, RecipeStudy, file_name, overrides
+from sightline.studies.study import KINDS, Done, Method, Part, check_labels, check_methods, scale_count
 from sightline.studies.subject import Subject, run_subject
 from sightline.studies.tables import caption, to_bytes
 from sightline.training import read_recipe, train
@@ -74,14 +74,12 @@ PLAIN = Change(label="")
 
 
 @KINDS.register("gallery")
-class Gallery(Study):
+class Gallery(RecipeStudy):
     """Images beside the maps of several models that a recipe trains, for the class that each of them predicts.
 
     Every model is an ordinary run folder, under `runs/` in the study's. A run that was killed goes on from its checkpoint.
 
     Attributes:
-        recipe: a recipe that sightline ships, or a file; the study's seed is its seed.
-        keys: recipe keys that every model changes.
         models: what is compared.
         method: explains them.
         split: where the images come from; null takes the main test split.
@@ -92,12 +90,9 @@ class Gallery(Study):
         changes: every image is shown under each of them; empty shows it as it is.
         outline: draw the border of the object where it is known.
         abreast: how many blocks of images stand side by side.
-        scaled_keys: recipe keys that `--scale` takes a share of.
     """
 
     kind: Literal["gallery"]
-    recipe: str
-    keys: Keys = Field(default_factory=dict)
     models: Annotated[list[Trained], Field(min_length=1)]
     method: Method = Method(label="Grad-CAM", name="gradcam")
     split: str | None = None
@@ -107,7 +102,6 @@ class Gallery(Study):
     changes: list[Change] = Field(default_factory=list)
     outline: bool = True
     abreast: Positive = 1
-    scaled_keys: list[str] = Field(default_factory=lambda: ["train_fraction"])
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -127,13 +121,9 @@ class Gallery(Study):
 
     def scaled(self, scale: float) -> Self:
         """Fewer images, and less of what `scaled_keys` names."""
-        if scale == 1:
-            return self
-        less = scale_keys(self.recipe, self.keys, self.scaled_keys, scale)
         number = scale_count(self.num_images if self.images is None else len(self.images), scale)
-        return self.model_copy(
-            update={"keys": less, "images": self.images and self.images[:number], "num_images": number}
-        )
+        less = super().scaled(scale)
+        return less.model_copy(update={"images": self.images and self.images[:number], "num_images": number})
 
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Read every model's recipe, and open the data."""

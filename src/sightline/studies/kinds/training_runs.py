@@ -13,7 +13,7 @@ from sightline._core.strict import Count, Positive, StrictModel
 from sightline.studies.columns import Column, check_columns, evaluation_keys
 from sightline.studies.outputs import AnyOutput, FinishedRuns, Output
 from sightline.studies.outputs.column_table import ColumnTable
-from sightline.studies.recipes import Keys, file_name, overrides, scale_keys
+from sightline.studies.recipes import Keys, RecipeStudy, file_name, overrides
 from sightline.studies.steps import AnyStep, Step, StepContext
 from sightline.studies.study import KINDS, Done, Part, Study, check_labels, scale_count
 from sightline.training import Recipe, Run, read_recipe, train
@@ -44,7 +44,7 @@ def _variant(value: Any) -> Any:
 
 
 @KINDS.register("training_runs")
-class TrainingRuns(Study):
+class TrainingRuns(RecipeStudy):
     """Variants x seeds, trained and measured.
 
     Every run is an ordinary run folder, under `runs/` in the study's. A run that was killed resumes from its checkpoint.
@@ -52,8 +52,6 @@ class TrainingRuns(Study):
     new columns.
 
     Attributes:
-        recipe: a recipe that sightline ships, or a file.
-        keys: recipe keys that every run changes.
         steps: what is made once before the runs (see `sightline.studies.steps`).
         variants: what is compared, each with the first.
         grid: further axes, such as datasets and models; every variant is trained for each combination of theirs.
@@ -61,21 +59,17 @@ class TrainingRuns(Study):
         columns: `split/metric`, or `split/metric@explainer` for a metric of maps. The recipe's key `evaluation` follows from
             them.
         outputs: what else is measured and drawn (see `sightline.studies.outputs`).
-        scaled_keys: recipe keys, whole numbers or shares, that `--scale` takes a share of, such as `data.per_class`; or
-            `seeds`, for fewer seeds. Empty = `train_fraction`.
+        scaled_keys: as of every recipe; `seeds` among them takes fewer seeds.
         paper_values: row -> column -> the paper's value; a row is called by its labels, `A, B, variant`.
     """
 
     kind: Literal["training_runs"]
-    recipe: str
-    keys: Keys = Field(default_factory=dict)
     steps: list[AnyStep] = Field(default_factory=list)
     variants: Annotated[list[Annotated[Variant, BeforeValidator(_variant)]], Field(min_length=1)]
     grid: list[Annotated[list[Variant], Field(min_length=1)]] = Field(default_factory=list)
     seeds: Annotated[list[Count], Field(min_length=1)]
     columns: list[Column] = Field(default_factory=lambda: ["test/accuracy"])
     outputs: list[AnyOutput] = Field(default_factory=list)
-    scaled_keys: list[str] = Field(default_factory=list)
     paper_values: dict[str, dict[str, float]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -135,12 +129,10 @@ class TrainingRuns(Study):
 
     def scaled(self, scale: float) -> Self:
         """Less of what `scaled_keys` names."""
-        if scale == 1:
-            return self
-        scaled_keys = self.scaled_keys or ["train_fraction"]
-        keys = scale_keys(self.recipe, self.keys, [key for key in scaled_keys if key != "seeds"], scale)
-        number = scale_count(len(self.seeds), scale) if "seeds" in scaled_keys else len(self.seeds)
-        return self.model_copy(update={"keys": keys, "seeds": self.seeds[:number]})
+        keys = [key for key in self.scaled_keys if key != "seeds"]
+        less = super(TrainingRuns, self.model_copy(update={"scaled_keys": keys})).scaled(scale)
+        number = len(self.seeds) if keys == self.scaled_keys else scale_count(len(self.seeds), scale)
+        return less.model_copy(update={"scaled_keys": self.scaled_keys, "seeds": self.seeds[:number]})
 
     def incompatibility(self, before: Study) -> str | None:
         """A study grows by variants, seeds and columns; a variant that existed keeps its keys, and stays."""

@@ -14,7 +14,7 @@ from sightline.data.loader import create_loader
 from sightline.metrics import fgsm_hits
 from sightline.reporting.markdown import markdown
 from sightline.reporting.plots import legend_below
-from sightline.studies.lines import Lines, line_panels
+from sightline.studies.lines import line_panels
 from sightline.studies.outputs.base import OUTPUTS, Output
 from sightline.studies.outputs.runs import FinishedRuns
 from sightline.studies.study import Part
@@ -92,17 +92,11 @@ class FgsmAccuracy(Output):
     def figures(self, runs: FinishedRuns) -> dict[str, Figure]:
         """Relative accuracy by eps, which begins at 1."""
         found = self._relative(runs)
-        panels: dict[str, Lines] = {
-            title: {
-                label: {0.0: [1.0]}
-                | {eps: [curve[place] for _, curve in found[row].values()] for place, eps in enumerate(self.eps)}
-                if found[row]
-                else {}
-                for label, row in labels.items()
-            }
-            for title, labels in runs.panels.items()
+        curves = {
+            row: {seed: {0.0: 1.0} | dict(zip(self.eps, curve)) for seed, (_, curve) in seeds.items()}
+            for row, seeds in found.items()
         }
-        figure, grid = line_panels(panels, x_label="eps", y_label="relative accuracy")
+        figure, grid = line_panels(runs.lines(curves), x_label="eps", y_label="relative accuracy")
         grid[0].set_ylim(0, 1.02)
         legend_below(figure, grid[0])
         return {"robustness.png": figure}

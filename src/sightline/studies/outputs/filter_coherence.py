@@ -17,7 +17,7 @@ from sightline.network.layers import LayerChoice
 from sightline.network.tap import Tap, evaluating
 from sightline.reporting.markdown import markdown
 from sightline.reporting.plots import legend_below
-from sightline.studies.lines import Lines, line_panels
+from sightline.studies.lines import line_panels
 from sightline.studies.outputs.base import OUTPUTS, Output
 from sightline.studies.outputs.runs import FinishedRuns
 from sightline.studies.study import Part
@@ -86,15 +86,14 @@ class FilterCoherence(Output):
 
     def figures(self, runs: FinishedRuns) -> dict[str, Figure]:
         """The coherence before and after training."""
-        found = {place: self._found(runs, time) for place, time in enumerate(TIMES)}
-        panels: dict[str, Lines] = {
-            title: {
-                label: {place: list(rows[row].values()) for place, rows in found.items() if rows[row]}
-                for label, row in labels.items()
+        curves = {
+            row: {
+                seed: {float(place): part.values["coherence"][time] for place, time in enumerate(TIMES)}
+                for seed, part in runs.of(row).items()
             }
-            for title, labels in runs.panels.items()
+            for row in runs.rows
         }
-        figure, grid = line_panels(panels, x_label="training", y_label="coherence of the groups")
+        figure, grid = line_panels(runs.lines(curves), x_label="training", y_label="coherence of the groups")
         for axes in grid:
             axes.set_xticks(range(len(TIMES)), TIMES)
         legend_below(figure, grid[0])

@@ -1,14 +1,17 @@
 """The finished runs of a study, as its outputs read them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import mean
 
 from sightline.evaluation.statistics import Interval, over_seeds
+from sightline.studies.lines import Lines
 from sightline.studies.study import Done, Part
 
 Values = Mapping[str, Mapping[str, float]]
 """Row -> seed -> value."""
+Curves = Mapping[str, Mapping[str, Mapping[float, float]]]
+"""Row -> seed -> place -> value."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,13 @@ class FinishedRuns:
             row, _, seed = name.rpartition("/")
             yield row, seed, part
 
+    def lines(self, curves: Curves) -> dict[str, Lines]:
+        """Return for each panel the lines of its variants, from row -> seed -> place -> value; see `line_panels`."""
+        return {
+            title: {label: _collected(curves[row].values()) for label, row in labels.items()}
+            for title, labels in self.panels.items()
+        }
+
     def differences(self, values: Values) -> Iterator[tuple[str, float, Interval, int]]:
         """Compare each row with the first of its combination: row, difference, interval, number of seeds."""
         for labels in self.panels.values():
@@ -76,3 +86,12 @@ class FinishedRuns:
             "for their number):"
         )
         return ["\n".join([intro, "", *lines])] if lines else []
+
+
+def _collected(curves: Iterable[Mapping[float, float]]) -> dict[float, list[float]]:
+    """Return the values of several curves at each place."""
+    found: dict[float, list[float]] = {}
+    for curve in curves:
+        for place, value in curve.items():
+            found.setdefault(place, []).append(value)
+    return found

@@ -12,7 +12,7 @@ from sightline._core.strict import Real
 from sightline.evaluation.statistics import over_seeds
 from sightline.reporting.markdown import markdown
 from sightline.reporting.plots import legend_below
-from sightline.studies.lines import Lines, line_panels
+from sightline.studies.lines import line_panels
 from sightline.studies.outputs.base import OUTPUTS, Output
 from sightline.studies.outputs.runs import FinishedRuns
 from sightline.studies.outputs.unbiased_images import chance_spread, unbiased_images, unbiased_share
@@ -92,9 +92,17 @@ class UnbiasedShare(Output):
 
     def figures(self, runs: FinishedRuns) -> dict[str, Figure]:
         """The shares by epoch, with the line of chance and its spread."""
-        panels = {title: _lines(rows, runs) for title, rows in runs.panels.items()}
+        curves = {
+            row: {
+                seed: {epoch: 100 * share for epoch, share in zip(part.values["epochs"], part.values["shares"])}
+                for seed, part in runs.of(row).items()
+            }
+            for row in runs.rows
+        }
         figure, grid = line_panels(
-            panels, x_label="epoch trained with the weights", y_label=f"unbiased in the top {self.top:.0%}, %"
+            runs.lines(curves),
+            x_label="epoch trained with the weights",
+            y_label=f"unbiased in the top {self.top:.0%}, %",
         )
         for axes, rows in zip(grid, runs.panels.values()):
             part = next(part for row in rows.values() for part in runs.of(row).values())
@@ -105,16 +113,6 @@ class UnbiasedShare(Output):
             axes.axhline(100 * chance, color="#0f172a", lw=1, ls="--", label="chance ± 1 standard deviation")
         legend_below(figure, grid[0])
         return {"shares.png": figure}
-
-
-def _lines(rows: dict[str, str], runs: FinishedRuns) -> Lines:
-    """In per cent; a variant without weights has no point."""
-    lines: dict[str, dict[float, list[float]]] = {label: {} for label in rows}
-    for label, row in rows.items():
-        for part in runs.of(row).values():
-            for epoch, share in zip(part.values["epochs"], part.values["shares"]):
-                lines[label].setdefault(epoch, []).append(100 * share)
-    return lines
 
 
 def _beyond_chance(means: list[float], chances: list[float]) -> str:

@@ -1,0 +1,107 @@
+"""What a grid is made of: its keys, its parts, and whose maps it measures."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from sightline._core.strict import Count, Positive, StrictModel
+from sightline.errors import SightlineError
+from sightline.studies.image_study import ImageStudy
+from sightline.studies.study import (
+    LabelledModel,
+    check_labels,
+    scale_count,
+)
+
+
+class Rows(StrictModel):
+    """Whose maps are judged: an explainer by name, a function, or maps that were made before.
+
+    Attributes:
+        label: what the table calls it.
+        name: of an explainer.
+        options: of the explainer.
+        layer: where it takes its maps; null takes the model's.
+        function: `module:function`, called as `function(model, inputs, targets)` (see `FunctionExplainer`).
+        maps: a .npy file with maps (N, h, w) of the split's images.
+        features: the target of LOTS where it comes from training images of the image's class: `class` or `mean`.
+        num_images: how many images it sees, the first of those that all see; null takes all of them.
+    """
+
+    label: str
+    name: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    layer: str | None = None
+    function: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None = None
+    maps: str | None = None
+    features: Literal["class", "mean"] | None = None
+    num_images: Positive | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        given = [key for key in ("name", "function", "maps") if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"{self.label}: {' and '.join(given) or 'nothing'} is given; expected name, function or maps"
+            )
+        if self.name is None and (self.options or self.features or self.layer):
+            raise ValueError(f"{self.label}: options, layer and features are for an explainer by name")
+        return self
+
+
+def _row(value: Any) -> Any:
+    """An explainer's name alone is its label too."""
+    return {"label": value, "name": value} if isinstance(value, str) else value
+
+
+class GridKeys(ImageStudy):
+    """The keys of a grid.
+
+    Attributes:
+        num_images: how many images are drawn; null takes all. A smaller number is part of a larger one.
+        batch: images that are explained together.
+        models: what is explained.
+        explainers: whose maps are judged.
+        metrics: metric -> its options.
+        target: the class that maps and scores are about: `predicted` or `label`.
+        contrast: maps explain why it is that class and not the likeliest other one.
+        gallery: how many images are kept with their maps.
+        compiled: let torch.compile make the metrics' calls to the model faster.
+        paper_values: model -> explainer -> metric -> the paper's figure.
+    """
+
+    num_images: Positive | None = None
+    batch: Positive = 16
+    models: Annotated[list[LabelledModel], Field(min_length=1)]
+    explainers: Annotated[list[Annotated[Rows, BeforeValidator(_row)]], Field(min_length=1)]
+    metrics: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    target: Literal["predicted", "label"] = "predicted"
+    contrast: Annotated[bool, Field(strict=True)] = False
+    gallery: Count = 12
+    compiled: Annotated[bool, Field(strict=True)] = False
+    paper_values: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_labels("models", [model.label for model in self.models])
+        check_labels("explainers", [row.label for row in self.explainers])
+        return self
+
+    def parts(self) -> list[str]:
+        """One explainer on one model each; under the model's own name, what no map plays a part in."""
+        rows = ["", *(f"/{row.label}" for row in self.explainers)]
+        return [f"{model.label}{row}" for row in rows for model in self.models]
+
+    def scaled(self, scale: float) -> Self:
+        """Fewer images."""
+        if scale == 1:
+            return self
+        if self.num_images is None:
+            raise SightlineError(
+                "--scale takes a share of `num_images`, which is null (all images): give num_images=NUMBER instead"
+            )
+        rows = [
+            row if row.num_images is None else row.model_copy(update={"num_images": scale_count(row.num_images, scale)})
+            for row in self.explainers
+        ]
+        return self.model_copy(update={"num_images": scale_count(self.num_images, scale), "explainers": rows})
