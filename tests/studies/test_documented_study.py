@@ -20,6 +20,10 @@ def test_documented_study_runs_and_writes_its_outputs(tmp_path: Path) -> None:
     small = "keys={data.copies: 1, data.size: 32, image_size: 32, batch_size: 64, stages: [{epochs: 1, lr: 2.0e-3}]}"
     folder = run_study(load_study(tmp_path / "mine.yaml", [small, "seeds=[0]"]), tmp_path / "out")
     rows = list(csv.DictReader((folder / "table.csv").open(newline="")))
-    assert {row["column"] for row in rows} >= {"test/accuracy", "test/miou@gradcam", "relative_accuracy"}
+    assert {row["column"] for row in rows} >= {
+        "test_shifted/accuracy",
+        "test_shifted/miou@gradcam",
+        "relative_accuracy",
+    }
     assert {row["variant"] for row in rows} == {"cross-entropy", "SO-Loss"}
     assert (folder / "robustness.png").is_file()
