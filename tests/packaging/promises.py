@@ -86,9 +86,9 @@ def train(folder: Path, **changes: object) -> None:
 
 
 def cli(folder: Path) -> None:
-    command = Path(sys.executable).with_name("sightline")
+    command = [sys.executable, "-c", "from sightline.cli import main; main()"]
     for arguments in (["--help"], ["--version"], ["list", "explainers"], ["list", "metrics"]):
-        subprocess.run([command, *arguments], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*command, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
 def report(folder: Path) -> None:
