@@ -12,14 +12,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import sightline as sl
-import sightline.training.export
 from networks import TinyCNN
 from sightline.errors import SightlineError
 from sightline.models.gates import insert_gate
 from sightline.models.two_branch import attach_two_branch
 from sightline.network.input_spec import InputSpec
 from sightline.training import Run, train
-from sightline.training.export import FORMATS, export_model, export_run
+from sightline.training.export import FORMATS, export_model, export_run, programs, writing
 
 SPEC = InputSpec((0.5,) * 3, (0.25,) * 3, (16, 16))
 CLASSES = ["cat", "dog", "bird"]
@@ -146,7 +145,7 @@ def test_a_model_that_explains_itself_gives_its_map_too(tmp_path: Path, monkeypa
 
 def test_weights_beyond_the_limit_of_a_protobuf_lie_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime", reason="ONNX is not installed: pip install 'sightline-xai[export]'")
-    monkeypatch.setattr(sightline.training.export, "PROTOBUF_LIMIT", 0)
+    monkeypatch.setattr(programs, "PROTOBUF_LIMIT", 0)
     folder = export_model(TinyCNN(), tmp_path / "out", ["onnx"], input_spec=SPEC, classes=CLASSES)
     assert sorted(file.name for file in folder.iterdir()) == ["model.json", "model.onnx", "model.onnx.data"]
 
@@ -179,7 +178,7 @@ def test_a_kill_leaves_nothing_of_that_name(tmp_path: Path, monkeypatch: pytest.
     def die(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sightline.training.export, "_facts", die)
+    monkeypatch.setattr(writing, "model_card", die)
     with pytest.raises(KeyboardInterrupt):
         export_model(TinyCNN(), tmp_path / "out", ["state-dict"], input_spec=SPEC, classes=CLASSES)
     monkeypatch.undo()
@@ -202,7 +201,7 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         export(classes=CLASSES[:2])
     with pytest.raises(SightlineError, match="is not a run folder"):
         export_run(tmp_path / "nowhere", tmp_path / "out")
-    monkeypatch.setattr(sightline.training.export, "find_spec", lambda name: None if name == "onnxscript" else name)
+    monkeypatch.setattr(writing, "find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(SightlineError, match=r"'onnx' needs onnxscript, .*: pip install 'sightline-xai\[export\]'"):
         export(("state-dict", "onnx"))
     assert not list(tmp_path.iterdir())

@@ -16,7 +16,8 @@ from tiny import recipe
 
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate
-from sightline.training import Run, loggers, train
+from sightline.training import Run, train
+from sightline.training.loggers import Loggers, connection
 
 STAGES = [{"epochs": 3, "lr": 1e-3}]
 
@@ -100,7 +101,7 @@ def test_what_run_json_says_is_sent_is_not_sent_again(tmp_path: Path) -> None:
     run = train(recipe(), output=tmp_path / "run")
     run.update(loggers={"Notebook.0": {"id": "a", "epochs": 1}})
     notebook = Notebook()
-    links = loggers.Loggers(run)
+    links = Loggers(run)
     links.open(recipe(), [notebook])
     links.close("success", {"test/accuracy": 0.5})
     assert notebook.told[-1] == (2, {"test/accuracy": 0.5})
@@ -109,7 +110,7 @@ def test_what_run_json_says_is_sent_is_not_sent_again(tmp_path: Path) -> None:
 
 def test_a_missing_package_is_met_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for found in (None, SimpleNamespace(origin=None)):  # none; or a folder that W&B made where the command runs
-        monkeypatch.setattr(loggers, "find_spec", lambda name, found=found: found)
+        monkeypatch.setattr(connection, "find_spec", lambda name, found=found: found)
         with pytest.raises(
             SightlineError, match=r"wandb, which is not installed: pip install 'sightline-xai\[wandb\]'"
         ):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sightline._core.optional import requires_extra
 from sightline.errors import SightlineError
-from sightline.training.build import build
+from sightline.training.build import Parts, build
 from sightline.training.checkpoint import Checkpoint
 from sightline.training.loggers import Logger, Loggers
 from sightline.training.recipe import Recipe, read_recipe
@@ -61,12 +61,7 @@ def train(
         raise SightlineError(f"{given} processes were launched; devices={devices} x nodes={nodes} makes {processes}")
     parts = build(recipe, processes)
     data = {name: split.fingerprint for name, split in parts.splits.items()}
-    checkpoint = Checkpoint(run.resume_point) if run.resume_point.exists() else None
-    if checkpoint is not None:
-        for name in {**checkpoint.state.data, **data}:
-            if checkpoint.state.data.get(name) != data.get(name):
-                raise SightlineError(f"cannot resume {run.path}: the data of the split {name!r} is not what it was")
-        checkpoint.restore_objectives(parts.objectives)
+    checkpoint = _checkpoint(run, parts, data)
 
     fabric = Fabric(devices=devices, num_nodes=nodes, precision=recipe.precision)
     fabric.launch()
@@ -84,6 +79,28 @@ def train(
             if fabric.is_global_zero:
                 run.update(status="finished", finished=now(), **trainer.state.spent())
     return run
+
+
+def _checkpoint(run: Run, parts: Parts, data: dict[str, str]) -> Checkpoint | None:
+    """Return where an interrupted run resumes, with the objectives restored; None = the beginning.
+
+    Args:
+        run: the folder.
+        parts: what the recipe names.
+        data: the fingerprint of each split.
+
+    Raises:
+        SightlineError: the data is not what the run was begun with.
+    """
+    if not run.resume_point.exists():
+        return None
+    checkpoint = Checkpoint(run.resume_point)
+    before = checkpoint.state.data
+    for name in {**before, **data}:
+        if before.get(name) != data.get(name):
+            raise SightlineError(f"cannot resume {run.path}: the data of the split {name!r} is not what it was")
+    checkpoint.restore_objectives(parts.objectives)
+    return checkpoint
 
 
 def _connect(trackers: Loggers, recipe: Recipe, given: Sequence[Logger]) -> str | None:

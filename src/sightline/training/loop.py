@@ -80,6 +80,22 @@ class Trainer:
 
     def train_stage(self, stage: Stage, objective: Objective) -> None:
         """Train one stage to its end, or to where early stopping ends it."""
+        module, optimizer = self.setup(stage, objective)
+        number = self.state.stage
+        while self.state.stage == number:
+            started = time.perf_counter()
+            row = self.train_epoch(stage, objective, module, optimizer)
+            _check_finite(objective)
+            share_buffers(objective)
+            objective.synchronize()
+            row |= self.validate_epoch(stage, objective)
+            self.state.seconds += time.perf_counter() - started
+            self.finish_epoch(stage, row, objective, optimizer)
+            if self.watch is not None:
+                self.watch(self.state.stage < len(self.recipe.stages))
+
+    def setup(self, stage: Stage, objective: Objective) -> tuple[_FabricModule, _FabricOptimizer]:
+        """Freeze what the stage does not train, and prepare its sampler and optimizer, restored from the checkpoint if any."""
         for parameter in self.trunk:
             parameter.requires_grad_(stage.trainable == "all")
         for parameter in objective.guides.parameters():  # what a guide adds to the trunk is trained in its stages
@@ -91,23 +107,18 @@ class Trainer:
             self.checkpoint.restore_optimizer(optimizer.optimizer)
             self.fabric.strategy.precision.load_state_dict(self.state.scaler)
             self.checkpoint = None
+        return module, optimizer
 
-        number = self.state.stage
-        while self.state.stage == number:
-            started = time.perf_counter()
-            row = self.train_epoch(stage, objective, module, optimizer)
-            _check_finite(objective)
-            share_buffers(objective)
-            objective.synchronize()
-            last = self.state.stage_epoch + 1 == stage.epochs
-            due = last or (self.state.stage_epoch + 1) % self.recipe.val_interval == 0
-            for split, images in self.validation.items() if due else ():
-                figures = validate(self.fabric, objective, images, self.parts.splits[split])
-                row |= {f"{split}/{key}": value for key, value in figures.items()}
-            self.state.seconds += time.perf_counter() - started
-            self.finish_epoch(stage, row, objective, optimizer)
-            if self.watch is not None:
-                self.watch(self.state.stage < len(self.recipe.stages))
+    def validate_epoch(self, stage: Stage, objective: Objective) -> dict[str, float]:
+        """Return the values of all validation splits by `split/metric`; none in an epoch that is not validated."""
+        done = self.state.stage_epoch + 1
+        if done < stage.epochs and done % self.recipe.val_interval:
+            return {}
+        values = {}
+        for split, images in self.validation.items():
+            for key, value in validate(self.fabric, objective, images, self.parts.splits[split]).items():
+                values[f"{split}/{key}"] = value
+        return values
 
     def strata(self, stage: Stage) -> Tensor | None:
         """What a stage balances: each training image's group or class."""

@@ -1,154 +1,28 @@
-"""Experiment trackers beside the run folder: Weights & Biases, MLflow, and any other logger of Fabric's interface.
+"""The connection of a run to its experiment trackers.
 
-The folder is what counts. It holds all that a logger is told, so that a tracker which cannot be reached costs no training: it
-is left in peace until the run ends, and then gets every row that it has not got.
+The run folder holds every value that a logger gets. A tracker that cannot be reached therefore stops no training. It gets no
+more rows until the run ends, and then all rows that it does not have.
 """
 
 import logging
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any
 
 from sightline._core.optional import missing_dependency
 from sightline._core.registry import Entry
-from sightline._core.strict import flat
 from sightline.errors import SightlineError
+from sightline.training.loggers.base import Logger
+from sightline.training.loggers.mlflow import MLflowLogger
+from sightline.training.loggers.wandb import WandbLogger
 from sightline.training.recipe import Recipe, Tracker
 from sightline.training.run import Run
 
 LOG = logging.getLogger(__name__)
-
-
-class Logger(Protocol):
-    """What training uses of a logger: a part of Lightning Fabric's interface."""
-
-    @property
-    def name(self) -> str | None:
-        """Where the run is listed."""
-
-    @property
-    def version(self) -> int | str | None:
-        """The run's id."""
-
-    def log_hyperparams(self, params: Any) -> None:
-        """Keep the recipe."""
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Take the row of the epoch `step`."""
-
-    def finalize(self, status: str) -> None:
-        """End the run with "success" or "failed"."""
-
-
-class WandbLogger:
-    """A run of Weights & Biases, with the epoch as its axis.
-
-    Args:
-        run: whose folder gets W&B's local files, and whose name the run there has.
-        version: id of the run to go on with; None = a new one.
-        project: where it is listed.
-        options: of `wandb.init`, such as `entity`, `tags` or `mode: offline`.
-    """
-
-    def __init__(self, *, run: Run, version: str | None, project: str = "sightline", **options: Any) -> None:
-        import wandb
-
-        given: dict[str, Any] = {"project": project, "name": run.path.name, "dir": run.path, **options}
-        # A run of the caller's own, in the same process, is not ours to write to.
-        self._run = wandb.init(id=version, resume="allow", reinit="create_new", **given)
-        self._project, self._id = given["project"], self._run.id
-        self._run.define_metric("epoch")
-        self._run.define_metric("*", step_metric="epoch")
-
-    @property
-    def name(self) -> str:
-        """The project."""
-        return self._project
-
-    @property
-    def version(self) -> str:
-        """The run's id."""
-        return self._id
-
-    def log_hyperparams(self, params: Any) -> None:
-        """Keep the recipe."""
-        self._run.config.update(dict(params), allow_val_change=True)
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Send a row, whose epoch is `step`."""
-        self._run.log({**metrics, "epoch": step})
-
-    def finalize(self, status: str) -> None:
-        """Send what is left, and end the run."""
-        self._run.finish(exit_code=int(status != "success"))
-
-
-class MLflowLogger:
-    """A run of MLflow.
-
-    Args:
-        run: whose name the run there has.
-        version: id of the run to go on with; None = a new one.
-        experiment_name: where it is listed.
-        tracking_uri: a server, or `sqlite:///FILE`; None = MLflow's own choice, such as the environment's MLFLOW_TRACKING_URI.
-        tags: of a new run.
-    """
-
-    def __init__(
-        self,
-        *,
-        run: Run,
-        version: str | None,
-        experiment_name: str = "sightline",
-        tracking_uri: str | None = None,
-        tags: dict[str, str] | None = None,
-    ) -> None:
-        from mlflow import MlflowClient
-
-        self._client = MlflowClient(tracking_uri)
-        self._name = experiment_name
-        if version is not None:
-            self._client.update_run(version, status="RUNNING")
-            self._id = version
-            return
-        found = self._client.get_experiment_by_name(experiment_name)
-        experiment = self._client.create_experiment(experiment_name) if found is None else found.experiment_id
-        self._id = self._client.create_run(experiment, run_name=run.path.name, tags=tags).info.run_id
-
-    @property
-    def name(self) -> str:
-        """The experiment."""
-        return self._name
-
-    @property
-    def version(self) -> str:
-        """The run's id."""
-        return self._id
-
-    def log_hyperparams(self, params: Any) -> None:
-        """Keep the recipe, a parameter for each of its keys."""
-        from mlflow.entities import Param
-
-        told = [Param(key, str(value)) for key, value in flat(dict(params))]
-        for start in range(0, len(told), 100):  # as many as the server takes in one request
-            self._client.log_batch(self._id, params=told[start : start + 100])
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Send a row, whose epoch is `step`."""
-        from mlflow.entities import Metric
-
-        now = int(1000 * time.time())
-        self._client.log_batch(self._id, metrics=[Metric(key, value, now, step or 0) for key, value in metrics.items()])
-
-    def finalize(self, status: str) -> None:
-        """End the run."""
-        self._client.set_terminated(self._id, "FINISHED" if status == "success" else "FAILED")
-
 
 TRACKERS: dict[str, Callable[..., Logger]] = {"wandb": WandbLogger, "mlflow": MLflowLogger}
 

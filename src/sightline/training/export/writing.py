@@ -1,0 +1,147 @@
+"""Write the folder of an exported model: whole and checked, or not at all."""
+
+import copy
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sightline._core.optional import EXTRAS, missing_dependency
+from sightline.errors import SightlineError, unknown_name
+from sightline.network.input_spec import InputSpec
+from sightline.network.tap import unwrap
+from sightline.training.export.formats import FILES, FORMATS
+from sightline.training.export.model_card import model_card
+from sightline.training.export.programs import BATCH_SIZES, Program, write_programs
+from sightline.training.load_run import load_run
+from sightline.training.run import Run
+
+
+def export_run(run: str | Path | Run, output: str | Path, formats: Sequence[str] = FORMATS) -> Path:
+    """Export the model that a run trained: of its best epoch where the recipe selects one, else of the last.
+
+    Args:
+        run: a run or its folder.
+        output: the folder to write; see `export_model`.
+        formats: which of "state-dict", "torch-export" and "onnx".
+
+    Returns:
+        The folder.
+
+    Raises:
+        SightlineError: there is no such run or checkpoint; see also `export_model`.
+    """
+    run = Run.open(run)
+    run.weights()
+    _check(output, formats)
+    loaded = load_run(run, device="cpu")
+    return export_model(
+        loaded.model,
+        output,
+        formats,
+        input_spec=loaded.input_spec,
+        classes=loaded.classes,
+        name=loaded.recipe.model.name,
+    )
+
+
+def export_model(
+    model: nn.Module,
+    output: str | Path,
+    formats: Sequence[str] = FORMATS,
+    *,
+    input_spec: InputSpec,
+    classes: Sequence[str],
+    name: str | None = None,
+) -> Path:
+    """Write a classifier, in evaluation mode and on the CPU, and `model.json`, which says how to load and feed it.
+
+    Every program is read back and asked for the logits of batches of one and of several images before the folder gets its
+    name, so that a folder of that name is whole and right.
+
+    Args:
+        model: stays as it is.
+        output: the folder to write; it must not exist, or be empty.
+        formats: "state-dict" is `model.safetensors`, under the model's own keys; "torch-export" is `model.pt2`, and "onnx" is
+            `model.onnx`, both for normalised images (B, C, H, W) of the spec's size, with any B, to logits (B, K); of a model
+            that carries its own explainer (IMPACTX, WAE) to logits and maps (B, H, W).
+        input_spec: the normalisation and size; it is written down, and is not part of the programs.
+        classes: a name for each logit.
+        name: what `load_model` calls the model; None = a model from elsewhere, which its owner knows how to make.
+
+    Returns:
+        The folder.
+
+    Raises:
+        SightlineError: the folder holds something, a format is unknown, needs a package that is not installed or cannot
+            express the model, or `classes` and the model's logits differ in number.
+    """
+    folder = _check(output, formats)
+    model = copy.deepcopy(unwrap(model)).cpu().eval()
+    images = _random_images(model, input_spec)
+    program = Program(model)
+    with torch.no_grad():
+        count = program.named(images)["logits"].shape[1]
+    if len(classes) != count:
+        raise SightlineError(f"classes names {len(classes)} classes; the model has {count} logits")
+
+    with _whole(folder) as temporary:
+        if "state-dict" in formats:
+            state = {key: tensor.clone().contiguous() for key, tensor in model.state_dict().items()}
+            save_file(state, temporary / FILES["state-dict"], {"format": "pt"})
+        if "torch-export" in formats or "onnx" in formats:
+            write_programs(program, images, formats, temporary)
+        card = model_card(model, formats, input_spec, list(classes), name, program.outputs)
+        (temporary / "model.json").write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
+    return folder
+
+
+def _check(output: str | Path, formats: Sequence[str]) -> Path:
+    """The folder to write, or what keeps the export from its beginning."""
+    if not formats:
+        raise SightlineError(f"formats is empty; expected some of {', '.join(FORMATS)}")
+    for each in formats:
+        if each not in FORMATS:
+            raise unknown_name("format", each, FORMATS)
+    if "onnx" in formats:
+        for package in EXTRAS["export"]:
+            if find_spec(package) is None:
+                raise missing_dependency(package, "export", "format 'onnx'")
+    folder = Path(output)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise SightlineError(f"output {folder} holds something already; name another folder")
+    return folder
+
+
+def _random_images(model: nn.Module, spec: InputSpec) -> Tensor:
+    """Return images (B, C, H, W) of normal noise that programs are checked with, in the dtype of the model."""
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(max(BATCH_SIZES), len(spec.mean), *spec.size, generator=draw)
+    return images.to(next(model.parameters()).dtype)
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes `folder` at the end; after an error neither of them exists."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        for file in temporary.iterdir():
+            with file.open("rb+") as written:
+                os.fsync(written.fileno())
+        if folder.exists():
+            folder.rmdir()  # it is empty, and some systems cannot rename a folder to an existing one
+        temporary.rename(folder)
+    except OSError as error:
+        raise SightlineError(f"cannot write {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
