@@ -18,13 +18,13 @@ from sightline.datasets.derived.subset import Listed, listed, read_list, write_l
 from sightline.errors import SightlineError
 from sightline.evaluation.statistics import over_seeds
 from sightline.reporting.markdown import markdown
+from sightline.reporting.plots import COLORS, new_axes, tidy
 from sightline.studies.columns import Column, check_columns, evaluate_columns, evaluation_keys, heading
 from sightline.studies.recipes import Keys, file_name, overrides
 from sightline.studies.study import KINDS, Done, Method, Part, Study, check_labels, scale_count
 from sightline.studies.tables import mean_and_spread
 from sightline.training import Run, read_recipe, train
 
-COLORS = ("#334155", "#c2410c", "#0369a1", "#15803d", "#7e22ce", "#a16207", "#be185d", "#0f766e")
 SHARED = ("data", "name", "seed", "train_samples", "train_fraction")  # keys that no variant can change
 
 
@@ -175,16 +175,12 @@ class ActiveLearning(Study):
 
     def figures(self, done: Done) -> dict[str, Figure]:
         """A panel a column: the mean of each variant by the share of labels, with its standard deviation."""
-        figure = Figure(figsize=(3.6 * len(self.columns), 3.6), dpi=150, layout="constrained", facecolor="white")
-        panels = figure.subplots(1, len(self.columns), squeeze=False)[0]
+        figure, (panels,) = new_axes(3.6 * len(self.columns), 3.6, columns=len(self.columns))
         for axes, column in zip(panels, self.columns):
             for variant, color in zip(self.variants, COLORS * len(self.variants)):
                 self._draw(axes, variant, color, column, done)
-            axes.set_title(heading(column).replace(" (", "\n("), fontsize=9)
-            axes.set_xlabel("training images with a label, %", fontsize=8)
-            axes.tick_params(labelsize=8)
+            tidy(axes, title=heading(column).replace(" (", "\n("), x_label="training images with a label, %", ticks=8)
             axes.grid(color="#e2e8f0", lw=0.6)
-            axes.spines[["top", "right"]].set_visible(False)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), fontsize=8, frameon=False)
         return {"figure.png": figure}

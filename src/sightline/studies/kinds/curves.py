@@ -17,7 +17,7 @@ from sightline.metrics import square_curves
 from sightline.metrics.perturbation import area_under_curve
 from sightline.reporting.markdown import markdown
 from sightline.reporting.overlay import blend
-from sightline.reporting.plots import draw_image, new_figure
+from sightline.reporting.plots import draw_image, new_axes, new_figure, tidy
 from sightline.studies.image_study import DrawnImagesStudy, load_subjects
 from sightline.studies.study import (
     KINDS,
@@ -135,8 +135,8 @@ class Curves(DrawnImagesStudy):
 
     def figures(self, done: Done) -> dict[str, Figure]:
         """The mean curves; and for each model some images with both maps and both curves."""
-        figure = Figure(figsize=(3.2 * len(self.models), 2.8), dpi=150, layout="constrained", facecolor="white")
-        for model, axes in zip(self.models, figure.subplots(1, len(self.models), squeeze=False)[0]):
+        figure, (panels,) = new_axes(3.2 * len(self.models), 2.8, columns=len(self.models))
+        for model, axes in zip(self.models, panels):
             parts = self._pair(model, done)
             _draw(axes, {label: part.tensors["curves"].mean(0) for label, part in parts.items()})
             axes.set(title=model.label, xlabel="share of squares replaced", ylabel="probability")
@@ -183,8 +183,7 @@ def _draw(axes: Axes, curves: dict[str, Tensor]) -> None:
     for (label, curve), color in zip(curves.items(), COLORS):
         axes.plot(torch.linspace(0, 1, len(curve)), curve, color=color, lw=1.2, label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1), box_aspect=1)
-    axes.tick_params(labelsize=6)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes, ticks=6)
 
 
 def _file(model: OwnMaps) -> str:

@@ -21,6 +21,7 @@ from sightline.network.layers import LayerSelection
 from sightline.network.targets import Targets
 from sightline.reporting.formatting import title
 from sightline.reporting.markdown import markdown
+from sightline.reporting.plots import new_axes, tidy
 from sightline.studies.image_study import DrawnImagesStudy
 from sightline.studies.study import KINDS, AnyModel, Done, Method, Part, check_methods
 from sightline.studies.subject import load_subject
@@ -125,9 +126,8 @@ class Sweep(DrawnImagesStudy):
     def figures(self, done: Done) -> dict[str, Figure]:
         """Small multiples: a column an option, a row for the time and for each metric."""
         measures = ["ms", *self.metrics]
-        size = (2.6 * len(self.axes) + 0.6, 1.35 * len(measures) + 0.4)
-        figure = Figure(figsize=size, dpi=150, layout="constrained", facecolor="white")
-        grid = figure.subplots(len(measures), len(self.axes), squeeze=False, sharex="col", sharey="row")
+        width, height = 2.6 * len(self.axes) + 0.6, 1.35 * len(measures) + 0.4
+        figure, grid = new_axes(width, height, rows=len(measures), columns=len(self.axes), sharex="col", sharey="row")
         for column, (axis, values) in enumerate(self.axes.items()):
             parts = [done[self._name({axis: value})] for value in values]
             numbers = [float(value) for value in values]
@@ -152,8 +152,7 @@ class Sweep(DrawnImagesStudy):
                     axes.set_xscale("log")
                     axes.minorticks_off()
                 axes.set_xticks(numbers, [f"{number:.2g}" for number in numbers], rotation=45)
-                axes.tick_params(labelsize=7)
-                axes.spines[["top", "right"]].set_visible(False)
+                tidy(axes)
                 axes.axvline(float(self.method.options[axis]), color="#94a3b8", lw=0.6, ls=":", zorder=0)
                 if column == 0:
                     axes.set_ylabel("seconds\nan image" if measure == "ms" else title(measure), fontsize=8)
