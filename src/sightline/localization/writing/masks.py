@@ -1,0 +1,127 @@
+"""Masks of a whole dataset, written as PNG files with a list of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.io import encode_png
+
+from sightline._core.csv_files import csv_text
+from sightline._core.progress_log import ProgressLog
+from sightline.data.dataset import FileDataset, ImageDataset, Sample
+from sightline.data.formats.found_masks import mask_names
+from sightline.errors import RunFailedError, SightlineError
+from sightline.localization.prompts import Prompter, Segmenter, segment
+from sightline.localization.writing.resumable import relative_path, work_through, write_file
+from sightline.metrics.localization import foreground_iou
+
+
+@dataclass(frozen=True)
+class MasksWritten:
+    """What `write_masks` did.
+
+    Attributes:
+        images: images of the data set.
+        masks: masks that were written.
+        without: images without any prompt, which have no mask.
+        iou: mean IoU with the true masks, over the images that have both; None where there are none.
+        judged: how many images those are.
+    """
+
+    images: int
+    masks: int
+    without: int
+    iou: float | None
+    judged: int
+
+
+def write_masks(
+    dataset: ImageDataset,
+    folder: str | Path,
+    prompter: Prompter,
+    segmenter: Segmenter,
+    *,
+    name: str,
+    split: str | None = None,
+    chunk_size: int = 32,
+    num_workers: int = 0,
+    progress: bool = False,
+) -> MasksWritten:
+    """Make a mask of every image of a data set from prompts, and write it as a PNG: 255 = object, 0 = background.
+
+    A pass that was interrupted goes on when it is asked for again. An image's mask has the image's path, as seen from the data
+    set's folder, so that the data set `folder` reads them by `masks=FOLDER`; images that are no files have their index for
+    a name. Beside the masks of files stands `masks.csv` for the data set `csv`. An image without any prompt gets no mask,
+    which says that nothing is known of it; an empty mask says that there is no object.
+
+    Args:
+        dataset: the images; their own masks serve for comparison alone.
+        folder: the folder to write.
+        prompter: gives the prompts.
+        segmenter: makes masks from them.
+        name: the segmenter's name, which tells its masks from another's.
+        split: the split that the images are, written into `masks.csv` so that they stay in it; None = `csv` divides
+            them.
+        chunk_size: images that are worked on together.
+        num_workers: processes that load images.
+        progress: show a bar with the time that remains.
+
+    Raises:
+        SightlineError: an image cannot be read, the folder is of something else, two images would have one mask file, the
+            segmenter returned no mask, or there is no prompt for any image.
+        RunFailedError: the folder cannot be written any more; what is finished is kept.
+    """
+    dataset.check_single_label("a list of masks")
+    folder = Path(folder)
+    files = mask_names(dataset)
+    kept = folder / "journal"
+    if folder.exists() and not kept.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise SightlineError(f"{folder} holds something that no journal speaks of; name another folder")
+    log = ProgressLog(kept, {"masks of": dataset.fingerprint, "segmenter": name, **prompter.facts})
+
+    def work(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+        return [_masked(s, p, segmenter, folder / files[s.index]) for s, p in zip(samples, prompter(samples))]
+
+    work_through(dataset, log, work, "making masks", chunk_size, num_workers, progress)
+    entries = log.entries
+    masks = sum(entry["mask"] for entry in entries)
+    if not masks:
+        raise SightlineError(f"there is no prompt for any of the {len(entries)} images; no mask was made")
+    if isinstance(dataset, FileDataset):
+        own = {} if split is None else {"split": split}
+        listed = [
+            [
+                relative_path(folder, dataset, i),
+                dataset.classes[label],
+                files[i] if entry["mask"] else "",
+                *own.values(),
+            ]
+            for i, (entry, label) in enumerate(zip(entries, dataset.labels.tolist()))
+        ]
+        write_file(folder / "masks.csv", csv_text(["path", "label", "mask", *own], listed, "\n").encode())
+    overlaps = [entry["iou"] for entry in entries if entry["iou"] is not None]
+    return MasksWritten(
+        images=len(entries),
+        masks=masks,
+        without=len(entries) - masks,
+        iou=sum(overlaps) / len(overlaps) if overlaps else None,
+        judged=len(overlaps),
+    )
+
+
+def _masked(sample: Sample, prompts: Sequence[Any], segmenter: Segmenter, file: Path) -> dict[str, Any]:
+    """Write an image's mask; gives what the log keeps of it."""
+    if not prompts:
+        return {"mask": False, "iou": None}
+    mask = segment(sample, prompts, segmenter)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFailedError(f"cannot write {file}: {error.strerror or error}") from error
+    write_file(file, encode_png(mask[None].to(torch.uint8) * 255).numpy().tobytes())
+    truth = sample.mask
+    overlap = None if truth is None else foreground_iou(mask[None].float(), truth.as_subclass(Tensor)[None]).item()
+    return {"mask": True, "iou": None if overlap is None or overlap != overlap else overlap}
