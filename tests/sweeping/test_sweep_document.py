@@ -5,11 +5,10 @@ import pytest
 import yaml
 from swept import RECIPE, SPACE
 
-from sightline._core.strict import override_key
+from sightline._core.strict import apply_overrides, override_text
 from sightline.errors import SightlineError
 from sightline.sweeping import Sweep, read_sweep, shipped_sweeps
 from sightline.sweeping.axes import Range
-from sightline.sweeping.document import override
 
 
 def made(**changes):
@@ -42,7 +41,7 @@ def test_the_shipped_sweeps_have_the_ranges_of_the_paper():
 )
 def test_an_override_says_its_value_exactly(value):
     values = {"schedule": "constant"}
-    override_key(values, override("schedule", value))
+    apply_overrides(values, [override_text("schedule", value)])
     assert values == {"schedule": value}
     assert type(values["schedule"]) is type(value)
 

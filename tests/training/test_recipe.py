@@ -1,7 +1,7 @@
 import pytest
 from tiny import recipe
 
-from sightline._core.strict import difference
+from sightline._core.strict import difference, override_text
 from sightline.errors import SightlineError
 from sightline.training.build import build
 from sightline.training.recipe import Recipe, read_recipe
@@ -145,3 +145,10 @@ def test_difference_names_the_first_key():
     assert difference(recipe(), recipe()) is None
     assert difference(recipe(), recipe(seed=1)) == "seed (0 and 1)"
     assert "guide.beta (0.5 and 0.1)" in difference(recipe(), recipe(guide={"name": "segment_overlap", "beta": 0.1}))
+
+
+def test_overrides_as_a_mapping_and_as_texts_give_the_same_recipe() -> None:
+    changes = {"seed": 3, "guide": {"name": "segment_overlap", "beta": 0.5}, "guide.views": 2, "stages.0.epochs": 1}
+    texts = [override_text(key, value) for key, value in changes.items()]
+    assert read_recipe("demo-cross-entropy", changes) == read_recipe("demo-cross-entropy", texts)
+    assert changes["guide"] == {"name": "segment_overlap", "beta": 0.5}

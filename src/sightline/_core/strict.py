@@ -3,8 +3,10 @@
 pydantic checks keys, types and ranges; this file turns what it finds into one line that names the key.
 """
 
+import copy
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, get_args
 
 import yaml
@@ -70,11 +72,40 @@ def parse_mapping(text: str, where: str) -> dict[str, Any]:
     return values
 
 
-def override_key(values: dict[str, Any], override: str) -> None:
-    """Change one value in place, as `key.sub=value` says; `key.+=value` adds one to the end of a list."""
+Overrides = Sequence[str] | Mapping[str, Any]
+"""Changes to a document: texts `key.sub=value` with the value in YAML, or a mapping of dotted keys to values."""
+
+
+def apply_overrides(values: dict[str, Any], overrides: Overrides) -> None:
+    """Change some values in place, one after the other.
+
+    Raises:
+        SightlineError: an override is not of the form key.sub=value, or names a place that a list does not have.
+    """
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            _set(values, key, copy.deepcopy(value))
+    else:
+        for override in overrides:
+            _set(values, *_read(override))
+
+
+def override_text(key: str, value: Any) -> str:
+    """Return a key and its value as the command line takes them; `apply_overrides` reads the same value back."""
+    plain = isinstance(value, str) and parse_yaml(value, "value") == value
+    return f"{key}={value if plain else json.dumps(value)}"
+
+
+def _read(override: str) -> tuple[str, Any]:
+    """Return the dotted key and the value of `key.sub=value`."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise SightlineError(f"override {override!r} is not of the form key.sub=value")
+    return key, parse_yaml(text, f"override {override!r}")
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set the value of a dotted key in place; `key.+` adds one to the end of a list."""
     *path, last = key.split(".")
     place: Any = values
     for part in path:
@@ -83,7 +114,6 @@ def override_key(values: dict[str, Any], override: str) -> None:
             inner = {} if inner is None else {"name": inner}
             place[_index(place, part, key) if isinstance(place, list) else part] = inner
         place = inner
-    value = parse_yaml(text, f"override {override!r}")
     if isinstance(place, list) and last == "+":
         place.append(value)
     else:

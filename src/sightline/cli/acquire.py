@@ -77,7 +77,7 @@ def acquire(
         typer.echo(run_study(study, output or Path("runs", "acquire", study.item)) / "report.md")
         return
 
-    from sightline._core.strict import override_key
+    from sightline._core.strict import apply_overrides
     from sightline.acquisition import create_query_strategy, select_from_run
     from sightline.datasets.derived.subset import write_list
     from sightline.training import Run
@@ -96,8 +96,7 @@ def acquire(
             "--next needs one query strategy: give --strategy NAME (`sightline list query-strategies`)"
         )
     options: dict[str, Any] = {}
-    for override in overrides or []:
-        override_key(options, override)
+    apply_overrides(options, overrides or [])
     lines = select_from_run(Run(Path(source)), create_query_strategy(names[0], **options), count, pool=pool)
     file = output or Path("next.csv")
     write_list(file, lines)

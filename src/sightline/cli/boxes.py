@@ -37,15 +37,14 @@ def boxes(
     """
     import torch
 
-    from sightline._core.strict import override_key
+    from sightline._core.strict import apply_overrides
     from sightline.localization.detectors import BOX_DETECTORS
     from sightline.localization.writing import write_boxes
     from sightline.models import load_model
 
     entry = BOX_DETECTORS[detector]
     values: dict[str, Any] = {}
-    for setting in settings or []:
-        override_key(values, setting)
+    apply_overrides(values, settings or [])
     data = find_data(dataset, options or [], split, run)
     needs = entry.capabilities.get("needs_model")
     if needs == "transformer":

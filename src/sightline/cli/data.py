@@ -30,7 +30,7 @@ def data(
     """
     from rich.console import Console
 
-    from sightline._core.strict import override_key
+    from sightline._core.strict import apply_overrides
     from sightline.data import verification
 
     console = Console(soft_wrap=True)
@@ -40,8 +40,7 @@ def data(
     if name is None:
         raise SightlineError(f"data {action} needs the name of a data set; `sightline data list` names them")
     values: dict[str, object] = {}
-    for option in options or []:
-        override_key(values, option)
+    apply_overrides(values, options or [])
     if action == "prepare":
         verification.download_dataset(name, values)
     found = verification.verify_dataset(name, values, progress=console.is_terminal)

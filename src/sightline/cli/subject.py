@@ -37,7 +37,7 @@ def find_data(data: str | None, options: Sequence[str], split: str | None, run: 
 
     The split None is the main test split.
     """
-    from sightline._core.strict import override_key
+    from sightline._core.strict import apply_overrides
     from sightline.data import DATASETS
     from sightline.training import Run
 
@@ -47,8 +47,7 @@ def find_data(data: str | None, options: Sequence[str], split: str | None, run: 
             raise SightlineError("no data set was named: give --data NAME, or --run RUN for the run's own")
         recipe = Run.open(run).recipe
         data, values = recipe.data.name, dict(recipe.data.options)
-    for option in options:
-        override_key(values, option)
+    apply_overrides(values, options)
     return DATASETS.create(data, **values).select(split)
 
 

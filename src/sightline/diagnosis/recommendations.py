@@ -1,13 +1,12 @@
 """Which guide fits the annotation at hand, and the command that trains with it."""
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightline._core.strict import override_key
+from sightline._core.strict import apply_overrides, override_text
 
 MASKS = "masks"  # the folder that masks made of boxes go to
 BASE = "demo-cross-entropy"  # the shipped recipe whose every particular is replaced
@@ -108,7 +107,7 @@ def _arguments(guide: str, training: TrainingConfig | None) -> list[str]:
     }
     return [
         BASE,
-        *(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in changes.items()),
+        *(override_text(key, value) for key, value in changes.items()),
     ]
 
 
@@ -116,10 +115,7 @@ def _masks_command(training: TrainingConfig) -> str:
     """The command that makes masks of boxes, by GrabCut."""
     if training.data is None or training.boxes is None or training.data["name"] != "folder":
         return ""
-    options = [
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in training.data.items()
-    ]
-    options = [option for option in options if not option.startswith("name=")]
+    options = [override_text(key, value) for key, value in training.data.items() if key != "name"]
     return shlex.join(["sightline", "masks", "folder", *options, "--boxes", training.boxes, "-o", MASKS])
 
 
@@ -151,6 +147,5 @@ def read_training(
     if data is None or model is None:
         return TrainingConfig(size=size)
     values: dict[str, Any] = {"name": data}
-    for option in options:
-        override_key(values, option)
+    apply_overrides(values, options)
     return TrainingConfig(data=values, model={"name": model, "weights": weights, "layer": layer}, size=size, boxes=file)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sightline._core.strict import override_key, parse_mapping, parse_yaml
+from sightline._core.strict import apply_overrides, parse_mapping, parse_yaml
 from sightline.acquisition import QUERY_STRATEGIES
 from sightline.errors import SightlineError
 from sightline.evaluation import DEFAULT_EXPLAINERS
@@ -72,8 +72,7 @@ def make_grid(
     if not models:
         raise SightlineError("nothing was named to evaluate: give runs, a plan, or --model NAME --weights FILE")
     source = _shared_data(folders) if data is None else {"name": data}
-    for option in options:
-        override_key(source, option)
+    apply_overrides(source, options)
     if splits is not None and len(splits) != 1:
         raise SightlineError(f"--splits names {len(splits)} splits; a table has one")
     return make_study(

@@ -1,11 +1,11 @@
 """Recipe keys that a study changes, and what studies share that train from a recipe."""
 
-import json
 from collections.abc import Iterable
 from typing import Any, Self
 
 from pydantic import Field
 
+from sightline._core.strict import override_text
 from sightline.errors import SightlineError
 from sightline.studies.study import Study, scale_count
 from sightline.training import read_recipe
@@ -35,8 +35,8 @@ class RecipeStudy(Study):
 
 
 def overrides(keys: Keys) -> list[str]:
-    """Write keys as the command line gives them; JSON is YAML."""
-    return [f"{key}={json.dumps(value)}" for key, value in keys.items()]
+    """Write keys as the command line gives them."""
+    return [override_text(key, value) for key, value in keys.items()]
 
 
 def scale_keys(recipe: str, keys: Keys, scaled: Iterable[str], scale: float) -> Keys:

@@ -19,9 +19,9 @@ from sightline._core.strict import (
     Positive,
     StrictDocument,
     StrictModel,
+    apply_overrides,
     difference,
     name_or_mapping,
-    override_key,
     parse_mapping,
 )
 from sightline.errors import SightlineError, unknown_name
@@ -217,8 +217,7 @@ def scale_count(count: int, scale: float) -> int:
 
 def make_study(values: dict[str, Any], overrides: Sequence[str] = ()) -> Study:
     """A study of the kind that its keys name, with keys overridden."""
-    for override in overrides:
-        override_key(values, override)
+    apply_overrides(values, overrides)
     if not isinstance(values.get("kind"), str):
         raise SightlineError(f"study: kind is {values.get('kind')!r}; expected one of {', '.join(KINDS.names())}")
     return KINDS[values["kind"]].factory(**values)

@@ -1,6 +1,5 @@
 """What a sweep is: a recipe, the keys of it that change, and the figure by which its trials are judged."""
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.resources import files
@@ -10,7 +9,15 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sightline._core.strict import Count, Positive, StrictDocument, StrictModel, parse_mapping, parse_yaml
+from sightline._core.strict import (
+    Count,
+    Positive,
+    StrictDocument,
+    StrictModel,
+    override_text,
+    parse_mapping,
+    parse_yaml,
+)
 from sightline.errors import SightlineError, unknown_name
 from sightline.sweeping.axes import Axis
 from sightline.training.build import FIGURES
@@ -65,7 +72,7 @@ class Sweep(StrictDocument):
         for axis in self.axes:
             for value in axis.ends:
                 try:
-                    read_recipe(self.recipe, [override(axis.key, value)])
+                    read_recipe(self.recipe, [override_text(axis.key, value)])
                 except SightlineError as error:
                     whole = axis.values is None and all(float(end).is_integer() for end in axis.ends)
                     hint = "; a range of whole numbers has a step" if whole else ""
@@ -108,7 +115,7 @@ class Sweep(StrictDocument):
 
     def changes(self, values: dict[str, Any]) -> list[str]:
         """Values of the keys as `sightline train` takes them."""
-        return [override(key, value) for key, value in values.items()]
+        return [override_text(key, value) for key, value in values.items()]
 
 
 def read_sweep(source: str | Path, changes: Sequence[str] = (), over: Sequence[str] = (), **settings: Any) -> Sweep:
@@ -147,12 +154,6 @@ def shipped_sweeps() -> dict[str, Path]:
     """The sweeps in the package, by name."""
     folder = Path(str(files("sightline"))) / "recipes" / "sweep"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def override(key: str, value: Any) -> str:
-    """A key and its value as `sightline train` takes them."""
-    plain = isinstance(value, str) and parse_yaml(value, "value") == value
-    return f"{key}={value if plain else json.dumps(value)}"
 
 
 def _find(source: str | Path) -> dict[str, Any]:

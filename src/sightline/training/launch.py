@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sightline._core.optional import requires_extra
+from sightline._core.strict import Overrides
 from sightline.errors import SightlineError
 from sightline.training.build import Parts, build
 from sightline.training.checkpoint import Checkpoint
@@ -16,7 +17,7 @@ from sightline.training.run import EpochEnd, Run, now, surroundings
 
 def train(
     recipe: str | Path | Recipe,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     output: str | Path | None = None,
     resume: bool = False,
     devices: int = 1,
@@ -31,7 +32,7 @@ def train(
 
     Args:
         recipe: a YAML file, the name of a recipe that sightline ships, or a `Recipe`.
-        overrides: `key.sub=value` each, the value in YAML.
+        overrides: see `read_recipe`.
         output: the run folder; default: `runs/<name>-seed<seed>`. One that holds something is never overwritten.
         resume: go on with the run in `output`; where there is none yet, begin it.
         devices: GPUs, or processes where there is no GPU, on each machine.

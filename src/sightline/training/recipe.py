@@ -1,6 +1,5 @@
 """A recipe: everything that decides a run, read from strict YAML."""
 
-from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -9,12 +8,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from sightline._core.strict import (
     Count,
+    Overrides,
     Positive,
     Real,
     StrictDocument,
     StrictModel,
+    apply_overrides,
     name_or_mapping,
-    override_key,
     parse_mapping,
 )
 from sightline.data import DATASETS, Splits
@@ -228,12 +228,13 @@ class Recipe(StrictDocument):
         return self.guide if stage.guide == "inherit" else stage.guide
 
 
-def read_recipe(source: str | Path | Recipe, overrides: Sequence[str] = ()) -> Recipe:
+def read_recipe(source: str | Path | Recipe, overrides: Overrides = ()) -> Recipe:
     """A recipe from a YAML file or from the package, with keys overridden.
 
     Args:
         source: a path, the name of a recipe that sightline ships, or a recipe.
-        overrides: `key.sub=value` each, the value in YAML; a number steps into a list, as in `stages.0.epochs=2`.
+        overrides: texts `key.sub=value` with the value in YAML, or a mapping of dotted keys to values; a number
+            steps into a list, as in `stages.0.epochs=2`.
 
     Raises:
         SightlineError: names what cannot be read, the unknown key with the nearest one, or the value out of range.
@@ -243,8 +244,7 @@ def read_recipe(source: str | Path | Recipe, overrides: Sequence[str] = ()) -> R
     else:
         path = _find(source)
         values = parse_mapping(path.read_text(encoding="utf-8"), f"recipe {path}")
-    for override in overrides:
-        override_key(values, override)
+    apply_overrides(values, overrides)
     return Recipe(**values)
 
 
