@@ -14,9 +14,9 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from scipy.stats import spearmanr
-from sightline.studies.kinds.debiasing import stored_weights
 
 from sightline.evaluation import evaluate_model
+from sightline.experiments.outputs.weight_recorder import stored_weights
 from sightline.models import load_model
 from sightline.training import Run, read_recipe
 from sightline.training.build import build

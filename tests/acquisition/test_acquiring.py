@@ -16,8 +16,8 @@ from sightline.data.loader import create_loader
 from sightline.datasets.derived.subset import read_list
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate
-from sightline.studies import columns, run_study
-from sightline.studies.kinds import active_learning
+from sightline.experiments import active_learning, columns
+from sightline.studies import run_study
 from sightline.studies.plan import load_active_learning
 from sightline.studies.study import make_study
 from sightline.training import Run, train

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from sightline.datasets.benchmarks.rival10 import CLASSES
+from sightline.experiments.outputs.noise_curves import REGIONS
 from sightline.guides import RegionActivation
 from sightline.studies import read_study, shipped_studies
-from sightline.studies.outputs.noise_curves import REGIONS
 from sightline.training import read_recipe
 from sightline.training.build import build
 

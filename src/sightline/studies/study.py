@@ -153,11 +153,11 @@ KINDS: Registry[Study] = Registry(
         "sightline.studies.kinds.sweep",
         "sightline.studies.kinds.grid",
         "sightline.studies.kinds.metric_walkthrough",
-        "sightline.studies.kinds.training_runs",
-        "sightline.studies.kinds.gallery",
+        "sightline.experiments.training_runs",
+        "sightline.experiments.gallery",
         "sightline.studies.kinds.curves",
-        "sightline.studies.kinds.active_learning",
-        "sightline.studies.kinds.consistency",
+        "sightline.experiments.active_learning",
+        "sightline.experiments.consistency",
     ),
 )
 

@@ -1,0 +1,78 @@
+"""What a study of trained runs measures and draws, beside its columns."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
+
+import torch
+from matplotlib.figure import Figure
+from pydantic import BeforeValidator, SerializeAsAny
+
+from sightline._core.registry import Registry
+from sightline._core.strict import StrictDocument, name_or_mapping
+from sightline.experiments.outputs.runs import FinishedRuns
+from sightline.studies.study import Part
+from sightline.training import Run
+from sightline.training.run import EpochEnd
+
+
+class Output(StrictDocument, ABC):
+    """Something that is measured of every run and shown in the report.
+
+    An output is a subclass, registered under the `name` that YAML gives in the list `outputs`.
+    """
+
+    noun: ClassVar[str] = "output"
+
+    name: str
+
+    def check(self, columns: Sequence[str], rows: Sequence[str]) -> None:
+        """Raise ValueError if the columns or rows of the study lack what the output needs."""
+
+    def watch(self, run: Run) -> EpochEnd | None:
+        """Return what is called after every epoch of a run that begins or resumes; None = nothing."""
+        return None
+
+    def measure(self, run: Run, device: torch.device) -> Part:
+        """Measure a finished run; the values of all outputs become one part."""
+        return Part({})
+
+    def is_complete(self, part: Part) -> bool:
+        """Return whether a finished part has all values that the output asks for."""
+        return True
+
+    def table(self, runs: FinishedRuns) -> list[dict[str, Any]]:
+        """Return the output's rows of table.csv."""
+        return []
+
+    @abstractmethod
+    def summary(self, runs: FinishedRuns) -> str:
+        """Return the output's section of the report, in Markdown."""
+
+    def figures(self, runs: FinishedRuns) -> dict[str, Figure]:
+        """Return figures by file name; all runs are finished."""
+        return {}
+
+
+OUTPUTS: Registry[Output] = Registry(
+    "study output",
+    modules=(
+        "sightline.experiments.outputs.accuracy_and_costs",
+        "sightline.experiments.outputs.fgsm_accuracy",
+        "sightline.experiments.outputs.filter_coherence",
+        "sightline.experiments.outputs.noise_curves",
+        "sightline.experiments.outputs.unbiased_share",
+        "sightline.experiments.outputs.votes",
+    ),
+)
+
+
+def _output(value: Any) -> Any:
+    """The output that a name, or a mapping with a name, stands for."""
+    if isinstance(value, Output):
+        return value
+    values = name_or_mapping(value)
+    return OUTPUTS[str(values.get("name"))].factory(**values)
+
+
+AnyOutput = Annotated[SerializeAsAny[Output], BeforeValidator(_output)]

@@ -1,0 +1,93 @@
+"""What a study of trained runs makes once, before the runs that use it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import BeforeValidator, Field, SerializeAsAny
+
+from sightline._core.registry import Registry
+from sightline._core.strict import StrictDocument, name_or_mapping
+from sightline.experiments.recipes import Keys
+from sightline.studies.study import Part
+from sightline.training import Recipe, Run
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a step works with.
+
+    Attributes:
+        recipe: the recipe that all runs share.
+        folder: of the study.
+        device: where models run.
+        train: trains and measures a run, by its name and the recipe keys that it changes.
+    """
+
+    recipe: Recipe
+    folder: Path
+    device: torch.device
+    train: Callable[[str, Keys], Part]
+
+    def run(self, name: str) -> Run:
+        """Return the run of a step that trains."""
+        return Run(self.folder / "runs" / name)
+
+
+class Step(StrictDocument, ABC):
+    """Something that is made once, as one part of the study's work.
+
+    A step is a subclass, registered under the `name` that YAML gives in the list `steps`.
+
+    Attributes:
+        label: what variants list in `uses`, and the name of the part.
+    """
+
+    noun: ClassVar[str] = "step"
+
+    name: str
+    label: Annotated[str, Field(pattern=r"^[\w .+-]+$")]
+
+    def check(self, before: Mapping[str, "Step"], keys: Keys) -> None:
+        """Raise ValueError if the step lacks an earlier one, or if keys of a variant contradict it.
+
+        Args:
+            before: the steps that come before this one, by label.
+            keys: the recipe keys of all variants that use the step.
+        """
+
+    @abstractmethod
+    def prepare(self, context: StepContext) -> Callable[[], Part]:
+        """Load what the work needs, and return what does it."""
+
+    @abstractmethod
+    def keys(self, context: StepContext) -> Keys:
+        """Return the recipe keys that let a run use what the step made."""
+
+    def summary(self, part: Part) -> str:
+        """Return a paragraph on what the step made; "" = nothing."""
+        return ""
+
+
+STEPS: Registry[Step] = Registry(
+    "study step",
+    modules=(
+        "sightline.experiments.steps.find_masks",
+        "sightline.experiments.steps.store_maps",
+        "sightline.experiments.steps.train_first",
+    ),
+)
+
+
+def _step(value: Any) -> Any:
+    """The step that a mapping with a name stands for."""
+    if isinstance(value, Step):
+        return value
+    values = name_or_mapping(value)
+    return STEPS[str(values.get("name"))].factory(**values)
+
+
+AnyStep = Annotated[SerializeAsAny[Step], BeforeValidator(_step)]

@@ -1,0 +1,75 @@
+"""Masks of the training images that nobody drew: they are found by the maps of another model."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from sightline._core.strict import Real, name_or_mapping
+from sightline.experiments.recipes import Keys
+from sightline.experiments.steps.base import STEPS, Step, StepContext
+from sightline.localization.image_maps import ExplainedMaps
+from sightline.localization.prompts import Prompter, find_segmenter
+from sightline.localization.writing import write_masks
+from sightline.models import load_model
+from sightline.studies.study import Part
+from sightline.training.recipe import Model
+
+
+@STEPS.register("find_masks")
+class FindMasks(Step):
+    """Find masks as `sightline masks` does, in the folder of the step's label.
+
+    Runs that use the step read their data through `found_masks`: training sees none of the data's own masks, but the metrics
+    do.
+
+    Attributes:
+        model: whose maps prompt, with its weights; null for `layer` chooses it by the family.
+        method: the explainer that makes the maps.
+        threshold: points are the maps' maxima above this.
+        distance: how far apart they are, as a share of the shorter side.
+        segmenter: `grabcut`, or `package.module:function`.
+    """
+
+    label: str = "masks"
+    model: Annotated[Model, BeforeValidator(name_or_mapping)]
+    method: str = "gradcam"
+    threshold: Annotated[Real, Field(ge=0, lt=1)] = 0.5
+    distance: Annotated[Real, Field(gt=0, le=1)] = 0.1
+    segmenter: str = "grabcut"
+
+    def check(self, before: Mapping[str, Step], keys: Keys) -> None:
+        """No variant may change the data whose masks are found."""
+        if changed := [key for key in keys if key.partition(".")[0] == "data"]:
+            raise ValueError(
+                f"a variant changes {changed[0]!r}; the masks are found once, for the same data in all variants"
+            )
+
+    def prepare(self, context: StepContext) -> Callable[[], Part]:
+        """Open the training images and load the model, so that what is missing is reported before the first run."""
+        images = context.recipe.data.create()["train"]
+        model, spec = load_model(self.model.name, self.model.weights)
+        segmenter = find_segmenter(self.segmenter)
+
+        def work() -> Part:
+            maps = ExplainedMaps(model.to(context.device), spec, self.method, self.model.layer)
+            prompter = Prompter(maps, threshold=self.threshold, distance=self.distance)
+            folder = context.folder / self.label
+            done = write_masks(images, folder, prompter, segmenter, name=self.segmenter, progress=True)
+            return Part({"images": done.images, "masks": done.masks, "iou": done.iou, "judged": done.judged})
+
+        return work
+
+    def keys(self, context: StepContext) -> Keys:
+        """The dataset with the found masks."""
+        source = context.recipe.data.model_dump(mode="json")
+        return {"data": {"name": "found_masks", "source": source, "masks": str(context.folder / self.label)}}
+
+    def summary(self, part: Part) -> str:
+        """How many masks were found, and how good they are."""
+        found = part.values
+        judged = f", mean IoU {found['iou']:.3f} with the true masks of {found['judged']}" if found["judged"] else ""
+        return (
+            f"Masks by {self.segmenter} from {self.method} of {self.model.name}: {found['masks']} for {found['images']} "
+            f"training images{judged}."
+        )

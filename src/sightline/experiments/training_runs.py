@@ -1,0 +1,240 @@
+"""Tables of trained runs: a recipe, variants that change some of its keys, and seeds."""
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from matplotlib.figure import Figure
+from pydantic import BeforeValidator, Field, model_validator
+
+from sightline._core.strict import Count, Positive, StrictModel
+from sightline.experiments.columns import Column, check_columns, evaluation_keys
+from sightline.experiments.outputs import AnyOutput, FinishedRuns, Output
+from sightline.experiments.outputs.column_table import ColumnTable
+from sightline.experiments.recipes import Keys, RecipeStudy, file_name, overrides
+from sightline.experiments.steps import AnyStep, Step, StepContext
+from sightline.studies.study import KINDS, Done, Part, Study, check_labels, scale_count
+from sightline.training import Recipe, Run, read_recipe, train
+from sightline.training.build import check_guides
+
+GROWING = ("variants", "grid", "seeds", "columns", "paper_values")  # keys that may gain entries in a finished study
+
+
+class Variant(StrictModel):
+    """One row of the table: what the recipe changes.
+
+    Attributes:
+        label: what the table calls it.
+        keys: recipe keys, dotted, with their values.
+        uses: the steps whose results it uses, by label.
+        seeds: how many of the study's seeds it gets, the first ones; null = all.
+    """
+
+    label: str
+    keys: Keys = Field(default_factory=dict)
+    uses: list[str] = Field(default_factory=list)
+    seeds: Positive | None = None
+
+
+def _variant(value: Any) -> Any:
+    """A guide's name alone is its label too."""
+    return {"label": value, "keys": {"guide": value}} if isinstance(value, str) else value
+
+
+@KINDS.register("training_runs")
+class TrainingRuns(RecipeStudy):
+    """Variants x seeds, trained and measured.
+
+    Every run is an ordinary run folder, under `runs/` in the study's. A run that was killed resumes from its checkpoint.
+    Variants, seeds and columns can be added to a study that is finished: no run is trained again, and each is evaluated for
+    new columns.
+
+    Attributes:
+        steps: what is made once before the runs (see `sightline.experiments.steps`).
+        variants: what is compared, each with the first.
+        grid: further axes, such as datasets and models; every variant is trained for each combination of theirs.
+        seeds: of the runs; each is `seed` of the recipe.
+        columns: `split/metric`, or `split/metric@explainer` for a metric of maps. The recipe's key `evaluation` follows from
+            them.
+        outputs: what else is measured and drawn (see `sightline.experiments.outputs`).
+        scaled_keys: as of every recipe; `seeds` among them takes fewer seeds.
+        paper_values: row -> column -> the paper's value; a row is called by its labels, `A, B, variant`.
+    """
+
+    kind: Literal["training_runs"]
+    steps: list[AnyStep] = Field(default_factory=list)
+    variants: Annotated[list[Annotated[Variant, BeforeValidator(_variant)]], Field(min_length=1)]
+    grid: list[Annotated[list[Variant], Field(min_length=1)]] = Field(default_factory=list)
+    seeds: Annotated[list[Count], Field(min_length=1)]
+    columns: list[Column] = Field(default_factory=lambda: ["test/accuracy"])
+    outputs: list[AnyOutput] = Field(default_factory=list)
+    paper_values: dict[str, dict[str, float]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for key, axis in (("variants", self.variants), *((f"grid.{n}", axis) for n, axis in enumerate(self.grid))):
+            check_labels(key, [variant.label for variant in axis])
+        check_labels("steps", [step.label for step in self.steps])
+        if not self.columns and not self.outputs:
+            raise ValueError("columns: is empty, and there are no outputs either")
+        check_columns(self.columns)
+        for output in self.outputs:
+            output.check(self.columns, [row.label for row in self.rows])
+        self._check_steps()
+        if unknown := set(self.paper_values) - {row.label for row in self.rows}:
+            raise ValueError(f"paper_values: there is no row {sorted(unknown)[0]!r}")
+        return self
+
+    def _check_steps(self) -> None:
+        before: dict[str, Step] = {}
+        for step in self.steps:
+            keys: Keys = {}
+            for row in self.rows:
+                keys |= row.keys if step.label in row.uses else {}
+            step.check(before, keys)
+            before[step.label] = step
+        for row in self.rows:
+            if missing := [label for label in row.uses if label not in before]:
+                raise ValueError(f"variants: {row.label} uses {missing[0]!r}, which is none of the steps")
+
+    @property
+    def rows(self) -> list[Variant]:
+        """The variants of every combination, named by all its labels; the fewest seeds that one of them asks for."""
+        found = []
+        for combination in product(*self.grid, self.variants):
+            limits = [variant.seeds for variant in combination if variant.seeds is not None]
+            keys: Keys = {}
+            for variant in combination:
+                keys |= variant.keys
+            label = ", ".join(variant.label for variant in combination)
+            uses = list(dict.fromkeys(use for variant in combination for use in variant.uses))
+            found.append(Variant(label=label, keys=keys, uses=uses, seeds=min(limits, default=None)))
+        return found
+
+    @property
+    def panels(self) -> dict[str, dict[str, str]]:
+        """For every combination of the grid by its name ("" = no grid): variant -> what its row is called."""
+        return {
+            ", ".join(axis.label for axis in combination): {
+                variant.label: ", ".join(each.label for each in (*combination, variant)) for variant in self.variants
+            }
+            for combination in product(*self.grid)
+        }
+
+    def parts(self) -> list[str]:
+        """The steps, and then one run each, a seed of all variants before the next seed."""
+        return [*(step.label for step in self.steps), *self._runs()]
+
+    def scaled(self, scale: float) -> Self:
+        """Less of what `scaled_keys` names."""
+        keys = [key for key in self.scaled_keys if key != "seeds"]
+        less = super(TrainingRuns, self.model_copy(update={"scaled_keys": keys})).scaled(scale)
+        number = len(self.seeds) if keys == self.scaled_keys else scale_count(len(self.seeds), scale)
+        return less.model_copy(update={"scaled_keys": self.scaled_keys, "seeds": self.seeds[:number]})
+
+    def incompatibility(self, before: Study) -> str | None:
+        """A study grows by variants, seeds and columns; a variant that existed keeps its keys, and stays."""
+        if isinstance(before, TrainingRuns):
+            now = {row.label: row.keys for row in self.rows}
+            for row in before.rows:
+                if now.get(row.label) != row.keys:
+                    return f"the variant {row.label!r} ({row.keys} and {now.get(row.label, 'none')})"
+            before = before.model_copy(update={name: getattr(self, name) for name in GROWING})
+        return super().incompatibility(before)
+
+    def is_complete(self, name: str, part: Part) -> bool:
+        """Whether a run has all that the outputs ask for."""
+        return name not in self._runs() or all(output.is_complete(part) for output in self._outputs())
+
+    def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
+        """Read every recipe and prepare the steps, so that a mistake is reported before the first run."""
+        shared = read_recipe(self.recipe, [*overrides({"seed": self.seed}), *overrides(self.keys)])
+
+        def run_of(name: str, recipe: Recipe) -> Part:
+            return self._train(Run(folder / "runs" / name), recipe, device)
+
+        def first(name: str, keys: Keys) -> Part:
+            return run_of(name, read_recipe(self.recipe, self._changes(name, {"seed": self.seed} | keys)))
+
+        context = StepContext(shared, folder, device, first)
+        steps = {step.label: step.prepare(context) for step in self.steps}
+        recipes = {row.label: self.recipe_of(row, context) for row in self.rows}
+        for recipe in recipes.values():
+            check_guides(recipe)
+
+        def work(part: str) -> Part:
+            if part in steps:
+                return steps[part]()
+            label, _, seed = part.rpartition("/")
+            recipe = recipes[label].model_copy(update={"seed": int(seed)})
+            return run_of(f"{file_name(label)}-seed{seed}", recipe)
+
+        return work
+
+    def recipe_of(self, row: Variant, context: StepContext | None = None) -> Recipe:
+        """Return the recipe of a row; without a context, as if it used no step."""
+        made: Keys = {}
+        for step in self.steps:
+            made |= step.keys(context) if context is not None and step.label in row.uses else {}
+        return read_recipe(self.recipe, self._changes(row.label, made) + overrides(row.keys))
+
+    def table(self, done: Done) -> list[dict[str, Any]]:
+        """The rows of all outputs."""
+        runs = self._finished(done)
+        return [row for output in self._outputs() for row in output.table(runs)]
+
+    def summary(self, done: Done) -> str:
+        """The steps, the outputs, and the table of columns last."""
+        runs = self._finished(done)
+        steps = [step.summary(done[step.label]) for step in self.steps if step.label in done]
+        sections = [*filter(None, steps), *(output.summary(runs) for output in self.outputs)]
+        if self.columns:
+            sections += ["## What the runs are worth"] if self.outputs else []
+            sections.append(self._outputs()[0].summary(runs))
+        return "\n\n".join(sections)
+
+    def figures(self, done: Done) -> dict[str, Figure]:
+        """The figures of all outputs."""
+        runs = self._finished(done)
+        return {name: figure for output in self._outputs() for name, figure in output.figures(runs).items()}
+
+    def _outputs(self) -> list[Output]:
+        """All outputs; the table of columns is the first one."""
+        return [*([ColumnTable(columns=self.columns)] if self.columns else []), *self.outputs]
+
+    def _runs(self) -> list[str]:
+        return [
+            f"{row.label}/{seed}"
+            for place, seed in enumerate(self.seeds)
+            for row in self.rows
+            if row.seeds is None or place < row.seeds
+        ]
+
+    def _finished(self, done: Done) -> FinishedRuns:
+        made = {step.label: done[step.label] for step in self.steps if step.label in done}
+        others = {name: part for name, part in done.items() if name not in made}
+        return FinishedRuns(self.panels, self._runs(), others, made, self.paper_values)
+
+    def _changes(self, label: str, keys: Keys) -> list[str]:
+        """The overrides that a run shares with all others, and then its own."""
+        shared = {"name": file_name(label)} | evaluation_keys(self.columns) | self.keys
+        return overrides(shared) + overrides(keys)
+
+    def _train(self, run: Run, recipe: Recipe, device: torch.device) -> Part:
+        """Train a run, or resume it, and measure it for every output."""
+        watchers = [watcher for output in self._outputs() if (watcher := output.watch(run)) is not None]
+
+        def watch(more: bool) -> None:
+            for watcher in watchers:
+                watcher(more)
+
+        train(recipe, output=run.path, resume=True, watch=watch if watchers else None)
+        values: dict[str, Any] = {}
+        tensors: dict[str, torch.Tensor] = {}
+        for output in self._outputs():
+            found = output.measure(run, device)
+            values |= found.values
+            tensors |= found.tensors
+        return Part(values | {"seconds": float(run.rows[-1]["seconds"])}, tensors)

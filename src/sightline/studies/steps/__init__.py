@@ -1,5 +1,0 @@
-"""What studies make once for all of their runs; one class per file."""
-
-from sightline.studies.steps.base import STEPS, AnyStep, Step, StepContext
-
-__all__ = ["STEPS", "AnyStep", "Step", "StepContext"]
