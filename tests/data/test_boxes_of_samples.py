@@ -10,7 +10,8 @@ from torch import Tensor
 from layouts import write_csv, write_image
 from sightline import data
 from sightline.data import Batch
-from sightline.data.dataset import InMemory, as_boxes
+from sightline.data.dataset import InMemory
+from sightline.data.file_dataset import as_boxes
 from sightline.data.loader import create_loader
 from sightline.data.regions import object_region
 from sightline.errors import SightlineError

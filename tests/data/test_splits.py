@@ -3,7 +3,8 @@ import torch
 from torchvision import tv_tensors
 
 from sightline import SightlineError
-from sightline.data.dataset import InMemory, Sample, Splits
+from sightline.data.dataset import InMemory, Sample
+from sightline.data.splits import Splits
 
 
 def one(name: str) -> InMemory:

@@ -17,7 +17,8 @@ import sightline as sl
 from networks import TinyCNN
 from sightline import SightlineError
 from sightline.data.boxes import peak_boxes
-from sightline.data.dataset import FileDataset, InMemory, Record, Sample
+from sightline.data.dataset import InMemory, Sample
+from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.transforms import eval_transform
 from sightline.localization.detectors import (
     BOX_DETECTORS,

@@ -15,7 +15,8 @@ from torchvision import tv_tensors
 import sightline as sl
 from networks import TinyCNN
 from sightline import SightlineError, data
-from sightline.data.dataset import FileDataset, InMemory, Record, Sample
+from sightline.data.dataset import InMemory, Sample
+from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.loader import on_image
 from sightline.localization.detectors import Box, BoxDetector
 from sightline.localization.grabcut import grabcut

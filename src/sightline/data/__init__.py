@@ -3,8 +3,9 @@
 from typing import Any
 
 from sightline.data.batch import Batch
-from sightline.data.dataset import ImageDataset, Sample, Splits
+from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.registry import DATASETS
+from sightline.data.splits import Splits
 
 __all__ = ["DATASETS", "Batch", "ImageDataset", "Sample", "Splits", "create_dataset", "list_datasets"]
 

@@ -1,14 +1,10 @@
-"""What a data set is: samples, a set of them, and the splits of a whole."""
+"""Samples, and datasets of them: made by a subclass, derived from another dataset, or in memory."""
 
 import hashlib
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -16,10 +12,8 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from sightline._core.seeding import generator
-from sightline.data.files import UnreadableFileError, mask_meaning, read_image, read_mask
 from sightline.data.transforms import Saliency
-from sightline.errors import SightlineError, unknown_name
+from sightline.errors import SightlineError
 
 
 @dataclass
@@ -193,152 +187,6 @@ def _to_keep(sample: Sample, side: int | None) -> Sample:
     return replace(sample, image=image, mask=mask, boxes=boxes)
 
 
-class DrawnMask(Protocol):
-    """A mask that is no picture on disk, such as polygons. Its `repr` tells it from another in the fingerprint."""
-
-    def draw(self, height: int, width: int) -> Tensor:
-        """(height, width) or (K, height, width) uint8 with 0 = background, 1 = object, 255 = ignore."""
-        ...
-
-
-_checks_files: ContextVar[bool] = ContextVar("_checks_files", default=True)
-
-
-@contextmanager
-def files_unchecked() -> Iterator[None]:
-    """Within it, data sets are made of files that may be missing, so that whoever reads them can count those."""
-    token = _checks_files.set(False)
-    try:
-        yield
-    finally:
-        _checks_files.reset(token)
-
-
-@dataclass(frozen=True)
-class Record:
-    """One line of a file data set: a picture, its class, and where known its mask, its group and its boxes.
-
-    Args:
-        path: the picture's file.
-        label: its class, or a tuple of all that it shows.
-        mask: the mask's file, or what draws it.
-        group: its group.
-        boxes: xyxy in pixels; what lies beyond the picture is cut off.
-    """
-
-    path: Path
-    label: int | tuple[int, ...]
-    mask: Path | DrawnMask | None = None
-    group: int | None = None
-    boxes: tuple[tuple[float, float, float, float], ...] = ()
-
-
-class FileDataset(ImageDataset):
-    """Pictures on disk.
-
-    Args:
-        records: the pictures; their masks are files of the same height and width.
-        classes: the classes' names.
-        root: the folder that paths are told from in the fingerprint, so that moving the data keeps it.
-        groups: the groups' names; empty = no groups.
-        meaning: (256,) uint8, what each value of a mask file stands for, or (K, 256), what it stands for in the mask of each
-            class; default: every value but 0 is the object.
-        skip_corrupt: read every file once now, and leave out and count those that are missing or cannot be read.
-
-    Raises:
-        SightlineError: see `ImageDataset`; a file is missing. On reading: a file cannot be read, or a mask has another
-            size than its image.
-    """
-
-    def __init__(
-        self,
-        records: Sequence[Record],
-        classes: Sequence[str],
-        root: Path,
-        *,
-        groups: Sequence[str] = (),
-        meaning: Tensor | None = None,
-        skip_corrupt: bool = False,
-    ) -> None:
-        self.meaning = mask_meaning() if meaning is None else meaning
-        skipped = []
-        if not skip_corrupt:
-            files = (f for r in records for f in (r.path, r.mask) if isinstance(f, Path))
-            missing = [str(f) for f in files if not f.is_file()] if _checks_files.get() else []
-            if missing:
-                raise SightlineError(f"{len(missing)} files are missing, the first of them {missing[0]}")
-        else:
-            readable = [self._is_readable(record) for record in records]
-            skipped = [str(record.path) for record, good in zip(records, readable) if not good]
-            records = [record for record, good in zip(records, readable) if good]
-        self.records = list(records)
-        self.root = root
-        told = [
-            (_told_from(root, r.path), _told_from(root, r.mask) if isinstance(r.mask, Path) else r.mask)
-            for r in records
-        ]
-        boxes = [r.boxes for r in records]
-        super().__init__(
-            classes,
-            [r.label for r in records],  # type: ignore[arg-type]  # all of one kind
-            [r.mask is not None for r in records],
-            groups=groups,
-            group_ids=[r.group for r in records if r.group is not None] if groups else None,
-            identity=(told, self.meaning.tolist(), *([boxes] if any(boxes) else [])),
-            has_boxes=[bool(b) for b in boxes],
-        )
-        self.skipped = skipped
-
-    def path(self, index: int) -> str:
-        """The picture's file."""
-        return str(self.records[index].path)
-
-    def load(self, index: int) -> Sample:
-        """Read a picture and its mask."""
-        record = self.records[index]
-        image, mask = self._read(record)
-        return Sample(
-            image=tv_tensors.Image(image),
-            label=self.label(index),
-            mask=None if mask is None else tv_tensors.Mask(mask),
-            index=index,
-            group=record.group,
-            path=str(record.path),
-            boxes=as_boxes(record.boxes, image.shape[-2:]) if record.boxes else None,
-        )
-
-    def _read(self, record: Record) -> tuple[Tensor, Tensor | None]:
-        image = read_image(record.path)
-        if record.mask is None:
-            return image, None
-        if not isinstance(record.mask, Path):
-            return image, record.mask.draw(*image.shape[-2:])
-        mask = read_mask(record.mask, self.meaning)
-        if mask.shape[-2:] != image.shape[-2:]:
-            raise SightlineError(
-                f"the mask {record.mask} is {mask.shape[-1]} x {mask.shape[-2]} pixels (width x height) and its image "
-                f"{record.path} is {image.shape[2]} x {image.shape[1]}; they must agree"
-            )
-        return image, mask
-
-    def _is_readable(self, record: Record) -> bool:
-        try:
-            self._read(record)
-        except UnreadableFileError:
-            return False
-        return True
-
-
-def as_boxes(boxes: Sequence[Sequence[float]], size: Sequence[int]) -> tv_tensors.BoundingBoxes:
-    """Boxes, xyxy in pixels, of an image (height, width)."""
-    edges = torch.tensor(boxes, dtype=torch.float32).view(-1, 4)
-    return tv_tensors.BoundingBoxes(edges, format="XYXY", canvas_size=tuple(size))
-
-
-def _told_from(root: Path, path: Path) -> str:
-    return Path(os.path.relpath(path, root)).as_posix()
-
-
 class InMemory(ImageDataset):
     """Samples that already are in memory.
 
@@ -362,123 +210,3 @@ class InMemory(ImageDataset):
     def load(self, index: int) -> Sample:
         """The sample at a place."""
         return replace(self._samples[index], index=index)
-
-
-class Splits(dict[str, ImageDataset]):
-    """The splits of a dataset by name: "train", mostly "val", and "test", or "test_shifted" with "test_iid".
-
-    Raises:
-        SightlineError: there is no split, the splits disagree on the classes, or one asks for a split that is not here.
-    """
-
-    def __init__(self, splits: Mapping[str, ImageDataset]) -> None:
-        super().__init__(splits)
-        if not self:
-            raise SightlineError("a data set needs at least one split")
-        for name, split in self.items():
-            if split.classes != self.classes:
-                raise SightlineError(f"the split {name!r} has the classes {split.classes}; others have {self.classes}")
-
-    def __missing__(self, name: str) -> ImageDataset:
-        raise unknown_name("split", name, self)
-
-    @property
-    def classes(self) -> list[str]:
-        """The classes' names, the same in every split."""
-        return next(iter(self.values())).classes
-
-    @property
-    def groups(self) -> list[str]:
-        """The groups' names; empty = no groups."""
-        return next(iter(self.values())).groups
-
-    @property
-    def main_test(self) -> str:
-        """The name of the test split that results are reported on first: "test", else "test_shifted".
-
-        Raises:
-            SightlineError: the dataset has neither.
-        """
-        return find_main_test(self)
-
-    def select(self, name: str | None) -> ImageDataset:
-        """Return the split of that name; None selects the main test split."""
-        return self[name or self.main_test]
-
-    def describe(self) -> dict[str, Any]:
-        """What each split holds, as plain numbers and strings for a run's record."""
-        return {name: _describe(split) for name, split in self.items()}
-
-
-MAIN_TESTS = ("test", "test_shifted")
-
-
-def find_main_test(names: Iterable[str]) -> str:
-    """Return the first of `MAIN_TESTS` among the names of a dataset's splits.
-
-    Raises:
-        SightlineError: none of them is there.
-    """
-    present = list(names)
-    for name in MAIN_TESTS:
-        if name in present:
-            return name
-    raise SightlineError(
-        f"the splits are {', '.join(present)}; expected one of {' and '.join(MAIN_TESTS)}, or name a split"
-    )
-
-
-def _describe(split: ImageDataset) -> dict[str, Any]:
-    def count(names: list[str], ids: Tensor) -> dict[str, int]:
-        return dict(zip(names, torch.bincount(ids, minlength=len(names)).tolist()))
-
-    return {
-        "images": len(split),
-        "masks": int(split.has_mask.sum()),
-        "classes": dict(zip(split.classes, split.labels.sum(0).tolist()))
-        if split.multi_label
-        else count(split.classes, split.labels),
-        "groups": {} if split.group_ids is None else count(split.groups, split.group_ids),
-        "skipped": split.skipped,
-        "fingerprint": split.fingerprint,
-    }
-
-
-def divide(
-    labels: Sequence[int | tuple[int, ...]], parts: Mapping[str, float], seed: int, per_class: int | None = None
-) -> dict[str, list[int]]:
-    """Divide places at random, each class in the same way: the named parts first, and "train" is what remains.
-
-    Args:
-        labels: each place's class; places with several classes are divided together.
-        parts: for each part a share of every class, as a float in [0, 1), or a count of every class, as an int.
-        seed: another seed, another division.
-        per_class: keep this many of each class for "train"; a larger number contains what a smaller one keeps.
-
-    Returns:
-        Places by part, in increasing order; a part of size 0 is left out.
-
-    Raises:
-        SightlineError: a size is negative or a share is not below 1, or nothing, or less than
-            `per_class`, remains of a class.
-    """
-    for name, size in parts.items():
-        if size < 0 or (isinstance(size, float) and size >= 1):
-            raise SightlineError(f"{name} is {size}; expected a share in [0, 1) or a whole number of images a class")
-    divided: dict[str, list[int]] = {name: [] for name in ("train", *parts)}
-    strata = [label if isinstance(label, int) else -1 for label in labels]
-    for label in sorted(set(strata)):
-        members = torch.tensor([i for i, other in enumerate(strata) if other == label])
-        members = members[torch.randperm(len(members), generator=generator(seed, label, "division"))]
-        sizes = [round(size * len(members)) if isinstance(size, float) else size for size in parts.values()]
-        remaining = len(members) - sum(sizes)
-        if remaining < max(1, per_class or 1):
-            name = "the set" if label < 0 else f"class {label}"
-            raise SightlineError(
-                f"{name} has {len(members)} images, and {dict(parts)} leave {remaining} of them to train on; "
-                f"expected at least {per_class or 1}"
-            )
-        *held_out, train = members.split([*sizes, remaining])
-        for name, piece in zip((*parts, "train"), (*held_out, train[:per_class])):
-            divided[name] += piece.tolist()
-    return {name: sorted(places) for name, places in divided.items() if places}

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sightline._core.registry import Registry
-from sightline.data.dataset import Splits
 from sightline.data.official import OFFICIAL
+from sightline.data.splits import Splits
 from sightline.errors import MissingFileError, SightlineError
 
 

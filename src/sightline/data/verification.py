@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sightline._core.progress import bar
-from sightline.data.dataset import FileDataset, ImageDataset, Splits, files_unchecked
+from sightline.data.dataset import ImageDataset
+from sightline.data.file_dataset import FileDataset, files_unchecked
 from sightline.data.files import UnreadableFileError, list_images
 from sightline.data.official import OFFICIAL
 from sightline.data.registry import DATASETS
+from sightline.data.splits import Splits
 from sightline.errors import SightlineError
 
 Finding = Literal["missing", "corrupt", "mismatched", "unlabeled", "without mask", "empty mask"]

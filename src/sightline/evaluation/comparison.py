@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline.data.dataset import MAIN_TESTS
+from sightline.data.splits import MAIN_TESTS
 from sightline.errors import SightlineError
 from sightline.evaluation.run_folder import RunFolder, read_run
 from sightline.evaluation.split_folder import Key, SplitEvaluation

@@ -13,8 +13,8 @@ from torchvision.transforms.v2 import functional as F
 from sightline._core.progress import bar
 from sightline._core.seeding import generator
 from sightline.data import DATASETS, ImageDataset
-from sightline.data.dataset import find_main_test
 from sightline.data.loader import Transformed, collate
+from sightline.data.splits import find_main_test
 from sightline.data.transforms import eval_transform
 from sightline.errors import SightlineError, unknown_name
 from sightline.evaluation.split_folder import Samples, SavedGallery, evaluation_folders, read_evaluation

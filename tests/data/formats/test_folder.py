@@ -7,7 +7,7 @@ from PIL import Image
 
 from layouts import write_csv, write_image, write_mask
 from sightline import data
-from sightline.data.dataset import Splits
+from sightline.data.splits import Splits
 from sightline.errors import SightlineError
 
 

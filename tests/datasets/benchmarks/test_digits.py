@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sightline import data
-from sightline.data.dataset import Splits
+from sightline.data.splits import Splits
 from sightline.datasets.benchmarks.digits import REGIONS
 from sightline.errors import SightlineError
 

@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from sightline._core.csv_files import read_csv
-from sightline.data.dataset import Record
+from sightline.data.file_dataset import Record
 from sightline.data.files import locate
 from sightline.errors import SightlineError
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from sightline._core.optional import requires_extra
-from sightline.data.dataset import FileDataset, Record, Splits, divide
+from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import locate
 from sightline.data.registry import DATASETS
+from sightline.data.splits import Splits, divide
 from sightline.errors import SightlineError, unknown_name
 
 

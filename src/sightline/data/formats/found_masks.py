@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torchvision import tv_tensors
 
-from sightline.data.dataset import Derived, FileDataset, ImageDataset, Sample, Splits
+from sightline.data.dataset import Derived, ImageDataset, Sample
+from sightline.data.file_dataset import FileDataset
 from sightline.data.files import UnreadableFileError, locate, mask_meaning, read_mask
 from sightline.data.registry import DATASETS
+from sightline.data.splits import Splits
 from sightline.errors import SightlineError
 
 

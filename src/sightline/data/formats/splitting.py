@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from sightline.data.dataset import FileDataset, Record, Splits, divide
+from sightline.data.file_dataset import FileDataset, Record
+from sightline.data.splits import Splits, divide
 from sightline.errors import SightlineError
 
 

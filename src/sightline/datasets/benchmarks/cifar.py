@@ -13,9 +13,10 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
-from sightline.data.dataset import ImageDataset, Sample, Splits, divide
+from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.files import IMAGE_SUFFIXES, UnreadableFileError, locate
 from sightline.data.registry import DATASETS
+from sightline.data.splits import Splits, divide
 from sightline.errors import SightlineError
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 
-from sightline.data.dataset import FileDataset, Record, Splits, divide
+from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import locate
 from sightline.data.registry import DATASETS
+from sightline.data.splits import Splits, divide
 from sightline.errors import SightlineError, unknown_name
 
 

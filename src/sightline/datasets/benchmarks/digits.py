@@ -15,8 +15,9 @@ from torchvision.transforms.v2 import functional as F
 
 from sightline._core.optional import requires_extra
 from sightline._core.seeding import generator
-from sightline.data.dataset import InMemory, Sample, Splits, divide
+from sightline.data.dataset import InMemory, Sample
 from sightline.data.registry import DATASETS
+from sightline.data.splits import Splits, divide
 from sightline.datasets.derived.recompose import recompose_splits
 from sightline.errors import SightlineError
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from sightline.data.backgrounds import VARIANTS
-from sightline.data.dataset import FileDataset, Record, Splits, divide
+from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import UnreadableFileError, list_images, locate
 from sightline.data.registry import DATASETS
+from sightline.data.splits import Splits, divide
 from sightline.errors import SightlineError
 
 

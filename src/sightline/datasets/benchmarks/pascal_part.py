@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from sightline.data.dataset import FileDataset, Record, Sample, Splits, divide
+from sightline.data.dataset import Sample
+from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import UnreadableFileError, locate
 from sightline.data.registry import DATASETS
+from sightline.data.splits import Splits, divide
 from sightline.errors import SightlineError
 
 ANIMALS = ("bird", "cat", "cow", "dog", "horse", "sheep")

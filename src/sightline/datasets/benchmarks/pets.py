@@ -6,10 +6,11 @@ from typing import Literal
 
 import torch
 
-from sightline.data.dataset import FileDataset, Record, Splits, divide
+from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import locate
 from sightline.data.formats.box_files import boxed_parts
 from sightline.data.registry import DATASETS
+from sightline.data.splits import Splits, divide
 from sightline.errors import SightlineError, unknown_name
 
 

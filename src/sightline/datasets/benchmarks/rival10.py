@@ -16,10 +16,11 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from sightline.data.dataset import FileDataset, Record, Splits, divide
+from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import UnreadableFileError, list_images, locate
 from sightline.data.formats.box_files import boxed_parts
 from sightline.data.registry import DATASETS
+from sightline.data.splits import Splits, divide
 from sightline.errors import SightlineError, unknown_name
 
 # The classes in the official order, each with the two ImageNet classes that it is made of.

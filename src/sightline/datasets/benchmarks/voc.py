@@ -8,10 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sightline.data.dataset import FileDataset, Record, Splits, divide
+from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import UnreadableFileError, locate, mask_meaning, read_mask
 from sightline.data.formats.box_files import boxed_parts
 from sightline.data.registry import DATASETS
+from sightline.data.splits import Splits, divide
 from sightline.errors import SightlineError, unknown_name
 
 CLASSES = (

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from sightline.data.dataset import Derived, ImageDataset, Sample, Splits, divide
+from sightline.data.dataset import Derived, ImageDataset, Sample
 from sightline.data.registry import DATASETS
+from sightline.data.splits import Splits, divide
 from sightline.errors import SightlineError, unknown_name
 
 Bias = Literal["brighter", "darker", "scaled"]

@@ -20,9 +20,11 @@ from torchvision.transforms.v2 import functional as F
 from sightline._core.csv_files import read_csv
 from sightline._core.seeding import generator
 from sightline.data.boxes import tight_box
-from sightline.data.dataset import FileDataset, ImageDataset, Record, Sample, Splits, divide
+from sightline.data.dataset import ImageDataset, Sample
+from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import list_images, locate
 from sightline.data.registry import DATASETS
+from sightline.data.splits import Splits, divide
 from sightline.errors import SightlineError
 
 

@@ -20,8 +20,9 @@ from sightline.data.backgrounds import (
     is_whole,
     vary,
 )
-from sightline.data.dataset import ImageDataset, Sample, Splits
+from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.registry import DATASETS
+from sightline.data.splits import Splits
 from sightline.errors import SightlineError
 
 

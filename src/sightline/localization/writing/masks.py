@@ -11,7 +11,8 @@ from torchvision.io import encode_png
 
 from sightline._core.csv_files import csv_text
 from sightline._core.progress_log import ProgressLog
-from sightline.data.dataset import FileDataset, ImageDataset, Sample
+from sightline.data.dataset import ImageDataset, Sample
+from sightline.data.file_dataset import FileDataset
 from sightline.data.formats.found_masks import mask_names
 from sightline.errors import RunFailedError, SightlineError
 from sightline.localization.prompts import Prompter, Segmenter, segment

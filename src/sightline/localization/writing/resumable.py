@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader
 from sightline._core.files import write_atomically
 from sightline._core.progress import bar
 from sightline._core.progress_log import ProgressLog
-from sightline.data.dataset import FileDataset, ImageDataset, Sample
+from sightline.data.dataset import ImageDataset, Sample
+from sightline.data.file_dataset import FileDataset
 from sightline.errors import RunFailedError, SightlineError
 
 

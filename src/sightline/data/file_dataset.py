@@ -1,0 +1,163 @@
+"""Datasets of image files on disk, with masks as files or drawn, and boxes."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+
+from sightline.data.dataset import ImageDataset, Sample
+from sightline.data.files import UnreadableFileError, mask_meaning, read_image, read_mask
+from sightline.errors import SightlineError
+
+
+class DrawnMask(Protocol):
+    """A mask that is no picture on disk, such as polygons. Its `repr` tells it from another in the fingerprint."""
+
+    def draw(self, height: int, width: int) -> Tensor:
+        """(height, width) or (K, height, width) uint8 with 0 = background, 1 = object, 255 = ignore."""
+        ...
+
+
+_checks_files: ContextVar[bool] = ContextVar("_checks_files", default=True)
+
+
+@contextmanager
+def files_unchecked() -> Iterator[None]:
+    """Within it, data sets are made of files that may be missing, so that whoever reads them can count those."""
+    token = _checks_files.set(False)
+    try:
+        yield
+    finally:
+        _checks_files.reset(token)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of a file data set: a picture, its class, and where known its mask, its group and its boxes.
+
+    Args:
+        path: the picture's file.
+        label: its class, or a tuple of all that it shows.
+        mask: the mask's file, or what draws it.
+        group: its group.
+        boxes: xyxy in pixels; what lies beyond the picture is cut off.
+    """
+
+    path: Path
+    label: int | tuple[int, ...]
+    mask: Path | DrawnMask | None = None
+    group: int | None = None
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+
+
+class FileDataset(ImageDataset):
+    """Pictures on disk.
+
+    Args:
+        records: the pictures; their masks are files of the same height and width.
+        classes: the classes' names.
+        root: the folder that paths are told from in the fingerprint, so that moving the data keeps it.
+        groups: the groups' names; empty = no groups.
+        meaning: (256,) uint8, what each value of a mask file stands for, or (K, 256), what it stands for in the mask of each
+            class; default: every value but 0 is the object.
+        skip_corrupt: read every file once now, and leave out and count those that are missing or cannot be read.
+
+    Raises:
+        SightlineError: see `ImageDataset`; a file is missing. On reading: a file cannot be read, or a mask has another
+            size than its image.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        classes: Sequence[str],
+        root: Path,
+        *,
+        groups: Sequence[str] = (),
+        meaning: Tensor | None = None,
+        skip_corrupt: bool = False,
+    ) -> None:
+        self.meaning = mask_meaning() if meaning is None else meaning
+        skipped = []
+        if not skip_corrupt:
+            files = (f for r in records for f in (r.path, r.mask) if isinstance(f, Path))
+            missing = [str(f) for f in files if not f.is_file()] if _checks_files.get() else []
+            if missing:
+                raise SightlineError(f"{len(missing)} files are missing, the first of them {missing[0]}")
+        else:
+            readable = [self._is_readable(record) for record in records]
+            skipped = [str(record.path) for record, good in zip(records, readable) if not good]
+            records = [record for record, good in zip(records, readable) if good]
+        self.records = list(records)
+        self.root = root
+        told = [
+            (_told_from(root, r.path), _told_from(root, r.mask) if isinstance(r.mask, Path) else r.mask)
+            for r in records
+        ]
+        boxes = [r.boxes for r in records]
+        super().__init__(
+            classes,
+            [r.label for r in records],  # type: ignore[arg-type]  # all of one kind
+            [r.mask is not None for r in records],
+            groups=groups,
+            group_ids=[r.group for r in records if r.group is not None] if groups else None,
+            identity=(told, self.meaning.tolist(), *([boxes] if any(boxes) else [])),
+            has_boxes=[bool(b) for b in boxes],
+        )
+        self.skipped = skipped
+
+    def path(self, index: int) -> str:
+        """The picture's file."""
+        return str(self.records[index].path)
+
+    def load(self, index: int) -> Sample:
+        """Read a picture and its mask."""
+        record = self.records[index]
+        image, mask = self._read(record)
+        return Sample(
+            image=tv_tensors.Image(image),
+            label=self.label(index),
+            mask=None if mask is None else tv_tensors.Mask(mask),
+            index=index,
+            group=record.group,
+            path=str(record.path),
+            boxes=as_boxes(record.boxes, image.shape[-2:]) if record.boxes else None,
+        )
+
+    def _read(self, record: Record) -> tuple[Tensor, Tensor | None]:
+        image = read_image(record.path)
+        if record.mask is None:
+            return image, None
+        if not isinstance(record.mask, Path):
+            return image, record.mask.draw(*image.shape[-2:])
+        mask = read_mask(record.mask, self.meaning)
+        if mask.shape[-2:] != image.shape[-2:]:
+            raise SightlineError(
+                f"the mask {record.mask} is {mask.shape[-1]} x {mask.shape[-2]} pixels (width x height) and its image "
+                f"{record.path} is {image.shape[2]} x {image.shape[1]}; they must agree"
+            )
+        return image, mask
+
+    def _is_readable(self, record: Record) -> bool:
+        try:
+            self._read(record)
+        except UnreadableFileError:
+            return False
+        return True
+
+
+def as_boxes(boxes: Sequence[Sequence[float]], size: Sequence[int]) -> tv_tensors.BoundingBoxes:
+    """Boxes, xyxy in pixels, of an image (height, width)."""
+    edges = torch.tensor(boxes, dtype=torch.float32).view(-1, 4)
+    return tv_tensors.BoundingBoxes(edges, format="XYXY", canvas_size=tuple(size))
+
+
+def _told_from(root: Path, path: Path) -> str:
+    return Path(os.path.relpath(path, root)).as_posix()
