@@ -5,21 +5,22 @@ from typing import Annotated
 
 import typer
 
+from sightline.cli.options import DatasetName, DatasetOptions, ModelName, NumWorkers, RunFolder, Weights
 from sightline.cli.subject import find_data, find_subject
 
 
 def audit(
-    dataset: Annotated[str, typer.Argument(help="A data set's name (`sightline list datasets`).")],
-    options: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Its options.")] = None,
-    model: Annotated[str | None, typer.Option(help="timm/NAME, torchvision/NAME or sightline/NAME.")] = None,
-    weights: Annotated[str | None, typer.Option(help="A .safetensors or .pth file, or `default`.")] = None,
-    run: Annotated[Path | None, typer.Option(help="A trained run, in place of --model and --weights.")] = None,
+    dataset: DatasetName,
+    options: DatasetOptions = None,
+    model: ModelName = None,
+    weights: Weights = None,
+    run: RunFolder = None,
     split: Annotated[str, typer.Option(help="The split to look through.")] = "train",
     reference_explainer: Annotated[
         str, typer.Option(help="The explainer that shows the predicted class's evidence.")
     ] = "gradcam",
     iterations: Annotated[int, typer.Option(min=1, help="Of LOTS; fewer are faster.")] = 500,
-    num_workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
+    num_workers: NumWorkers = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("audit"),
 ) -> None:
     """Rank a data set's images by how much of what a model uses is no evidence for what it says.

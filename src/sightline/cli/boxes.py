@@ -5,12 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
+from sightline.cli.options import DatasetName, DatasetOptions, NumWorkers
 from sightline.cli.subject import find_data, find_subject
 
 
 def boxes(
-    dataset: Annotated[str, typer.Argument(help="A data set's name (`sightline list datasets`).")],
-    options: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Its options.")] = None,
+    dataset: DatasetName,
+    options: DatasetOptions = None,
     detector: Annotated[
         str, typer.Option(help="Where boxes come from: lost, saliency, torchvision, annotations, or a package's own.")
     ] = "lost",
@@ -26,7 +27,7 @@ def boxes(
     ] = None,
     run: Annotated[Path | None, typer.Option(help="For saliency: a trained run, in place of --model.")] = None,
     split: Annotated[str, typer.Option(help="The split to go through.")] = "train",
-    num_workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
+    num_workers: NumWorkers = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .csv, or .json (COCO), to write.")] = Path(
         "boxes.csv"
     ),

@@ -5,15 +5,16 @@ from typing import Annotated
 
 import typer
 
+from sightline.cli.options import DataName, ModelName, RunFolder, TargetLayer, Weights
 from sightline.cli.subject import find_data, find_subject
 
 
 def diagnose(
     options: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Of the data set.")] = None,
-    model: Annotated[str | None, typer.Option(help="timm/NAME, torchvision/NAME or sightline/NAME.")] = None,
-    weights: Annotated[str | None, typer.Option(help="A .safetensors or .pth file, or `default`.")] = None,
-    run: Annotated[Path | None, typer.Option(help="A trained run, in place of --model and --weights.")] = None,
-    data: Annotated[str | None, typer.Option(help="The data set's name. [default: the run's]")] = None,
+    model: ModelName = None,
+    weights: Weights = None,
+    run: RunFolder = None,
+    data: DataName = None,
     split: Annotated[str | None, typer.Option(help="The split to look at. [default: the main test split]")] = None,
     samples: Annotated[int, typer.Option(min=1, help="How many images, drawn at random, every class alike.")] = 200,
     annotation: Annotated[
@@ -25,7 +26,7 @@ def diagnose(
     saliency_model: Annotated[str | None, typer.Option(help="For saliency: a network trained on other images.")] = None,
     saliency_weights: Annotated[str, typer.Option(help="Its weights.")] = "default",
     explainer: Annotated[str, typer.Option(help="Whose maps are looked at.")] = "gradcam",
-    layer: Annotated[str | None, typer.Option(help="Layer to look at. [default: chosen by the model's family]")] = None,
+    layer: TargetLayer = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The page to write, with a JSON file beside it.")
     ] = Path("diagnosis.html"),

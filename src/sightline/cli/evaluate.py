@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.cli.options import DataName, ModelName, Weights
 from sightline.errors import SightlineError
 
 
@@ -16,9 +17,9 @@ def evaluate(
             help="A run folder; several; or a YAML file. KEY=VALUE are options of --data, or changes to the plan.",
         ),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="timm/NAME, torchvision/NAME or sightline/NAME.")] = None,
-    weights: Annotated[str | None, typer.Option(help="A .safetensors or .pth file, or `default`.")] = None,
-    data: Annotated[str | None, typer.Option(help="The data set's name. [default: the run's]")] = None,
+    model: ModelName = None,
+    weights: Weights = None,
+    data: DataName = None,
     splits: Annotated[
         str | None, typer.Option(help="Joined by commas. [default: the recipe's, or every test split]")
     ] = None,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sightline.cli.options import ModelName, RunFolder, TargetLayer, Weights
 from sightline.cli.subject import find_data, find_subject
 from sightline.errors import NotDefinedError, SightlineError, unknown_name
 
@@ -19,9 +20,9 @@ def explain(
             metavar="[IMAGE]...", help="Pictures to explain; with --store, KEY=VALUE options of the data set."
         ),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="timm/NAME, torchvision/NAME or sightline/NAME.")] = None,
-    weights: Annotated[str | None, typer.Option(help="A .safetensors or .pth file, or `default`.")] = None,
-    run: Annotated[Path | None, typer.Option(help="A trained run, in place of --model and --weights.")] = None,
+    model: ModelName = None,
+    weights: Weights = None,
+    run: RunFolder = None,
     classes: Annotated[Path | None, typer.Option(help="A file of class names, one a line, for --model.")] = None,
     methods: Annotated[
         str | None, typer.Option(help="Explainers, joined by commas. [default: gradcam,hirescam,layercam,eigencam]")
@@ -31,7 +32,7 @@ def explain(
         str | None,
         typer.Option(help="Why the target and not this class: name or index, or `next` for the likeliest other."),
     ] = None,
-    layer: Annotated[str | None, typer.Option(help="Layer to look at. [default: chosen by the model's family]")] = None,
+    layer: TargetLayer = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path("panel.png"),
     store: Annotated[
         Path | None,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.cli.options import DataName, ModelName, RunFolder, Weights
 from sightline.cli.subject import find_data, find_subject
 from sightline.errors import SightlineError
 
@@ -17,10 +18,10 @@ def filters(
             help="Pictures to draw every filter in, in place of those that it responds to the most; options of --data.",
         ),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="timm/NAME, torchvision/NAME or sightline/NAME.")] = None,
-    weights: Annotated[str | None, typer.Option(help="A .safetensors or .pth file, or `default`.")] = None,
-    run: Annotated[Path | None, typer.Option(help="A trained run, in place of --model and --weights.")] = None,
-    data: Annotated[str | None, typer.Option(help="The data set's name. [default: the run's]")] = None,
+    model: ModelName = None,
+    weights: Weights = None,
+    run: RunFolder = None,
+    data: DataName = None,
     split: Annotated[str | None, typer.Option(help="Its split. [default: the main test split]")] = None,
     count: Annotated[int, typer.Option(min=2, help="Images that filters are judged by, drawn at random.")] = 256,
     layer: Annotated[str | None, typer.Option(help="Layer to look at. [default: the run's, or by the family]")] = None,

@@ -5,17 +5,18 @@ from typing import Annotated
 
 import typer
 
+from sightline.cli.options import DatasetName, DatasetOptions, NumWorkers, RunFolder, Weights
 from sightline.cli.subject import find_data, find_subject
 
 
 def masks(
-    dataset: Annotated[str, typer.Argument(help="A data set's name (`sightline list datasets`).")],
-    options: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Its options.")] = None,
+    dataset: DatasetName,
+    options: DatasetOptions = None,
     model: Annotated[
         str | None, typer.Option(help="timm/NAME, torchvision/NAME or sightline/NAME, whose maps prompt by points.")
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="A .safetensors or .pth file, or `default`.")] = None,
-    run: Annotated[Path | None, typer.Option(help="A trained run, in place of --model and --weights.")] = None,
+    weights: Weights = None,
+    run: RunFolder = None,
     method: Annotated[str, typer.Option(help="The explainer that makes the maps.")] = "gradcam",
     maps: Annotated[
         Path | None, typer.Option(help="A store of maps (`sightline explain --store`) in their place.")
@@ -34,7 +35,7 @@ def masks(
         ),
     ] = "grabcut",
     split: Annotated[str, typer.Option(help="The split to go through.")] = "train",
-    num_workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
+    num_workers: NumWorkers = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("masks"),
 ) -> None:
     """Make a mask of every image of a data set, from a model's maps or from boxes.

@@ -1,0 +1,17 @@
+"""Options and arguments that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ModelName = Annotated[
+    str | None, typer.Option(help="Name of the model: timm/NAME, torchvision/NAME or sightline/NAME.")
+]
+Weights = Annotated[str | None, typer.Option(help="Weights of the model: a .safetensors or .pth file, or `default`.")]
+RunFolder = Annotated[Path | None, typer.Option(help="Folder of a trained run, instead of --model and --weights.")]
+DataName = Annotated[str | None, typer.Option(help="Name of the dataset. [default: that of the run]")]
+TargetLayer = Annotated[str | None, typer.Option(help="Target layer. [default: chosen by the family of the model]")]
+NumWorkers = Annotated[int, typer.Option(min=0, help="Number of processes that load images.")]
+DatasetName = Annotated[str, typer.Argument(help="Name of a dataset (`sightline list datasets`).")]
+DatasetOptions = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the dataset.")]
