@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from sightline.reporting import show
-from sightline.reporting.plots.panel import EXPLAINED, panel
+from sightline.reporting.plots.panel import panel
+from sightline.reporting.plots.style import ACCENT
 
 
 @pytest.fixture
@@ -34,4 +35,4 @@ def test_the_explained_class_is_marked_and_listed_also_when_unlikely(overlay):
     colours = [colour for _, colour in bars(first)]
     from matplotlib.colors import to_rgba
 
-    assert [c == to_rgba(EXPLAINED) for c in colours] == [False, False, True]
+    assert [c == to_rgba(ACCENT) for c in colours] == [False, False, True]
