@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from sightline._core.registry import Registry
 from sightline.errors import SightlineError, unknown_name
 
 Count = Annotated[int, Field(strict=True, ge=0)]
@@ -22,6 +23,18 @@ Real = Annotated[float, Field(strict=True)]  # whole numbers too, but no text an
 def name_or_mapping(value: Any) -> Any:
     """The long form of a short one: a name alone becomes a mapping with that name."""
     return {"name": value} if isinstance(value, str) else value
+
+
+def registered(registry: Registry[Any], kind: type) -> BeforeValidator:
+    """Return a validator that makes an entry of a registry from its name, or from a mapping with the name and options."""
+
+    def make(value: Any) -> Any:
+        if isinstance(value, kind):
+            return value
+        values = name_or_mapping(value)
+        return registry[str(values.get("name"))].factory(**values)
+
+    return BeforeValidator(make)
 
 
 class StrictModel(BaseModel):

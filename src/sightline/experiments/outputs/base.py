@@ -6,10 +6,10 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 from matplotlib.figure import Figure
-from pydantic import BeforeValidator, SerializeAsAny
+from pydantic import SerializeAsAny
 
 from sightline._core.registry import Registry
-from sightline._core.strict import StrictDocument, name_or_mapping
+from sightline._core.strict import StrictDocument, registered
 from sightline.experiments.outputs.runs import FinishedRuns
 from sightline.studies.study import Part
 from sightline.training import Run
@@ -67,12 +67,4 @@ OUTPUTS: Registry[Output] = Registry(
 )
 
 
-def _output(value: Any) -> Any:
-    """The output that a name, or a mapping with a name, stands for."""
-    if isinstance(value, Output):
-        return value
-    values = name_or_mapping(value)
-    return OUTPUTS[str(values.get("name"))].factory(**values)
-
-
-AnyOutput = Annotated[SerializeAsAny[Output], BeforeValidator(_output)]
+AnyOutput = Annotated[SerializeAsAny[Output], registered(OUTPUTS, Output)]

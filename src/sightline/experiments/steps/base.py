@@ -4,13 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
-from pydantic import BeforeValidator, Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny
 
 from sightline._core.registry import Registry
-from sightline._core.strict import StrictDocument, name_or_mapping
+from sightline._core.strict import StrictDocument, registered
 from sightline.experiments.recipes import Keys
 from sightline.studies.study import Part
 from sightline.training import Recipe, Run
@@ -82,12 +82,4 @@ STEPS: Registry[Step] = Registry(
 )
 
 
-def _step(value: Any) -> Any:
-    """The step that a mapping with a name stands for."""
-    if isinstance(value, Step):
-        return value
-    values = name_or_mapping(value)
-    return STEPS[str(values.get("name"))].factory(**values)
-
-
-AnyStep = Annotated[SerializeAsAny[Step], BeforeValidator(_step)]
+AnyStep = Annotated[SerializeAsAny[Step], registered(STEPS, Step)]
