@@ -64,7 +64,7 @@ def _from_run(run: Path, model: str | None) -> Subject:
 def _from_library(model: str | None, weights: str | None, classes: Path | None) -> Subject:
     """A model by name; its classes are those of the file, ImageNet's for 1000, else their indices."""
     from sightline.models import load_model
-    from sightline.models.labels import imagenet_classes
+    from sightline.models.labels import default_class_names
     from sightline.network.head import head_parameters
 
     if model is None:
@@ -72,13 +72,11 @@ def _from_library(model: str | None, weights: str | None, classes: Path | None) 
     if weights is None:
         raise SightlineError("--weights was not given; expected a file, or `default` for the library's own")
     classifier, spec = load_model(model, weights)
-    count = head_parameters(classifier)[0].shape[0]
     if classes is None:
-        names = imagenet_classes() if count == 1000 else [str(index) for index in range(count)]
-        return Subject(model, classifier, spec, names)
+        return Subject(model, classifier, spec, default_class_names(classifier))
     if not classes.is_file():
         raise SightlineError(f"--classes: there is no file {str(classes)!r}")
-    names = classes.read_text(encoding="utf-8").splitlines()
+    names, count = classes.read_text(encoding="utf-8").splitlines(), head_parameters(classifier)[0].shape[0]
     if len(names) != count:
         raise SightlineError(f"--classes {classes} names {len(names)} classes; the model has {count}")
     return Subject(model, classifier, spec, names)

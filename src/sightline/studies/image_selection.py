@@ -14,7 +14,7 @@ from sightline.data.files import IMAGE_SUFFIXES, locate, read_image
 from sightline.data.splits import MAIN_TESTS
 from sightline.data.transforms import eval_transform
 from sightline.errors import SightlineError, unknown_name
-from sightline.studies.subject import imagenet_classes
+from sightline.models.labels import imagenet_classes
 from sightline.training.recipe import Data
 
 ImageChoice = int | str

@@ -9,8 +9,7 @@ from sightline._core.seeding import derive_seed
 from sightline.errors import SightlineError
 from sightline.explainers import layer_for
 from sightline.models import load_model
-from sightline.models.labels import imagenet_classes
-from sightline.network.head import head_parameters
+from sightline.models.labels import default_class_names
 from sightline.network.input_spec import InputSpec
 from sightline.studies.study import SizedModel
 from sightline.training import Run, load_run
@@ -71,6 +70,4 @@ def load_subject(choice: SizedModel, device: torch.device, seed: int, key: str =
             model, spec = load_model(choice.name, choice.weights, size=choice.size)
         except SightlineError as error:
             raise SightlineError(f"{error} ({key}.weights=FILE gives a file, {key}.name=NAME another model)") from error
-    count = head_parameters(model)[0].shape[0]
-    names = imagenet_classes() if count == 1000 else [str(index) for index in range(count)]
-    return Subject(model.eval().to(device), spec, choice.layer, names)
+    return Subject(model.eval().to(device), spec, choice.layer, default_class_names(model))
