@@ -130,8 +130,8 @@ def test_metrics_equal_accuracies_on_the_data_sets(fill: str) -> None:
     for name in NAMES:
         split = BackgroundVariant(squares, name.removesuffix("_accuracy"))
         other = evaluate_model(model, create_loader(split, size=8, batch_size=5, train=False), [], ["accuracy"])
-        assert found.samples[name][squares.places].tolist() == other.samples["accuracy"].tolist()
-    assert squares.places == [i for i in range(15) if i not in (2, 6)]
+        assert found.samples[name][squares.indices].tolist() == other.samples["accuracy"].tolist()
+    assert squares.indices == [i for i in range(15) if i not in (2, 6)]
 
 
 def test_images_without_masks_are_skipped_and_counted() -> None:

@@ -93,7 +93,7 @@ def test_images_that_lack_a_variant_are_left_out_of_all_and_named() -> None:
     assert not {0, 4, 5, 7} & {giver for givers in squares.givers.values() for giver in givers}
     # Class 1 has but the images 1 and 10 left; without one of them the other has no background of its own class.
     lonely = MaskedImages(objects(12, unmasked=(1, 4, 7)), size=16)
-    assert 10 not in lonely.places
+    assert 10 not in lonely.indices
     with pytest.raises(SightlineError, match="none of the 4 images has all variants: 1 have masks, and 1 of these"):
         MaskedImages(objects(4, unmasked=(0, 1, 2)), size=16)
 

@@ -22,7 +22,7 @@ class Subset(ImageDataset):
 
     Args:
         dataset: where the images come from.
-        places: theirs in it, each once.
+        indices: theirs in it, each once.
         pseudo_labels: place -> class, in place of the label.
 
     Raises:
@@ -31,11 +31,11 @@ class Subset(ImageDataset):
     """
 
     def __init__(
-        self, dataset: ImageDataset, places: Sequence[int], pseudo_labels: Mapping[int, int] | None = None
+        self, dataset: ImageDataset, indices: Sequence[int], pseudo_labels: Mapping[int, int] | None = None
     ) -> None:
-        self.dataset, self.places, self.pseudo_labels = dataset, list(places), dict(pseudo_labels or {})
+        self.dataset, self.indices, self.pseudo_labels = dataset, list(indices), dict(pseudo_labels or {})
         seen: set[int] = set()
-        for place in self.places:
+        for place in self.indices:
             if not 0 <= place < len(dataset):
                 raise SightlineError(f"there is no image {place}: the data set has {len(dataset)}, counted from 0")
             if place in seen:
@@ -47,10 +47,10 @@ class Subset(ImageDataset):
             )
         if self.pseudo_labels:
             dataset.check_single_label("a pseudo-label")
-        rows = torch.tensor(self.places, dtype=torch.int64)
+        rows = torch.tensor(self.indices, dtype=torch.int64)
         given = dataset.label_list()
-        labels: list[Any] = [self.pseudo_labels.get(place, given[place]) for place in self.places]
-        annotated = torch.tensor([place not in self.pseudo_labels for place in self.places], dtype=torch.bool)
+        labels: list[Any] = [self.pseudo_labels.get(place, given[place]) for place in self.indices]
+        annotated = torch.tensor([place not in self.pseudo_labels for place in self.indices], dtype=torch.bool)
         groups = not self.pseudo_labels and dataset.group_ids is not None
         super().__init__(
             dataset.classes,
@@ -58,18 +58,18 @@ class Subset(ImageDataset):
             (dataset.has_mask[rows] & annotated).tolist(),
             groups=dataset.groups if groups else (),
             group_ids=dataset.group_ids[rows].tolist() if groups and dataset.group_ids is not None else None,
-            identity=(dataset.fingerprint, self.places, sorted(self.pseudo_labels.items())),
+            identity=(dataset.fingerprint, self.indices, sorted(self.pseudo_labels.items())),
             has_boxes=(dataset.has_boxes[rows] & annotated).tolist(),
         )
         self.skipped = dataset.skipped
 
     def path(self, index: int) -> str:
         """The image's path."""
-        return self.dataset.path(self.places[index])
+        return self.dataset.path(self.indices[index])
 
     def load(self, index: int) -> Sample:
         """The image, with its pseudo-label where it has one."""
-        place = self.places[index]
+        place = self.indices[index]
         sample = replace(self.dataset[place], index=index)
         if not self.groups:
             sample = replace(sample, group=None)

@@ -39,7 +39,7 @@ class MaskedImages:
         seed: of whose background an image gets.
 
     Attributes:
-        places: the images, as places in `objects`.
+        indices: the images, as indices into `objects`.
         givers: for each mixed variant, whose background each of them gets, as places in `objects`.
 
     Raises:
@@ -56,17 +56,17 @@ class MaskedImages:
         masked = objects.has_mask.nonzero().flatten().tolist()
         whole = dict.fromkeys(place for place in masked if is_whole(self.read(place)[1], fill))  # a set in order
         lenders = Backgrounds(objects.labels, objects.has_mask, torch.arange(len(objects)), self.read)
-        self.places: list[int] = []
+        self.indices: list[int] = []
         self.givers: dict[Variant, list[int]] = {variant: [] for variant in MIXED}
         for place in whole:
             label = int(objects.labels[place])
             drawn = [next((g for g in lenders.draw(v, place, label, seed) if g in whole), None) for v in MIXED]
             if None in drawn:
                 continue
-            self.places.append(place)
+            self.indices.append(place)
             for variant, giver in zip(MIXED, drawn):
                 self.givers[variant].append(giver)  # type: ignore[arg-type]
-        if not self.places:
+        if not self.indices:
             raise SightlineError(
                 f"none of the {len(objects)} images has all variants: {len(masked)} have masks, and "
                 f"{len(whole)} of these an object and a background; each class needs two such images"
@@ -96,7 +96,7 @@ class BackgroundVariant(ImageDataset):
     def __init__(self, squares: MaskedImages, variant: Variant) -> None:
         check_variant(variant)
         self.squares, self.variant = squares, variant
-        objects, places = squares.objects, squares.places
+        objects, places = squares.objects, squares.indices
         labels = objects.labels[places]
         self.givers = squares.givers.get(variant)
         pairs = None
@@ -117,11 +117,11 @@ class BackgroundVariant(ImageDataset):
 
     def path(self, index: int) -> str:
         """The path of the image that the label is of."""
-        return self.squares.objects.path(self.squares.places[index])
+        return self.squares.objects.path(self.squares.indices[index])
 
     def load(self, index: int) -> Sample:
         """Compose an image."""
-        place, fill = self.squares.places[index], self.squares.fill
+        place, fill = self.squares.indices[index], self.squares.fill
         image, mask = self.squares.read(place)
         scene = None
         if self.givers is not None:

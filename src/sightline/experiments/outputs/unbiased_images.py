@@ -29,7 +29,7 @@ def unbiased_images(images: ImageDataset) -> Tensor:
 
 def _unbiased(images: ImageDataset) -> Tensor:
     if isinstance(images, Subset):
-        return _unbiased(images.dataset)[torch.tensor(images.places)]
+        return _unbiased(images.dataset)[torch.tensor(images.indices)]
     if isinstance(images, DegradedMasks):
         return _unbiased(images.dataset)
     if isinstance(images, Biased):
