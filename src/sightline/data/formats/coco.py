@@ -5,6 +5,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +15,9 @@ from torch import Tensor
 from sightline._core.optional import requires_extra
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import locate
+from sightline.data.formats.splitting import official_splits
 from sightline.data.registry import DATASETS
-from sightline.data.splits import Splits, divide
+from sightline.data.splits import Splits
 from sightline.errors import SightlineError, unknown_name
 
 
@@ -70,13 +72,8 @@ def coco(
     numbers = _categories(files["train"], classes)
     folders = {"train": train_images, "test": test_images}
     parts = {part: _records(file, base / folders[part], numbers, single) for part, file in files.items()}
-
-    pool = parts["train"]
-    divided = divide([record.label for record in pool], {"val": val}, seed, per_class)
-    splits = {name: [pool[i] for i in places] for name, places in divided.items()} | {"test": parts["test"]}
-    return Splits(
-        {name: FileDataset(part, list(numbers), base, skip_corrupt=skip_corrupt) for name, part in splits.items()}
-    )
+    make = partial(FileDataset, classes=list(numbers), root=base, skip_corrupt=skip_corrupt)
+    return official_splits(parts["train"], parts["test"], make, val, seed, per_class)
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,14 +1,16 @@
 """CUB-200-2011 (Wah, Branson, Welinder, Perona, Belongie, "The Caltech-UCSD Birds-200-2011 Dataset", 2011)."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import locate
+from sightline.data.formats.splitting import official_splits
 from sightline.data.registry import DATASETS
-from sightline.data.splits import Splits, divide
+from sightline.data.splits import Splits
 from sightline.errors import SightlineError, unknown_name
 
 
@@ -66,15 +68,9 @@ def cub(
             parts[in_train[image]].append(
                 Record(base / "images" / file, kept.index(labels[image]), mask, boxes=(_box(boxes[image]),))
             )
-    divided = divide([r.label for r in parts["1"]], {"val": val}, seed, per_class)
-    splits = {name: [parts["1"][i] for i in places] for name, places in divided.items()} | {"test": parts["0"]}
     classes = [names[number] for number in kept]
-    return Splits(
-        {
-            name: FileDataset(part, classes, base, meaning=meaning, skip_corrupt=skip_corrupt)
-            for name, part in splits.items()
-        }
-    )
+    make = partial(FileDataset, classes=classes, root=base, meaning=meaning, skip_corrupt=skip_corrupt)
+    return official_splits(parts["1"], parts["0"], make, val, seed, per_class)
 
 
 def _base(root: str) -> Path:

@@ -13,8 +13,9 @@ from torch import Tensor
 from sightline.data.backgrounds import VARIANTS
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import UnreadableFileError, list_images, locate
+from sightline.data.formats.splitting import divide_records
 from sightline.data.registry import DATASETS
-from sightline.data.splits import Splits, divide
+from sightline.data.splits import Splits
 from sightline.errors import SightlineError
 
 
@@ -66,8 +67,7 @@ def imagenet9(
     if train is not None:
         place = locate(train, "train")
         found = _records(place, Path("train"), folders)
-        divided = divide([record.label for record in found], {"val": val}, seed, per_class)
-        drawn = {name: [found[i] for i in places] for name, places in divided.items()}
+        drawn = divide_records(found, {"val": val}, seed, per_class)
         made = {name: FileDataset(p, classes, place, skip_corrupt=skip_corrupt) for name, p in drawn.items()} | made
     return Splits(made)
 

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from torchvision import tv_tensors
 from sightline.data.dataset import Sample
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import UnreadableFileError, locate
+from sightline.data.formats.splitting import official_splits
 from sightline.data.registry import DATASETS
-from sightline.data.splits import Splits, divide
+from sightline.data.splits import Splits
 from sightline.errors import SightlineError
 
 ANIMALS = ("bird", "cat", "cow", "dog", "horse", "sheep")
@@ -139,10 +140,8 @@ def pascal_part(root: str, *, val: float = 0.1, seed: int = 0, skip_corrupt: boo
         missing = base / ANNOTATIONS if images else base / "VOCdevkit/VOC2010" / LISTS
         raise SightlineError(f"root: there is no {missing}; expected PASCAL-Part, to be had from {SOURCE}")
     found = {part: _records(base, images, part) for part in ("train", "val")}
-    official = found["train"]
-    divided = divide([record.label for record in official], {"val": val}, seed)
-    parts = {name: [official[i] for i in places] for name, places in divided.items()} | {"test": found["val"]}
-    return Splits({name: PascalPart(part, ANIMALS, base, skip_corrupt=skip_corrupt) for name, part in parts.items()})
+    make = partial(PascalPart, classes=ANIMALS, root=base, skip_corrupt=skip_corrupt)
+    return official_splits(found["train"], found["val"], make, val, seed)
 
 
 def _records(base: Path, images: Path, part: str) -> list[Record]:

@@ -1,6 +1,7 @@
 """Oxford-IIIT Pet (Parkhi, Vedaldi, Zisserman, Jawahar, "Cats and Dogs", CVPR 2012) in its official layout."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -9,8 +10,9 @@ import torch
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import locate
 from sightline.data.formats.box_files import boxed_parts
+from sightline.data.formats.splitting import official_splits
 from sightline.data.registry import DATASETS
-from sightline.data.splits import Splits, divide
+from sightline.data.splits import Splits
 from sightline.errors import SightlineError, unknown_name
 
 
@@ -70,16 +72,9 @@ def pets(
         ]
 
     parts = boxed_parts({part: records(part) for part in lists}, boxes)
-    trainval = parts["trainval"]
-    divided = divide([r.label for r in trainval], {"val": val}, seed, per_class)
-    splits = {name: [trainval[i] for i in places] for name, places in divided.items()} | {"test": parts["test"]}
     classes = [names[number] for number in kept]
-    return Splits(
-        {
-            name: FileDataset(part, classes, base, meaning=meaning, skip_corrupt=skip_corrupt)
-            for name, part in splits.items()
-        }
-    )
+    make = partial(FileDataset, classes=classes, root=base, meaning=meaning, skip_corrupt=skip_corrupt)
+    return official_splits(parts["trainval"], parts["test"], make, val, seed, per_class)
 
 
 def _base(root: str, download: bool) -> Path:

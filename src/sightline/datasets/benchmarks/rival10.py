@@ -8,6 +8,7 @@ import base64
 import io
 import pickle
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +20,9 @@ from torchvision.transforms.v2 import functional as F
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import UnreadableFileError, list_images, locate
 from sightline.data.formats.box_files import boxed_parts
+from sightline.data.formats.splitting import official_splits
 from sightline.data.registry import DATASETS
-from sightline.data.splits import Splits, divide
+from sightline.data.splits import Splits
 from sightline.errors import SightlineError, unknown_name
 
 # The classes in the official order, each with the two ImageNet classes that it is made of.
@@ -85,14 +87,8 @@ def rival10(
         for part, photographs in found.items()
     }
     parts = boxed_parts(parts, boxes)
-    divided = divide([classes.index(name) for name in found["train"].values()], {"val": val}, seed, per_class)
-    splits = {name: [parts["train"][i] for i in places] for name, places in divided.items()}
-    return Splits(
-        {
-            name: FileDataset(part, classes, base, skip_corrupt=skip_corrupt)
-            for name, part in (splits | {"test": parts["test"]}).items()
-        }
-    )
+    make = partial(FileDataset, classes=classes, root=base, skip_corrupt=skip_corrupt)
+    return official_splits(parts["train"], parts["test"], make, val, seed, per_class)
 
 
 @dataclass(frozen=True)

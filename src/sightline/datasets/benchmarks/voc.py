@@ -11,8 +11,9 @@ from torch import Tensor
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import UnreadableFileError, locate, mask_meaning, read_mask
 from sightline.data.formats.box_files import boxed_parts
+from sightline.data.formats.splitting import official_splits
 from sightline.data.registry import DATASETS
-from sightline.data.splits import Splits, divide
+from sightline.data.splits import Splits
 from sightline.errors import SightlineError, unknown_name
 
 CLASSES = (
@@ -60,16 +61,9 @@ def voc(
     single = labels == "single"
     found = {part: _records(base, part, single, skip_corrupt) for part in ("train", "val")}
     parts = boxed_parts({part: records for part, (records, _) in found.items()}, boxes)
-    official = parts["train"]
-    divided = divide([r.label for r in official], {"val": val}, seed)
-    splits = {name: [official[i] for i in places] for name, places in divided.items()} | {"test": parts["val"]}
     meaning = mask_meaning(ignore=255) if single else _meaning_by_class()
-    made = Splits(
-        {
-            name: FileDataset(part, CLASSES, base, meaning=meaning, skip_corrupt=skip_corrupt)
-            for name, part in splits.items()
-        }
-    )
+    make = partial(FileDataset, classes=CLASSES, root=base, meaning=meaning, skip_corrupt=skip_corrupt)
+    made = official_splits(parts["train"], parts["val"], make, val, seed)
     for name, part in (("train", "train"), ("test", "val")):
         made[name].skipped += found[part][1]
     return made
