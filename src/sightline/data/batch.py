@@ -187,3 +187,8 @@ def class_masks(masks: Tensor, classes: Tensor | None = None) -> Tensor:
     if classes is None:
         raise SightlineError(f"masks have {masks.shape[1]} classes; expected targets (B,), the class of each map")
     return masks[torch.arange(len(masks), device=masks.device), classes.to(masks.device)]
+
+
+def non_empty(regions: Tensor) -> Tensor:
+    """Return which regions (B, ..., H, W) have a pixel above 0, as (B,) bool."""
+    return (regions > 0).flatten(1).any(1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sightline.data.batch import Batch, class_masks
+from sightline.data.batch import Batch, class_masks, non_empty
 from sightline.errors import unknown_name
 
 SOURCES = ("masks", "boxes")
@@ -32,7 +32,7 @@ def object_region(batch: Batch, source: str) -> Region:
         inside, outside = _from_masks(batch)
     else:
         inside, outside = _from_boxes(batch)
-    return Region(inside, outside, (inside > 0).flatten(1).any(1))
+    return Region(inside, outside, non_empty(inside))
 
 
 def fill_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:

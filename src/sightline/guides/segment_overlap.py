@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sightline._core.checks import check_choice, check_fraction, check_non_negative, check_positive
 from sightline._core.kernels import gaussian_blur, odd_kernel
-from sightline.data.batch import Batch
+from sightline.data.batch import Batch, non_empty
 from sightline.errors import SightlineError
 from sightline.explainers import resize_maps
 from sightline.guides.balance import differentiable_cam
@@ -94,7 +94,7 @@ class SegmentOverlap(Guide):
         """The images that have a mask with an object in it."""
         has_mask = torch.zeros(len(batch), dtype=torch.bool, device=batch.images.device)
         if batch.masks is not None and batch.has_mask is not None:
-            has_mask = batch.has_mask & (batch.object_masks().flatten(1) > 0).any(1)
+            has_mask = batch.has_mask & non_empty(batch.object_masks())
         return {"segment_overlap": has_mask}
 
     def losses(self, context: Context) -> dict[str, Tensor]:
@@ -112,7 +112,7 @@ class SegmentOverlap(Guide):
             pooled = self._pooled_maps(context, targets)
             masks = torch.zeros_like(batch.images[:, 0]) if batch.masks is None else batch.masks_of(classes)
             losses.append(segment_overlap_loss(pooled, self._soft(masks.to(pooled.dtype), pooled.shape[-2:])))
-            counted.append(left & (masks > 0).flatten(1).any(1))
+            counted.append(left & non_empty(masks))
             zero_maps.append(left & (pooled.detach().amax((1, 2)) <= 0))
         context.counts["segment_overlap/zero_maps"] = torch.stack(zero_maps).sum()
         shares = torch.stack(counted).to(losses[0])

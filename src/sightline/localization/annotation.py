@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 
 from sightline._core.seeding import generator
-from sightline.data.batch import Batch, class_masks
+from sightline.data.batch import Batch, class_masks, non_empty
 from sightline.data.boxes import tight_boxes
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.loader import Transformed, collate
@@ -269,7 +269,7 @@ def _annotated(
     batch: Batch, paths: list[str], regions: Tensor, kind: str, source: str, trust: str, found: Tensor | None = None
 ) -> Annotated:
     assert batch.indices is not None
-    usable = (regions == 1).flatten(1).any(1) & (regions == 0).flatten(1).any(1)
+    usable = non_empty(regions == 1) & non_empty(regions == 0)
     usable = usable if found is None else usable & found
     return Annotated(
         batch.images, batch.labels, regions, usable, batch.indices, paths, kind, source, trust, batch.boxes is not None

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline._core.tensors import check_maps
-from sightline.data.batch import class_masks
+from sightline.data.batch import class_masks, non_empty
 from sightline.errors import SightlineError
 from sightline.metrics.base import MapMetric
 from sightline.metrics.observation import Observation
@@ -175,7 +175,7 @@ def mask_regions(
         inside, counts = chosen >= 0.5, torch.ones_like(chosen, dtype=torch.bool)
     else:
         inside, counts = chosen == 1, chosen != 255
-    defined = inside.flatten(1).any(1)
+    defined = non_empty(inside)
     return inside, counts, defined if has_mask is None else defined & has_mask
 
 

@@ -17,6 +17,7 @@ from torchmetrics.utilities.data import dim_zero_cat
 from sightline._core.checks import check_choice
 from sightline._core.tensors import check_pixels
 from sightline.data.backgrounds import regions_of
+from sightline.data.batch import non_empty
 from sightline.errors import SightlineError
 from sightline.metrics.accuracy import correct
 from sightline.metrics.base import CurveMetric
@@ -191,7 +192,7 @@ def _hits(observation: Observation, kind: Noise, levels: tuple[float, ...], seed
     """Whether the model is right (B, levels) under foreground and under background noise; NaN without both regions."""
     images, labels, scorer = observation.require("images"), observation.require("labels"), observation.require("scorer")
     regions = regions_of(label_masks(observation, "noise is added to pixels"))
-    defined = regions[0].flatten(1).any(1) & regions[1].flatten(1).any(1)
+    defined = non_empty(regions[0]) & non_empty(regions[1])
     if observation.has_mask is not None:
         defined &= observation.has_mask
     hits = [torch.full((len(images), len(levels)), torch.nan, device=images.device) for _ in regions]

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline._core.tensors import at_least_float32
+from sightline.data.batch import non_empty
 from sightline.errors import SightlineError
 from sightline.explainers.base import resize_maps
 from sightline.metrics.base import PerImageMetric
@@ -103,7 +104,7 @@ class PartInterpretability(PerImageMetric):
                 if not activations.isfinite().all():
                     raise SightlineError(f"the activations of {tap.layers[0].name!r} are NaN or infinite")
                 for maps, masks in zip(activations, drawn):
-                    shown = masks[(masks > 0).flatten(1).any(1)]
+                    shown = masks[non_empty(masks)]
                     value = part_iou(maps, shown, self.threshold).amax(1).mean() if len(shown) else None
                     values.append(images.new_tensor(torch.nan) if value is None else value.to(images.dtype))
         return torch.stack(values)

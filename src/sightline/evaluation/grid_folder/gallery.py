@@ -7,6 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from sightline.data.batch import non_empty
 from sightline.errors import SightlineError
 from sightline.evaluation.grid_folder.cells import Cell
 from sightline.evaluation.grid_folder.rows import unreadable
@@ -50,5 +51,5 @@ def read_gallery(path: Path, cells: Iterable[Cell]) -> dict[str, SavedImages]:
         if len(tensor) != len(index):
             raise SightlineError(f"{path}: {name} holds {len(tensor)} images; index has {len(index)}")
     masks = tensors.get("masks")
-    has_mask = index.new_zeros(len(index)).bool() if masks is None else (masks == 1).flatten(1).any(1)
+    has_mask = index.new_zeros(len(index)).bool() if masks is None else non_empty(masks == 1)
     return {model: SavedImages(index, images, masks, has_mask, some) for model, some in maps.items()}
