@@ -330,8 +330,8 @@ def test_segmenters_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert find_segmenter("my_segmenter:cut")(None, None, None) == 1
     for name, message in (
         ("sam", "expected 'grabcut' or 'package.module:function'"),
-        ("my_segmenter:cuts", "cannot be had"),
-        ("nowhere_at_all:cut", "cannot be had"),
+        ("my_segmenter:cuts", "cannot be imported"),
+        ("nowhere_at_all:cut", "cannot be imported"),
         ("my_segmenter:number", "is a int; expected a function"),
     ):
         with pytest.raises(SightlineError, match=message):

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline._core.user_code import load_function
 from sightline.data.dataset import Sample
 from sightline.errors import SightlineError
 from sightline.localization.detectors import Box, BoxDetector
@@ -153,13 +153,6 @@ def find_segmenter(name: str) -> Segmenter:
     """
     if name == "grabcut":
         return grabcut_mask
-    module, separator, function = name.partition(":")
-    if not separator:
+    if ":" not in name:
         raise SightlineError(f"segmenter is {name!r}; expected 'grabcut' or 'package.module:function'")
-    try:
-        found = getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise SightlineError(f"segmenter {name!r} cannot be had: {error}") from error
-    if not callable(found):
-        raise SightlineError(f"segmenter {name!r} is a {type(found).__name__}; expected a function")
-    return found
+    return load_function(name, "segmenter")

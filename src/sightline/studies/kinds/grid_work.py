@@ -1,14 +1,12 @@
 """How the cells of a grid are measured."""
 
-import sys
 from collections.abc import Iterable
-from importlib import import_module
-from operator import attrgetter
 
 import numpy as np
 import torch
 
 from sightline._core.seeding import generator
+from sightline._core.user_code import load_function
 from sightline.data.files import locate
 from sightline.data.loader import create_loader
 from sightline.errors import NotDefinedError, SightlineError
@@ -133,13 +131,7 @@ def _given(row: Rows) -> Source:
             return torch.from_numpy(np.load(path, allow_pickle=False))
         except (OSError, ValueError, TypeError) as error:
             raise SightlineError(f"maps of {row.label}: {path} is not a .npy file of numbers ({error})") from error
-    module, _, name = str(row.function).partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # a function of a file in the folder where the command runs
-    try:
-        return attrgetter(name)(import_module(module))
-    except (ImportError, AttributeError) as error:
-        raise SightlineError(f"function of {row.label}: {row.function!r} cannot be had ({error})") from error
+    return load_function(str(row.function), f"function of {row.label}")
 
 
 def split_part(part: str, models: Iterable[str]) -> tuple[str, str]:
