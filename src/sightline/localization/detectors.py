@@ -19,6 +19,7 @@ from sightline.data.formats.box_files import Box, BoxFile
 from sightline.errors import SightlineError, unknown_name
 from sightline.localization.image_maps import ExplainedMaps
 from sightline.localization.lost import lost
+from sightline.models.weights import load_weights, read_weights
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
 
@@ -131,8 +132,6 @@ class TorchvisionBoxes(BoxDetector):
 
     def __init__(self, name: str = "fasterrcnn_resnet50_fpn_v2", weights: str = "default") -> None:
         from torchvision import models
-
-        from sightline.models.weights import load_weights, read_weights
 
         known = models.list_models(module=models.detection)
         if name not in known:
