@@ -103,7 +103,7 @@ def test_an_entry_point_names_a_factory_or_a_module_that_registers(monkeypatch: 
 @pytest.mark.slow
 def test_what_the_docs_put_into_a_package_is_listed_trains_and_is_evaluated(tmp_path: Path) -> None:
     """The package of docs/extending.md, word for word: an explainer, a guide, a metric and a data set."""
-    page = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
     files = dict(re.findall(r"```(?:toml|py)\n# (mypackage/\S+)\n(.*?)```", page, re.DOTALL))
     assert set(files) == {"mypackage/pyproject.toml", "mypackage/mypackage.py"}
     for name, text in files.items():
@@ -148,3 +148,15 @@ def test_what_the_docs_put_into_a_package_is_listed_trains_and_is_evaluated(tmp_
     summary = json.loads((tmp_path / "run" / "evaluation" / "test" / "summary.json").read_text())
     measured = {(result["metric"], result["explainer"]) for result in summary["results"]}
     assert measured == {("accuracy", None), ("peak", "squarecam")}
+
+
+@pytest.mark.parametrize(
+    ("noun", "group"),
+    [
+        ("guide", "sightline.guides"),
+        ("box detector", "sightline.box_detectors"),
+        ("query strategy", "sightline.query_strategies"),
+    ],
+)
+def test_group_of_entry_points_is_the_plural_of_the_noun(noun: str, group: str) -> None:
+    assert Registry(noun).group == group

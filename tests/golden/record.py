@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import adapter
-from renames import KEYS, TEXT
+from renames import TEXT
 from workplace import golden_file, machine, results_of, workplace
 
 WIDTH = 118
@@ -18,7 +18,7 @@ def main(names: list[str]) -> None:
     known = ["/".join(study) for study in adapter.list_studies()]
     if unknown := set(names) - set(known):
         sys.exit(f"there is no study {', '.join(sorted(unknown))}")
-    if KEYS or TEXT:
+    if TEXT:
         print("renames.py is not empty: what is recorded now has the new names, and would be renamed once more")
     with tempfile.TemporaryDirectory() as folder, workplace(Path(folder)):
         for name in names or known:

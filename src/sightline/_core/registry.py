@@ -56,7 +56,7 @@ class Registry(Generic[T]):
     imported; or a factory under the entry point's name, with an optional attribute `capabilities`, a dict.
 
     Args:
-        noun: what one thing is called, for messages; the entry-point group is `sightline.<noun>s`.
+        noun: what one thing is called, for messages; `group` follows from it.
         modules: modules that register the built-in ones; imported at the first look-up, not before.
     """
 
@@ -78,6 +78,12 @@ class Registry(Generic[T]):
     def create(self, name: str, **options: Any) -> T:
         """Make the thing of that name with these options."""
         return self[name](**options)
+
+    @property
+    def group(self) -> str:
+        """The group of entry points by which an installed package offers entries, such as `sightline.query_strategies`."""
+        noun = self.noun.replace(" ", "_")
+        return f"sightline.{noun[:-1]}ies" if noun.endswith("y") else f"sightline.{noun}s"
 
     def names(self) -> list[str]:
         """Every name, sorted."""
@@ -114,7 +120,7 @@ class Registry(Generic[T]):
         self._loaded = True
         for module in self._modules:
             import_module(module)
-        for point in entry_points(group=f"sightline.{self.noun.replace(' ', '_')}s"):
+        for point in entry_points(group=self.group):
             offered = point.load()
             if not isinstance(offered, ModuleType):
                 able = getattr(offered, "capabilities", {})  # a metric's class has a method of that name

@@ -22,6 +22,7 @@ KEYS = {"data": DIGITS, "image_size": 32, "batch_size": 64, "cache_images": True
 def study(**changes):
     keys = {
         "kind": "training_runs", "paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-cross-entropy",
+        "columns": ["test_shifted/accuracy"],
         "keys": KEYS, "variants": [{"label": "baseline"}, {"label": "other", "keys": {"stages.0.lr": 1e-3}}],
         "seeds": [0], "outputs": [{"name": "fgsm_accuracy", "eps": [0.01, 0.2]}],
     }  # fmt: skip

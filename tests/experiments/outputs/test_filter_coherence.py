@@ -21,6 +21,7 @@ KEYS = {"data": DIGITS, "image_size": 32, "batch_size": 64, "cache_images": True
 def study(**changes):
     keys = {
         "kind": "training_runs", "paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-cross-entropy",
+        "columns": ["test_shifted/accuracy"],
         "keys": KEYS, "variants": [{"label": "plain"}, {"label": "icCNN", "keys": {"guide": {"name": "iccnn", "groups": 4}}}],
         "seeds": [0], "outputs": [{"name": "filter_coherence", "groups": 4}],
     }  # fmt: skip

@@ -31,6 +31,7 @@ def study(**changes):
     keys = {
         "kind": "training_runs", "outputs": ["unbiased_share"],
         "paper": "", "item": "x", "title": "x", "source": "", "recipe": "demo-cross-entropy",
+        "columns": ["test_shifted/accuracy"],
         "keys": KEYS, "variants": [HNM, OURS], "seeds": [0],
     }  # fmt: skip
     return make_study(keys | changes)

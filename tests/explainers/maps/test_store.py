@@ -193,7 +193,7 @@ KILLED = """
 @pytest.mark.skipif(os.name != "posix", reason="kills a process")
 def test_a_kill_loses_what_was_in_work_and_no_more(tmp_path, model) -> None:
     here = Path(__file__).parent
-    program = textwrap.dedent(KILLED).format(paths=[str(here), str(here.parent)])
+    program = textwrap.dedent(KILLED).format(paths=[str(here), str(here.parents[1])])
     folder = tmp_path / "maps"
     process = subprocess.Popen([sys.executable, "-c", program, str(folder)])
     deadline = time.monotonic() + 120
@@ -263,7 +263,7 @@ SHARED = """
 def test_two_processes_write_one_store(tmp_path, model, pictures) -> None:
     here = Path(__file__).parent
     program = tmp_path / "program.py"
-    program.write_text(textwrap.dedent(SHARED).format(paths=[str(here), str(here.parent)]))
+    program.write_text(textwrap.dedent(SHARED).format(paths=[str(here), str(here.parents[1])]))
     done = subprocess.run([sys.executable, program, tmp_path / "maps"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     store = MapStore(tmp_path / "maps")
