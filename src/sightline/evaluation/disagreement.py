@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-from torch import Tensor
-from torch.nn.functional import interpolate
 
+from sightline.evaluation.kept_images import energy_on_object
 from sightline.evaluation.ranking import RankingTable
 from sightline.evaluation.result import SavedImages
 
@@ -94,37 +93,26 @@ def find_disagreement(table: RankingTable, saved: SavedImages | None) -> Disagre
     ranked = [list(_rank_maps(table, saved, place, looks, scores)) for place in range(len(saved.index))]
     if not any(ranked):
         return None
-    chosen = _choose(ranked)
     plausible, faithful = (
-        [
-            _describe(table, saved, place, one, ranked[place], [*looks, *scores])
-            for direction, place, one in chosen
-            if direction == wanted
-        ]
-        for wanted in (True, False)
+        [_describe(table, saved, place, one, ranked[place], [*looks, *scores]) for place, one in chosen.items()]
+        for chosen in _choose(ranked)
     )
     return Disagreement(looks, scores, len(saved.index), plausible, faithful)
 
 
-def _choose(ranked: Sequence[Sequence[ScoredMap]]) -> list[tuple[bool, int, ScoredMap]]:
-    """Whether the map looks better than it scores, the place of its image, and the map."""
-    gaps = [
-        (
-            (one.score - one.looks) / (len(some) - 1),
-            place,
-            one,
-        )  # relative to the number of ranks, so that images compare
-        for place, some in enumerate(ranked)
-        for one in some
+def _choose(ranked: Sequence[Sequence[ScoredMap]]) -> Iterator[dict[int, ScoredMap]]:
+    """Yield place of an image -> map: first the maps that look better than they score, then the reverse."""
+    gaps = [  # relative to the number of ranks, so that images compare
+        ((one.score - one.looks) / (len(some) - 1), place, one) for place, some in enumerate(ranked) for one in some
     ]
-    chosen: list[tuple[bool, int, ScoredMap]] = []
-    for plausible, order in ((True, sorted(gaps, key=lambda gap: -gap[0])), (False, sorted(gaps, key=lambda g: g[0]))):
-        for gap, place, one in order:
-            taken = {at for _, at, _ in chosen}
-            full = sum(direction == plausible for direction, *_ in chosen) == COUNT
-            if (gap > 0) == plausible and gap and place not in taken and not full:
-                chosen.append((plausible, place, one))
-    return chosen
+    taken: set[int] = set()
+    for sign in (1, -1):
+        chosen: dict[int, ScoredMap] = {}
+        for gap, place, one in sorted(gaps, key=lambda each: -sign * each[0]):
+            if sign * gap > 0 and place not in taken and len(chosen) < COUNT:
+                chosen[place] = one
+                taken.add(place)
+        yield chosen
 
 
 def _describe(
@@ -160,8 +148,9 @@ def _rank_maps(
     full = {row: some for row, some in values.items() if np.isfinite(list(some.values())).all()}
     if len(full) < 2:
         return
+    higher = table.higher_is_better | HIGHER
     ranks = {
-        metric: stats.rankdata([some[metric] * (-1 if _higher(table, metric) else 1) for some in full.values()])
+        metric: stats.rankdata([some[metric] * (-1 if higher[metric] else 1) for some in full.values()])
         for metric in (*looks, *scores)
     }
     for at, (row, some) in enumerate(full.items()):
@@ -174,28 +163,13 @@ def _values(table: RankingTable, saved: SavedImages, place: int, row: str, metri
     """NaN where there is no value."""
     found = {}
     for metric in metrics:
-        if metric in (COMPLEXITY, ENERGY):
-            found[metric] = _plausibility(saved.maps[row][place], None if metric == COMPLEXITY else _mask(saved, place))
+        if metric == COMPLEXITY:
+            found[metric] = float(saved.maps[row][place].float().mean() / 255)
+        elif metric == ENERGY:
+            assert saved.masks is not None
+            found[metric] = energy_on_object(saved.maps[row][place], saved.masks[place])
         else:
             column = table.columns.get((row, metric))
             at = None if column is None else column.at(int(saved.index[place]))
             found[metric] = np.nan if column is None or at is None else float(column.value[at])
     return found
-
-
-def _plausibility(saliency: Tensor, mask: Tensor | None) -> float:
-    """Complexity of a uint8 map (H, W): its mean; with a mask its energy on the object, NaN where there is none."""
-    if mask is None:
-        return float(saliency.float().mean() / 255)
-    heat = interpolate(saliency[None, None].float(), size=mask.shape, mode="bilinear", align_corners=False)[0, 0]
-    known = heat[mask != 255].sum()
-    return float(heat[mask == 1].sum() / known) if known > 0 and bool((mask == 1).any()) else np.nan
-
-
-def _mask(saved: SavedImages, place: int) -> Tensor:
-    assert saved.masks is not None
-    return saved.masks[place]
-
-
-def _higher(table: RankingTable, metric: str) -> bool:
-    return HIGHER[metric] if metric in HIGHER else table.higher_is_better[metric]

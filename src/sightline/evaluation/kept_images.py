@@ -1,5 +1,6 @@
 """Which images the slow metrics see, and the images that are kept with their maps."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -9,6 +10,7 @@ from sightline._core.seeding import generator
 from sightline.data.batch import class_masks
 from sightline.errors import SightlineError
 from sightline.evaluation.result import SavedImages
+from sightline.explainers import resize_maps
 from sightline.metrics import Observation
 
 
@@ -24,6 +26,18 @@ def nested_subset(total: int, size: int, key: str) -> Tensor:
 def to_bytes(values: Tensor) -> Tensor:
     """Return values in [0, 1] as uint8."""
     return (values.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def energy_on_object(saliency: Tensor, mask: Tensor) -> float:
+    """Return the share of a kept map's sum that lies on the object; NaN without an object or for an empty map.
+
+    Args:
+        saliency: (h, w) uint8.
+        mask: (H, W) bool, or uint8 with 0, 1 and 255. Pixels of 255 do not count.
+    """
+    heat = resize_maps(saliency[None].float(), (mask.shape[-2], mask.shape[-1]))[0]
+    known = heat[mask != 255].sum()
+    return float(heat[mask == 1].sum() / known) if known > 0 and bool((mask == 1).any()) else math.nan
 
 
 def describe_images(observation: Observation, indices: Tensor) -> dict[str, Tensor]:

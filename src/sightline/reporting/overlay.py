@@ -10,7 +10,9 @@ from torch import Tensor
 
 from sightline._core.tensors import check_images
 from sightline.errors import SightlineError
+from sightline.explainers import resize_maps
 from sightline.reporting.colormap import colorize
+from sightline.reporting.thumbnails import data_uri
 from sightline.reporting.tiles import draw_tiles
 
 OPACITY = 0.7  # of the color where the map is 1; the image remains visible under it
@@ -34,6 +36,12 @@ def blend(images: Tensor, maps: Tensor) -> Tensor:
     color = colorize(maps)
     weight = OPACITY * maps[:, None]
     return (1 - weight) * grey + weight * color
+
+
+def overlay_uri(image: Tensor, saliency: Tensor, border: Tensor | None) -> str:
+    """Return a data URI of an image (3, H, W) in [0, 1] with a kept map (h, w) uint8 over it and an `outline` on it."""
+    maps = resize_maps(saliency[None].float() / 255, (image.shape[-2], image.shape[-1]))
+    return data_uri(blend(image[None], maps)[0], border)
 
 
 @dataclass(frozen=True)

@@ -138,12 +138,14 @@ def test_images_of_largest_make_gallery(tmp_path):
     found = make_gallery(ranking_tables(evaluations)[0], evaluations.saved["net"])
     assert (found.found.looks, found.found.scores, found.found.pool) == (["complexity"], ["insertion"], 2)
     first = found.plausible_but_unfaithful[0]
-    assert (first.path, first.chosen.row, first.chosen.looks, first.chosen.score) == ("images/1.jpg", "A", 1, 3)
+    assert (first.disputed.path, first.disputed.chosen.row) == ("images/1.jpg", "A")
+    assert (first.disputed.chosen.looks, first.disputed.chosen.score) == (1, 3)
     assert [tile.scored_map.row for tile in first.tiles] == ["C", "B", "A", "Random-CAM"]  # by score, chance last
     assert [tile.chosen for tile in first.tiles] == [False, False, True, False]
     assert first.tiles[-1].scored_map.ranks == {}
     second = found.plausible_but_unfaithful[1]  # on image 3, B looks second and scores third
-    assert (second.path, second.chosen.row, second.chosen.score - second.chosen.looks) == ("images/3.jpg", "B", 1)
+    chosen = second.disputed.chosen
+    assert (second.disputed.path, chosen.row, chosen.score - chosen.looks) == ("images/3.jpg", "B", 1)
     assert found.faithful_but_implausible == []  # both images are taken
 
 
@@ -161,7 +163,7 @@ def test_looks_with_masks_count_the_energy_on_the_object(tmp_path):
     judged = {tile.scored_map.row: tile.scored_map for tile in found.plausible_but_unfaithful[0].tiles}
     assert judged["in"].values["energy_in_mask"] == pytest.approx(2 / 3)
     assert judged["out"].values["energy_in_mask"] == pytest.approx(2 / 7)
-    assert found.plausible_but_unfaithful[0].chosen.row == "in"
+    assert found.plausible_but_unfaithful[0].disputed.chosen.row == "in"
 
 
 def test_no_gallery_no_make_gallery(tmp_path, page):

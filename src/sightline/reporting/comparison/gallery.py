@@ -1,16 +1,17 @@
 """The photographs of the report: the same image under the maps of both groups."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from sightline._core.seeding import generator
 from sightline.evaluation.comparison import CHANCE, SplitComparison
+from sightline.evaluation.kept_images import energy_on_object
 from sightline.evaluation.split_folder import SavedGallery, SplitEvaluation
-from sightline.reporting.overlay import blend
+from sightline.reporting.overlay import overlay_uri
 from sightline.reporting.thumbnails import data_uri, enlarge, outline
 
 
@@ -106,10 +107,9 @@ def _view(
     energy: float | None,
     classes: Sequence[str],
 ) -> RunView:
-    heat = interpolate(saliency[None, None].float() / 255, size=image.shape[-2:], mode="bilinear", align_corners=False)
     samples, row = evaluation.samples, evaluation.samples.row(index)
     return RunView(
-        picture=data_uri(blend(image[None], heat[0])[0], border),
+        picture=overlay_uri(image, saliency, border),
         predicted=classes[samples.predicted[row]],
         probability=float(samples.probability[row]),
         correct=bool(samples.correct[row]),
@@ -119,8 +119,5 @@ def _view(
 
 def _energy(gallery: SavedGallery, row: int, explainer: str) -> float | None:
     mask = gallery.mask(gallery.index[row])
-    saliency = gallery.maps[explainer][row].float()
-    if mask is None or not mask.any() or not saliency.any():
-        return None
-    heat = interpolate(saliency[None, None], size=mask.shape, mode="bilinear", align_corners=False)[0, 0]
-    return float(heat[mask].sum() / heat.sum())
+    energy = math.nan if mask is None else energy_on_object(gallery.maps[explainer][row], mask)
+    return None if math.isnan(energy) else energy

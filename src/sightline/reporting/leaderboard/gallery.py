@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-from torch.nn.functional import interpolate
-
 from sightline.evaluation.disagreement import Disagreement, DisputedImage, ScoredMap, find_disagreement
 from sightline.evaluation.ranking import RankingTable
 from sightline.evaluation.result import SavedImages
-from sightline.reporting.overlay import blend
+from sightline.reporting.overlay import overlay_uri
 from sightline.reporting.thumbnails import data_uri, enlarge, outline
 
 
@@ -25,19 +23,13 @@ class GalleryItem:
     """An image with all its maps.
 
     Attributes:
-        path: where it came from.
-        correct: whether the model is right about it.
-        picture: the image as a data URI, the object outlined where there is a mask.
-        chosen: the map for which it is shown.
-        count: how many maps were ranked.
-        tiles: those that were ranked, the best score first, then the chance rows.
+        disputed: The image as it was chosen.
+        picture: The image as a data URI, the object outlined where there is a mask.
+        tiles: The maps that were ranked, the best score first, then those of the chance rows.
     """
 
-    path: str
-    correct: bool
+    disputed: DisputedImage
     picture: str
-    chosen: ScoredMap
-    count: int
     tiles: list[Tile]
 
 
@@ -73,15 +65,6 @@ def _draw_item(found: DisputedImage, saved: SavedImages) -> GalleryItem:
     border = None if saved.masks is None else outline(saved.masks[found.place] == 1)
 
     def draw(one: ScoredMap) -> Tile:
-        saliency = saved.maps[one.row][found.place][None, None].float() / 255
-        heat = interpolate(saliency, size=image.shape[-2:], mode="bilinear", align_corners=False)
-        return Tile(one, data_uri(blend(image[None], heat[0])[0], border), one is found.chosen)
+        return Tile(one, overlay_uri(image, saved.maps[one.row][found.place], border), one is found.chosen)
 
-    return GalleryItem(
-        path=found.path,
-        correct=found.correct,
-        picture=data_uri(image, border),
-        chosen=found.chosen,
-        count=len(found.ranked),
-        tiles=[draw(one) for one in (*found.ranked, *found.chance)],
-    )
+    return GalleryItem(found, data_uri(image, border), [draw(one) for one in (*found.ranked, *found.chance)])
