@@ -51,26 +51,8 @@ class Contender:
         return {"run": str(self.run.resolve()), "explainer": self.explainer}
 
 
-@dataclass(frozen=True)
-class _Look:
-    """What one contender makes of some images: images (B, 3, H, W) and maps (B, h, w), both in [0, 1]."""
-
-    images: Tensor
-    maps: Tensor
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """What an evaluation kept of a split."""
-
-    samples: Samples
-    gallery: SavedGallery
-
-    def look(self, chosen: Sequence[int], explainer: str) -> _Look:
-        """The images at some places of the split, with their maps."""
-        rows = [self.gallery.index.index(index) for index in chosen]
-        images = torch.stack([self.gallery.image(index) for index in chosen])
-        return _Look(images, self.gallery.maps[explainer][rows].float() / 255)
+Explained = tuple[Tensor, Tensor]
+"""Images (B, 3, H, W) and the maps (B, h, w) of one contender, both in [0, 1]."""
 
 
 def draw_pairs(
@@ -91,14 +73,14 @@ def draw_pairs(
     if not 1 <= images <= data["images"]:
         raise SightlineError(f"images is {images}; expected 1 to {data['images']}, which {split} has")
     order = torch.randperm(data["images"], generator=generator(seed, data["fingerprint"], "rating")).tolist()
-    kept = [_kept(contender, split, data["fingerprint"]) for contender in (a, b)]
-    if (ours := kept[0]) is not None and (theirs := kept[1]) is not None:
-        in_both = set(ours.gallery.index) & set(theirs.gallery.index)
+    ours, theirs = (_kept(contender, split, data["fingerprint"]) for contender in (a, b))
+    if ours is not None and theirs is not None:
+        in_both = set(ours[1].index) & set(theirs[1].index)
         chosen = [index for index in order if index in in_both][:images]
         if len(chosen) == images:
             classes = Run(a.run).facts["classes"]
-            labels = [classes[ours.samples.label[ours.samples.row(index)]] for index in chosen]
-            looks = [ours.look(chosen, a.explainer), theirs.look(chosen, b.explainer)]
+            labels = [classes[ours[0].label[ours[0].row(index)]] for index in chosen]
+            looks = [_select(ours[1], chosen, a.explainer), _select(theirs[1], chosen, b.explainer)]
             return _draw(chosen, labels, looks), {"data": data["fingerprint"], "maps": "kept by the evaluations"}
     chosen = order[:images]
     dataset = Run(a.run).recipe.data.create()[split]
@@ -151,8 +133,8 @@ def _shared_data(a: Path, b: Path, split: str) -> dict[str, Any]:
     return ours[split]
 
 
-def _kept(contender: Contender, split: str, data: str) -> _Kept | None:
-    """What the run's evaluation on that split kept, where it is of these data and has the contender's maps."""
+def _kept(contender: Contender, split: str, data: str) -> tuple[Samples, SavedGallery] | None:
+    """Return what the run's evaluation on that split kept; None if it is of other data or lacks the contender's maps."""
     folder = evaluation_folders(contender.run).get(split)
     if folder is None:
         return None
@@ -160,12 +142,18 @@ def _kept(contender: Contender, split: str, data: str) -> _Kept | None:
     if evaluation.facts["data_fingerprint"] != data or evaluation.facts["target"] != "predicted":
         return None
     gallery = evaluation.gallery
-    return _Kept(evaluation.samples, gallery) if gallery and contender.explainer in gallery.maps else None
+    return (evaluation.samples, gallery) if gallery and contender.explainer in gallery.maps else None
+
+
+def _select(gallery: SavedGallery, chosen: Sequence[int], explainer: str) -> Explained:
+    """Return the kept images at some places of the split, with their maps."""
+    rows = [gallery.index.index(index) for index in chosen]
+    return torch.stack([gallery.image(index) for index in chosen]), gallery.maps[explainer][rows].float() / 255
 
 
 def _explained(
     contender: Contender, dataset: ImageDataset, chosen: Sequence[int], advance: Callable[[int], None]
-) -> _Look:
+) -> Explained:
     """Images as the contender's model sees them, and maps made now."""
     loaded = load_run(contender.run)
     explainer = create_explainer(contender.explainer)
@@ -178,15 +166,15 @@ def _explained(
         images_there = batch.to(loaded.device)
         maps.append(explainer(loaded.model, images_there, layer=where, input_spec=loaded.input_spec).cpu())
         advance(len(batch))
-    return _Look(torch.cat(images), torch.cat(maps))
+    return torch.cat(images), torch.cat(maps)
 
 
-def _draw(chosen: Sequence[int], labels: Sequence[str], looks: Sequence[_Look]) -> Iterator[Drawn]:
+def _draw(chosen: Sequence[int], labels: Sequence[str], looks: Sequence[Explained]) -> Iterator[Drawn]:
     """The pictures of the pairs. Both maps lie over the first contender's image, so that nothing but the map differs."""
-    a, b = looks
+    (images, ours), (_, theirs) = looks
     for row, (index, label) in enumerate(zip(chosen, labels)):
-        picture = enlarge(a.images[row], SIDE)
-        pictures = {"image": picture, "a": _over(picture, a.maps[row]), "b": _over(picture, b.maps[row])}
+        picture = enlarge(images[row], SIDE)
+        pictures = {"image": picture, "a": _over(picture, ours[row]), "b": _over(picture, theirs[row])}
         yield Drawn(index, label, {part: _jpeg(pixels) for part, pixels in pictures.items()})  # type: ignore[misc]
 
 
