@@ -1,6 +1,5 @@
 """Accuracy by the level of noise on the object and around it, and the RFS."""
 
-import json
 from collections.abc import Sequence
 from statistics import mean
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sightline.evaluation.split_folder import read_curves
 from sightline.experiments.columns import split_column
 from sightline.experiments.outputs.base import OUTPUTS, Output
 from sightline.experiments.outputs.runs import FinishedRuns
@@ -42,9 +42,8 @@ class NoiseCurves(Output):
 
     def measure(self, run: Run, device: torch.device) -> Part:
         """Read the curves that the evaluation of the run has written."""
-        text = (run.path / "evaluation" / self.split / "curves.json").read_text(encoding="utf-8")
-        curves = json.loads(text)[""]  # those that need no maps
-        return Part({"curves": {metric: curves[metric] for metric in REGIONS}})
+        curves = read_curves(run.path / "evaluation" / self.split / "curves.json")[""]  # those that need no maps
+        return Part({"curves": {name: dict(zip(("at", "score"), curves[name].tolist())) for name in REGIONS}})
 
     def table(self, runs: FinishedRuns) -> list[dict[str, Any]]:
         """A row per variant, seed, metric and level."""
