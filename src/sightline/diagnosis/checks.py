@@ -1,5 +1,6 @@
 """What a model answers when the object or its background is changed, image by image."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -101,12 +102,7 @@ def ask(
         "background noised": BackgroundNoiseAccuracy(model, seed=seed, input_spec=input_spec),
         "object noised": ForegroundNoiseAccuracy(model, seed=seed, input_spec=input_spec),
     }
-    changed: dict[str, list[Tensor]] = {
-        "clean": [],
-        "background greyed": [],
-        "background swapped": [],
-        "object removed": [],
-    }
+    answers: defaultdict[str, list[Tensor]] = defaultdict(list)
     place = 0
     with bar(progress, "changing backgrounds", len(indices)) as advance:
         for batch in batches:
@@ -123,14 +119,14 @@ def ask(
                 metric.update_batch(observation)
             givers = partners[here].clamp(min=0)  # images without a partner are asked about as well, and not counted
             others, other_regions = (whole[name][givers].to(device) for name in ("images", "masks"))
-            changed["clean"].append(scorer(batch.images).cpu())
-            changed["background greyed"].append(scorer(greyed_background(batch.images, regions)).cpu())
+            answers["clean"].append(scorer(batch.images).cpu())
+            answers["background greyed"].append(scorer(greyed_background(batch.images, regions)).cpu())
             swapped = swapped_background(batch.images, regions, others, other_regions)
-            changed["background swapped"].append(scorer(swapped).cpu())
-            changed["object removed"].append(scorer(background_alone(batch.images, regions)).cpu())
+            answers["background swapped"].append(scorer(swapped).cpu())
+            answers["object removed"].append(scorer(background_alone(batch.images, regions)).cpu())
             advance(len(batch))
 
-    scores = {name: torch.cat(parts) for name, parts in changed.items()}
+    scores = {name: torch.cat(parts) for name, parts in answers.items()}
     usable, paired = whole["has_mask"], partners >= 0
     hits = {name: correct(each, whole["labels"]) for name, each in scores.items()}
     hits |= {name: metric.per_image().cpu() for name, metric in noisy.items()}

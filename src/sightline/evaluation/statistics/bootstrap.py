@@ -64,8 +64,7 @@ def resamples(n: int, rounds: int = ROUNDS, seed: int = 0) -> Iterator[Array]:
 def weighted_mean(counts: Array, values: Array) -> Array:
     """Return the mean (R,) of values (n,) under the counts (R, n) of each round. Images whose value is NaN do not count."""
     known = ~np.isnan(values)
-    drawn = counts @ known
-    return np.divide(counts @ np.where(known, values, 0), drawn, out=np.full_like(drawn, np.nan), where=drawn > 0)
+    return _share(counts @ np.where(known, values, 0), counts @ known)
 
 
 def worst_group(counts: Array, correct: Array, groups: NDArray[np.int64]) -> Array:
@@ -77,6 +76,9 @@ def worst_group(counts: Array, correct: Array, groups: NDArray[np.int64]) -> Arr
         groups: (n,), group index of each image.
     """
     members = groups[:, None] == np.unique(groups)  # (n, G)
-    drawn = counts @ members
-    hits = counts @ (members * correct[:, None])
-    return np.nanmin(np.divide(hits, drawn, out=np.full_like(hits, np.nan), where=drawn > 0), axis=1)
+    return np.nanmin(_share(counts @ (members * correct[:, None]), counts @ members), axis=1)
+
+
+def _share(part: Array, drawn: Array) -> Array:
+    """Return part / drawn, NaN where nothing was drawn."""
+    return np.divide(part, drawn, out=np.full_like(part, np.nan), where=drawn > 0)
