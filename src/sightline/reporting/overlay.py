@@ -1,7 +1,7 @@
 """Saliency maps laid over their images."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,23 @@ def overlay_uri(image: Tensor, saliency: Tensor, border: Tensor | None) -> str:
     return data_uri(blend(image[None], maps)[0], border)
 
 
+def save_image(save: Callable[[Path], object], path: str | Path) -> Path:
+    """Call a function that writes an image to a file, and make the folder of the file.
+
+    Raises:
+        SightlineError: The suffix names no format, or the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(path)
+    except ValueError as error:
+        raise SightlineError(f"cannot save {path}: {error}") from error
+    except OSError as error:
+        raise SightlineError(f"cannot write {path}: {error.strerror or error}") from error
+    return path
+
+
 @dataclass(frozen=True)
 class Overlay:
     """A grid with one row per image: the image itself, then one overlay per method.
@@ -71,15 +88,7 @@ class Overlay:
         Raises:
             SightlineError: The suffix names no format, or the file cannot be written.
         """
-        path = Path(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draw_tiles(self.columns, self.titles).save(path)
-        except ValueError as error:
-            raise SightlineError(f"cannot save {path}: {error}") from error
-        except OSError as error:
-            raise SightlineError(f"cannot write {path}: {error.strerror or error}") from error
-        return path
+        return save_image(draw_tiles(self.columns, self.titles).save, path)
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()

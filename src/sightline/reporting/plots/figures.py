@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sightline.errors import SightlineError
-from sightline.reporting.overlay import Overlay
+from sightline.reporting.overlay import Overlay, save_image
 from sightline.reporting.plots.style import blank_figure
 
 TILE = 2.0  # inches per side
@@ -63,12 +62,4 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     Raises:
         SightlineError: The suffix names no format, or the file cannot be written.
     """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    except ValueError as error:
-        raise SightlineError(f"cannot save {path}: {error}") from error
-    except OSError as error:
-        raise SightlineError(f"cannot write {path}: {error.strerror or error}") from error
-    return path
+    return save_image(figure.savefig, path)
