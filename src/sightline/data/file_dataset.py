@@ -98,8 +98,7 @@ class FileDataset(ImageDataset):
         self.records = list(records)
         self.root = root
         told = [
-            (_told_from(root, r.path), _told_from(root, r.mask) if isinstance(r.mask, Path) else r.mask)
-            for r in records
+            (path_from(root, r.path), path_from(root, r.mask) if isinstance(r.mask, Path) else r.mask) for r in records
         ]
         boxes = [r.boxes for r in records]
         super().__init__(
@@ -159,5 +158,6 @@ def as_boxes(boxes: Sequence[Sequence[float]], size: Sequence[int]) -> tv_tensor
     return tv_tensors.BoundingBoxes(edges, format="XYXY", canvas_size=tuple(size))
 
 
-def _told_from(root: Path, path: Path) -> str:
+def path_from(root: Path, path: Path) -> str:
+    """Return a path as it is seen from a folder, with forward slashes."""
     return Path(os.path.relpath(path, root)).as_posix()

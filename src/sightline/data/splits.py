@@ -109,9 +109,7 @@ def divide(
         SightlineError: a size is negative or a share is not below 1, or nothing, or less than
             `per_class`, remains of a class.
     """
-    for name, size in parts.items():
-        if size < 0 or (isinstance(size, float) and size >= 1):
-            raise SightlineError(f"{name} is {size}; expected a share in [0, 1) or a whole number of images a class")
+    check_sizes(parts)
     divided: dict[str, list[int]] = {name: [] for name in ("train", *parts)}
     strata = [label if isinstance(label, int) else -1 for label in labels]
     for label in sorted(set(strata)):
@@ -120,12 +118,27 @@ def divide(
         sizes = [round(size * len(members)) if isinstance(size, float) else size for size in parts.values()]
         remaining = len(members) - sum(sizes)
         if remaining < max(1, per_class or 1):
-            name = "the set" if label < 0 else f"class {label}"
-            raise SightlineError(
-                f"{name} has {len(members)} images, and {dict(parts)} leave {remaining} of them to train on; "
-                f"expected at least {per_class or 1}"
-            )
+            raise nothing_left(label, len(members), parts, remaining, per_class)
         *held_out, train = members.split([*sizes, remaining])
         for name, piece in zip((*parts, "train"), (*held_out, train[:per_class])):
             divided[name] += piece.tolist()
     return {name: sorted(places) for name, places in divided.items() if places}
+
+
+def check_sizes(parts: Mapping[str, float]) -> None:
+    """Refuse sizes of parts that are neither shares nor counts, or leave nothing."""
+    for name, size in parts.items():
+        if size < 0 or (isinstance(size, float) and not size < 1):
+            raise SightlineError(f"{name} is {size}; expected a share in [0, 1) or a whole number of images a class")
+    if sum(size for size in parts.values() if isinstance(size, float)) >= 1:
+        raise SightlineError(f"{dict(parts)} leave nothing to train on; expected shares that sum to less than 1")
+
+
+def nothing_left(
+    label: int, count: int, parts: Mapping[str, float], remaining: int, per_class: int | None
+) -> SightlineError:
+    """Return the error of a class (-1 = all images together) of which too little remains."""
+    return SightlineError(
+        f"{'the set' if label < 0 else f'class {label}'} has {count} images, and {dict(parts)} leave {remaining} of them to "
+        f"train on; expected at least {per_class or 1}"
+    )

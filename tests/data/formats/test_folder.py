@@ -140,9 +140,14 @@ def test_csv_with_every_column(tmp_path: Path) -> None:
 
 def test_csv_without_splits_is_divided(tmp_path: Path) -> None:
     table = rows(tmp_path, label=["a", "b"] * 10)
-    splits = data.create_dataset("csv", path=str(write_csv(tmp_path / "list.csv", table)), classes=["b", "a"])
+    path = str(write_csv(tmp_path / "list.csv", table))
+    splits = data.create_dataset("csv", path=path, classes=["b", "a"], val=2, test=2)
     assert splits.classes == ["b", "a"]
-    assert {name: len(split) for name, split in splits.items()} == {"train": 12, "val": 4, "test": 4}
+    assert {name: split.labels.bincount().tolist() for name, split in splits.items()} == {
+        "train": [6, 6],
+        "val": [2, 2],
+        "test": [2, 2],
+    }
 
 
 def test_bad_csv(tmp_path: Path) -> None:

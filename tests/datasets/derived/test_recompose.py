@@ -229,7 +229,13 @@ def test_any_masked_folder_can_be_recomposed(backgrounds: Path, tmp_path: Path) 
             write_mask(tmp_path / "masks" / name / f"{i}.png", mask.numpy())
     splits = data.create_dataset(
         "recomposed",
-        source={"name": "folder", "root": str(tmp_path / "mine"), "masks": str(tmp_path / "masks")},
+        source={
+            "name": "folder",
+            "root": str(tmp_path / "mine"),
+            "masks": str(tmp_path / "masks"),
+            "val": 1,
+            "test": 1,
+        },
         backgrounds=str(backgrounds / "scenes"),
     )
     assert splits["test_shifted"].group_ids.tolist() == [1, 2]

@@ -26,8 +26,9 @@ def folder(
 ) -> Splits:
     """Your own images in class folders, with masks in a parallel folder.
 
-    Either `root/CLASS/.../image.jpg`, which is divided at random, every class alike; or `root/SPLIT/CLASS/.../image.jpg`
-    with a split "train" and any others. There, a missing "val" is drawn from "train", and `test` is not used.
+    Either `root/CLASS/.../image.jpg`, which is divided; or `root/SPLIT/CLASS/.../image.jpg` with a split "train" and any
+    others. There, a missing "val" is taken from "train", and `test` is not used. The path of an image within the folder of its
+    class decides its split, so that images which are added later leave the others where they are.
 
     Args:
         root: the folder of images.
@@ -35,7 +36,7 @@ def folder(
             a mask there has none. Zero is background and every other value the object.
         boxes: a file of boxes, as `sightline boxes` writes it (CSV or COCO), or a folder of Pascal VOC's; None = no boxes.
         ignore: a mask value that means neither, such as 255.
-        val: share (float) or count (int) of every class that goes to "val"; 0 = no such split.
+        val: share (float), met on average, or count (int) of every class that goes to "val"; 0 = no such split.
         test: the same for "test".
         seed: of the division.
         skip_corrupt: leave out and count images that cannot be read; otherwise reading one is an error.
@@ -65,7 +66,12 @@ def folder(
         raise SightlineError(f"masks: nothing in {masks} has the relative path of an image in {base}")
     parts = boxed_parts(parts, boxes)
     make = partial(FileDataset, classes=classes, root=base, meaning=mask_meaning(ignore), skip_corrupt=skip_corrupt)
-    return own_splits(parts, {"val": val, "test": test}, seed, make)
+    outer = 1 if "" in split_folders else 2
+
+    def within_class(path: Path) -> str:
+        return "/".join(path.relative_to(base).parts[outer:])
+
+    return own_splits(parts, {"val": val, "test": test}, seed, make, within_class)
 
 
 def _folders(place: Path) -> list[Path]:

@@ -1,9 +1,12 @@
-"""Make splits from records: as given, or drawn at random."""
+"""Make splits from records: as given, or divided by the names of the files."""
 
+import hashlib
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from sightline.data.file_dataset import FileDataset, Record
-from sightline.data.splits import Splits, divide
+from sightline.data.splits import Splits, check_sizes, divide, nothing_left
 from sightline.errors import SightlineError
 
 
@@ -12,22 +15,31 @@ def own_splits(
     sizes: Mapping[str, float],
     seed: int,
     make: Callable[[Sequence[Record]], FileDataset],
+    name: Callable[[Path], str],
 ) -> Splits:
-    """The parts as given, a missing "val" drawn from "train"; or one part without a name, divided by the sizes."""
+    """The parts as given, a missing "val" taken from "train"; or one part without a name, divided by the sizes.
+
+    Args:
+        parts: records by split; "" = no split was given.
+        sizes: of "val" and "test", see `divide_by_name`.
+        seed: of the division.
+        make: makes a split of records.
+        name: the name of a file that decides its split.
+    """
     if "" in parts and len(parts) > 1:
         raise SightlineError("some rows have a split and some have none; give every row one, or none")
     pool = "" if "" in parts else "train"
     if pool not in parts:
         raise SightlineError(f"the splits are {sorted(parts)}; 'train' is missing")
     if pool == "train":
-        sizes = {name: size for name, size in sizes.items() if name == "val" and name not in parts}
-    drawn = divide_records(parts[pool], sizes, seed)
+        sizes = {part: size for part, size in sizes.items() if part == "val" and part not in parts}
+    drawn = divide_by_name(parts[pool], [name(record.path) for record in parts[pool]], sizes, seed)
     given = {name: part for name, part in parts.items() if name != pool}
     splits = Splits({name: make(part) for name, part in (drawn | given).items()})
     seen = set(splits["train"].labels.tolist())
-    for label, name in enumerate(splits.classes):
+    for label, name_of_class in enumerate(splits.classes):
         if label not in seen:
-            raise SightlineError(f"the class {name!r} has no image to train on")
+            raise SightlineError(f"the class {name_of_class!r} has no image to train on")
     return splits
 
 
@@ -50,3 +62,71 @@ def divide_records(
     """Divide records at random into "train" and the named parts, as `divide` does with indices."""
     divided = divide([record.label for record in records], sizes, seed, per_class)
     return {name: [records[index] for index in indices] for name, indices in divided.items()}
+
+
+def divide_by_name(
+    records: Sequence[Record],
+    names: Sequence[str],
+    sizes: Mapping[str, float],
+    seed: int,
+    per_class: int | None = None,
+) -> dict[str, list[Record]]:
+    """Divide records into the named parts, each by the name of its own file; "train" is what remains.
+
+    A file is in a part if a hash of its name lies below the part's share, so that shares are met on average. A file that is
+    added leaves the others where they are. Classes of few images are the exception: a part whose share makes more than half an
+    image gets at least one, as long as "train" gets one. A count takes the files with the lowest hashes. There, a file that is
+    added can move another one to "train", but none from there.
+
+    Args:
+        records: the files with their classes; those with several classes are divided together.
+        names: the name of each record; records of one name stay together.
+        sizes: for each part a share of every class, as a float in [0, 1), or a count of every class, as an int.
+        seed: another seed, another division.
+        per_class: keep this many of each class for "train"; a larger number contains what a smaller one keeps.
+
+    Returns:
+        Records by part, in their order; an empty part is left out.
+
+    Raises:
+        SightlineError: a size is out of its range, or the sizes leave nothing, or less than `per_class`, of a class.
+    """
+    check_sizes(sizes)
+    members: dict[int, list[int]] = {}
+    for index, record in enumerate(records):
+        members.setdefault(record.label if isinstance(record.label, int) else -1, []).append(index)
+    parts: dict[str, list[int]] = {part: [] for part in ("train", *sizes)}
+    for label, indices in sorted(members.items()):
+        for part, chosen in _divide_class([names[index] for index in indices], sizes, seed, per_class or 1).items():
+            if part == "train" and len(chosen) < (per_class or 1):
+                raise nothing_left(label, len(indices), sizes, len(chosen), per_class)
+            if part == "train" and per_class is not None:
+                chosen = sorted(chosen, key=lambda i: _hash(seed, part, names[indices[i]]))[:per_class]
+            parts[part] += [indices[i] for i in chosen]
+    return {part: [records[index] for index in sorted(indices)] for part, indices in parts.items() if indices}
+
+
+def _divide_class(names: Sequence[str], sizes: Mapping[str, float], seed: int, train: int) -> dict[str, list[int]]:
+    """The places of the names of one class by part, "train" last; shares leave so many for it, and the counts."""
+    counts = sum(size for size in sizes.values() if isinstance(size, int))
+    remaining, shared, parts = set(names), 1.0, {}
+    for part, size in reversed([*sizes.items()]):  # "test" comes first, so that the size of "val" does not change it
+        places = {name: _hash(seed, part, name) for name in remaining}
+        if isinstance(size, float):
+            drawn = sum(place < size / shared for place in places.values())
+            least = 1 if round(size * len(names)) else 0
+            count = max(0, min(max(drawn, least), len(places) - counts - train))
+            shared -= size
+        else:
+            count, counts = size, counts - size
+        parts[part] = set(sorted(places, key=places.__getitem__)[:count])
+        remaining -= parts[part]
+    parts["train"] = remaining
+    return {part: [place for place, name in enumerate(names) if name in chosen] for part, chosen in parts.items()}
+
+
+def _hash(seed: int, part: str, name: str) -> float:
+    """A number in [0, 1): the same on every machine, and for two spellings that are the same text in Unicode."""
+    key = repr((seed, part)) + unicodedata.normalize("NFC", name)
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") / 2**64

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from sightline._core.csv_files import read_csv
-from sightline.data.file_dataset import FileDataset, Record
+from sightline.data.file_dataset import FileDataset, Record, path_from
 from sightline.data.files import locate, mask_meaning
 from sightline.data.formats.box_files import boxed_parts
 from sightline.data.formats.splitting import own_splits
@@ -29,8 +29,9 @@ def csv(
 ) -> Splits:
     """Your own images listed in a CSV file with the columns path, label[, mask][, split][, group][, x1, y1, x2, y2].
 
-    Without a column `split` the rows are divided at random, every class alike. With one, a missing "val" is drawn from
-    "train", and `test` is not used. An empty `mask` means that the image has none. Other columns are not read.
+    Without a column `split` the images are divided; the path of an image, seen from `root`, decides its split, so that rows
+    which are added later leave the others where they are. With such a column, a missing "val" is taken from "train", and `test`
+    is not used. An empty `mask` means that the image has none. Other columns are not read.
 
     The columns x1, y1, x2, y2 hold a box in pixels, empty = none: the first pixel is the box 0, 0, 1, 1. Several rows of one
     path are then several boxes of one image, and agree on everything else.
@@ -41,7 +42,7 @@ def csv(
         boxes: a file of boxes in place of such columns, as for the data set "folder".
         classes: the labels in the order of the classes; None = those of the file, sorted (as numbers, if all are).
         ignore: a mask value that means neither object nor background, such as 255.
-        val: share (float) or count (int) of every class that goes to "val"; 0 = no such split.
+        val: share (float), met on average, or count (int) of every class that goes to "val"; 0 = no such split.
         test: the same for "test".
         seed: of the division.
         skip_corrupt: leave out and count images that cannot be read; otherwise reading one is an error.
@@ -95,7 +96,7 @@ def csv(
         meaning=mask_meaning(ignore),
         skip_corrupt=skip_corrupt,
     )
-    return own_splits(parts, {"val": val, "test": test}, seed, make)
+    return own_splits(parts, {"val": val, "test": test}, seed, make, partial(path_from, base))
 
 
 def sort_names(names: set[str]) -> list[str]:
