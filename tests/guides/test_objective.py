@@ -102,7 +102,7 @@ def test_chunks_of_views_give_the_same_gradients(chunk: int) -> None:
 
 def test_recomputed_chunks_count_once_in_batch_norm() -> None:
     model = torchvision.models.resnet18(num_classes=3).train()
-    batch = batch_of(side=32, dtype=torch.float32)
+    batch = batch_of(side=64, dtype=torch.float32)
     objective = sl.Objective(model, sl.SegmentOverlap(views=4), view_chunk=2)
     output = objective(batch)
     after_forward = copy.deepcopy(model.state_dict())

@@ -6,6 +6,9 @@ from torch import Tensor
 from sightline.errors import SightlineError
 
 TOLERANCE = 1e-4  # of a range: what rounding and resampling may add
+# How many machine epsilons of its magnitude a constant map varies by: 3e-5 of it in float32. Resizing and sums over channels
+# leave some ten of them.
+ROUNDING = 256
 
 
 def check_images(images: Tensor, argument: str = "images") -> None:
@@ -77,6 +80,13 @@ def check_finite(values: Tensor, subject: str, advice: str = "") -> None:
         bad = (~finite).nonzero().flatten().tolist()
         end = f"; {advice}" if advice else ""
         raise SightlineError(f"NaN or infinity in {subject} (images {bad[:10]} of the batch){end}")
+
+
+def has_contrast(maps: Tensor) -> Tensor:
+    """Return which maps (..., h, w) vary by more than rounding, which grows with their magnitude: (...) bool; NaN varies."""
+    wide = at_least_float32(maps)
+    low, high = wide.amin((-2, -1)), wide.amax((-2, -1))
+    return ~(high - low <= ROUNDING * torch.finfo(wide.dtype).eps * torch.maximum(low.abs(), high.abs()))
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from sightline.explainers.attribution import AttributionRequest, Baseline, attri
 from sightline.explainers.base import resize_maps
 from sightline.explainers.cam import gradcam, summed
 from sightline.explainers.fx_modules import AFFINE, LINEAR, MOVING, Rules, ScoreModule, explicit
-from sightline.network.tap import Tap
+from sightline.explainers.places import tap_layers
 
 
 def _explicit(request: AttributionRequest, rules: Rules) -> ScoreModule:
@@ -53,7 +53,7 @@ def guided_backprop(request: AttributionRequest) -> Tensor:
 def guided_gradcam(request: AttributionRequest) -> Tensor:
     """Guided Grad-CAM: guided backprop times Grad-CAM, resized bilinearly (Selvaraju et al. 2017)."""
     gradients = guided_backprop(request)
-    tapped = Tap(request.model, request.layer)(request.inputs)
+    tapped = tap_layers(request.model, request.layer, request.inputs)
     with torch.enable_grad():
         slopes = tapped.gradients(request.score(tapped.output, request.image_index))
     maps = [resize_maps(summed(gradcam(a.detach(), g)), tapped.image_size) for a, g in zip(tapped.activations, slopes)]

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline._core.tensors import check_finite, check_images
+from sightline._core.tensors import at_least_float32, check_finite, check_images, has_contrast
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerSelection
 from sightline.network.tap import evaluating, unwrap
@@ -54,7 +54,7 @@ class Explainer(ABC):
             wanted = _ordinary(targets) if isinstance(targets, Tensor) else targets
             maps = self.explain_images(model, _ordinary(images), wanted, layer, input_spec)
         check_finite(maps, "the maps", "is the model finite there?")
-        return maps
+        return at_least_float32(maps)
 
     def explain_images(
         self, model: nn.Module, images: Tensor, targets: Targets, layer: LayerSelection, input_spec: InputSpec | None
@@ -95,10 +95,14 @@ def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def normalize_maps(maps: Tensor) -> Tensor:
-    """Maps (B, h, w) shifted and scaled to [0, 1] one by one; a constant map becomes all zeros."""
+    """Return maps (B, h, w), float32 at least, shifted and scaled to [0, 1] one by one.
+
+    A map without contrast (see `has_contrast`) becomes all zeros.
+    """
+    maps = at_least_float32(maps)
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    contrast = high - low
-    return (maps - low) / torch.where(contrast > 0, contrast, torch.ones_like(contrast))
+    shown = has_contrast(maps)[:, None, None]
+    return torch.where(shown, (maps - low) / torch.where(shown, high - low, torch.ones_like(low)), 0)
 
 
 def signed_to_map(values: Tensor, sign: Sign) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from sightline._core.tensors import at_least_float32
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
+from sightline.explainers.places import warn_of_few_places
 from sightline.explainers.registry import EXPLAINERS
 from sightline.models.attention_branch import attention_branch_of
 from sightline.models.filter_groups import carried_filter_groups
@@ -90,6 +91,7 @@ class GroupMap(Explainer):
         if len(names) > 1 or own not in (None, names[0]):
             raise SightlineError(f"layer names {', '.join(names)}; the groups are those of {own or 'one layer'}")
         tapped = tap(inputs)
+        warn_of_few_places(model, inputs, tapped.layers, tapped.activations)
         activations = at_least_float32(tapped.activations[0].detach())
         members = self._members(groups.to(inputs.device), activations.shape[1]).to(activations)
         if self.group is None:

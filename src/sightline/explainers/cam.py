@@ -18,9 +18,10 @@ from sightline._core.seeding import generator
 from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
+from sightline.explainers.places import tap_layers
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.layers import LayerSelection
-from sightline.network.tap import Tap, Tapped
+from sightline.network.tap import Tapped
 from sightline.network.targets import Targets, resolve_score
 
 
@@ -45,7 +46,7 @@ class CAM(Explainer):
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Maps (B, H, W) in [0, 1]: resized to the input, normalized, and averaged over the layers."""
-        tapped = Tap(model, layer)(inputs)
+        tapped = tap_layers(model, layer, inputs)
         maps = [normalize_maps(resize_maps(m, tapped.image_size)) for m in self.raw_maps(tapped, targets)]
         return maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from sightline._core.internal_batches import InternalBatches
-from sightline._core.tensors import at_least_float32
+from sightline._core.tensors import at_least_float32, has_contrast
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
+from sightline.explainers.places import tap_layers, warn_of_few_places
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.layers import Layer, LayerSelection, resolve_layers, to_spatial
 from sightline.network.tap import Tap, logits_of
@@ -74,6 +75,7 @@ class AblationCAM(ForwardCAM):
         size = (inputs.shape[-2], inputs.shape[-1])
         tail = Tap(model, layer).tail(inputs)
         activations = to_spatial(layer, tail.raw, size)
+        warn_of_few_places(model, inputs, [layer], [activations])
         output = self._answer(tail.output)
         score = resolve_score(targets, output)
         whole = at_least_float32(score(output, torch.arange(len(inputs), device=inputs.device)))
@@ -124,7 +126,7 @@ class ScoreCAM(ForwardCAM):
         self, model: nn.Module, inputs: Tensor, targets: Targets, layer: Layer
     ) -> tuple[Tensor, Tensor]:
         """The activations, and the softmax over channels of the masked images' scores."""
-        tapped = Tap(model, layer)(inputs)
+        tapped = tap_layers(model, layer, inputs)
         activations = at_least_float32(tapped.activations[0].detach())
         score = resolve_score(targets, tapped.output)
 
@@ -132,7 +134,7 @@ class ScoreCAM(ForwardCAM):
         if self.top is not None and self.top < activations.shape[1]:
             energy = activations.square().sum((2, 3))
             chosen = torch.zeros_like(chosen).scatter(1, energy.topk(self.top).indices, True)
-        constant = activations.amax((2, 3)) == activations.amin((2, 3))
+        constant = ~has_contrast(activations)
         images, channels = (chosen & ~constant).nonzero(as_tuple=True)
 
         def masked_scores(start: int, stop: int) -> Tensor:

@@ -11,6 +11,7 @@ from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.cam import summed
+from sightline.explainers.places import warn_of_few_places
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.layers import LayerSelection
 from sightline.network.tap import Tap
@@ -54,6 +55,7 @@ class SmoothGradCAMPlusPlus(Explainer):
         """Maps (B, H, W) in [0, 1]: resized to the input, normalized, and averaged over the layers."""
         tap = Tap(model, layer)
         clean = tap(inputs)
+        warn_of_few_places(model, inputs, clean.layers, clean.activations)
         score = resolve_score(targets, clean.output)
         activations = [at_least_float32(a.detach()) for a in clean.activations]
         spread = inputs.amax((1, 2, 3), keepdim=True) - inputs.amin((1, 2, 3), keepdim=True)

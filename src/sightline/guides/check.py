@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sightline.errors import SightlineError
 from sightline.explainers.cam import CAM, gradcam
+from sightline.explainers.places import warn_of_few_places
 from sightline.guides.base import Guide
 from sightline.guides.objective import Objective
 from sightline.network.layers import LayerChoice
@@ -52,6 +53,7 @@ def check_model(model: nn.Module, layer: LayerChoice | None = None, images: Tens
     try:
         with evaluating(plain), torch.enable_grad():
             tapped = tap(inputs, train=True)
+            warn_of_few_places(plain, inputs, tapped.layers, tapped.activations)
             (maps,) = CAM(gradcam).raw_maps(tapped, create_graph=True)
             _refuse_dead_ends(maps)
             trained = [p for p in plain.parameters() if p.requires_grad]

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from sightline.data.batch import Batch
 from sightline.errors import NonFiniteLossError, SightlineError
 from sightline.explainers.base import resize_maps
+from sightline.explainers.places import refuse_few_places
 from sightline.guides.base import Context, Guide, GuideSum
 from sightline.guides.losses import task_loss
 from sightline.network.input_spec import InputSpec, to_inputs
@@ -89,6 +90,7 @@ class Objective(nn.Module):
         self.tap = Tap(model, layer) if any(each.needs_tap or each.needs_layer for each in self._guides) else None
         if self.tap and len(self.tap.layers) > 1:
             raise SightlineError(f"layer names {len(self.tap.layers)} layers; guides share the activations of one")
+        self._known_sizes: set[tuple[int, int]] = set()  # of images for which the layer has enough places
 
     @property
     def layer(self) -> str | None:
@@ -233,6 +235,9 @@ class Objective(nn.Module):
                 else:
                     outputs.append(run(images))
         tapped = [Tapped(logits, tap.layers, list(raw), size) for logits, *raw in outputs] if tap else []
+        if self.tap and size not in self._known_sizes:
+            refuse_few_places(self.tap, inputs, tapped[0] if tapped else None)
+            self._known_sizes.add(size)
         return Context(batch, outputs[0][0][: len(batch)], self.views, tapped, differentiable, self._classify)
 
     def _classify(self, images: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from sightline._core.checks import check_choice
-from sightline._core.tensors import check_maps
+from sightline._core.tensors import check_maps, has_contrast
 from sightline.data.boxes import tight_boxes
 from sightline.errors import SightlineError
 from sightline.metrics.base import PerImageMetric
@@ -48,7 +48,7 @@ def map_boxes(maps: Tensor, share: float = 0.2, by: By = "pixels") -> Tensor:
         region = maps >= last[:, None, None]
     else:
         region = maps > share * flat.amax(1)[:, None, None]
-    region &= maps > flat.amin(1)[:, None, None]
+    region &= (maps > flat.amin(1)[:, None, None]) & has_contrast(maps)[:, None, None]
     parts = [_largest_part(one) for one in region.cpu().numpy()]
     return torch.tensor(parts, dtype=torch.float32, device=maps.device)
 

@@ -4,7 +4,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from sightline._core.tensors import check_maps
+from sightline._core.tensors import check_maps, has_contrast
 
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:
@@ -13,8 +13,7 @@ def pearson(first: Tensor, second: Tensor) -> Tensor:
     check_maps(second, first.shape)
     a, b = (m.flatten(1).double() - m.flatten(1).double().mean(1, keepdim=True) for m in (first, second))
     spread = a.norm(dim=1) * b.norm(dim=1)
-    # A constant map's spread is 0 but for rounding.
-    constant = (first.amax((1, 2)) == first.amin((1, 2))) | (second.amax((1, 2)) == second.amin((1, 2)))
+    constant = ~(has_contrast(first) & has_contrast(second))
     return torch.where(constant, 0.0, (a * b).sum(1) / torch.where(constant, 1.0, spread)).clamp(-1, 1)
 
 
@@ -22,7 +21,8 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
     """Spearman's rank correlation (B,) of maps (B, H, W), in [-1, 1]; equal values share their mean rank, 0 as in `pearson`."""
     check_maps(first)
     check_maps(second, first.shape)
-    return pearson(_ranks(first), _ranks(second))
+    ranked = pearson(_ranks(first), _ranks(second))
+    return torch.where(has_contrast(first) & has_contrast(second), ranked, 0)
 
 
 def _ranks(maps: Tensor) -> Tensor:

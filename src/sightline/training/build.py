@@ -15,6 +15,7 @@ from sightline.data.map_store import MapStore
 from sightline.datasets.derived.mask_quality import DegradedMasks, nested_share
 from sightline.datasets.derived.subset import Subset, listed
 from sightline.errors import SightlineError, unknown_name
+from sightline.explainers.places import refuse_few_places
 from sightline.explainers.registry import EXPLAINERS
 from sightline.guides import from_config
 from sightline.guides.base import GuideSum
@@ -126,9 +127,12 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
             objective.check_multi_label()
     parts = Parts(recipe, splits, model, spec, objectives)
     parts.train_loader(0, 1)  # knows the options of augment, and whether the maps are of this data
-    if any(trains_on_maps(objective) for objective in objectives):
-        images = next(iter(parts.plain_loader("train", 0, 1))).images[:2]
-        check_model(model, recipe.model.layer, spec.normalize(images))
+    taps = [objective.tap for objective in objectives if objective.tap is not None]
+    if taps:
+        images = spec.normalize(next(iter(parts.plain_loader("train", 0, 1))).images[:2])
+        refuse_few_places(taps[0], images)
+        if any(trains_on_maps(objective) for objective in objectives):
+            check_model(model, recipe.model.layer, images)
     return parts
 
 

@@ -1,0 +1,108 @@
+"""Target layers with too few places to show where a score comes from."""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import SightlineError
+from sightline.network.layers import Layer, LayerSelection, own_modules, resolve_layers, to_spatial
+from sightline.network.tap import Tap, Tapped, evaluating, first_of
+
+FEWEST = 2  # places in each direction: a map of one place is constant
+Grid = tuple[int, int]
+
+
+def tap_layers(model: nn.Module, layer: LayerSelection, inputs: Tensor) -> Tapped:
+    """Return one forward pass through a model opened at its target layers; warn of a layer with too few places."""
+    tapped = Tap(model, layer)(inputs)
+    warn_of_few_places(model, inputs, tapped.layers, tapped.activations)
+    return tapped
+
+
+def warn_of_few_places(model: nn.Module, inputs: Tensor, layers: list[Layer], activations: list[Tensor]) -> None:
+    """Warn of each layer whose activations (B, C, h, w) have fewer than 2 x 2 places, and name an earlier one with more."""
+    for problem in _few_places(model, inputs, layers, activations):
+        warnings.warn(problem, stacklevel=2)
+
+
+def refuse_few_places(tap: Tap, inputs: Tensor, tapped: Tapped | None = None) -> None:
+    """Raise if a layer has fewer than 2 x 2 places: a loss on its maps says nothing about places.
+
+    Args:
+        tap: the model opened at the layer.
+        inputs: (B, C, H, W), as the model takes them.
+        tapped: a pass of such inputs through the tap; None = run one.
+
+    Raises:
+        SightlineError: the message names an earlier layer that has more.
+    """
+    if tapped is None:
+        with evaluating(tap.model), torch.no_grad():
+            tapped = tap(inputs[:1])
+    for problem in _few_places(tap.model, inputs, tapped.layers, tapped.activations):
+        raise SightlineError(problem)
+
+
+def _few_places(model: nn.Module, inputs: Tensor, layers: list[Layer], activations: list[Tensor]) -> list[str]:
+    """What to say of each layer with too few places."""
+    problems = []
+    for layer, spatial in zip(layers, activations):
+        height, width = spatial.shape[-2:]
+        if min(height, width) < FEWEST:
+            earlier = _earlier_layer(model, layer, inputs[:1])
+            advice = f"choose an earlier layer, such as {earlier}, or" if earlier else "use"
+            problems.append(
+                f"layer {layer.name!r} has {height} x {width} places for images of {inputs.shape[-2]} x {inputs.shape[-1]} "
+                f"pixels, too few to show where a score comes from; {advice} larger images"
+            )
+    return problems
+
+
+def _earlier_layer(model: nn.Module, layer: Layer, inputs: Tensor) -> str | None:
+    """Return the last stage or block that ends before a layer does and has enough places, with these; None without one."""
+    grids: dict[str, Grid | None] = {}  # in the order in which the modules end; None = not usable
+    reached = False
+
+    def note(name: str, output: Any) -> None:
+        nonlocal reached
+        reached = reached or name == layer.name
+        if not reached:
+            grid = None if name in grids else _grid(model, name, output, (inputs.shape[-2], inputs.shape[-1]))
+            grids.pop(name, None)
+            grids[name] = grid
+
+    handles = [
+        module.register_forward_hook(lambda module, args, output, name=name: note(name, output))
+        for name, module in own_modules(model).items()
+        if name
+    ]
+    try:
+        with evaluating(model), torch.inference_mode(False), torch.no_grad():
+            model(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    usable = {name: f"{name!r} ({g[0]} x {g[1]})" for name, g in grids.items() if g is not None and min(g) >= FEWEST}
+    stages = [name for name in usable if all(type(m) in (nn.Sequential, nn.ModuleList) for m in _around(model, name))]
+    return usable[(stages or list(usable))[-1]] if usable else None
+
+
+def _around(model: nn.Module, name: str) -> list[nn.Module]:
+    """Return the modules that a module is part of, without the model itself: a block among them means it is an inner part."""
+    parts = name.split(".")
+    return [model.get_submodule(".".join(parts[:depth])) for depth in range(1, len(parts))]
+
+
+def _grid(model: nn.Module, name: str, output: Any, image_size: Grid) -> Grid | None:
+    """Return the places (h, w) of a layer's output; None where it is no grid of places."""
+    tensor = first_of(output)
+    if not isinstance(tensor, Tensor):
+        return None
+    try:
+        (layer,) = resolve_layers(model, name)
+        spatial = to_spatial(layer, tensor, image_size)
+    except SightlineError:
+        return None
+    return spatial.shape[-2], spatial.shape[-1]
