@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sightline.models import load_model
     from sightline.network import features, targets
     from sightline.network.input_spec import InputSpec
-    from sightline.network.layers import Layer
+    from sightline.network.layout import Layer
     from sightline.network.tap import Tap
     from sightline.reporting import show
     from sightline.reporting.comparison import compare
@@ -58,7 +58,7 @@ _LAZY_IMPORTS = {
     "HardNegativeMining": "guides",
     "InputSpec": "network.input_spec",
     "L1": "guides",
-    "Layer": "network.layers",
+    "Layer": "network.layout",
     "MissingDependencyError": "errors",
     "NonFiniteLossError": "errors",
     "NotDefinedError": "errors",

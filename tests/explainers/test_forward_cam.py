@@ -18,7 +18,7 @@ from networks import TinyCNN, Unlike
 from sightline._core import internal_batches
 from sightline.explainers import normalize_maps, resize_maps
 from sightline.explainers.forward_cam import AblationCAM, ScoreCAM
-from sightline.network.layers import Layer, to_spatial
+from sightline.network.layout import Layer, to_spatial
 from sightline.network.tap import Tap
 
 BOTH = ["ablationcam", "scorecam"]

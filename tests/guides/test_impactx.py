@@ -13,7 +13,7 @@ from sightline.errors import SightlineError
 from sightline.evaluation import evaluate_model
 from sightline.guides import IMPACTX, create_guide
 from sightline.guides.impactx import map_error
-from sightline.network.layers import own_modules
+from sightline.network.branch import own_modules
 
 
 def taught(size: int = 4) -> tuple[TinyCNN, sl.Batch]:

@@ -12,7 +12,8 @@ from torch import nn
 import sightline as sl
 from networks import InPlaceAfter, TinyCNN, Unlike
 from sightline.errors import SightlineError
-from sightline.network.layers import Layer, default_layer
+from sightline.network.layers import default_layer
+from sightline.network.layout import Layer
 from sightline.network.tap import Tap, evaluating, unwrap
 
 

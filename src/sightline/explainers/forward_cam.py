@@ -17,7 +17,8 @@ from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.places import tap_layers, warn_of_few_places
 from sightline.explainers.registry import EXPLAINERS
-from sightline.network.layers import Layer, LayerSelection, resolve_layers, to_spatial
+from sightline.network.layers import LayerSelection, resolve_layers
+from sightline.network.layout import Layer, to_spatial
 from sightline.network.tap import Tap, logits_of
 from sightline.network.targets import Targets, resolve_score
 

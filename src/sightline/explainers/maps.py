@@ -20,7 +20,8 @@ from sightline.errors import SightlineError
 from sightline.explainers import EXPLAINERS, resize_maps
 from sightline.explainers.registry import layer_for, needs_layer
 from sightline.network.input_spec import InputSpec
-from sightline.network.layers import Layer, LayerSelection, resolve_layers
+from sightline.network.layers import LayerSelection, resolve_layers
+from sightline.network.layout import Layer
 from sightline.network.tap import unwrap
 
 __all__ = ["MapStore", "compute_maps"]

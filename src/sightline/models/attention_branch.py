@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.models.gates import attention_place, innermost, input_shape
-from sightline.network.layers import Branch, LayerChoice, resolve_layers
+from sightline.network.branch import Branch
+from sightline.network.layers import LayerChoice, resolve_layers
 from sightline.network.tap import evaluating, logits_of
 
 NAME = "attention_branch"

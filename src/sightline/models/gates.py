@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
-from sightline.network.layers import Layer, LayerChoice, resolve_layers
+from sightline.network.layers import LayerChoice, resolve_layers
+from sightline.network.layout import Layer
 from sightline.network.tap import evaluating
 
 NAME = "attention_gate"

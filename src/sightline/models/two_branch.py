@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.models.latent_explanation import CODE, Decoder, LatentExplanationPredictor
-from sightline.network.layers import Branch, own_modules
+from sightline.network.branch import Branch, own_modules
 from sightline.network.tap import evaluating, logits_of
 
 NAME = "two_branch"

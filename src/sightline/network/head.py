@@ -3,7 +3,7 @@
 from torch import nn
 
 from sightline.errors import SightlineError
-from sightline.network.layers import own_modules
+from sightline.network.branch import own_modules
 
 
 def head_name(model: nn.Module) -> tuple[str, ...]:

@@ -18,7 +18,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sightline.errors import SightlineError
 from sightline.network.cutting import cut_after
-from sightline.network.layers import Layer, resolve_layers, to_spatial
+from sightline.network.layers import resolve_layers
+from sightline.network.layout import Layer, to_spatial
 
 logger = logging.getLogger(__name__)
 

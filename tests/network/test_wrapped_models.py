@@ -1,0 +1,88 @@
+"""A known model is recognized inside a wrapper."""
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+import sightline as sl
+from sightline.errors import SightlineError
+from sightline.network.layers import default_layer, resolve_layers
+from sightline.network.layout import Layer
+
+timm = pytest.importorskip("timm")
+
+
+class Wrapper(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)
+
+
+class Backbone(Wrapper):
+    """Features of a known model, and a head of its own."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__(net)
+        self.head = nn.Linear(net.num_features, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.net(x))
+
+
+WRAPPERS = {
+    "net": Wrapper,
+    "1": lambda net: nn.Sequential(nn.Identity(), net),
+    "net.net": lambda net: Wrapper(Wrapper(net)),
+    "net.0.module": lambda net: Wrapper(nn.Sequential(nn.DataParallel(net))),
+}
+
+
+@pytest.mark.parametrize("prefix", WRAPPERS)
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: timm.create_model("swin_tiny_patch4_window7_224", depths=(1, 1, 1, 1), embed_dim=12),
+        lambda: timm.create_model("vit_tiny_patch16_224", depth=2, embed_dim=12, num_classes=3),
+        lambda: timm.create_model("mobilenetv3_small_050"),
+        lambda: timm.create_model("tf_efficientnet_lite0"),
+        lambda: torchvision.models.SwinTransformer([4, 4], 12, [1, 1, 1, 1], [1, 1, 1, 1], [7, 7]),
+        lambda: torchvision.models.VisionTransformer(224, 32, 2, 2, 12, 24),
+        torchvision.models.resnet18,
+        torchvision.models.squeezenet1_1,
+    ],
+)
+def test_the_map_is_that_of_the_model_inside(prefix: str, build) -> None:
+    torch.manual_seed(0)
+    net = build().eval()
+    model, bare = WRAPPERS[prefix](net).eval(), default_layer(net)
+    assert default_layer(model) == Layer(f"{prefix}.{bare.name}", bare.layout, bare.prefix)
+    assert resolve_layers(model, f"{prefix}.{bare.name}") == [default_layer(model)]
+    if prefix != "net":
+        return
+    images = torch.rand(1, 3, 224, 224)
+    torch.testing.assert_close(sl.explain(model, images), sl.explain(net, images))
+
+
+def test_a_backbone_under_another_head_is_recognized() -> None:
+    net = timm.create_model("swin_tiny_patch4_window7_224", depths=(1, 1, 1, 1), embed_dim=12, num_classes=0)
+    assert default_layer(Backbone(net)) == Layer("net.layers.3", "channels_last")
+
+
+def test_a_layer_goes_by_the_innermost_known_model_around_it() -> None:
+    with torch.device("meta"):
+        net = timm.create_model("vit_small_r26_s32_224", depth=2)  # a ResNet makes the transformer's tokens
+    model = Wrapper(net)
+    assert default_layer(model) == Layer("net.blocks.1.norm1", "tokens", 1)
+    assert resolve_layers(model, "net.patch_embed.backbone.stages.2") == [Layer("net.patch_embed.backbone.stages.2")]
+
+
+def test_two_known_models_need_a_choice() -> None:
+    model = nn.Sequential(torchvision.models.resnet18(), torchvision.models.squeezenet1_1())
+    with pytest.raises(
+        SightlineError, match=r"2 known models, '0', '1'; give layer=, such as '0.layer4' or '1.features'"
+    ):
+        default_layer(model)
