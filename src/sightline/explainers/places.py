@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
-from sightline.network.layers import Layer, LayerSelection, own_modules, resolve_layers, to_spatial
+from sightline.network.layout import to_spatial
 from sightline.network.tap import Tap, Tapped, evaluating, first_of
 
 FEWEST = 2  # places in each direction: a map of one place is constant
