@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
-from sightline.network.layout import to_spatial
+from sightline.network.branch import own_modules
+from sightline.network.layers import LayerSelection, resolve_layers
+from sightline.network.layout import Layer, to_spatial
 from sightline.network.tap import Tap, Tapped, evaluating, first_of
 
 FEWEST = 2  # places in each direction: a map of one place is constant
