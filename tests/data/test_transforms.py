@@ -3,7 +3,8 @@ import torch
 from torch.nn import functional as F
 from torchvision import tv_tensors
 
-from sightline.data.transforms import eval_transform, train_transform
+from sightline.data.dataset import InMemory, Sample
+from sightline.data.transforms import RandomResizedCrop, Resize, eval_transform, resize_mask, train_transform
 from sightline.errors import SightlineError
 
 
@@ -80,3 +81,42 @@ def test_jitter_changes_colours_and_not_the_mask() -> None:
 def test_values_out_of_range(options: dict[str, float]) -> None:
     with pytest.raises(SightlineError, match=list(options)[-1]):
         train_transform(**options)
+
+
+def under_centers(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The pixels of a mask (..., H, W) that are under the centers of a grid's pixels."""
+    rows = ((torch.arange(height) + 0.5) * mask.shape[-2] / height).long()
+    columns = ((torch.arange(width) + 0.5) * mask.shape[-1] / width).long()
+    return mask[..., rows[:, None], columns]
+
+
+@pytest.mark.parametrize("size", [7, 24, 33, 47, 64, 100])
+@pytest.mark.parametrize("planes", [(), (3,)])
+def test_a_mask_is_resized_by_the_centers_of_its_pixels(size: int, planes: tuple[int, ...]) -> None:
+    mask = tv_tensors.Mask(torch.randint(0, 2, (*planes, 48, 48), dtype=torch.uint8))
+    expected = under_centers(mask.as_subclass(torch.Tensor), size, size)
+    image = tv_tensors.Image(torch.zeros(3, 48, 48, dtype=torch.uint8))
+    assert torch.equal(eval_transform(size)(image, mask)[1].as_subclass(torch.Tensor), expected)
+    assert torch.equal(RandomResizedCrop(size, (1, 1), (1, 1))(image, mask)[1].as_subclass(torch.Tensor), expected)
+    assert all(isinstance(move(mask), tv_tensors.Mask) for move in (Resize(size), RandomResizedCrop(size)))
+    assert torch.equal(resize_mask(mask.as_subclass(torch.Tensor), [size, size]), expected)
+
+
+@pytest.mark.parametrize("size", [11, 23, 37])
+def test_a_resized_mask_stays_where_its_image_is(size: int) -> None:
+    """The center of the object moves with the image to a tenth of a pixel, on average over places."""
+    shifts = []
+    for left in range(10, 50):
+        mask = tv_tensors.Mask(torch.zeros(90, 90, dtype=torch.uint8))
+        mask[left : left + 30, left : left + 30] = 1
+        columns = (Resize(size)(mask) == 1).any(0).nonzero()[:, 0].double()
+        shifts.append((columns.mean() + 0.5) * 90 / size - (left + 15))
+    assert abs(torch.stack(shifts).mean()) * size / 90 < 0.1
+
+
+def test_masks_that_are_kept_in_memory_stay_where_their_images_are() -> None:
+    mask = torch.randint(0, 2, (40, 60), dtype=torch.uint8)
+    image = tv_tensors.Image(torch.zeros(3, 40, 60, dtype=torch.uint8))
+    samples = [Sample(image, label, tv_tensors.Mask(mask), label, None, "") for label in (0, 1)]
+    kept = InMemory(samples, ["a", "b"], "x").keep_in_memory(side=27)[0].mask
+    assert torch.equal(kept.as_subclass(torch.Tensor), under_centers(mask, *kept.shape))

@@ -40,22 +40,24 @@ def test_every_kind_of_trouble(pets_folder: Path) -> None:
     (masks / "Bengal_2.png").write_bytes(content[: len(content) // 2])
     write_mask(masks / "Bengal_3.png", np.ones((10, 10)))
     write_mask(masks / "Bengal_13.png", np.full((24, 32), 2))
+    write_mask(masks / "Bengal_4.png", np.full((24, 32, 3), (9, 0, 0)))
     write_image(pets_folder / "images/Siamese_1.jpg")
     found = verify_dataset("pets", {"root": str(pets_folder), "val": 0})
     stems = {
-        kind: [Path(line.split(": ")[0].split()[-1]).stem for line in lines]
+        kind: [next(Path(word).stem for word in line.replace(":", "").split() if "Bengal" in word) for line in lines]
         for kind, lines in found.found["train"].items()
     }
     assert {kind: sorted(some) for kind, some in stems.items() if some and kind != "mismatched"} == {
         "missing": ["Bengal_0"],
         "corrupt": ["Bengal_1", "Bengal_2"],
+        "unclear": ["Bengal_4"],
     }
     (mismatch,) = found.found["train"]["mismatched"]
     assert "Bengal_3" in mismatch
     assert "10 x 10" in mismatch
     assert {kind: len(some) for kind, some in found.found["test"].items() if some} == {"missing": 1, "empty mask": 1}
     assert [Path(file).stem for file in found.unlisted] == ["Siamese_1"]
-    assert len(found.problems) == 6
+    assert len(found.problems) == 7
 
     code, printed = run("check", "pets", f"root={pets_folder}")
     assert code == 1

@@ -211,7 +211,7 @@ def test_boxes_come_back_in_the_images_own_pixels() -> None:
 
 
 def test_a_random_transformer_on_photographs(data_folder: Path) -> None:
-    from sightline.data.files import read_image
+    from sightline.data.image_files import read_image
 
     model = timm.create_model("vit_tiny_patch16_224", num_classes=0)
     for path in sorted((data_folder / "pets" / "images").glob("*.jpg"))[:3]:

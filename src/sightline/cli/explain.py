@@ -99,7 +99,7 @@ def _draw(
     from torchvision import tv_tensors
 
     from sightline import explainers
-    from sightline.data.files import read_image
+    from sightline.data.image_files import read_image
     from sightline.data.transforms import eval_transform
     from sightline.network.targets import Contrast, Targets
     from sightline.reporting.overlay import show

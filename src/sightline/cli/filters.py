@@ -44,7 +44,7 @@ def filters(
     from torchvision import tv_tensors
 
     from sightline._core.seeding import generator
-    from sightline.data.files import read_image
+    from sightline.data.image_files import read_image
     from sightline.data.loader import create_loader
     from sightline.data.transforms import eval_transform
     from sightline.models.filter_groups import carried_filter_groups

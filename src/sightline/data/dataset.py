@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
-from torchvision.transforms import v2
 
-from sightline.data.transforms import Saliency
+from sightline.data.transforms import Resize, Saliency
 from sightline.errors import SightlineError
 
 
@@ -183,7 +182,7 @@ def _to_keep(sample: Sample, side: int | None) -> Sample:
     sample = replace(sample, parts=None)
     if side is None or min(sample.image.shape[-2:]) <= side:
         return sample
-    image, mask, boxes = v2.Resize(side)(sample.image, sample.mask, sample.boxes)
+    image, mask, boxes = Resize(side)(sample.image, sample.mask, sample.boxes)
     return replace(sample, image=image, mask=mask, boxes=boxes)
 
 

@@ -13,7 +13,9 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from sightline.data.dataset import ImageDataset, Sample
-from sightline.data.files import UnreadableFileError, mask_meaning, read_image, read_mask
+from sightline.data.files import UnreadableFileError
+from sightline.data.image_files import read_image
+from sightline.data.mask_files import mask_meaning, read_mask
 from sightline.errors import SightlineError
 
 
@@ -85,6 +87,9 @@ class FileDataset(ImageDataset):
         skip_corrupt: bool = False,
     ) -> None:
         self.meaning = mask_meaning() if meaning is None else meaning
+        for record in records:
+            if record.mask == record.path:
+                raise SightlineError(f"the mask of {record.path} is the image itself; expected another file")
         skipped = []
         if not skip_corrupt:
             files = (f for r in records for f in (r.path, r.mask) if isinstance(f, Path))
@@ -138,9 +143,14 @@ class FileDataset(ImageDataset):
             return image, record.mask.draw(*image.shape[-2:])
         mask = read_mask(record.mask, self.meaning)
         if mask.shape[-2:] != image.shape[-2:]:
+            turned = (
+                ". If the image is turned by its EXIF orientation, give the mask the same orientation"
+                if mask.shape[-2:] == (image.shape[2], image.shape[1])
+                else ""
+            )
             raise SightlineError(
                 f"the mask {record.mask} is {mask.shape[-1]} x {mask.shape[-2]} pixels (width x height) and its image "
-                f"{record.path} is {image.shape[2]} x {image.shape[1]}; they must agree"
+                f"{record.path} is {image.shape[2]} x {image.shape[1]}; they must agree{turned}"
             )
         return image, mask
 

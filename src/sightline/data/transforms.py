@@ -1,7 +1,10 @@
-"""Transforms that move an image with what belongs to it: a mask by nearest neighbour, so that it stays 0, 1, 255, a
-saliency map as smoothly as the image, and boxes by their edges."""
+"""Transforms that move an image with what belongs to it.
 
-from collections.abc import Callable
+A mask takes the pixel under the center of each new pixel, so that it stays 0, 1, 255 and does not shift. A saliency map moves
+as smoothly as the image, and boxes by their edges.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,6 +34,37 @@ _moves(F.center_crop, F.center_crop_image)
 _moves(F.horizontal_flip, F.horizontal_flip_image)
 
 
+def resize_mask(mask: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize a mask (..., H, W) to a size, as torchvision's `Resize` takes it: each pixel is the one under its center.
+
+    torchvision itself takes the pixel under the upper left corner, which shifts a mask by up to half a pixel.
+    """
+    planes = mask.as_subclass(Tensor).reshape(-1, *mask.shape[-2:])
+    resized = F.resize_image(planes, list(size), v2.InterpolationMode.NEAREST_EXACT)
+    resized = resized.reshape(*mask.shape[:-2], *resized.shape[-2:])
+    return tv_tensors.wrap(resized, like=mask) if isinstance(mask, tv_tensors.TVTensor) else resized
+
+
+class Resize(v2.Resize):
+    """torchvision's `Resize`, with masks resized by `resize_mask`."""
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resize one input."""
+        if isinstance(inpt, tv_tensors.Mask):
+            return resize_mask(inpt, self.size)
+        return super().transform(inpt, params)
+
+
+class RandomResizedCrop(v2.RandomResizedCrop):
+    """torchvision's `RandomResizedCrop`, with masks resized by `resize_mask`."""
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Crop and resize one input."""
+        if isinstance(inpt, tv_tensors.Mask):
+            return resize_mask(F.crop(inpt, **params), self.size)
+        return super().transform(inpt, params)
+
+
 def train_transform(size: int, *, crop: float = 0.5, flip: bool = True, jitter: float = 0.0) -> v2.Compose:
     """What a training image goes through: a random crop, a horizontal flip, changed colours.
 
@@ -53,7 +87,7 @@ def train_transform(size: int, *, crop: float = 0.5, flip: bool = True, jitter: 
     if not 0 <= jitter < 1:
         raise SightlineError(f"jitter is {jitter}; expected a value in [0, 1)")
     steps: list[v2.Transform] = []
-    steps += [v2.RandomResizedCrop(size, scale=(crop, 1.0))] if crop < 1 else _fit(size)
+    steps += [RandomResizedCrop(size, scale=(crop, 1.0))] if crop < 1 else _fit(size)
     steps += [v2.RandomHorizontalFlip()] if flip else []
     steps += [v2.ColorJitter(jitter, jitter, jitter)] if jitter else []
     return v2.Compose([*steps, _to_float()])
@@ -78,7 +112,7 @@ def still_seen(boxes: tv_tensors.BoundingBoxes) -> tv_tensors.BoundingBoxes:
 
 
 def _fit(size: int) -> list[v2.Transform]:
-    return [v2.Resize(size), v2.CenterCrop(size)]
+    return [Resize(size), v2.CenterCrop(size)]
 
 
 def _to_float() -> v2.Transform:

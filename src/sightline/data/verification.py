@@ -7,20 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sightline._core.progress import bar
 from sightline.data.dataset import ImageDataset
 from sightline.data.file_dataset import FileDataset, files_unchecked
-from sightline.data.files import UnreadableFileError, list_images
+from sightline.data.files import UnclearFileError, UnreadableFileError, list_images
 from sightline.data.official import OFFICIAL
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.errors import SightlineError
 
-Finding = Literal["missing", "corrupt", "mismatched", "unlabeled", "without mask", "empty mask"]
-FINDINGS: tuple[Finding, ...] = ("missing", "corrupt", "mismatched", "unlabeled", "without mask", "empty mask")
-
+Finding = Literal["missing", "corrupt", "unclear", "mismatched", "unlabeled", "without mask", "empty mask"]
+FINDINGS: tuple[Finding, ...] = get_args(Finding)
 
 NARROWING = frozenset({"breeds", "species", "classes", "per_class", "train", "test"})
 """Options with which a set has fewer images than the official one, or others."""
@@ -124,6 +123,8 @@ def _look(dataset: ImageDataset, index: int) -> tuple[Finding, str] | None:
         sample = dataset.load(index)
     except UnreadableFileError as error:
         return "corrupt", str(error)
+    except UnclearFileError as error:
+        return "unclear", str(error)
     except SightlineError as error:
         return "mismatched", str(error)
     if dataset.multi_label and not dataset.labels[index].any():

@@ -10,7 +10,8 @@ from torchvision import tv_tensors
 
 from sightline._core.seeding import generator
 from sightline.data import DATASETS, Batch, ImageDataset, Splits
-from sightline.data.files import IMAGE_SUFFIXES, locate, read_image
+from sightline.data.files import IMAGE_SUFFIXES, locate
+from sightline.data.image_files import read_image
 from sightline.data.splits import MAIN_TESTS
 from sightline.data.transforms import eval_transform
 from sightline.errors import SightlineError, unknown_name

@@ -83,7 +83,7 @@ def test_masks_of_something_else_are_refused(folder: Path, tmp_path: Path) -> No
 def test_a_mask_of_another_size_is_an_error(folder: Path) -> None:
     from torchvision.io import write_png
 
-    from sightline.data.files import read_image
+    from sightline.data.image_files import read_image
 
     file = next(folder.glob("*0.png"))
     assert read_image(file).shape[-2:] == (6, 8)

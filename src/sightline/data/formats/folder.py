@@ -4,9 +4,10 @@ from functools import partial
 from pathlib import Path
 
 from sightline.data.file_dataset import FileDataset, Record
-from sightline.data.files import IMAGE_SUFFIXES, list_images, locate, mask_meaning
+from sightline.data.files import IMAGE_SUFFIXES, list_images, locate
 from sightline.data.formats.box_files import boxed_parts
 from sightline.data.formats.splitting import own_splits
+from sightline.data.mask_files import mask_meaning
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.errors import SightlineError

@@ -12,7 +12,8 @@ from torchvision import tv_tensors
 
 from sightline.data.dataset import Derived, ImageDataset, Sample
 from sightline.data.file_dataset import FileDataset
-from sightline.data.files import UnreadableFileError, locate, mask_meaning, read_mask
+from sightline.data.files import UnclearFileError, UnreadableFileError, locate
+from sightline.data.mask_files import mask_meaning, read_mask
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.errors import SightlineError
@@ -42,7 +43,7 @@ class FoundMasks(Derived):
             return replace(sample, mask=None)
         try:
             mask = read_mask(self.files[index], mask_meaning())
-        except UnreadableFileError as error:
+        except (UnreadableFileError, UnclearFileError) as error:
             raise SightlineError(f"masks: {error}") from error
         if mask.shape != sample.image.shape[-2:]:
             raise SightlineError(

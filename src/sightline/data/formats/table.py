@@ -6,9 +6,10 @@ from functools import partial
 
 from sightline._core.csv_files import read_csv
 from sightline.data.file_dataset import FileDataset, Record, path_from
-from sightline.data.files import locate, mask_meaning
+from sightline.data.files import locate
 from sightline.data.formats.box_files import boxed_parts
 from sightline.data.formats.splitting import own_splits
+from sightline.data.mask_files import mask_meaning
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.errors import SightlineError, unknown_name

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.transforms.v2 import functional as F
 
 from sightline.data.dataset import ImageDataset, Sample
-from sightline.data.files import IMAGE_SUFFIXES, UnreadableFileError, locate
+from sightline.data.files import IMAGE_SUFFIXES, locate
+from sightline.data.image_files import decode_image
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits, divide
 from sightline.errors import SightlineError
@@ -123,7 +123,7 @@ class Pictures(ImageDataset):
             UnreadableFileError: its bytes are no picture.
         """
         picture = self.pictures[index]
-        image = picture if isinstance(picture, Tensor) else _decode(picture, self.path(index))
+        image = picture if isinstance(picture, Tensor) else decode_image(io.BytesIO(picture), self.path(index))
         return Sample(
             tv_tensors.Image(image), int(self.labels[index]), mask=None, index=index, group=None, path=self.path(index)
         )
@@ -210,13 +210,3 @@ def _splits(train: Pictures, test: Pictures, val: float, per_class: int | None, 
 
     divided = divide(train.labels.tolist(), {"val": val}, seed, per_class)
     return Splits({**{name: part(places) for name, places in divided.items()}, "test": test})
-
-
-def _decode(encoded: bytes, name: str) -> Tensor:
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(encoded)) as picture:
-            return F.pil_to_tensor(picture.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UnreadableFileError(f"cannot read the image {name}: {error}") from error

@@ -14,15 +14,16 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import UnreadableFileError, list_images, locate
 from sightline.data.formats.box_files import boxed_parts
 from sightline.data.formats.splitting import official_splits
+from sightline.data.mask_files import bright
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
+from sightline.data.transforms import resize_mask
 from sightline.errors import SightlineError, unknown_name
 
 # The classes in the official order, each with the two ImageNet classes that it is made of.
@@ -139,13 +140,12 @@ def _known(file: Path) -> dict[str, Any]:
 
 
 def _decode(encoded: bytes, height: int, width: int) -> Tensor:
-    """What is bright in any channel; JPEG's noise is not."""
+    """The bright pixels, at the image's size."""
     from PIL import Image
 
     with Image.open(io.BytesIO(encoded)) as picture:
         drawn = picture if picture.mode in ("L", "RGB", "RGBA") else picture.convert("RGBA")
-        bright = (F.pil_to_tensor(drawn) > 127).any(0, keepdim=True).to(torch.uint8)
-    return F.resize(bright, [height, width], interpolation=v2.InterpolationMode.NEAREST)[0]
+        return resize_mask(bright(F.pil_to_tensor(drawn))[0], [height, width])
 
 
 def _photographs(base: Path, part: str) -> dict[Path, str]:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from sightline.data.file_dataset import FileDataset, Record
-from sightline.data.files import UnreadableFileError, locate, mask_meaning, read_mask
+from sightline.data.files import UnreadableFileError, locate
 from sightline.data.formats.box_files import boxed_parts
 from sightline.data.formats.splitting import official_splits
+from sightline.data.mask_files import mask_meaning, read_mask
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.errors import SightlineError, unknown_name

@@ -23,6 +23,7 @@ from sightline.data.backgrounds import (
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
+from sightline.data.transforms import Resize
 from sightline.errors import SightlineError
 
 
@@ -52,7 +53,7 @@ class MaskedImages:
         check_fill(fill)
         objects.check_single_label("a class of the background")
         self.objects, self.size, self.fill, self.seed = objects, size, fill, seed
-        self._square = v2.Compose([v2.Resize(size), v2.CenterCrop(size)])
+        self._square = v2.Compose([Resize(size), v2.CenterCrop(size)])
         masked = objects.has_mask.nonzero().flatten().tolist()
         whole = dict.fromkeys(place for place in masked if is_whole(self.read(place)[1], fill))  # a set in order
         lenders = Backgrounds(objects.labels, objects.has_mask, torch.arange(len(objects)), self.read)

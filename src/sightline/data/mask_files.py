@@ -1,0 +1,165 @@
+"""Read masks from image files: the values of a palette or of one channel, and objects in color, alpha or JPEG."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from sightline.data.files import UnclearFileError
+from sightline.data.image_files import DEEP_MODES, open_image
+from sightline.errors import SightlineError
+
+_LOSSY_FORMATS = ("JPEG2000", "AVIF", "HEIF")
+_MOST_COLORS = 256
+"""A mask with more colors is a photo."""
+
+
+def read_mask(path: Path, meaning: Tensor) -> Tensor:
+    """Read a mask as uint8 (H, W), or (K, H, W), with 0 = background, 1 = object, 255 = ignore.
+
+    The mask is turned upright by its own EXIF orientation. What a pixel's value is depends on the file:
+
+    | file | value |
+    | --- | --- |
+    | palette | the index, whatever its color |
+    | one channel of 8 bits, or of more with whole numbers | the number |
+    | one bit | 0 or 1 |
+    | gray in three channels | the gray value |
+
+    Where every value but 0 stands for the object, colors, alpha and JPEG are read, too. The object is then what is not black,
+    what is not transparent, or what is brighter than half.
+
+    Args:
+        path: the file.
+        meaning: (256,) uint8, what each value of the file stands for, or (K, 256) for K masks.
+
+    Raises:
+        UnreadableFileError: the file is missing, truncated or not an image.
+        UnclearFileError: the file can be decoded, but it does not say which pixels are the object.
+    """
+    with open_image(path, f"the mask {path}") as image:
+        try:
+            values = _values(image, path, plain=torch.equal(meaning, mask_meaning()))
+        except _UnclearError as error:
+            raise UnclearFileError(
+                f"the mask {path} {error}. Save it as a PNG file of one channel, with 0 for the background"
+            ) from error
+    return meaning[..., values.int()]
+
+
+def mask_meaning(ignore: int | None = None) -> Tensor:
+    """The usual reading of a mask file: 0 = background, `ignore` = ignore, every other value = object."""
+    meaning = torch.ones(256, dtype=torch.uint8)
+    meaning[0] = 0
+    if ignore is not None:
+        if not 0 <= ignore <= 255:
+            raise SightlineError(f"ignore is {ignore}; expected a mask's value in 0 .. 255")
+        meaning[ignore] = 255
+    return meaning
+
+
+def bright(pixels: Tensor) -> Tensor:
+    """Return (1, H, W) uint8, 1 where any channel of an image (C, H, W) uint8 is above half; noise of JPEG is not."""
+    return (pixels > 127).any(0, keepdim=True).to(torch.uint8)
+
+
+class _UnclearError(Exception):
+    """Why a mask is not clear; the predicate of a sentence."""
+
+
+def _values(image: Image.Image, path: Path, plain: bool) -> Tensor:
+    """Return the values (H, W) of a mask file.
+
+    Args:
+        image: the opened file.
+        path: the file.
+        plain: every value but 0 stands for the object, so that an object may be 1.
+    """
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        raise _UnclearError(f"has {image.n_frames} frames; expected one")  # type: ignore[attr-defined]
+    lossy = _is_lossy(image, path)
+    mask = ImageOps.exif_transpose(image)
+    if lossy:
+        if image.format not in ("JPEG", "MPO") or not plain or mask.mode not in ("L", "RGB"):
+            raise _UnclearError(f"is a {image.format} file, whose compression changes values")
+        return _of_jpeg(F.pil_to_tensor(mask))
+    if mask.mode == "P":
+        return _of_palette(mask)
+    if mask.mode == "L":
+        return F.pil_to_tensor(mask)[0]
+    if mask.mode == "1":
+        return torch.from_numpy(np.array(mask, dtype=np.uint8))
+    if mask.mode in DEEP_MODES:
+        return _of_numbers(np.asarray(mask), plain)
+    if mask.mode in ("LA", "RGB", "RGBA"):
+        return _of_colors(F.pil_to_tensor(mask), plain, has_alpha=mask.mode.endswith("A"))
+    raise _UnclearError(f"has the color mode {mask.mode}")
+
+
+def _is_lossy(image: Image.Image, path: Path) -> bool:
+    if image.format == "WEBP":
+        with path.open("rb") as file:
+            return b"VP8L" not in file.read(4096)  # the name of the lossless coding
+    return image.format in ("JPEG", "MPO", *_LOSSY_FORMATS) or image.info.get("compression") == "jpeg"
+
+
+def _of_palette(mask: Image.Image) -> Tensor:
+    """The indices. A tool that saves a black and white mask with a palette may give white the index 0."""
+    indices = F.pil_to_tensor(mask)[0]
+    palette = np.reshape(mask.getpalette("RGB") or [], (-1, 3))
+    black = {index for index in indices.unique().tolist() if index < len(palette) and not palette[index].any()}
+    if black and 0 not in black and len(palette) and palette[0].any():
+        raise _UnclearError(
+            f"has a palette in which black is {min(black)} and another color is 0, so that it may be inverted"
+        )
+    return indices
+
+
+def _of_numbers(numbers: np.ndarray, plain: bool) -> Tensor:
+    if not (np.isfinite(numbers).all() and (numbers == np.rint(numbers)).all() and numbers.min() >= 0):
+        raise _UnclearError(
+            f"has values in [{numbers.min():g}, {numbers.max():g}] that are not all whole numbers of 0 or more"
+        )
+    if plain:
+        return torch.from_numpy((numbers > 0).astype(np.uint8))
+    if numbers.max() > 255:
+        raise _UnclearError(f"has values up to {numbers.max():g}; expected 255 or less")
+    return torch.from_numpy(numbers.astype(np.uint8))
+
+
+def _of_colors(pixels: Tensor, plain: bool, has_alpha: bool) -> Tensor:
+    """The gray values, or 1 for what is not black; transparent pixels are 0."""
+    opaque = pixels[-1] >= 128 if has_alpha else torch.ones_like(pixels[0], dtype=torch.bool)
+    colors = pixels[: len(pixels) - has_alpha]
+    shown = colors[:, opaque]  # (C, pixels)
+    gray = bool((shown == shown[:1]).all())
+    if not plain:
+        if not gray:
+            raise _UnclearError("has colors, which do not say which value of a mask each stands for")
+        return colors[0] * opaque
+    kinds = shown.unique(dim=1)
+    if opaque.all():
+        if not gray and kinds.shape[1] > _MOST_COLORS:
+            raise _UnclearError(f"has {kinds.shape[1]} colors, so it is a photo")
+        return (colors > 0).any(0).to(torch.uint8)
+    if kinds.shape[1] == 2 and not kinds.any(0).all():
+        raise _UnclearError("has transparent pixels, black ones and others, so that the background may be either")
+    return opaque.to(torch.uint8)
+
+
+def _of_jpeg(pixels: Tensor) -> Tensor:
+    """What is brighter than half, of an image in black and white whose values JPEG has changed a little."""
+    brightest = pixels.amax(0)
+    between = (brightest >= 64) & (brightest < 192)
+    if brightest.any() and (brightest.max() < 192 or between.float().mean() > 0.1):
+        raise _UnclearError("is a JPEG file that is not in black and white, and JPEG changes values")
+    warnings.warn(
+        "some masks are JPEG files, which do not keep exact values: a pixel of 128 or more is the object. "
+        "Save masks as PNG files",
+        stacklevel=2,
+    )
+    return bright(pixels)[0]
