@@ -15,11 +15,14 @@ install: .venv/installed
 demo: install
 	$(BIN)/sightline demo
 
+# One process on each core, with one thread each; a file's tests share its fixtures, and so its process.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+
 test: install
-	$(BIN)/pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-slow: install
-	$(BIN)/pytest -m slow
+	$(PYTEST) -m slow
 
 lint: install
 	$(BIN)/ruff check .

@@ -53,7 +53,6 @@ def ask(targets: Any, output: Any = LOGITS, of: Tensor = EACH, copies: Any = Non
         (joint(0, 2), [4.0, 11.0]),
         (lambda logits: logits.sum(1), [9.0, 13.0]),
     ],
-    ids=str,
 )
 def test_scores_by_hand(targets: Any, expected: list[float]) -> None:
     assert ask(targets) == expected
