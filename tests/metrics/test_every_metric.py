@@ -1,5 +1,6 @@
 """What holds of every metric, whatever it measures."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -86,9 +87,9 @@ def observe(model: nn.Module, images: Tensor, maps: Tensor) -> Observation:
     )  # fmt: skip
 
 
-def make(name: str, model: nn.Module) -> PerImageMetric:
+def make(name: str, model: nn.Module, **more: Any) -> PerImageMetric:
     needs = METRICS[name].capabilities
-    options = dict(OPTIONS[name])
+    options = OPTIONS[name] | more
     if needs["needs_model"]:
         options |= {"model": model, "input_spec": SPEC}
     if needs["needs_explainer"]:
@@ -144,3 +145,22 @@ def test_a_model_with_nan_is_refused(name: str, model: nn.Module) -> None:
     model.classifier.weight.data.fill_(torch.nan)
     with pytest.raises(sl.SightlineError, match="NaN"):
         make(name, model).compute_per_image(observation)
+
+
+@pytest.mark.parametrize("name", METRICS.names())
+def test_values_of_threads_equal_those_of_one_thread(name: str) -> None:
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5), TinyCNN()).train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    images, maps = torch.rand(6, 4, 3, 12, 12), torch.rand(6, 4, 12, 12)
+    layer = {"layer": "2.features.3"} if METRICS[name].capabilities["needs_layer"] else {}
+
+    def measure(index: int) -> Tensor:
+        metric = make(name, model, **layer)
+        return metric.compute_per_image(observe(model, images[index], maps[index]))
+
+    expected = [measure(index) for index in range(6)]
+    with ThreadPoolExecutor(4) as pool:
+        for value, wanted in zip(pool.map(measure, range(6)), expected):
+            torch.testing.assert_close(value, wanted, rtol=0, atol=0, equal_nan=True)
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

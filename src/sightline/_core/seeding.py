@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import torch
 
+from sightline._core.exclusive import exclusive
+
 
 def derive_seed(*key: int | str) -> int:
     """Return a 63-bit seed from a key such as `(seed, epoch, index, "augmentation")`; equal keys give equal seeds."""
@@ -24,10 +26,14 @@ def generator(*key: int | str) -> torch.Generator:
 
 @contextmanager
 def seeded(device: torch.device, *key: int | str) -> Iterator[None]:
-    """Seed the global generators that a library draws from on a device, and restore their state afterwards."""
+    """Seed the global generators that a library draws from on a device, and restore their state afterwards.
+
+    One thread at a time may enter, since the generators are the whole process's. What other threads draw meanwhile without
+    entering comes from the same generators.
+    """
     seed = derive_seed(*key)
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    with exclusive([torch.default_generator]), torch.random.fork_rng(devices):
         torch.default_generator.manual_seed(seed)
         for cuda in devices:
             with torch.cuda.device(cuda):

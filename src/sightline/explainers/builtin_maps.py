@@ -14,7 +14,7 @@ from sightline.models.attention_branch import attention_branch_of
 from sightline.models.filter_groups import carried_filter_groups
 from sightline.models.two_branch import two_branch_of
 from sightline.network.layers import LayerSelection
-from sightline.network.tap import Tap
+from sightline.network.tap import Tap, in_this_thread
 from sightline.network.targets import Targets, resolve_score
 
 
@@ -45,7 +45,7 @@ class OwnAttention(Explainer):
         if branch is None:
             raise NotDefinedError(f"{type(model).__name__} has no attention branch; train it with that guide")
         heard: list[Tensor] = []
-        handle = branch.register_forward_hook(lambda module, args, output: heard.append(output[0]))
+        handle = branch.register_forward_hook(in_this_thread(lambda module, args, output: heard.append(output[0])))
         try:
             model(inputs)
         finally:

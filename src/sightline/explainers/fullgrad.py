@@ -26,7 +26,7 @@ from sightline.errors import NotDefinedError, SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.layers import LayerSelection
-from sightline.network.tap import logits_of
+from sightline.network.tap import in_this_thread, logits_of
 from sightline.network.targets import Targets, resolve_score
 
 # Layers that add a bias, and activation functions that have an implicit one. All other modules, such as ReLU and pooling,
@@ -175,7 +175,10 @@ def _record(module: nn.Module, name: str, runs: list[_Run]) -> list[RemovableHan
             runs.append(_Run(name, module, bias, output))
         return output.clone()  # in-place operations that follow must not reach what we keep
 
-    return [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+    return [
+        module.register_forward_pre_hook(in_this_thread(before)),
+        module.register_forward_hook(in_this_thread(after)),
+    ]
 
 
 def _bias(module: nn.Module, given: Tensor) -> Tensor | None:
@@ -201,7 +204,7 @@ def _culprit(model: nn.Module, inputs: Tensor) -> str:
                 if len(args) == 1 and all(isinstance(t, Tensor) and t.is_floating_point() for t in tensors):
                     calls.append((name, module, args[0]))
 
-            stack.callback(module.register_forward_hook(keep).remove)
+            stack.callback(module.register_forward_hook(in_this_thread(keep)).remove)
         model(inputs)
 
     def ask(output: Tensor) -> tuple[Tensor, Tensor]:  # weighted, since a plain sum may cancel

@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 
 from sightline.errors import NotDefinedError
 from sightline.network.targets import Score
+from sightline.network.tracing import Tracer
 
 AFFINE = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.AvgPool2d,
@@ -159,7 +160,7 @@ def explicit(model: nn.Module, rules: Rules) -> nn.Module:
     return network.eval()
 
 
-class _Tracer(fx.Tracer):
+class _Tracer(Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         linear = isinstance(m, AFFINE) and not list(m.children())  # such as a convolution that pads in its own way
         return linear or super().is_leaf_module(m, module_qualified_name)

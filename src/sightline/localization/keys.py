@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
-from sightline.network.tap import evaluating, unwrap
+from sightline.network.tap import evaluating, in_this_thread, unwrap
 
 SEPARATE = ("k_proj", "k", "key")  # what libraries call the layer that makes the keys alone
 
@@ -39,7 +39,7 @@ def last_keys(model: nn.Module, inputs: Tensor) -> tuple[Tensor, tuple[int, int]
     def keep(module: nn.Module, arguments: Any, output: Tensor) -> None:
         found.append(output)
 
-    handle = source.register_forward_hook(keep)
+    handle = source.register_forward_hook(in_this_thread(keep))
     try:
         with torch.no_grad(), evaluating(model), _taking(model, inputs):
             model(inputs)

@@ -3,8 +3,10 @@
 import torch
 from torch import nn
 
+from sightline.network.tracing import Tracer
 
-class _Tracer(torch.fx.Tracer):
+
+class _Tracer(Tracer):
     """Traces the modules around the target layer only; every other one is called as a whole, whatever it does inside."""
 
     def __init__(self, name: str) -> None:

@@ -24,7 +24,7 @@ from sightline.errors import SightlineError
 from sightline.network.head import head_name
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice, resolve_layers
-from sightline.network.tap import evaluating, first_of, logits_of, unwrap
+from sightline.network.tap import evaluating, first_of, in_this_thread, logits_of, unwrap
 
 FORMAT = "sightline class features 1"
 
@@ -71,9 +71,9 @@ class DeepFeatures:
                 kept.append(first_of(value).clone())  # in-place operations that follow must not reach what we keep
 
             if self._is_input:
-                handle = module.register_forward_pre_hook(lambda module, args: keep(args))
+                handle = module.register_forward_pre_hook(in_this_thread(lambda module, args: keep(args)))
             else:
-                handle = module.register_forward_hook(lambda module, args, output: keep(output))
+                handle = module.register_forward_hook(in_this_thread(lambda module, args, output: keep(output)))
             try:
                 self.model(inputs)
             finally:

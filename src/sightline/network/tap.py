@@ -7,15 +7,18 @@ has to be differentiated: at inference the trunk runs without a graph, and recor
 
 import copy
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sightline._core.exclusive import exclusive
 from sightline.errors import SightlineError
 from sightline.network.cutting import cut_after
 from sightline.network.layers import resolve_layers
@@ -37,14 +40,33 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in eval mode, and give every module its own flag back afterwards, exceptions included."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training
+    """Put a model in eval mode, and give every module its own flag back afterwards, exceptions included.
+
+    Meanwhile, the model belongs to this thread: another thread that enters with one of the model's modules waits.
+    """
+    modules = list(model.modules())
+    with exclusive(modules):
+        flags = [module.training for module in modules]
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, training in zip(modules, flags):
+                module.training = training
+
+
+Hook = TypeVar("Hook", bound=Callable[..., Any])
+
+
+def in_this_thread(hook: Hook) -> Hook:
+    """Return a hook that acts on the calls of the present thread alone: others may use the model at the same time."""
+    own = threading.get_ident()
+
+    @wraps(hook)
+    def act(*args: Any, **kwargs: Any) -> Any:
+        return hook(*args, **kwargs) if threading.get_ident() == own else None
+
+    return cast(Hook, act)
 
 
 class StillStatistics:
@@ -163,6 +185,7 @@ class Tap:
                     raw[index] = tensor
                     torch.set_grad_enabled(True)
                     if train:
+                        stack.enter_context(exclusive([sdpa_kernel]))  # it sets flags of the whole process
                         stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused kernels have no double backward
                     onward = tensor.clone()  # in-place operations that follow must not reach what we keep
                     return _with_first(output, onward)
@@ -172,7 +195,7 @@ class Tap:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.set_grad_enabled(train))
             for index, layer in enumerate(self.layers):
-                handle = self.model.get_submodule(layer.name).register_forward_hook(opening(index))
+                handle = self.model.get_submodule(layer.name).register_forward_hook(in_this_thread(opening(index)))
                 stack.callback(handle.remove)
             output = self.model(inputs)
             if not train and torch.is_autocast_enabled(inputs.device.type):
@@ -260,7 +283,7 @@ class Tail:
         def replace_output(module: nn.Module, args: Any, output: Any) -> Any:
             return _with_first(output, raw.clone())
 
-        handle = self._model.get_submodule(self._layer.name).register_forward_hook(replace_output)
+        handle = self._model.get_submodule(self._layer.name).register_forward_hook(in_this_thread(replace_output))
         try:
             return self._model(self._inputs[of])
         finally:
