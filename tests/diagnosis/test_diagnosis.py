@@ -320,7 +320,8 @@ def test_the_page_and_the_file_say_the_same_and_need_nothing_else(tmp_path) -> N
         ({"input_spec": None}, "input_spec was not given"),
         ({"annotation": "guess"}, "annotation is 'guess'"),
         ({"explainer": "gaussian"}, "choose another"),
-        ({"classes": ["one"]}, "the model has 2 classes and the data 1"),
+        ({"classes": ["one"]}, "classes of the data are unknown to the model: 'red', 'green'"),
+        ({"classes": ["red", "green", "blue"]}, "the model has 2 classes and there are 3 names"),
         ({"samples": 0}, "samples is 0"),
     ],
 )

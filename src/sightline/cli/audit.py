@@ -35,7 +35,7 @@ def audit(
     if torch.cuda.is_available():
         subject.model.cuda()
     audit_dataset(
-        subject.model, find_data(dataset, options or [], split, run), output, input_spec=subject.spec,
+        subject.model, find_data(dataset, options or [], split, run, labels=True), output, input_spec=subject.spec,
         reference_explainer=reference_explainer, layer=subject.layer, iterations=iterations,
         classes=subject.classes, num_workers=num_workers, name=subject.name, progress=True,
     )  # fmt: skip

@@ -46,7 +46,7 @@ def boxes(
     entry = BOX_DETECTORS[detector]
     values: dict[str, Any] = {}
     apply_overrides(values, settings or [])
-    data = find_data(dataset, options or [], split, run)
+    data = find_data(dataset, options or [], split, run, labels=False)
     needs = entry.capabilities.get("needs_model")
     if needs == "transformer":
         network, spec = load_model(model or "timm/vit_small_patch16_224.dino", weights or "default")

@@ -46,7 +46,7 @@ def diagnose(
         subject.model.cuda()
     found = diagnose_model(
         subject.model,
-        find_data(data, options or [], split, run),
+        find_data(data, options or [], split, run, labels=True),
         input_spec=subject.spec,
         annotation=annotation,  # type: ignore[arg-type]
         boxes=None if boxes is None else AnnotatedBoxes(boxes),

@@ -74,8 +74,9 @@ def explain(
     subject = find_subject(model, weights, run, classes)
     if devices == 1 and torch.cuda.is_available():
         subject.model.cuda()
+    dataset = find_data(data, given, split, run, labels=target == "label")
     compute_maps(
-        subject.model, find_data(data, given, split, run), store, named[0], targets=target or "predicted",  # type: ignore
+        subject.model, dataset, store, named[0], targets=target or "predicted",  # type: ignore
         layer=layer or subject.layer, input_spec=subject.spec, dtype=dtype, num_workers=num_workers, devices=devices,  # type: ignore
         progress=True,
     )  # fmt: skip

@@ -57,7 +57,7 @@ def filters(
         chosen = [int(each) for each in numbers.split(",")]
     paths = [Path(each) for each in given or [] if "=" not in each]
     subject = find_subject(model, weights, run)
-    dataset = find_data(data, [each for each in given or [] if "=" in each], split, run)
+    dataset = find_data(data, [each for each in given or [] if "=" in each], split, run, labels=False)
     if torch.cuda.is_available():
         subject.model.cuda()
     size = subject.spec.size[0]

@@ -55,7 +55,7 @@ def masks(
     if not Path.cwd().samefile(sys.path[0] or "."):
         sys.path.insert(0, "")  # so that a segmenter in a file here is found
     make = find_segmenter(segmenter)
-    data = find_data(dataset, options or [], split, run)
+    data = find_data(dataset, options or [], split, run, labels=False)
     if maps is not None and (model is not None or run is not None):
         raise SightlineError("--maps was given with --model or --run; points come from one of them")
     shown: ExplainedMaps | StoredMaps | None = None

@@ -32,23 +32,41 @@ def find_subject(model: str | None, weights: str | None, run: Path | None, class
     return _from_library(model, weights, classes)
 
 
-def find_data(data: str | None, options: Sequence[str], split: str | None, run: Path | None) -> "ImageDataset":
+def find_data(
+    data: str | None, options: Sequence[str], split: str | None, run: Path | None, *, labels: bool
+) -> "ImageDataset":
     """Return a split of a dataset by its registered name and `key=value` options, or of the run's own data.
 
-    The split None is the main test split.
+    A run's own data is what it was when the run was trained, and other data counts its classes as the run does.
+
+    Args:
+        data: the name; None = the run's own data.
+        options: changes to the options of that data.
+        split: None is the main test split.
+        run: the run's folder, if the model is that of a run.
+        labels: whether labels matter, so that the classes must be known to the run.
     """
     from sightline._core.strict import apply_overrides
     from sightline.data import DATASETS
+    from sightline.datasets.derived.relabeled import match_classes
     from sightline.training import Run
+    from sightline.training.run_data import read_splits, warn_of_training_images
 
+    opened = None if run is None else Run.open(run)
     values: dict[str, Any] = {}
     if data is None:
-        if run is None:
+        if opened is None:
             raise SightlineError("no data set was named: give --data NAME, or --run RUN for the run's own")
-        recipe = Run.open(run).recipe
-        data, values = recipe.data.name, dict(recipe.data.options)
+        if not options:
+            return read_splits(opened).select(split)
+        data, values = opened.recipe.data.name, dict(opened.recipe.data.options)
     apply_overrides(values, options)
-    return DATASETS.create(data, **values).select(split)
+    found = DATASETS.create(data, **values).select(split)
+    if opened is None or not labels:
+        return found
+    if split != "train":
+        warn_of_training_images(opened, data, found)
+    return match_classes(found, opened.facts["classes"], f"the run {run}")
 
 
 def _from_run(run: Path, model: str | None) -> Subject:

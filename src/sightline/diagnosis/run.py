@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset
+from sightline.datasets.derived.relabeled import match_classes
 from sightline.diagnosis.checks import Answers, ask, background_alone, swapped_background
 from sightline.diagnosis.maps import BASELINES, MapMeasurements, measure_maps
 from sightline.diagnosis.measurements import by_class, chance_levels, measure
@@ -52,7 +53,8 @@ def diagnose(
         model: a classifier that returns logits (B, K); evaluated on the device it is on, and left as it was.
         data: a data set, or batches, whose images lie in [0, 1].
         input_spec: normalises images in [0, 1]; required for a data set, whose images it also says the size of.
-        classes: names of the classes; None = the data set's, or their indices.
+        classes: the name of each logit, by which the classes of a data set are matched; None = the data set's, or their
+            indices.
         annotation: where the objects are: see `sightline.localization.annotation.annotate`.
         boxes: the boxes of a data set, such as `AnnotatedBoxes("boxes.csv")` of `sightline.localization.detectors`.
         saliency: a network trained on other images and its normalisation, for boxes where there is no annotation.
@@ -69,6 +71,8 @@ def diagnose(
         SightlineError: an argument is not as above, the model has other classes than the data, or its output is not finite.
     """
     _check_arguments(data, input_spec, explainer)
+    if isinstance(data, ImageDataset) and classes is not None:
+        data = match_classes(data, classes, "the model")
     side = input_spec.size[0] if input_spec is not None else 0
     shown = annotate(data, size=side, samples=samples, annotation=annotation, boxes=boxes, saliency=saliency, seed=seed)
     names = _class_names(model, data, classes, shown, input_spec)
@@ -122,7 +126,7 @@ def _class_names(
     names = [str(index) for index in range(number)] if names is None else list(names)
     if len(names) != number:
         raise SightlineError(
-            f"the model has {number} classes and the data {len(names)}; they must be the same, in one order"
+            f"the model has {number} classes and there are {len(names)} names of classes; expected one for each, in order"
         )
     if int(shown.labels.max()) >= number:
         raise SightlineError(f"a label is {int(shown.labels.max())}; the model has classes 0 .. {number - 1}")

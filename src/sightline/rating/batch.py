@@ -23,6 +23,7 @@ from sightline.rating.store import Drawn
 from sightline.reporting.overlay import show
 from sightline.reporting.thumbnails import enlarge
 from sightline.training import Run, load_run
+from sightline.training.run_data import read_splits
 
 SIDE = 480  # pixels of a picture: sharp at the width that the page gives it
 CHUNK = 16  # images that are explained together
@@ -83,7 +84,7 @@ def draw_pairs(
             looks = [_select(ours[1], chosen, a.explainer), _select(theirs[1], chosen, b.explainer)]
             return _draw(chosen, labels, looks), {"data": data["fingerprint"], "maps": "kept by the evaluations"}
     chosen = order[:images]
-    dataset = Run(a.run).recipe.data.create()[split]
+    dataset = read_splits(Run(a.run))[split]
     dataset.check_single_label("rating")
     with bar(progress, "explaining", total=2 * images) as advance:
         looks = [_explained(contender, dataset, chosen, advance) for contender in (a, b)]

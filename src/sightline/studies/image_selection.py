@@ -57,7 +57,7 @@ class ImageSelection:
     @cached_property
     def held_out(self) -> ImageDataset:
         """The images that are explained."""
-        return self.splits[self.split or next((name for name in MAIN_TESTS if name in self.splits), "train")]
+        return self.splits[self.split or held_out(self.splits)]
 
     @cached_property
     def classes(self) -> list[str]:
@@ -147,3 +147,8 @@ class ImageSelection:
                 f"{self.study} looks up the class of each image; that of the file {place} is not known"
             )
         return int(self.held_out.labels[place])
+
+
+def held_out(splits: Splits) -> str:
+    """Return the name of the main test split, or "train" if there is none."""
+    return next((name for name in MAIN_TESTS if name in splits), "train")

@@ -6,10 +6,13 @@ from typing import Any
 
 from sightline._core.strict import apply_overrides, parse_mapping, parse_yaml
 from sightline.acquisition import QUERY_STRATEGIES
+from sightline.data import DATASETS
 from sightline.errors import SightlineError
 from sightline.evaluation import DEFAULT_EXPLAINERS
+from sightline.studies.image_selection import held_out
 from sightline.studies.study import Study, make_study
 from sightline.training import Run, read_recipe
+from sightline.training.run_data import read_splits, warn_of_training_images
 
 METRICS = ("average_drop", "average_increase", "coherency", "insertion", "deletion")  # need neither masks nor groups
 
@@ -72,9 +75,10 @@ def make_grid(
     if not models:
         raise SightlineError("nothing was named to evaluate: give runs, a plan, or --model NAME --weights FILE")
     source = _shared_data(folders) if data is None else {"name": data}
-    apply_overrides(source, options)
     if splits is not None and len(splits) != 1:
         raise SightlineError(f"--splits names {len(splits)} splits; a table has one")
+    apply_overrides(source, options)
+    _check_data(folders, source, splits[0] if splits else None, data is None and not options)
     return make_study(
         _own(name)
         | {
@@ -160,7 +164,18 @@ def _trained(run: Run) -> dict[str, Any]:
         "weights": str(run.weights()),
         "layer": facts["model"]["layer"],
         "size": facts["input_spec"]["size"][0],
+        "classes": facts["classes"],
     }
+
+
+def _check_data(runs: Sequence[Run], source: dict[str, Any], split: str | None, own: bool) -> None:
+    """Refuse data of runs that is not what it was in training, and warn of images that a run was trained on."""
+    for run in runs:
+        found = read_splits(run) if own else DATASETS.create_source(source)
+        name = split or held_out(found)
+        images = found[name]
+        if not own and name != "train":
+            warn_of_training_images(run, source["name"], images)
 
 
 def _shared_data(runs: Sequence[Run]) -> dict[str, Any]:

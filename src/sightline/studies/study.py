@@ -47,9 +47,16 @@ Done = Mapping[str, Part]
 
 
 class SizedModel(Model):
-    """A model with the side of its input in pixels; null takes that of its weights."""
+    """A model with what is known of it.
+
+    Attributes:
+        size: the side of its input in pixels; null takes that of its weights.
+        classes: the name of each logit; null takes ImageNet's for 1000 of them, else their numbers. With names, the classes of
+            the data are matched by name.
+    """
 
     size: Positive | None = None
+    classes: list[str] | None = None
 
 
 class LabelledModel(SizedModel):

@@ -23,7 +23,7 @@ class Subject:
         model: in eval mode.
         spec: what it expects of its input.
         layer: where maps are taken; None = chosen by the family.
-        classes: the names of its logits: ImageNet's for 1000 of them, else their numbers.
+        classes: the names of its logits: as given, else ImageNet's for 1000 of them, else their numbers.
     """
 
     model: nn.Module
@@ -70,4 +70,4 @@ def load_subject(choice: SizedModel, device: torch.device, seed: int, key: str =
             model, spec = load_model(choice.name, choice.weights, size=choice.size)
         except SightlineError as error:
             raise SightlineError(f"{error} ({key}.weights=FILE gives a file, {key}.name=NAME another model)") from error
-    return Subject(model.eval().to(device), spec, choice.layer, default_class_names(model))
+    return Subject(model.eval().to(device), spec, choice.layer, choice.classes or default_class_names(model))

@@ -12,8 +12,7 @@ from sightline.data import DATASETS, ImageDataset, Sample, Splits
 from sightline.data.files import locate
 from sightline.data.loader import create_loader
 from sightline.data.map_store import MapStore
-from sightline.datasets.derived.mask_quality import DegradedMasks, nested_share
-from sightline.datasets.derived.subset import Subset, listed
+from sightline.datasets.derived.mask_quality import DegradedMasks
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers.places import refuse_few_places
 from sightline.explainers.registry import EXPLAINERS
@@ -27,6 +26,7 @@ from sightline.models.loading import check_name
 from sightline.network.input_spec import InputSpec
 from sightline.training.loggers import check_installed
 from sightline.training.recipe import Recipe
+from sightline.training.run_data import FINGERPRINTS, training_images
 
 FIGURES = ("loss", "accuracy", "worst_group_accuracy", "map", "f1")
 
@@ -38,6 +38,7 @@ class Parts:
     Attributes:
         recipe: where it comes from.
         splits: the data.
+        fingerprints: of the splits, before the recipe took training images or masks away.
         model: the classifier, which every objective shares.
         spec: what it expects as input, at the size that the recipe trains on.
         objectives: one a stage; stages with the same guide share theirs.
@@ -45,6 +46,7 @@ class Parts:
 
     recipe: Recipe
     splits: Splits
+    fingerprints: dict[str, str]
     model: nn.Module
     spec: InputSpec
     objectives: list[Objective]
@@ -84,6 +86,7 @@ class Parts:
             "model": {"name": r.model.name, "layer": layers[-1] if layers else r.model.layer},
             "guide": _guide_name(r.guide),
             "data": {"name": r.data.name, **self.splits.describe()},
+            FINGERPRINTS: self.fingerprints,
         }
 
 
@@ -101,10 +104,8 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
     if recipe.batch_size % processes:
         raise SightlineError(f"batch_size is {recipe.batch_size}; {processes} processes cannot share it evenly")
     splits = recipe.data.create()
-    if recipe.train_samples is not None:
-        splits["train"] = listed(splits["train"], locate(recipe.train_samples, "train_samples"))
-    if recipe.train_fraction < 1:
-        splits["train"] = _fewer(splits["train"], recipe)
+    fingerprints = {name: split.fingerprint for name, split in splits.items()}
+    splits["train"] = training_images(recipe, splits["train"])
     if recipe.mask_fraction < 1 or recipe.mask_quality is not None:
         splits["train"] = _remasked(splits["train"], recipe)
     _check_watched(recipe, splits)
@@ -125,7 +126,7 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
     if splits["train"].multi_label:
         for objective in objectives:
             objective.check_multi_label()
-    parts = Parts(recipe, splits, model, spec, objectives)
+    parts = Parts(recipe, splits, fingerprints, model, spec, objectives)
     parts.train_loader(0, 1)  # knows the options of augment, and whether the maps are of this data
     taps = [objective.tap for objective in objectives if objective.tap is not None]
     if taps:
@@ -157,15 +158,6 @@ def check_guides(recipe: Recipe) -> None:
         guide = from_config(config)
         for _, each in guide.summands if isinstance(guide, GuideSum) else []:
             each.loss_weights(alone=False)  # refuses options that a guide has only where it is alone
-
-
-def _fewer(images: ImageDataset, recipe: Recipe) -> Subset:
-    """As many of the training images as the recipe asks for."""
-    strata = torch.zeros(len(images), dtype=torch.int64) if images.multi_label else images.labels
-    places = nested_share(torch.arange(len(images)), strata, recipe.train_fraction, recipe.seed, "train_fraction")
-    if not len(places):
-        raise SightlineError(f"train_fraction is {recipe.train_fraction}, and {len(images)} training images leave none")
-    return Subset(images, sorted(places.tolist()))
 
 
 def _remasked(images: ImageDataset, recipe: Recipe) -> ImageDataset:

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from sightline._core.devices import pick_device
-from sightline.data import Splits
 from sightline.models import load_model
 from sightline.models.filter_groups import carry_filter_groups, stored_filter_groups
 from sightline.network.input_spec import InputSpec
 from sightline.training.recipe import Recipe
 from sightline.training.run import Run
+from sightline.training.run_data import RunSplits, read_splits
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,14 @@ class LoadedRun:
         return next(self.model.parameters()).device
 
     @cached_property
-    def splits(self) -> Splits:
-        """The recipe's dataset, complete: `train_samples`, `train_fraction` and `mask_fraction` remove nothing.
+    def splits(self) -> RunSplits:
+        """The data of the recipe, complete: `train_samples`, `train_fraction` and `mask_fraction` remove nothing.
 
         Raises:
-            SightlineError: the dataset is missing.
+            SightlineError: the data is missing, or its classes are not those of the run. On taking a split: it is not what
+                it was when the run was trained.
         """
-        return self.recipe.data.create()
+        return read_splits(self.run)
 
 
 def load_run(

@@ -9,6 +9,7 @@ from sightline._core.seeding import generator
 from sightline._core.user_code import load_function
 from sightline.data.files import locate
 from sightline.data.loader import create_loader
+from sightline.datasets.derived.relabeled import match_classes
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.evaluation.map_sources import Source
 from sightline.evaluation.measuring import evaluate_model
@@ -51,6 +52,18 @@ class GridWorker:
                 create_explainer(row.name, **row.options)
         self.sources = {row.label: _given(row) for row in grid.explainers if row.name is None}
         self.subjects = load_subjects(grid.models, device, grid.seed)
+        self.datasets = {
+            model.label: self.selection.held_out
+            if model.classes is None
+            else match_classes(self.selection.held_out, model.classes, model.label)
+            for model in grid.models
+        }
+        for label, dataset in self.datasets.items():
+            if dataset is not self.selection.held_out and any(row.features for row in grid.explainers):
+                raise SightlineError(
+                    f"features: the classes of the data must be those of {label}, in the same order, because they are told by "
+                    "their places"
+                )
 
     def work(self, part: str) -> Part:
         """Judge one explainer's maps of one model."""
@@ -62,7 +75,7 @@ class GridWorker:
             if METRICS[name].capabilities["needs_maps"] == bool(row)
         }
         places = sorted(self.drawn[: self.rows[row].num_images] if row else self.drawn)
-        dataset = self.selection.held_out
+        dataset = self.datasets[model]
         if not wanted:
             return Part({"figures": [], "curves": {}, "paths": [], "n": len(places)})
         try:
