@@ -10,7 +10,8 @@ from sightline.acquisition.base import Pool, QueryStrategy, Selection
 from sightline.acquisition.registry import QUERY_STRATEGIES
 from sightline.data import Batch, ImageDataset
 from sightline.data.file_dataset import FileDataset, Record
-from sightline.data.files import list_images, locate
+from sightline.data.files import locate
+from sightline.data.image_listing import list_images
 from sightline.data.loader import create_loader
 from sightline.datasets.derived.subset import Listed, read_list
 from sightline.errors import SightlineError

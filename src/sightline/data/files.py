@@ -1,11 +1,9 @@
-"""Find files and list images in folders."""
+"""Find files, and the errors of files that cannot be read."""
 
 import os
 from pathlib import Path
 
 from sightline.errors import MissingFileError, SightlineError
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
 
 class UnreadableFileError(SightlineError):
@@ -33,12 +31,3 @@ def locate(path: str | Path, argument: str) -> Path:
         if place.exists():
             return place
     raise MissingFileError(f"{argument}: nothing at {' or '.join(map(str, places))}")
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Every picture under a folder, at any depth, in a fixed order; hidden files are left out."""
-    return sorted(
-        p
-        for p in folder.rglob("*")
-        if p.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith(".") for part in p.relative_to(folder).parts)
-    )

@@ -12,7 +12,8 @@ from typing import Any, Literal, get_args
 from sightline._core.progress import bar
 from sightline.data.dataset import ImageDataset
 from sightline.data.file_dataset import FileDataset, files_unchecked
-from sightline.data.files import UnclearFileError, UnreadableFileError, list_images
+from sightline.data.files import UnclearFileError, UnreadableFileError
+from sightline.data.image_listing import scan_images
 from sightline.data.official import OFFICIAL
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
@@ -141,7 +142,9 @@ def _unlisted(splits: Splits) -> list[str]:
         return []
     folder = Path(os.path.commonpath([record.path.parent for record in records]))
     listed = {file for record in records for file in (record.path, record.mask) if isinstance(file, Path)}
-    return [str(picture) for picture in list_images(folder) if picture not in listed]
+    listing = scan_images(folder)
+    files = {*listing.images, *(file for files in listing.left_out.values() for file in files)}
+    return [str(file) for file in sorted(files) if file not in listed]
 
 
 def _counts(name: str, options: Mapping[str, Any], splits: Splits) -> dict[str, tuple[int, int]]:

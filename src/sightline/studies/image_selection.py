@@ -10,8 +10,9 @@ from torchvision import tv_tensors
 
 from sightline._core.seeding import generator
 from sightline.data import DATASETS, Batch, ImageDataset, Splits
-from sightline.data.files import IMAGE_SUFFIXES, locate
+from sightline.data.files import locate
 from sightline.data.image_files import read_image
+from sightline.data.image_listing import IMAGE_SUFFIXES
 from sightline.data.splits import MAIN_TESTS
 from sightline.data.transforms import eval_transform
 from sightline.errors import SightlineError, unknown_name

@@ -1,12 +1,16 @@
 """The user's own images in class folders, with masks in a parallel folder."""
 
+import unicodedata
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from sightline.data.file_dataset import FileDataset, Record
-from sightline.data.files import IMAGE_SUFFIXES, list_images, locate
+from sightline.data.files import locate
 from sightline.data.formats.box_files import boxed_parts
+from sightline.data.formats.folder_layout import read_layout
 from sightline.data.formats.splitting import own_splits
+from sightline.data.image_listing import scan_images, warn_left_out
 from sightline.data.mask_files import mask_meaning
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
@@ -28,13 +32,15 @@ def folder(
     """Your own images in class folders, with masks in a parallel folder.
 
     Either `root/CLASS/.../image.jpg`, which is divided; or `root/SPLIT/CLASS/.../image.jpg` with a split "train" and any
-    others. There, a missing "val" is taken from "train", and `test` is not used. The path of an image within the folder of its
-    class decides its split, so that images which are added later leave the others where they are.
+    others. There, a missing "val" is taken from "train", and `test` is not used. Folders may also be called Training, valid,
+    validation_set, Testing and the like. Images that belong to no class are counted and named in a warning.
+    The path of an image within the folder of its class decides its split, so that images which are added later leave the others
+    where they are.
 
     Args:
         root: the folder of images.
         masks: a folder in which an image's mask has the image's relative path, with any image suffix; an image without
-            a mask there has none. Zero is background and every other value the object.
+            a mask there has none. The folder may be inside `root`. Zero is background and every other value the object.
         boxes: a file of boxes, as `sightline boxes` writes it (CSV or COCO), or a folder of Pascal VOC's; None = no boxes.
         ignore: a mask value that means neither, such as 255.
         val: share (float), met on average, or count (int) of every class that goes to "val"; 0 = no such split.
@@ -43,37 +49,53 @@ def folder(
         skip_corrupt: leave out and count images that cannot be read; otherwise reading one is an error.
 
     Raises:
-        SightlineError: a folder is missing or empty, there is one class, or no mask or no box belongs to an image.
+        SightlineError: a folder is missing or empty, folders of splits and classes are mixed, there is one class, two images
+            would share a mask, or no mask or no box belongs to an image.
     """
     base = locate(root, "root")
-    mask_files = {}
-    if masks is not None:
-        mask_base = locate(masks, "masks")
-        mask_files = {p.relative_to(mask_base).with_suffix(""): p for p in list_images(mask_base)}
-
-    split_folders = {p.name: p for p in _folders(base)} if (base / "train").is_dir() else {"": base}
-    classes = sorted({p.name for split in split_folders.values() for p in _folders(split)})
+    mask_base = None if masks is None else locate(masks, "masks")
+    layout = read_layout(base, mask_base)
+    mask_of = (
+        {} if mask_base is None else _pair_masks(base, mask_base, [i for s in layout.images.values() for i, _ in s])
+    )
     parts = {
-        split: [
-            Record(image, label, mask_files.get(image.relative_to(base).with_suffix("")))
-            for label, name in enumerate(classes)
-            for image in list_images(place / name)
-        ]
-        for split, place in split_folders.items()
+        split: [Record(image, label, mask_of.get(image)) for image, label in images]
+        for split, images in layout.images.items()
     }
-    if not any(parts.values()):
-        raise SightlineError(f"root: {base} holds no images in class folders; known suffixes: {sorted(IMAGE_SUFFIXES)}")
     if masks is not None and not any(record.mask for part in parts.values() for record in part):
         raise SightlineError(f"masks: nothing in {masks} has the relative path of an image in {base}")
     parts = boxed_parts(parts, boxes)
-    make = partial(FileDataset, classes=classes, root=base, meaning=mask_meaning(ignore), skip_corrupt=skip_corrupt)
-    outer = 1 if "" in split_folders else 2
+    make = partial(
+        FileDataset, classes=layout.classes, root=base, meaning=mask_meaning(ignore), skip_corrupt=skip_corrupt
+    )
 
     def within_class(path: Path) -> str:
-        return "/".join(path.relative_to(base).parts[outer:])
+        return "/".join(path.relative_to(base).parts[layout.depth :])
 
     return own_splits(parts, {"val": val, "test": test}, seed, make, within_class)
 
 
-def _folders(place: Path) -> list[Path]:
-    return sorted(p for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
+def _pair_masks(root: Path, masks: Path, images: Sequence[Path]) -> dict[Path, Path]:
+    """Return the mask of each image that has one: the file of the same path within its folder, but for the suffix."""
+    listing = scan_images(masks)
+    files: dict[str, Path] = {}
+    for file in listing.images:
+        if (other := files.setdefault(_without_suffix(masks, file), file)) != file:
+            raise SightlineError(f"masks: {other} and {file} would be masks of one image; remove one")
+    owners: dict[str, Path] = {}
+    for image in images:
+        name = _without_suffix(root, image)
+        if name in files and (other := owners.setdefault(name, image)) != image:
+            raise SightlineError(
+                f"masks: {files[name]} would be the mask of both {other} and {image}; rename one image"
+            )
+    for name, file in files.items():
+        if name not in owners:
+            listing.leave_out("masks that belong to no image", file)
+    warn_left_out(listing.left_out, masks)
+    return {image: files[name] for name, image in owners.items()}
+
+
+def _without_suffix(folder: Path, file: Path) -> str:
+    """Return a name that is the same for an image and its mask, however their letters are composed."""
+    return unicodedata.normalize("NFC", file.relative_to(folder).with_suffix("").as_posix())

@@ -13,8 +13,9 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from sightline.data.dataset import ImageDataset, Sample
-from sightline.data.files import IMAGE_SUFFIXES, locate
+from sightline.data.files import locate
 from sightline.data.image_files import decode_image
+from sightline.data.image_listing import IMAGE_SUFFIXES
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits, divide
 from sightline.errors import SightlineError

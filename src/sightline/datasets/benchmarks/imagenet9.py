@@ -12,8 +12,9 @@ from torch import Tensor
 
 from sightline.data.backgrounds import VARIANTS
 from sightline.data.file_dataset import FileDataset, Record
-from sightline.data.files import UnreadableFileError, list_images, locate
+from sightline.data.files import UnreadableFileError, locate
 from sightline.data.formats.splitting import divide_records
+from sightline.data.image_listing import list_images
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.errors import SightlineError

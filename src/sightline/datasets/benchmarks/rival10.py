@@ -17,9 +17,10 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from sightline.data.file_dataset import FileDataset, Record
-from sightline.data.files import UnreadableFileError, list_images, locate
+from sightline.data.files import UnreadableFileError, locate
 from sightline.data.formats.box_files import boxed_parts
 from sightline.data.formats.splitting import official_splits
+from sightline.data.image_listing import list_images
 from sightline.data.mask_files import bright
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits

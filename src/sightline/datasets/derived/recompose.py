@@ -22,7 +22,8 @@ from sightline._core.seeding import generator
 from sightline.data.boxes import tight_box
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.file_dataset import FileDataset, Record
-from sightline.data.files import list_images, locate
+from sightline.data.files import locate
+from sightline.data.image_listing import list_images
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits, divide
 from sightline.errors import SightlineError

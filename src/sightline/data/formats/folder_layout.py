@@ -1,0 +1,150 @@
+"""Which folders are splits, which are classes, and which images belong to neither."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sightline.data.image_listing import is_hidden, scan_images, warn_left_out
+from sightline.errors import SightlineError
+
+_SPLIT_NAME = re.compile(
+    r"(?:(train)(?:ing)?|(val)(?:id(?:ation)?)?|(test)(?:ing)?)(?:[-_ ]?(?:set|data|images|split))?", re.IGNORECASE
+)
+_MASK_FOLDER = re.compile(r"masks?|segmentations?|ground[-_ ]?truth|annotations?", re.IGNORECASE)
+_MASK_STEM = re.compile(r"(.+?)[-_ ](?:masks?|seg|segmentation|gt)(?:[-_ ]?\d+)?", re.IGNORECASE)
+
+Parts = tuple[str, ...]  # of an image's path within the root
+Inner = Mapping[Parts, set[str]]  # the folders with images in each folder
+
+
+@dataclass(frozen=True)
+class FolderLayout:
+    """The images of a folder.
+
+    Attributes:
+        classes: the classes' names.
+        images: by split, "" where there are no splits, each image with the place of its class.
+        depth: how many folders of an image's path are its split and its class.
+    """
+
+    classes: list[str]
+    images: dict[str, list[tuple[Path, int]]]
+    depth: int
+
+
+def read_layout(root: Path, masks: Path | None = None) -> FolderLayout:
+    """Find the splits, classes and images of a folder; warn of images that belong to no class.
+
+    Args:
+        root: the folder.
+        masks: the folder of masks, which may be inside.
+
+    Raises:
+        SightlineError: there are no images in class folders, folders of splits and classes are mixed, or two folders are one
+            split or one class.
+    """
+    listing = scan_images(root)
+    used = _parts_inside(root, masks)
+    paths: dict[Parts, Path] = {}
+    inner: Inner = defaultdict(set)
+    for image in listing.images:
+        parts = image.relative_to(root).parts
+        if used is not None and parts[: len(used)] == used:
+            continue
+        paths[parts] = image
+        for depth in range(len(parts) - 1):
+            inner[parts[:depth]].add(parts[depth])
+
+    folders = [name for name in _folders(root) if (name,) != used]
+    splits = _split_folders(root, folders, inner)
+    depth = 2 if splits else 1
+    places = [root / folder for folder in splits] if splits else [root]
+    names = {name for place in places for name in _folders(place) if splits or name in folders}
+    classes = sorted(name for name in names if not _repeats(name, [p.relative_to(root).parts for p in places], inner))
+    _check_names(root, classes)
+
+    stems = {(*parts[:-1], image.stem) for parts, image in paths.items()}
+    images: dict[str, list[tuple[Path, int]]] = {}
+    for parts, image in sorted(paths.items()):
+        beside = _MASK_STEM.fullmatch(image.stem)
+        if len(parts) <= depth:
+            listing.leave_out("outside the folders of classes", image)
+        elif splits and parts[0] not in splits:
+            listing.leave_out("in folders that are not splits", image)
+        elif parts[depth - 1] not in classes or any(map(_MASK_FOLDER.fullmatch, parts[depth:-1])):
+            listing.leave_out("in folders of masks", image)
+        elif beside and (*parts[:-1], beside[1]) in stems:
+            listing.leave_out("masks beside their images", image)
+        else:
+            images.setdefault(splits.get(parts[0], ""), []).append((image, classes.index(parts[depth - 1])))
+    warn_left_out(listing.left_out, root)
+    for folder, split in splits.items():
+        if images and split not in images and not any(parts[0] == folder for parts in paths):
+            raise SightlineError(
+                f"root: {root / folder} holds no images; remove the folder or add {folder}/CLASS/image.jpg"
+            )
+    if not images:
+        raise SightlineError(
+            f"root: {root} holds no images in class folders; expected {root}/CLASS/image.jpg or {root}/train/CLASS/image.jpg"
+        )
+    return FolderLayout(
+        classes, {split: sorted(some, key=lambda pair: pair[::-1]) for split, some in images.items()}, depth
+    )
+
+
+def _split_folders(root: Path, folders: list[str], inner: Inner) -> dict[str, str]:
+    """Return the split of each folder that is one; nothing where the folders are classes."""
+    named = {
+        name: match[match.lastindex].lower()
+        for name in folders
+        if (match := _SPLIT_NAME.fullmatch(name)) and match.lastindex
+    }
+    owner: dict[str, str] = {}
+    for name, split in named.items():
+        if owner.setdefault(split, name) != name:
+            raise SightlineError(f"root: {root} has the folders {owner[split]} and {name} for one split; join them")
+    train = inner[owner["train"],] if "train" in owner else set()
+    if train:
+        others = {name: name for name in folders if inner[(name,)] & train and not _MASK_FOLDER.fullmatch(name)}
+        return others | named
+    if len(named) > 1 and len(named) == len(folders):
+        if not any(inner[(name,)] for name in named):
+            raise SightlineError(
+                f"root: the folders {', '.join(named)} in {root} look like splits, but hold no class folders; expected "
+                f"{root}/{next(iter(named))}/CLASS/image.jpg"
+            )
+        return named
+    for name in named:
+        if inner[(name,)] & {*folders}:
+            raise SightlineError(
+                f"root: {root} has class folders and the folder {name} of a split beside them; move the class folders "
+                f"into {root}/train"
+            )
+    return {}
+
+
+def _repeats(name: str, places: list[Parts], inner: Inner) -> bool:
+    """Whether a folder holds masks in the folders of the classes that are beside it."""
+    return bool(_MASK_FOLDER.fullmatch(name)) and any(inner[(*place, name)] & inner[place] for place in places)
+
+
+def _check_names(root: Path, classes: list[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in classes:
+        if (other := seen.setdefault(name.strip().casefold(), name)) != name:
+            raise SightlineError(
+                f"root: the classes {other!r} and {name!r} in {root} differ in spelling alone; join them"
+            )
+
+
+def _parts_inside(root: Path, masks: Path | None) -> Parts | None:
+    """Where the folder of masks is within the root; None if it is not inside."""
+    if masks is None or masks.resolve() == root.resolve() or not masks.resolve().is_relative_to(root.resolve()):
+        return None
+    return masks.resolve().relative_to(root.resolve()).parts
+
+
+def _folders(place: Path) -> list[str]:
+    return sorted(p.name for p in place.iterdir() if p.is_dir() and not is_hidden(p.name))
