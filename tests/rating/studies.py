@@ -38,16 +38,17 @@ def make_study(path: Path, pairs: int = 6, seed: int = 0) -> Store:
 
 
 @contextmanager
-def serving(path: Path) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+def serving(path: Path, head_seconds: float = 10) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
     """A server in a process of its own, with its address and token."""
     script = (
         "import sys; from pathlib import Path; from sightline.rating.server import serve;"
-        "from sightline.rating.store import Store;"
+        "from sightline.rating.store import Store; from sightline.rating.connections import TimedProtocol;"
+        "TimedProtocol.head_seconds = float(sys.argv[2]);"
         "serve(Store(Path(sys.argv[1])), port=0, announce=lambda link: print(link, flush=True))"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", script, str(path), str(head_seconds)], stdout=subprocess.PIPE, text=True, env=environment
     )
     try:
         assert process.stdout is not None

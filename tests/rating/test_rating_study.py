@@ -171,7 +171,11 @@ def test_the_command_needs_two_contenders(runs, explainers):
     assert "two runs and one explainer" in str(done.exception)
 
 
-def test_the_command_serves_at_the_loopback_unless_told_otherwise(runs, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("host", "is_told"),
+    [(None, False), ("localhost", False), ("127.0.0.2", False), ("::1", False), ("0.0.0.0", True), ("box", True)],
+)
+def test_the_command_serves_at_the_loopback_unless_told_otherwise(runs, tmp_path, monkeypatch, host, is_told):
     import sightline.rating.server as server
 
     calls = []
@@ -181,8 +185,9 @@ def test_the_command_serves_at_the_loopback_unless_told_otherwise(runs, tmp_path
         announce("http://127.0.0.1:1/?token=x")
 
     monkeypatch.setattr(server, "serve", serve)
-    done = CliRunner().invoke(app, ["rate", *map(str, runs), "--images", "1", "-o", str(tmp_path)])
+    chosen = ["--host", host] if host else []
+    done = CliRunner().invoke(app, ["rate", *map(str, runs), "--images", "1", "-o", str(tmp_path), *chosen])
     assert done.exception is None
-    assert calls == ["127.0.0.1"]
+    assert calls == [host or "127.0.0.1"]
     assert "http://127.0.0.1:1/?token=x" in done.output
-    assert "not encrypted" not in done.output
+    assert ("not encrypted" in done.output) is is_told

@@ -50,7 +50,7 @@ def rate(
     from sightline.rating import crowd
     from sightline.rating import results as counting
     from sightline.rating.batch import Contender
-    from sightline.rating.server import serve
+    from sightline.rating.server import is_loopback, serve
     from sightline.rating.study import open_study
 
     names = explainers.split(",")
@@ -78,7 +78,7 @@ def rate(
 
     def announce(link: str) -> None:
         console.print(f"Raters open [bold]{link}[/bold]", highlight=False, soft_wrap=True)
-        if not link.startswith("http://127.0.0.1"):
+        if not is_loopback(host):
             console.print("Other machines can reach this page, and what they send is not encrypted.", style="yellow")
         console.print(f"Ctrl+C ends it; `sightline rate -o {output} --results` counts the votes.", style="dim")
 

@@ -1,6 +1,7 @@
 """The page that raters see, and what it may be asked."""
 
 import hmac
+import ipaddress
 import socket
 import sqlite3
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import torch
 from sightline._core.optional import requires_extra
 from sightline._core.seeding import derive_seed, generator
 from sightline.errors import SightlineError
+from sightline.rating.connections import TimedProtocol
 from sightline.rating.http import Allowance, Headers, Joining, Place, Voting, read_form, refuse, report_unavailable
 from sightline.rating.store import Choice, NameTakenError, Part, Rater, Side, Store
 
@@ -184,6 +186,16 @@ class Page:
         answer.set_cookie(cookie, value, max_age=MONTHS, httponly=True, samesite="lax")
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether other machines cannot reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _other(side: Side) -> Side:
     return "b" if side == "a" else "a"
 
@@ -212,6 +224,7 @@ def serve(store: Store, host: str = "127.0.0.1", port: int = 8370, announce: Cal
         access_log=False,  # it would write the token of every link
         log_level="warning",
         server_header=False,
+        http=TimedProtocol,
         ws="none",
         limit_concurrency=200,
         timeout_graceful_shutdown=3,

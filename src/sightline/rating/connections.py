@@ -1,0 +1,50 @@
+"""The rating page's connections: none holds a place for long without a request."""
+
+import asyncio
+from typing import ClassVar
+
+from sightline._core.optional import requires_extra
+
+with requires_extra("rating", "the rating page"):
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+
+class TimedProtocol(H11Protocol):
+    """HTTP/1.1 that closes a connection whose next request does not arrive in time.
+
+    uvicorn waits for the head of a request without end, and its `limit_concurrency` counts every open connection. Some hundred
+    half-open connections then keep all others out. Here the limit counts the requests that are being answered.
+
+    Attributes:
+        head_seconds: how long the head of a request may take to arrive.
+    """
+
+    head_seconds: ClassVar[float] = 10.0
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start to wait for the first request."""
+        super().connection_made(transport)
+        self.connections.discard(self)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has arrived; the wait ends when a request is complete enough to be answered."""
+        self._wait()
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(self.head_seconds, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
