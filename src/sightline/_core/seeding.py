@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
+
+from sightline.errors import SightlineError
 
 from sightline._core.exclusive import exclusive
 
@@ -22,6 +25,23 @@ def derive_seed(*key: int | str) -> int:
 def generator(*key: int | str) -> torch.Generator:
     """Return a CPU generator seeded by `derive_seed(*key)`."""
     return torch.Generator().manual_seed(derive_seed(*key))
+
+
+def image_keys(images: Tensor, indices: Tensor | None = None) -> list[int | str]:
+    """Return what random draws for each image are keyed by: its index, or its pixels where that is not known.
+
+    Both are the same however images are batched.
+
+    Args:
+        images: (B, C, H, W).
+        indices: (B,) each image's place in its dataset; None = not known.
+    """
+    if indices is None:
+        rows = images.detach().cpu().contiguous()
+        return [hashlib.blake2b(row.view(torch.uint8).numpy().tobytes(), digest_size=8).hexdigest() for row in rows]
+    if len(indices) != len(images):
+        raise SightlineError(f"indices has {len(indices)} entries; expected one for each of the {len(images)} images")
+    return indices.tolist()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from sightline.explainers import Explainer, FunctionExplainer, create_explainer
 from sightline.explainers.base import normalize_maps, resize_maps
 from sightline.explainers.registry import needs_layer
 from sightline.metrics import Observation
-from sightline.metrics.base import explaining
+from sightline.metrics.bound_explainer import BoundExplainer
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection
 
@@ -35,14 +35,16 @@ class MapSource:
     name: str
     layer: LayerSelection
     explainer: Explainer | None = None
-    explain: Callable[[Tensor, Tensor], Tensor] | None = None
+    explain: BoundExplainer | None = None
     finished: Tensor | None = None
 
     def add_maps(self, observation: Observation) -> Observation:
         """Return the observation of a batch with the maps of its images."""
         if self.explain is None:
             return replace(observation, maps=self._select(observation))
-        maps = self.explain(observation.require("images"), observation.require("targets"))
+        images = observation.require("images")
+        explain = self.explain.for_images(images, observation.indices)
+        maps = explain(images, observation.require("targets"))
         return replace(observation, maps=maps, explain=self.explain)
 
     def _select(self, observation: Observation) -> Tensor:
@@ -75,6 +77,6 @@ def make_sources(
             sources.append(MapSource(name, own_layer, finished=source))
             continue
         explainer = source if isinstance(source, Explainer) else FunctionExplainer(source)
-        explain = explaining(explainer, model, own_layer, input_spec, contrast)
+        explain = BoundExplainer(explainer, model, own_layer, input_spec, contrast)
         sources.append(MapSource(name, own_layer, explainer, explain))
     return sources

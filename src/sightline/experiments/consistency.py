@@ -165,7 +165,8 @@ class Consistency(RecipeStudy):
             subject.model, batch.images, maps, batch.labels,
             perturbation=self.perturbation, eps=self.eps, input_spec=subject.spec,
         )  # fmt: skip
-        again = explainer(subject.model, attacked, predicted, layer, subject.spec)
+        drawn = explainer.for_images(batch.images, batch.indices, "attacked")
+        again = drawn(subject.model, attacked, predicted, layer, subject.spec)
         said = subject.probabilities(attacked).argmax(1)
         consistency = explanation_consistency(maps, again, said == predicted, self.psi, self.distance)
         consistency = torch.where(predicted == batch.labels, consistency, torch.nan)

@@ -1,7 +1,7 @@
 """What every explainer does: from a model and images to saliency maps in [0, 1]."""
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +55,18 @@ class Explainer(ABC):
             maps = self.explain_images(model, _ordinary(images), wanted, layer, input_spec)
         check_finite(maps, "the maps", "is the model finite there?")
         return at_least_float32(maps)
+
+    def for_images(self, images: Tensor, indices: Tensor | None = None, *purpose: int | str) -> Self:
+        """Return an explainer of these images whose random draws are keyed by each image, not by its batch.
+
+        An explainer that draws nothing for single images returns itself.
+
+        Args:
+            images: (B, C, H, W), those that it will explain, or what those are changed versions of.
+            indices: (B,) each image's place in its dataset; None = its pixels are the key.
+            purpose: what the maps are for; another purpose gets other draws.
+        """
+        return self
 
     def explain_images(
         self, model: nn.Module, images: Tensor, targets: Targets, layer: LayerSelection, input_spec: InputSpec | None

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sightline._core.seeding import generator
 from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
@@ -68,7 +67,11 @@ class CAM(Explainer):
             activations, gradients = [a.detach() for a in activations], [g.detach() for g in gradients]
         with torch.autocast(activations[0].device.type, enabled=False):  # half precision is too coarse for these sums
             wide = [(at_least_float32(a), at_least_float32(g)) for a, g in zip(activations, gradients)]
-            return [self.reduce(self.function(a, g)) for a, g in wide]
+            return [self.reduce(self.contributions(number, a, g)) for number, (a, g) in enumerate(wide)]
+
+    def contributions(self, number: int, activations: Tensor, gradients: Tensor) -> Tensor:
+        """What each channel of the layer of that number contributes at each place, (B, C, h, w)."""
+        return self.function(activations, gradients)
 
 
 def summed(contributions: Tensor) -> Tensor:
@@ -180,30 +183,9 @@ def eigencam(*, center: bool = False) -> CAM:
     Args:
         center: subtract each channel's mean first; see `principal`.
     """
-    return CAM(_activations, needs_gradient=False, reduce=partial(principal, center=center))
+    return CAM(plain_activations, needs_gradient=False, reduce=partial(principal, center=center))
 
 
-def _activations(activations: Tensor, gradients: Tensor) -> Tensor:
+def plain_activations(activations: Tensor, gradients: Tensor) -> Tensor:
+    """The activations themselves."""
     return activations
-
-
-class RandomCAM:
-    """Random-CAM: channel weights drawn from U(-1, 1) for every image: the chance baseline.
-
-    Args:
-        seed: of the sequence of draws; images take theirs in order, however they are batched.
-    """
-
-    def __init__(self, seed: int = 0) -> None:
-        self._generator = generator(seed, "randomcam")
-
-    def __call__(self, activations: Tensor, gradients: Tensor) -> Tensor:
-        """What each channel of activations (B, C, h, w) contributes."""
-        weights = 2 * torch.rand(activations.shape[:2], generator=self._generator, dtype=torch.float64) - 1
-        return weights.to(activations)[:, :, None, None] * activations
-
-
-@EXPLAINERS.register("randomcam", differentiable=True, needs_gradient=False, needs_layer=True, pixel_space=False)
-def randomcam(*, seed: int = 0) -> CAM:
-    """Random-CAM: channel weights drawn from U(-1, 1) for every image: the chance baseline."""
-    return CAM(RandomCAM(seed), needs_gradient=False)

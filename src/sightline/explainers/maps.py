@@ -50,8 +50,8 @@ def compute_maps(
     """Explain every image of a dataset, and keep the maps.
 
     To resume an interrupted pass, call the function again: at most `chunk_size` maps are lost. A folder with the maps of
-    another model, method or dataset is an error. A method that draws at random begins anew
-    with every `chunk_size` images, so that neither an interruption nor the number of processes changes a map.
+    another model, method or dataset is an error. What a method draws at random is keyed by the image's index, so that neither
+    an interruption nor the number of processes changes a map.
 
     Args:
         model: a classifier.
@@ -130,7 +130,7 @@ def compute_maps(
         for start, batch in zip(mine, loader):
             batch = batch.to(device)
             wanted = batch.labels if targets == "label" else None
-            explainer = entry(**(options or {}))
+            explainer = entry(**(options or {})).for_images(batch.images, batch.indices)
             maps = explainer(model, batch.images, wanted, layer_for(method, layer), input_spec)
             store.write(start, resize_maps(maps, size))
             advance(len(batch))

@@ -1,6 +1,8 @@
 """Maps averaged over copies of an image: noisy ones, or flipped, turned and brightened ones."""
 
+import copy
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -113,6 +115,12 @@ class Augmented(Explainer):
             raise SightlineError("intensities is empty; give at least one factor, such as 1.0")
         self.views = dihedral_views(views)
         self.intensities = tuple(intensities)
+
+    def for_images(self, images: Tensor, indices: Tensor | None = None, *purpose: int | str) -> Self:
+        """Return the explainer with the draws of these images; the copies of an image share them."""
+        keyed = copy.copy(self)
+        keyed.explainer = self.explainer.for_images(images, indices, *purpose)
+        return keyed
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """The mean (B, H, W) of the copies' maps, in [0, 1]."""

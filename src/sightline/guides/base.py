@@ -55,6 +55,7 @@ class Context:
         counts: what a guide wants logged as a number of images: `context.counts["zero_maps"] = ...`.
         figures: scalars that a guide wants logged, equal on all processes: `context.figures["weights/median"] = ...`.
         identity_maps: the maps (B, h, w) of the identity view that a guide last asked for, detached.
+        epoch: the epoch, which keys random draws.
     """
 
     batch: Batch
@@ -66,6 +67,7 @@ class Context:
     counts: dict[str, Tensor] = field(default_factory=dict)
     figures: dict[str, Tensor] = field(default_factory=dict)
     identity_maps: Tensor | None = None
+    epoch: int = 0
 
     def raw_maps(self, explainer: CAM, targets: Tensor, views: tuple[View, ...] = (IDENTITY,)) -> Tensor:
         """The maps (V, B, h, w) of some views as the explainer's formula gives them, each turned back.
@@ -76,6 +78,7 @@ class Context:
             views: which views, among those that the guide declared.
         """
         maps = []
+        explainer = explainer.for_images(self.batch.images, self.batch.indices, self.epoch)
         for tapped in self.tapped:
             repeats = len(tapped.logits) // len(targets)
             maps.append(explainer.raw_maps(tapped, targets.repeat(repeats), self.differentiable)[0])

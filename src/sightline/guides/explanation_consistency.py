@@ -121,7 +121,7 @@ class ExplanationConsistency(MeasuredWeights):
         gradient = None
         with torch.enable_grad():
             images = batch.images.detach().requires_grad_(self.perturbation == "fgsm")
-            logits, explain = self._look(objective, images)
+            logits, explain = self._look(objective, images, self._keyed(objective, batch, "unchanged"))
             asked = self._asked(logits.detach(), batch)
             maps = [explain(question.classes) for question in asked]
             if images.requires_grad:
@@ -133,8 +133,15 @@ class ExplanationConsistency(MeasuredWeights):
             values = torch.ones_like(finite, dtype=self.weights.dtype)
             if len(rows):
                 chosen = None if gradient is None else gradient[rows]
+                explainer = self._keyed(objective, batch, "disturbed", rows)
                 values[rows] = self._apart(
-                    objective, images.detach()[rows], shown[rows], question.classes[rows], chosen, question.alone
+                    objective,
+                    images.detach()[rows],
+                    shown[rows],
+                    question.classes[rows],
+                    chosen,
+                    question.alone,
+                    explainer,
                 ).to(values)
             weights.append(values)
         return torch.where(finite, self._mean(asked, weights), torch.nan)
@@ -173,7 +180,8 @@ class ExplanationConsistency(MeasuredWeights):
                 "processes whose images have fewer; use mode 'pass'"
             )
         asked = self._asked(context.logits.detach(), batch)
-        maps = [self._maps(context.tapped[0], question.classes)[: len(batch)] for question in asked]
+        unchanged, disturbed = (self._keyed(objective, batch, purpose) for purpose in ("unchanged", "disturbed"))
+        maps = [_maps(unchanged, context.tapped[0], question.classes)[: len(batch)] for question in asked]
         device = batch.images.device
         precision = torch.get_autocast_dtype(device.type), torch.is_autocast_enabled(device.type)
         attacked = batch.images if self.perturbation == "fgsm" else context.logits
@@ -182,7 +190,9 @@ class ExplanationConsistency(MeasuredWeights):
             images, weights = batch.images.detach(), []
             for question, shown in zip(asked, maps):
                 with replay.again(objective.model), torch.no_grad(), torch.autocast(device.type, *precision):
-                    values = self._apart(objective, images, shown, question.classes, gradient, question.alone)
+                    values = self._apart(
+                        objective, images, shown, question.classes, gradient, question.alone, disturbed
+                    )
                 weights.append(torch.where(question.right, values.to(self.weights), 1.0))
             # A loss that is scaled for 16 bits may overflow: then the old weights stay.
             known = gradient.isfinite().flatten(1).all(1)
@@ -219,6 +229,7 @@ class ExplanationConsistency(MeasuredWeights):
         classes: Tensor,
         gradient: Tensor | None,
         alone: bool,
+        explainer: Explainer,
     ) -> Tensor:
         """1 - E (B,) of images with the maps (B, H, W) of some classes (B,), each the only one or beside others; gradients."""
         changed = disturbed_images(
@@ -230,27 +241,37 @@ class ExplanationConsistency(MeasuredWeights):
             eps=self.eps,
             gradient=gradient,
         )
-        logits, explain = self._look(objective, changed)
+        logits, explain = self._look(objective, changed, explainer)
         unchanged = logits.argmax(1) == classes if alone else _found(logits, classes)
         return 1 - explanation_consistency(maps, explain(classes), unchanged, self.psi, self.distance)
 
-    def _look(self, objective: GuidedModel, images: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    def _keyed(
+        self, objective: GuidedModel, batch: Batch, purpose: str, rows: Tensor | slice = slice(None)
+    ) -> Explainer:
+        """The explainer with draws that are keyed by the images of a batch, or of some of its rows, and by the epoch."""
+        indices = None if batch.indices is None else batch.indices[rows]
+        return self.explainer.for_images(batch.images[rows], indices, objective.epoch, purpose)
+
+    def _look(
+        self, objective: GuidedModel, images: Tensor, explainer: Explainer
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Logits (B, K), and what makes maps (B, H, W) of classes (B,); by one forward pass for a CAM."""
         inputs = to_inputs(images, objective.input_spec)
-        if isinstance(self.explainer, CAM):
+        if isinstance(explainer, CAM):
             assert objective.tap is not None
             tapped = objective.tap(inputs, train=images.requires_grad)
-            return tapped.logits, lambda classes: self._maps(tapped, classes)
-        model, explainer, spec = objective.unwrap_model(), self.explainer, objective.input_spec
+            return tapped.logits, lambda classes: _maps(explainer, tapped, classes)
+        model, spec = objective.unwrap_model(), objective.input_spec
         layers = objective.tap.layers if objective.tap else None
         return logits_of(model(inputs)), lambda classes: explainer(model, images.detach(), classes, layers, spec)
 
-    def _maps(self, tapped: Tapped, classes: Tensor) -> Tensor:
-        """The CAMs (N, H, W) in [0, 1] of a forward pass over one or several views of the images."""
-        assert isinstance(self.explainer, CAM)
-        repeats = len(tapped.logits) // len(classes)
-        (maps,) = self.explainer.raw_maps(tapped, classes.repeat(repeats))
-        return normalize_maps(resize_maps(maps, tapped.image_size))
+
+def _maps(explainer: Explainer, tapped: Tapped, classes: Tensor) -> Tensor:
+    """The CAMs (N, H, W) in [0, 1] of a forward pass over one or several views of the images."""
+    assert isinstance(explainer, CAM)
+    repeats = len(tapped.logits) // len(classes)
+    (maps,) = explainer.raw_maps(tapped, classes.repeat(repeats))
+    return normalize_maps(resize_maps(maps, tapped.image_size))
 
 
 @dataclass

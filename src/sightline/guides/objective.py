@@ -238,7 +238,8 @@ class Objective(nn.Module):
         if self.tap and size not in self._known_sizes:
             refuse_few_places(self.tap, inputs, tapped[0] if tapped else None)
             self._known_sizes.add(size)
-        return Context(batch, outputs[0][0][: len(batch)], self.views, tapped, differentiable, self._classify)
+        logits = outputs[0][0][: len(batch)]
+        return Context(batch, logits, self.views, tapped, differentiable, self._classify, epoch=self.epoch)
 
     def _classify(self, images: Tensor) -> Tensor:
         """The logits of images that are not part of the batch."""

@@ -1,8 +1,7 @@
 """What every metric is: one value an image, and their mean."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -13,11 +12,12 @@ from torchmetrics.utilities.data import dim_zero_cat
 from sightline._core.tensors import check_images, check_maps
 from sightline.errors import SightlineError
 from sightline.explainers import Explainer, create_explainer
+from sightline.metrics.bound_explainer import BoundExplainer
 from sightline.metrics.observation import Observation
 from sightline.metrics.scoring import Scorer
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection
-from sightline.network.targets import Contrast, resolve_targets
+from sightline.network.targets import resolve_targets
 
 
 class PerImageMetric(Metric, ABC):
@@ -255,8 +255,8 @@ def explaining(
     layer: LayerSelection,
     input_spec: InputSpec | None,
     contrast: bool = False,
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """An explainer with its model, as a function (images, targets) -> maps that can be pickled.
+) -> BoundExplainer:
+    """Return an explainer with its model, as a function (images, targets) -> maps that can be pickled.
 
     Args:
         explainer: makes the maps.
@@ -265,10 +265,4 @@ def explaining(
         input_spec: normalizes the images.
         contrast: explain why it is the target and not the likeliest other class.
     """
-    return partial(_explain, explainer, model, contrast, layer=layer, input_spec=input_spec)
-
-
-def _explain(
-    explainer: Explainer, model: nn.Module, contrast: bool, images: Tensor, targets: Tensor, **where: Any
-) -> Tensor:
-    return explainer(model, images, targets=Contrast(targets) if contrast else targets, **where)
+    return BoundExplainer(explainer, model, layer, input_spec, contrast)

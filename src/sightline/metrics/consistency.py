@@ -88,4 +88,4 @@ def _again(observation: Observation, perturbation: Perturbation, eps: float) -> 
         input_spec=scorer.input_spec,
     )
     unchanged = scorer(changed).argmax(1) == observation.require("probabilities").argmax(1)
-    return observation.require("explain")(changed, targets), unchanged
+    return observation.explain_again(changed, f"disturbed by {perturbation}"), unchanged

@@ -5,8 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sightline._core.seeding import generator
-from sightline.errors import SightlineError
+from sightline._core.seeding import generator, image_keys
 
 
 def drawn(
@@ -17,12 +16,10 @@ def drawn(
     Args:
         draw: the torch function.
         images: whose shape, device and dtype the draws have.
-        indices: (B,) each image's place in its dataset; None = its place in the batch.
+        indices: (B,) each image's place in its dataset; None = the image's pixels are its key.
         seed: of all draws.
         purpose: what they are for.
     """
-    places = range(len(images)) if indices is None else indices.tolist()
-    if len(places) != len(images):
-        raise SightlineError(f"indices has {len(places)} entries; expected one for each of the {len(images)} images")
-    rows = [draw(images.shape[1:], generator=generator(seed, place, *purpose)) for place in places]
+    keys = image_keys(images, indices)
+    rows = [draw(images.shape[1:], generator=generator(seed, key, *purpose)) for key in keys]
     return torch.stack(rows).to(images)

@@ -203,5 +203,4 @@ def _probabilities(observation: Observation, fill: Rest) -> tuple[Tensor, Tensor
 
 def _maps_again(observation: Observation, fill: Rest) -> Tensor:
     """The maps (B, H, W) of the explanation images, for the same classes."""
-    maps: Tensor = observation.require("explain")(observation.cached(_images, fill), observation.require("targets"))
-    return maps
+    return observation.explain_again(observation.cached(_images, fill), f"explanation image {fill}")

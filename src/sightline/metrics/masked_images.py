@@ -33,7 +33,7 @@ class MaskedImageMetric(ModelMetric):
             labels: (B,) int64.
             masks: (B, H, W) or (B, K, H, W): uint8 with 0, 1 and 255 = ignore, or float in [0, 1].
             has_mask: (B,) bool, which images have one; None = all.
-            indices: (B,) each image's place in its dataset; None = its place in the batch.
+            indices: (B,) each image's place in its dataset, which keys draws; None = not known.
             **known: What else `Observation` names, such as `backgrounds`.
         """
         self.update_batch(

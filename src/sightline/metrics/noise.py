@@ -54,7 +54,7 @@ def noised(
             together.
         kind: of the noise.
         seed: of the noise.
-        indices: (B,) each image's place in its dataset, which its noise depends on; None = its place in the batch.
+        indices: (B,) each image's place in its dataset, which keys its noise; None = the pixels key it.
 
     Raises:
         SightlineError: images outside [0, 1], a region of another size, or another kind.

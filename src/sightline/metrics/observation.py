@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sightline.data.backgrounds import Backgrounds
 from sightline.errors import SightlineError
+from sightline.metrics.bound_explainer import BoundExplainer
 from sightline.metrics.scoring import Scorer
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ class Observation:
         boxes: (B, N, 4) xyxy in pixels, as in `Batch`.
         has_box: (B, N) bool; None = all, where there are boxes.
         parts: (B, P, H, W), as in `Batch`.
-        indices: (B,) int64, each image's place in its dataset, which random draws are keyed by; None = in the batch.
+        indices: (B,) int64, each image's place in its dataset, which random draws are keyed by; None = not known.
         groups: (B,) int64; below 0 = the image belongs to none.
         probabilities: (B, K) of the images.
         scorer: the model.
@@ -73,6 +74,17 @@ class Observation:
         if key not in self._known:
             self._known[key] = function(self, *options)
         return self._known[key]
+
+    def explain_again(self, images: Tensor, purpose: str) -> Tensor:
+        """The maps (B, H, W) of changed versions of the images, for the same classes.
+
+        What an explainer draws at random is keyed by the unchanged image and the purpose: a change may differ by rounding.
+        """
+        explain = self.require("explain")
+        if isinstance(explain, BoundExplainer):
+            explain = explain.for_images(self.require("images"), self.indices, purpose)
+        maps: Tensor = explain(images, self.require("targets"))
+        return maps
 
     def take(self, rows: Tensor) -> Self:
         """The images that a bool tensor (B,) picks."""

@@ -82,16 +82,17 @@ def sanity_check(
         raise SightlineError("the model has no parameters to randomize")
     classes = resolve_targets(targets, logits)
 
-    def explain() -> Tensor:
-        return explainer(forgetful, images, targets=classes, layer=layer, input_spec=input_spec)
+    def explain(step: str) -> Tensor:
+        drawn = explainer.for_images(images, None, step)
+        return drawn(forgetful, images, targets=classes, layer=layer, input_spec=input_spec)
 
-    intact = explain()
+    intact = explain("intact")
     ranks, structures = [], []
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "sanity check"))
         for name in steps:
             _randomize(known[name], deep=modules is not None)
-            maps = explain()
+            maps = explain(f"without {name}")
             ranks.append(spearman(intact, maps))
             structures.append(_ssim(intact, maps))
     return SanityCheck(steps, torch.stack(ranks), torch.stack(structures))

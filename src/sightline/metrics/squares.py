@@ -58,7 +58,7 @@ def square_curves(
         fill: "noise" = uniform in [0, 1], a draw for each pixel, image and repeat; or as for `filled`.
         repeats: how many draws of noise the curve is the mean of.
         seed: of the noise.
-        indices: (B,) each image's place in its dataset, which its noise depends on; None = its place in the batch.
+        indices: (B,) each image's place in its dataset, which keys its noise; None = the pixels key it.
         input_spec: normalizes the images inside.
         internal_batch_size: images in one call to the model; None chooses.
 
@@ -124,7 +124,7 @@ class SquareMetric(CurveMetric):
             images: (B, C, H, W).
             maps: (B, H, W).
             targets: the class whose probability counts; None = the clean image's top-1 class.
-            indices: (B,) each image's place in its dataset; None = its place in the batch.
+            indices: (B,) each image's place in its dataset, which keys its noise; None = the pixels key it.
         """
         observation = observe(self.scorer, images, maps, targets)
         observation.indices = indices
