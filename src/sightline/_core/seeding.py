@@ -11,9 +11,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from sightline.errors import SightlineError
-
 from sightline._core.exclusive import exclusive
+from sightline.errors import SightlineError
 
 
 def derive_seed(*key: int | str) -> int:
