@@ -73,6 +73,20 @@ def test_classes_from_a_file_and_a_target_by_name(explain, weights, tmp_path):
         assert [t.get_text() for t in figure.axes[2].texts if t.get_weight() == "bold"] == ["dog"]
 
 
+def test_one_logit_is_two_classes(explain, tmp_path):
+    torch.manual_seed(0)
+    model, _ = load_model(NAME, classes=1)
+    save_file(model.state_dict(), tmp_path / "one.safetensors")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    figure = explain(
+        "--model", NAME, "--weights", tmp_path / "one.safetensors", "--classes", tmp_path / "classes.txt",
+        "--methods", "gradcam", "--target", "cat",
+    )  # fmt: skip
+    assert {"cat", "dog"} < set(texts(figure))
+    assert sum(float(text.rstrip("%")) for text in texts(figure) if text.endswith("%")) == pytest.approx(100, abs=0.2)
+    assert [t.get_text() for t in figure.axes[2].texts if t.get_weight() == "bold"] == ["cat"]
+
+
 def test_why_this_class_and_not_that_one(explain, weights, tmp_path):
     """The picture of the contrast is that of its map, and swapping the two classes gives another one."""
     given = ("--model", NAME, "--weights", weights, "--methods", "gradcam", "--target", "1")

@@ -84,6 +84,23 @@ def test_a_model_of_the_object_alone_by_hand() -> None:
     assert values(found)["object_removed"] == found.measurements["object_removed"].chance == 0.5
 
 
+class OneLogit(Reads):
+    """The same model with the difference of its two logits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).diff(dim=1)
+
+
+@pytest.mark.parametrize("what", ["object", "ground"])
+def test_one_logit_gets_the_diagnosis_of_two(what: str) -> None:
+    options = {"explainer": "hirescam", "layer": "layer", "input_spec": SPEC}
+    one, two = diagnose(OneLogit(what), Squares(), **options), diagnosed(what)
+    assert one.verdict.answer == two.verdict.answer
+    behavior = {name: value for name, value in values(two).items() if name not in ("energy_in_mask", "view_stability")}
+    assert {name: values(one)[name] for name in behavior} == pytest.approx(behavior, abs=1e-3)
+    assert one.classes.keys() == two.classes.keys()
+
+
 @pytest.mark.parametrize("misleading", [False, True])
 def test_a_model_of_the_background_alone_by_hand(misleading) -> None:
     """Every partner is of the other class, so the swap turns every answer; where grounds mislead, for the better."""

@@ -18,7 +18,7 @@ from sightline._core.seeding import derive_seed
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.explainers import normalize_maps
 from sightline.explainers.fx_modules import WindowMax
-from sightline.network.targets import Contrast
+from sightline.network.targets import Contrast, joint
 
 captum_attr = pytest.importorskip("captum.attr")
 
@@ -131,7 +131,7 @@ def test_guided_backprop_by_hand() -> None:
         model[1].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
         model[3].weight.copy_(torch.tensor([[2.0, -1.0, 1.0]]))
     x = torch.tensor([3.0, 1.0], dtype=torch.float64).view(1, 1, 1, 2)
-    torch.testing.assert_close(raw("guided_backprop", model, x, 0).flatten(), torch.tensor([3.0, 1.0]).double())
+    torch.testing.assert_close(raw("guided_backprop", model, x, 1).flatten(), torch.tensor([3.0, 1.0]).double())
     assert gradient(model, x, torch.tensor([0])).flatten().tolist() == [3.0, 0.0]
 
 
@@ -159,6 +159,22 @@ def test_values_are_captums(name: str) -> None:
     torch.testing.assert_close(
         explainer(model, x, targets=classes, layer=layer), expected.detach(), rtol=1e-6, atol=1e-9
     )
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [Contrast(), Contrast(0, 2), joint(0, 1), lambda output: -output[:, 1], lambda output: output[:, 0] ** 2 / 2],
+)
+def test_lrp_of_any_score_is_input_times_gradient_where_all_is_relu(targets: Any) -> None:
+    torch.manual_seed(2)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3, bias=False)
+    ).double()
+    x = torch.randn(2, 3, 6, 6, dtype=torch.float64)
+    lrp, product = (
+        sl.create_explainer(name, raw=True)(model, x, targets=targets) for name in ("lrp", "input_x_gradient")
+    )
+    torch.testing.assert_close(lrp, product, rtol=1e-3, atol=1e-6)  # epsilon is 1e-9
 
 
 def test_smoothgrad_is_captums_noise_tunnel() -> None:

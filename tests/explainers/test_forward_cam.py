@@ -190,7 +190,7 @@ def test_a_linear_tail_worked_by_hand() -> None:
     with torch.no_grad():
         model[3].weight.copy_(torch.tensor([[2.0, -1.0]]))
     image = torch.tensor([[[[1.0, 5.0]], [[4.0, 0.0]]]]).double()
-    activations, weights = AblationCAM().channel_weights(model, image, 0, Layer("0"))
+    activations, weights = AblationCAM().channel_weights(model, image, 1, Layer("0"))
     assert torch.equal(activations, image)
     torch.testing.assert_close(weights, torch.tensor([[6 / 4, -2 / 4]]).double())
 

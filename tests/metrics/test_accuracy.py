@@ -51,5 +51,5 @@ def test_worst_group_of_many_samples_at_once() -> None:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(sl.SightlineError, match=r"scores hold NaN \(images \[2\]"):
         Accuracy().update(SCORES.masked_fill(torch.arange(5)[:, None] == 2, torch.nan), LABELS)
-    with pytest.raises(sl.SightlineError, match=r"expected \(B, K\) and \(B,\)"):
+    with pytest.raises(sl.SightlineError, match=r"expected \(B, K\) with K >= 2"):
         Accuracy().update(SCORES, LABELS[:3])

@@ -98,7 +98,7 @@ def make(name: str, model: nn.Module, **more: Any) -> PerImageMetric:
 
 
 @pytest.mark.parametrize("name", METRICS.names())
-@pytest.mark.parametrize("what", ["zero maps", "constant maps", "constant images", "one class", "no object"])
+@pytest.mark.parametrize("what", ["zero maps", "constant maps", "constant images", "one logit", "no object"])
 def test_degenerate_cases_have_a_value_or_none(name: str, what: str, model: nn.Module) -> None:
     images, maps = torch.rand(4, 3, 12, 12), torch.rand(4, 12, 12)
     if what == "zero maps":
@@ -107,10 +107,10 @@ def test_degenerate_cases_have_a_value_or_none(name: str, what: str, model: nn.M
         maps = torch.full_like(maps, 0.5)
     elif what == "constant images":
         images = torch.full_like(images, 0.5)
-    elif what == "one class":
+    elif what == "one logit":
         model = TinyCNN(classes=1).eval()
     observation = observe(model, images, maps)
-    if what == "one class":
+    if what == "one logit":
         observation.labels = torch.zeros_like(observation.require("labels"))
     if what == "no object":
         observation.masks, observation.has_box = torch.zeros_like(observation.require("masks")), None

@@ -138,8 +138,9 @@ def test_a_mask_of_each_class_is_that_of_the_label(region: Tensor) -> None:
     assert soft.compute() == 1
 
 
-def test_a_model_of_one_class_has_no_rfs(region: Tensor) -> None:
-    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1))
+def test_a_model_that_always_says_one_class_has_no_rfs(region: Tensor) -> None:
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    model[2].bias.data = torch.tensor([200.0, 0.0])
     for metric_class, value in zip(NOISE, [1, 1, 0, 0]):
         metric = metric_class(model)
         metric.update(**batch(region))

@@ -141,14 +141,17 @@ def test_degenerate_cases(region: Tensor) -> None:
     )
     last = square_curves(model, images, zero, 0, order="lerf", **options)[0]
     torch.testing.assert_close(last, torch.sigmoid(3 - (gone - 12).clamp(min=0)))
-    single = square_curves(one_class(), images, zero)
+    single = square_curves(certain(), images, zero)
     assert (single == 1).all()
     assert square_curves(model, images, zero, 0, square=50, fill=0.0).shape == (1, 2)  # one square holds the image
 
 
-def one_class() -> nn.Module:
-    """A model of one class, which is always certain."""
-    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1))
+def certain() -> nn.Module:
+    """A model that is always certain of class 0."""
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    model[2].weight.data.zero_()
+    model[2].bias.data = torch.tensor([200.0, 0.0])
+    return model
 
 
 @pytest.mark.parametrize(

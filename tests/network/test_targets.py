@@ -254,7 +254,6 @@ def test_a_real_detector_can_be_explained() -> None:
         (Contrast(1, 1), LOGITS, r"the same class for images \[0, 1\]"),
         (Contrast(versus=1), LOGITS, r"the same class for images \[0\]"),
         (Contrast(versus=3), LOGITS, r"range over \[3, 3\]"),
-        (Contrast(), LOGITS[:, :1], r"the same class for images \[0, 1\]"),
         (joint(0, 3), LOGITS, r"range over \[3, 3\]; the model has classes 0 .. 2"),
         (semantic(0), LOGITS, r"semantic: the model returned shape \(2, 3\); expected logits \(B, K, h, w\)"),
         (semantic(0), {"masks": PLANES}, "semantic: the model returned dict"),

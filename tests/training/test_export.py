@@ -123,6 +123,27 @@ def test_a_gated_model_says_that_its_state_dict_needs_sightline(
         torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_one_logit_goes_with_two_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, spec = sl.load_model("timm/test_resnet", None, 1, 32)
+    with pytest.raises(SightlineError, match="classes names 1 classes; the model has one logit, for two classes"):
+        export_model(model, tmp_path / "no", ["state-dict"], name="timm/test_resnet", input_spec=spec, classes=["dog"])
+    formats = ["state-dict", "torch-export"]
+    folder = export_model(
+        model, tmp_path / "out", formats, name="timm/test_resnet", input_spec=spec, classes=["cat", "dog"]
+    )
+    facts = json.loads((folder / "model.json").read_text())
+    assert facts["classes"] == ["cat", "dog"]
+    assert facts["one_logit"] == "sigmoid(logits) is the probability of 'dog'"
+    images = torch.randn(2, 3, 32, 32)
+    monkeypatch.chdir(folder)
+    with torch.no_grad():
+        expected = model.eval()(images)
+        for kind in formats:
+            names: dict = {}
+            exec("\n".join(facts["load"][kind]), names)
+            torch.testing.assert_close(names["model"](images), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_model_that_explains_itself_gives_its_map_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime", reason="ONNX is not installed: pip install 'sightline-xai[export]'")
     model, spec = sl.load_model("sightline/lenet5", None, 3, 32)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from sightline._core.tensors import at_least_float32, check_finite, check_pixels
 from sightline.network.input_spec import InputSpec
-from sightline.network.tap import evaluating, logits_of, unwrap
+from sightline.network.logits import logits_of
+from sightline.network.tap import evaluating, unwrap
 from sightline.network.targets import resolve_targets
 
 

@@ -102,6 +102,7 @@ def _draw(
     from sightline import explainers
     from sightline.data.image_files import read_image
     from sightline.data.transforms import eval_transform
+    from sightline.network.logits import probabilities_of
     from sightline.network.targets import Contrast, Targets
     from sightline.reporting.overlay import show
     from sightline.reporting.plots import save_figure
@@ -112,7 +113,7 @@ def _draw(
     see = eval_transform(subject.spec.size[0])
     pixels = torch.stack([see(tv_tensors.Image(read_image(path))) for path in images])
     with torch.no_grad():
-        probabilities = subject.model.eval()(subject.spec.normalize(pixels)).softmax(1)
+        probabilities = probabilities_of(subject.model.eval()(subject.spec.normalize(pixels)))
     likeliest = probabilities.argmax(1)
     targets = likeliest if target is None else torch.full_like(likeliest, _class_index(target, subject.classes))
     question: Targets = targets

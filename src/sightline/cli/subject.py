@@ -82,8 +82,7 @@ def _from_run(run: Path, model: str | None) -> Subject:
 def _from_library(model: str | None, weights: str | None, classes: Path | None) -> Subject:
     """A model by name; its classes are those of the file, ImageNet's for 1000, else their indices."""
     from sightline.models import load_model
-    from sightline.models.labels import default_class_names
-    from sightline.network.head import head_parameters
+    from sightline.models.labels import default_class_names, model_classes
 
     if model is None:
         raise SightlineError("no model was named: give --model NAME --weights FILE, or --run RUN")
@@ -94,7 +93,7 @@ def _from_library(model: str | None, weights: str | None, classes: Path | None) 
         return Subject(model, classifier, spec, default_class_names(classifier))
     if not classes.is_file():
         raise SightlineError(f"--classes: there is no file {str(classes)!r}")
-    names, count = classes.read_text(encoding="utf-8").splitlines(), head_parameters(classifier)[0].shape[0]
+    names, count = classes.read_text(encoding="utf-8").splitlines(), model_classes(classifier)
     if len(names) != count:
         raise SightlineError(f"--classes {classes} names {len(names)} classes; the model has {count}")
     return Subject(model, classifier, spec, names)

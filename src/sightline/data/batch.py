@@ -49,10 +49,16 @@ class Batch:
     def __post_init__(self) -> None:
         check_images(self.images)
         size = self.images.shape[0]
-        if self.labels.ndim not in (1, 2) or self.labels.shape[0] != size or self.labels.dtype != torch.int64:
+        one_column = self.labels.ndim == 2 and self.labels.shape[1] == 1
+        if (
+            self.labels.ndim not in (1, 2)
+            or one_column
+            or self.labels.shape[0] != size
+            or self.labels.dtype != torch.int64
+        ):
             raise SightlineError(
-                f"labels have shape {tuple(self.labels.shape)} and dtype {self.labels.dtype}; expected ({size},) int64, or "
-                f"({size}, K) where images can have several"
+                f"labels have shape {tuple(self.labels.shape)} and dtype {self.labels.dtype}; expected ({size},) int64, 0 or 1 "
+                f"of two classes, or ({size}, K) with K >= 2 where images can have several"
             )
         if self.masks is not None:
             self._check_masks(self.masks)

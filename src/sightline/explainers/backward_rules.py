@@ -1,5 +1,7 @@
 """Attributions by rules that replace gradients in the backward pass: guided backprop, DeepLIFT, LRP."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,7 @@ from sightline.explainers.base import resize_maps
 from sightline.explainers.cam import gradcam, summed
 from sightline.explainers.fx_modules import AFFINE, LINEAR, MOVING, Rules, ScoreModule, explicit
 from sightline.explainers.places import tap_layers
+from sightline.network.targets import Score
 
 
 def _explicit(request: AttributionRequest, rules: Rules) -> ScoreModule:
@@ -79,7 +82,8 @@ def lrp(request: AttributionRequest) -> Tensor:
     """Layer-wise relevance propagation, epsilon rule (Bach et al. 2015).
 
     Epsilon is Captum's 1e-9, as good as none: where every activation is a ReLU, the map is that of input x gradient
-    (Ancona et al. 2018).
+    (Ancona et al. 2018). A score of several logits, such as a contrast, is the last layer: each logit starts with what it
+    adds to the score.
     """
     from captum.attr import LRP
     from captum.attr._utils.custom_modules import Addition_Module
@@ -94,4 +98,25 @@ def lrp(request: AttributionRequest) -> Tensor:
         addition=Addition_Module,
     )
     module = _explicit(request, rules)
+    module.score = _as_last_layer(module.score)
     return LRP(module).attribute(request.input_leaf(), additional_forward_args=(request.image_index,))
+
+
+def _as_last_layer(score: Score) -> Score:
+    """Return a score of 1 whose gradient at each output is the relevance of the output: its value times its slope.
+
+    Captum starts with the slope and multiplies every relevance by the whole score in the end. That is right for a score that is
+    one output; for another, such as -z or a - b, the shares and even the sign are wrong.
+    """
+
+    def relevance(output: Any, of: Tensor) -> Tensor:
+        values = getattr(output, "logits", output)
+        if not isinstance(values, Tensor):
+            return score(output, of)
+        with torch.enable_grad():
+            leaf = values.detach().requires_grad_()
+            (slopes,) = torch.autograd.grad(score(leaf, of).sum(), leaf)
+        total = (slopes * leaf.detach() * values).flatten(1).sum(1)
+        return total - total.detach() + 1
+
+    return relevance

@@ -19,7 +19,8 @@ from sightline.explainers.places import tap_layers, warn_of_few_places
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.layers import LayerSelection, resolve_layers
 from sightline.network.layout import Layer, to_spatial
-from sightline.network.tap import Tap, logits_of
+from sightline.network.logits import probabilities_of
+from sightline.network.tap import Tap
 from sightline.network.targets import Targets, resolve_score
 
 # Denominators below this are taken for this: a class with a score below zero must not turn its map round.
@@ -100,7 +101,7 @@ class AblationCAM(ForwardCAM):
         return at_least_float32(activations), weights
 
     def _answer(self, output: Any) -> Any:
-        return logits_of(output).softmax(1) if self.softmax else output
+        return probabilities_of(output) if self.softmax else output
 
 
 @EXPLAINERS.register("scorecam", differentiable=False, needs_gradient=False, needs_layer=True, pixel_space=False)

@@ -26,7 +26,8 @@ from sightline.errors import NotDefinedError, SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.layers import LayerSelection
-from sightline.network.tap import in_this_thread, logits_of
+from sightline.network.logits import returned_logits
+from sightline.network.tap import in_this_thread
 from sightline.network.targets import Targets, resolve_score
 
 # Layers that add a bias, and activation functions that have an implicit one. All other modules, such as ReLU and pooling,
@@ -100,7 +101,7 @@ def full_gradients(model: nn.Module, inputs: Tensor, targets: Targets = None) ->
 
     def ask(output: Any) -> tuple[Tensor, Tensor]:
         score = resolve_score(targets, output)
-        return logits_of(output), score(output, torch.arange(len(inputs), device=inputs.device))
+        return returned_logits(output), score(output, torch.arange(len(inputs), device=inputs.device))
 
     parts, complete = _take_apart(model, inputs, ask)
     if not complete:

@@ -10,7 +10,7 @@ from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.network.layers import LayerSelection
-from sightline.network.tap import logits_of
+from sightline.network.logits import logits_of
 from sightline.network.targets import Targets, resolve_targets
 
 

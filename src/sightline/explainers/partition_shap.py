@@ -6,14 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from sightline._core.checks import check_choice
-from sightline._core.tensors import at_least_float32
 from sightline.explainers.base import PixelExplainer, Sign, normalize_maps, signed_to_map
 from sightline.explainers.owen.maskers import Masker, check_masker
 from sightline.explainers.owen.values import Output, OwenValues, check_options, owen_values
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerSelection
-from sightline.network.tap import logits_of
+from sightline.network.logits import probabilities_of
 from sightline.network.targets import Targets
 
 
@@ -90,5 +89,5 @@ class WeightedSHAP(PartitionSHAP):
         """Return the sum (B, H, W) over all classes, weighted by their probabilities."""
         values = self.owen_values(model, images, "all", input_spec).values
         inputs = to_inputs(images, input_spec)
-        probabilities = at_least_float32(logits_of(model(inputs))).softmax(1)
+        probabilities = probabilities_of(model(inputs))
         return torch.einsum("bk,bkchw->bhw", probabilities, values.to(probabilities))

@@ -2,16 +2,16 @@
 
 from contextlib import AbstractContextManager
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline._core.checks import check_non_negative
-from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.guides.base import Context, Guide, all_images
+from sightline.guides.losses import task_loss
 from sightline.guides.recording import OutputRecorder
 from sightline.guides.registry import GUIDES
 from sightline.models.attention_branch import AttentionBranchModule, attach_attention_branch
+from sightline.network.logits import logits_of
 
 
 @GUIDES.register("attention_branch", needs_masks=False, needs_layer=False, pixel_space=False, reweights=False)
@@ -57,5 +57,4 @@ class AttentionBranch(Guide):
     def losses(self, context: Context) -> dict[str, Tensor]:
         """The cross-entropy (B,) of the branch's own logits."""
         _, logits = self._recorder.take()
-        logits = at_least_float32(logits[: len(context.batch)])
-        return {"attention_branch": F.cross_entropy(logits, context.batch.labels, reduction="none")}
+        return {"attention_branch": task_loss(logits_of(logits[: len(context.batch)]), context.batch.labels)}

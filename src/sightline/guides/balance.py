@@ -1,16 +1,15 @@
 """What guides with a weight share: the weight itself, and a term of the cross-entropy's size."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sightline._core.checks import check_non_negative
 from sightline._core.distributed import sum_over_processes
-from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
 from sightline.explainers import EXPLAINERS, create_explainer, resize_maps
 from sightline.explainers.cam import CAM
 from sightline.guides.base import Context, Guide
+from sightline.guides.losses import task_loss
 
 
 class WeightedGuide(Guide):
@@ -39,8 +38,7 @@ class WeightedGuide(Guide):
         """A term's values (B,), scaled so that their sum over the known images (B,) is the cross-entropy's, if so asked."""
         if not self.normalize:
             return values
-        logits = at_least_float32(context.logits.detach())
-        task = F.cross_entropy(logits, context.batch.labels, reduction="none").to(values)
+        task = task_loss(context.logits.detach(), context.batch.labels).to(values)
         sums = torch.stack([(task * known).sum(), (values.detach() * known).sum()])
         if self.training:
             sum_over_processes(sums)

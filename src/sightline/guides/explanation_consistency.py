@@ -31,8 +31,9 @@ from sightline.guides.measured_weights import MeasuredWeights
 from sightline.guides.registry import GUIDES
 from sightline.guides.sample_weights import Normalize
 from sightline.network.input_spec import to_inputs
+from sightline.network.logits import logits_of
 from sightline.network.replay import Replay
-from sightline.network.tap import Tapped, logits_of
+from sightline.network.tap import Tapped
 
 Mode = Literal["pass", "fused"]
 Labels = Literal["each", "top"]

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from sightline._core.checks import check_count, check_non_negative
 from sightline._core.distributed import sum_over_processes
-from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.guides.base import Guide
+from sightline.guides.losses import task_loss
 from sightline.guides.registry import GUIDES
 
 
@@ -56,7 +56,7 @@ class GroupDRO(Guide):
         low, high = int(batch.groups.min()), int(batch.groups.max())
         if low < 0 or high >= self.groups:
             raise SightlineError(f"the batch's groups range over [{low}, {high}]; group_dro was made for {self.groups}")
-        losses = F.cross_entropy(at_least_float32(logits.detach()), batch.labels, reduction="none")
+        losses = task_loss(logits.detach(), batch.labels)
         member = F.one_hot(batch.groups, self.groups).to(losses)  # (B, groups)
         sums, sizes = member.T @ losses, member.sum(0)
         if self.training:

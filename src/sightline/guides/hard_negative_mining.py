@@ -13,7 +13,7 @@ from sightline.guides.measured_weights import MeasuredWeights
 from sightline.guides.registry import GUIDES
 from sightline.guides.sample_weights import Normalize
 from sightline.network.input_spec import to_inputs
-from sightline.network.tap import logits_of
+from sightline.network.logits import logits_of
 
 
 @GUIDES.register("hard_negative_mining", needs_masks=False, needs_layer=False, pixel_space=False, reweights=True)

@@ -20,7 +20,8 @@ from sightline.guides.base import Context, Guide, GuideSum
 from sightline.guides.losses import task_loss
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice
-from sightline.network.tap import StillStatistics, Tap, Tapped, logits_of, unwrap
+from sightline.network.logits import logits_of, returned_logits
+from sightline.network.tap import StillStatistics, Tap, Tapped, unwrap
 from sightline.network.views import IDENTITY, View, check_views
 
 
@@ -216,9 +217,9 @@ class Objective(nn.Module):
 
         def run(images: Tensor) -> tuple[Tensor, ...]:
             if tap is None:
-                return (logits_of(self.model(images)),)
+                return (returned_logits(self.model(images)),)
             tapped = tap(images, train=differentiable)
-            return tapped.logits, *tapped.raw
+            return returned_logits(tapped.output), *tapped.raw
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
             return nullcontext(), StillStatistics(self.model)
@@ -238,7 +239,12 @@ class Objective(nn.Module):
         if self.tap and size not in self._known_sizes:
             refuse_few_places(self.tap, inputs, tapped[0] if tapped else None)
             self._known_sizes.add(size)
-        logits = outputs[0][0][: len(batch)]
+        returned = outputs[0][0][: len(batch)]
+        if batch.multi_label and returned.shape[1] == 1:
+            raise SightlineError(
+                "the model has one logit, which tells two classes apart; images with several labels need a logit a class"
+            )
+        logits = logits_of(returned)
         return Context(batch, logits, self.views, tapped, differentiable, self._classify, epoch=self.epoch)
 
     def _classify(self, images: Tensor) -> Tensor:

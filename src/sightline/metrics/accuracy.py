@@ -26,9 +26,10 @@ def correct(scores: Tensor, labels: Tensor) -> Tensor:
     Raises:
         SightlineError: a score is NaN, or the shapes disagree.
     """
-    if scores.ndim != 2 or labels.shape not in (scores.shape[:1], scores.shape):
+    if scores.ndim != 2 or scores.shape[1] < 2 or labels.shape not in (scores.shape[:1], scores.shape):
         raise SightlineError(
-            f"scores have shape {tuple(scores.shape)} and labels {tuple(labels.shape)}; expected (B, K) and (B,) or (B, K)"
+            f"scores have shape {tuple(scores.shape)} and labels {tuple(labels.shape)}; expected (B, K) with "
+            "K >= 2, and (B,) or (B, K)"
         )
     if scores.isnan().any():
         bad = scores.isnan().any(1).nonzero().flatten().tolist()

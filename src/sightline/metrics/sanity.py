@@ -18,7 +18,8 @@ from sightline.explainers import Explainer, create_explainer
 from sightline.metrics.similarity import spearman
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice
-from sightline.network.tap import evaluating, logits_of, unwrap
+from sightline.network.logits import logits_of
+from sightline.network.tap import evaluating, unwrap
 from sightline.network.targets import resolve_targets
 
 

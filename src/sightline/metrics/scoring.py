@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from sightline._core.internal_batches import InternalBatches
-from sightline._core.tensors import at_least_float32, check_finite
+from sightline._core.tensors import check_finite
 from sightline.network.input_spec import InputSpec, to_inputs
-from sightline.network.tap import evaluating, logits_of
+from sightline.network.logits import probabilities_of
+from sightline.network.tap import evaluating
 
 
 class Scorer:
@@ -57,12 +58,10 @@ class Scorer:
 
     def _forward(self, prepared: Tensor) -> Tensor:
         if self._compiled is None:
-            logits = logits_of(self.model(prepared))
-        else:
-            count = len(prepared)
-            filling = prepared[:1].expand(self.batch_size(prepared) - count, *prepared.shape[1:])
-            logits = logits_of(self._compiled(torch.cat([prepared, filling])))[:count]
-        return at_least_float32(logits).softmax(1)
+            return probabilities_of(self.model(prepared))
+        count = len(prepared)
+        filling = prepared[:1].expand(self.batch_size(prepared) - count, *prepared.shape[1:])
+        return probabilities_of(self._compiled(torch.cat([prepared, filling])))[:count]
 
 
 def check_probabilities(probabilities: Tensor) -> None:

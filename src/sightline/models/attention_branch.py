@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from sightline.models.gates import attention_place, innermost, input_shape
 from sightline.network.branch import Branch
 from sightline.network.layers import LayerChoice, resolve_layers
-from sightline.network.tap import evaluating, logits_of
+from sightline.network.logits import returned_logits
+from sightline.network.tap import evaluating
 
 NAME = "attention_branch"
 
@@ -63,7 +64,7 @@ def attach_attention_branch(model: nn.Module, layer: LayerChoice | None = None) 
         return existing
     like = next(model.parameters())
     with evaluating(model), torch.no_grad():
-        classes = logits_of(model(like.new_zeros(1, *input_shape(model)))).shape[1]
+        classes = returned_logits(model(like.new_zeros(1, *input_shape(model)))).shape[1]
     return _insert(model, name, channels, classes, dimension)
 
 

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
-from sightline.network.tap import evaluating, logits_of
+from sightline.network.logits import returned_logits
+from sightline.network.tap import evaluating
 
 CODE = 512
 WIDTH = 32  # filters of the decoder's convolutions
@@ -89,7 +90,7 @@ class LatentExplanationPredictor(nn.Module):
         heard: list[Tensor] = []
         handle = new.register_forward_hook(lambda module, args, output: heard.append(output))
         with evaluating(self.trunk), torch.no_grad():
-            output = logits_of(self.trunk(images))
+            output = returned_logits(self.trunk(images))
         handle.remove()
         if len(heard) != 1 or not torch.equal(output, heard[0]):
             raise SightlineError(
@@ -99,7 +100,7 @@ class LatentExplanationPredictor(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """The code (B, code) in (0, 1)."""
-        return logits_of(self.trunk(inputs)).sigmoid()
+        return returned_logits(self.trunk(inputs)).sigmoid()
 
 
 def _closing_layers(model: nn.Module, images: Tensor) -> list[str]:

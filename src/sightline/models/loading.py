@@ -29,7 +29,8 @@ def load_model(
         name: `timm/<any>`, `torchvision/<any>` or `sightline/<own>`.
         weights: None for random ones, "default" for those that the library downloads, or a local file, seen from here or
             else from the folder that SIGHTLINE_DATA names: `.safetensors`, or `.pth`, read without unpickling code.
-        classes: number of logits; None takes that of the weights file, else the library's. A head of another number
+        classes: number of logits, 1 for two classes told apart by a single one; None takes that of the weights file, else the
+            library's. A head of another number
             of classes is left random.
         size: side of the input in pixels; None takes that of the weights.
 

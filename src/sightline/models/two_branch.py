@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.models.latent_explanation import CODE, Decoder, LatentExplanationPredictor
 from sightline.network.branch import Branch, own_modules
-from sightline.network.tap import evaluating, logits_of
+from sightline.network.logits import returned_logits
+from sightline.network.tap import evaluating
 
 NAME = "two_branch"
 
@@ -51,7 +52,7 @@ class TwoBranch(Branch):
         like = next(model.parameters())
         images = like.new_zeros(1, _channels(model), size, size)
         with evaluating(model), torch.no_grad():
-            classes = logits_of(model(images)).shape[1]
+            classes = returned_logits(model(images)).shape[1]
         self.lep = LatentExplanationPredictor(model, images)
         self.decoder = Decoder(size).to(like)
         width = _head(model).in_features if features else classes
@@ -138,7 +139,7 @@ class SelfExplaining(nn.Module):
         branch = two_branch_of(self.model)
         handle = branch.lep.register_forward_hook(lambda module, args, code: codes.append(code))
         try:
-            logits = logits_of(self.model(inputs))
+            logits = returned_logits(self.model(inputs))
         finally:
             handle.remove()
         return Explained(logits, branch.decoder(codes[0]))
@@ -146,7 +147,7 @@ class SelfExplaining(nn.Module):
 
 def _classify(module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor:
     """C's logits in place of the model's; it knows its arguments alone, so that a copied model applies its own branch."""
-    return two_branch_of(module)(args[0], logits_of(output))
+    return two_branch_of(module)(args[0], returned_logits(output))
 
 
 def _keep_frozen(module: nn.Module, args: Any) -> None:

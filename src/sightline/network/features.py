@@ -24,7 +24,8 @@ from sightline.errors import SightlineError
 from sightline.network.head import head_name
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice, resolve_layers
-from sightline.network.tap import evaluating, first_of, in_this_thread, logits_of, unwrap
+from sightline.network.logits import returned_logits
+from sightline.network.tap import evaluating, first_of, in_this_thread, unwrap
 
 FORMAT = "sightline class features 1"
 
@@ -63,7 +64,7 @@ class DeepFeatures:
         """The features (B, D), float32 at least, of inputs (B, C, H, W) as the model takes them."""
         kept: list[Tensor] = []
         if self._name is None:
-            kept.append(logits_of(self.model(inputs)))
+            kept.append(returned_logits(self.model(inputs)))
         else:
             module = self.model.get_submodule(self._name)
 

@@ -23,6 +23,7 @@ from sightline.errors import SightlineError
 from sightline.network.cutting import cut_after
 from sightline.network.layers import resolve_layers
 from sightline.network.layout import Layer, to_spatial
+from sightline.network.logits import logits_of, returned_logits
 
 logger = logging.getLogger(__name__)
 
@@ -87,15 +88,6 @@ class StillStatistics:
             norm.momentum, norm.num_batches_tracked = momentum, tracked
 
 
-def logits_of(output: Any) -> Tensor:
-    """The logits (B, K) in what a classifier returned: a tensor, or an object with `.logits`."""
-    logits = getattr(output, "logits", output)
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        came = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(output).__name__
-        raise SightlineError(f"the model returned {came}; expected logits (B, K), or an object with .logits")
-    return logits
-
-
 @dataclass
 class Tapped:
     """What one forward pass through a tapped model gave.
@@ -114,7 +106,7 @@ class Tapped:
 
     @property
     def logits(self) -> Tensor:
-        """The logits (B, K) in the output."""
+        """A logit for each class (B, K), by the output."""
         return logits_of(self.output)
 
     @property
@@ -255,7 +247,9 @@ class Tail:
             try:
                 trunk, self._cut = cut_after(self._model, self._layer.name)
                 self._sides = list(trunk(inputs))
-                if not torch.allclose(logits_of(self(self.raw)), logits_of(self.output), rtol=1e-3, atol=1e-4):
+                if not torch.allclose(
+                    returned_logits(self(self.raw)), returned_logits(self.output), rtol=1e-3, atol=1e-4
+                ):
                     raise RuntimeError("the traced tail gives other logits")
             except Exception as error:  # tracing runs the user's code, which may fail in any way
                 self._cut = None

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from sightline.errors import SightlineError
-from sightline.network.tap import logits_of
+from sightline.network.logits import class_scores, logits_of, returned_logits
 
 
 class Score(Protocol):
@@ -41,7 +41,8 @@ def resolve_score(targets: Targets, output: Any) -> Score:
     """What `targets` asks for, given the output for the unchanged images.
 
     Args:
-        targets: a class index, (B,) indices, None = the predicted class of each image, a `Target` such as `Contrast()`, or a
+        targets: a class index, (B,) indices, None = the predicted class of each image (of a single logit, class 1 where it is
+            above 0, else class 0), a `Target` such as `Contrast()`, or a
             function from the model's output for N inputs to (N,) scores, which must treat each row by itself.
         output: what the model returned for the B images.
 
@@ -83,7 +84,7 @@ def resolve_targets(targets: Tensor | int | None, logits: Tensor) -> Tensor:
 
 
 class ClassScore:
-    """The logit of one class an image.
+    """The logit of one class an image; of a single logit z, z for class 1 and -z for class 0.
 
     Attributes:
         classes: (B,) int64.
@@ -93,8 +94,8 @@ class ClassScore:
         self.classes = classes
 
     def __call__(self, output: Any, of: Tensor) -> Tensor:
-        """The logits (N,)."""
-        return logits_of(output).gather(1, self.classes[of, None])[:, 0]
+        """The scores (N,)."""
+        return class_scores(output).gather(1, self.classes[of, None])[:, 0]
 
 
 class Resolved:
@@ -148,8 +149,12 @@ class Contrast:
         versus = resolve_targets(self.versus, others)
         if same := (target == versus).nonzero().flatten().tolist():
             raise SightlineError(f"Contrast: target and versus are the same class for images {same[:10]} of the batch")
-        this, that = ClassScore(target), ClassScore(versus)
-        return lambda output, of: this(output, of) - that(output, of)
+
+        def score(output: Any, of: Tensor) -> Tensor:
+            logits = logits_of(output)
+            return logits.gather(1, target[of, None])[:, 0] - logits.gather(1, versus[of, None])[:, 0]
+
+        return score
 
 
 def joint(*classes: int) -> Callable[[Any], Tensor]:
@@ -157,13 +162,21 @@ def joint(*classes: int) -> Callable[[Any], Tensor]:
 
     Args:
         classes: their indices.
+
+    Raises:
+        SightlineError: there are none; or, when it is asked, an index is not one of the model's, or the model has a single
+            logit, whose two classes cancel.
     """
     if not classes:
         raise SightlineError("joint: no class was given; name at least one")
 
     def score(output: Any) -> Tensor:
-        logits = logits_of(output)
-        return torch.stack([logits.gather(1, resolve_targets(c, logits)[:, None])[:, 0] for c in classes]).sum(0)
+        scores = class_scores(output)
+        if len(set(classes)) > 1 and returned_logits(output).shape[1] == 1:
+            raise SightlineError(
+                f"joint: classes are {classes}; the model has one logit, so their scores cancel; name one"
+            )
+        return torch.stack([scores.gather(1, resolve_targets(c, scores)[:, None])[:, 0] for c in classes]).sum(0)
 
     return score
 

@@ -11,6 +11,7 @@ from sightline.explainers import layer_for
 from sightline.models import load_model
 from sightline.models.labels import default_class_names
 from sightline.network.input_spec import InputSpec
+from sightline.network.logits import probabilities_of
 from sightline.studies.study import SizedModel
 from sightline.training import Run, load_run
 
@@ -23,7 +24,7 @@ class Subject:
         model: in eval mode.
         spec: what it expects of its input.
         layer: where maps are taken; None = chosen by the family.
-        classes: the names of its logits: as given, else ImageNet's for 1000 of them, else their numbers.
+        classes: the names of its classes: as given, else ImageNet's for 1000 of them, else their numbers.
     """
 
     model: nn.Module
@@ -34,7 +35,7 @@ class Subject:
     def probabilities(self, images: Tensor) -> Tensor:
         """(B, K) for images (B, 3, H, W) in [0, 1]."""
         with torch.no_grad():
-            return self.model(self.spec.normalize(images)).softmax(1)
+            return probabilities_of(self.model(self.spec.normalize(images)))
 
     def say(self, images: Tensor) -> list[tuple[str, float]]:
         """What the model says of each image: the likeliest class, and its probability."""

@@ -16,7 +16,8 @@ from sightline.guides.losses import task_loss
 from sightline.guides.objective import Objective
 from sightline.metrics.accuracy import Accuracy, WorstGroupAccuracy
 from sightline.network.input_spec import to_inputs
-from sightline.network.tap import evaluating, logits_of
+from sightline.network.logits import logits_of
+from sightline.network.tap import evaluating
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
 from sightline.explainers.owen.maskers import MaskedInputs
 from sightline.explainers.owen.partition import Partition
-from sightline.network.tap import logits_of
+from sightline.network.logits import class_scores, logits_of, probabilities_of
 from sightline.network.targets import Targets, resolve_score, resolve_targets
 
 Output = Literal["probability", "logits"]
@@ -48,8 +48,7 @@ def explained_score(targets: Targets | Literal["all"], answer: Any, output: Outp
     """What gives scores (N, K) for the output for N inputs and the images they are made from; K = 1 but for all classes."""
 
     def explained(answer: Any) -> Tensor:
-        logits = at_least_float32(logits_of(answer))
-        return logits.softmax(1) if output == "probability" else logits
+        return probabilities_of(answer) if output == "probability" else at_least_float32(class_scores(answer))
 
     if isinstance(targets, str):
         if targets != "all":

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sightline.errors import SightlineError
 from sightline.models.two_branch import NAME as TWO_BRANCH
 from sightline.models.two_branch import SelfExplaining, TwoBranch
-from sightline.network.tap import logits_of
+from sightline.network.logits import returned_logits
 from sightline.training.export.formats import FILES, Format
 
 PROTOBUF_LIMIT = 2**31  # bytes of an ONNX file; the weights of larger models are written to a second file
@@ -41,7 +41,7 @@ class Program(nn.Module):
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the logits, or the logits and the maps of a model that has its own explainer."""
         output = self.model(images)
-        return logits_of(output) if len(self.outputs) == 1 else tuple(output)
+        return returned_logits(output) if len(self.outputs) == 1 else tuple(output)
 
     def named(self, images: Tensor) -> Outputs:
         """The tensors by name."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sightline._core.optional import EXTRAS, missing_dependency
 from sightline.errors import SightlineError, unknown_name
 from sightline.network.input_spec import InputSpec
+from sightline.network.logits import class_count
 from sightline.network.tap import unwrap
 from sightline.training.export.formats import FILES, FORMATS
 from sightline.training.export.model_card import model_card
@@ -73,7 +74,7 @@ def export_model(
             `model.onnx`, both for normalised images (B, C, H, W) of the spec's size, with any B, to logits (B, K); of a model
             that carries its own explainer (IMPACTX, WAE) to logits and maps (B, H, W).
         input_spec: the normalisation and size; it is written down, and is not part of the programs.
-        classes: a name for each logit.
+        classes: a name for each logit; of a model with one logit, of both its classes.
         name: what `load_model` calls the model; None = a model from elsewhere, which its owner knows how to make.
 
     Returns:
@@ -88,9 +89,10 @@ def export_model(
     images = _random_images(model, input_spec)
     program = Program(model)
     with torch.no_grad():
-        count = program.named(images)["logits"].shape[1]
-    if len(classes) != count:
-        raise SightlineError(f"classes names {len(classes)} classes; the model has {count} logits")
+        logits = program.named(images)["logits"].shape[1]
+    if len(classes) != class_count(logits):
+        told = "one logit, for two classes" if logits == 1 else f"{logits} logits"
+        raise SightlineError(f"classes names {len(classes)} classes; the model has {told}")
 
     with _whole(folder) as temporary:
         if "state-dict" in formats:
@@ -98,7 +100,7 @@ def export_model(
             save_file(state, temporary / FILES["state-dict"], {"format": "pt"})
         if "torch-export" in formats or "onnx" in formats:
             write_programs(program, images, formats, temporary)
-        card = model_card(model, formats, input_spec, list(classes), name, program.outputs)
+        card = model_card(model, formats, input_spec, list(classes), logits, name, program.outputs)
         (temporary / "model.json").write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
     return folder
 
