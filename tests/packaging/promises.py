@@ -70,6 +70,13 @@ def coco(folder: Path) -> None:
     assert int(mask.sum()) == 64
 
 
+def check(folder: Path) -> None:
+    from sightline.data.near_copies import find_near_copies, sketch_image
+
+    sketches = [sketch_image((image * 255).byte()) for image in IMAGES]
+    assert [*find_near_copies(sketches, sketches[1:])] == [(1, 0)]
+
+
 def maps(folder: Path) -> None:
     from tiny import Squares
 
@@ -140,7 +147,24 @@ def mlflow(folder: Path) -> None:
 
 PROMISES = {
     each.__name__: each
-    for each in (timm, captum, hf, cluster, masks, coco, maps, train, cli, report, rating, sweep, export, wandb, mlflow)
+    for each in (
+        timm,
+        captum,
+        hf,
+        cluster,
+        masks,
+        coco,
+        check,
+        maps,
+        train,
+        cli,
+        report,
+        rating,
+        sweep,
+        export,
+        wandb,
+        mlflow,
+    )
 }
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "cluster": ("sklearn",),
     "masks": ("cv2",),
     "coco": ("pycocotools",),
+    "check": ("imagehash",),
     "maps": ("zarr", "lightning_fabric"),
     "train": _TRAIN,
     "cli": _CLI,

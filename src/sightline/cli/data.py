@@ -26,6 +26,8 @@ def data(
 ) -> None:
     """Find out what data sets there are, fetch one, and check that every file of it is there and can be read.
 
+    A check also finds images that are in several splits, have several labels, or are nearly identical to one in another split.
+
     Exit code 1 says that something is missing or wrong, or that the numbers of images are not the official ones.
     """
     from rich.console import Console
@@ -87,6 +89,16 @@ def _show(console: "Console", name: str, found: "DatasetReport") -> None:
     if found.unlisted:
         console.print(
             f"{len(found.unlisted)} pictures belong to no split, such as {found.unlisted[0]}", highlight=False
+        )
+    if found.official and (leaks := [*found.leaks, *(found.near_copies or [])]):
+        console.print(
+            f"{len(leaks)} copies among the official images, such as {leaks[0]}", markup=False, highlight=False
+        )
+    if found.near_copies is None:
+        console.print(
+            "nearly identical images were not searched: pip install 'sightline-xai[check]'",
+            markup=False,
+            highlight=False,
         )
     for line in found.problems[:SHOWN]:
         console.print(line, style="red", markup=False, highlight=False)

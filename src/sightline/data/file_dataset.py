@@ -32,12 +32,17 @@ _checks_files: ContextVar[bool] = ContextVar("_checks_files", default=True)
 
 @contextmanager
 def files_unchecked() -> Iterator[None]:
-    """Within it, data sets are made of files that may be missing, so that whoever reads them can count those."""
+    """Within it, data sets are made of files that may be missing or in two splits, so that a check can count those."""
     token = _checks_files.set(False)
     try:
         yield
     finally:
         _checks_files.reset(token)
+
+
+def checks_files() -> bool:
+    """Return whether data sets refuse files that are missing or in two splits."""
+    return _checks_files.get()
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class FileDataset(ImageDataset):
         skipped = []
         if not skip_corrupt:
             files = (f for r in records for f in (r.path, r.mask) if isinstance(f, Path))
-            missing = [str(f) for f in files if not f.is_file()] if _checks_files.get() else []
+            missing = [str(f) for f in files if not f.is_file()] if checks_files() else []
             if missing:
                 raise SightlineError(f"{len(missing)} files are missing, the first of them {missing[0]}")
         else:

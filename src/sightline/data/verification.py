@@ -6,14 +6,21 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from torch import Tensor
+
 from sightline._core.progress import bar
+from sightline.data.copies import find_copies
 from sightline.data.dataset import ImageDataset
 from sightline.data.file_dataset import FileDataset, files_unchecked
 from sightline.data.files import UnclearFileError, UnreadableFileError
 from sightline.data.image_listing import scan_images
+from sightline.data.leaks import content_keys, find_leaks
+from sightline.data.near_copies import Sketch, find_near_copies, sketch_image
 from sightline.data.official import OFFICIAL
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
@@ -36,6 +43,9 @@ class DatasetReport:
         unlisted: pictures beside the listed ones that belong to no split.
         counts: for "train" (with "val") and "test" the number of images and the official one; empty where there is none.
         needs_masks: whether every image should have a mask.
+        leaks: images that are in several splits or have several labels, a line each.
+        near_copies: images that are nearly identical to one in another split, a line each; None = imagehash is not installed.
+        official: whether these are the images of a public data set, whose leaks are not the user's.
     """
 
     images: dict[str, int]
@@ -43,10 +53,16 @@ class DatasetReport:
     unlisted: list[str]
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
     needs_masks: bool = False
+    leaks: list[str] = field(default_factory=list)
+    near_copies: list[str] | None = None
+    official: bool = False
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong, a line each; pictures in no split, and images without a mask where they may be, are not."""
+        """What is wrong, a line each.
+
+        Not wrong are images in no split, images without a mask where they may be, and leaks of a public data set.
+        """
         allowed = () if self.needs_masks else ("without mask", "empty mask")
         lines = [
             f"{split}, {kind}: {line}"
@@ -55,6 +71,8 @@ class DatasetReport:
             if kind not in allowed
             for line in some
         ]
+        if not self.official:
+            lines += self.leaks + (self.near_copies or [])
         return lines + [
             f"{split}: {count} images, and officially {official}"
             for split, (count, official) in self.counts.items()
@@ -76,13 +94,16 @@ def verify_dataset(name: str, options: Mapping[str, Any] | None = None, *, progr
     options = dict(options or {})
     with files_unchecked():
         splits = DATASETS.create(name, **options)
-    found = {split: _examine(images, split, progress) for split, images in splits.items()}
+    examined = {split: _examine(images, split, progress) for split, images in splits.items()}
     return DatasetReport(
         {split: len(images) for split, images in splits.items()},
-        found,
+        {split: findings for split, (findings, _) in examined.items()},
         _unlisted(splits),
         _counts(name, options, splits),
         needs_masks=DATASETS[name].capabilities.get("masks") == "all" and options.get("masks") is not False,
+        leaks=_leaks(splits),
+        near_copies=_near_copies(splits, {split: sketches for split, (_, sketches) in examined.items()}),
+        official=name in OFFICIAL and not {"train", "test"} & options.keys(),
     )
 
 
@@ -101,38 +122,69 @@ def download_dataset(name: str, options: Mapping[str, Any] | None = None) -> Non
     DATASETS.create(name, **{**(options or {}), "download": True})
 
 
-def _examine(dataset: ImageDataset, name: str, progress: bool) -> dict[Finding, list[str]]:
+def _examine(dataset: ImageDataset, name: str, progress: bool) -> tuple[dict[Finding, list[str]], dict[int, Sketch]]:
+    """Read every image; return what is to be said of some, and sketches of those on disk, if imagehash is installed."""
     found: dict[Finding, list[str]] = defaultdict(list)
     found["corrupt"] += dataset.skipped
+    sketches = {}
+    draws = isinstance(dataset, FileDataset) and find_spec("imagehash") is not None
     with bar(progress, f"reading {name}", len(dataset)) as advance, ThreadPoolExecutor() as pool:
-        for finding in pool.map(partial(_look, dataset), range(len(dataset))):
+        for index, (finding, sketch) in enumerate(pool.map(partial(_look, dataset, draws), range(len(dataset)))):
             advance(1)
             if finding is not None:
                 kind, line = finding
                 found[kind].append(line)
-    return dict(found)
+            if sketch is not None:
+                sketches[index] = sketch
+    return dict(found), sketches
 
 
-def _look(dataset: ImageDataset, index: int) -> tuple[Finding, str] | None:
-    """What is to be said of an image: the worst, where there are several."""
+def _look(dataset: ImageDataset, draws: bool, index: int) -> tuple[tuple[Finding, str] | None, Sketch | None]:
+    """What is to be said of an image: the worst, where there are several; and its sketch."""
     if isinstance(dataset, FileDataset):
         record = dataset.records[index]
         for file in (record.path, record.mask):
             if isinstance(file, Path) and not file.is_file():
-                return "missing", str(file)
+                return ("missing", str(file)), None
     try:
         sample = dataset.load(index)
     except UnreadableFileError as error:
-        return "corrupt", str(error)
+        return ("corrupt", str(error)), None
     except UnclearFileError as error:
-        return "unclear", str(error)
+        return ("unclear", str(error)), None
     except SightlineError as error:
-        return "mismatched", str(error)
+        return ("mismatched", str(error)), None
+    sketch = sketch_image(sample.image.as_subclass(Tensor)) if draws else None
+    finding: tuple[Finding, str] | None = None
     if dataset.multi_label and not dataset.labels[index].any():
-        return "unlabeled", sample.path
-    if sample.mask is None:
-        return "without mask", sample.path
-    return None if (sample.mask == 1).any() else ("empty mask", sample.path)
+        finding = "unlabeled", sample.path
+    elif sample.mask is None:
+        finding = "without mask", sample.path
+    elif not (sample.mask == 1).any():
+        finding = "empty mask", sample.path
+    return finding, sketch
+
+
+def _leaks(splits: Splits) -> list[str]:
+    records = [record for images in splits.values() if isinstance(images, FileDataset) for record in images.records]
+    leaks = find_leaks(splits, content_keys(records))
+    named = {"contradicting labels": leaks.labels, "one file": leaks.files, "equal files": leaks.copies}
+    return [f"{kind}: {line}" for kind, lines in named.items() for line in lines]
+
+
+def _near_copies(splits: Splits, sketches: Mapping[str, Mapping[int, Sketch]]) -> list[str] | None:
+    """Pairs of nearly identical images in different splits that are not files of equal content."""
+    if find_spec("imagehash") is None:
+        return None
+    equal = find_copies(Path(splits[split].path(index)) for split, some in sketches.items() for index in some)
+    lines = []
+    for first, second in combinations(splits, 2):
+        places = [[*sketches[split]] for split in (first, second)]
+        for one, other in find_near_copies(*([*sketches[split].values()] for split in (first, second))):
+            paths = [Path(splits[first].path(places[0][one])), Path(splits[second].path(places[1][other]))]
+            if len({equal.get(path, path) for path in paths}) == 2:
+                lines.append(f"nearly identical: {paths[0]} and {paths[1]}: {first} and {second}")
+    return lines
 
 
 def _unlisted(splits: Splits) -> list[str]:

@@ -5,7 +5,8 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from sightline.data.file_dataset import FileDataset, Record
+from sightline.data.file_dataset import FileDataset, Record, checks_files
+from sightline.data.leaks import content_keys, refuse_leaks
 from sightline.data.splits import Splits, check_sizes, divide, nothing_left
 from sightline.errors import SightlineError
 
@@ -18,6 +19,8 @@ def own_splits(
     name: Callable[[Path], str],
 ) -> Splits:
     """The parts as given, a missing "val" taken from "train"; or one part without a name, divided by the sizes.
+
+    Files of equal content stay together.
 
     Args:
         parts: records by split; "" = no split was given.
@@ -33,13 +36,17 @@ def own_splits(
         raise SightlineError(f"the splits are {sorted(parts)}; 'train' is missing")
     if pool == "train":
         sizes = {part: size for part, size in sizes.items() if part == "val" and part not in parts}
-    drawn = divide_by_name(parts[pool], [name(record.path) for record in parts[pool]], sizes, seed)
+    keys = content_keys([record for part in parts.values() for record in part])
+    names = [name(keys.get(record.path, record.path)) for record in parts[pool]]
+    drawn = divide_by_name(parts[pool], names, sizes, seed)
     given = {name: part for name, part in parts.items() if name != pool}
     splits = Splits({name: make(part) for name, part in (drawn | given).items()})
     seen = set(splits["train"].labels.tolist())
     for label, name_of_class in enumerate(splits.classes):
         if label not in seen:
             raise SightlineError(f"the class {name_of_class!r} has no image to train on")
+    if checks_files():
+        refuse_leaks(splits, keys)
     return splits
 
 
@@ -53,7 +60,10 @@ def official_splits(
 ) -> Splits:
     """Draw "val" from the official training records and keep the official test records as "test"."""
     parts = {**divide_records(train, {"val": val}, seed, per_class), "test": test}
-    return Splits({name: make(part) for name, part in parts.items()})
+    splits = Splits({name: make(part) for name, part in parts.items()})
+    if checks_files():
+        refuse_leaks(splits, {})
+    return splits
 
 
 def divide_records(
