@@ -9,18 +9,33 @@ from typing import Any
 from sightline.errors import SightlineError
 
 
-def read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a CSV file that has these columns."""
+def read_csv(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Return the rows of a CSV file that has these columns, each with the number of its last line.
+
+    Spaces around column names and values are left out.
+
+    Raises:
+        SightlineError: The file cannot be read, a column is missing or comes twice, or a row has more values than columns.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
-            reader = csv.DictReader(handle, restval="")
-            rows = list(reader)
+            reader = csv.reader(handle, strict=True)
+            lines = [(reader.line_num, [value.strip() for value in row]) for row in reader if any(map(str.strip, row))]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SightlineError(f"cannot read {path}: {error}") from error
+    if not lines:
+        raise SightlineError(f"{path} is empty; expected a line with the columns {', '.join(required)}")
+    (_, columns), *rows = lines
     for column in required:
-        if column not in (reader.fieldnames or ()):
-            raise SightlineError(f"{path} has the columns {reader.fieldnames}; {column!r} is missing")
-    return rows
+        if column not in columns:
+            raise SightlineError(f"{path} has the columns {columns}; {column!r} is missing")
+    for column in columns:
+        if columns.count(column) > 1:
+            raise SightlineError(f"{path} has two columns {column!r}")
+    for line, values in rows:
+        if len(values) > len(columns):
+            raise SightlineError(f"{path}, line {line}: {len(values)} values for {len(columns)} columns; quote commas")
+    return [(line, dict(zip(columns, values + [""] * (len(columns) - len(values))))) for line, values in rows]
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any] | Mapping[str, Any]], line_end: str = "\r\n") -> str:

@@ -74,6 +74,7 @@ class FileDataset(ImageDataset):
         groups: the groups' names; empty = no groups.
         meaning: (256,) uint8, what each value of a mask file stands for, or (K, 256), what it stands for in the mask of each
             class; default: every value but 0 is the object.
+        colors: (256, 3) uint8, the color of each value of a mask file, see `read_mask`.
         skip_corrupt: read every file once now, and leave out and count those that are missing or cannot be read.
 
     Raises:
@@ -89,9 +90,11 @@ class FileDataset(ImageDataset):
         *,
         groups: Sequence[str] = (),
         meaning: Tensor | None = None,
+        colors: Tensor | None = None,
         skip_corrupt: bool = False,
     ) -> None:
         self.meaning = mask_meaning() if meaning is None else meaning
+        self.colors = colors
         for record in records:
             if record.mask == record.path:
                 raise SightlineError(f"the mask of {record.path} is the image itself; expected another file")
@@ -146,7 +149,7 @@ class FileDataset(ImageDataset):
             return image, None
         if not isinstance(record.mask, Path):
             return image, record.mask.draw(*image.shape[-2:])
-        mask = read_mask(record.mask, self.meaning)
+        mask = read_mask(record.mask, self.meaning, self.colors)
         if mask.shape[-2:] != image.shape[-2:]:
             turned = (
                 ". If the image is turned by its EXIF orientation, give the mask the same orientation"

@@ -18,7 +18,7 @@ _MOST_COLORS = 256
 """A mask with more colors is a photo."""
 
 
-def read_mask(path: Path, meaning: Tensor) -> Tensor:
+def read_mask(path: Path, meaning: Tensor, colors: Tensor | None = None) -> Tensor:
     """Read a mask as uint8 (H, W), or (K, H, W), with 0 = background, 1 = object, 255 = ignore.
 
     The mask is turned upright by its own EXIF orientation. What a pixel's value is depends on the file:
@@ -36,6 +36,8 @@ def read_mask(path: Path, meaning: Tensor) -> Tensor:
     Args:
         path: the file.
         meaning: (256,) uint8, what each value of the file stands for, or (K, 256) for K masks.
+        colors: (256, 3) uint8, the RGB color of each value, for a file that was saved in colors or with another palette; None =
+            colors stand for no value.
 
     Raises:
         UnreadableFileError: the file is missing, truncated or not an image.
@@ -43,7 +45,9 @@ def read_mask(path: Path, meaning: Tensor) -> Tensor:
     """
     with open_image(path, f"the mask {path}") as image:
         try:
-            values = _values(image, path, plain=torch.equal(meaning, mask_meaning()))
+            values = None if colors is None else _of_known_colors(image, path, colors)
+            if values is None:
+                values = _values(image, path, plain=torch.equal(meaning, mask_meaning()))
         except _UnclearError as error:
             raise UnclearFileError(
                 f"the mask {path} {error}. Save it as a PNG file of one channel, with 0 for the background"
@@ -117,6 +121,30 @@ def _of_palette(mask: Image.Image) -> Tensor:
             f"has a palette in which black is {min(black)} and another color is 0, so that it may be inverted"
         )
     return indices
+
+
+def _of_known_colors(image: Image.Image, path: Path, colors: Tensor) -> Tensor | None:
+    """Return the values of a mask in known colors; None for gray values, and for indices of a palette of other colors."""
+    mask = ImageOps.exif_transpose(image)
+    if mask.mode not in ("P", "RGB", "RGBA") or _is_lossy(image, path):
+        return None
+    if mask.mode == "RGBA" and (np.asarray(mask)[..., 3] < 255).any():
+        return None
+    pixels = F.pil_to_tensor(mask.convert("RGB")).int()
+    values = {code: value for value, code in reversed(list(enumerate(_codes(colors.T.int()).tolist())))}
+    shown, places = _codes(pixels).unique(return_inverse=True)
+    unknown = [code for code in shown.tolist() if code not in values]
+    if unknown and mask.mode == "P":
+        return None
+    if unknown:
+        red, green, blue = unknown[0] >> 16, unknown[0] >> 8 & 255, unknown[0] & 255
+        raise _UnclearError(f"has the color ({red}, {green}, {blue}), which stands for no value of a mask")
+    return torch.tensor([values[code] for code in shown.tolist()], dtype=torch.uint8)[places]
+
+
+def _codes(colors: Tensor) -> Tensor:
+    """Return RGB colors (3, ...) as one number each."""
+    return colors[0] * 65536 + colors[1] * 256 + colors[2]
 
 
 def _of_numbers(numbers: np.ndarray, plain: bool) -> Tensor:

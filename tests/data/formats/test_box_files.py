@@ -57,8 +57,8 @@ def test_voc_counts_from_one_and_includes_the_last_pixel(tmp_path: Path) -> None
         ("a.json", "{", "no COCO annotation file"),
         (
             "a.json",
-            '{"images": [], "annotations": [{"bbox": [1, 2], "image_id": 1}]}',
-            "annotation 0: .* no four numbers",
+            '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"id": 5, "bbox": [1, 2], "image_id": 1}]}',
+            r"annotation 5 of a\.jpg: .* no four numbers",
         ),
         ("a.txt", "", "no .json, .csv or folder"),
     ],

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from layouts import write_image, write_mask
@@ -11,6 +12,7 @@ from sightline import data, maps
 from sightline.data import Batch
 from sightline.data.dataset import InMemory
 from sightline.data.loader import create_loader
+from sightline.datasets.benchmarks.voc import class_colors
 from sightline.datasets.derived.recompose import Recompose
 from sightline.diagnosis import diagnose
 from sightline.diagnosis.audit import audit
@@ -127,3 +129,65 @@ def test_what_needs_one_label_refuses_several(voc_folder: Path, tmp_path: Path) 
         maps.compute_maps(model, test, tmp_path / "maps", "gradcam", targets="label", layer="0", input_spec=spec)
     with pytest.raises(SightlineError, match="features of classes need images with one label each"):
         class_features(model, list(create_loader(test, size=24, batch_size=2, train=False)), layer="2", input_spec=spec)
+
+
+OFFICIAL_COLORS = {
+    0: (0, 0, 0),
+    1: (128, 0, 0),
+    8: (64, 0, 0),
+    15: (192, 128, 128),
+    19: (128, 192, 0),
+    20: (0, 64, 128),
+}
+
+
+def test_the_palette_is_that_of_the_development_kit() -> None:
+    colors = class_colors()
+    assert {value: tuple(colors[value].tolist()) for value in OFFICIAL_COLORS} == OFFICIAL_COLORS
+    assert colors[255].tolist() == [224, 224, 192]
+    assert len(colors.unique(dim=0)) == 256
+
+
+def save_in_colors(path: Path, mode: str) -> None:
+    """Save a mask anew in the colors of the palette."""
+    values = np.array(Image.open(path))
+    image = Image.fromarray(class_colors().numpy()[values])
+    if mode == "P":  # colors in the order in which a tool meets them
+        image = image.quantize(16)
+        assert not values.any() or not np.array_equal(np.array(image), values)
+    elif mode == "VOC":
+        image = Image.fromarray(values)
+        image.putpalette(class_colors().flatten().tolist())
+    else:
+        image = image.convert(mode)
+    image.save(path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "VOC"])
+@pytest.mark.parametrize("labels", ["single", "multiple"])
+def test_masks_in_colors(voc_folder: Path, mode: str, labels: str) -> None:
+    """The same data set as with indices: a cat (8) stays a cat."""
+    values = np.zeros((24, 32))
+    values[4:9, 3:8] = 8
+    write_mask(voc_folder / "SegmentationClass/c0.png", values)
+    expected = data.create_dataset("voc", root=str(voc_folder), labels=labels)["test"]
+    masks = [sample.mask for sample in map(expected.load, range(len(expected)))]
+    for path in (voc_folder / "SegmentationClass").iterdir():
+        save_in_colors(path, mode)
+    found = data.create_dataset("voc", root=str(voc_folder), labels=labels)["test"]
+    assert torch.equal(found.labels, expected.labels)
+    assert expected.labels[0] == 7 if labels == "single" else expected.labels[0, 7] == 1
+    assert all(torch.equal(found[index].mask, mask) for index, mask in enumerate(masks))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.full((24, 32), 147), r"c0\.png has the value 147; expected 0 to 20, or 255"),  # a person in gray
+        (np.full((24, 32, 3), (64, 0, 1)), r"c0\.png has the color \(64, 0, 1\)"),
+    ],
+)
+def test_values_of_no_class(voc_folder: Path, values: np.ndarray, message: str) -> None:
+    write_mask(voc_folder / "SegmentationClass/c0.png", values)
+    with pytest.raises(SightlineError, match=message):
+        data.create_dataset("voc", root=str(voc_folder))

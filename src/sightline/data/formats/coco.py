@@ -1,27 +1,25 @@
 """COCO (Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014): its instances, and files in its format."""
 
-import hashlib
-import json
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-from torch import Tensor
-
-from sightline._core.optional import requires_extra
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import locate
+from sightline.data.formats.box_readers import check_inside
+from sightline.data.formats.coco_file import CocoFile
+from sightline.data.formats.coco_instances import ByClass, dominant, read_instances
+from sightline.data.formats.coco_masks import Instances
+from sightline.data.formats.frames import find_frame, unknown_orientation
 from sightline.data.formats.splitting import official_splits
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.errors import SightlineError, unknown_name
 
 
-@DATASETS.register("coco", masks="all", groups=False)
+@DATASETS.register("coco", masks="some", groups=False)
 def coco(
     root: str,
     *,
@@ -42,6 +40,11 @@ def coco(
     instances; "multiple" gives it all its classes, with a mask for each. A mask for each of K classes takes K bytes a pixel, so
     choose `classes` where memory is short. Images without an instance of these classes are left out.
 
+    Categories are matched by name, so that each file can number them in its own way. Two categories of one name are one class.
+    A crowd decides an image's class only where the image has no other instance. An image has no mask if one of its instances
+    has no segmentation. Where the file's width and height are those of the stored image, annotations are turned upright with
+    the image.
+
     Args:
         root: the folder that the other paths start from.
         train: the annotations to train on.
@@ -49,7 +52,8 @@ def coco(
         train_images: the folder of the training images.
         test_images: that of the test images.
         labels: one class an image, or all that it shows.
-        classes: keep these categories alone, in this order; None = all of the training file, by their number.
+        classes: keep these categories alone, in this order; None = all that an image shows, by their number in
+            the training file.
         val: share (float) or count (int) of the training images that go to "val", of every class where labels are "dominant";
             0 = no such split.
         per_class: keep this many training images of every class, where labels are "dominant".
@@ -60,7 +64,8 @@ def coco(
         The splits "train", "val" and "test"; every image has the boxes of the instances that its mask shows.
 
     Raises:
-        SightlineError: files are missing or not in COCO's format, a class is unknown, or a class has too few images.
+        SightlineError: files are missing or not in COCO's format, a class is unknown, or a class has too few images; an
+            image has another size than its annotations tell; an annotation is no polygon, run lengths or box in pixels.
     """
     if labels not in ("dominant", "multiple"):
         raise unknown_name("labels", labels, ("dominant", "multiple"))
@@ -68,119 +73,109 @@ def coco(
     if per_class is not None and not single:
         raise SightlineError(f"per_class is {per_class}; images with several labels are not of one class")
     base = locate(root, "root")
-    files = {"train": _read(base / train), "test": _read(base / test)}
-    numbers = _categories(files["train"], classes)
-    folders = {"train": train_images, "test": test_images}
-    parts = {part: _records(file, base / folders[part], numbers, single) for part, file in files.items()}
-    make = partial(FileDataset, classes=list(numbers), root=base, skip_corrupt=skip_corrupt)
+    files = {"train": CocoFile.read(base / train), "test": CocoFile.read(base / test)}
+    known = _in_order(files["train"], classes)
+    found = {part: read_instances(file, known) for part, file in files.items()}
+    names = known if classes is not None else _with_images(files, known, found)
+    _check_training(files["train"], found["train"], names, single, chosen=classes is not None)
+    parts = {
+        "train": _records(files["train"], base / train_images, found["train"], names, single),
+        "test": _records(files["test"], base / test_images, found["test"], names, single),
+    }
+    make = partial(FileDataset, classes=names, root=base, skip_corrupt=skip_corrupt)
     return official_splits(parts["train"], parts["test"], make, val, seed, per_class)
 
 
-@dataclass(frozen=True, repr=False)
-class Instances:
-    """The masks of an image's instances, as COCO writes them.
-
-    Args:
-        of_class: for each mask of the image, its instances' segmentations: lists of polygons x1, y1, x2, y2, ... in pixels, or
-            run lengths as a dict.
-        per_class: whether there is a mask for each class; otherwise there is one.
-        told: what distinguishes them, for the fingerprint.
-    """
-
-    of_class: tuple[tuple[Any, ...], ...] = field(compare=False)
-    per_class: bool
-    told: str
-
-    def __repr__(self) -> str:
-        return self.told
-
-    def draw(self, height: int, width: int) -> Tensor:
-        """(height, width) or (K, height, width) uint8, 1 where an instance is.
-
-        Raises:
-            SightlineError: a segmentation is of another size than the image, or pycocotools is not installed.
-        """
-        masks = torch.stack([self._draw(some, height, width) for some in self.of_class])
-        return masks if self.per_class else masks[0]
-
-    def _draw(self, segmentations: tuple[Any, ...], height: int, width: int) -> Tensor:
-        with requires_extra("coco", "a mask of a COCO file"):
-            from pycocotools import mask as coco_mask
-
-        encoded = []
-        for given in segmentations:
-            if isinstance(given, dict):
-                if list(given["size"]) != [height, width]:
-                    raise SightlineError(
-                        f"{self.told}: a mask of {given['size']} rows and columns; {[height, width]} expected"
-                    )
-                packed = isinstance(given["counts"], str | bytes)
-                encoded.append(given if packed else coco_mask.frPyObjects(given, height, width))
-            else:
-                encoded += coco_mask.frPyObjects(given, height, width)
-        if not encoded:
-            return torch.zeros(height, width, dtype=torch.uint8)
-        return torch.from_numpy(coco_mask.decode(coco_mask.merge(encoded)))
-
-
-@dataclass(frozen=True)
-class _File:
-    path: Path
-    content: dict[str, Any]
-    digest: str
-
-
-def _read(path: Path) -> _File:
-    try:
-        written = path.read_bytes()
-        content = json.loads(written)
-    except (OSError, ValueError) as error:
-        raise SightlineError(f"cannot read {path}: {error}") from error
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise SightlineError(f"{path} is no COCO annotation file: it has no list {key!r}")
-    return _File(path, content, hashlib.blake2b(written, digest_size=8).hexdigest())
-
-
-def _categories(file: _File, wanted: Sequence[str] | None) -> dict[str, int]:
-    """The numbers of the categories by name, in the order of the classes."""
-    known = {str(c["name"]): c["id"] for c in sorted(file.content["categories"], key=lambda c: c["id"])}
+def _in_order(file: CocoFile, wanted: Sequence[str] | None) -> list[str]:
+    """Return the wanted categories, or all by their number."""
+    numbered = sorted(file.categories.items(), key=lambda item: (isinstance(item[0], str), item[0]))
+    known = list(dict.fromkeys(name for _, name in numbered))
     for name in wanted or ():
         if name not in known:
             raise unknown_name("class", name, known)
-    return known if wanted is None else {name: known[name] for name in wanted}
+    return known if wanted is None else list(wanted)
 
 
-def _records(file: _File, folder: Path, numbers: dict[str, int], single: bool) -> list[Record]:
-    """The images with an instance of these categories."""
-    labels = {number: label for label, number in enumerate(numbers.values())}
-    try:
-        instances: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for found in file.content["annotations"]:
-            if found["category_id"] in labels:
-                instances[found["image_id"]].append(found)
-        return [
-            _record(file, folder / image["file_name"], instances[image["id"]], labels, single)
-            for image in file.content["images"]
-            if image["id"] in instances
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise SightlineError(f"{file.path} is no COCO annotation file: {type(error).__name__} {error}") from error
+def _with_images(
+    files: Mapping[str, CocoFile], known: Sequence[str], found: Mapping[str, Mapping[Hashable, ByClass]]
+) -> list[str]:
+    """Return the categories of which there is an instance; warn of the others, and of those of the test file alone."""
+    annotated = {name for images in found.values() for by_class in images.values() for name in by_class}
+    if empty := [name for name in known if name not in annotated]:
+        warnings.warn(
+            f"{files['train'].path}: the categories {_quoted(empty)} are no classes: no image shows them", stacklevel=4
+        )
+    if others := sorted(files["test"].annotated - set(known)):
+        warnings.warn(
+            f"{files['test'].path}: the instances of {_quoted(others)} are left out, because {files['train'].path} has no "
+            "such categories",
+            stacklevel=4,
+        )
+    return [name for name in known if name in annotated]
 
 
-def _record(file: _File, path: Path, found: list[dict[str, Any]], labels: dict[int, int], single: bool) -> Record:
-    by_class: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for each in found:
-        by_class[labels[each["category_id"]]].append(each)
-    dominant = max(sorted(by_class), key=lambda label: sum(each["area"] for each in by_class[label]))
-    shown = [dominant] if single else list(range(len(labels)))
-    told = f"instances {[each['id'] for each in found]} of {file.digest}"
-    of_class = tuple(tuple(each["segmentation"] for each in by_class.get(label, ())) for label in shown)
-    boxes = tuple(_box(each["bbox"]) for label in shown for each in by_class.get(label, ()))
-    label = dominant if single else tuple(sorted(by_class))
-    return Record(path, label, Instances(of_class, not single, told), boxes=boxes)
+def _check_training(
+    file: CocoFile, found: Mapping[Hashable, ByClass], names: Sequence[str], single: bool, chosen: bool
+) -> None:
+    """Refuse a class that the user chose and no training image has; warn of any other."""
+    if single:
+        shown = {dominant(by_class, names, _where(file, number)) for number, by_class in found.items()}
+    else:
+        shown = {name for by_class in found.values() for name in by_class}
+    if missing := [name for name in names if name not in shown]:
+        message = f"{file.path} has no image of {_quoted(missing)} to train on"
+        if chosen:
+            raise SightlineError(f"classes: {message}")
+        warnings.warn(message, stacklevel=4)
 
 
-def _box(edges: Sequence[float]) -> tuple[float, float, float, float]:
-    x, y, width, height = map(float, edges)
-    return x, y, x + width, y + height
+def _records(
+    file: CocoFile, folder: Path, found: Mapping[Hashable, ByClass], names: Sequence[str], single: bool
+) -> list[Record]:
+    """Return the images with an instance of these classes."""
+    records, turned, unmasked = [], [], []
+    for number, image in file.images.items():
+        by_class = found.get(number, {})
+        present = [name for name in names if name in by_class]
+        if not present:
+            continue
+        if single:
+            present = [dominant(by_class, names, _where(file, number))]
+        path = folder / image.name
+        instances = [each for name in present for each in by_class[name]]
+        frame = find_frame(path, image.size, str(file.path))
+        if frame is not None and not frame.known:
+            turned.append(path)
+        mask = None
+        if all(each.segmentation is not None for each in instances):
+            drawn = present if single else names
+            of_class = tuple(tuple(each.segmentation for each in by_class.get(name, ())) for name in drawn)
+            mask = Instances(
+                of_class, not single, f"instances {[each.number for each in instances]} of {file.digest}", frame
+            )
+        else:
+            unmasked.append(path)
+        boxes = [each.box for each in instances if each.box]
+        if frame is not None:
+            for box in boxes:
+                check_inside(box, (frame.height, frame.width))
+            boxes = [box.moved(frame.turn_box(box.xyxy)) for box in boxes]
+        labels = tuple(names.index(name) for name in present)
+        records.append(Record(path, labels[0] if single else labels, mask, boxes=tuple(box.xyxy for box in boxes)))
+    if turned:
+        warnings.warn(unknown_orientation(str(file.path), turned[0], len(turned)), stacklevel=4)
+    if unmasked:
+        warnings.warn(
+            f"{file.path}: {len(unmasked)} of {len(records)} images have no mask, because one of their instances has no "
+            f"segmentation; the first is {unmasked[0]}",
+            stacklevel=4,
+        )
+    return records
+
+
+def _where(file: CocoFile, number: Hashable) -> str:
+    return f"{file.path}, image {file.images[number].name}"
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))

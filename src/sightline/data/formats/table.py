@@ -1,8 +1,11 @@
 """The user's own images, listed in a CSV file."""
 
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
+from difflib import get_close_matches
 from functools import partial
+from unicodedata import normalize
 
 from sightline._core.csv_files import read_csv
 from sightline.data.file_dataset import FileDataset, Record, path_from
@@ -13,6 +16,9 @@ from sightline.data.mask_files import mask_meaning
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.errors import SightlineError, unknown_name
+
+COLUMNS = ("path", "label", "mask", "split", "group", "x1", "y1", "x2", "y2")
+BOX_COLUMNS = ("x", "y", "w", "h", "width", "height", "xmin", "ymin", "xmax", "ymax", "bbox")  # of other tools
 
 
 @DATASETS.register("csv", masks="some", groups=True)
@@ -32,10 +38,11 @@ def csv(
 
     Without a column `split` the images are divided; the path of an image, seen from `root`, decides its split, so that rows
     which are added later leave the others where they are. With such a column, a missing "val" is taken from "train", and `test`
-    is not used. An empty `mask` means that the image has none. Other columns are not read.
+    is not used. An empty `mask` means that the image has none. Other columns are not read. Spaces around names
+    and values do not count.
 
-    The columns x1, y1, x2, y2 hold a box in pixels, empty = none: the first pixel is the box 0, 0, 1, 1. Several rows of one
-    path are then several boxes of one image, and agree on everything else.
+    The columns x1, y1, x2, y2 hold a box in pixels of the upright image, empty = none: the first pixel is the box 0, 0, 1, 1.
+    Several rows of one path are then several boxes of one image, and agree on everything else.
 
     Args:
         path: the CSV file.
@@ -50,26 +57,35 @@ def csv(
 
     Raises:
         SightlineError: a column is missing, a label is not among `classes`, a file does not exist, there is one class,
-            rows of one path disagree, or there is no box in any image.
+            a label is empty, rows of one path disagree, there is no box in any image, or a box is not in pixels x1, y1, x2, y2
+            of its image.
     """
     file = locate(path, "path")
     base = file.parent if root is None else locate(root, "root")
     rows = read_csv(file, required=("path", "label"))
     if not rows:
         raise SightlineError(f"path: {file} lists no images; expected one a row")
-    if boxed := "x1" in rows[0]:
+    if boxed := any(edge in rows[0][1] for edge in ("x1", "y1", "x2", "y2")):
         if boxes is not None:
             raise SightlineError(f"boxes: {boxes} was given, and {file} has boxes of its own")
         boxes = str(file)
+    for line, row in rows:
+        for column in ("path", "label", *(("group",) if "group" in row else ())):
+            if not row[column]:
+                raise SightlineError(f"{file.name}, line {line}: the {column} is empty; expected one for every image")
+    _warn_of_columns(file.name, list(rows[0][1]))
     seen: dict[str, dict[str, str]] = {}  # by path, where rows may be boxes of one image
-    names = list(map(str, classes)) if classes is not None else sort_names({row["label"] for row in rows})
-    group_names = sort_names({row["group"] for row in rows}) if "group" in rows[0] else []
+    names = (
+        [str(name).strip() for name in classes]
+        if classes is not None
+        else sort_names({row["label"] for _, row in rows})
+    )
+    _warn_of_similar(file.name, names)
+    group_names = sort_names({row["group"] for _, row in rows}) if "group" in rows[0][1] else []
     listed: dict[str, list[Record]] = defaultdict(list)
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows:
         if row["label"] not in names:
             raise unknown_name(f"class in {file.name}, line {line}:", row["label"], names)
-        if group_names and not row["group"]:
-            raise SightlineError(f"{file.name}, line {line}: the group is empty; expected one for every image")
         if boxed:
             first = seen.setdefault(row["path"], row)
             for column in ("label", "mask", "split", "group"):
@@ -98,6 +114,30 @@ def csv(
         skip_corrupt=skip_corrupt,
     )
     return own_splits(parts, {"val": val, "test": test}, seed, make, partial(path_from, base))
+
+
+def _warn_of_columns(name: str, columns: Sequence[str]) -> None:
+    """Warn of columns that are not read although their names say what the reader looks for."""
+    likely = [
+        column
+        for column in set(columns) - set(COLUMNS)
+        if column.lower() in BOX_COLUMNS or get_close_matches(column.lower(), COLUMNS, n=1, cutoff=0.8)
+    ]
+    if likely:
+        warnings.warn(
+            f"{name}: the columns {', '.join(map(repr, sorted(likely)))} are not read; known are {', '.join(COLUMNS)}",
+            stacklevel=4,
+        )
+
+
+def _warn_of_similar(name: str, classes: Sequence[str]) -> None:
+    """Warn of classes whose names look alike."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for one in classes:
+        alike[" ".join(normalize("NFKC", one).casefold().split())].append(one)
+    if several := [names for names in alike.values() if len(names) > 1]:
+        told = "; ".join(" and ".join(map(repr, names)) for names in several)
+        warnings.warn(f"{name}: some classes differ only in case, spaces or accents' encoding: {told}", stacklevel=4)
 
 
 def sort_names(names: set[str]) -> list[str]:

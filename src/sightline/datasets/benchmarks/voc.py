@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sightline.data.file_dataset import FileDataset, Record
-from sightline.data.files import UnreadableFileError, locate
+from sightline.data.files import UnclearFileError, UnreadableFileError, locate
 from sightline.data.formats.box_files import boxed_parts
 from sightline.data.formats.splitting import official_splits
 from sightline.data.mask_files import mask_meaning, read_mask
@@ -38,7 +38,8 @@ def voc(
 
     The classes of an image are those of its segmentation. "single" keeps the images of one class, as SO-Loss's experiments do,
     and their mask is the object; "multiple" keeps all, with a mask for each class. The test split is the official validation
-    set, whose labels are public. All segmentations are read once, which takes some seconds.
+    set, whose labels are public. All segmentations are read once, which takes some seconds. A segmentation that was saved in
+    colors is read by PASCAL VOC's palette.
 
     Args:
         root: the folder `VOC2012/`, or one that holds it or torchvision's `VOCdevkit/VOC2012/`.
@@ -63,7 +64,9 @@ def voc(
     found = {part: _records(base, part, single, skip_corrupt) for part in ("train", "val")}
     parts = boxed_parts({part: records for part, (records, _) in found.items()}, boxes)
     meaning = mask_meaning(ignore=255) if single else _meaning_by_class()
-    make = partial(FileDataset, classes=CLASSES, root=base, meaning=meaning, skip_corrupt=skip_corrupt)
+    make = partial(
+        FileDataset, classes=CLASSES, root=base, meaning=meaning, colors=class_colors(), skip_corrupt=skip_corrupt
+    )
     made = official_splits(parts["train"], parts["val"], make, val, seed)
     for name, part in (("train", "train"), ("test", "val")):
         made[name].skipped += found[part][1]
@@ -107,14 +110,35 @@ def _records(base: Path, part: str, single: bool, skip_corrupt: bool) -> tuple[l
 
 
 def _classes_of(mask: Path, skip_corrupt: bool) -> tuple[int, ...] | None:
-    """The classes that a segmentation shows; None where it cannot be read, and that is allowed."""
+    """The classes that a segmentation shows; None where it cannot be read, and that is allowed.
+
+    Raises:
+        SightlineError: the segmentation has a value or a color of no class.
+    """
     try:
-        values = read_mask(mask, torch.arange(256, dtype=torch.uint8)).flatten().bincount().nonzero()[:, 0].tolist()
+        shown = read_mask(mask, torch.arange(256, dtype=torch.uint8), class_colors())
     except UnreadableFileError:
         if skip_corrupt:
             return None
         raise
+    values = shown.flatten().bincount().nonzero()[:, 0].tolist()
+    for value in values:
+        if value != 255 and value > len(CLASSES):
+            raise UnclearFileError(
+                f"the mask {mask} has the value {value}; expected 0 to {len(CLASSES)}, or 255 for pixels to ignore. A mask "
+                "that was converted to gray has lost its classes"
+            )
     return tuple(value - 1 for value in values if 1 <= value <= len(CLASSES))
+
+
+def class_colors() -> Tensor:
+    """Return the color (256, 3) uint8 of each value of a segmentation, as PASCAL VOC's development kit defines it.
+
+    Bit 3 k + c of the value is bit 7 - k of the channel c.
+    """
+    values = torch.arange(256)[:, None]
+    channels = torch.arange(3)
+    return sum(((values >> (3 * k + channels)) & 1) << (7 - k) for k in range(3)).to(torch.uint8)  # type: ignore[union-attr]
 
 
 def _meaning_by_class() -> Tensor:

@@ -353,7 +353,7 @@ def _scene_records(
             for place in (within, *within.parents[:-1]):
                 known[place.as_posix()].append(file)
     else:
-        for row in read_csv(base, required=("path", "label")):
+        for _, row in read_csv(base, required=("path", "label")):
             known[row["label"]].append(base.parent / row["path"])
 
     if scenes is None:

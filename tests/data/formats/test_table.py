@@ -1,0 +1,71 @@
+"""CSV files as people write them: spaces, empty values, blank lines, similar names."""
+
+from pathlib import Path
+
+import pytest
+
+from layouts import write_image
+from sightline import SightlineError, data
+
+
+def make(folder: Path, content: str, **options: object) -> data.Splits:
+    for name in "abcdef":
+        write_image(folder / f"{name}.jpg")
+    (folder / "list.csv").write_text(content)
+    return data.create_dataset("csv", path=str(folder / "list.csv"), **options)
+
+
+def test_spaces_around_names_and_values_do_not_count(tmp_path: Path) -> None:
+    content = "path, label , split\na.jpg,cat , train\nb.jpg, cat,train\nc.jpg,dog,train \nd.jpg ,\tdog,test\n"
+    splits = make(tmp_path, content, val=0, classes=["dog ", "cat"])
+    assert splits.classes == ["dog", "cat"]
+    assert splits["train"].labels.tolist() == [1, 1, 0]
+    assert splits["test"].labels.tolist() == [0]
+
+
+@pytest.mark.parametrize("column", ["path", "label", "group"])
+@pytest.mark.parametrize("value", ["", "  "])
+def test_an_empty_value_is_refused_with_its_line(tmp_path: Path, column: str, value: str) -> None:
+    row = {"path": "b.jpg", "label": "dog", "group": "g"} | {column: value}
+    content = f"path,label,group\na.jpg,cat,g\n\n   \n{','.join(row.values())}\n"
+    with pytest.raises(SightlineError, match=f"line 5: the {column} is empty"):
+        make(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty; expected a line with the columns path, label"),
+        ("\n \n", "is empty"),
+        ("path,label\n", "lists no images"),
+        ("path;label\na.jpg;cat\n", r"has the columns \['path;label'\]"),
+        ("path,label,label\na.jpg,cat,dog\n", "two columns 'label'"),
+        ("path,label\na,b.jpg,cat\n", "line 2: 3 values for 2 columns"),
+        ('path,label\n"a.jpg,cat\nb.jpg,dog\n', "cannot read"),
+        ("path,label,x1,y1\na.jpg,cat,1,2\n", "'x2' is missing"),
+        ("path,label,x2\na.jpg,cat,1\n", "'x1' is missing"),
+    ],
+)
+def test_a_file_of_another_form(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(SightlineError, match=message):
+        make(tmp_path, content)
+
+
+def test_a_file_in_another_encoding(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_bytes("path,label\na.jpg,cat\n".encode("utf-16"))
+    with pytest.raises(SightlineError, match=r"cannot read .*list\.csv"):
+        data.create_dataset("csv", path=str(tmp_path / "list.csv"))
+
+
+@pytest.mark.parametrize("column", ["Mask", "masks", "spilt", "xmin", "bbox", "W"])
+def test_a_column_that_is_not_read_by_mistake(tmp_path: Path, column: str) -> None:
+    content = f"path,label,author,{column}\na.jpg,cat,me,\nb.jpg,dog,me,\n"
+    with pytest.warns(UserWarning, match=f"the columns '{column}' are not read"):
+        make(tmp_path, content, val=0, test=0)
+
+
+@pytest.mark.parametrize("names", [("Cat", "cat"), ("big cat", "big  cat"), ("caf\u00e9", "cafe\u0301")])
+def test_classes_that_look_alike(tmp_path: Path, names: tuple[str, str]) -> None:
+    content = f"path,label\na.jpg,{names[0]}\nb.jpg,{names[1]}\n"
+    with pytest.warns(UserWarning, match="differ only in case, spaces or accents"):
+        make(tmp_path, content, val=0, test=0)
