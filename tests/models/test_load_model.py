@@ -38,6 +38,19 @@ def test_size_overrides_that_of_the_weights(name):
     assert model.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
 
 
+@pytest.mark.parametrize("name", ["torchvision/vit_b_16", "timm/mixer_s32_224"])
+def test_so_loss_alone_trains_a_head_that_the_library_starts_with_zeros(name):
+    torch.manual_seed(0)
+    model, _ = sl.load_model(name, classes=3, size=64)
+    objective = sl.Objective(model, sl.SegmentOverlap(beta=0.0))
+    masks = torch.zeros(2, 64, 64, dtype=torch.uint8)
+    masks[:, :32] = 1
+    objective(sl.Batch(torch.rand(2, 3, 64, 64), torch.tensor([0, 2]), masks=masks))["loss"].backward()
+    weight = head_parameters(model)[0]
+    assert weight.abs().max() <= weight.shape[1] ** -0.5  # as nn.Linear starts
+    assert weight.grad.abs().max() > 0
+
+
 def test_own_models_are_small_and_keep_an_eighth_of_the_side():
     model, _ = sl.load_model("sightline/small_cnn", classes=10)
     assert sum(p.numel() for p in model.parameters()) < 400_000

@@ -106,15 +106,18 @@ class SegmentOverlap(Guide):
         batch = context.batch
         if batch.multi_label and self.target == "predicted":
             raise SightlineError("target 'predicted' needs images with one label each; these can have several")
-        losses, counted, zero_maps = [], [], []
+        losses, counted, labeled, with_map = [], [], [], []
         for classes, left in batch.each_label():
             targets = classes if self.target == "label" else context.logits.detach().argmax(1)
             pooled = self._pooled_maps(context, targets)
             masks = torch.zeros_like(batch.images[:, 0]) if batch.masks is None else batch.masks_of(classes)
             losses.append(segment_overlap_loss(pooled, self._soft(masks.to(pooled.dtype), pooled.shape[-2:])))
             counted.append(left & non_empty(masks))
-            zero_maps.append(left & (pooled.detach().amax((1, 2)) <= 0))
-        context.counts["segment_overlap/zero_maps"] = torch.stack(zero_maps).sum()
+            with_map.append(left & (pooled.detach().amax((1, 2)) > 0))
+            labeled.append(left)
+        context.counts["segment_overlap/zero_maps"] = (
+            torch.stack(labeled).any(0) & ~torch.stack(with_map).any(0)
+        ).sum()
         shares = torch.stack(counted).to(losses[0])
         return {"segment_overlap": (torch.stack(losses) * shares).sum(0) / shares.sum(0).clamp_min(1)}
 

@@ -30,8 +30,7 @@ def load_model(
         weights: None for random ones, "default" for those that the library downloads, or a local file, seen from here or
             else from the folder that SIGHTLINE_DATA names: `.safetensors`, or `.pth`, read without unpickling code.
         classes: number of logits, 1 for two classes told apart by a single one; None takes that of the weights file, else the
-            library's. A head of another number
-            of classes is left random.
+            library's. A head of another number of classes is left random; a linear one is never left at zero.
         size: side of the input in pixels; None takes that of the weights.
 
     Returns:
@@ -44,17 +43,31 @@ def load_model(
     if classes is not None and classes < 1:
         raise SightlineError(f"classes is {classes}; a model needs at least 1")
     if weights is None or weights == "default":
-        return SOURCES[source](plain, weights == "default", classes, size)
+        model, spec = SOURCES[source](plain, weights == "default", classes, size)
+        _start_zero_head(model)
+        return model, spec
 
     state = read_weights(locate(weights, "weights"))
     if classes is None:
         classes = _classes_of(state, SOURCES[source](plain, False, None, size)[0])
     model, spec = SOURCES[source](plain, False, classes, size)
+    _start_zero_head(model)
     restore_gates(model, state)
     restore_attention_branch(model, state)
     restore_two_branch(model, state)  # last, because it copies the model with its gates
     load_weights(model, state, head=head_name(model), source=str(weights))
     return model, spec
+
+
+def _start_zero_head(model: nn.Module) -> None:
+    """Start a linear head that the library starts with zeros, such as that of torchvision's ViT, as `nn.Linear` starts.
+
+    Behind a zero head, every class activation map is zero and has no gradient, so that a guide on maps never trains.
+    """
+    for name in head_name(model):
+        head = model.get_submodule(name)
+        if isinstance(head, nn.Linear) and not head.weight.any():
+            head.reset_parameters()
 
 
 def check_name(name: str) -> tuple[str, str]:

@@ -28,6 +28,7 @@ from sightline.training.progress import Display
 from sightline.training.recipe import Stage, Watch
 from sightline.training.run import EpochEnd, Run
 from sightline.training.validation import validate
+from sightline.training.zero_maps import ZeroMapCheck
 
 
 class Trainer:
@@ -65,6 +66,7 @@ class Trainer:
         self.validation = {name: parts.plain_loader(name, *share) for name in parts.validation}
         self.steps_an_epoch = ceil(len(self.loader) / self.recipe.gradient_accumulation)
         self.trunk = _trunk(parts.objectives[0])
+        self.zero_maps = ZeroMapCheck()
 
     def fit(self) -> State:
         """Train every stage that is not done."""
@@ -146,7 +148,10 @@ class Trainer:
             self.display.step(sum(output["loss"].item() for output in outputs))
         row = meter.compute(self.fabric)
         state.step += steps
-        state.images += int(row.pop("images"))
+        images = int(row.pop("images"))
+        if any(objective.weights):
+            self.zero_maps.check(row, images, state.epoch + 1)
+        state.images += images
         figures = {key if key.startswith("n/") else f"train/{key}": value for key, value in row.items()}
         return {"stage": state.stage, "step": state.step, "lr": lr, **figures}
 
