@@ -1,19 +1,21 @@
 """SO-Loss: its parts in closed form, its gradients against finite differences."""
 
+import copy
 import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 import sightline as sl
 from networks import TinyCNN, batch_of
 from sightline._core.kernels import odd_kernel
 from sightline.errors import SightlineError
 from sightline.guides.segment_overlap import blur_masks, pool_views, segment_overlap_loss
-from sightline.network.views import dihedral_views
+from sightline.network.views import D4, View, dihedral_views
 
 # ---- the loss ----
 
@@ -261,3 +263,62 @@ def test_descending_it_moves_the_map_onto_the_mask() -> None:
 def test_bad_options(options: dict[str, object], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         sl.SegmentOverlap(**options)  # type: ignore[arg-type]
+
+
+def test_views_can_be_pooled_without_scaling() -> None:
+    maps = torch.tensor([[[[0.4, 0.0]]], [[[0.1, 0.2]]]])  # two views of one image with two pixels
+    weights = torch.tensor([[math.exp(4), 1.0], [math.exp(1), math.exp(2)]])
+    expected = (weights * maps[:, 0, 0]).sum(0) / weights.sum(0)
+    torch.testing.assert_close(pool_views(maps, scale=False)[0, 0], expected)
+    assert not torch.allclose(pool_views(maps)[0, 0], expected)
+
+    torch.manual_seed(0)
+    model, batch = TinyCNN().double(), batch_of()
+    for layer in (model.head[2], model.classifier):  # positive gradients, so that no map is zero
+        layer.weight.data.abs_()
+    losses = [
+        float(
+            sl.Objective(model, sl.SegmentOverlap(beta=0.0, views=4, scale_views=scale), layer="features.3")(batch)[
+                "loss"
+            ]
+        )
+        for scale in (True, False)
+    ]
+    assert abs(losses[0] - losses[1]) > 1e-4
+
+
+def test_one_view_at_a_time_is_algorithm_1_and_all_at_once_is_not() -> None:
+    """Algorithm 1 sends each view through the network alone, so that batch norm sees the statistics of one view."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Softplus(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)
+    ).double()
+    batch = batch_of(6, 8)
+    reference = copy.deepcopy(model)
+
+    def gradcam(view: View) -> tuple[Tensor, Tensor]:
+        activations = reference[:3](view(batch.images))
+        logits = reference[3:](activations)
+        (gradients,) = torch.autograd.grad(logits[range(6), batch.labels].sum(), activations, create_graph=True)
+        maps = (gradients.mean((2, 3), keepdim=True) * activations).sum(1).relu()
+        return logits, view.inverse(F.interpolate(maps[:, None], (8, 8), mode="bilinear", align_corners=False)[:, 0])
+
+    seen = [gradcam(view) for view in D4]
+    maps = torch.stack([each / each.amax((1, 2), keepdim=True) for _, each in seen])
+    pooled = ((maps / 0.1).softmax(0) * maps).sum(0)
+    masks = batch.masks.double()
+    cosine = (pooled * masks).sum((1, 2)) / (pooled.square().sum((1, 2)) * masks.square().sum((1, 2))).sqrt()
+    task = F.cross_entropy(seen[0][0], batch.labels)
+    loss = 0.5 * task + 0.5 * (1 - cosine).mean()
+    loss.backward()
+
+    guide = sl.SegmentOverlap(beta=0.5, views=8, blur=0)
+    together = sl.Objective(copy.deepcopy(model), guide, layer="2")(batch)
+    alone = sl.Objective(model, guide, layer="2", view_chunk=1)(batch)
+    alone["loss"].backward()
+    torch.testing.assert_close(alone["task"], task.detach())
+    torch.testing.assert_close(alone["loss"], loss.detach())
+    for ours, theirs in zip(model.parameters(), reference.parameters()):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+    torch.testing.assert_close(model[1].running_mean, reference[1].running_mean)
+    assert (together["task"] - task).abs() > 1e-4

@@ -16,6 +16,7 @@ from sightline.experiments.outputs.column_table import ColumnTable
 from sightline.experiments.recipes import Keys, RecipeStudy, file_name, overrides
 from sightline.experiments.steps import AnyStep, Step, StepContext
 from sightline.studies.study import KINDS, Done, Part, Study, check_labels, scale_count
+from sightline.studies.tables import PaperValue
 from sightline.training import Recipe, Run, read_recipe, train
 from sightline.training.build import check_guides
 
@@ -60,7 +61,8 @@ class TrainingRuns(RecipeStudy):
             them.
         outputs: what else is measured and drawn (see `sightline.experiments.outputs`).
         scaled_keys: as of every recipe; `seeds` among them takes fewer seeds.
-        paper_values: row -> column -> the paper's value; a row is called by its labels, `A, B, variant`.
+        paper_values: row -> column -> the paper's value, or its mean and standard deviation; a row is called by its labels,
+            `A, B, variant`.
     """
 
     kind: Literal["training_runs"]
@@ -70,7 +72,7 @@ class TrainingRuns(RecipeStudy):
     seeds: Annotated[list[Count], Field(min_length=1)]
     columns: list[Column] = Field(default_factory=lambda: ["test/accuracy"])
     outputs: list[AnyOutput] = Field(default_factory=list)
-    paper_values: dict[str, dict[str, float]] = Field(default_factory=dict)
+    paper_values: dict[str, dict[str, PaperValue]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

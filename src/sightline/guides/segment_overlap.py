@@ -42,6 +42,8 @@ class SegmentOverlap(Guide):
         pooling: how the views' maps become one: `"softmax"` (a softmax-weighted sum, which tends to the maximum),
             `"logsumexp"`, `"max"` or `"mean"`.
         temperature: of softmax and logsumexp, on maps whose maximum is 1.
+        scale_views: divide each view's map by its own maximum before they are pooled; the paper does not say. Without it, the
+            temperature is in the units of the maps, and a view with large values outvotes the others.
         explainer: a differentiable class activation map, by name.
         target: whose map: that of the true `"label"` (the paper) or of the `"predicted"` class.
         resolution: where maps and masks are compared: `"input"` (the paper), or `"layer"` with masks reduced to it.
@@ -59,6 +61,7 @@ class SegmentOverlap(Guide):
         blur: int | float | None = None,
         pooling: Pooling = "softmax",
         temperature: float = 0.1,
+        scale_views: bool = True,
         explainer: str = "gradcam",
         target: Target = "label",
         resolution: Resolution = "input",
@@ -77,6 +80,7 @@ class SegmentOverlap(Guide):
         self.beta, self.weight = beta, weight
         self.views = choose_views(views)
         self.blur, self.pooling, self.temperature = blur, pooling, temperature
+        self.scale_views = scale_views
         self.target, self.resolution = target, resolution
 
     def loss_weights(self, alone: bool) -> tuple[float, float]:
@@ -129,7 +133,8 @@ class SegmentOverlap(Guide):
         if self.resolution == "input":
             maps = resize_maps(maps.flatten(0, 1), size).unflatten(0, (views, images))
         seen = torch.stack([view.seen((maps.shape[-2], maps.shape[-1])) for view in self.views])
-        return pool_views(maps, self.pooling, self.temperature, None if seen.all() else seen.to(maps.device))
+        shown = None if seen.all() else seen.to(maps.device)
+        return pool_views(maps, self.pooling, self.temperature, shown, self.scale_views)
 
     def _soft(self, masks: Tensor, size: Sequence[int]) -> Tensor:
         """Masks (B, H, W) blurred, at the size (h, w) of the maps."""
@@ -158,12 +163,15 @@ def segment_overlap_loss(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 def pool_views(
-    maps: Tensor, pooling: Pooling = "softmax", temperature: float = 0.1, seen: Tensor | None = None
+    maps: Tensor,
+    pooling: Pooling = "softmax",
+    temperature: float = 0.1,
+    seen: Tensor | None = None,
+    scale: bool = True,
 ) -> Tensor:
     """One map of several views, pixel by pixel; close to the maximum, and differentiable (section III, "PooledGC").
 
-    Each view's map is divided by its own maximum first, so that no view outvotes the others by its scale. One view is
-    returned as it is: cosine similarity does not see scale.
+    One view is returned as it is: cosine similarity does not see scale.
 
     Args:
         maps: (V, B, H, W), non-negative, turned back to the original orientation.
@@ -171,6 +179,7 @@ def pool_views(
         temperature: T.
         seen: (V, H, W) bool, which pixels each view shows, every pixel by at least one; what a view does not show is left
             to the others. None = every view shows all.
+        scale: divide each view's map by its own maximum first, so that no view outvotes the others by its scale.
 
     Returns:
         (B, H, W).
@@ -179,8 +188,9 @@ def pool_views(
         return maps[0]
     if seen is not None:
         maps = maps * seen[:, None]
-    largest = maps.amax((2, 3), keepdim=True)
-    maps = maps / torch.where(largest > 0, largest, torch.ones_like(largest))
+    if scale:
+        largest = maps.amax((2, 3), keepdim=True)
+        maps = maps / torch.where(largest > 0, largest, torch.ones_like(largest))
     if pooling == "max":
         return maps.amax(0)
     number = len(maps) if seen is None else seen.sum(0)

@@ -6,10 +6,21 @@ from statistics import fmean, stdev
 import torch
 from torch import Tensor
 
+PaperValue = float | tuple[float, float]
+"""A value that a paper prints, or its mean and standard deviation."""
 
-def mean_and_spread(values: Sequence[float], paper_value: float | None = None, form: str = ".3f") -> str:
+
+def in_brackets(paper_value: PaperValue | None) -> str:
+    """Return the paper's value with the paper's own digits, in square brackets after a space; "" without a value."""
+    if paper_value is None:
+        return ""
+    parts = paper_value if isinstance(paper_value, tuple) else (paper_value,)
+    return f" [{' ± '.join(map(repr, parts))}]"
+
+
+def mean_and_spread(values: Sequence[float], paper_value: PaperValue | None = None, form: str = ".3f") -> str:
     """Return the mean, the standard deviation of several values, and the paper's value in square brackets."""
-    beside = "" if paper_value is None else f" [{paper_value:{form}}]"
+    beside = in_brackets(paper_value)
     if not values:
         return f"…{beside}"
     spread = f" ± {stdev(values):{form.lstrip('+')}}" if len(values) > 1 else ""

@@ -68,10 +68,11 @@ class AccuracyAndCosts(Output):
         ]
         for row in runs.rows:
             found = [part.values for part in runs.of(row).values()]
-            paper = runs.paper_values.get(row, {}).get(f"{self.split}/accuracy")
+            paper = runs.paper_values.get(row, {}).get(f"{self.split}/accuracy", ())
+            printed = paper if isinstance(paper, tuple) else (paper,)
             accuracy = mean_and_spread([100 * values["accuracy"] for values in found], form=".2f")
             lines.append(
-                [row, accuracy, "" if paper is None else f"{100 * paper:.2f}", str(len(found)), *_costs(found)]
+                [row, accuracy, " ± ".join(f"{100 * value:.2f}" for value in printed), str(len(found)), *_costs(found)]
             )
         header = ["Training", "Accuracy", "The paper's", "Seeds", "Parameters", "Epochs", "Seconds a training"]
         sections = [

@@ -46,6 +46,8 @@ class ColumnTable(Output):
 
     def summary(self, runs: FinishedRuns) -> str:
         """Variants x columns, and the significant differences from the first variant."""
+        sizes = {row: _sizes(runs, row) for row in runs.rows}
+        known = {size for size in sizes.values() if size}
         header = ["Variant", "Seeds", *(heading(column) for column in self.columns), "Seconds a run"]
         rows = []
         for row in runs.rows:
@@ -55,14 +57,14 @@ class ColumnTable(Output):
             ]
             times = [part.values["seconds"] for part in runs.of(row).values()]
             rows.append([row, str(len(times)), *cells, f"{mean(times):.0f}" if times else "…"])
-        sizes = {
-            column.partition("/")[0]: str(value["n"])
-            for _, _, part in runs
-            for column, value in part.values["figures"].items()
-        }
+            if len(known) > 1:
+                rows[-1].append(sizes[row])
+        if len(known) > 1:
+            header.append("Images")
+        images = f" Images: {known.pop()}." if len(known) == 1 else ""
         text = [
             f"Mean ± standard deviation over seeds{'; in square brackets the paper’s value' if runs.paper_values else ''}. "
-            f"Arrows show which direction is better. Images: {', '.join(map(' '.join, sizes.items()))}.",
+            f"Arrows show which direction is better.{images}",
             markdown(header, rows),
         ]
         if runs.complete:
@@ -96,6 +98,13 @@ class ColumnTable(Output):
             for row, _, interval, seeds in runs.differences(found):
                 if interval.excludes_zero:
                     yield f"{row}, {heading(column)}: {interval.low:+.3f} to {interval.high:+.3f} ({seeds} seeds)"
+
+
+def _sizes(runs: FinishedRuns, row: str) -> str:
+    """Return how many images of each split the figures of a row are of."""
+    figures = [figure for part in runs.of(row).values() for figure in part.values["figures"].items()]
+    sizes = {column.partition("/")[0]: value["n"] for column, value in figures if value is not None}
+    return ", ".join(f"{split} {n}" for split, n in sizes.items())
 
 
 def values(runs: FinishedRuns, row: str, column: str) -> dict[str, float]:

@@ -7,6 +7,7 @@ from statistics import mean
 from sightline.evaluation.statistics import Interval, over_seeds
 from sightline.studies.lines import Lines
 from sightline.studies.study import Done, Part
+from sightline.studies.tables import PaperValue
 
 Values = Mapping[str, Mapping[str, float]]
 """Row -> seed -> value."""
@@ -30,7 +31,7 @@ class FinishedRuns:
     parts: list[str]
     done: Done
     made: Done
-    paper_values: dict[str, dict[str, float]]
+    paper_values: dict[str, dict[str, PaperValue]]
 
     @property
     def rows(self) -> list[str]:

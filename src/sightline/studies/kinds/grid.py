@@ -22,6 +22,7 @@ from sightline.studies.study import (
     Done,
     Part,
 )
+from sightline.studies.tables import in_brackets
 
 Row = dict[str, Any]
 
@@ -170,7 +171,7 @@ def _arrow(metric: str) -> str:
 
 def _cell(figure: Row | None, printed: float | None) -> str:
     """A value with its interval and the paper's; a dash where it is not defined."""
-    beside = "" if printed is None else f" [{printed:.3f}]"
+    beside = in_brackets(printed)
     if figure is None or math.isnan(figure["value"]):
         return f"–{beside}"
     return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f}){beside}"
