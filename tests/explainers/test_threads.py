@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.explainers import EXPLAINERS
-from sightline.network.tap import Tap, evaluating
+from sightline.network.modes import evaluating
+from sightline.network.tap import Tap
 
 THREADS = 4
 FEW: dict[str, dict[str, Any]] = {

@@ -14,7 +14,7 @@ from sightline import InputSpec, SightlineError, load_model
 from sightline.data.boxes import peak_boxes
 from sightline.localization.keys import last_keys
 from sightline.localization.lost import box_around, discover, lost
-from sightline.network.tap import evaluating
+from sightline.network.modes import evaluating
 
 SPEC = InputSpec((0.5,) * 3, (0.5,) * 3, (32, 32))
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3, "num_classes": 0}

@@ -14,7 +14,8 @@ from networks import InPlaceAfter, TinyCNN, Unlike
 from sightline.errors import SightlineError
 from sightline.network.layers import default_layer
 from sightline.network.layout import Layer
-from sightline.network.tap import Tap, evaluating, unwrap
+from sightline.network.modes import evaluating
+from sightline.network.tap import Tap, unwrap
 
 
 def hooks(model: nn.Module) -> int:
@@ -219,7 +220,7 @@ def test_unknown_layers_and_models() -> None:
     with pytest.raises(SightlineError, match="not part of the model"):
         Tap(TinyCNN(), nn.ReLU())
     with pytest.raises(SightlineError, match=r"cannot tell the target layer of Unlike; give layer=, .*'norm'"):
-        Tap(Unlike())
+        Tap(Unlike())(torch.rand(1, 3, 4, 6))
 
 
 def test_a_norm_over_the_last_dimension_is_channels_last() -> None:

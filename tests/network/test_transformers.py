@@ -88,5 +88,5 @@ def test_it_is_explained_trained_and_exported(make, tmp_path: Path) -> None:
 
 
 def test_a_transformer_asks_for_its_layer() -> None:
-    with pytest.raises(SightlineError, match=r"declare its layout: sightline.Layer\(name"):
+    with pytest.raises(SightlineError, match=r"give layer=, such as .*sightline.Layer\('vit.*'tokens', prefix=1\)"):
         sl.explain(vit()[0].eval(), torch.rand(1, 3, 32, 32))

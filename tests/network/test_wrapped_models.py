@@ -80,9 +80,20 @@ def test_a_layer_goes_by_the_innermost_known_model_around_it() -> None:
     assert resolve_layers(model, "net.patch_embed.backbone.stages.2") == [Layer("net.patch_embed.backbone.stages.2")]
 
 
-def test_two_known_models_need_a_choice() -> None:
-    model = nn.Sequential(torchvision.models.resnet18(), torchvision.models.squeezenet1_1())
+class Pair(nn.Module):
+    def __init__(self, both: bool) -> None:
+        super().__init__()
+        self.both = both
+        self.a, self.b = torchvision.models.resnet18(), torchvision.models.squeezenet1_1()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.a(x) + self.b(x) if self.both else self.b(x)
+
+
+def test_of_two_known_models_the_one_that_runs_counts() -> None:
+    images = torch.rand(1, 3, 64, 64)
+    assert sl.Tap(Pair(both=False).eval())(images).layers == [Layer("b.features")]
     with pytest.raises(
-        SightlineError, match=r"2 known models, '0', '1'; give layer=, such as '0.layer4' or '1.features'"
+        SightlineError, match=r"2 known models, 'a', 'b'; give layer=, such as 'a.layer4' or 'b.features'"
     ):
-        default_layer(model)
+        sl.Tap(Pair(both=True).eval())(images)

@@ -17,7 +17,7 @@ from sightline.metrics.scoring import Scorer
 from sightline.network.features import DeepFeatures
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice
-from sightline.network.tap import evaluating
+from sightline.network.modes import evaluating
 
 
 @dataclass(frozen=True)

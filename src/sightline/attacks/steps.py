@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from sightline._core.tensors import at_least_float32, check_finite, check_pixels
 from sightline.network.input_spec import InputSpec
 from sightline.network.logits import logits_of
-from sightline.network.tap import evaluating, unwrap
+from sightline.network.modes import evaluating
+from sightline.network.tap import unwrap
 from sightline.network.targets import resolve_targets
 
 

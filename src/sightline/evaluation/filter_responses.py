@@ -13,7 +13,8 @@ from sightline.explainers.base import resize_maps
 from sightline.network.filter_groups import Moments, membership, part_coherence, spectral_groups
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice
-from sightline.network.tap import Tap, evaluating
+from sightline.network.modes import evaluating
+from sightline.network.tap import Tap
 
 
 @dataclass(frozen=True)

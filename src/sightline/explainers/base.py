@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from sightline._core.tensors import at_least_float32, check_finite, check_images, has_contrast
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerSelection
-from sightline.network.tap import evaluating, unwrap
+from sightline.network.modes import evaluating
+from sightline.network.tap import unwrap
 from sightline.network.targets import Targets
 
 Sign = Literal["positive", "absolute"]

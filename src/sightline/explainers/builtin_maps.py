@@ -14,7 +14,8 @@ from sightline.models.attention_branch import attention_branch_of
 from sightline.models.filter_groups import carried_filter_groups
 from sightline.models.two_branch import two_branch_of
 from sightline.network.layers import LayerSelection
-from sightline.network.tap import Tap, in_this_thread
+from sightline.network.modes import in_this_thread
+from sightline.network.tap import Tap
 from sightline.network.targets import Targets, resolve_score
 
 

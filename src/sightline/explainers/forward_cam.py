@@ -40,7 +40,7 @@ class ForwardCAM(Explainer):
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Maps (B, H, W) in [0, 1]: resized to the input, normalized, and averaged over the layers."""
         maps = []
-        for each in resolve_layers(model, layer):
+        for each in resolve_layers(model, layer, inputs):
             activations, weights = self.channel_weights(model, inputs, targets, each)
             raw = (weights[:, :, None, None] * activations).sum(1).relu()
             maps.append(normalize_maps(resize_maps(raw, (inputs.shape[-2], inputs.shape[-1]))))

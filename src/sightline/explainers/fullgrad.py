@@ -27,7 +27,7 @@ from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.layers import LayerSelection
 from sightline.network.logits import returned_logits
-from sightline.network.tap import in_this_thread
+from sightline.network.modes import in_this_thread
 from sightline.network.targets import Targets, resolve_score
 
 # Layers that add a bias, and activation functions that have an implicit one. All other modules, such as ReLU and pooling,

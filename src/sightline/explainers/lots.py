@@ -21,7 +21,8 @@ from sightline.network.features import ClassFeatures
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice, LayerSelection
 from sightline.network.logits import logits_of
-from sightline.network.tap import evaluating, unwrap
+from sightline.network.modes import evaluating
+from sightline.network.tap import unwrap
 from sightline.network.targets import Targets, resolve_targets
 
 logger = logging.getLogger(__name__)

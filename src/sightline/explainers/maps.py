@@ -89,12 +89,14 @@ def compute_maps(
     classifier = unwrap(model)
     if targets == "label":
         dataset.check_single_label("targets 'label'")
+    like = next(classifier.parameters(), torch.empty(0))
+    black = like.new_zeros(1, len(input_spec.mean), *input_spec.size)
     facts = {
         "architecture": type(classifier).__name__,
         "model": fingerprint(classifier),
         "method": method,
         "options": _plain(options or {}),
-        "layer": ", ".join(map(_told, resolve_layers(classifier, layer))) if needs_layer(method) else None,
+        "layer": ", ".join(map(_told, resolve_layers(classifier, layer, black))) if needs_layer(method) else None,
         "targets": targets,
         "data": dataset.fingerprint,
         "normalization": [list(input_spec.mean), list(input_spec.std)],

@@ -10,7 +10,8 @@ from sightline.errors import SightlineError
 from sightline.network.branch import own_modules
 from sightline.network.layers import LayerSelection, resolve_layers
 from sightline.network.layout import Layer, to_spatial
-from sightline.network.tap import Tap, Tapped, evaluating, first_of
+from sightline.network.modes import evaluating
+from sightline.network.tap import Tap, Tapped, first_of
 
 FEWEST = 2  # places in each direction: a map of one place is constant
 Grid = tuple[int, int]

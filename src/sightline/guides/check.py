@@ -11,8 +11,9 @@ from sightline.explainers.cam import CAM, gradcam
 from sightline.explainers.places import warn_of_few_places
 from sightline.guides.base import Guide
 from sightline.guides.objective import Objective
-from sightline.network.layers import LayerChoice
-from sightline.network.tap import Tap, evaluating, unwrap
+from sightline.network.layers import LayerChoice, resolve_layers
+from sightline.network.modes import evaluating
+from sightline.network.tap import Tap, unwrap
 
 
 def check_model(model: nn.Module, layer: LayerChoice | None = None, images: Tensor | None = None) -> None:
@@ -37,8 +38,8 @@ def check_model(model: nn.Module, layer: LayerChoice | None = None, images: Tens
                 f"{name or 'the model'} is sharded by FSDP, which does not support the second backward pass that a loss on "
                 "maps needs; use DDP"
             )
-    tap = Tap(plain, layer)
     inputs = _noise(plain) if images is None else images
+    tap = Tap(plain, resolve_layers(plain, layer, inputs))
     for name, module in _modules_after(tap, inputs):
         if isinstance(module, nn.SyncBatchNorm):
             raise SightlineError(

@@ -27,7 +27,7 @@ from sightline.network.filter_groups import (
     spectral_groups,
 )
 from sightline.network.input_spec import to_inputs
-from sightline.network.tap import evaluating
+from sightline.network.modes import evaluating
 
 
 @GUIDES.register("iccnn", needs_masks=False, needs_layer=True, pixel_space=False, reweights=False)

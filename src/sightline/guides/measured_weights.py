@@ -12,7 +12,7 @@ from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.guides.base import GuidedModel
 from sightline.guides.sample_weights import Normalize, Reweighter, spread
-from sightline.network.tap import evaluating
+from sightline.network.modes import evaluating
 
 
 class MeasuredWeights(Reweighter):

@@ -89,8 +89,8 @@ class Objective(nn.Module):
         kinds = [type(each) for each in self._guides]  # a second guide of a kind gets its own names
         self._suffixes = [f"_{kinds[:i].count(kind) + 1}" if kind in kinds[:i] else "" for i, kind in enumerate(kinds)]
         self.tap = Tap(model, layer) if any(each.needs_tap or each.needs_layer for each in self._guides) else None
-        if self.tap and len(self.tap.layers) > 1:
-            raise SightlineError(f"layer names {len(self.tap.layers)} layers; guides share the activations of one")
+        if self.tap and isinstance(layer, list | tuple) and len(layer) > 1:
+            raise SightlineError(f"layer names {len(layer)} layers; guides share the activations of one")
         self._known_sizes: set[tuple[int, int]] = set()  # of images for which the layer has enough places
 
     @property
@@ -214,6 +214,8 @@ class Objective(nn.Module):
         check_views(self.views, size)
         differentiable = torch.is_grad_enabled()
         tap = self.tap if any(guide.needs_tap for guide in self._guides) else None
+        if tap:
+            tap.settle(inputs)  # before views are recomputed, which must repeat the same passes
 
         def run(images: Tensor) -> tuple[Tensor, ...]:
             if tap is None:

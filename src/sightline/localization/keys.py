@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
-from sightline.network.tap import evaluating, in_this_thread, unwrap
+from sightline.network.modes import evaluating, in_this_thread
+from sightline.network.tap import unwrap
 
 SEPARATE = ("k_proj", "k", "key")  # what libraries call the layer that makes the keys alone
 

@@ -12,7 +12,8 @@ from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice
-from sightline.network.tap import Tap, evaluating
+from sightline.network.modes import evaluating
+from sightline.network.tap import Tap
 
 
 def part_iou(activations: Tensor, parts: Tensor, threshold: float = 0.5) -> Tensor:

@@ -19,7 +19,8 @@ from sightline.metrics.similarity import spearman
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice
 from sightline.network.logits import logits_of
-from sightline.network.tap import evaluating, unwrap
+from sightline.network.modes import evaluating
+from sightline.network.tap import unwrap
 from sightline.network.targets import resolve_targets
 
 

@@ -7,7 +7,7 @@ from sightline._core.internal_batches import InternalBatches
 from sightline._core.tensors import check_finite
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.logits import probabilities_of
-from sightline.network.tap import evaluating
+from sightline.network.modes import evaluating
 
 
 class Scorer:

@@ -5,15 +5,14 @@ Like an attention gate it is a child of the module whose output it changes, and 
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sightline.models.gates import attention_place, innermost, input_shape
+from sightline.models.gates import attention_place, innermost
 from sightline.network.branch import Branch
+from sightline.network.execution import record_blank
 from sightline.network.layers import LayerChoice, resolve_layers
 from sightline.network.logits import returned_logits
-from sightline.network.tap import evaluating
 
 NAME = "attention_branch"
 
@@ -62,9 +61,7 @@ def attach_attention_branch(model: nn.Module, layer: LayerChoice | None = None) 
     existing = getattr(model.get_submodule(innermost(model, name)), NAME, None)
     if isinstance(existing, AttentionBranchModule):
         return existing
-    like = next(model.parameters())
-    with evaluating(model), torch.no_grad():
-        classes = returned_logits(model(like.new_zeros(1, *input_shape(model)))).shape[1]
+    classes = returned_logits(record_blank(model).output).shape[1]
     return _insert(model, name, channels, classes, dimension)
 
 

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
+from sightline.network.execution import record_blank
 from sightline.network.layers import LayerChoice, resolve_layers
 from sightline.network.layout import Layer
-from sightline.network.tap import evaluating
 
 NAME = "attention_gate"
 STRIDE = 16
@@ -71,8 +71,9 @@ def attention_place(model: nn.Module, layer: LayerChoice | None = None) -> tuple
     Raises:
         SightlineError: the layer does not exist, or gives no feature map.
     """
-    shapes = _output_shapes(model)
-    chosen = _middle_stage(model, shapes) if layer is None else resolve_layers(model, layer)[0]
+    recorded = record_blank(model)
+    shapes = {call.name: call.returned[0] for call in recorded.calls if call.alone}  # in the order in which they finish
+    chosen = _middle_stage(model, shapes, recorded.image[-1]) if layer is None else resolve_layers(model, layer)[0]
     if len(shapes.get(chosen.name, ())) != 4:
         raise SightlineError(
             f"layer {chosen.name!r} gives no feature map for an attention gate; choose one that returns (B, C, h, w)"
@@ -120,9 +121,14 @@ def _apply(module: nn.Module, args: Any, features: Tensor) -> Tensor:
     return features * attention.movedim(-1, gate.dimension)
 
 
-def _middle_stage(model: nn.Module, shapes: dict[str, tuple[int, ...]]) -> Layer:
-    """The module that finishes last among those with the coarsest output down to the stride, and starts no coarser block."""
-    side = input_shape(model)[-1]
+def _middle_stage(model: nn.Module, shapes: dict[str, tuple[int, ...]], side: int) -> Layer:
+    """Return the last of the modules with the coarsest output down to the stride that start no coarser block.
+
+    Args:
+        model: an unwrapped model.
+        shapes: of what its modules return, in the order in which they finish.
+        side: of the image.
+    """
     layers = {name: resolve_layers(model, name)[0] for name, shape in shapes.items() if name and len(shape) == 4}
     sides = {name: shapes[name][1 if each.layout == "channels_last" else 2] for name, each in layers.items()}
 
@@ -140,34 +146,3 @@ def _middle_stage(model: nn.Module, shapes: dict[str, tuple[int, ...]]) -> Layer
         )
     coarsest = min(sides[name] for name in allowed)
     return layers[[name for name in allowed if sides[name] == coarsest][-1]]
-
-
-def _output_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """The shape of what each module returns for one blank image, in the order in which they finish."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    handles = []
-    for name, module in model.named_modules():
-
-        def note(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
-            if isinstance(output, Tensor):
-                shapes[name] = tuple(output.shape)
-
-        handles.append(module.register_forward_hook(note))
-    like = next(model.parameters())
-    try:
-        with evaluating(model), torch.no_grad():
-            model(torch.zeros(1, *input_shape(model), device=like.device, dtype=like.dtype))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return shapes
-
-
-def input_shape(model: nn.Module) -> tuple[int, int, int]:
-    """(C, H, W) of an image that the model takes: what it declares, else 224 px and the first convolution's channels."""
-    declared = (getattr(model, "pretrained_cfg", None) or {}).get("input_size")
-    if declared:
-        return tuple(declared)
-    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
-    side = getattr(model, "image_size", 224)
-    return (3 if first is None else first.in_channels, side, side)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sightline.errors import SightlineError
 from sightline.network.logits import returned_logits
-from sightline.network.tap import evaluating
+from sightline.network.modes import evaluating
 
 CODE = 512
 WIDTH = 32  # filters of the decoder's convolutions

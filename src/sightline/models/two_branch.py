@@ -14,7 +14,7 @@ from sightline.errors import NotDefinedError, SightlineError
 from sightline.models.latent_explanation import CODE, Decoder, LatentExplanationPredictor
 from sightline.network.branch import Branch, own_modules
 from sightline.network.logits import returned_logits
-from sightline.network.tap import evaluating
+from sightline.network.modes import evaluating
 
 NAME = "two_branch"
 

@@ -12,3 +12,8 @@ def own_modules(model: nn.Module) -> dict[str, nn.Module]:
     modules = dict(model.named_modules())
     added = tuple(f"{name}." for name, module in modules.items() if isinstance(module, Branch))
     return {name: module for name, module in modules.items() if not f"{name}.".startswith(added)}
+
+
+def is_within(name: str, outer: str) -> bool:
+    """Return whether a module's name is another one's, or that of a part of it; "" is the whole model."""
+    return not outer or name == outer or name.startswith(f"{outer}.")

@@ -25,7 +25,8 @@ from sightline.network.head import head_name
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice, resolve_layers
 from sightline.network.logits import returned_logits
-from sightline.network.tap import evaluating, first_of, in_this_thread, unwrap
+from sightline.network.modes import evaluating, in_this_thread
+from sightline.network.tap import first_of, unwrap
 
 FORMAT = "sightline class features 1"
 

@@ -2,22 +2,23 @@
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from sightline.errors import SightlineError, unknown_name
-from sightline.network.branch import own_modules
-from sightline.network.families import declare, default_of, known_models
+from sightline.network.branch import is_within, own_modules
+from sightline.network.execution import record, record_blank
+from sightline.network.families import Rule, declare, default_of, family_layer, known_models
 from sightline.network.layout import Layer
-from sightline.network.structure import last_convolutional_stage
+from sightline.network.structure import last_stage
 
 LayerChoice = str | nn.Module | Layer
 LayerSelection = LayerChoice | Sequence[LayerChoice] | None
 
 
-def resolve_layers(model: nn.Module, layer: LayerSelection) -> list[Layer]:
-    """Return the layers that a user's choice stands for; None chooses by the model's family."""
+def resolve_layers(model: nn.Module, layer: LayerSelection, inputs: Tensor | None = None) -> list[Layer]:
+    """Return the layers that a user's choice stands for; None chooses by `default_layer`."""
     if layer is None:
-        return [default_layer(model)]
+        return [default_layer(model, inputs)]
     if isinstance(layer, str | nn.Module | Layer):
         return [_resolve(model, layer)]
     if not layer:
@@ -25,23 +26,34 @@ def resolve_layers(model: nn.Module, layer: LayerSelection) -> list[Layer]:
     return [_resolve(model, each) for each in layer]
 
 
-def default_layer(model: nn.Module) -> Layer:
-    """Return the layer that a model's maps are taken from: that of the known model in it, else its last convolutional stage.
+def default_layer(model: nn.Module, inputs: Tensor | None = None) -> Layer:
+    """Return the layer that a model's maps are taken from.
+
+    It is that of the known model inside, by its family and without a forward pass. Elsewhere one forward pass tells the last
+    convolutional stage.
+
+    Args:
+        model: an unwrapped model.
+        inputs: (B, C, H, W), as the model takes them, for the forward pass; None = a black image.
 
     Raises:
-        SightlineError: there are several known models, or neither a known model nor a convolution; the message lists
-            candidate layers.
+        SightlineError: several known models run, or no layer can be told; the message lists layers to choose from.
     """
-    known = known_models(model)
-    if not known:
-        return Layer(last_convolutional_stage(model))
-    layers = [default_of(model, name, rule) for name, rule in known.items()]
-    if len(layers) > 1:
+    if layer := family_layer(model):
+        return layer
+    recorded = record_blank(model) if inputs is None else record(model, inputs)
+    runs = [call.name for call in recorded.calls]
+    known = {name: rule for name, rule in known_models(model).items() if any(is_within(run, name) for run in runs)}
+    choices = [
+        default_of(model, outer, rule) or declare(model, last_stage(model, recorded, outer))
+        for outer, rule in (known or {"": Rule()}).items()
+    ]
+    if len(choices) > 1:
         raise SightlineError(
-            f"{type(model).__name__} holds {len(known)} known models, {', '.join(map(repr, known))}; give layer=, such as "
-            f"{' or '.join(repr(each.name) for each in layers)}"
+            f"{type(model).__name__} runs {len(known)} known models, {', '.join(map(repr, known))}; give layer=, such as "
+            f"{' or '.join(repr(each.name) for each in choices)}"
         )
-    return layers[0]
+    return choices[0]
 
 
 def _resolve(model: nn.Module, layer: LayerChoice) -> Layer:

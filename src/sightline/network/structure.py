@@ -1,55 +1,182 @@
-"""Where the features of a model of no known family end, told by its modules."""
+"""Where the features of a model end, told by what it runs."""
 
+import torch
 from torch import nn
 
 from sightline.errors import SightlineError
-from sightline.network.branch import own_modules
+from sightline.network.branch import is_within, own_modules
+from sightline.network.execution import Call, Record, Shape
+
+CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d, nn.LayerNorm)
+ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Softplus)
+POOLINGS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten)
+PREFIX = 8  # tokens that stand for no place: a class token and a few registers
 
 
-def last_convolutional_stage(model: nn.Module) -> str:
-    """Return the widest module that ends in the model's last convolution: nothing in it pools to a point or classifies.
+def last_stage(model: nn.Module, record: Record, within: str = "") -> str:
+    """Return the name of a model's last convolutional stage, in the order in which it runs.
+
+    The stage is the widest module that ends in the last convolution and still returns a feature map, with the norm and
+    the activation that follow. It is not the layer that makes the output, nor one behind global pooling, nor one that the
+    output does not depend on, such as an auxiliary head. In a dense model, such as one for segmentation, it is the last
+    stage with the coarsest grid.
+
+    Args:
+        model: an unwrapped model.
+        record: of a forward pass.
+        within: name of the module to look in; "" = the whole model.
 
     Raises:
-        SightlineError: there is no convolution; the message lists candidate layers.
+        SightlineError: there is none, or the convolutions only make the tokens of what follows; the message lists layers to
+            choose from.
     """
-    names = [name for name, module in own_modules(model).items() if isinstance(module, nn.Conv2d)]
-    if not names:
-        raise cannot_tell(model)
-    stage = names[-1]
-    while (parent := stage.rpartition(".")[0]) and not _ends_the_features(
-        model.get_submodule(parent), names[-1], parent
-    ):
-        stage = parent
-    parent = stage.rpartition(".")[0]
-    container = model.get_submodule(parent)
-    if isinstance(container, nn.Sequential):  # in a plain sequence, the norm and activation that follow belong to it
-        children = list(container.named_children())
-        position = [name for name, _ in children].index(stage.rpartition(".")[2])
-        for name, child in children[position + 1 :]:
-            if not isinstance(
-                child, nn.BatchNorm2d | nn.GroupNorm | nn.ReLU | nn.GELU | nn.SiLU | nn.LeakyReLU | nn.Hardswish
+    steps = _Steps(model, record)
+    places = [i for i in steps.convolutions() if is_within(steps.calls[i].name, within)]
+    if record.output is not None and record.output.ndim == 4 and places:
+        coarsest = min(_area(steps.calls[i]) for i in places)
+        places = [i for i in places if _area(steps.calls[i]) == coarsest]
+    if not places:
+        raise _cannot_tell(model, steps)
+    stage = steps.followed(steps.widened(places[-1]))
+    if steps.weight_on_tokens(stage) > steps.weight_until(stage):
+        raise _cannot_tell(model, steps)
+    return steps.calls[stage].name
+
+
+class _Steps:
+    """The calls of a forward pass that have a part in the output, without the model itself and branches of guides."""
+
+    def __init__(self, model: nn.Module, record: Record) -> None:
+        own, reached = own_modules(model), record.reached()
+        calls = [call for call in record.calls if call.name and call.name in own]
+        parts = [call for call in calls if call.node in reached]
+        self.calls = parts or calls  # without a graph, as in a quantized model, every call counts
+        self.output = record.output
+        self.batch = record.image[0]
+        self.runs = [call.name for call in self.calls]
+        self.at = {name: i for i, name in enumerate(self.runs)}
+
+    def convolutions(self) -> list[int]:
+        """Return which calls are convolutions of a feature map, none of them the one that makes the output."""
+        found: list[int] = []
+        grid: Shape = ()
+        for i, call in enumerate(self.calls):
+            if not isinstance(call.module, CONVOLUTIONS) or len(call.taken) != 4:
+                continue
+            pooled = _one_place(call.taken[2:]) and not _one_place(grid)
+            whole = call.taken[0] == self.batch  # an attention may convolve each head apart
+            if whole and not pooled:
+                grid = call.returned[0][2:]
+                if self._once(call) and not self._makes_output(i):
+                    found.append(i)
+        return found
+
+    def widened(self, place: int) -> int:
+        """Return the widest module around a convolution that returns one feature map, no finer than the convolution's."""
+        stage, inner = place, self.calls[place]
+        parts = inner.name.split(".")
+        for depth in range(len(parts) - 1, 0, -1):
+            i = self.at.get(".".join(parts[:depth]))
+            if i is None:  # a list of modules does not run
+                continue
+            outer = self.calls[i]
+            pools = any(isinstance(c.module, POOLINGS) and is_within(c.name, outer.name) for c in self.calls[place:i])
+            if (
+                not self._once(outer)
+                or [len(shape) for shape in outer.returned] != [4]
+                or _area(outer) > _area(inner)
+                or (_area(outer) == 1 and (_area(inner) > 1 or pools))
+                or any(is_within(self.calls[j].name, outer.name) for j in range(place, i) if self._makes_output(j))
             ):
                 break
-            stage = f"{parent}.{name}" if parent else name
-    return stage
+            stage = i
+        return stage
+
+    def followed(self, stage: int) -> int:
+        """Return the last of the norms and activations that come right after a stage."""
+        for i in range(stage + 1, len(self.calls)):
+            call = self.calls[i]
+            kind = isinstance(call.module, NORMS + ACTIVATIONS)
+            if not kind or not self._once(call) or call.returned != self.calls[stage].returned:
+                break
+            stage = i
+        return stage
+
+    def weight_until(self, stage: int) -> int:
+        """Return how many parameters act until a stage ends."""
+        return sum(_weight(call.module) for call in self.calls[: stage + 1])
+
+    def weight_on_tokens(self, stage: int) -> int:
+        """Return how many parameters act on places one by one after a stage, as those of a transformer do."""
+        return sum(
+            _weight(call.module)
+            for call in self.calls[stage + 1 :]
+            if not isinstance(call.module, CONVOLUTIONS) and len(call.taken) > 2 and max(call.taken[1:-1]) > 1
+        )
+
+    def token_layers(self) -> list[str]:
+        """Return layers to choose from, as a user writes them: norms of tokens that the output depends on at most places.
+
+        A model with a class token reads the other tokens in its last attention for the last time.
+        """
+        norms = [
+            (i, call)
+            for i, call in enumerate(self.calls)
+            if isinstance(call.module, nn.LayerNorm) and self._once(call) and len(call.taken) > 2
+        ]
+        if not norms or self.output is None:
+            return []
+        tensors = [call.tensor for _, call in norms if call.tensor is not None]
+        with torch.inference_mode(False), torch.enable_grad():
+            slopes = torch.autograd.grad(self.output.sum(), tensors, allow_unused=True)
+        grids = [shape[2] * shape[3] for call in self.calls for shape in call.returned if len(shape) == 4]
+        found = []
+        for (i, call), slope in zip(norms, slopes):
+            shape = call.returned[0]
+            if slope is None or (slope != 0).any(-1).float().mean() < 0.5 or not self.weight_on_tokens(i):
+                continue
+            if len(shape) == 4:
+                found.append(f"sightline.Layer({call.name!r}, 'channels_last')")
+            else:
+                prefix = min((shape[1] - n for n in grids if 0 <= shape[1] - n <= PREFIX), default=0)
+                found.append(f"sightline.Layer({call.name!r}, 'tokens', prefix={prefix})")
+        return found
+
+    def _once(self, call: Call) -> bool:
+        return self.runs.count(call.name) == 1
+
+    def _makes_output(self, i: int) -> bool:
+        """Return whether a convolution gives one channel for each of the output's, and only norms have weights after it."""
+        call = self.calls[i]
+        return (
+            isinstance(call.module, CONVOLUTIONS)
+            and self.output is not None
+            and call.returned[0][1:2] == self.output.shape[1:2]
+            and not any(_weight(c.module) and not isinstance(c.module, NORMS) for c in self.calls[i + 1 :])
+        )
 
 
-def cannot_tell(model: nn.Module) -> SightlineError:
-    """Return the error for a model whose target layer is unknown, with candidates."""
-    norms = [n for n, m in model.named_modules() if "norm" in type(m).__name__.lower() and n]
-    candidates = norms[-6:] or [name for name, _ in model.named_modules() if name][-6:]
-    named = ", ".join(map(repr, candidates))
+def _one_place(grid: tuple[int, ...]) -> bool:
+    return tuple(grid) == (1, 1)
+
+
+def _area(call: Call) -> int:
+    """Return how many places a feature map (B, C, h, w) has."""
+    return call.returned[0][2] * call.returned[0][3]
+
+
+def _weight(module: nn.Module) -> int:
+    """Return how many parameters a module without parts has; those of an attention's parts count, which do not run."""
+    if isinstance(module, nn.MultiheadAttention) or next(module.children(), None) is None:
+        return sum(parameter.numel() for parameter in module.parameters())
+    return 0
+
+
+def _cannot_tell(model: nn.Module, steps: _Steps) -> SightlineError:
+    """Return the error for a model whose target layer is unknown, with layers to choose from."""
+    candidates = steps.token_layers()[-3:] or [repr(call.name) for call in steps.calls if len(call.returned) == 1][-6:]
     return SightlineError(
-        f"cannot tell the target layer of {type(model).__name__}; give layer=, a name such as {named} "
+        f"cannot tell the target layer of {type(model).__name__}; give layer=, such as {' or '.join(candidates)} "
         "(for tokens or channels-last outputs: sightline.Layer(name, layout=..., prefix=...))"
     )
-
-
-def _ends_the_features(module: nn.Module, convolution: str, name: str) -> bool:
-    """Return whether a module goes on, after its last convolution, to pool to a point or to classify."""
-    seen = False
-    for child, part in module.named_modules(prefix=name):
-        seen = seen or child == convolution
-        if seen and isinstance(part, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d | nn.Linear | nn.Flatten):
-            return True
-    return False

@@ -7,12 +7,10 @@ has to be differentiated: at inference the trunk runs without a graph, and recor
 
 import copy
 import logging
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +19,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sightline._core.exclusive import exclusive
 from sightline.errors import SightlineError
 from sightline.network.cutting import cut_after
-from sightline.network.layers import resolve_layers
+from sightline.network.families import family_layer
+from sightline.network.layers import default_layer, resolve_layers
 from sightline.network.layout import Layer, to_spatial
 from sightline.network.logits import logits_of, returned_logits
+from sightline.network.modes import in_this_thread
 
 logger = logging.getLogger(__name__)
 
@@ -37,37 +37,6 @@ def unwrap(model: nn.Module) -> nn.Module:
         if not isinstance(inner, nn.Module):
             return model
         model = inner
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in eval mode, and give every module its own flag back afterwards, exceptions included.
-
-    Meanwhile, the model belongs to this thread: another thread that enters with one of the model's modules waits.
-    """
-    modules = list(model.modules())
-    with exclusive(modules):
-        flags = [module.training for module in modules]
-        model.eval()
-        try:
-            yield
-        finally:
-            for module, training in zip(modules, flags):
-                module.training = training
-
-
-Hook = TypeVar("Hook", bound=Callable[..., Any])
-
-
-def in_this_thread(hook: Hook) -> Hook:
-    """Return a hook that acts on the calls of the present thread alone: others may use the model at the same time."""
-    own = threading.get_ident()
-
-    @wraps(hook)
-    def act(*args: Any, **kwargs: Any) -> Any:
-        return hook(*args, **kwargs) if threading.get_ident() == own else None
-
-    return cast(Hook, act)
 
 
 class StillStatistics:
@@ -146,7 +115,23 @@ class Tap:
         self, model: nn.Module, layer: str | nn.Module | Layer | Sequence[str | nn.Module | Layer] | None = None
     ) -> None:
         self.model = unwrap(model)
-        self.layers = resolve_layers(self.model, layer)
+        self._layers: list[Layer] | None = None
+        if layer is not None:
+            self._layers = resolve_layers(self.model, layer)
+        elif known := family_layer(self.model):
+            self._layers = [known]
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The target layers. That of a model of no known family is told by the first images, or by a black one before them."""
+        if self._layers is None:
+            self._layers = [default_layer(self.model)]
+        return self._layers
+
+    def settle(self, inputs: Tensor) -> None:
+        """Let these images tell the default layer, if it is open yet; the first call does it by itself."""
+        if self._layers is None:
+            self._layers = [default_layer(self.model, inputs)]
 
     def __call__(self, inputs: Tensor, train: bool = False) -> Tapped:
         """One forward pass.
@@ -156,6 +141,7 @@ class Tap:
             train: keep the trunk's graph too, and use attention kernels that can be differentiated twice in the tail.
                 Without it, the trunk runs without a graph, also where gradients are disabled (no_grad, inference_mode).
         """
+        self.settle(inputs)
         raw: list[Tensor | None] = [None] * len(self.layers)
         with ExitStack() as stack:
 

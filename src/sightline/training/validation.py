@@ -17,7 +17,7 @@ from sightline.guides.objective import Objective
 from sightline.metrics.accuracy import Accuracy, WorstGroupAccuracy
 from sightline.network.input_spec import to_inputs
 from sightline.network.logits import logits_of
-from sightline.network.tap import evaluating
+from sightline.network.modes import evaluating
 
 
 @torch.no_grad()

@@ -16,7 +16,8 @@ from sightline.experiments.outputs.runs import FinishedRuns
 from sightline.network.filter_groups import Moments, membership, part_coherence, spectral_groups
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
-from sightline.network.tap import Tap, evaluating
+from sightline.network.modes import evaluating
+from sightline.network.tap import Tap
 from sightline.reporting.markdown import markdown
 from sightline.reporting.plots import legend_below
 from sightline.studies.lines import line_panels

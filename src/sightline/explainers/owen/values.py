@@ -15,7 +15,8 @@ from sightline.explainers.owen.game import Game, Output, explained_score
 from sightline.explainers.owen.maskers import Masker, check_masker, masked_inputs
 from sightline.explainers.owen.partition import partition_of
 from sightline.network.input_spec import InputSpec, to_inputs
-from sightline.network.tap import evaluating, unwrap
+from sightline.network.modes import evaluating
+from sightline.network.tap import unwrap
 from sightline.network.targets import Targets
 
 

@@ -1,0 +1,42 @@
+"""Models and hooks for one thread at a time."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from torch import nn
+
+from sightline._core.exclusive import exclusive
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in eval mode, and give every module its own flag back afterwards, exceptions included.
+
+    Meanwhile, the model belongs to this thread: another thread that enters with one of the model's modules waits.
+    """
+    modules = list(model.modules())
+    with exclusive(modules):
+        flags = [module.training for module in modules]
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, training in zip(modules, flags):
+                module.training = training
+
+
+Hook = TypeVar("Hook", bound=Callable[..., Any])
+
+
+def in_this_thread(hook: Hook) -> Hook:
+    """Return a hook that acts on the calls of the present thread alone: others may use the model at the same time."""
+    own = threading.get_ident()
+
+    @wraps(hook)
+    def act(*args: Any, **kwargs: Any) -> Any:
+        return hook(*args, **kwargs) if threading.get_ident() == own else None
+
+    return cast(Hook, act)
