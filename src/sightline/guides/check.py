@@ -11,6 +11,7 @@ from sightline.explainers.cam import CAM, gradcam
 from sightline.explainers.places import warn_of_few_places
 from sightline.guides.base import Guide
 from sightline.guides.objective import Objective
+from sightline.network.execution import likely_shapes
 from sightline.network.layers import LayerChoice, resolve_layers
 from sightline.network.modes import evaluating
 from sightline.network.tap import Tap, unwrap
@@ -89,10 +90,8 @@ def _refuse_dead_ends(maps: Tensor) -> None:
 
 
 def _noise(model: nn.Module) -> Tensor:
-    config = getattr(model, "pretrained_cfg", None) or {}
-    channels, height, width = config.get("input_size", (3, 224, 224))
     parameter = next(model.parameters())
-    return torch.rand(2, channels, height, width, device=parameter.device, dtype=parameter.dtype)
+    return torch.rand(2, *next(likely_shapes(model)), device=parameter.device, dtype=parameter.dtype)
 
 
 def _modules_after(tap: Tap, inputs: Tensor) -> list[tuple[str, nn.Module]]:

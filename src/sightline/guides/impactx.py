@@ -20,6 +20,7 @@ from sightline.guides.base import Context, Guide, GuidedModel
 from sightline.guides.recording import OutputRecorder
 from sightline.guides.registry import GUIDES
 from sightline.models.two_branch import TwoBranch, attach_two_branch
+from sightline.network.execution import stated_shapes
 
 
 @GUIDES.register("impactx", needs_masks=False, needs_layer=False, pixel_space=False, reweights=False)
@@ -172,7 +173,7 @@ def _teacher(config: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _declared_size(model: nn.Module) -> int:
-    declared = (getattr(model, "pretrained_cfg", None) or {}).get("input_size")
-    if not declared:
+    declared = next(stated_shapes(model), None)
+    if declared is None:
         raise SightlineError(f"{type(model).__name__} does not declare its input's size; give size=, in pixels")
-    return int(declared[-1])
+    return declared[-1]

@@ -4,6 +4,8 @@ A gate is a child of the module whose output it changes, and a forward hook on t
 class, its methods and the names of its parameters; it gains those of the gate, and copies, pickles and saves as before.
 """
 
+from collections.abc import Mapping
+from contextlib import suppress
 from math import log2
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from sightline.errors import SightlineError
 from sightline.network.execution import record_blank
 from sightline.network.layers import LayerChoice, resolve_layers
-from sightline.network.layout import Layer
+from sightline.network.layout import Layer, to_spatial
 
 NAME = "attention_gate"
 STRIDE = 16
@@ -72,14 +74,16 @@ def attention_place(model: nn.Module, layer: LayerChoice | None = None) -> tuple
         SightlineError: the layer does not exist, or gives no feature map.
     """
     recorded = record_blank(model)
-    shapes = {call.name: call.returned[0] for call in recorded.calls if call.alone}  # in the order in which they finish
-    chosen = _middle_stage(model, shapes, recorded.image[-1]) if layer is None else resolve_layers(model, layer)[0]
-    if len(shapes.get(chosen.name, ())) != 4:
+    size = (recorded.image[-2], recorded.image[-1])
+    # In the order in which they finish.
+    maps = {call.name: call.returned[0] for call in recorded.calls if call.alone and len(call.returned[0]) == 4}
+    chosen = _middle_stage(model, maps, size) if layer is None else resolve_layers(model, layer)[0]
+    if chosen.name not in maps or chosen.layout == "tokens":
         raise SightlineError(
             f"layer {chosen.name!r} gives no feature map for an attention gate; choose one that returns (B, C, h, w)"
         )
-    dimension = -1 if chosen.layout == "channels_last" else 1
-    return chosen.name, shapes[chosen.name][dimension], dimension
+    channels = _feature_map(chosen, maps[chosen.name], size)[1]
+    return chosen.name, channels, -1 if chosen.layout == "channels_last" else 1
 
 
 def innermost(model: nn.Module, name: str) -> str:
@@ -121,16 +125,20 @@ def _apply(module: nn.Module, args: Any, features: Tensor) -> Tensor:
     return features * attention.movedim(-1, gate.dimension)
 
 
-def _middle_stage(model: nn.Module, shapes: dict[str, tuple[int, ...]], side: int) -> Layer:
+def _middle_stage(model: nn.Module, maps: Mapping[str, tuple[int, ...]], size: tuple[int, int]) -> Layer:
     """Return the last of the modules with the coarsest output down to the stride that start no coarser block.
 
     Args:
         model: an unwrapped model.
-        shapes: of what its modules return, in the order in which they finish.
-        side: of the image.
+        maps: shapes of the outputs of four dimensions, in the order in which the modules finish.
+        size: (height, width) of the image.
     """
-    layers = {name: resolve_layers(model, name)[0] for name, shape in shapes.items() if name and len(shape) == 4}
-    sides = {name: shapes[name][1 if each.layout == "channels_last" else 2] for name, each in layers.items()}
+    layers, sides = {}, {}
+    for name in filter(None, maps):
+        (layer,) = resolve_layers(model, name)
+        with suppress(SightlineError):  # it is no feature map, or not in the layout that its family has
+            sides[name] = _feature_map(layer, maps[name], size)[2]
+            layers[name] = layer
 
     def whole(name: str) -> bool:
         parents = [name[:i] for i, letter in enumerate(name) if letter == "."]
@@ -139,10 +147,15 @@ def _middle_stage(model: nn.Module, shapes: dict[str, tuple[int, ...]], side: in
             for parent in parents
         )
 
-    allowed = [name for name in sides if round(log2(side / sides[name])) <= log2(STRIDE) and whole(name)]
+    allowed = [name for name in sides if round(log2(size[0] / sides[name])) <= log2(STRIDE) and whole(name)]
     if not allowed:
         raise SightlineError(
             f"{type(model).__name__} has no stage for an attention gate that can be told; give layer=, a name"
         )
     coarsest = min(sides[name] for name in allowed)
     return layers[[name for name in allowed if sides[name] == coarsest][-1]]
+
+
+def _feature_map(layer: Layer, shape: tuple[int, ...], size: tuple[int, int]) -> torch.Size:
+    """Return the shape (B, C, h, w) of a layer's output, read in its layout."""
+    return to_spatial(layer, torch.empty(shape, device="meta"), size).shape

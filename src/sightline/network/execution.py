@@ -54,16 +54,16 @@ class Record:
     image: Shape
     output: Tensor | None
 
-    def reached(self) -> set[Any]:
-        """Return the autograd nodes that the output depends on; a call whose node is not among them has no part in it."""
-        pending = [] if self.output is None else [self.output.grad_fn]
-        seen: set[Any] = set()
-        while pending:
-            node = pending.pop()
-            if node is not None and node not in seen:
-                seen.add(node)
-                pending.extend(following for following, _ in node.next_functions)
-        return seen
+
+def reached(node: Any) -> set[Any]:
+    """Return an autograd node and those that it depends on."""
+    pending, seen = [node], set()
+    while pending:
+        node = pending.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            pending.extend(following for following, _ in node.next_functions)
+    return seen
 
 
 def record(model: nn.Module, inputs: Tensor) -> Record:
@@ -104,7 +104,7 @@ def record_blank(model: nn.Module) -> Record:
     """
     parameter = next(model.parameters(), torch.empty(0))
     refusals = []
-    for shape in _image_shapes(model):
+    for shape in dict.fromkeys(likely_shapes(model)):
         try:
             return record(model, torch.zeros(1, *shape, device=parameter.device, dtype=parameter.dtype))
         except Exception as error:  # the user's code refuses an image in its own way
@@ -124,18 +124,28 @@ def main_output(output: Any) -> Tensor | None:
     return logits if isinstance(logits, Tensor) else next(iter(_tensors(output)), None)
 
 
-def _image_shapes(model: nn.Module) -> Iterator[Shape]:
-    """Return shapes (C, H, W) of images that a model may take, likeliest first."""
+def stated_shapes(model: nn.Module) -> Iterator[Shape]:
+    """Yield shapes (C, H, W) of images that a model, or a known one inside, says that it takes."""
     modules = list(model.modules())
     for module in modules:
         if declared := (getattr(module, "pretrained_cfg", None) or {}).get("input_size"):
             yield tuple(declared)
-    first = [module.in_channels for module in modules if isinstance(module, nn.Conv2d)][:1]
     # torchvision's transformers and Hugging Face's configurations state a side.
-    holders = [holder for module in modules for holder in (module, getattr(module, "config", None))]
-    stated = [side for holder in holders if isinstance(side := getattr(holder, "image_size", None), int)]
-    for side in dict.fromkeys([*stated, *SIDES]):
-        yield from ((channels, side, side) for channels in dict.fromkeys([*first, 3, 1]))
+    for holder in [holder for module in modules for holder in (module, getattr(module, "config", None))]:
+        if isinstance(side := getattr(holder, "image_size", None), int):
+            yield from ((channels, side, side) for channels in _channels(model))
+
+
+def likely_shapes(model: nn.Module) -> Iterator[Shape]:
+    """Yield shapes (C, H, W) of images that a model may take, likeliest first."""
+    yield from stated_shapes(model)
+    yield from ((channels, side, side) for side in SIDES for channels in _channels(model))
+
+
+def _channels(model: nn.Module) -> list[int]:
+    """Return how many channels an image may have, likeliest first."""
+    first = [module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)][:1]
+    return list(dict.fromkeys([*first, 3, 1]))
 
 
 def _tensors(value: Any) -> list[Tensor]:

@@ -3,20 +3,46 @@
 from torch import nn
 
 from sightline.errors import SightlineError
-from sightline.network.branch import own_modules
+from sightline.network.branch import is_within, own_modules
+from sightline.network.execution import record_blank
+from sightline.network.families import known_models
+from sightline.network.structure import output_layers
 
 
 def head_name(model: nn.Module) -> tuple[str, ...]:
-    """Names of the modules that hold the classifier: as timm declares it, else the last linear or convolution layer."""
-    declared = getattr(model, "pretrained_cfg", {}).get("classifier")
-    if declared:
-        return (declared,) if isinstance(declared, str) else tuple(declared)
-    layers = [n for n, module in own_modules(model).items() if isinstance(module, nn.Linear | nn.Conv2d)]
+    """Return the names of the modules that hold the classifier.
+
+    A model of timm declares them, in a wrapper too. Of another known model it is the last linear or convolution layer, and of
+    any other, such as a backbone under a head of its own, what runs last on a black image.
+
+    Raises:
+        SightlineError: the model has no layer that can classify.
+    """
+    layers = [name for name, module in own_modules(model).items() if isinstance(module, nn.Linear | nn.Conv2d)]
     if not layers:
         raise SightlineError(f"{type(model).__name__} has no linear or convolution layer; its head cannot be told")
-    return (layers[-1],)
+    known = list(known_models(model))
+    if len(known) == 1 and all(is_within(name, known[0]) for name in layers):  # nothing around it classifies
+        if declared := _declared(model, known[0]):
+            return declared
+        if known == [""]:
+            return (layers[-1],)
+    try:
+        return output_layers(model, record_blank(model)) or (layers[-1],)
+    except SightlineError:  # it takes no blank image
+        return (layers[-1],)
+
+
+def _declared(model: nn.Module, outer: str) -> tuple[str, ...]:
+    """Return what a timm model in a model declares as its classifier; () where it declares none, or has taken it off."""
+    known = model.get_submodule(outer)
+    names = (getattr(known, "pretrained_cfg", None) or {}).get("classifier") or ()
+    names = (names,) if isinstance(names, str) else tuple(names)
+    if any(next(known.get_submodule(name).parameters(), None) is None for name in names):
+        return ()
+    return tuple(f"{outer}.{name}" if outer else name for name in names)
 
 
 def head_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters of the classifier, for stages that train the head alone."""
+    """Return the parameters of the classifier, for stages that train the head alone."""
     return [p for name in head_name(model) for p in model.get_submodule(name).parameters()]

@@ -1,11 +1,13 @@
 """The target layer: which one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError, unknown_name
 from sightline.network.branch import is_within, own_modules
+from sightline.network.evidence import evidence_of
 from sightline.network.execution import record, record_blank
 from sightline.network.families import Rule, declare, default_of, family_layer, known_models
 from sightline.network.layout import Layer
@@ -18,12 +20,14 @@ LayerSelection = LayerChoice | Sequence[LayerChoice] | None
 def resolve_layers(model: nn.Module, layer: LayerSelection, inputs: Tensor | None = None) -> list[Layer]:
     """Return the layers that a user's choice stands for; None chooses by `default_layer`."""
     if layer is None:
-        return [default_layer(model, inputs)]
-    if isinstance(layer, str | nn.Module | Layer):
-        return [_resolve(model, layer)]
-    if not layer:
+        layers = [replace(default_layer(model, inputs), inferred=True)]
+    elif isinstance(layer, str | nn.Module | Layer):
+        layers = [_resolve(model, layer)]
+    elif not layer:
         raise SightlineError("layer is an empty list; name at least one layer")
-    return [_resolve(model, each) for each in layer]
+    else:
+        layers = [_resolve(model, each) for each in layer]
+    return [replace(each, evidence=evidence_of(model, each.name)) for each in layers]
 
 
 def default_layer(model: nn.Module, inputs: Tensor | None = None) -> Layer:
@@ -61,14 +65,14 @@ def _resolve(model: nn.Module, layer: LayerChoice) -> Layer:
     if isinstance(layer, Layer):
         if layer.name not in modules:
             raise unknown_name("layer", layer.name, modules)
-        return layer
+        return layer  # its layout is declared, unless it has been here before
     if isinstance(layer, nn.Module):
         names = [name for name, module in modules.items() if module is layer]
         if not names:
             raise SightlineError(
                 f"layer is a {type(layer).__name__} that is not part of the model; give one of its modules"
             )
-        return declare(model, names[0])
+        return replace(declare(model, names[0]), inferred=True)
     if layer == "penultimate":
         convolutions = [name for name, module in own_modules(model).items() if isinstance(module, nn.Conv2d)]
         if len(convolutions) < 2:
@@ -76,4 +80,4 @@ def _resolve(model: nn.Module, layer: LayerChoice) -> Layer:
         return Layer(convolutions[-2])
     if not layer or layer not in modules:
         raise unknown_name("layer", layer, (name for name in modules if name))
-    return declare(model, layer)
+    return replace(declare(model, layer), inferred=True)

@@ -5,7 +5,7 @@ from torch import nn
 
 from sightline.errors import SightlineError
 from sightline.network.branch import is_within, own_modules
-from sightline.network.execution import Call, Record, Shape
+from sightline.network.execution import Call, Record, Shape, reached
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d, nn.LayerNorm)
@@ -44,13 +44,29 @@ def last_stage(model: nn.Module, record: Record, within: str = "") -> str:
     return steps.calls[stage].name
 
 
+def output_layers(model: nn.Module, record: Record) -> tuple[str, ...]:
+    """Return the names of the layers that make a model's output: the last with weights that runs, and those beside it.
+
+    A distilled transformer has two, whose logits it averages.
+    """
+    steps = _Steps(model, record)
+    weighted = [call for call in steps.calls if _weight(call.module) and not isinstance(call.module, NORMS)]
+    found: list[Call] = []
+    for call in reversed(weighted):
+        if found and (call.returned != found[0].returned or any(call.node in reached(other.node) for other in found)):
+            break
+        found.append(call)
+    return tuple(dict.fromkeys(call.name for call in reversed(found)))
+
+
 class _Steps:
     """The calls of a forward pass that have a part in the output, without the model itself and branches of guides."""
 
     def __init__(self, model: nn.Module, record: Record) -> None:
-        own, reached = own_modules(model), record.reached()
+        own = own_modules(model)
+        part = reached(None if record.output is None else record.output.grad_fn)
         calls = [call for call in record.calls if call.name and call.name in own]
-        parts = [call for call in calls if call.node in reached]
+        parts = [call for call in calls if call.node in part]
         self.calls = parts or calls  # without a graph, as in a quantized model, every call counts
         self.output = record.output
         self.batch = record.image[0]

@@ -20,7 +20,7 @@ from sightline._core.exclusive import exclusive
 from sightline.errors import SightlineError
 from sightline.network.cutting import cut_after
 from sightline.network.families import family_layer
-from sightline.network.layers import default_layer, resolve_layers
+from sightline.network.layers import resolve_layers
 from sightline.network.layout import Layer, to_spatial
 from sightline.network.logits import logits_of, returned_logits
 from sightline.network.modes import in_this_thread
@@ -116,22 +116,20 @@ class Tap:
     ) -> None:
         self.model = unwrap(model)
         self._layers: list[Layer] | None = None
-        if layer is not None:
+        if layer is not None or family_layer(self.model):
             self._layers = resolve_layers(self.model, layer)
-        elif known := family_layer(self.model):
-            self._layers = [known]
 
     @property
     def layers(self) -> list[Layer]:
         """The target layers. That of a model of no known family is told by the first images, or by a black one before them."""
         if self._layers is None:
-            self._layers = [default_layer(self.model)]
+            self._layers = resolve_layers(self.model, None)
         return self._layers
 
     def settle(self, inputs: Tensor) -> None:
         """Let these images tell the default layer, if it is open yet; the first call does it by itself."""
         if self._layers is None:
-            self._layers = [default_layer(self.model, inputs)]
+            self._layers = resolve_layers(self.model, None, inputs)
 
     def __call__(self, inputs: Tensor, train: bool = False) -> Tapped:
         """One forward pass.
