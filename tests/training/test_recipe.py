@@ -3,6 +3,7 @@ from tiny import recipe
 
 from sightline._core.strict import difference, override_text
 from sightline.errors import SightlineError
+from sightline.training import train
 from sightline.training.build import build
 from sightline.training.recipe import Recipe, read_recipe
 
@@ -152,3 +153,18 @@ def test_overrides_as_a_mapping_and_as_texts_give_the_same_recipe() -> None:
     texts = [override_text(key, value) for key, value in changes.items()]
     assert read_recipe("demo-cross-entropy", changes) == read_recipe("demo-cross-entropy", texts)
     assert changes["guide"] == {"name": "segment_overlap", "beta": 0.5}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"guide": {"name": "energy", "region": "boxes"}},
+        {"guide": {"name": "group_dro", "groups": 1}},
+        {"guide": None, "stages": [{"epochs": 1, "lr": 1e-3}, {"epochs": 1, "lr": 1e-3, "guide": "region_activation"}]},
+        {"guide": ["segment_overlap", {"name": "impactx", "size": 32}]},
+    ],
+)
+def test_a_guide_of_any_stage_without_annotation_is_refused_before_the_folder_is_made(keys, tmp_path):
+    with pytest.raises(SightlineError, match=r"needs (boxes|maps)|groups of GroupDRO is 1"):
+        train(recipe(**keys), output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

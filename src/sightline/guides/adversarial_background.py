@@ -41,7 +41,7 @@ class AdversarialBackground(Guide):
         check_source(region)
         self.steps, self.eps, self.region = steps, eps, region
         self.step_size = min(eps, 2.5 * eps / steps) if step_size is None else step_size
-        self.needs_masks = region == "masks"
+        self.needs = "masks" if region == "masks" else "boxes"
 
     def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
         """The batch with attacked backgrounds; unchanged outside training.

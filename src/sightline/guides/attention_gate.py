@@ -51,7 +51,7 @@ class AttentionGate(WeightedGuide):
         super().__init__(weight, normalize)
         check_source(region)
         self.layer, self.detach, self.region = layer, detach, region
-        self.needs_masks = region == "masks"
+        self.needs = "masks" if region == "masks" else "boxes"
         self._recorder = OutputRecorder()
 
     def attach(self, model: nn.Module) -> None:

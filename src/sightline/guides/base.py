@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from sightline.explainers.cam import CAM
 from sightline.network.input_spec import InputSpec
 from sightline.network.tap import Tap, Tapped
 from sightline.network.views import IDENTITY, View
+
+Need = Literal["masks", "boxes", "maps", "groups"]
+"""What images can have; each is an attribute of `Batch`."""
 
 
 class GuidedModel(Protocol):
@@ -99,7 +102,7 @@ class Guide(nn.Module):
         needs_layer: whether the guide explains the model outside of `losses`, by `Objective.tap`.
         second_order: whether a loss of the guide differentiates a gradient of the tapped layer, as one on maps does; where not,
             the model need not pass `check_model`.
-        needs_masks: whether the guide says nothing about images without a mask.
+        needs: what an image must have for the guide to act on it; None = nothing.
         multi_label: whether the guide can train on images with several labels.
     """
 
@@ -107,7 +110,7 @@ class Guide(nn.Module):
     needs_tap: bool = False
     needs_layer: bool = False
     second_order: bool = True
-    needs_masks: bool = False
+    needs: Need | None = None
     multi_label: bool = False
 
     def loss_weights(self, alone: bool) -> tuple[float, float]:

@@ -22,7 +22,7 @@ class _Localization(MapGuide):
         super().__init__(weight, normalize, explainer)
         check_source(region)
         self.region = region
-        self.needs_masks = region == "masks"
+        self.needs = "masks" if region == "masks" else "boxes"
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         """The images whose object is known."""

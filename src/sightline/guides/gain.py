@@ -49,6 +49,7 @@ class GAIN(MapGuide):
         check_positive(slope=slope)
         if not 0 < threshold < 1:
             raise SightlineError(f"threshold is {threshold}; expected a number between 0 and 1")
+        self.needs = "masks" if supervision else None
         self.supervision, self.slope, self.threshold = supervision, slope, threshold
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:

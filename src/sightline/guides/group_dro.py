@@ -8,7 +8,7 @@ from sightline._core.checks import check_count, check_non_negative
 from sightline._core.distributed import sum_over_processes
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
-from sightline.guides.base import Guide
+from sightline.guides.base import Guide, Need
 from sightline.guides.losses import task_loss
 from sightline.guides.registry import GUIDES
 
@@ -34,6 +34,7 @@ class GroupDRO(Guide):
         Worst-Case Generalization", ICLR 2020, Algorithm 1.
     """
 
+    needs: Need | None = "groups"
     log_weights: Tensor
 
     def __init__(self, groups: int, step_size: float = 0.01) -> None:

@@ -79,6 +79,7 @@ class IMPACTX(Guide):
         self.teacher = None if teacher is None else _teacher(teacher)
         self.weight, self.size, self.features, self.freeze = float(weight), size, features, freeze
         self.shuffle_maps, self.seed = shuffle_maps, seed
+        self.needs = "maps" if teacher is None else None
         self._recorder = OutputRecorder()
 
     def loss_weights(self, alone: bool) -> tuple[float, float]:

@@ -4,6 +4,7 @@ The inner gradient, from the logits to the target layer, is taken inside `forwar
 silently wrong and mixed precision fails. The caller does one ordinary `backward()` on the loss.
 """
 
+import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
@@ -91,6 +92,7 @@ class Objective(nn.Module):
         self.tap = Tap(model, layer) if any(each.needs_tap or each.needs_layer for each in self._guides) else None
         if self.tap and isinstance(layer, list | tuple) and len(layer) > 1:
             raise SightlineError(f"layer names {len(layer)} layers; guides share the activations of one")
+        self._warned: set[Guide] = set()
         self._known_sizes: set[tuple[int, int]] = set()  # of images for which the layer has enough places
 
     @property
@@ -119,6 +121,7 @@ class Objective(nn.Module):
         if batch.multi_label:
             self.check_multi_label()
         if self.training:
+            self._warn_without_annotation(batch)
             for guide in self._guides:
                 batch = guide.transform(batch, self)
         context = self._look(batch)
@@ -193,6 +196,17 @@ class Objective(nn.Module):
     @property
     def _guides(self) -> list[Guide]:
         return list(self.guides)  # type: ignore[arg-type]
+
+    def _warn_without_annotation(self, batch: Batch) -> None:
+        """Warn once for each guide if a batch comes without the annotation that it needs."""
+        for guide in self._guides:
+            if guide.needs is not None and getattr(batch, guide.needs) is None and guide not in self._warned:
+                self._warned.add(guide)
+                warnings.warn(
+                    f"{type(guide).__name__} needs {guide.needs} and the batch has none; it does nothing for such a batch. "
+                    f"Give Batch({guide.needs}=...)",
+                    stacklevel=3,
+                )
 
     def _task_total(self, batch: Batch) -> Tensor:
         """The batch's share of what the task loss is divided by."""

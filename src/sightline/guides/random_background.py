@@ -8,7 +8,7 @@ from sightline._core.checks import check_fraction
 from sightline._core.seeding import generator
 from sightline.data.backgrounds import paint_over
 from sightline.data.batch import Batch
-from sightline.guides.base import Guide, GuidedModel
+from sightline.guides.base import Guide, GuidedModel, Need
 from sightline.guides.registry import GUIDES
 
 
@@ -24,7 +24,7 @@ class RandomBackground(Guide):
         seed: of the pairing, which depends on the seed, the epoch and the indices of the images in the batch.
     """
 
-    needs_masks = True
+    needs: Need | None = "masks"
 
     def __init__(self, probability: float = 1.0, seed: int = 0) -> None:
         super().__init__()

@@ -70,7 +70,7 @@ class RegionActivation(MapGuide):
             raise SightlineError(f"threshold is {threshold}; expected a number between 0 and 1")
         self.penalty, self.threshold, self.softness = float(penalty), threshold, softness
         self.region, self.target, self.unit = region, target, unit
-        self.needs_masks = region == "masks"
+        self.needs = "masks" if region == "masks" else "boxes"
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         """The images with a box that has an area."""

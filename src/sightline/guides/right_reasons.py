@@ -42,7 +42,7 @@ class RightReasons(WeightedGuide):
         check_source(region)
         check_non_negative(reward=reward)
         self.region, self.reward = region, reward
-        self.needs_masks = region == "masks"
+        self.needs = "masks" if region == "masks" else "boxes"
 
     def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
         """The same images, as a leaf of the graph: the one forward pass then serves the input gradient too."""

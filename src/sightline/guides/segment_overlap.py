@@ -13,7 +13,7 @@ from sightline.data.batch import Batch, non_empty
 from sightline.errors import SightlineError
 from sightline.explainers import resize_maps
 from sightline.guides.balance import differentiable_cam
-from sightline.guides.base import Context, Guide
+from sightline.guides.base import Context, Guide, Need
 from sightline.guides.registry import GUIDES
 from sightline.network.views import choose_views
 
@@ -50,7 +50,7 @@ class SegmentOverlap(Guide):
     """
 
     needs_tap = True
-    needs_masks = True
+    needs: Need | None = "masks"
     multi_label = True
 
     def __init__(

@@ -17,6 +17,7 @@ from sightline.errors import SightlineError, unknown_name
 from sightline.explainers.places import refuse_few_places
 from sightline.explainers.registry import EXPLAINERS
 from sightline.guides import from_config
+from sightline.guides.annotations import check_annotations
 from sightline.guides.base import GuideSum
 from sightline.guides.check import check_model, trains_on_maps
 from sightline.guides.objective import Objective
@@ -105,9 +106,11 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
         raise SightlineError(f"batch_size is {recipe.batch_size}; {processes} processes cannot share it evenly")
     splits = recipe.data.create()
     fingerprints = {name: split.fingerprint for name, split in splits.items()}
-    splits["train"] = training_images(recipe, splits["train"])
+    splits["train"] = annotated = training_images(recipe, splits["train"])
     if recipe.mask_fraction < 1 or recipe.mask_quality is not None:
         splits["train"] = _remasked(splits["train"], recipe)
+    if recipe.mask_fraction > 0:  # a run that asks for no masks gets none
+        annotated = splits["train"]
     _check_watched(recipe, splits)
     _check_balanced(recipe, splits)
 
@@ -123,9 +126,11 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
             objectives.append(Objective(model, from_config(config), input_spec=spec, **options))
         else:
             objectives.append(objectives[first])
-    if splits["train"].multi_label:
-        for objective in objectives:
+    for objective in objectives:
+        if splits["train"].multi_label:
             objective.check_multi_label()
+    for objective in dict.fromkeys(objectives):
+        check_annotations(objective, annotated, maps=recipe.maps is not None)
     parts = Parts(recipe, splits, fingerprints, model, spec, objectives)
     parts.train_loader(0, 1)  # knows the options of augment, and whether the maps are of this data
     taps = [objective.tap for objective in objectives if objective.tap is not None]
