@@ -10,7 +10,6 @@ from torch import nn
 
 import sightline as sl
 from networks import batch_of
-from sightline.errors import SightlineError
 from sightline.training.export import export_model
 
 transformers = pytest.importorskip(
@@ -87,6 +86,6 @@ def test_it_is_explained_trained_and_exported(make, tmp_path: Path) -> None:
     assert type(model).__name__ in json.loads((folder / "model.json").read_text())["load"]["state-dict"][1]
 
 
-def test_a_transformer_asks_for_its_layer() -> None:
-    with pytest.raises(SightlineError, match=r"give layer=, such as .*sightline.Layer\('vit.*'tokens', prefix=1\)"):
-        sl.explain(vit()[0].eval(), torch.rand(1, 3, 32, 32))
+def test_a_transformer_is_tapped_before_its_last_attention() -> None:
+    model, layer = vit()
+    assert sl.Tap(model).layers == [layer]

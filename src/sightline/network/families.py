@@ -5,64 +5,13 @@ this file are relative to the known model.
 """
 
 import sys
-from dataclasses import dataclass
 
 from torch import nn
 
+from sightline.errors import SightlineError
 from sightline.network.branch import is_within, own_modules
 from sightline.network.layout import Layer, Layout
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What is known of a family.
-
-    Args:
-        default: name of the layer that maps are taken from, or names in different versions of the library, of which the
-            first that exists counts. A negative part counts children from the end, so that `"blocks.-1.norm1"` is the norm
-            of the last block. None = told by what the model runs.
-        layout: how layers return their output, except those whose type tells.
-        prefix: for tokens, how many of them at the start stand for no place.
-    """
-
-    default: str | tuple[str, ...] | None = None
-    layout: Layout = "channels_first"
-    prefix: int = 0
-
-
-# By library and class; a subclass that is not listed goes by its nearest listed base. timm's other models describe
-# themselves.
-#
-# Plain transformers: the norm before the last block's attention. After the last attention, the gradients of a
-# class-token model are zero at every other token. Hierarchical ones and CNNs: the last stage. Models for segmentation: the
-# last stage of the backbone, since the output is one linear layer behind what follows.
-RULES: dict[str, Rule] = {
-    "timm.Cait": Rule("blocks.-1.norm1", "tokens"),  # the class token joins after the blocks, here and in XCiT
-    "timm.EfficientNet": Rule("bn2"),
-    "timm.MlpMixer": Rule("blocks.-1.norm1", "tokens"),
-    "timm.Xcit": Rule("blocks.-1.norm1", "tokens"),
-    "torchvision.AlexNet": Rule("features"),
-    "torchvision.ConvNeXt": Rule("features"),
-    "torchvision.DeepLabV3": Rule("backbone.-1"),
-    "torchvision.DenseNet": Rule("features"),
-    "torchvision.EfficientNet": Rule("features"),
-    "torchvision.FCN": Rule("backbone.-1"),
-    "torchvision.GoogLeNet": Rule("inception5b"),
-    "torchvision.Inception3": Rule("Mixed_7c"),
-    "torchvision.LRASPP": Rule("backbone.-1"),
-    "torchvision.MNASNet": Rule("layers"),
-    "torchvision.MaxVit": Rule("blocks.-1"),
-    "torchvision.MobileNetV2": Rule("features"),
-    "torchvision.MobileNetV3": Rule("features"),
-    "torchvision.RegNet": Rule("trunk_output"),
-    "torchvision.ResNet": Rule("layer4"),
-    "torchvision.ShuffleNetV2": Rule("conv5"),
-    "torchvision.SqueezeNet": Rule("features"),
-    "torchvision.SwinTransformer": Rule("features.-1", "channels_last"),
-    "torchvision.VGG": Rule("features"),
-    "torchvision.VisionTransformer": Rule("encoder.layers.-1.ln_1", "tokens", prefix=1),
-    "transformers.SegformerModel": Rule(("stages.-1.layer_norm", "encoder.layer_norm.-1"), "tokens"),
-}
+from sightline.network.rules import RULES, Rule, before_attention
 
 
 def known_models(model: nn.Module) -> dict[str, Rule]:
@@ -91,18 +40,35 @@ def default_of(model: nn.Module, outer: str, rule: Rule) -> Layer | None:
     """
     alternatives = (rule.default,) if isinstance(rule.default, str) else rule.default or ()
     names = [name for path in alternatives if (name := _find(model, outer, path)) is not None]
-    return declare(model, names[0]) if names else None
+    acting = (name for name in names if not isinstance(model.get_submodule(name), nn.Identity))
+    return declare(model, next(acting, names[-1])) if names else None
 
 
 def declare(model: nn.Module, name: str) -> Layer:
     """Return a named layer with the layout that the innermost known model around it gives it; never guessed from shapes."""
-    module, rule = model.get_submodule(name), _innermost_rule(model, name)
+    module, (outer, rule) = model.get_submodule(name), _innermost(model, name)
     # Some types return one layout in every family; timm's LayerNorm2d permutes inside.
     if isinstance(module, nn.Conv2d | nn.GroupNorm) or type(module).__name__.endswith("2d"):
         return Layer(name)
-    if rule.layout == "channels_first" and isinstance(module, nn.LayerNorm | nn.Linear):
-        return Layer(name, "channels_last")
-    return Layer(name, rule.layout, rule.prefix)
+    layout = next((layout for part, layout in rule.parts.items() if is_within(name, _join(outer, part))), rule.layout)
+    if layout == "channels_first" and isinstance(module, nn.LayerNorm | nn.Linear):
+        layout = "channels_last"
+    return Layer(name, layout, rule.prefix if layout == "tokens" else 0)
+
+
+def check_order(model: nn.Module, name: str) -> None:
+    """Refuse a layer whose tokens are in another order than the places of the image.
+
+    Raises:
+        SightlineError: they are.
+    """
+    outer, rule = _innermost(model, name)
+    if any(is_within(name, _join(outer, part)) for part in rule.shuffled):
+        instead = default_of(model, outer, rule)
+        raise SightlineError(
+            f"layer is {name!r}, whose tokens {type(model.get_submodule(outer)).__name__} keeps in another order than the "
+            f"places of the image; expected a layer of its last stage{f', such as {instead.name!r}' if instead else ''}"
+        )
 
 
 def rule_of(module: nn.Module) -> Rule | None:
@@ -112,7 +78,7 @@ def rule_of(module: nn.Module) -> Rule | None:
         return None
     for kind in type(module).__mro__:
         if rule := RULES.get(f"{library}.{kind.__name__}"):
-            return rule
+            return rule if isinstance(rule, Rule) else rule(module)
     return _self_described(module) if library == "timm" else None
 
 
@@ -125,7 +91,7 @@ def _find(model: nn.Module, outer: str, path: str) -> str | None:
             part = children[int(part)]
         if part not in children:
             return None
-        name = f"{name}.{part}" if name else part
+        name = _join(name, part)
     return name
 
 
@@ -147,9 +113,8 @@ def _library(module: nn.Module) -> str | None:
 
 def _self_described(model: nn.Module) -> Rule:
     """Return the rule of a timm model that the table does not name."""
-    if (prefix := getattr(model, "num_prefix_tokens", None)) is not None:
-        blocks = list(getattr(model, "blocks", []))
-        return Rule("blocks.-1.norm1" if blocks and hasattr(blocks[-1], "norm1") else None, "tokens", prefix)
+    if getattr(model, "num_prefix_tokens", None) is not None:
+        return before_attention(model)
     layout: Layout = "channels_last" if getattr(model, "output_fmt", None) == "NHWC" else "channels_first"
     stages = getattr(model, "feature_info", None)
     if not stages:
@@ -159,9 +124,13 @@ def _self_described(model: nn.Module) -> Rule:
     return Rule(last.replace(".", "_") if hasattr(model, last.replace(".", "_")) else last, layout)
 
 
-def _innermost_rule(model: nn.Module, name: str) -> Rule:
-    """Return the rule of the innermost known model that a module is part of."""
+def _innermost(model: nn.Module, name: str) -> tuple[str, Rule]:
+    """Return the name and the rule of the innermost known model that a module is part of."""
     modules = dict(model.named_modules())
     while (rule := rule_of(modules[name])) is None and name:
         name = name.rpartition(".")[0]
-    return rule or Rule()
+    return name, rule or Rule()
+
+
+def _join(outer: str, name: str) -> str:
+    return f"{outer}.{name}" if outer else name

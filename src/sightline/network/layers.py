@@ -9,7 +9,7 @@ from sightline.errors import SightlineError, unknown_name
 from sightline.network.branch import is_within, own_modules
 from sightline.network.evidence import evidence_of
 from sightline.network.execution import record, record_blank
-from sightline.network.families import Rule, declare, default_of, family_layer, known_models
+from sightline.network.families import Rule, check_order, declare, default_of, family_layer, known_models
 from sightline.network.layout import Layer
 from sightline.network.structure import last_stage
 
@@ -65,6 +65,7 @@ def _resolve(model: nn.Module, layer: LayerChoice) -> Layer:
     if isinstance(layer, Layer):
         if layer.name not in modules:
             raise unknown_name("layer", layer.name, modules)
+        check_order(model, layer.name)
         return layer  # its layout is declared, unless it has been here before
     if isinstance(layer, nn.Module):
         names = [name for name, module in modules.items() if module is layer]
@@ -72,6 +73,7 @@ def _resolve(model: nn.Module, layer: LayerChoice) -> Layer:
             raise SightlineError(
                 f"layer is a {type(layer).__name__} that is not part of the model; give one of its modules"
             )
+        check_order(model, names[0])
         return replace(declare(model, names[0]), inferred=True)
     if layer == "penultimate":
         convolutions = [name for name, module in own_modules(model).items() if isinstance(module, nn.Conv2d)]
@@ -80,4 +82,5 @@ def _resolve(model: nn.Module, layer: LayerChoice) -> Layer:
         return Layer(convolutions[-2])
     if not layer or layer not in modules:
         raise unknown_name("layer", layer, (name for name in modules if name))
+    check_order(model, layer)
     return replace(declare(model, layer), inferred=True)

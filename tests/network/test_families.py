@@ -1,0 +1,82 @@
+"""The default layer of every family of image classifiers: its place, its grid, its map."""
+
+import pytest
+import torch
+from torch import nn
+
+import sightline as sl
+from families import examine
+from sightline.errors import SightlineError
+from zoo import HUGGING_FACE, TIMM, TORCHVISION, hugging_face_model, timm_model, torchvision_model
+
+timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'sightline-xai[timm]'")
+
+
+def check_timm(name: str) -> None:
+    finding = examine(*timm_model(name))
+    assert finding.layer is not None, finding.refusal
+    assert not finding.faults, finding
+
+
+FEW = (
+    "coat_lite_tiny", "gemma4_vit_167m", "ghostnet_050", "gmlp_ti16_224", "hiera_tiny_224", "levit_128s", "pit_ti_224",
+    "samvit_base_patch16_224", "test_byobnet", "test_vit", "vit_base_patch16_rpn_224", "vit_pwee_patch16_reg1_gap_256",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_the_default_layer_of_a_few_families_of_timm(name: str) -> None:
+    check_timm(name)
+
+
+@pytest.mark.parametrize("name", ["Dinov2WithRegisters", "Hiera", "PvtV2", "Swin", "ViT"])
+def test_the_default_layer_of_a_few_families_of_hugging_face(name: str) -> None:
+    check_hugging_face(name)
+
+
+@pytest.mark.parametrize("layer", ["net.blocks.3", "net.blocks.10.norm1", sl.Layer("net.blocks.2", "tokens")])
+def test_a_layer_whose_tokens_are_in_another_order_is_refused(layer: str | sl.Layer) -> None:
+    class Wrapper(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = timm_model("hiera_tiny_224")[0]
+
+    with pytest.raises(SightlineError, match=r"another order than the places.*such as 'net.blocks.11'"):
+        sl.Tap(Wrapper(), layer)
+
+
+def test_a_layer_of_the_last_stage_keeps_the_order_of_the_places() -> None:
+    model, size = timm_model("hiera_tiny_224")
+    assert sl.Tap(model, "blocks.11.norm1")(torch.rand(1, 3, *size)).activations[0].shape == (1, 192, 4, 6)
+
+
+def test_every_module_of_timm_has_a_model_here() -> None:
+    classifiers = {module for module in timm.list_modules() if timm.list_models(module=module)}
+    assert classifiers == {timm.models.model_entrypoint(name).__module__.rpartition(".")[2] for name in TIMM}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in TIMM if name not in FEW])
+def test_the_default_layer_of_timm(name: str) -> None:
+    check_timm(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_the_default_layer_of_torchvision(name: str) -> None:
+    finding = examine(*torchvision_model(name))
+    assert finding.layer is not None, finding.refusal
+    assert not finding.faults, finding
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HUGGING_FACE)
+def test_the_default_layer_of_hugging_face(name: str) -> None:
+    check_hugging_face(name)
+
+
+def check_hugging_face(name: str) -> None:
+    pytest.importorskip("transformers", reason="transformers is not installed: pip install 'sightline-xai[hf]'")
+    finding = examine(*hugging_face_model(name))
+    assert finding.layer is not None, finding.refusal
+    assert not finding.faults, finding
