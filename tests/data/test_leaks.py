@@ -143,7 +143,7 @@ def test_given_splits_that_share_files(tmp_path: Path) -> None:
         data.create_dataset("csv", path=str(write_csv(tmp_path / "list.csv", rows)))
 
 
-def test_an_image_in_two_files_of_coco_is_an_error(tmp_path: Path) -> None:
+def test_images_of_coco_are_in_one_split(tmp_path: Path) -> None:
     for i in range(8):
         noise(tmp_path / f"images/{i}.png", i)
 
@@ -160,6 +160,17 @@ def test_an_image_in_two_files_of_coco_is_an_error(tmp_path: Path) -> None:
     write("a.json", [0, 1, 2, 3])
     write("b.json", [4, 5, 6, 7])
     assert len(quiet("coco", root=str(tmp_path), **options)["test"]) == 4
+    write("a.json", [0, 1, 2, 3, 0])
+    with pytest.raises(SightlineError, match=r"are one file, 0\.png; merge them"):
+        data.create_dataset("coco", root=str(tmp_path), **options)
+    noise(tmp_path / "images/9.png", 1)
+    write("a.json", [0, 1, 2, 3, 9])
+    write("b.json", [4, 5])
+    for seed in range(6):
+        splits = quiet("coco", root=str(tmp_path), **options | {"val": 1, "seed": seed})
+        assert_apart(splits)
+        assert sum(map(len, splits.values())) == 7
+        assert_apart(quiet("coco", root=str(tmp_path), **options | {"val": 1, "seed": seed, "labels": "multiple"}))
     write("b.json", [3, 4, 5])
     with pytest.raises(SightlineError, match=r"1 files are in two splits: .*3\.png: train and test"):
         data.create_dataset("coco", root=str(tmp_path), **options)

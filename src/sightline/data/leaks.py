@@ -37,9 +37,9 @@ def content_keys(records: Sequence[Record]) -> dict[Path, Path]:
     with a warning, because otherwise the class could not be divided.
     """
     keys = find_copies(record.path for record in records)
-    counts: dict[int | tuple[int, ...], Counter[Path]] = defaultdict(Counter)
+    counts: dict[int, Counter[Path]] = defaultdict(Counter)
     for record in records:
-        counts[record.label][keys.get(record.path, record.path)] += 1
+        counts[record.label if isinstance(record.label, int) else -1][keys.get(record.path, record.path)] += 1
     placeholders: Counter[Path] = Counter()
     for count in counts.values():
         key, number = count.most_common(1)[0]

@@ -14,6 +14,7 @@ from sightline.data.formats.coco_instances import ByClass, dominant, read_instan
 from sightline.data.formats.coco_masks import Instances
 from sightline.data.formats.frames import find_frame, unknown_orientation
 from sightline.data.formats.splitting import official_splits
+from sightline.data.leaks import content_keys
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.errors import SightlineError, unknown_name
@@ -83,7 +84,8 @@ def coco(
         "test": _records(files["test"], base / test_images, found["test"], names, single),
     }
     make = partial(FileDataset, classes=names, root=base, skip_corrupt=skip_corrupt)
-    return official_splits(parts["train"], parts["test"], make, val, seed, per_class)
+    keys = content_keys(parts["train"] + parts["test"])
+    return official_splits(parts["train"], parts["test"], make, val, seed, per_class, keys)
 
 
 def _in_order(file: CocoFile, wanted: Sequence[str] | None) -> list[str]:

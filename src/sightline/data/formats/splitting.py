@@ -57,12 +57,24 @@ def official_splits(
     val: float,
     seed: int,
     per_class: int | None = None,
+    keys: Mapping[Path, Path] | None = None,
 ) -> Splits:
-    """Draw "val" from the official training records and keep the official test records as "test"."""
-    parts = {**divide_records(train, {"val": val}, seed, per_class), "test": test}
-    splits = Splits({name: make(part) for name, part in parts.items()})
+    """Draw "val" from the official training records and keep the official test records as "test".
+
+    Records of one file stay together, and those of equal content where `keys` tell it (see `content_keys`).
+    """
+    keys = keys or {}
+    copies: dict[Path, list[Record]] = {}
+    for record in train:
+        copies.setdefault(keys.get(record.path, record.path), []).append(record)
+    drawn = divide_records([same[0] for same in copies.values()], {"val": val}, seed, per_class)
+    parts = {
+        name: [record for first in some for record in copies[keys.get(first.path, first.path)]]
+        for name, some in drawn.items()
+    }
+    splits = Splits({name: make(part) for name, part in {**parts, "test": test}.items()})
     if checks_files():
-        refuse_leaks(splits, {})
+        refuse_leaks(splits, keys)
     return splits
 
 
