@@ -78,10 +78,11 @@ def _show(console: "Console", name: str, found: "DatasetReport") -> None:
 
     table = Table(title=name, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("split", style="cyan")
-    for column in ("images", *FINDINGS):
+    findings = [kind for kind in FINDINGS if any(kinds.get(kind) for kinds in found.found.values())]
+    for column in ("images", *findings):
         table.add_column(column, justify="right")
     for split, kinds in found.found.items():
-        table.add_row(split, str(found.images[split]), *(str(len(kinds.get(kind, []))) for kind in FINDINGS))
+        table.add_row(split, str(found.images[split]), *(str(len(kinds.get(kind, []))) for kind in findings))
     console.print(table)
     for split, (count, official) in found.counts.items():
         if count == official:

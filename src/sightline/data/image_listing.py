@@ -49,7 +49,7 @@ def scan_images(folder: Path) -> Listing:
         suffix = file.suffix.lower()
         if suffix not in IMAGE_SUFFIXES:
             continue
-        if any(is_hidden(part) for part in file.relative_to(folder).parts):
+        if any(map(is_hidden, file.parts[len(folder.parts) :])):
             listing.leave_out("hidden", file)
         elif suffix not in decoded:
             listing.leave_out(f"of a kind that Pillow cannot read ({suffix}); convert them to PNG", file)

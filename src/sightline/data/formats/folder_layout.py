@@ -50,7 +50,7 @@ def read_layout(root: Path, masks: Path | None = None) -> FolderLayout:
     paths: dict[Parts, Path] = {}
     inner: Inner = defaultdict(set)
     for image in listing.images:
-        parts = image.relative_to(root).parts
+        parts = image.parts[len(root.parts) :]
         if used is not None and parts[: len(used)] == used:
             continue
         paths[parts] = image
@@ -67,7 +67,7 @@ def read_layout(root: Path, masks: Path | None = None) -> FolderLayout:
 
     stems = {(*parts[:-1], image.stem) for parts, image in paths.items()}
     images: dict[str, list[tuple[Path, int]]] = {}
-    for parts, image in sorted(paths.items()):
+    for parts, image in paths.items():
         beside = _MASK_STEM.fullmatch(image.stem)
         if len(parts) <= depth:
             listing.leave_out("outside the folders of classes", image)
@@ -90,7 +90,7 @@ def read_layout(root: Path, masks: Path | None = None) -> FolderLayout:
             f"root: {root} holds no images in class folders; expected {root}/CLASS/image.jpg or {root}/train/CLASS/image.jpg"
         )
     return FolderLayout(
-        classes, {split: sorted(some, key=lambda pair: pair[::-1]) for split, some in images.items()}, depth
+        classes, {split: sorted(some, key=lambda pair: pair[1]) for split, some in images.items()}, depth
     )
 
 
