@@ -13,7 +13,9 @@ def reproduce(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, such as data.path=images.csv.")
     ] = None,
     scale: Annotated[float, typer.Option(help="Share of the images or repetitions, in (0, 1].")] = 1.0,
-    output: Annotated[Path | None, typer.Option(help="The folder. [default: runs/reproduce/PAPER/ITEM]")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The folder. [default: runs/reproduce/PAPER/ITEM]")
+    ] = None,
 ) -> None:
     """Make a paper's table or figure again, beside the printed one. Goes on where an earlier call was interrupted."""
     from sightline import studies

@@ -28,7 +28,9 @@ def sweep(
     trials: Annotated[int | None, typer.Option(min=1, help="How many. [default: the whole grid]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of what is drawn. [default: 0]")] = None,
     name: Annotated[str | None, typer.Option(help="Of the sweep. [default: the recipe's]")] = None,
-    output: Annotated[Path | None, typer.Option(help="The folder. [default: runs/sweep/NAME]")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The folder. [default: runs/sweep/NAME]")
+    ] = None,
     storage: Annotated[
         str | None, typer.Option(metavar="URL", help="A database that several machines share. [default: in the folder]")
     ] = None,

@@ -13,7 +13,9 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, such as seed=1 or guide.beta=0.1.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="The run folder. [default: runs/NAME-seedSEED]")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The run folder. [default: runs/NAME-seedSEED]")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run, or begin it.")] = False,
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes where there is none, on each machine.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines, each started by torchrun or SLURM.")] = 1,

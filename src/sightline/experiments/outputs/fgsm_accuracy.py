@@ -80,6 +80,10 @@ class FgsmAccuracy(Output):
             "correctly, the share that a model still classifies correctly under FGSM; mean ± standard deviation over seeds.",
             markdown(["Variant", "Seeds", *(f"eps {eps:g}" for eps in self.eps), "Mean over eps"], rows),
         ]
+        if runs.complete and not any(found.values()):
+            sections.append(
+                "No image is classified correctly by all variants of a seed without an attack, so that there is nothing to compare."
+            )
         if numbers := sorted({n for seeds in found.values() for n, _ in seeds.values()}):
             sections.append(
                 f"Images that all variants classify correctly, by panel and seed: {', '.join(map(str, numbers))}."
