@@ -14,6 +14,7 @@ from sightline.errors import SightlineError
 from sightline.network.execution import record, record_blank
 from sightline.network.layers import default_layer
 from sightline.network.layout import Layer
+from sightline.network.structure import last_stage
 
 
 def convolution(inputs: int, outputs: int, stride: int = 2) -> nn.Sequential:
@@ -158,6 +159,35 @@ class Patches(nn.Module):
         return self.head(self.norm(x)[:, 0])
 
 
+class ConvolvedTokens(nn.Module):
+    """Convolves its tokens inside its blocks, as SegFormer does; its embedding is large."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.LayerNorm(64)
+            self.fc1, self.conv, self.fc2 = nn.Linear(64, 8), nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.Linear(8, 64)
+
+        def forward(self, x: Tensor, height: int) -> Tensor:
+            tokens = self.fc1(self.norm(x)).transpose(1, 2)
+            convolved = self.conv(tokens.unflatten(2, (height, tokens.shape[2] // height)))
+            return x + self.fc2(convolved.flatten(2).transpose(1, 2))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 64, 16, 8, 4)
+        self.blocks = nn.ModuleList([self.Block(), self.Block()])
+        self.head = nn.Linear(64, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        height = x.shape[2]
+        x = x.flatten(2).transpose(1, 2)
+        for block in self.blocks:
+            x = block(x, height)
+        return self.head(x.mean(1))
+
+
 @pytest.mark.parametrize(
     ("build", "name"),
     [
@@ -232,6 +262,14 @@ def test_a_blank_image_has_the_size_that_the_model_states() -> None:
     assert record_blank(TinyCNN(channels=1)).image == (1, 1, 224, 224)
 
 
+@pytest.mark.parametrize(
+    "name", ["mnasnet0_5", "mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1"]
+)
+def test_what_runs_tells_the_same_as_the_family(name: str) -> None:
+    model = torchvision.models.get_model(name, weights=None).eval()
+    assert last_stage(model, record(model, torch.rand(1, 3, 64, 64))) == default_layer(model).name
+
+
 # ---- segmentation ----
 
 
@@ -289,12 +327,19 @@ def test_hugging_face_segmentation() -> None:
 # ---- transformers ----
 
 
-def test_a_patch_embedding_is_never_chosen_and_the_layers_that_the_error_names_work() -> None:
-    model, images = Patches().eval(), torch.rand(2, 3, 32, 48)
-    with pytest.raises(SightlineError, match=r"cannot tell the target layer of Patches; give layer=") as caught:
+@pytest.mark.parametrize(
+    ("build", "layer"), [(Patches, ("blocks.1.norm1", 1)), (ConvolvedTokens, ("blocks.1.norm", 0))]
+)
+def test_neither_a_patch_embedding_nor_a_detail_is_chosen_and_the_layers_that_the_error_names_work(
+    build, layer
+) -> None:
+    model, images = build().eval(), torch.rand(2, 3, 32, 48)
+    with pytest.raises(
+        SightlineError, match=rf"cannot tell the target layer of {build.__name__}; give layer="
+    ) as caught:
         sl.explain(model, images)
     found = re.findall(r"sightline\.Layer\('([\w.]+)', 'tokens', prefix=(\d)\)", str(caught.value))
-    assert ("blocks.1.norm1", "1") in found
+    assert layer in [(name, int(prefix)) for name, prefix in found]
     for name, prefix in found:
         tapped = sl.Tap(model, Layer(name, "tokens", int(prefix)))(images)
         assert (tapped.gradients(tapped.logits[:, 0])[0] != 0).any(1).all()  # the score depends on every place

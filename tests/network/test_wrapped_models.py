@@ -1,9 +1,15 @@
 """A known model is recognized inside a wrapper."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torchvision
+from safetensors.torch import load_file
 from torch import nn
+from torchvision.io import decode_image
+from torchvision.transforms.v2 import Normalize
+from torchvision.transforms.v2.functional import resize
 
 import sightline as sl
 from sightline.errors import SightlineError
@@ -97,3 +103,16 @@ def test_of_two_known_models_the_one_that_runs_counts() -> None:
         SightlineError, match=r"2 known models, 'a', 'b'; give layer=, such as 'a.layer4' or 'b.features'"
     ):
         sl.Tap(Pair(both=True).eval())(images)
+
+
+def test_maps_of_real_weights_are_those_of_the_bare_model(data_folder: Path) -> None:
+    net = timm.create_model("tf_efficientnet_lite0")
+    net.load_state_dict(load_file(data_folder / "weights" / "efficientnet_lite0_imagenet1k.safetensors"))
+    net.eval()
+    files = sorted((data_folder / "pets" / "images").glob("*.jpg"))[:4]
+    images = torch.stack([resize(decode_image(str(file)), [224, 224]) for file in files]) / 255
+    spec = sl.InputSpec((0.5,) * 3, (0.5,) * 3, (224, 224))
+    maps = sl.explain(net, images, input_spec=spec)
+    torch.testing.assert_close(sl.explain(Wrapper(net).eval(), images, input_spec=spec), maps)
+    normalized = nn.Sequential(Normalize([0.5] * 3, [0.5] * 3), net).eval()
+    torch.testing.assert_close(sl.explain(normalized, images), maps, rtol=1e-4, atol=1e-4)

@@ -28,8 +28,8 @@ def last_stage(model: nn.Module, record: Record, within: str = "") -> str:
         within: name of the module to look in; "" = the whole model.
 
     Raises:
-        SightlineError: there is none, or the convolutions only make the tokens of what follows; the message lists layers to
-            choose from.
+        SightlineError: there is none, or the convolutions only make the tokens of what follows or stand between tokens; the
+            message lists layers to choose from.
     """
     steps = _Steps(model, record)
     places = [i for i in steps.convolutions() if is_within(steps.calls[i].name, within)]
@@ -39,7 +39,7 @@ def last_stage(model: nn.Module, record: Record, within: str = "") -> str:
     if not places:
         raise _cannot_tell(model, steps)
     stage = steps.followed(steps.widened(places[-1]))
-    if steps.weight_on_tokens(stage) > steps.weight_until(stage):
+    if steps.weight_on_tokens(stage) > steps.weight_until(stage) or steps.is_inside_tokens(stage):
         raise _cannot_tell(model, steps)
     return steps.calls[stage].name
 
@@ -113,6 +113,8 @@ class _Steps:
         """Return the last of the norms and activations that come right after a stage."""
         for i in range(stage + 1, len(self.calls)):
             call = self.calls[i]
+            if isinstance(call.module, nn.Identity | nn.Dropout):
+                continue
             kind = isinstance(call.module, NORMS + ACTIVATIONS)
             if not kind or not self._once(call) or call.returned != self.calls[stage].returned:
                 break
@@ -131,6 +133,14 @@ class _Steps:
             if not isinstance(call.module, CONVOLUTIONS) and len(call.taken) > 2 and max(call.taken[1:-1]) > 1
         )
 
+    def is_inside_tokens(self, stage: int) -> bool:
+        """Return whether a stage is a detail of a module that takes and returns tokens, or channels-last features."""
+        shape = self.calls[stage].returned[0]
+        parts = self.calls[stage].name.split(".")
+        around = (self.at.get(".".join(parts[:depth])) for depth in range(len(parts) - 1, 0, -1))
+        outer = next((self.calls[i] for i in around if i is not None), None)
+        return outer is not None and all(_lists_places(each, shape) for each in (outer.taken, *outer.returned[:1]))
+
     def token_layers(self) -> list[str]:
         """Return layers to choose from, as a user writes them: norms of tokens that the output depends on at most places.
 
@@ -146,11 +156,13 @@ class _Steps:
         tensors = [call.tensor for _, call in norms if call.tensor is not None]
         with torch.inference_mode(False), torch.enable_grad():
             slopes = torch.autograd.grad(self.output.sum(), tensors, allow_unused=True)
+        shares = [0.0 if slope is None else (slope != 0).any(-1).float().mean().item() for slope in slopes]
+        least = min(0.5, max(shares))  # the head may be all zeros, as torchvision initializes it
         grids = [shape[2] * shape[3] for call in self.calls for shape in call.returned if len(shape) == 4]
         found = []
-        for (i, call), slope in zip(norms, slopes):
+        for (i, call), share in zip(norms, shares):
             shape = call.returned[0]
-            if slope is None or (slope != 0).any(-1).float().mean() < 0.5 or not self.weight_on_tokens(i):
+            if share < least or not self.weight_on_tokens(i):
                 continue
             if len(shape) == 4:
                 found.append(f"sightline.Layer({call.name!r}, 'channels_last')")
@@ -180,6 +192,12 @@ def _one_place(grid: tuple[int, ...]) -> bool:
 def _area(call: Call) -> int:
     """Return how many places a feature map (B, C, h, w) has."""
     return call.returned[0][2] * call.returned[0][3]
+
+
+def _lists_places(shape: Shape, feature_map: Shape) -> bool:
+    """Return whether a shape is that of tokens or of channels-last features with the places of a feature map (B, C, h, w)."""
+    places = feature_map[2] * feature_map[3]
+    return (len(shape) == 3 and 0 <= shape[1] - places <= PREFIX) or (len(shape) == 4 and shape[1:3] == feature_map[2:])
 
 
 def _weight(module: nn.Module) -> int:
