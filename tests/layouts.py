@@ -5,14 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 BREEDS = {"Abyssinian": 1, "american_bulldog": 2, "Bengal": 6}
 
 
 def write_image(path: Path, colour: Sequence[int] = (200, 30, 30), size: tuple[int, int] = (32, 24)) -> Path:
+    """Write an image of one color; a comment makes its file unlike every other, which would be a copy."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, tuple(colour)).save(path)
+    note = PngImagePlugin.PngInfo()
+    note.add_text("path", repr(path))
+    Image.new("RGB", size, tuple(colour)).save(path, pnginfo=note, comment=repr(path).encode())
     return path
 
 

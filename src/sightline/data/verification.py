@@ -103,8 +103,12 @@ def verify_dataset(name: str, options: Mapping[str, Any] | None = None, *, progr
         needs_masks=DATASETS[name].capabilities.get("masks") == "all" and options.get("masks") is not False,
         leaks=_leaks(splits),
         near_copies=_near_copies(splits, {split: sketches for split, (_, sketches) in examined.items()}),
-        official=name in OFFICIAL and not {"train", "test"} & options.keys(),
+        official=_is_public(name) and not {"train", "test"} & options.keys(),
     )
+
+
+def _is_public(name: str) -> bool:
+    return name in OFFICIAL or DATASETS[name].factory.__module__.startswith("sightline.datasets.benchmarks")
 
 
 def download_dataset(name: str, options: Mapping[str, Any] | None = None) -> None:
