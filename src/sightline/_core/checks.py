@@ -3,31 +3,40 @@
 Options are passed by name: `check_positive(slope=slope, softness=softness)`.
 """
 
+import math
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any, get_args
 
 from sightline.errors import SightlineError
 
 
-def check_non_negative(**options: float) -> None:
-    """Raise if an option is below 0, or NaN."""
+def check_number(**options: float) -> None:
+    """Raise if an option is no finite number."""
     for name, value in options.items():
-        if not value >= 0:
-            raise SightlineError(f"{name} is {value}; expected a number >= 0")
+        if not _is_number(value):
+            raise SightlineError(f"{name} is {value!r}; expected a finite number")
+
+
+def check_non_negative(**options: float) -> None:
+    """Raise if an option is no finite number of at least 0."""
+    for name, value in options.items():
+        if not _is_number(value) or value < 0:
+            raise SightlineError(f"{name} is {value!r}; expected a number >= 0")
 
 
 def check_positive(**options: float) -> None:
-    """Raise if an option is not above 0."""
+    """Raise if an option is no finite number above 0."""
     for name, value in options.items():
-        if not value > 0:
-            raise SightlineError(f"{name} is {value}; expected a number > 0")
+        if not _is_number(value) or value <= 0:
+            raise SightlineError(f"{name} is {value!r}; expected a number > 0")
 
 
 def check_fraction(**options: float) -> None:
-    """Raise if an option lies outside [0, 1]."""
+    """Raise if an option is no number in [0, 1]."""
     for name, value in options.items():
-        if not 0 <= value <= 1:
-            raise SightlineError(f"{name} is {value}; expected a number in [0, 1]")
+        if not _is_number(value) or not 0 <= value <= 1:
+            raise SightlineError(f"{name} is {value!r}; expected a number in [0, 1]")
 
 
 def check_count(least: int = 1, **options: int) -> None:
@@ -48,3 +57,7 @@ def check_choice(choices: Any, **options: object) -> None:
     for name, value in options.items():
         if value not in accepted:
             raise SightlineError(f"{name} is {value!r}; expected {' or '.join(map(repr, accepted))}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

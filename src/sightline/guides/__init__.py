@@ -78,7 +78,7 @@ def from_config(config: str | Mapping[str, Any] | Sequence[Any] | None) -> Guide
             raise SightlineError(f"guide {dict(config)!r} has no name; give {{name: ..., options}}")
         options = {key: value for key, value in config.items() if key not in ("name", "scale")}
         guide = create_guide(config["name"], **options)
-        return guide if config.get("scale") is None else float(config["scale"]) * guide
+        return guide if config.get("scale") is None else config["scale"] * guide
     parts = [part for part in map(from_config, config) if part is not None]
     if not parts:
         return None

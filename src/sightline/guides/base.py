@@ -8,7 +8,9 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from sightline._core.checks import check_number
 from sightline.data.batch import Batch
+from sightline.errors import SightlineError
 from sightline.explainers.cam import CAM
 from sightline.network.input_spec import InputSpec
 from sightline.network.tap import Tap, Tapped
@@ -51,7 +53,7 @@ class Context:
         batch: the batch after every guide's `transform`.
         logits: (B, K), those of the identity view.
         views: the views in the order in which the model saw them, the identity first.
-        tapped: for each chunk of views, its forward pass; empty where no guide needs the tap.
+        passes: for each chunk of views, its forward pass; empty where no guide needs the tap.
         differentiable: whether gradients with respect to the parameters are wanted.
         classify: the logits (N, K) of further images, such as the batch's with something erased, by the same model; batch norm
             does not count them.
@@ -64,13 +66,26 @@ class Context:
     batch: Batch
     logits: Tensor
     views: tuple[View, ...]
-    tapped: list[Tapped]
+    passes: list[Tapped]
     differentiable: bool
     classify: Callable[[Tensor], Tensor]
     counts: dict[str, Tensor] = field(default_factory=dict)
     figures: dict[str, Tensor] = field(default_factory=dict)
     identity_maps: Tensor | None = None
     epoch: int = 0
+
+    @property
+    def tapped(self) -> list[Tapped]:
+        """For each chunk of views, its forward pass through the tapped model.
+
+        Raises:
+            SightlineError: no guide of the objective declares that it needs the tap.
+        """
+        if not self.passes:
+            raise SightlineError(
+                "a guide reads the target layer, and none has needs_tap = True; set it in the guide's class"
+            )
+        return self.passes
 
     def raw_maps(self, explainer: CAM, targets: Tensor, views: tuple[View, ...] = (IDENTITY,)) -> Tensor:
         """The maps (V, B, h, w) of some views as the explainer's formula gives them, each turned back.
@@ -154,6 +169,7 @@ class Guide(nn.Module):
         return GuideSum([(1.0, self)]) + other
 
     def __mul__(self, scale: float) -> "GuideSum":
+        check_number(scale=scale)
         return GuideSum([(float(scale), self)])
 
     __rmul__ = __mul__
@@ -178,6 +194,7 @@ class GuideSum:
         return GuideSum(self.summands + (other if isinstance(other, GuideSum) else GuideSum([(1.0, other)])).summands)
 
     def __mul__(self, scale: float) -> "GuideSum":
+        check_number(scale=scale)
         return GuideSum([(scale * each, guide) for each, guide in self.summands])
 
     __rmul__ = __mul__

@@ -13,12 +13,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from sightline._core.checks import check_number
 from sightline.data.batch import Batch
 from sightline.errors import NonFiniteLossError, SightlineError
 from sightline.explainers.base import resize_maps
 from sightline.explainers.places import refuse_few_places
 from sightline.guides.base import Context, Guide, GuideSum
 from sightline.guides.losses import task_loss
+from sightline.guides.terms import check_names, guide_terms, sample_masks, sample_weights_of
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice
 from sightline.network.logits import logits_of, returned_logits
@@ -60,6 +62,10 @@ class Objective(nn.Module):
             raise SightlineError("model is wrapped in DistributedDataParallel; wrap the Objective instead")
         if view_chunk is not None and view_chunk < 1:
             raise SightlineError(f"view_chunk is {view_chunk}; expected a number of views >= 1, or None")
+        if not isinstance(guide, Guide | GuideSum | None):
+            raise SightlineError(
+                f"guide is {guide!r}; expected a guide such as SegmentOverlap(), a sum of guides, or None"
+            )
         self.model = model
         self.input_spec = input_spec
         self.view_chunk = view_chunk
@@ -73,8 +79,11 @@ class Objective(nn.Module):
             weighted = [
                 (s * g.loss_weights(alone=False)[1], g) for s, g in (guide.summands if guide is not None else [])
             ]
+        check_number(task_weight=task if task_weight is None else task_weight)
         self.task_weight = task if task_weight is None else float(task_weight)
         self.weights = [weight for weight, _ in weighted]
+        for weight, each in weighted:
+            check_number(**{f"the weight of {type(each).__name__}": weight})
         self.guides = nn.ModuleList(each for _, each in weighted)
         reweighting = [type(g).__name__ for g in self._guides if type(g).sample_weights is not Guide.sample_weights]
         if len(reweighting) > 1:
@@ -126,30 +135,31 @@ class Objective(nn.Module):
                 batch = guide.transform(batch, self)
         context = self._look(batch)
         task = task_loss(context.logits, batch.labels)
-        sample_weights = [w for g in self._guides if (w := g.sample_weights(context.logits, batch)) is not None]
+        sample_weights = [w for g in self._guides if (w := sample_weights_of(g, context.logits, batch)) is not None]
 
         terms = [
             ("task", self.task_weight, task, sample_weights[0].to(task) if sample_weights else torch.ones_like(task))
         ]
         for weight, guide, suffix in zip(self.weights, self._guides, self._suffixes):
-            annotated = guide.sample_mask(batch)
-            for name, values in guide.losses(context).items():
-                terms.append((name + suffix, weight, values, annotated[name].to(values.dtype)))
-                context.counts[f"{name}{suffix}/unannotated"] = (~annotated[name]).sum()
+            for name, values, annotated in guide_terms(guide, context):
+                terms.append((name + suffix, weight, values, annotated.to(values)))
+                context.counts[f"{name}{suffix}/unannotated"] = (~annotated).sum()
+        check_names([name for name, *_ in terms[1:]])
 
         known = [total for g in self._guides if (total := g.weight_total(batch)) is not None]
         counts = ({"task": known[0]} if known else {}) | (counts or {})
         totals = torch.stack([
             counts[name].to(shares) if name in counts else shares.detach().sum() for name, _, _, shares in terms
         ])  # fmt: skip
-        finite = torch.stack([values.detach().isfinite() for _, _, values, _ in terms]).all(0)
+        products = [values * shares for _, _, values, shares in terms]
+        finite = torch.stack([product.detach().isfinite() for product in products]).all(0)
         totals, world_size = self._reduce(totals, finite, batch)
 
         output = {}
         loss = task.new_zeros(())
-        for (name, weight, values, shares), total in zip(terms, totals):
+        for (name, weight, _, _), product, total in zip(terms, products, totals):
             # This batch's sum over the count of all processes and accumulated batches; a weight of 0 keeps the graph.
-            term = (values * shares).sum() * (world_size / total.clamp_min(torch.finfo(total.dtype).tiny))
+            term = product.sum() * (world_size / total.clamp_min(torch.finfo(total.dtype).tiny))
             loss = loss + weight * term
             output[name] = term.detach()
         output |= {"loss": loss, "logits": context.logits}
@@ -168,7 +178,7 @@ class Objective(nn.Module):
         totals = {"task": sum((self._task_total(batch) for batch in batches), start=torch.tensor(0.0))}
         for batch in batches:
             for guide, suffix in zip(self._guides, self._suffixes):
-                for name, annotated in guide.sample_mask(batch).items():
+                for name, annotated in sample_masks(guide, batch).items():
                     totals[name + suffix] = totals.get(name + suffix, torch.tensor(0.0)) + annotated.sum().cpu()
         return totals
 
