@@ -125,7 +125,7 @@ def test_batch_equals_single_and_ignored_pixels_do_not_count(pair: tuple[Tensor,
 def test_bad_input_is_refused(function) -> None:
     with pytest.raises(sl.SightlineError, match="NaN"):
         function(MAP.masked_fill(MAP > 0.8, torch.nan), MASK)
-    with pytest.raises(sl.SightlineError, match=r"expected the maps' \(1, 3, 3\)"):
+    with pytest.raises(sl.SightlineError, match=r"expected \(1, 3, 3\) or"):
         function(MAP, MASK[:, :2])
     with pytest.raises(sl.SightlineError, match="expected a float tensor"):
         function(MASK, MASK)

@@ -14,28 +14,28 @@ from sightline.errors import SightlineError
 def check_number(**options: float) -> None:
     """Raise if an option is no finite number."""
     for name, value in options.items():
-        if not _is_number(value):
+        if not is_number(value):
             raise SightlineError(f"{name} is {value!r}; expected a finite number")
 
 
 def check_non_negative(**options: float) -> None:
     """Raise if an option is no finite number of at least 0."""
     for name, value in options.items():
-        if not _is_number(value) or value < 0:
+        if not is_number(value) or value < 0:
             raise SightlineError(f"{name} is {value!r}; expected a number >= 0")
 
 
 def check_positive(**options: float) -> None:
     """Raise if an option is no finite number above 0."""
     for name, value in options.items():
-        if not _is_number(value) or value <= 0:
+        if not is_number(value) or value <= 0:
             raise SightlineError(f"{name} is {value!r}; expected a number > 0")
 
 
 def check_fraction(**options: float) -> None:
     """Raise if an option is no number in [0, 1]."""
     for name, value in options.items():
-        if not _is_number(value) or not 0 <= value <= 1:
+        if not is_number(value) or not 0 <= value <= 1:
             raise SightlineError(f"{name} is {value!r}; expected a number in [0, 1]")
 
 
@@ -59,5 +59,6 @@ def check_choice(choices: Any, **options: object) -> None:
             raise SightlineError(f"{name} is {value!r}; expected {' or '.join(map(repr, accepted))}")
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Return whether a value is a finite number."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sightline._core.checks import check_number
 from sightline._core.kernels import gaussian_blur
 from sightline.errors import SightlineError
 
@@ -29,5 +30,6 @@ def filled(images: Tensor, fill: Fill) -> Tensor:
     if fill == "mean":
         return images.mean((2, 3), keepdim=True).expand_as(images)
     if isinstance(fill, int | float):
+        check_number(fill=fill)
         return torch.full_like(images, fill)
     raise SightlineError(f"fill is {fill!r}; expected 'blur', 'mean' or a number")

@@ -19,8 +19,8 @@ class InternalBatches:
     """
 
     def __init__(self, size: int | None = None) -> None:
-        if size is not None and size < 1:
-            raise SightlineError(f"internal_batch_size is {size}; expected at least 1 image in a call, or None")
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+            raise SightlineError(f"internal_batch_size is {size!r}; expected at least 1 image in a call, or None")
         self._size = size
         self._fits: int | None = None  # found by running out of memory
 

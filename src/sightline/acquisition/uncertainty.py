@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from sightline._core.checks import check_non_negative
 from sightline.acquisition.base import Pool, Ranking, Selection
 from sightline.acquisition.registry import QUERY_STRATEGIES
 from sightline.errors import SightlineError
@@ -48,9 +49,7 @@ class CEAL(Uncertainty):
 
     def __init__(self, by: By = "confidence", threshold: float = 0.05, decay: float = 0.0033) -> None:
         super().__init__(by)
-        for name, value in (("threshold", threshold), ("decay", decay)):
-            if value < 0:
-                raise SightlineError(f"{name} is {value}; expected an entropy in nats, 0 or more")
+        check_non_negative(threshold=threshold, decay=decay)
         self.threshold, self.decay = threshold, decay
 
     def select(self, pool: Pool, count: int) -> Selection:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from sightline._core.checks import check_fraction
+from sightline._core.tensors import check_finite
 from sightline.attacks.steps import attacked, cross_entropy_gradient, scaled_to, score_gradient
 from sightline.errors import SightlineError
 from sightline.network.input_spec import InputSpec
@@ -37,6 +39,9 @@ def fgsm(
     Raises:
         SightlineError: images outside [0, 1], or another argument that is not as above.
     """
+    check_fraction(eps=eps)
+    if weights is not None:
+        check_finite(weights, "weights")
     with attacked(model, images, input_spec) as (pixels, inputs_of):
         gradient = cross_entropy_gradient(model, pixels, inputs_of, labels)
         return sign_step(pixels, gradient, eps, weights)
@@ -75,6 +80,7 @@ def fgv(
     The step is scaled so that the largest change of an image is `eps`; an image without a gradient stays as it is. The other
     arguments are those of `fgsm`.
     """
+    check_fraction(eps=eps)
     with attacked(model, images, input_spec) as (pixels, inputs_of):
         return (pixels + scaled_to(cross_entropy_gradient(model, pixels, inputs_of, labels), eps)).clamp(0, 1)
 
@@ -116,5 +122,6 @@ def hot_cold(
             raise SightlineError(f"hot and cold are the same class for images {same[:10]} of the batch")
         return held.gather(1, to).abs() * logits.gather(1, to) - held.gather(1, away) * logits.gather(1, away)
 
+    check_fraction(eps=eps)
     with attacked(model, images, input_spec) as (pixels, inputs_of):
         return (pixels + scaled_to(score_gradient(model, pixels, inputs_of, score), eps)).clamp(0, 1)

@@ -7,12 +7,28 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from sightline._core.tensors import check_images
+from sightline._core.tensors import check_images, check_maps
+from sightline.data.batch_checks import (
+    check_boxes,
+    check_flags,
+    check_indices,
+    check_labels,
+    check_masks,
+    check_masks_of_classes,
+    check_parts,
+)
 from sightline.errors import SightlineError
 
 
+class _Checked:
+    """What a batch remembers of its checks, beside its fields: its labels, and the last class among them."""
+
+    __slots__ = ("_last_class",)
+    _last_class: tuple[Tensor, int]
+
+
 @dataclass
-class Batch:
+class Batch(_Checked):
     """Images with their labels, and what else is known of each of them.
 
     Only `images` and `labels` are required. Beside every optional annotation stands a flag that says which images have
@@ -48,45 +64,32 @@ class Batch:
 
     def __post_init__(self) -> None:
         check_images(self.images)
-        size = self.images.shape[0]
-        one_column = self.labels.ndim == 2 and self.labels.shape[1] == 1
-        if (
-            self.labels.ndim not in (1, 2)
-            or one_column
-            or self.labels.shape[0] != size
-            or self.labels.dtype != torch.int64
-        ):
-            raise SightlineError(
-                f"labels have shape {tuple(self.labels.shape)} and dtype {self.labels.dtype}; expected ({size},) int64, 0 or 1 "
-                f"of two classes, or ({size}, K) with K >= 2 where images can have several"
-            )
+        size, _, height, width = self.images.shape
+        area = (size, height, width)
+        check_labels(self.labels, size)
         if self.masks is not None:
-            self._check_masks(self.masks)
+            check_masks(self.masks, area)
+            check_masks_of_classes(self.masks, self.labels)
             if self.has_mask is None:
                 self.has_mask = torch.ones(size, dtype=torch.bool, device=self.masks.device)
+            check_flags(self.has_mask, "has_mask", (size,))
         elif self.has_mask is not None:
             raise SightlineError("has_mask was given without masks")
         if self.boxes is not None:
-            if self.boxes.ndim != 3 or self.boxes.shape[0] != size or self.boxes.shape[2] != 4:
-                raise SightlineError(
-                    f"boxes have shape {tuple(self.boxes.shape)}; expected ({size}, N, 4), xyxy in pixels"
-                )
+            check_boxes(self.boxes, self.has_box, area)
             if self.has_box is None:
                 self.has_box = torch.ones(self.boxes.shape[:2], dtype=torch.bool, device=self.boxes.device)
         elif self.has_box is not None:
             raise SightlineError("has_box was given without boxes")
-        if self.maps is not None and self.maps.shape != (size, *self.images.shape[2:]):
-            expected = (size, *self.images.shape[2:])
-            raise SightlineError(f"maps have shape {tuple(self.maps.shape)}; expected {expected}, as the images")
-        if self.parts is not None and (
-            self.parts.ndim != 4 or len(self.parts) != size or self.parts.shape[2:] != self.images.shape[2:]
-        ):
-            accepted = f"({size}, P, {self.images.shape[2]}, {self.images.shape[3]})"
-            raise SightlineError(f"parts have shape {tuple(self.parts.shape)}; expected {accepted}, as the images")
-        for name in ("has_mask", "has_box", "indices", "groups"):
-            value = getattr(self, name)
-            if value is not None and value.shape[0] != size:
-                raise SightlineError(f"{name} has {value.shape[0]} rows; the batch has {size} images")
+        if self.maps is not None:
+            check_maps(self.maps, torch.Size(area))
+        if self.parts is not None:
+            check_parts(self.parts, area)
+        if self.indices is not None:
+            check_indices(self.indices, "indices", size, 0)
+        if self.groups is not None:
+            check_indices(self.groups, "groups", size, None)
+        self._last_class = self.labels, self.labels.shape[1] - 1 if self.multi_label else int(self.labels.max())
 
     def __len__(self) -> int:
         return self.images.shape[0]
@@ -103,6 +106,31 @@ class Batch:
     def pin_memory(self) -> Self:
         """The batch in page-locked memory, as a DataLoader asks for it."""
         return self._map(Tensor.pin_memory)
+
+    def changed(self, **tensors: Tensor) -> Self:
+        """The batch with other tensors of the same kind, which are not checked: on a GPU a check would wait for the device."""
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__ | tensors)
+        new._last_class = self._last_class
+        return new
+
+    def check_classes(self, classes: int) -> None:
+        """Raise if a label is none of a model's classes; the labels were looked at when the batch was made.
+
+        Args:
+            classes: how many the model tells apart.
+        """
+        if self.masks is not None and self.masks.ndim == 4 and self.masks.shape[1] not in (1, classes):
+            raise SightlineError(
+                f"masks have {self.masks.shape[1]} classes and the model {classes}; expected one mask an image or a class"
+            )
+        labels, last = self._last_class
+        if labels is not self.labels:  # set by hand since the batch was made
+            return
+        if self.multi_label and last != classes - 1:
+            raise SightlineError(f"labels are of {last + 1} classes; the model has {classes}")
+        if last >= classes:
+            raise SightlineError(f"labels hold {last}; the model has classes 0 .. {classes - 1}")
 
     def each_label(self) -> Iterator[tuple[Tensor, Tensor]]:
         """One label of every image at a time, until all have come up.
@@ -150,28 +178,11 @@ class Batch:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {name: change(t) for name, t in tensors.items() if t is not None}
-        new = object.__new__(type(self))  # the checks have run; on a GPU they would wait for the device
-        new.__dict__.update({**tensors, **moved})
+        new = self.changed(**{name: change(t) for name, t in tensors.items() if t is not None})
+        labels, last = self._last_class
+        if labels is self.labels:
+            new._last_class = new.labels, last
         return new
-
-    def _check_masks(self, masks: Tensor) -> None:
-        height, width = self.images.shape[-2:]
-        if masks.ndim not in (3, 4) or masks.shape[0] != len(self) or masks.shape[-2:] != (height, width):
-            raise SightlineError(
-                f"masks have shape {tuple(masks.shape)}; expected ({len(self)}, {height}, {width}) or "
-                f"({len(self)}, K, {height}, {width}), as the images"
-            )
-        if masks.dtype == torch.uint8:
-            strange = masks[(masks > 1) & (masks != 255)]
-            if strange.numel():
-                raise SightlineError(f"masks hold the value {int(strange[0])}; uint8 masks are 0, 1 or 255 (ignore)")
-        elif masks.is_floating_point():
-            low, high = torch.aminmax(masks)
-            if not (low >= 0 and high <= 1):
-                raise SightlineError(f"masks range over [{low:.3g}, {high:.3g}]; float masks lie in [0, 1]")
-        else:
-            raise SightlineError(f"masks have dtype {masks.dtype}; expected uint8 (0, 1, 255) or float in [0, 1]")
 
 
 def class_masks(masks: Tensor, classes: Tensor | None = None) -> Tensor:

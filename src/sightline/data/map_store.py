@@ -174,6 +174,10 @@ class MapStore:
             if not values.isfinite().all():
                 raise SightlineError("maps hold values that float16 cannot: NaN, infinity or beyond 65504")
         stop = start + len(values)
+        if not 0 <= start < stop <= len(self):
+            raise SightlineError(
+                f"start is {start} for {len(values)} maps; {self.path} holds the samples 0 .. {len(self) - 1}"
+            )
         try:
             self._maps[start:stop] = values.numpy()
             self._finished[start:stop] = True

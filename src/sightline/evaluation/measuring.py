@@ -183,6 +183,7 @@ def _with_places(loader: Iterable[Batch], total: int) -> Iterator[tuple[Batch, T
 def _observe(batch: Batch, places: Tensor, target: TargetClass, shared: Mapping[str, Any]) -> Observation:
     """A batch with the model's scores, and the class that each image is judged by."""
     probabilities = shared["scorer"](batch.images)
+    batch.check_classes(probabilities.shape[1])
     labels = _judged_label(batch, probabilities)
     return Observation(
         images=batch.images,

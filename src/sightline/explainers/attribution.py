@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sightline._core.checks import check_choice
 from sightline._core.internal_batches import InternalBatches
 from sightline._core.optional import requires_extra
-from sightline._core.tensors import at_least_float32
+from sightline._core.tensors import at_least_float32, check_finite
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, Sign, normalize_maps, signed_to_map
 from sightline.explainers.registry import EXPLAINERS
@@ -66,6 +66,10 @@ class AttributionRequest:
         """What stands for a missing pixel (1, C, H, W), from a number or a tensor that broadcasts to that."""
         shape = (1, *self.inputs.shape[1:])
         baseline = torch.as_tensor(value, dtype=self.inputs.dtype, device=self.inputs.device)
+        if not baseline.isfinite().all():
+            raise SightlineError(
+                "baseline holds NaN or infinity; expected finite values in the units of the model's input"
+            )
         try:
             return baseline.expand(shape)
         except RuntimeError:
@@ -110,7 +114,9 @@ class Attribution(Explainer):
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Maps (B, H, W) in [0, 1], or attributions (B, C, H, W) with `raw`."""
         image_index = torch.arange(len(inputs), device=inputs.device)
-        score = resolve_score(targets, model(inputs))
+        output = model(inputs)
+        score = resolve_score(targets, output)
+        check_finite(score(output, image_index), "the model's scores", "is the model finite there?")
 
         def attributions(rows: int) -> Tensor:
             parts = [

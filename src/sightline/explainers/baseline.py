@@ -6,6 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from sightline._core.checks import check_positive
 from sightline._core.seeding import generator, image_keys
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps
@@ -24,8 +25,7 @@ class CenteredGaussian(Explainer):
     """
 
     def __init__(self, sigma: float = 0.25) -> None:
-        if not sigma > 0:
-            raise SightlineError(f"sigma is {sigma}; expected a positive fraction of the image's side")
+        check_positive(sigma=sigma)
         self.sigma = sigma
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sightline._core.tensors import at_least_float32
+from sightline._core.checks import check_non_negative
+from sightline._core.tensors import at_least_float32, check_finite
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.places import tap_layers
@@ -86,6 +87,7 @@ def principal(contributions: Tensor, center: bool = False) -> Tensor:
     map's sum is positive. `center=True` subtracts each channel's mean first; the sign is then that of the correlation
     with the channels' sum.
     """
+    check_finite(contributions, "the activations or gradients", "is the model finite there?")
     matrix = contributions.flatten(2).transpose(1, 2)  # (B, hw, C)
     channel_sum = matrix.sum(2)
     if center:
@@ -146,6 +148,7 @@ def gradcam_plus_plus(activations: Tensor, gradients: Tensor, *, eps: float = 0.
 
     w is 0 where its denominator is 0; `eps` is added to the denominator, as some libraries do.
     """
+    check_non_negative(eps=eps)
     denominator = 2 * gradients**2 + activations.sum((2, 3), keepdim=True) * gradients**3 + eps
     alphas = gradients**2 / torch.where(denominator != 0, denominator, torch.ones_like(denominator))
     weights = (alphas * gradients.relu()).sum((2, 3), keepdim=True)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from sightline._core.checks import check_count, check_non_negative
 from sightline._core.seeding import seeded
-from sightline.errors import SightlineError
 from sightline.explainers.attribution import AttributionRequest, Baseline, attribution
 
 
@@ -28,8 +28,8 @@ def smoothgrad(request: AttributionRequest, *, samples: int = 50, noise: float =
     """
     from captum.attr import NoiseTunnel, Saliency
 
-    if samples < 1 or not noise >= 0:
-        raise SightlineError(f"samples is {samples} and noise {noise}; expected at least 1 and 0")
+    check_count(samples=samples)
+    check_non_negative(noise=noise)
     captum = NoiseTunnel(Saliency(request.forward))
     parts = []
     for one in request.split():  # Captum takes one noise level a call
@@ -66,8 +66,7 @@ def integrated_gradients(request: AttributionRequest, *, steps: int = 50, baseli
     """
     from captum.attr import IntegratedGradients
 
-    if steps < 1:
-        raise SightlineError(f"steps is {steps}; expected at least 1")
+    check_count(steps=steps)
     return IntegratedGradients(request.forward).attribute(
         request.inputs,
         request.baseline(baseline),

@@ -1,10 +1,12 @@
 """Attributions by changed copies of the image, computed by Captum: occlusion, LIME, KernelSHAP."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from sightline._core.checks import check_count
 from sightline._core.seeding import seeded
 from sightline.errors import SightlineError
 from sightline.explainers.attribution import AttributionRequest, Baseline, attribution
@@ -81,7 +83,7 @@ def lime(
         distance = 1 - shown.double().mean(1).sqrt()  # cosine distance from the image, which shows all patches
         return torch.exp(-(distance**2) / (2 * 0.25**2))
 
-    captum = Lime(request.forward, interpretable_model=SkLearnRidge(alpha=1.0), similarity_func=nearness)
+    captum = Lime(_finite(request.forward), interpretable_model=SkLearnRidge(alpha=1.0), similarity_func=nearness)
     return _surrogate(captum, request, samples, _regions(request.inputs, patch, features), baseline, seed)
 
 
@@ -108,7 +110,19 @@ def kernel_shap(
     if count < 2:
         raise SightlineError("kernel_shap: the whole image is one patch; at least 2 are needed")
     samples = 2 * count + 2048 if samples is None else samples
-    return _surrogate(KernelShap(request.forward), request, samples, regions, baseline, seed)
+    return _surrogate(KernelShap(_finite(request.forward)), request, samples, regions, baseline, seed)
+
+
+def _finite(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return a function of changed images that refuses scores without a value, which no regression takes."""
+
+    def checked(*arguments: Any) -> Tensor:
+        scores = forward(*arguments)
+        if not scores.isfinite().all():
+            raise SightlineError("NaN or infinity in the scores of changed images; is the model finite there?")
+        return scores
+
+    return checked
 
 
 def _surrogate(
@@ -119,8 +133,7 @@ def _surrogate(
     baseline: Baseline,
     seed: int,
 ) -> Tensor:
-    if samples < 2:
-        raise SightlineError(f"samples is {samples}; expected at least 2")
+    check_count(2, samples=samples)
     parts = []
     for one in request.split():
         with seeded(one.inputs.device, seed, "surrogate"):

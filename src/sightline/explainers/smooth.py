@@ -7,6 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from sightline._core.checks import check_count, check_non_negative
 from sightline._core.internal_batches import InternalBatches
 from sightline._core.seeding import generator
 from sightline._core.tensors import at_least_float32
@@ -45,8 +46,8 @@ class SmoothGradCAMPlusPlus(Explainer):
         seed: int = 0,
         internal_batch_size: int | None = None,
     ) -> None:
-        if samples < 1 or not noise >= 0:
-            raise SightlineError(f"samples is {samples} and noise {noise}; expected at least 1 and at least 0")
+        check_count(samples=samples)
+        check_non_negative(noise=noise)
         self.samples = samples
         self.noise = noise
         self.absolute = absolute

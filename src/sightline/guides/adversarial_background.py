@@ -1,7 +1,5 @@
 """Adversarial backgrounds: whatever outside the object can mislead the model does, while it learns not to follow."""
 
-from dataclasses import replace
-
 from sightline._core.checks import check_count, check_fraction, check_positive
 from sightline.attacks import fgsm
 from sightline.data.batch import Batch
@@ -67,4 +65,4 @@ class AdversarialBackground(Guide):
             attacked = chosen + (attacked - chosen).clamp(-self.eps, self.eps)
         images = batch.images.detach().clone()
         images[region.known] = attacked.to(images.dtype).where(free[:, None], chosen)
-        return replace(batch, images=images)
+        return batch.changed(images=images)

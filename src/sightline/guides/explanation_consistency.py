@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -166,7 +166,7 @@ class ExplanationConsistency(MeasuredWeights):
         self._step = objective, Replay(batch.images.device)
         if self.perturbation != "fgsm":
             return batch
-        return replace(batch, images=batch.images.detach().requires_grad_())
+        return batch.changed(images=batch.images.detach().requires_grad_())
 
     def losses(self, context: Context) -> dict[str, Tensor]:
         """No terms; in fused mode, has the backward pass measure this batch."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -109,7 +108,7 @@ class IMPACTX(Guide):
             layer = layer_for(name, objective.layer)
             explainer = create_explainer(name, **options)
             maps = explainer(objective.model, batch.images, batch.labels, layer, objective.input_spec)
-            batch = replace(batch, maps=maps.to(batch.images.dtype))
+            batch = batch.changed(maps=maps.to(batch.images.dtype))
         if batch.maps is None:
             if self.weight > 0:
                 raise SightlineError(
@@ -122,7 +121,7 @@ class IMPACTX(Guide):
             order = torch.randperm(len(batch), generator=draw).to(batch.maps.device)
             shuffled = torch.empty_like(batch.maps)
             shuffled[order] = batch.maps[order.roll(1)]  # one cycle through all images, so that none keeps its own
-            batch = replace(batch, maps=shuffled)
+            batch = batch.changed(maps=shuffled)
         return batch
 
     def capture(self) -> AbstractContextManager[None]:

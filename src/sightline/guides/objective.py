@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sightline._core.checks import check_number
+from sightline._core.checks import check_count, check_number
 from sightline.data.batch import Batch
 from sightline.errors import NonFiniteLossError, SightlineError
 from sightline.explainers.base import resize_maps
@@ -60,8 +60,8 @@ class Objective(nn.Module):
         super().__init__()
         if isinstance(model, nn.parallel.DistributedDataParallel):
             raise SightlineError("model is wrapped in DistributedDataParallel; wrap the Objective instead")
-        if view_chunk is not None and view_chunk < 1:
-            raise SightlineError(f"view_chunk is {view_chunk}; expected a number of views >= 1, or None")
+        if view_chunk is not None:
+            check_count(view_chunk=view_chunk)
         if not isinstance(guide, Guide | GuideSum | None):
             raise SightlineError(
                 f"guide is {guide!r}; expected a guide such as SegmentOverlap(), a sum of guides, or None"
@@ -134,6 +134,7 @@ class Objective(nn.Module):
             for guide in self._guides:
                 batch = guide.transform(batch, self)
         context = self._look(batch)
+        batch.check_classes(context.logits.shape[1])
         task = task_loss(context.logits, batch.labels)
         sample_weights = [w for g in self._guides if (w := sample_weights_of(g, context.logits, batch)) is not None]
 

@@ -1,7 +1,5 @@
 """Random backgrounds: the baseline that uses masks without any explanation."""
 
-from dataclasses import replace
-
 import torch
 
 from sightline._core.checks import check_fraction
@@ -46,4 +44,4 @@ class RandomBackground(Guide):
         scenes = paint_over(batch.images[giver], masks[giver])
         images = batch.images.clone()
         images[taker] = masks[taker] * images[taker] + (1 - masks[taker]) * scenes
-        return replace(batch, images=images)
+        return batch.changed(images=images)

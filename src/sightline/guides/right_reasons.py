@@ -1,7 +1,5 @@
 """Right for the right reasons: the gradient of the answer with respect to the pixels vanishes outside the object."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -46,7 +44,7 @@ class RightReasons(WeightedGuide):
 
     def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
         """The same images, as a leaf of the graph: the one forward pass then serves the input gradient too."""
-        return replace(batch, images=batch.images.detach().requires_grad_()) if torch.is_grad_enabled() else batch
+        return batch.changed(images=batch.images.detach().requires_grad_()) if torch.is_grad_enabled() else batch
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         """The images whose object is known."""

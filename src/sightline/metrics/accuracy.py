@@ -31,6 +31,13 @@ def correct(scores: Tensor, labels: Tensor) -> Tensor:
             f"scores have shape {tuple(scores.shape)} and labels {tuple(labels.shape)}; expected (B, K) with "
             "K >= 2, and (B,) or (B, K)"
         )
+    classes = scores.shape[1] if labels.ndim == 1 else 2
+    low, high = (int(value) for value in torch.aminmax(labels)) if labels.numel() else (0, 0)
+    if low < 0 or high >= classes:
+        expected = (
+            f"class indices 0 .. {classes - 1}" if labels.ndim == 1 else "1 for every class that an image shows, else 0"
+        )
+        raise SightlineError(f"labels range over [{low}, {high}]; expected {expected}")
     if scores.isnan().any():
         bad = scores.isnan().any(1).nonzero().flatten().tolist()
         raise SightlineError(f"scores hold NaN (images {bad[:10]} of the batch)")

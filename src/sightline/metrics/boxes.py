@@ -13,8 +13,9 @@ from scipy import ndimage
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from sightline._core.checks import check_choice
+from sightline._core.checks import check_choice, check_number, check_positive
 from sightline._core.tensors import check_maps, has_contrast
+from sightline.data.batch_checks import check_boxes
 from sightline.data.boxes import tight_boxes
 from sightline.errors import SightlineError
 from sightline.metrics.base import PerImageMetric
@@ -39,8 +40,7 @@ def map_boxes(maps: Tensor, share: float = 0.2, by: By = "pixels") -> Tensor:
         Boxes (B, 4) xyxy in pixels; zeros for a constant map, which points nothing out.
     """
     check_maps(maps)
-    if not 0 < share < 1:
-        raise SightlineError(f"share is {share}; expected a fraction above 0 and below 1")
+    check_share(share)
     check_choice(By, by=by)
     flat = maps.flatten(1)
     if by == "pixels":
@@ -77,8 +77,7 @@ def box_localization(
     Returns:
         (B,) 1 or 0; 0 for a constant map, NaN without a box.
     """
-    if not threshold > 0:
-        raise SightlineError(f"threshold is {threshold}; expected an IoU above 0")
+    check_positive(threshold=threshold)
     found = map_boxes(maps, share, by)
     real = _real(maps, boxes, has_box)
     overlap = torch.stack([box_iou(one[None], some.to(one))[0] for one, some in zip(found, boxes)])
@@ -107,6 +106,13 @@ def energy_in_box(maps: Tensor, boxes: Tensor, has_box: Tensor | None = None) ->
     total = maps.sum((1, 2))
     shares = (maps * inside).sum((1, 2)) / torch.where(total > 0, total, 1)
     return torch.where(real.any(1), shares, torch.nan)
+
+
+def check_share(share: float) -> None:
+    """Raise unless a share is above 0 and below 1."""
+    check_number(share=share)
+    if not 0 < share < 1:
+        raise SightlineError(f"share is {share}; expected a fraction above 0 and below 1")
 
 
 class BoxMetric(PerImageMetric):
@@ -150,6 +156,9 @@ class BoxLocalization(BoxMetric):
 
     def __init__(self, share: float = 0.2, by: By = "pixels", threshold: float = 0.5) -> None:
         super().__init__()
+        check_share(share)
+        check_choice(By, by=by)
+        check_positive(threshold=threshold)
         self.by: By = by
         self.share, self.threshold = share, threshold
 
@@ -188,8 +197,7 @@ def object_boxes(observation: Observation) -> tuple[Tensor, Tensor]:
 
 
 def _real(maps: Tensor, boxes: Tensor, has_box: Tensor | None) -> Tensor:
-    if boxes.ndim != 3 or boxes.shape[::2] != (len(maps), 4):
-        raise SightlineError(f"boxes have shape {tuple(boxes.shape)}; expected ({len(maps)}, N, 4), xyxy in pixels")
+    check_boxes(boxes, has_box, (len(maps), *maps.shape[1:]))
     return boxes.new_ones(boxes.shape[:2], dtype=torch.bool) if has_box is None else has_box
 
 

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from sightline._core.checks import check_fraction
 from sightline.attacks.consistency import (
     Distance,
     Perturbation,
@@ -47,7 +48,8 @@ class ExplanationConsistency(ExplainerMetric):
         input_spec: InputSpec | None = None,
         internal_batch_size: int | None = None,
     ) -> None:
-        check_options(psi, distance)
+        check_options(psi, distance, perturbation)
+        check_fraction(eps=eps)
         super().__init__(model, explainer, layer=layer, input_spec=input_spec, internal_batch_size=internal_batch_size)
         self.psi: Psi = psi
         self.distance: Distance = distance

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline._core.checks import check_count, check_fraction
 from sightline._core.tensors import check_maps
 from sightline.data.batch import class_masks, non_empty
-from sightline.errors import SightlineError
+from sightline.data.batch_checks import check_flags, check_indices, check_masks, check_masks_of_classes
 from sightline.metrics.base import MapMetric
 from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
@@ -39,6 +40,7 @@ def foreground_iou(
         SightlineError: maps outside [0, 1], NaN, or masks of another size.
     """
     check_maps(maps, low=0, high=1)
+    check_fraction(threshold=threshold)
     inside, counts, defined = mask_regions(maps, masks, has_mask, targets)
     region = (maps >= threshold) & counts
     intersection = (region & inside).flatten(1).sum(1)
@@ -72,8 +74,7 @@ def pointing_game(
         SightlineError: maps with NaN, masks of another size, or a negative tolerance.
     """
     check_maps(maps)
-    if tolerance < 0:
-        raise SightlineError(f"tolerance is {tolerance}; expected 0 or more pixels")
+    check_count(0, tolerance=tolerance)
     inside, counts, defined = mask_regions(maps, masks, has_mask, targets)
     maps = maps.masked_fill(~counts, -torch.inf)
     maxima = (maps == maps.amax((1, 2), keepdim=True)) & counts
@@ -117,6 +118,7 @@ class MIoU(MapMetric):
 
     def __init__(self, threshold: float = 0.5) -> None:
         super().__init__()
+        check_fraction(threshold=threshold)
         self.threshold = threshold
 
     def compute_per_image(self, observation: Observation) -> Tensor:
@@ -140,6 +142,7 @@ class PointingGame(MapMetric):
 
     def __init__(self, tolerance: int = 0) -> None:
         super().__init__()
+        check_count(0, tolerance=tolerance)
         self.tolerance = tolerance
 
     def compute_per_image(self, observation: Observation) -> Tensor:
@@ -168,9 +171,13 @@ def mask_regions(
     maps: Tensor, masks: Tensor, has_mask: Tensor | None, targets: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The object (B, H, W), the pixels that count (B, H, W) and the images with an object (B,), all bool."""
+    check_masks(masks, (len(maps), *maps.shape[1:]))
+    if targets is not None:
+        check_indices(targets, "targets", len(maps), 0)
+        check_masks_of_classes(masks, targets)
+    if has_mask is not None:
+        check_flags(has_mask, "has_mask", (len(maps),))
     chosen = class_masks(masks, targets)
-    if chosen.shape != maps.shape:
-        raise SightlineError(f"masks have shape {tuple(masks.shape)}; expected the maps' {tuple(maps.shape)}")
     if chosen.is_floating_point():
         inside, counts = chosen >= 0.5, torch.ones_like(chosen, dtype=torch.bool)
     else:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sightline._core.tensors import check_pixels
 from sightline.data.batch import class_masks
-from sightline.errors import SightlineError
+from sightline.data.batch_checks import check_flags, check_labels, check_masks, check_masks_of_classes
 from sightline.metrics.base import ModelMetric
 from sightline.metrics.observation import Observation
 
@@ -52,9 +52,10 @@ def label_masks(observation: Observation, change: str) -> Tensor:
     """
     images = observation.require("images")
     check_pixels(images, change=change)
-    masks = class_masks(observation.require("masks"), observation.require("labels"))
-    if masks.shape != images[:, 0].shape:
-        raise SightlineError(
-            f"masks have shape {tuple(masks.shape)}; expected {tuple(images[:, 0].shape)}, as the images"
-        )
-    return masks
+    masks, labels = observation.require("masks"), observation.require("labels")
+    check_masks(masks, (len(images), *images.shape[2:]))
+    check_labels(labels, len(images))
+    check_masks_of_classes(masks, labels)
+    if observation.has_mask is not None:
+        check_flags(observation.has_mask, "has_mask", (len(images),))
+    return class_masks(masks, labels)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.utilities.data import dim_zero_cat
 
-from sightline._core.checks import check_choice
+from sightline._core.checks import check_choice, check_positive
 from sightline._core.tensors import check_pixels
 from sightline.data.backgrounds import regions_of
 from sightline.data.batch import non_empty
@@ -109,8 +109,10 @@ class NoiseMetric(MaskedImageMetric, CurveMetric):
     ) -> None:
         check_choice(Noise, kind=kind)
         levels = LEVELS[kind] if levels is None else tuple(levels)
-        if not levels or not all(level > 0 for level in levels):
+        if not levels:
             raise SightlineError(f"levels are {levels}; expected one or more, each above 0")
+        for level in levels:
+            check_positive(levels=level)
         super().__init__(model, levels, input_spec=input_spec, internal_batch_size=internal_batch_size)
         self.kind: Noise = kind
         self.levels, self.seed = levels, seed

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sightline._core.checks import check_fraction, check_positive
 from sightline._core.tensors import at_least_float32
 from sightline.attacks import ascent, sign_step
 from sightline.errors import SightlineError
@@ -77,8 +78,11 @@ class FGSMAccuracy(CurveMetric):
         input_spec: InputSpec | None = None,
         internal_batch_size: int | None = None,
     ) -> None:
-        if not eps or not all(e > 0 for e in eps):
-            raise SightlineError(f"eps is {tuple(eps)}; expected one change or more, each above 0")
+        if not eps:
+            raise SightlineError("eps is empty; expected one change of a pixel or more, each above 0")
+        for each in eps:
+            check_positive(eps=each)
+            check_fraction(eps=each)
         super().__init__(model, eps, input_spec=input_spec, internal_batch_size=internal_batch_size)
         self.eps = tuple(eps)
 

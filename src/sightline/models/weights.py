@@ -46,7 +46,7 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], head: tuple[str, ..
         source: where the weights come from, for messages.
 
     Raises:
-        SightlineError: names a key that is missing, not known to the model, or of another shape.
+        SightlineError: names a key that is missing, not known to the model, of another shape, or whose values are NaN.
     """
     own = model.state_dict()
     dropped = [
@@ -55,7 +55,8 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], head: tuple[str, ..
     ]  # fmt: skip
     if dropped:
         logger.info("%s: %s left random, for another number of classes", source, " and ".join(sorted(dropped)))
-    problems = [f"{key} is missing" for key in own if key not in state]
+    problems = [f"{key} holds NaN" for key, value in state.items() if value.isnan().any()]
+    problems += [f"{key} is missing" for key in own if key not in state]
     problems += [f"{key} is not in the model" for key in state if key not in own]
     problems += [
         f"{key} has shape {tuple(state[key].shape)} and not {tuple(own[key].shape)}"

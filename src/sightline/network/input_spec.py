@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from sightline._core.checks import check_count, check_number, is_number
 from sightline._core.tensors import check_unit_range
 from sightline.errors import SightlineError
 
@@ -23,12 +24,18 @@ class InputSpec:
     size: tuple[int, int]
 
     def __post_init__(self) -> None:
-        if len(self.mean) != len(self.std):
+        if len(self.mean) != len(self.std) or not self.mean:
             raise SightlineError(
                 f"InputSpec: mean has {len(self.mean)} values and std {len(self.std)}; expected one per channel"
             )
-        if any(s <= 0 for s in self.std):
-            raise SightlineError(f"InputSpec: std is {self.std}; every value must be positive")
+        check_number(**{f"InputSpec: mean {number}": value for number, value in enumerate(self.mean)})
+        for std in self.std:
+            if not is_number(std) or std <= 0:
+                raise SightlineError(f"InputSpec: std is {self.std}; every value must be positive")
+        if len(self.size) != 2:
+            raise SightlineError(f"InputSpec: size is {self.size}; expected (height, width) in pixels")
+        for side in self.size:
+            check_count(**{"InputSpec: a side of size": side})
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return (x - mean) / std of images (B, C, H, W) in [0, 1]; raise if a value lies outside."""
