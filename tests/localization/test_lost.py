@@ -12,7 +12,7 @@ from torchvision import models
 
 from sightline import InputSpec, SightlineError, load_model
 from sightline.data.boxes import peak_boxes
-from sightline.localization.keys import last_keys
+from sightline.localization.keys import last_keys, patch_size
 from sightline.localization.lost import box_around, discover, lost
 from sightline.network.modes import evaluating
 
@@ -145,6 +145,16 @@ def test_keys_at_another_size_are_those_of_a_dynamic_model() -> None:
     with pytest.raises(AssertionError):  # the model is left as it was
         model(inputs)
     assert model(torch.rand(1, 3, 32, 32)).shape == (1, 24)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (40, 24)])
+def test_keys_of_a_wrapped_model_are_those_of_the_model_inside(size: tuple[int, int]) -> None:
+    model, inputs = tiny_vit(), torch.rand(2, 3, *size)
+    keys, grid = last_keys(nn.Sequential(nn.Identity(), nn.Sequential(model)), inputs)
+    expected, same = last_keys(model, inputs)
+    assert grid == same
+    torch.testing.assert_close(keys, expected)
+    assert patch_size(nn.Sequential(model)) == patch_size(model)
 
 
 @pytest.mark.parametrize("fused", [True, False])

@@ -260,6 +260,7 @@ def test_a_recorded_pass_leaves_no_trace() -> None:
 def test_a_blank_image_has_the_size_that_the_model_states() -> None:
     assert record_blank(torchvision.models.VisionTransformer(48, 16, 1, 1, 8, 8)).image == (1, 3, 48, 48)
     assert record_blank(TinyCNN(channels=1)).image == (1, 1, 224, 224)
+    sl.check_model(nn.Sequential(torchvision.models.VisionTransformer(48, 16, 2, 1, 8, 8, num_classes=3)))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
+from sightline.network.branch import own_modules
 from sightline.network.modes import evaluating, in_this_thread
 from sightline.network.tap import unwrap
 
@@ -21,8 +22,8 @@ def last_keys(model: nn.Module, inputs: Tensor) -> tuple[Tensor, tuple[int, int]
     normalised ones; a rotation that encodes positions comes after and is not in them.
 
     Args:
-        model: a plain vision transformer, such as timm's DINO and DINOv2: patches of one size, of which every layer has one
-            token each, after those that stand for no place. It is used in eval mode, and left as it was.
+        model: a plain vision transformer, such as timm's DINO and DINOv2, or a wrapper of one: patches of one size, of which
+            every layer has one token each, after those that stand for no place. It is used in eval mode, and left as it was.
         inputs: (B, 3, H, W) as the model takes them, H and W divisible by the patch. At another size than the model's, timm's
             position embeddings are resampled as its `dynamic_img_size` does it; rotary ones only where the model has that set.
 
@@ -32,7 +33,7 @@ def last_keys(model: nn.Module, inputs: Tensor) -> tuple[Tensor, tuple[int, int]
     Raises:
         SightlineError: the model has no such layer, its tokens are not one a patch, or it cannot take inputs of this size.
     """
-    model = unwrap(model)
+    whole, model = unwrap(model), _transformer(model)
     grid = _grid(model, inputs)
     source = _source(model)
     found: list[Tensor] = []
@@ -42,8 +43,8 @@ def last_keys(model: nn.Module, inputs: Tensor) -> tuple[Tensor, tuple[int, int]
 
     handle = source.register_forward_hook(in_this_thread(keep))
     try:
-        with torch.no_grad(), evaluating(model), _taking(model, inputs):
-            model(inputs)
+        with torch.no_grad(), evaluating(whole), _taking(model, inputs):
+            whole(inputs)
     finally:
         handle.remove()
     if not found:
@@ -71,13 +72,20 @@ def patch_size(model: nn.Module) -> tuple[int, int]:
     Raises:
         SightlineError: the model does not say.
     """
-    size = getattr(getattr(unwrap(model), "patch_embed", None), "patch_size", None)
-    if size is None:
-        raise SightlineError(
-            f"{type(unwrap(model)).__name__} has no patch_embed.patch_size; LOST needs a plain vision transformer, such as "
-            "timm/vit_small_patch16_224.dino"
-        )
+    size: Any = _transformer(model).get_submodule("patch_embed").patch_size
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def _transformer(model: nn.Module) -> nn.Module:
+    """Return the vision transformer in a model, which may be the model itself."""
+    plain = unwrap(model)
+    for module in own_modules(plain).values():
+        if getattr(getattr(module, "patch_embed", None), "patch_size", None) is not None:
+            return module
+    raise SightlineError(
+        f"{type(plain).__name__} has no patch_embed.patch_size; LOST needs a plain vision transformer, such as "
+        "timm/vit_small_patch16_224.dino"
+    )
 
 
 def _grid(model: nn.Module, inputs: Tensor) -> tuple[int, int]:
