@@ -32,6 +32,14 @@ class RunFailedError(SightlineError):
     """A run that had begun could not go on; its last good checkpoint is kept."""
 
 
+class UnwritableError(RunFailedError, OSError):
+    """The system refused to write a file, such as on a full disk; the message names the file."""
+
+
+class OutputInUseError(SightlineError):
+    """Another process writes to the output; the message names the process."""
+
+
 class NotDefinedError(SightlineError):
     """A method is not defined for this model; the message names the module that it cannot handle."""
 

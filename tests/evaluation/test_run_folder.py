@@ -63,6 +63,11 @@ def test_an_evaluation_that_is_being_written_is_not_read(tmp_path):
     ("file", "content"),
     [
         ("run.json", "{"),
+        ("run.json", "[]"),
+        ("run.json", "{}"),
+        ("evaluation/test/summary.json", ""),
+        ("evaluation/test/curves.json", "[1]"),
+        ("evaluation/test/curves.json", '{"gradcam": {"insertion": {}}}'),
         ("recipe.yaml", "a: ["),
         ("evaluation/test/summary.json", "{}"),
         ("evaluation/test/samples.csv", "index,path\n0,x\n"),
@@ -73,5 +78,24 @@ def test_an_evaluation_that_is_being_written_is_not_read(tmp_path):
 def test_damaged_file(tmp_path, file, content):
     path = write_run(tmp_path / "run")
     (path / file).write_text(content)
-    with pytest.raises(SightlineError, match=f"the run folder {path} cannot be read"):
+    with pytest.raises(SightlineError, match=f"{path / file}") as caught:
         read_run(path)
+    assert any(word in str(caught.value) for word in ("evaluate the run again", "give the command", "YAML"))
+
+
+@pytest.mark.parametrize("file", ["run.json", "recipe.yaml", "metrics.csv", "evaluation/test/samples.csv"])
+def test_a_file_that_is_not_utf8_is_named(tmp_path, file):
+    path = write_run(tmp_path / "run")
+    (path / file).write_bytes("épaule".encode("latin-1") + (path / file).read_bytes())
+    with pytest.raises(SightlineError, match=f"{path / file}"):
+        read_run(path)
+
+
+def test_a_damaged_gallery_is_named(tmp_path):
+    path = write_run(tmp_path / "run")
+    file = path / "evaluation" / "test" / "gallery" / "maps.safetensors"
+    file.parent.mkdir(exist_ok=True)
+    for content in (b"", b"nonsense", b"\xff" * 64):
+        file.write_bytes(content)
+        with pytest.raises(SightlineError, match=f"cannot read {file}: .*; evaluate the run again"):
+            _ = read_run(path).evaluations["test"].gallery

@@ -131,7 +131,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path, stop_after):
     stop_after(1, recipe=recipe(), output=tmp_path / "run")
     run = sl.training.Run(tmp_path / "run")
     run.resume_point.write_bytes(run.resume_point.read_bytes()[:-100])
-    with pytest.raises(SightlineError, match=r"resume\.safetensors is damaged"):
+    with pytest.raises(SightlineError, match=r"cannot read .*resume\.safetensors: .*; the run cannot be resumed"):
         sl.train(recipe(), output=tmp_path / "run", resume=True)
 
 

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 from sightline.errors import MissingDependencyError
 
-_TRAIN = ("lightning_fabric", "tensorboard")
-_CLI = ("typer", "rich")
-_REPORT = ("jinja2", "matplotlib", "pyarrow")
+_TRAIN = ("lightning_fabric", "tensorboard", "filelock")
+_CLI = ("typer", "rich", "filelock")
+_REPORT = ("jinja2", "matplotlib", "pyarrow", "filelock")
 
 # Each extra of pyproject.toml with the modules that it makes importable.
 EXTRAS: dict[str, tuple[str, ...]] = {
@@ -18,7 +18,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "masks": ("cv2",),
     "coco": ("pycocotools",),
     "check": ("imagehash",),
-    "maps": ("zarr", "lightning_fabric"),
+    "maps": ("zarr", "lightning_fabric", "filelock"),
     "train": _TRAIN,
     "cli": _CLI,
     "report": _REPORT,

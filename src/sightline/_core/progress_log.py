@@ -2,38 +2,42 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import RunFailedError, SightlineError
+from sightline._core.files import make_folder, writing
+from sightline.errors import SightlineError
+
+INDEX = "index"
 
 
 class ProgressLog:
-    """A file of JSON lines: what is worked on, then one line for each finished item, in order.
+    """A file of JSON lines: what is worked on, then one line for each finished image, with the image's index.
 
-    A line that a kill cut short is thrown away.
+    A line that a kill cut short is thrown away. Only one process at a time may open the file.
 
     Args:
         path: the file; begun if it is not there.
         facts: what is worked on, as JSON values.
 
     Attributes:
-        entries: what was finished.
+        entries: what was finished, by the index of the image.
 
     Raises:
-        SightlineError: the file is of other work (the message says what differs), or cannot be read or written.
+        SightlineError: the file is of other work (the message says what differs), or is damaged.
+        RunFailedError: the file cannot be written.
     """
 
     def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
         self.path = path
         wanted = json.loads(json.dumps(facts))  # as it is read back
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
+        with writing(path):
             content = path.read_bytes() if path.exists() else b""
             whole = content[: content.rfind(b"\n") + 1]
-            known, *self.entries = [json.loads(line) for line in whole.splitlines()] or [None]
-            for name in {**wanted, **known} if isinstance(known, dict) else ():
+            known, self.entries = _parse(path, whole)
+            for name in {**wanted, **known} if whole else ():
                 if known.get(name) != wanted.get(name):
                     raise SightlineError(
                         f"{path} is of other work: {name} is {known.get(name)!r} there and {wanted.get(name)!r} here; "
@@ -41,27 +45,46 @@ class ProgressLog:
                     )
             if len(whole) < len(content):
                 os.truncate(path, len(whole))
-            if known is None:
-                self._append([wanted])
-        except OSError as error:
-            raise SightlineError(f"cannot write {path}: {error.strerror or error}") from error
-        except json.JSONDecodeError as error:
-            raise SightlineError(f"{path} is no journal of an earlier pass: {error}") from error
+        if not whole:
+            self._append([wanted])
 
-    def add(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Keep what was finished.
+    def add(self, entries: Mapping[int, Mapping[str, Any]]) -> None:
+        """Keep what was finished, by the index of the image.
 
         Raises:
             RunFailedError: the disk does not take it; what was finished before is kept.
         """
-        try:
-            self._append(entries)
-        except OSError as error:
-            raise RunFailedError(f"cannot write {self.path}: {error.strerror or error}") from error
-        self.entries += entries
+        self._append([{INDEX: index, **entry} for index, entry in entries.items()])
+        self.entries |= entries
 
-    def _append(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        with self.path.open("ab") as file:
-            file.write("".join(json.dumps(entry) + "\n" for entry in entries).encode())
+    def _append(self, lines: list[Mapping[str, Any]]) -> None:
+        with writing(self.path), self.path.open("ab") as file:
+            file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
             file.flush()
             os.fsync(file.fileno())
+
+
+def read_progress(path: Path) -> tuple[dict[str, Any], dict[int, Any]]:
+    """Return what a log is of, and its entries by the index of the image.
+
+    Raises:
+        SightlineError: the file is damaged.
+    """
+    return _parse(path, path.read_bytes())
+
+
+def _parse(path: Path, content: bytes) -> tuple[dict[str, Any], dict[int, Any]]:
+    entries: dict[int, Any] = {}
+    facts: dict[str, Any] = {}
+    for number, line in enumerate(content.splitlines(), start=1):
+        try:
+            if number == 1:
+                facts = dict(json.loads(line))
+            else:
+                entry = dict(json.loads(line))
+                entries[int(entry.pop(INDEX))] = entry
+        except (ValueError, TypeError, KeyError) as error:
+            raise SightlineError(
+                f"{path}, line {number}: no entry of an earlier pass ({error}); remove the file to begin anew"
+            ) from error
+    return facts, entries

@@ -7,11 +7,13 @@ import copy
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from sightline._core.reading import reading
 from sightline._core.registry import Registry
 from sightline.errors import SightlineError, unknown_name
 
@@ -83,6 +85,13 @@ def parse_mapping(text: str, where: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SightlineError(f"{where} holds {type(values).__name__}; expected a mapping of keys to values")
     return values
+
+
+def read_mapping(path: Path, where: str | None = None) -> dict[str, Any]:
+    """Return the mapping of a YAML file; `where` is what messages call the file."""
+    with reading(path, "save it as YAML in UTF-8"):
+        text = path.read_text(encoding="utf-8")
+    return parse_mapping(text, where or str(path))
 
 
 Overrides = Sequence[str] | Mapping[str, Any]

@@ -1,20 +1,35 @@
 """The command `sightline`. `sightline.cli.app` holds the commands; `main` runs them and reports errors."""
 
+import signal
 import sys
 
 from sightline._core.optional import requires_extra
 from sightline._core.processes import is_first_process
+from sightline._core.signals import TerminatedError, terminable
 from sightline.errors import NonFiniteLossError, RunFailedError, SightlineError
 
 
 def main() -> None:
-    """Run the command. Bad input prints one line to stderr and exits with 2; a run that fails exits with 1."""
+    """Run the command. Bad input prints one line to stderr and exits with 2; a run that fails exits with 1.
+
+    A command that is interrupted says how to go on, and exits with 130, or 143 after SIGTERM.
+    """
     try:
         with requires_extra("cli", "the command sightline"):
-            from sightline.cli.app import app
-        app()
+            from sightline.cli.app import InterruptedCommandError, app
+        with terminable():
+            app()
+    except InterruptedCommandError as error:
+        _report("interrupted:", str(error))
+        sys.exit(128 + (signal.SIGTERM if isinstance(error.__cause__, TerminatedError) else signal.SIGINT))
     except SightlineError as error:
-        if is_first_process():
-            label = "\033[1;31merror:\033[0m" if sys.stderr.isatty() else "error:"
-            print(label, error, file=sys.stderr)
+        _report("error:", str(error))
         sys.exit(1 if isinstance(error, NonFiniteLossError | RunFailedError) else 2)
+    except OSError as error:  # of a file that no reader or writer of ours has named
+        _report("error:", f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}")
+        sys.exit(1)
+
+
+def _report(label: str, message: str) -> None:
+    if is_first_process():
+        print(f"\033[1;31m{label}\033[0m" if sys.stderr.isatty() else label, message, file=sys.stderr)

@@ -1,7 +1,9 @@
 """All commands in one Typer application. The module of a command imports what it needs when the command runs."""
 
+from collections.abc import Callable
+from functools import wraps
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,10 +16,32 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-COMMANDS = (
-    "train", "evaluate", "explain", "compare", "leaderboard", "diagnose", "audit", "filters", "boxes", "masks", "rate",
-    "reproduce", "sweep", "acquire", "export", "data", "list", "demo",
-)  # fmt: skip
+SAME = "give the same command again, which goes on from what is finished"
+ANEW = "nothing was written; give the same command again"
+COMMANDS = {  # command -> how to go on after Ctrl+C or SIGTERM
+    "train": "give the same command again with --resume, which goes on from the last whole epoch",
+    "evaluate": SAME,
+    "explain": SAME,
+    "compare": ANEW,
+    "leaderboard": ANEW,
+    "diagnose": ANEW,
+    "audit": SAME,
+    "filters": ANEW,
+    "boxes": SAME,
+    "masks": SAME,
+    "rate": "give the same command again; all votes are kept",
+    "reproduce": SAME,
+    "sweep": SAME,
+    "acquire": SAME,
+    "export": ANEW,
+    "data": "give the same command again",
+    "list": "give the same command again",
+    "demo": SAME,
+}
+
+
+class InterruptedCommandError(Exception):
+    """A command was interrupted; the message says how to go on."""
 
 
 def _print_version(asked: bool) -> None:
@@ -35,6 +59,17 @@ def _options(
     """Options of the command itself."""
 
 
-for command in COMMANDS:
+def _saying_how_to_go_on(function: Callable[..., Any], advice: str) -> Callable[..., Any]:
+    @wraps(function)
+    def run(*args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except KeyboardInterrupt as error:  # here, because typer turns it into an exit without a word
+            raise InterruptedCommandError(advice) from error
+
+    return run
+
+
+for command, advice in COMMANDS.items():
     module = import_module(f"sightline.cli.{command}")
-    app.command(command, cls=getattr(module, "Command", None))(getattr(module, command))
+    app.command(command, cls=getattr(module, "Command", None))(_saying_how_to_go_on(getattr(module, command), advice))

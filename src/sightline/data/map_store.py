@@ -1,6 +1,5 @@
 """Maps on disk: a Zarr group, dense by sample index, that says what its maps are and which of them are finished."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -8,17 +7,21 @@ from typing import Any, Literal, Self, get_args
 import torch
 from torch import Tensor
 
+from sightline._core.files import is_new, replacing_folder, writing
 from sightline._core.optional import requires_extra
-from sightline.errors import RunFailedError, SightlineError
+from sightline._core.reading import reading
+from sightline.errors import SightlineError
 
-FORMAT = "sightline maps 1"
+ADVICE = "remove the folder, and give the command that made it again"
+FORMAT = "sightline maps 2"
+SOME, ZERO = 1, 2  # marks of finished maps; Zarr keeps no file for maps that are all zero, and a file may get lost
 DType = Literal["uint8", "float16"]
 
 
 class MapStore:
     """The maps of a data set, read by sample index.
 
-    A group of two Zarr arrays: `maps` (N, h, w) and `finished` (N,). A compressed file holds the maps of `chunk_size` samples,
+    A group of two Zarr arrays: `maps` (N, h, w) and `finished` (N,), where 0 is no. A compressed file holds `chunk_size` maps,
     each of which can be read alone. Zarr renames files into place, and a sample is marked as finished after its map is
     written, so that a kill at any time leaves maps that are whole or not there. Several processes may
     write, each its own files.
@@ -41,13 +44,14 @@ class MapStore:
         self.path = Path(path)
         if not (self.path / "zarr.json").is_file():
             raise SightlineError(f"{self.path} is no store of maps; sightline.explainers.maps.compute_maps makes one")
-        group = zarr.open_group(self.path, mode="r+")
-        self.metadata: dict[str, Any] = dict(group.attrs)
-        if self.metadata.pop("format", None) != FORMAT:
-            raise SightlineError(f"{self.path} is a Zarr group, but no store of maps as this version writes it")
-        self._maps = zarr.open_array(self.path / "maps", mode="r+")
-        self._finished = zarr.open_array(self.path / "finished", mode="r+")
-        self._known = self.finished
+        with reading(self.path, ADVICE):
+            group = zarr.open_group(self.path, mode="r+")
+            self.metadata: dict[str, Any] = dict(group.attrs)
+            if self.metadata.pop("format", None) != FORMAT:
+                raise SightlineError(f"{self.path} is a Zarr group, but no store of maps as this version writes it")
+            self._maps = zarr.open_array(self.path / "maps", mode="r+")
+            self._finished = zarr.open_array(self.path / "finished", mode="r+")
+        self._known = self._states()
 
     @classmethod
     def create(
@@ -63,11 +67,12 @@ class MapStore:
             chunk_size: samples that are written together.
 
         Raises:
-            SightlineError: the folder holds something else, or maps of something else; the message says what differs; or it
-                cannot be made.
+            SightlineError: the folder holds something else, or maps of something else; the message says what differs.
+            RunFailedError: it cannot be made.
         """
         with requires_extra("maps", "a store of maps"):
             import zarr
+            from zarr.codecs import ZstdCodec
 
         if dtype not in get_args(DType):
             raise SightlineError(f"dtype is {dtype!r}; expected 'uint8' or 'float16'")
@@ -83,23 +88,15 @@ class MapStore:
                         "name another folder"
                     )
             return store
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        if not is_new(path):
             raise SightlineError(f"{path} holds something that is no store of maps; name another folder")
-        # Made beside its place and renamed, so that a kill leaves no half of a store.
-        unborn = path.with_name(f".{path.name}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(unborn, ignore_errors=True)
-            group = zarr.create_group(unborn, attributes={**metadata, "format": FORMAT})
+        with replacing_folder(path) as temporary:
+            group = zarr.create_group(temporary, attributes={**metadata, "format": FORMAT})
             group.create_array(
-                "maps", shape=shape, chunks=(1, *shape[1:]), shards=(chunk_size, *shape[1:]), dtype=dtype
-            )
-            group.create_array("finished", shape=shape[:1], chunks=(chunk_size,), dtype="bool")
-            if path.exists():
-                path.rmdir()  # it is empty, and some systems rename nothing onto it
-            unborn.rename(path)
-        except OSError as error:
-            raise SightlineError(f"cannot make a store of maps at {path}: {error.strerror or error}") from error
+                "maps", shape=shape, chunks=(1, *shape[1:]), shards=(chunk_size, *shape[1:]), dtype=dtype,
+                compressors=ZstdCodec(checksum=True),
+            )  # fmt: skip
+            group.create_array("finished", shape=shape[:1], chunks=(chunk_size,), dtype="uint8")
         return cls(path)
 
     def __len__(self) -> int:
@@ -118,7 +115,7 @@ class MapStore:
     @property
     def finished(self) -> Tensor:
         """(N,) bool, which samples have their map."""
-        return torch.from_numpy(self._finished[:])
+        return self._states() > 0
 
     def check_finished(self) -> None:
         """Refuse a store that was begun and not finished.
@@ -143,12 +140,20 @@ class MapStore:
                 f"indices range over {int(wanted.min())} .. {int(wanted.max())}; there are {len(self)} maps"
             )
         if not self._known[wanted].all():
-            self._known = self.finished  # another process may have written since
-        if not (finished := self._known[wanted]).all():
-            raise SightlineError(f"{self.path} has no map yet of the samples {wanted[~finished].tolist()[:10]}")
+            self._known = self._states()  # another process may have written since
+        if len(absent := wanted[self._known[wanted] == 0]):
+            raise SightlineError(f"{self.path} has no map yet of the samples {absent.tolist()[:10]}")
         rows = wanted.numpy()
         one = len(rows) == 1  # as in training, where a plain slice takes half the time
-        maps = torch.from_numpy(self._maps[rows[0] : rows[0] + 1] if one else self._maps.oindex[rows])
+        with reading(self.path / "maps", ADVICE):
+            maps = torch.from_numpy(self._maps[rows[0] : rows[0] + 1] if one else self._maps.oindex[rows])
+        empty = ~(maps != 0).flatten(1).any(1)
+        if (self._known[wanted] == SOME)[empty].any():
+            self._known = self._states()  # another process may have written other maps
+        if len(lost := wanted[empty & (self._known[wanted] == SOME)]):
+            raise SightlineError(
+                f"cannot read {self.path / 'maps'}: the file of sample {int(lost[0])} is missing; {ADVICE}"
+            )
         return maps.float() / 255 if maps.dtype == torch.uint8 else maps.float()
 
     def write(self, start: int, maps: Tensor) -> None:
@@ -178,10 +183,12 @@ class MapStore:
             raise SightlineError(
                 f"start is {start} for {len(values)} maps; {self.path} holds the samples 0 .. {len(self) - 1}"
             )
-        try:
+        with writing(self.path):
             self._maps[start:stop] = values.numpy()
-            self._finished[start:stop] = True
-        except OSError as error:
-            raise RunFailedError(
-                f"cannot write maps into {self.path}: {error.strerror or error}; those that are finished are kept"
-            ) from error
+            self._finished[start:stop] = (
+                torch.where((values != 0).flatten(1).any(1), SOME, ZERO).to(torch.uint8).numpy()
+            )
+
+    def _states(self) -> Tensor:
+        with reading(self.path / "finished", ADVICE):
+            return torch.from_numpy(self._finished[:])

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sightline._core.csv_files import csv_text
 from sightline._core.files import write_atomically
+from sightline._core.output_lock import holding_folder
 from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset
 from sightline.data.loader import Transformed, collate, create_loader
@@ -85,53 +86,60 @@ def audit(
 
     Raises:
         SightlineError: an unknown explainer, or a folder that holds the maps of another model or data set.
+        OutputInUseError: another process works on the folder.
+        RunFailedError: the folder cannot be written any more.
     """
     dataset.check_single_label("audit")
     output = Path(output)
     classes = dataset.classes if classes is None else classes
     explainer = create_explainer(reference_explainer)
-    store = compute_maps(
-        model, dataset, output / "maps", "lots", options={"iterations": iterations}, input_spec=input_spec,
-        chunk_size=batch_size, num_workers=num_workers, progress=progress,
-    )  # fmt: skip
-    device = next(model.parameters()).device
+    with holding_folder(output):
+        store = compute_maps(
+            model, dataset, output / "maps", "lots", options={"iterations": iterations}, input_spec=input_spec,
+            chunk_size=batch_size, num_workers=num_workers, progress=progress,
+        )  # fmt: skip
+        device = next(model.parameters()).device
 
-    def explained(batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the model uses in the images of a batch, and the evidence for the classes that it predicts."""
-        assert batch.indices is not None
-        used = resize_maps(store.read(batch.indices), input_spec.size).to(device)
-        return used, explainer(model, batch.images, layer=layer, input_spec=input_spec)
+        def explained(batch: Batch) -> tuple[Tensor, Tensor]:
+            """What the model uses in the images of a batch, and the evidence for the classes that it predicts."""
+            assert batch.indices is not None
+            used = resize_maps(store.read(batch.indices), input_spec.size).to(device)
+            return used, explainer(model, batch.images, layer=layer, input_spec=input_spec)
 
-    results: list[AuditResult] = []
-    scorer = Scorer(model, input_spec)
-    for batch in create_loader(
-        dataset, size=input_spec.size[0], batch_size=batch_size, train=False, num_workers=num_workers
-    ):
-        batch = batch.to(device)
-        results += _describe(dataset, classes, batch, scorer(batch.images), *explained(batch))
-    results.sort(key=lambda f: (math.isnan(f.outside_fraction), -f.outside_fraction))
-    counted = [f for f in results if not math.isnan(f.outside_fraction)]
-    if not counted:
-        raise SightlineError("LOTS changed nothing in any image; has the model been trained?")
+        results: list[AuditResult] = []
+        scorer = Scorer(model, input_spec)
+        for batch in create_loader(
+            dataset, size=input_spec.size[0], batch_size=batch_size, train=False, num_workers=num_workers
+        ):
+            batch = batch.to(device)
+            results += _describe(dataset, classes, batch, scorer(batch.images), *explained(batch))
+        results.sort(key=lambda f: (math.isnan(f.outside_fraction), -f.outside_fraction))
+        counted = [f for f in results if not math.isnan(f.outside_fraction)]
+        if not counted:
+            raise SightlineError("LOTS changed nothing in any image; has the model been trained?")
 
-    def draw(some: list[AuditResult]) -> list[audit_page.GalleryItem]:
-        items = []
-        for result in some:
-            sample = Transformed(dataset, eval_transform(input_spec.size[0]), None)[0, result.index]
-            batch = collate([sample], masks=False).to(device)
-            items.append(audit_page.draw_item(result, batch.images[0].cpu(), *(m[0].cpu() for m in explained(batch))))
-        return items
+        def draw(some: list[AuditResult]) -> list[audit_page.GalleryItem]:
+            items = []
+            for result in some:
+                sample = Transformed(dataset, eval_transform(input_spec.size[0]), None)[0, result.index]
+                batch = collate([sample], masks=False).to(device)
+                items.append(
+                    audit_page.draw_item(result, batch.images[0].cpu(), *(m[0].cpu() for m in explained(batch)))
+                )
+            return items
 
-    worst = draw(counted[:SHOWN])
-    best = draw(counted[SHOWN:][-SHOWN // 3 :][::-1])
-    facts = {
-        "model": name or type(model).__name__,
-        "reference explainer": reference_explainer,
-        "LOTS iterations": iterations,
-    }
-    write_atomically(output / "audit.csv", _csv(results).encode())
-    write_page(audit_page.render(results, worst, best, {**facts, "data": dataset.fingerprint}), output / "index.html")
-    return results
+        worst = draw(counted[:SHOWN])
+        best = draw(counted[SHOWN:][-SHOWN // 3 :][::-1])
+        facts = {
+            "model": name or type(model).__name__,
+            "reference explainer": reference_explainer,
+            "LOTS iterations": iterations,
+        }
+        write_atomically(output / "audit.csv", _csv(results).encode())
+        write_page(
+            audit_page.render(results, worst, best, {**facts, "data": dataset.fingerprint}), output / "index.html"
+        )
+        return results
 
 
 def _describe(

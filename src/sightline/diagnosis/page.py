@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline._core.files import write_atomically
+from sightline._core.output_lock import holding_file
 from sightline.diagnosis.measurements import Measurement
 from sightline.diagnosis.result import Diagnosis, Example
 from sightline.diagnosis.verdict import RULES
@@ -22,6 +23,7 @@ GROUPS = (
     ("Whose answer is it after the swap?", ("prediction_kept", "prediction_follows_background")),
     ("Where do the maps lie?", ("energy_in_mask", "pointing_game")),
 )  # fmt: skip
+WAIT = 60.0  # seconds for another process that writes the same page
 CLASSES = 100  # of the table by class; the JSON file has all
 
 
@@ -47,13 +49,15 @@ def write_diagnosis(diagnosis: Diagnosis, output: str | Path) -> Path:
         The path of the page.
 
     Raises:
-        SightlineError: The name has another suffix, or a file cannot be written.
+        SightlineError: The name has another suffix.
+        RunFailedError: A file cannot be written.
     """
     output = Path(output)
     if output.suffix not in (".html", ".htm"):
         raise SightlineError(f"output is {str(output)!r}; expected a name that ends in .html")
-    write_page(render(diagnosis), output)
-    write_atomically(output.with_suffix(".json"), (json.dumps(diagnosis.to_dict(), indent=1) + "\n").encode())
+    with holding_file(output, wait=WAIT):  # so that both files are of one diagnosis
+        write_atomically(output.with_suffix(".json"), (json.dumps(diagnosis.to_dict(), indent=1) + "\n").encode())
+        write_page(render(diagnosis), output)
     return output
 
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from sightline._core.reading import reading
+from sightline._core.strict import read_mapping
 from sightline.errors import SightlineError
 from sightline.evaluation.split_folder import SplitEvaluation, evaluation_folders, read_evaluation
 from sightline.evaluation.split_folder.samples import floats
@@ -52,19 +52,13 @@ def read_run(path: str | Path) -> RunFolder:
     folders = evaluation_folders(path)
     if not folders:
         raise SightlineError(f"{path} has not been evaluated; run `sightline evaluate {path}` first")
-    try:
-        return RunFolder(
-            path=path,
-            info=Run(path).facts,
-            recipe=yaml.safe_load((path / "recipe.yaml").read_text(encoding="utf-8")),
-            history=_history(Run(path).rows),
-            evaluations={split: read_evaluation(folder) for split, folder in folders.items()},
-        )
-    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        if isinstance(error, SightlineError):
-            raise
-        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise SightlineError(f"the run folder {path} cannot be read: {reason}") from error
+    run = Run(path)
+    with reading(path / "run.json"):
+        int((info := run.facts)["seed"])
+    with reading(path / "metrics.csv"):
+        history = _history(run.rows)
+    evaluations = {split: read_evaluation(folder) for split, folder in folders.items()}
+    return RunFolder(path, info, read_mapping(path / "recipe.yaml"), history, evaluations)
 
 
 def _history(rows: list[dict[str, str]]) -> dict[str, Array]:

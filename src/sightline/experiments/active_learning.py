@@ -293,7 +293,6 @@ class _Worker:
         name = self._name(variant, int(seed), int(number))
         file = self.folder / "samples" / f"{name}.csv"
         if not file.is_file():
-            file.parent.mkdir(parents=True, exist_ok=True)
             write_list(file, self._list(variant, int(seed), int(number)))
         changes: Keys = {"seed": int(seed), "train_samples": str(file)}
         run = train(self.recipes[label], overrides(changes), output=self.folder / "runs" / name, resume=True)

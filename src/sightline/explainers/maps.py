@@ -1,6 +1,7 @@
 """One pass over a dataset that explains every image and keeps the maps."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,8 @@ from torch.utils.data import DataLoader
 from sightline._core.checks import check_choice, check_count
 from sightline._core.fingerprint import fingerprint
 from sightline._core.optional import requires_extra
+from sightline._core.output_lock import holding_file
+from sightline._core.processes import is_first_process
 from sightline._core.progress import bar
 from sightline.data.dataset import ImageDataset
 from sightline.data.loader import Transformed, collate
@@ -76,6 +79,7 @@ def compute_maps(
 
     Raises:
         SightlineError: an argument is not as above, or the folder holds something else.
+        OutputInUseError: another process writes to the store.
         RunFailedError: the folder cannot be written any more; what is finished is kept.
     """
     with requires_extra("maps", "compute_maps"):
@@ -102,43 +106,44 @@ def compute_maps(
         "normalization": [list(input_spec.mean), list(input_spec.std)],
         "image size": list(input_spec.size),
     }
-    fabric = Fabric(devices=devices, num_nodes=nodes)
-    if devices * nodes > 1:
-        fabric.launch()
-    problem, pending = None, []
-    if fabric.is_global_zero:
-        try:
-            pending = _pending(MapStore.create(path, facts, (len(dataset), *size), dtype, chunk_size))
-        except SightlineError as error:
-            problem = str(error)
-    # One list for all: a process that looked for itself would take what others have written since for work of an earlier pass.
-    problem, pending = fabric.broadcast((problem, pending))
-    if problem:
-        raise SightlineError(problem)
-    store = MapStore(path)
-    mine = pending[fabric.global_rank :: fabric.world_size]
-    loader: DataLoader[Any] = DataLoader(
-        Transformed(dataset, eval_transform(input_spec.size[0]), None),
-        batch_sampler=[[(0, i) for i in range(s, min(s + store.chunk_size, len(dataset)))] for s in mine],
-        num_workers=num_workers,
-        collate_fn=_images,
-        pin_memory=torch.cuda.is_available(),
-    )
-    device = fabric.device if devices * nodes > 1 else next(model.parameters()).device
-    model = model.to(device)
-    shown = progress and fabric.is_global_zero
-    images = sum(min(store.chunk_size, len(dataset) - start) for start in mine)
-    with bar(shown, "explaining", total=images) as advance:
-        for start, batch in zip(mine, loader):
-            batch = batch.to(device)
-            wanted = batch.labels if targets == "label" else None
-            explainer = entry(**(options or {})).for_images(batch.images, batch.indices)
-            maps = explainer(model, batch.images, wanted, layer_for(method, layer), input_spec)
-            store.write(start, resize_maps(maps, size))
-            advance(len(batch))
-    fabric.barrier()
-    store.check_finished()
-    return store
+    with holding_file(Path(path)) if is_first_process() else nullcontext():
+        fabric = Fabric(devices=devices, num_nodes=nodes)
+        if devices * nodes > 1:
+            fabric.launch()
+        problem, pending = None, []
+        if fabric.is_global_zero:
+            try:
+                pending = _pending(MapStore.create(path, facts, (len(dataset), *size), dtype, chunk_size))
+            except SightlineError as error:
+                problem = str(error)
+        # One list for all: a process that looked for itself would take what others have written since for earlier work.
+        problem, pending = fabric.broadcast((problem, pending))
+        if problem:
+            raise SightlineError(problem)
+        store = MapStore(path)
+        mine = pending[fabric.global_rank :: fabric.world_size]
+        loader: DataLoader[Any] = DataLoader(
+            Transformed(dataset, eval_transform(input_spec.size[0]), None),
+            batch_sampler=[[(0, i) for i in range(s, min(s + store.chunk_size, len(dataset)))] for s in mine],
+            num_workers=num_workers,
+            collate_fn=_images,
+            pin_memory=torch.cuda.is_available(),
+        )
+        device = fabric.device if devices * nodes > 1 else next(model.parameters()).device
+        model = model.to(device)
+        shown = progress and fabric.is_global_zero
+        images = sum(min(store.chunk_size, len(dataset) - start) for start in mine)
+        with bar(shown, "explaining", total=images) as advance:
+            for start, batch in zip(mine, loader):
+                batch = batch.to(device)
+                wanted = batch.labels if targets == "label" else None
+                explainer = entry(**(options or {})).for_images(batch.images, batch.indices)
+                maps = explainer(model, batch.images, wanted, layer_for(method, layer), input_spec)
+                store.write(start, resize_maps(maps, size))
+                advance(len(batch))
+        fabric.barrier()
+        store.check_finished()
+        return store
 
 
 def _images(samples: Sequence[Any]) -> Any:

@@ -6,10 +6,9 @@ They are no part of the weights, so that a trained file stays one of the upstrea
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from sightline.errors import SightlineError
+from sightline._core.reading import read_tensors
 
 NAME = "filter_groups"
 STORED = "._assigned._extra_state"  # of the guide, in a checkpoint
@@ -36,9 +35,5 @@ def stored_filter_groups(checkpoint: Path) -> Tensor:
     """
     if not checkpoint.is_file():
         return torch.empty(0)
-    try:
-        with safe_open(checkpoint, framework="pt") as file:
-            found = [file.get_tensor(name) for name in file.keys() if name.endswith(STORED)]  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
-        raise SightlineError(f"{checkpoint} is damaged ({error}); the groups of filters are kept there") from error
-    return next((groups for groups in reversed(found) if len(groups)), torch.empty(0))
+    found, _ = read_tensors(checkpoint, "the groups of filters are kept there; train the run again", STORED)
+    return next((groups for groups in reversed(found.values()) if len(groups)), torch.empty(0))

@@ -1,14 +1,12 @@
 """Weights from a file into a model: everything must fit, but for a head of another number of classes."""
 
 import logging
-import pickle
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sightline._core.reading import read_tensors, reading
 from sightline.errors import SightlineError
 
 logger = logging.getLogger(__name__)
@@ -22,17 +20,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise SightlineError(f"weights: there is no file {str(path)!r}; expected None, 'default' or a file")
-    try:
+    with reading(path, "give another file by weights"):
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return read_tensors(path)[0]
         if path.suffix in (".pth", ".pt"):
             state = torch.load(path, map_location="cpu", weights_only=True)
             state = state.get("state_dict", state) if isinstance(state, dict) else state
             if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):
                 return state
             raise SightlineError(f"weights: {path} holds no state dict (a dict of name to tensor)")
-    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
-        raise SightlineError(f"weights: cannot read {path}: {str(error).splitlines()[0]}") from error
     raise SightlineError(f"weights: {path} has the suffix {path.suffix!r}; expected .safetensors or .pth")
 
 

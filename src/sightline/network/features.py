@@ -4,18 +4,19 @@ means = class_features(model, loader, input_spec=spec, file="features.safetensor
 explainer = sightline.create_explainer("lots", target="mean", class_features=means)
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from sightline._core.files import write_atomically
 from sightline._core.fingerprint import fingerprint
+from sightline._core.reading import read_tensors, reading
 from sightline._core.seeding import derive_seed
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
@@ -127,7 +128,9 @@ class ClassFeatures:
     def save(self, file: str | Path) -> None:
         """Write a safetensors file: whole, or not at all."""
         tensors = {f.name: getattr(self, f.name).contiguous() for f in fields(self) if f.name != "origin"}
-        write_atomically(Path(file), save(tensors, metadata={"format": FORMAT, **self.origin}))
+        write_atomically(
+            Path(file), save(tensors, {"sightline": json.dumps({"format": FORMAT, "origin": self.origin})})
+        )
 
     @classmethod
     def load(cls, file: str | Path) -> Self:
@@ -136,14 +139,13 @@ class ClassFeatures:
         Raises:
             SightlineError: there is no such file, or it holds something else.
         """
-        try:
-            with safe_open(file, framework="pt") as opened:
-                origin = dict(opened.metadata() or {})
-                if origin.pop("format", None) != FORMAT:
-                    raise SightlineError(f"class features: {file} holds something else, not what `save` writes")
-                return cls(**{name: opened.get_tensor(name) for name in opened.keys()}, origin=origin)  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise SightlineError(f"class features: cannot read {file}: {error}") from error
+        advice = "make the class features again with `class_features`"
+        tensors, metadata = read_tensors(Path(file), advice)
+        with reading(file, advice):
+            known = json.loads(metadata.get("sightline", "{}"))
+            if known.get("format") != FORMAT:
+                raise SightlineError(f"class features: {file} holds something else, not what `save` writes")
+            return cls(**tensors, origin=known["origin"])
 
     def _refuse_other(self, origin: dict[str, str]) -> None:
         for key, value in origin.items():

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from sightline._core.csv_files import csv_text
-from sightline._core.files import write_atomically
+from sightline._core.files import make_folder, write_atomically
 from sightline._core.seeding import derive_seed
 from sightline.errors import SightlineError
 from sightline.rating.store import Choice, Pair, Side, Store
@@ -33,22 +33,19 @@ def export_batch(store: Store, folder: str | Path, url: str | None = None) -> Pa
         The CSV file.
 
     Raises:
-        SightlineError: it cannot be written.
+        RunFailedError: it cannot be written.
     """
     folder = Path(folder)
     base = (url or FOLDER).rstrip("/")
     rows = []
-    try:
-        (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-        for pair in store.pairs.values():
-            swapped = derive_seed(int(store.facts["seed"]), "batch", pair.pair) % 2 == 1
-            shown = [pair.names[part] for part in ("image", *(("b", "a") if swapped else ("a", "b")))]
-            rows.append([pair.pair, pair.label, *(f"{base}/{name}.jpg" for name in shown)])
-            for name in shown:
-                write_atomically(folder / FOLDER / f"{name}.jpg", store.picture(name) or b"")
-        write_atomically(folder / "batch.csv", csv_text(COLUMNS, rows).encode())
-    except OSError as error:
-        raise SightlineError(f"cannot write the batch to {folder}: {error.strerror or error}") from error
+    make_folder(folder / FOLDER)
+    for pair in store.pairs.values():
+        swapped = derive_seed(int(store.facts["seed"]), "batch", pair.pair) % 2 == 1
+        shown = [pair.names[part] for part in ("image", *(("b", "a") if swapped else ("a", "b")))]
+        rows.append([pair.pair, pair.label, *(f"{base}/{name}.jpg" for name in shown)])
+        for name in shown:
+            write_atomically(folder / FOLDER / f"{name}.jpg", store.picture(name) or b"")
+    write_atomically(folder / "batch.csv", csv_text(COLUMNS, rows).encode())
     return folder / "batch.csv"
 
 

@@ -213,15 +213,12 @@ def write(store: Store, found: Results, folder: Path) -> tuple[Path, Path]:
     """Write votes.csv, a row a vote, and results.json.
 
     Raises:
-        SightlineError: they cannot be written.
+        RunFailedError: they cannot be written.
     """
     votes, summary = folder / "votes.csv", folder / "results.json"
     whole = asdict(found) | {"shares": found.shares, "decided": found.decided, "votes": found.votes}
-    try:
-        write_atomically(votes, votes_csv(store).encode())
-        write_atomically(summary, json.dumps(store.facts | whole, indent=1, ensure_ascii=False).encode())
-    except OSError as error:
-        raise SightlineError(f"cannot write to {folder}: {error.strerror or error}") from error
+    write_atomically(votes, votes_csv(store).encode())
+    write_atomically(summary, json.dumps(store.facts | whole, indent=1, ensure_ascii=False).encode())
     return votes, summary
 
 

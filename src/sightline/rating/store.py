@@ -5,13 +5,15 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from sightline.errors import SightlineError
+from sightline._core.files import make_folder, replacing_file
+from sightline.errors import RunFailedError, SightlineError
 
 Choice = Literal["a", "b", "same"]
 Side = Literal["a", "b"]
@@ -48,6 +50,10 @@ CREATE TABLE votes (
 
 class NameTakenError(SightlineError):
     """Another rater has that name."""
+
+
+class StudyUnavailableError(RunFailedError, sqlite3.OperationalError):
+    """The study's file cannot be read or written just now; nothing was acknowledged."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,7 @@ class Store:
 
     Raises:
         SightlineError: there is no such file, or it is not a study.
+        StudyUnavailableError: also raised by the methods; the disk is full, or the file was removed.
 
     Attributes:
         id: a few letters that tell one study from another.
@@ -143,20 +150,27 @@ class Store:
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise SightlineError(f"there is no study at {path}; name the runs that it shall compare")
+        self.path = path
         # Requests come in several threads; the lock lets one at a time to the connection.
-        self._connection = sqlite3.connect(path, timeout=10, check_same_thread=False)
         self._lock = threading.Lock()
+        try:
+            self._file = _identity(path)
+            self._connection = sqlite3.connect(path, timeout=10, check_same_thread=False)
+        except (sqlite3.Error, OSError) as error:
+            raise StudyUnavailableError(f"cannot open the study {path}: {error}") from error
         try:
             # A commit waits for the disk, so that neither a kill nor a power cut takes what was acknowledged.
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA foreign_keys = ON")
             ((self.id, self.token, facts),) = self._connection.execute("SELECT id, token, facts FROM study")
-        except (sqlite3.DatabaseError, ValueError) as error:
+            self.facts: dict[str, Any] = json.loads(facts)
+            self.pairs = {pair.pair: pair for pair in self._read_pairs()}
+        except (sqlite3.Error, RunFailedError, ValueError, KeyError) as error:
             self._connection.close()
-            raise SightlineError(f"{path} is not a study: {error}") from error
-        self.facts: dict[str, Any] = json.loads(facts)
-        self.pairs = {pair.pair: pair for pair in self._read_pairs()}
+            raise SightlineError(
+                f"{path} is not a study, or it is damaged: {error}; restore the file, or choose another folder"
+            ) from error
 
     @classmethod
     def create(
@@ -170,28 +184,18 @@ class Store:
             pairs: in the order of their numbers.
             examples: JPEG files that the instructions show, by name.
         """
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL, 0o600))  # it holds the token; its journals inherit the mode
-        try:
-            connection = sqlite3.connect(temporary)
-            connection.executescript(SCHEMA)
-            with connection:
-                study = (secrets.token_hex(4), secrets.token_urlsafe(16), json.dumps(dict(facts)))
-                connection.execute("INSERT INTO study VALUES (?, ?, ?)", study)
-                for number, drawn in enumerate(pairs):
-                    connection.execute("INSERT INTO pairs VALUES (?, ?, ?)", (number, drawn.index, drawn.label))
-                    connection.executemany(
-                        "INSERT INTO pictures VALUES (?, ?, ?, ?)",
-                        [(secrets.token_hex(12), number, part, jpeg) for part, jpeg in drawn.pictures.items()],
-                    )
-                connection.executemany(
-                    "INSERT INTO pictures VALUES (?, NULL, 'example', ?)", [(n, jpeg) for n, jpeg in examples.items()]
-                )
-            connection.close()
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        make_folder(path.parent)
+        with replacing_file(path) as temporary:
+            os.close(
+                os.open(temporary, os.O_CREAT | os.O_EXCL, 0o600)
+            )  # it holds the token; its journal inherits the mode
+            try:
+                with closing(sqlite3.connect(temporary)) as connection, connection:
+                    _fill(connection, facts, pairs, examples)
+            except sqlite3.Error as error:
+                raise RunFailedError(f"cannot write {path}: {error}") from error
+            finally:
+                temporary.with_name(f"{temporary.name}-journal").unlink(missing_ok=True)
         return cls(path)
 
     def close(self) -> None:
@@ -211,7 +215,7 @@ class Store:
         """
         secret = secrets.token_urlsafe(12)
         try:
-            with self._lock, self._connection:
+            with self._transaction():
                 row = ("page", name, secret)
                 cursor = self._connection.execute("INSERT INTO raters (source, name, secret) VALUES (?, ?, ?)", row)
         except sqlite3.IntegrityError as error:
@@ -229,7 +233,7 @@ class Store:
 
     def vote(self, pair: int, rater: Rater, choice: Choice, first: Side) -> None:
         """Keep a vote; the same rater's earlier one on that pair is replaced."""
-        with self._lock, self._connection:
+        with self._transaction():
             self._connection.execute(
                 "INSERT INTO votes VALUES (?, ?, ?, ?, ?) ON CONFLICT (pair, rater) DO UPDATE SET "
                 "choice = excluded.choice, first = excluded.first, at = excluded.at",
@@ -245,7 +249,7 @@ class Store:
         Returns:
             How many were new.
         """
-        with self._lock, self._connection:
+        with self._transaction():
             known = dict(self._connection.execute("SELECT name, rater FROM raters WHERE source = 'crowd'"))
             before = self._connection.total_changes
             joined = 0  # rows that are no votes
@@ -268,8 +272,31 @@ class Store:
         return [Vote(*row) for row in self._read(f"{every} WHERE rater = ? ORDER BY pair", rater.rater)]
 
     def _read(self, query: str, *values: Any) -> list[Any]:
-        with self._lock:
+        with self._available():
             return self._connection.execute(query, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._available():
+            with self._connection:
+                yield
+            self._check_file()  # a commit to a removed file succeeds, and nobody can read it
+
+    @contextmanager
+    def _available(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                self._check_file()
+                yield
+            except sqlite3.IntegrityError:
+                raise
+            except (sqlite3.Error, OSError) as error:
+                reason = error.strerror if isinstance(error, OSError) else str(error)
+                raise StudyUnavailableError(f"cannot use the study {self.path}: {reason}") from error
+
+    def _check_file(self) -> None:
+        if _identity(self.path) != self._file:
+            raise sqlite3.OperationalError("another file has taken its place")
 
     def _read_pairs(self) -> Iterable[Pair]:
         names: dict[int, dict[Part, str]] = {}
@@ -277,6 +304,28 @@ class Store:
             names.setdefault(pair, {})[part] = name
         for pair, index, label in self._read("SELECT pair, sample, label FROM pairs ORDER BY pair"):
             yield Pair(pair, index, label, names[pair])
+
+
+def _fill(
+    connection: sqlite3.Connection, facts: Mapping[str, Any], pairs: Iterable[Drawn], examples: Mapping[str, bytes]
+) -> None:
+    connection.executescript(SCHEMA)
+    study = (secrets.token_hex(4), secrets.token_urlsafe(16), json.dumps(dict(facts)))
+    connection.execute("INSERT INTO study VALUES (?, ?, ?)", study)
+    for number, drawn in enumerate(pairs):
+        connection.execute("INSERT INTO pairs VALUES (?, ?, ?)", (number, drawn.index, drawn.label))
+        connection.executemany(
+            "INSERT INTO pictures VALUES (?, ?, ?, ?)",
+            [(secrets.token_hex(12), number, part, jpeg) for part, jpeg in drawn.pictures.items()],
+        )
+    connection.executemany(
+        "INSERT INTO pictures VALUES (?, NULL, 'example', ?)", [(name, jpeg) for name, jpeg in examples.items()]
+    )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _now() -> str:

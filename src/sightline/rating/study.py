@@ -1,9 +1,11 @@
 """A study: opened where it is, or made of one or two runs."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from sightline._core.output_lock import holding_folder
 from sightline.errors import SightlineError
 from sightline.rating.batch import Contender, draw_pairs, examples, main_test_of
 from sightline.rating.store import Store
@@ -35,9 +37,22 @@ def open_study(
         The open study.
 
     Raises:
+        OutputInUseError: another process makes the study.
         SightlineError: there is none and no contenders were given, or the one that is there compares something else.
     """
-    path = Path(folder) / FILE
+    with holding_folder(Path(folder)) if contenders else nullcontext():
+        return _open(Path(folder), contenders, images, split, seed, progress)
+
+
+def _open(
+    folder: Path,
+    contenders: Sequence[Contender],
+    images: int | None,
+    split: str | None,
+    seed: int | None,
+    progress: bool,
+) -> Store:
+    path = folder / FILE
     asked: dict[str, Any] = {"images": images, "split": split, "seed": seed}
     asked["contenders"] = [contender.facts for contender in contenders] or None
     if path.exists():

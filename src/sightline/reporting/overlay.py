@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sightline._core.files import make_folder, replacing_file
 from sightline._core.tensors import check_images
 from sightline.errors import SightlineError
 from sightline.explainers import resize_maps
@@ -45,19 +46,19 @@ def overlay_uri(image: Tensor, saliency: Tensor, border: Tensor | None) -> str:
 
 
 def save_image(save: Callable[[Path], object], path: str | Path) -> Path:
-    """Call a function that writes an image to a file, and make the folder of the file.
+    """Call a function that writes an image to a file of a given name; the image becomes `path`, whole or not at all.
 
     Raises:
-        SightlineError: The suffix names no format, or the file cannot be written.
+        SightlineError: The suffix names no format.
+        RunFailedError: The file cannot be written.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(path)
-    except ValueError as error:
-        raise SightlineError(f"cannot save {path}: {error}") from error
-    except OSError as error:
-        raise SightlineError(f"cannot write {path}: {error.strerror or error}") from error
+    make_folder(path.parent)
+    with replacing_file(path) as temporary:
+        try:
+            save(temporary)
+        except ValueError as error:
+            raise SightlineError(f"cannot save {path}: {error}") from error
     return path
 
 
@@ -86,7 +87,8 @@ class Overlay:
         """Write the grid to a file and make its folder. The suffix selects the format (`.png`, `.jpg`, `.pdf`, ...).
 
         Raises:
-            SightlineError: The suffix names no format, or the file cannot be written.
+            SightlineError: The suffix names no format.
+            RunFailedError: The file cannot be written.
         """
         return save_image(draw_tiles(self.columns, self.titles).save, path)
 

@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from sightline._core.files import write_atomically
+from sightline._core.files import make_folder, write_atomically
 from sightline._core.optional import requires_extra
-from sightline.errors import SightlineError
 from sightline.reporting import formatting
 
 with requires_extra("report", "an HTML page"):
@@ -43,12 +42,9 @@ def write_page(page: str, output: str | Path) -> Path:
     """Write a page whole or not at all; its folder is made if need be.
 
     Raises:
-        SightlineError: the file cannot be written.
+        RunFailedError: the file cannot be written.
     """
     output = Path(output)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(output, page.encode())
-    except OSError as error:
-        raise SightlineError(f"cannot write {output}: {error.strerror or error}") from error
+    make_folder(output.parent)
+    write_atomically(output, page.encode())
     return output

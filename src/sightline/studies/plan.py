@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sightline._core.strict import apply_overrides, parse_mapping, parse_yaml
+from sightline._core.strict import apply_overrides, parse_yaml, read_mapping
 from sightline.acquisition import QUERY_STRATEGIES
 from sightline.data import DATASETS
 from sightline.errors import SightlineError
@@ -30,7 +30,7 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     file = Path(path)
     if not file.is_file():
         raise SightlineError(f"plan: there is no file {str(path)!r}")
-    given = parse_mapping(file.read_text(encoding="utf-8"), f"plan {file}")
+    given = read_mapping(file, f"plan {file}")
     return make_study(_own(file.stem) | given, overrides)
 
 
@@ -131,7 +131,7 @@ def load_active_learning(
         given["seeds"] = list(range(seeds))
     given = {key: value for key, value in given.items() if value is not None}
     file = Path(source)
-    plan = parse_mapping(file.read_text(encoding="utf-8"), f"plan {file}") if file.is_file() else {}
+    plan = read_mapping(file, f"plan {file}") if file.is_file() else {}
     if "kind" in plan:
         return make_study(_own(file.stem, "active_learning") | plan | given, changes)
 

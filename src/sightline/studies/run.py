@@ -9,16 +9,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from sightline._core.csv_files import csv_text
 from sightline._core.devices import pick_device
-from sightline._core.files import write_atomically
+from sightline._core.files import is_new, make_folder, write_atomically
+from sightline._core.output_lock import holding_folder
 from sightline._core.progress import ProgressBar
+from sightline._core.reading import read_json, read_tensors, reading
 from sightline.errors import MissingFileError, SightlineError
 from sightline.reporting.plots import png
 from sightline.studies.study import Part, Study, read_study, study_from_yaml
 from sightline.training.run import surroundings
+
+ADVICE = "remove the file of this part and give the command again, which does the part anew"
 
 
 def reproduce(
@@ -68,11 +72,15 @@ def run_study(study: Study, output: Path, *, scale: float = 1.0, device: str | t
         The folder.
 
     Raises:
+        OutputInUseError: another process works on the folder.
         MissingFileError: data or weights of all parts are missing; where only some parts lack theirs, the report says so.
         SightlineError: the folder holds another study.
     """
-    folder = StudyFolder(output, study, scale)
-    place = pick_device(device)
+    with holding_folder(output):
+        return _run(study, StudyFolder(output, study, scale), pick_device(device))
+
+
+def _run(study: Study, folder: "StudyFolder", place: torch.device) -> Path:
     folder.check()
     done = folder.finished()
     missing = [name for name in study.parts() if name not in done]
@@ -124,7 +132,7 @@ class StudyFolder:
 
     def check(self) -> None:
         """Refuse a folder that holds anything but this study's results, or those of less of it."""
-        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+        if is_new(self.path):
             return
         if not (self.path / "study.yaml").is_file():
             raise SightlineError(f"output {self.path} is not the folder of a study; choose another by --output")
@@ -141,7 +149,7 @@ class StudyFolder:
 
     def begin(self) -> None:
         """Make the folder, and say what study it is of."""
-        (self.path / "parts").mkdir(parents=True, exist_ok=True)
+        make_folder(self.path / "parts")
         write_atomically(self.path / "study.yaml", self.study.to_yaml().encode())
 
     def finished(self) -> dict[str, Part]:
@@ -181,7 +189,7 @@ class StudyFolder:
             )
         if len(done) < total:
             notes[:0] = [f"Not finished: {len(done)} of {total} parts are done.", *self.left_out]
-        kept = [json.loads(self.files[name].read_text(encoding="utf-8")) for name in done]
+        kept = [read_json(self.files[name], ADVICE) for name in done]
         here = surroundings(1, torch.device("cpu"))
         facts = [
             f"command: `{here['command']}`",
@@ -231,5 +239,7 @@ def _file_name(part: str) -> str:
 
 def _read(file: Path) -> Part:
     tensors = file.with_suffix(".safetensors")
-    values = json.loads(file.read_text(encoding="utf-8"))["values"]
-    return Part(values, load_file(tensors) if tensors.is_file() else {})
+    written = read_json(file, ADVICE)
+    with reading(file, ADVICE):
+        values = written["values"]
+    return Part(values, read_tensors(tensors, ADVICE)[0] if tensors.is_file() else {})

@@ -22,7 +22,7 @@ from sightline._core.strict import (
     apply_overrides,
     difference,
     name_or_mapping,
-    parse_mapping,
+    read_mapping,
 )
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers import create_explainer
@@ -201,14 +201,12 @@ def read_study(paper: str, item: str, overrides: Sequence[str] = ()) -> Study:
         items = [name.partition("/")[2] for name in shipped if name.startswith(f"{paper}/")]
         raise unknown_name(f"item of the paper {paper!r}:", item, items)
     path = shipped[f"{paper}/{item}"]
-    return make_study(
-        {"paper": paper, "item": item} | parse_mapping(path.read_text(encoding="utf-8"), str(path)), overrides
-    )
+    return make_study({"paper": paper, "item": item} | read_mapping(path), overrides)
 
 
 def study_from_yaml(path: Path) -> Study:
     """The study that a folder of results was made for."""
-    return make_study(parse_mapping(path.read_text(encoding="utf-8"), str(path)))
+    return make_study(read_mapping(path))
 
 
 def shipped_studies() -> dict[str, Path]:

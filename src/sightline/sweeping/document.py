@@ -15,8 +15,8 @@ from sightline._core.strict import (
     StrictDocument,
     StrictModel,
     override_text,
-    parse_mapping,
     parse_yaml,
+    read_mapping,
 )
 from sightline.errors import SightlineError, unknown_name
 from sightline.sweeping.axes import Axis
@@ -161,7 +161,7 @@ def _find(source: str | Path) -> dict[str, Any]:
     shipped = shipped_sweeps()
     path = shipped.get(str(source), Path(source))
     if path.is_file():
-        values = parse_mapping(path.read_text(encoding="utf-8"), str(path))
+        values = read_mapping(path)
         return values if "space" in values else {"recipe": source}
     if len(path.parts) == 1 and not path.suffix and str(source) not in shipped_recipes():
         raise unknown_name("recipe or sweep", str(source), [*shipped_recipes(), *shipped])

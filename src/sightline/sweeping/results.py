@@ -1,9 +1,5 @@
 """A sweep's results as files: CSV, Markdown and figures."""
 
-import os
-import socket
-from pathlib import Path
-
 from sightline._core.csv_files import csv_text
 from sightline._core.files import write_atomically
 from sightline.reporting.markdown import markdown
@@ -20,22 +16,15 @@ def write_tables(outcome: Outcome) -> None:
         [t.number, t.state, t.value, *(t.params.get(key) for key in keys), t.epochs, t.seconds, t.run, t.error]
         for t in outcome.trials
     ]
-    replace(outcome.path / "results.csv", csv_text(header, rows).encode())
-    replace(outcome.path / "results.md", _page(outcome, keys).encode())
+    write_atomically(outcome.path / "results.csv", csv_text(header, rows).encode())
+    write_atomically(outcome.path / "results.md", _page(outcome, keys).encode())
 
 
 def write_figures(outcome: Outcome) -> None:
     """Write history.png and slices.png, where any trial has a figure."""
     if any(trial.value is not None for trial in outcome.trials):
-        replace(outcome.path / "history.png", png(history(outcome)))
-        replace(outcome.path / "slices.png", png(slices(outcome)))
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Replace a file that other processes may be replacing as well: the last one's is there, and whole."""
-    own = path.with_name(f".{socket.gethostname()}-{os.getpid()}-{path.name}")
-    write_atomically(own, content)
-    own.replace(path)
+        write_atomically(outcome.path / "history.png", png(history(outcome)))
+        write_atomically(outcome.path / "slices.png", png(slices(outcome)))
 
 
 def _page(outcome: Outcome, keys: list[str]) -> str:
@@ -47,10 +36,10 @@ def _page(outcome: Outcome, keys: list[str]) -> str:
             f"[{trial.number}]({trial.run})",
             trial.state,
             "–" if trial.value is None else f"{trial.value:.4f}",
-            *(str(trial.params.get(key, "–")).replace("|", "\\|") for key in keys),
+            *(str(trial.params.get(key, "–")) for key in keys),
             "–" if trial.epochs is None else str(trial.epochs),
             "–" if trial.seconds is None else f"{trial.seconds:.1f}",
-            trial.error.replace("|", "\\|"),
+            trial.error,
         ]
         for trial in outcome.trials
     ]

@@ -9,16 +9,20 @@ from optuna import Trial
 from optuna.study import Study
 from optuna.trial import TrialState
 
+from sightline._core.files import is_new, write_atomically
+from sightline._core.output_lock import holding_folder
 from sightline._core.progress import ProgressBar
-from sightline._core.strict import parse_mapping
-from sightline.errors import RunFailedError, SightlineError, unknown_name
+from sightline._core.strict import read_mapping
+from sightline.errors import RunFailedError, SightlineError, UnwritableError, unknown_name
 from sightline.sweeping import storage as database
 from sightline.sweeping.document import Sweep
 from sightline.sweeping.outcome import Outcome, read_outcome
-from sightline.sweeping.results import replace, write_figures, write_tables
+from sightline.sweeping.results import write_figures, write_tables
 from sightline.sweeping.trial import run_trial
 from sightline.training import read_recipe
 from sightline.training.build import FIGURES, build, check_names
+
+WAIT = 60.0  # seconds for other processes that write to the sweep's folder
 
 
 def sweep(document: Sweep, output: str | Path | None = None, storage: str | None = None) -> Outcome:
@@ -38,20 +42,25 @@ def sweep(document: Sweep, output: str | Path | None = None, storage: str | None
     Raises:
         SightlineError: the recipe, the folder or the database is wrong; no trial has been begun.
         RunFailedError: every trial failed; names the first error.
+        UnwritableError: a file or the database cannot be written any more.
     """
     folder = Path(output or Path("runs", "sweep", document.name))
     if _is_new(folder, document, storage):
         _check_recipe(document)
     if storage is not None:
         database.open_study(document, storage)  # which may refuse, and then nothing has been written
-    folder.mkdir(parents=True, exist_ok=True)
-    replace(folder / "sweep.yaml", document.to_yaml().encode())
-    replace(folder / "recipe.yaml", document.recipe.to_yaml().encode())
-    study = database.open_study(document, storage or f"sqlite:///{(folder / 'sweep.db').as_posix()}")
-    _make_trials(document, study, folder)
-    outcome = read_outcome(document, study, folder)
-    write_figures(outcome)
-    write_tables(outcome)
+    url = storage or f"sqlite:///{(folder / 'sweep.db').as_posix()}"
+    with database.reachable(url):
+        with holding_folder(folder, WAIT):
+            write_atomically(folder / "sweep.yaml", document.to_yaml().encode())
+            write_atomically(folder / "recipe.yaml", document.recipe.to_yaml().encode())
+            study = database.open_study(document, url)
+            database.retry_unwritten(study)
+        _make_trials(document, study, folder)
+        with holding_folder(folder, WAIT):
+            outcome = read_outcome(document, study, folder)
+            write_figures(outcome)
+            write_tables(outcome)
     if outcome.best is None and not any(trial.state == "running" for trial in outcome.trials):
         failed = [trial for trial in outcome.trials if trial.state == "failed"]
         why = (
@@ -73,7 +82,8 @@ def _make_trials(document: Sweep, study: Study, folder: Path) -> None:
             trials = database.attempts(study)
             if database.distinct(trials) < document.wanted or database.count(trials, TrialState.WAITING):
                 _make_trial(document, study, folder, display)
-                write_tables(read_outcome(document, study, folder))
+                with holding_folder(folder, WAIT):
+                    write_tables(read_outcome(document, study, folder))
                 idle = time.monotonic()
             elif database.count(trials, TrialState.RUNNING) and time.monotonic() - idle < database.GRACE + 1:
                 display.wait()
@@ -99,15 +109,18 @@ def _make_trial(document: Sweep, study: Study, folder: Path, display: "_Display"
                 database.retry(study, ended)
         raise
     display.done(begun[-1].number)
+    ended = study.get_trials(deepcopy=False)[begun[-1].number]
+    if ended.state == TrialState.FAIL and ended.user_attrs.get("unwritten"):
+        raise UnwritableError(f"{ended.user_attrs['error']}; the same command tries this trial again")
 
 
 def _is_new(folder: Path, document: Sweep, storage: str | None) -> bool:
     """Whether a folder holds nothing yet; refuses one that holds anything but this sweep."""
-    if not folder.exists() or (folder.is_dir() and all(file.name.startswith(".") for file in folder.iterdir())):
+    if is_new(folder):
         return True
     if not (folder / "sweep.yaml").is_file():
         raise SightlineError(f"output {folder} is not the folder of a sweep; choose another")
-    made = Sweep(**parse_mapping((folder / "sweep.yaml").read_text(encoding="utf-8"), str(folder / "sweep.yaml")))
+    made = Sweep(**read_mapping(folder / "sweep.yaml"))
     database.refuse_another(made, document, f"output {folder} holds a sweep")
     if storage is None and (folder / "trials").exists() and not (folder / "sweep.db").exists():
         raise SightlineError(f"output {folder} has its trials in another database; give its address by --storage again")

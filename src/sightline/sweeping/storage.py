@@ -3,6 +3,9 @@
 import json
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import optuna
@@ -12,17 +15,37 @@ from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from sightline._core.seeding import derive_seed
 from sightline._core.strict import difference
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, UnwritableError
 from sightline.sweeping.document import Sweep
 
 HEARTBEAT = 10  # seconds from one sign of life of a running trial to the next
 GRACE = 60  # seconds without one after which its process counts as dead, and the trial is taken up again
 ATTEMPTS = 5  # to make the tables, which several processes may be about to do at the same moment
+
+
+class SweepStorage(RDBStorage):
+    """A database that also knows as stale a trial whose process died before the first sign of life."""
+
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        # Optuna asks this of every storage. It looks only at trials that have given a sign of life.
+        silent = "SELECT trial_id FROM trials WHERE study_id = :study AND state = 'RUNNING' AND trial_id NOT IN "
+        with self.engine.connect() as connection:
+            found = connection.execute(text(f"{silent} (SELECT trial_id FROM trial_heartbeats)"), {"study": study_id})
+            now = time.monotonic()
+            self._silent = {trial: self._silent.get(trial, now) for trial in found.scalars()}
+        dead = [trial for trial, since in self._silent.items() if now - since > GRACE]
+        return [*super()._get_stale_trial_ids(study_id), *dead]
+
+    @cached_property
+    def _silent(self) -> dict[int, float]:
+        """Running trials without a sign of life, and since when this process has seen them so."""
+        return {}
 
 
 def open_study(sweep: Sweep, url: str) -> Study:
@@ -110,6 +133,29 @@ def retry_stale(study: Study) -> None:
         optuna.storages.fail_stale_trials(study)
 
 
+def retry_unwritten(study: Study) -> None:
+    """Queue the trials that failed because their files could not be written."""
+    for trial in attempts(study):
+        if trial.state == TrialState.FAIL and trial.user_attrs.get("unwritten"):
+            retry(study, trial)
+
+
+@contextmanager
+def reachable(url: str) -> Iterator[None]:
+    """Turn what a database refuses in the middle of a sweep into one error.
+
+    Raises:
+        UnwritableError: names the database and the reason.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        reason = str(getattr(error, "orig", None) or error.__cause__ or error).partition("\n")[0]
+        raise UnwritableError(
+            f"cannot use the database {_shown(url)}: {reason}; when it can be used, the same command goes on"
+        ) from error
+
+
 def count(trials: list[FrozenTrial], *states: TrialState) -> int:
     """How many trials are in one of some states."""
     return sum(trial.state in states for trial in trials)
@@ -122,7 +168,7 @@ def _connect(sweep: Sweep, url: str) -> Study:
             options: dict[str, Any] = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                storage = RDBStorage(
+                storage = SweepStorage(
                     url, options, heartbeat_interval=HEARTBEAT, grace_period=GRACE, heartbeat_stale_trial_callback=retry
                 )
             return optuna.create_study(

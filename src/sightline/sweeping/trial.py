@@ -1,14 +1,14 @@
 """One trial: a run of the recipe with the trial's values, watched while it trains."""
 
-import shutil
 import traceback
-from collections.abc import Callable
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 from optuna import Trial, TrialPruned
 
-from sightline.errors import SightlineError
+from sightline._core.files import FULL, make_folder, writing
+from sightline.errors import OutputInUseError, SightlineError, UnwritableError
 from sightline.sweeping.document import Sweep
 from sightline.sweeping.storage import create_sampler, identity, is_surplus
 from sightline.training import Recipe, Run, read_recipe, train
@@ -84,26 +84,40 @@ def run_trial(sweep: Sweep, trial: Trial, folder: Path, told: Callable[[int, lis
     overrides = sweep.overrides(trial.params)
     name = f"{identity(frozen):04d}"
     run = Run(folder / name)
-    if not (run.path / "recipe.yaml").exists():
-        shutil.rmtree(run.path, ignore_errors=True)  # left by a kill before there was anything to go on with
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name}.log").open("a", encoding="utf-8") as log, redirect_stderr(log):
-        watcher = Watcher(trial, run, sweep.metric, told(identity(frozen), overrides))
-        try:
+    try:
+        with _logged(folder / f"{name}.log"):
+            watcher = Watcher(trial, run, sweep.metric, told(identity(frozen), overrides))
             recipe = read_recipe(sweep.recipe, overrides)
             train(recipe, output=run.path, resume=True, watch=watcher)
             watcher.report()  # where an earlier attempt had trained it to the end
             return figure(run, recipe, sweep.metric)
-        except TrialPruned:
+    except TrialPruned:
+        raise
+    except Exception as error:
+        trial.set_user_attr("error", f"{type(error).__name__}: {error}".partition("\n")[0])
+        full = isinstance(error, OSError) and error.errno in FULL
+        trial.set_user_attr("unwritten", full or isinstance(error, UnwritableError | OutputInUseError))
+        raise
+    finally:
+        if rows := run.rows:
+            trial.set_user_attr("epochs", len(rows))
+            trial.set_user_attr("seconds", float(rows[-1]["seconds"]))
+
+
+@contextmanager
+def _logged(file: Path) -> Iterator[None]:
+    """Write what is printed within, and the traceback of an error, to the end of a file."""
+    make_folder(file.parent)
+    with writing(file):
+        log = file.open("a", encoding="utf-8")
+    with log, redirect_stderr(log):
+        try:
+            yield
+        except (TrialPruned, UnwritableError):
             raise
-        except Exception as error:
+        except Exception:
             traceback.print_exc()
-            trial.set_user_attr("error", f"{type(error).__name__}: {error}".partition("\n")[0])
             raise
-        finally:
-            if rows := run.rows:
-                trial.set_user_attr("epochs", len(rows))
-                trial.set_user_attr("seconds", float(rows[-1]["seconds"]))
 
 
 def figure(run: Run, recipe: Recipe, metric: str) -> float:

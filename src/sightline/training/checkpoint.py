@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sightline._core.files import write_atomically
+from sightline._core.reading import read_tensors, reading
 from sightline.errors import SightlineError
 
 
@@ -53,13 +53,13 @@ class State:
 
 
 def write_weights(path: Path, state_dict: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write tensors, and facts as JSON in the header, as one atomic unit.
+    """Write tensors, and facts as JSON in the header, as one atomic unit; equal tensors and facts give equal bytes.
 
     Raises:
-        OSError: it cannot be written.
+        RunFailedError: it cannot be written.
     """
     whole = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state_dict.items()}
-    write_atomically(path, save(whole, {"sightline": json.dumps(facts), "format": "pt"}))
+    write_atomically(path, save(whole, {"sightline": json.dumps(facts)}))  # safetensors gives several keys any order
 
 
 def write_state(path: Path, objectives: Iterable[nn.Module], optimizer: Optimizer | None, state: State) -> None:
@@ -78,12 +78,10 @@ class Checkpoint:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            with safe_open(path, framework="pt") as file:
-                self.state = State(**json.loads(file.metadata()["sightline"]))
-                self._tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-            raise SightlineError(f"cannot resume: {path} is damaged ({error})") from error
+        advice = "the run cannot be resumed without it; remove the run folder to begin anew"
+        self._tensors, metadata = read_tensors(path, advice)
+        with reading(path, advice):
+            self.state = State(**json.loads(metadata["sightline"]))
 
     def restore_objectives(self, objectives: Iterable[nn.Module]) -> None:
         """Copy the saved tensors into the modules they came from."""

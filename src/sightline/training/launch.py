@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from sightline._core.optional import requires_extra
+from sightline._core.output_lock import holding_folder
+from sightline._core.processes import is_first_process
+from sightline._core.signals import terminable
 from sightline._core.strict import Overrides
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, UnwritableError
 from sightline.training.build import Parts, build
 from sightline.training.checkpoint import Checkpoint
 from sightline.training.loggers import Logger, Loggers
@@ -46,16 +49,31 @@ def train(
     Raises:
         SightlineError: something in the recipe, the data or the output folder is wrong; nothing has been written.
         NonFiniteLossError: the loss became NaN; names the images.
+        OutputInUseError: another process trains in the output folder.
         RunFailedError: the run folder cannot be written any more.
     """
+    recipe = read_recipe(recipe, overrides)
+    run = Run(Path(output or Path("runs") / f"{recipe.name}-seed{recipe.seed}"))
+    with holding_folder(run.path) if is_first_process() else nullcontext(), terminable():
+        _train(recipe, run, resume, devices, nodes, watch, loggers)
+    return run
+
+
+def _train(
+    recipe: Recipe,
+    run: Run,
+    resume: bool,
+    devices: int,
+    nodes: int,
+    watch: EpochEnd | None,
+    loggers: Sequence[Logger],
+) -> None:
     with requires_extra("train", "training"):
         from lightning_fabric import Fabric
 
         from sightline.training.loop import Trainer
         from sightline.training.processes import on_rank_zero
 
-    recipe = read_recipe(recipe, overrides)
-    run = Run(Path(output or Path("runs") / f"{recipe.name}-seed{recipe.seed}"))
     run.prepare(recipe, resume)
     processes = devices * nodes
     if (given := int(os.environ.get("WORLD_SIZE", processes))) != processes:
@@ -72,14 +90,13 @@ def train(
     with trackers.closed():
         facts = parts.facts() | surroundings(processes, fabric.device) | trackers.facts
         if problem := on_rank_zero(fabric, lambda: run.begin(recipe, facts)):
-            raise SightlineError(f"output {run.path}: {problem}")
+            raise UnwritableError(problem)
         with _recorded(run, fabric.is_global_zero):
             trainer = Trainer(fabric, parts, run, trackers, checkpoint, watch)
             trainer.state.data = data
             trainer.fit()
             if fabric.is_global_zero:
                 run.update(status="finished", finished=now(), **trainer.state.spent())
-    return run
 
 
 def _checkpoint(run: Run, parts: Parts, data: dict[str, str]) -> Checkpoint | None:
@@ -119,8 +136,9 @@ def _recorded(run: Run, writes: bool) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+        interrupted = isinstance(error, KeyboardInterrupt)
+        reason = str(error) or ("interrupted" if interrupted else type(error).__name__)
         if writes:
-            with suppress(OSError):  # a full disk is reported by the error itself
+            with suppress(SightlineError):  # a full disk is reported by the error itself
                 run.update(status=f"failed: {reason}", finished=now())
         raise

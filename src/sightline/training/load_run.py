@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sightline._core.devices import pick_device
+from sightline._core.reading import reading
 from sightline.models import load_model
 from sightline.models.filter_groups import carry_filter_groups, stored_filter_groups
 from sightline.network.input_spec import InputSpec
@@ -78,9 +79,10 @@ def load_run(
     """
     run = Run.open(run)
     facts, weights = run.facts, run.weights(checkpoint)
-    spec = InputSpec(*(tuple(facts["input_spec"][key]) for key in ("mean", "std", "size")))
-    layer, classes = facts["model"]["layer"], facts["classes"]
-    model, _ = load_model(facts["model"]["name"], weights, len(classes), spec.size[0])
+    with reading(run.path / "run.json"):
+        spec = InputSpec(*(tuple(facts["input_spec"][key]) for key in ("mean", "std", "size")))
+        name, layer, classes = facts["model"]["name"], facts["model"]["layer"], list(facts["classes"])
+    model, _ = load_model(name, weights, len(classes), spec.size[0])
     if layer is not None and len(groups := stored_filter_groups(run.resume_point)):
         carry_filter_groups(model, layer, groups)
     model.to(pick_device(device)).to(memory_format=torch.channels_last)

@@ -15,7 +15,7 @@ from torch.nn import Parameter
 from sightline._core.seeding import derive_seed
 from sightline.data.batch import Batch
 from sightline.data.loader import EpochSampler
-from sightline.errors import RunFailedError
+from sightline.errors import RunFailedError, UnwritableError
 from sightline.guides.objective import Objective
 from sightline.network.head import head_parameters
 from sightline.training.build import Parts
@@ -197,7 +197,7 @@ class Trainer:
             self.loggers.send()
 
         if problem := on_rank_zero(self.fabric, write):
-            raise RunFailedError(f"{problem}; the last good checkpoint is kept, and --resume goes on from it")
+            raise UnwritableError(f"{problem}; the last good checkpoint is kept, and --resume goes on from it")
         self.display.row(row)
 
     def _out_of_patience(self) -> bool:

@@ -13,8 +13,8 @@ def on_rank_zero(fabric: Fabric, action: Callable[[], None]) -> str | None:
     if fabric.is_global_zero:
         try:
             action()
-        except OSError as error:
-            problem = f"cannot write {error.filename or 'the run folder'}: {error.strerror or error}"
+        except OSError as error:  # UnwritableError, and whatever a logger raises
+            problem = str(error)
     return fabric.broadcast(problem)
 
 

@@ -15,7 +15,7 @@ from sightline._core.strict import (
     StrictModel,
     apply_overrides,
     name_or_mapping,
-    parse_mapping,
+    read_mapping,
 )
 from sightline.data import DATASETS, Splits
 from sightline.errors import SightlineError, unknown_name
@@ -243,7 +243,7 @@ def read_recipe(source: str | Path | Recipe, overrides: Overrides = ()) -> Recip
         values = source.model_dump(mode="json")
     else:
         path = _find(source)
-        values = parse_mapping(path.read_text(encoding="utf-8"), f"recipe {path}")
+        values = read_mapping(path, f"recipe {path}")
     apply_overrides(values, overrides)
     return Recipe(**values)
 

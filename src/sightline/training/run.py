@@ -1,6 +1,5 @@
 """The run folder, as training writes it: what was asked, where it ran, what came of it."""
 
-import csv
 import json
 import os
 import platform
@@ -18,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from sightline._core.csv_files import csv_text
-from sightline._core.files import write_atomically
+from sightline._core.csv_files import csv_text, read_csv
+from sightline._core.files import is_new, make_folder, write_atomically, writing
 from sightline._core.optional import requires_extra
+from sightline._core.reading import MAKE_AGAIN, read_json
 from sightline._core.strict import difference
 from sightline._core.version import __version__
 from sightline.errors import SightlineError
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 PACKAGES = ("torch", "torchvision", "lightning-fabric", "timm", "numpy")
+
+KINDS: dict[str, type] = {"classes": list, "data": dict, "input_spec": dict, "loggers": dict, "model": dict}
 
 EpochEnd = Callable[[bool], None]
 """Called when an epoch is written, with whether more epochs follow."""
@@ -100,13 +102,18 @@ class Run:
     @property
     def facts(self) -> dict[str, Any]:
         """What run.json says."""
-        return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        file = self.path / "run.json"
+        facts = read_json(file)
+        for key, kind in KINDS.items():
+            if not isinstance(facts, dict) or not isinstance(facts.get(key, kind()), kind):
+                raise SightlineError(f"cannot read {file}: {key} is no {kind.__name__}; {MAKE_AGAIN}")
+        return _Facts(file, facts)
 
     @property
     def rows(self) -> list[dict[str, str]]:
         """The rows of metrics.csv, one an epoch."""
         file = self.path / "metrics.csv"
-        return list(csv.DictReader(file.open(encoding="utf-8", newline=""))) if file.exists() else []
+        return [row for _, row in read_csv(file, ("epoch",))] if file.exists() else []
 
     def prepare(self, recipe: Recipe, resume: bool) -> None:
         """Refuse a folder that this run must not write to.
@@ -115,7 +122,7 @@ class Run:
             SightlineError: there is something already and `resume` is False, or it is of another recipe, but for what is
                 measured after training.
         """
-        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+        if is_new(self.path, without=("wandb",)):  # W&B writes there before the run begins
             return
         if not resume:
             raise SightlineError(f"output {self.path} exists already; choose another, or go on with it by --resume")
@@ -126,7 +133,7 @@ class Run:
 
     def begin(self, recipe: Recipe, facts: dict[str, Any]) -> None:
         """Make the folder and its record, keeping the date of the first start."""
-        (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        make_folder(self.path / "checkpoints")
         write_atomically(self.path / "recipe.yaml", recipe.to_yaml().encode())
         started = self.facts["started"] if (self.path / "run.json").exists() else now()
         self._write({**facts, "status": "running", "started": started})
@@ -143,9 +150,10 @@ class Run:
 
     def plot(self, row: dict[str, float | int]) -> None:
         """Add an epoch's row, just logged, to the TensorBoard files."""
-        for key, value in row.items():
-            self._board.add_scalar(key, value, int(row["epoch"]))
-        self._board.flush()
+        with writing(self.path / "tensorboard"):
+            for key, value in row.items():
+                self._board.add_scalar(key, value, int(row["epoch"]))
+            self._board.flush()
 
     @cached_property
     def _board(self) -> "SummaryWriter":
@@ -156,6 +164,17 @@ class Run:
 
     def _write(self, facts: dict[str, Any]) -> None:
         write_atomically(self.path / "run.json", json.dumps(facts, indent=1).encode())
+
+
+class _Facts(dict[str, Any]):
+    """What a run.json says; a key that is missing is an error that names the file."""
+
+    def __init__(self, file: Path, facts: dict[str, Any]) -> None:
+        super().__init__({key: _Facts(file, each) if isinstance(each, dict) else each for key, each in facts.items()})
+        self._file = file
+
+    def __missing__(self, key: str) -> Any:
+        raise SightlineError(f"cannot read {self._file}: {key!r} is missing; {MAKE_AGAIN}")
 
 
 def now() -> str:

@@ -69,7 +69,7 @@ def test_what_is_no_number_is_named_by_its_line(tmp_path):
 def test_a_damaged_file_is_named(tmp_path, damage):
     folder = write_grid(tmp_path / "grid", settled())
     (folder / damage).write_bytes(b"not what it says")
-    with pytest.raises(SightlineError, match="cannot be read"):
+    with pytest.raises(SightlineError, match=f"cannot read {folder / damage}"):
         read_evaluations([folder])
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -102,7 +103,7 @@ def test_a_disk_that_fills_up_leaves_the_old_files(evaluation: Evaluation, tmp_p
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))  # files of more than 300 bytes cannot be written
     try:
-        with pytest.raises(RunFailedError, match=f"cannot write the evaluation to {tmp_path}.*File too large"):
+        with pytest.raises(RunFailedError, match=f"cannot write {tmp_path}.*File too large"):
             write_evaluation(evaluation, tmp_path / "test", FACTS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -119,6 +120,6 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypat
     def read_only(*args: object, **options: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(Path, "touch", read_only)
-    with pytest.raises(RunFailedError, match=f"cannot write to {tmp_path}: Read-only file system"):
+    monkeypatch.setattr(FileLock, "acquire", read_only)
+    with pytest.raises(RunFailedError, match=f"cannot write {tmp_path}.*: Read-only file system; name another output"):
         check_writable(tmp_path)

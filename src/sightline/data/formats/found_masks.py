@@ -1,6 +1,5 @@
 """Masks that were found for the training images of a data set, in the place of its own or where it has none."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from os.path import relpath
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torchvision import tv_tensors
 
+from sightline._core.progress_log import read_progress
 from sightline.data.dataset import Derived, ImageDataset, Sample
 from sightline.data.file_dataset import FileDataset
 from sightline.data.files import UnclearFileError, UnreadableFileError, locate
@@ -61,7 +61,7 @@ def mask_files(dataset: ImageDataset, folder: str | Path) -> list[Path]:
     journal = Path(folder, "journal")
     if not journal.is_file():
         raise SightlineError(f"masks: {folder} holds no journal, so `sightline masks` did not write it")
-    known, *entries = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()] or [{}]
+    known, entries = read_progress(journal)
     if known.get("masks of") != dataset.fingerprint:
         raise SightlineError(f"masks: those in {folder} are of another data set or split")
     if len(entries) < len(dataset):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
+from sightline._core.reading import reading
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.files import locate
 from sightline.data.image_files import decode_image
@@ -194,11 +195,8 @@ def _listed(file: Path) -> list[tuple[str, str, str]]:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[zipfile.ZipFile]:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            yield archive
-    except (OSError, zipfile.BadZipFile) as error:
-        raise SightlineError(f"root: cannot read {file}: {error}") from error
+    with reading(file, "fetch the archive again"), zipfile.ZipFile(file) as archive:
+        yield archive
 
 
 def _splits(train: Pictures, test: Pictures, val: float, per_class: int | None, seed: int) -> Splits:

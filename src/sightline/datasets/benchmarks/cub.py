@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from sightline._core.reading import RESTORE, reading
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import locate
 from sightline.data.formats.splitting import official_splits
@@ -95,12 +96,10 @@ def _segmentations(base: Path) -> Path:
 
 def _read(base: Path, name: str) -> dict[str, str]:
     """What a list says of each number that its lines begin with."""
-    try:
-        lines = (base / f"{name}.txt").read_text().splitlines()
-    except OSError as error:
-        raise SightlineError(f"cannot read {base / name}.txt: {error}") from error
-    pairs = (line.split(maxsplit=1) for line in lines if line.strip())
-    return {number: said.strip() for number, said in pairs}
+    with reading(base / f"{name}.txt", RESTORE):
+        lines = (base / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+        pairs = (line.split(maxsplit=1) for line in lines if line.strip())
+        return {number: said.strip() for number, said in pairs}
 
 
 def _species(name: str) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
+from sightline._core.reading import RESTORE, reading
 from sightline.data.dataset import Sample
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import UnreadableFileError, locate
@@ -149,14 +150,11 @@ def _records(base: Path, images: Path, part: str) -> list[Record]:
     shown: dict[str, list[int]] = {}
     for label, animal in enumerate(ANIMALS):
         path = images / LISTS / f"{animal}_{part}.txt"
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise SightlineError(f"cannot read the list {path}: {error.strerror or error}") from error
-        for line in lines:
-            name, shows = line.split()
-            if int(shows) >= 0:  # 0 = only animals that are hard to see
-                shown.setdefault(name, []).append(label)
+        with reading(path, RESTORE):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                name, shows = line.split()
+                if int(shows) >= 0:  # 0 = only animals that are hard to see
+                    shown.setdefault(name, []).append(label)
     records = []
     for name, labels in sorted(shown.items()):
         file = ANNOTATIONS / f"{name}.mat"

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from sightline._core.reading import RESTORE, reading
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import locate
 from sightline.data.formats.box_files import boxed_parts
@@ -94,12 +95,10 @@ def _base(root: str, download: bool) -> Path:
 
 def _read_list(path: Path) -> list[tuple[str, int]]:
     """The (file stem, class number from 1) of each line `Abyssinian_100 1 1 1`."""
-    try:
-        lines = path.read_text().splitlines()
-    except OSError as error:
-        raise SightlineError(f"cannot read {path}: {error}") from error
-    entries = [line.split() for line in lines if line.strip() and not line.startswith("#")]
-    return [(entry[0], int(entry[1])) for entry in entries]
+    with reading(path, RESTORE):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        entries = [line.split() for line in lines if line.strip() and not line.startswith("#")]
+        return [(entry[0], int(entry[1])) for entry in entries]
 
 
 def _breed(file: str) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sightline._core.reading import RESTORE, reading
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import UnclearFileError, UnreadableFileError, locate
 from sightline.data.formats.box_files import boxed_parts
@@ -92,10 +93,9 @@ def _base(root: str, download: bool) -> Path:
 
 def _records(base: Path, part: str, single: bool, skip_corrupt: bool) -> tuple[list[Record], list[str]]:
     """The images of an official list with the classes of their segmentations, and those whose classes cannot be read."""
-    try:
-        names = (base / "ImageSets/Segmentation" / f"{part}.txt").read_text().split()
-    except OSError as error:
-        raise SightlineError(f"cannot read the list {part!r}: {error}") from error
+    file = base / "ImageSets/Segmentation" / f"{part}.txt"
+    with reading(file, RESTORE):
+        names = file.read_text(encoding="utf-8").split()
     masks = [base / "SegmentationClass" / f"{name}.png" for name in names]
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(partial(_classes_of, skip_corrupt=skip_corrupt), masks))

@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 
+from sightline._core.strict import read_mapping
 from sightline.errors import SightlineError
 from sightline.evaluation.grid_folder import curves, gallery, paired_tests, samples, values
 from sightline.evaluation.grid_folder.cells import Cell, Column, Value
 from sightline.evaluation.grid_folder.pairing import check_same_images, compare_all_pairs
-from sightline.evaluation.grid_folder.rows import MADE_BY, unreadable
+from sightline.evaluation.grid_folder.rows import MADE_BY
 from sightline.evaluation.result import SavedImages
 from sightline.evaluation.statistics import Array, PairedTest
 
@@ -73,7 +72,7 @@ def read_evaluations(folders: Sequence[str | Path]) -> Evaluations:
 def _read_folder(folder: Path) -> Evaluations:
     if not (folder / values.FILE).is_file():
         raise SightlineError(f"{folder} is not the folder of an evaluation: it holds no {values.FILE} ({MADE_BY})")
-    study = _read_study(folder / "study.yaml")
+    study = read_mapping(folder / "study.yaml")
     cells, higher_is_better = values.read_values(folder / values.FILE)
     columns = samples.read_samples(folder / samples.FILE)
     return Evaluations(
@@ -87,16 +86,6 @@ def _read_folder(folder: Path) -> Evaluations:
         curves=curves.read_curves(folder / curves.FILE),
         saved=gallery.read_gallery(folder / gallery.FILE, cells),
     )
-
-
-def _read_study(path: Path) -> dict[str, Any]:
-    try:
-        study = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise unreadable(path, error) from error
-    if not isinstance(study, dict):
-        raise SightlineError(f"{path} holds {type(study).__name__}; expected a mapping")
-    return study
 
 
 def _merge(first: Evaluations, second: Evaluations) -> Evaluations:

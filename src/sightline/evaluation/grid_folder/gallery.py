@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
+from sightline._core.reading import read_tensors, reading
 from sightline.data.batch import non_empty
 from sightline.errors import SightlineError
 from sightline.evaluation.grid_folder.cells import Cell
-from sightline.evaluation.grid_folder.rows import unreadable
 from sightline.evaluation.result import SavedImages
 
 FILE = "gallery.safetensors"
@@ -36,13 +35,9 @@ def read_gallery(path: Path, cells: Iterable[Cell]) -> dict[str, SavedImages]:
     """
     if not path.is_file():
         return {}
-    try:
-        tensors = load_file(path)
+    tensors, _ = read_tensors(path)
+    with reading(path):
         index, images = tensors["index"], tensors["images"]
-    except (OSError, SafetensorError) as error:
-        raise unreadable(path, error) from error
-    except KeyError as error:
-        raise SightlineError(f"{path} holds no {error}") from None
     maps: dict[str, dict[str, Tensor]] = {}
     for model, explainer in dict.fromkeys((cell.model, cell.explainer) for cell in cells):
         if (key := f"maps/{model}/{explainer}") in tensors:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sightline._core.csv_files import csv_text
+from sightline._core.reading import reading
 from sightline.errors import SightlineError
 
 MADE_BY = "`sightline evaluate PLAN.yaml` and `sightline reproduce` make such folders"
@@ -22,15 +23,14 @@ def write_rows(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> byt
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     """Return the rows of a CSV file with their line numbers; none for a file that has no header yet."""
-    try:
+    with reading(path):
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise unreadable(path, error) from error
     if not text.strip():
         return []
     reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
     require_columns(path, reader.fieldnames or [], columns)
-    return [(reader.line_num, row) for row in reader]
+    with reading(path):
+        return [(reader.line_num, row) for row in reader]
 
 
 def read_number(row: Mapping[str, str], column: str, path: Path, line: int) -> float:
@@ -46,9 +46,3 @@ def require_columns(path: Path, have: Sequence[str], wanted: Sequence[str]) -> N
     """Raise an error that names the missing columns."""
     if missing := [name for name in wanted if name not in have]:
         raise SightlineError(f"{path} has no column {', '.join(missing)}; it has {', '.join(have)} ({MADE_BY})")
-
-
-def unreadable(path: Path, error: Exception) -> SightlineError:
-    """Return the error for a file that is missing or damaged."""
-    reason = f"{path.name} is missing" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
-    return SightlineError(f"the evaluation {path.parent} cannot be read: {reason}")

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from sightline._core.optional import requires_extra
+from sightline._core.reading import reading
 from sightline.evaluation.grid_folder.cells import Cell, Column
-from sightline.evaluation.grid_folder.rows import require_columns, unreadable
+from sightline.evaluation.grid_folder.rows import require_columns
 
 with requires_extra("report", "a table of evaluations"):
     import pyarrow as pa
@@ -40,10 +41,8 @@ def samples_parquet(columns: Iterable[tuple[Cell, Column]]) -> bytes:
 
 def read_samples(path: Path) -> dict[Cell, Column]:
     """Return the values of each cell image by image."""
-    try:
+    with reading(path):
         table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise unreadable(path, error) from error
     require_columns(path, table.column_names, (*NAMES, "path", *NUMBERS, "value"))
     if not len(table):
         return {}

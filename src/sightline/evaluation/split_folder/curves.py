@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sightline._core.reading import reading
 from sightline.evaluation.result import Curve
 from sightline.evaluation.statistics import Array
 
@@ -22,7 +23,8 @@ def read_curves(path: Path) -> dict[str, dict[str, Array]]:
     """Return explainer -> metric -> (2, points): degrees of the change, and the mean score at each."""
     if not path.exists():
         return {}
-    return {
-        explainer: {metric: np.asarray([curve["at"], curve["score"]], float) for metric, curve in some.items()}
-        for explainer, some in json.loads(path.read_text(encoding="utf-8")).items()
-    }
+    with reading(path, "evaluate the run again"):
+        return {
+            explainer: {metric: np.asarray([curve["at"], curve["score"]], float) for metric, curve in some.items()}
+            for explainer, some in json.loads(path.read_text(encoding="utf-8")).items()
+        }

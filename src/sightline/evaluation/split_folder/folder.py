@@ -1,21 +1,24 @@
 """The folder of an evaluation, written as a whole or not at all, and its summary.json."""
 
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import uuid4
 
-from sightline.errors import RunFailedError
+from sightline._core.files import make_folder, replacing_folder
+from sightline._core.output_lock import holding_folder
+from sightline._core.reading import read_json, reading
+from sightline.errors import SightlineError
 from sightline.evaluation.result import Evaluation
 from sightline.evaluation.split_folder.curves import curves_json, read_curves
 from sightline.evaluation.split_folder.gallery import SavedGallery, read_gallery, write_gallery
 from sightline.evaluation.split_folder.samples import Samples, read_samples, samples_csv
 from sightline.evaluation.statistics import Array
+
+ADVICE = "evaluate the run again"
+WAIT = 60.0  # seconds for another process that writes the same evaluation
 
 
 class Key(NamedTuple):
@@ -61,14 +64,14 @@ class SplitEvaluation:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise RunFailedError if a folder cannot be made or written to. Called before the work rather than after it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{uuid4().hex}.tmp"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise RunFailedError(f"cannot write to {folder}: {error.strerror}") from error
+    """Refuse, before the work rather than after it, a folder that cannot be made or written to.
+
+    Raises:
+        UnwritableError: The folder cannot be made or written to.
+    """
+    make_folder(folder)
+    with holding_folder(folder, wait=WAIT):
+        pass
 
 
 def write_evaluation(
@@ -76,7 +79,8 @@ def write_evaluation(
 ) -> None:
     """Write summary.json, samples.csv, curves.json and gallery/, and replace what the folder held.
 
-    Everything is written next to the folder under a temporary name, and renamed when it is complete.
+    Everything is written next to the folder under a temporary name, and renamed when it is complete. Of two processes that
+    evaluate the same split, the second one to end waits for the first one, and replaces its folder.
 
     Args:
         evaluation: What to write.
@@ -87,34 +91,35 @@ def write_evaluation(
     Raises:
         RunFailedError: The folder cannot be written. Its old content is unchanged.
     """
-    temporary = folder.with_name(f".{folder.name}.{uuid4().hex}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        results = [vars(result) for result in evaluation.results]
-        _write(temporary / "summary.json", json.dumps({**facts, **evaluation.facts, "results": results}, indent=1))
-        _write(temporary / "samples.csv", samples_csv(evaluation.samples, paths))
-        _write(temporary / "curves.json", curves_json(evaluation.curves))
+    results = [vars(result) for result in evaluation.results]
+    summary = json.dumps({**facts, **evaluation.facts, "results": results}, indent=1)
+    with holding_folder(folder.parent, wait=WAIT), replacing_folder(folder) as temporary:
+        (temporary / "summary.json").write_bytes(summary.encode())
+        (temporary / "samples.csv").write_bytes(samples_csv(evaluation.samples, paths).encode())
+        (temporary / "curves.json").write_bytes(curves_json(evaluation.curves).encode())
         if evaluation.gallery is not None:
             write_gallery(evaluation.gallery, temporary / "gallery")
-        _swap(temporary, folder)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise RunFailedError(f"cannot write the evaluation to {folder}: {error.strerror}") from error
 
 
 def read_evaluation(folder: Path) -> SplitEvaluation:
-    """Read the folder of an evaluation. Errors are those of the files: OSError, KeyError, TypeError or ValueError."""
-    facts = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    measured = {Key(r["metric"], r["explainer"]): r for r in facts.pop("results") if r["value"] is not None}
+    """Read the folder of an evaluation.
+
+    Raises:
+        SightlineError: A file is missing or damaged; the message names the file.
+    """
+    facts = read_json(folder / "summary.json", ADVICE)
+    with reading(folder / "summary.json", ADVICE):
+        measured = {Key(r["metric"], r["explainer"]): r for r in facts.pop("results") if r["value"] is not None}
+        results = {key: float(r["value"]) for key, r in measured.items()}
+        higher_is_better = {key: bool(r["higher_is_better"]) for key, r in measured.items()}
+        split, n = str(facts["split"]), int(facts["n"])
+    samples = read_samples(folder / "samples.csv")
+    if len(samples.index) != n:
+        raise SightlineError(
+            f"{folder / 'samples.csv'} holds {len(samples.index)} images; summary.json says {n}; {ADVICE}"
+        )
     return SplitEvaluation(
-        split=facts["split"],
-        n=facts["n"],
-        facts=facts,
-        results={key: float(r["value"]) for key, r in measured.items()},
-        higher_is_better={key: bool(r["higher_is_better"]) for key, r in measured.items()},
-        samples=read_samples(folder / "samples.csv"),
-        curves=read_curves(folder / "curves.json"),
-        folder=folder,
+        split, n, facts, results, higher_is_better, samples, read_curves(folder / "curves.json"), folder
     )
 
 
@@ -122,25 +127,3 @@ def evaluation_folders(run: Path) -> dict[str, Path]:
     """Return split -> folder of every evaluation of a run, by name; those that are still being written are left out."""
     summaries = sorted((run / "evaluation").glob("[!.]*/summary.json"))
     return {file.parent.name: file.parent for file in summaries}
-
-
-def _write(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _swap(temporary: Path, folder: Path) -> None:
-    """Put the new folder in the old one's place."""
-    if not folder.exists():
-        temporary.rename(folder)
-        return
-    old = folder.with_name(f".{folder.name}.{uuid4().hex}.old")
-    folder.rename(old)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
+from sightline._core.reading import read_tensors, reading
 from sightline.evaluation.result import SavedImages
 
 MAPS = "maps.safetensors"
+ADVICE = "evaluate the run again"
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,11 @@ def read_gallery(folder: Path) -> SavedGallery | None:
     path = folder / MAPS
     if not path.exists():
         return None
-    tensors = load_file(path)
-    return SavedGallery(folder, tensors.pop("index").tolist(), tensors)
+    tensors, _ = read_tensors(path, ADVICE)
+    with reading(path, ADVICE):
+        return SavedGallery(folder, tensors.pop("index").tolist(), tensors)
 
 
 def _pixels(path: Path, mode: str) -> Tensor:
-    with Image.open(path) as image:
+    with reading(path, ADVICE), Image.open(path) as image:
         return pil_to_tensor(image.convert(mode)).to(torch.float32)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sightline._core.csv_files import csv_text
+from sightline._core.reading import reading
 from sightline.evaluation.statistics import Array
 
 Integers = NDArray[np.int64]
@@ -70,21 +71,22 @@ def samples_csv(samples: Mapping[str, Tensor], paths: Sequence[str] | None) -> s
 
 def read_samples(path: Path) -> Samples:
     """Read samples.csv, in the order of the images' indices."""
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
-    columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
-    index = integers(columns["index"])
-    order = np.argsort(index)
-    groups = columns.get("group", [])
-    return Samples(
-        index=index[order],
-        path=[columns["path"][i] for i in order],
-        label=integers(columns["label"])[order],
-        predicted=integers(columns["predicted"])[order],
-        probability=floats(columns["probability"])[order],
-        group=integers(groups)[order] if groups and all(groups) else None,
-        values={name: floats(column)[order] for name, column in columns.items() if "@" in name},
-    )
+    with reading(path, "evaluate the run again"):
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
+        index = integers(columns["index"])
+        order = np.argsort(index)
+        groups = columns.get("group", [])
+        return Samples(
+            index=index[order],
+            path=[columns["path"][i] for i in order],
+            label=integers(columns["label"])[order],
+            predicted=integers(columns["predicted"])[order],
+            probability=floats(columns["probability"])[order],
+            group=integers(groups)[order] if groups and all(groups) else None,
+            values={name: floats(column)[order] for name, column in columns.items() if "@" in name},
+        )
 
 
 def floats(column: Sequence[str]) -> Array:

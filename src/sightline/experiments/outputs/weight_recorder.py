@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from sightline._core.files import write_atomically
+from sightline._core.reading import read_tensors, reading
 from sightline.training import Run
 
 STORED = "_stored._extra_state"  # how a checkpoint calls the weights of a guide that has them
@@ -34,8 +34,9 @@ class WeightRecorder:
         self.epochs: list[int] = []
         self.weights: list[Tensor] = []
         if self.path.is_file():
-            kept = load_file(self.path)
-            self.epochs, self.weights = kept["epochs"].tolist(), list(kept["weights"])
+            kept, _ = read_tensors(self.path)
+            with reading(self.path):
+                self.epochs, self.weights = kept["epochs"].tolist(), list(kept["weights"])
         if run.resume_point.is_file():
             self(False)
 
@@ -53,7 +54,7 @@ class WeightRecorder:
 
 def stored_weights(checkpoint: Path) -> tuple[int, Tensor]:
     """Return how many epochs are done, and the weights (N,) of the training images; (0,) if no guide has any."""
-    with safe_open(checkpoint, framework="pt") as file:
-        named = [file.get_tensor(name) for name in file.keys() if name.endswith(STORED)]  # noqa: SIM118 - not a dict
-        epoch = json.loads(file.metadata()["sightline"])["epoch"]
-    return epoch, next((weights for weights in named if len(weights)), torch.empty(0))
+    named, metadata = read_tensors(checkpoint, ending=STORED)
+    with reading(checkpoint):
+        epoch = json.loads(metadata["sightline"])["epoch"]
+    return epoch, next((weights for weights in named.values() if len(weights)), torch.empty(0))

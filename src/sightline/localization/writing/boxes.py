@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from sightline._core.csv_files import csv_text
+from sightline._core.files import write_atomically
+from sightline._core.output_lock import holding_file
 from sightline._core.progress_log import ProgressLog
 from sightline.data.boxes import tight_boxes
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.errors import SightlineError
 from sightline.localization.detectors import Box, BoxDetector
-from sightline.localization.writing.resumable import relative_path, work_through, write_file
+from sightline.localization.writing.resumable import relative_path, work_through
 from sightline.metrics.corloc import corloc
 
 
@@ -73,6 +75,17 @@ def write_boxes(
     formats: dict[str, Callable[[Sequence[dict[str, Any]]], str]] = {".csv": _as_csv, ".json": _as_coco}
     if path.suffix.lower() not in formats:
         raise SightlineError(f"{path} has the suffix {path.suffix!r}; expected .csv or .json (COCO)")
+    with holding_file(path):
+        return _write(dataset, path, source, formats[path.suffix.lower()], (chunk_size, num_workers, progress))
+
+
+def _write(
+    dataset: ImageDataset,
+    path: Path,
+    source: BoxDetector,
+    text: Callable[[Sequence[dict[str, Any]]], str],
+    how: tuple[int, int, bool],
+) -> BoxesWritten:
     kept = path.with_name(f"{path.name}.journal")
     if path.exists() and not kept.exists():
         raise SightlineError(f"{path} is there already, and no {kept.name} says what it is of; name another file")
@@ -81,14 +94,13 @@ def write_boxes(
     def work(samples: Sequence[Sample]) -> list[dict[str, Any]]:
         return [_boxed(sample, found) for sample, found in zip(samples, source(samples))]
 
-    work_through(dataset, log, work, "finding boxes", chunk_size, num_workers, progress)
-    entries = log.entries
+    entries = work_through(dataset, log, work, "finding boxes", *how)
     boxes = sum(len(entry["boxes"]) for entry in entries)
     if not boxes:
         raise SightlineError(f"there is no box in any of the {len(entries)} images; does the source know them?")
     folder = path.parent
     named = [{**entry, "path": relative_path(folder, dataset, index)} for index, entry in enumerate(entries)]
-    write_file(path, formats[path.suffix.lower()](named).encode())
+    write_atomically(path, text(named).encode())
     hits = [entry["hit"] for entry in entries if entry["hit"] is not None]
     return BoxesWritten(
         images=len(entries),

@@ -10,13 +10,15 @@ from torch import Tensor
 from torchvision.io import encode_png
 
 from sightline._core.csv_files import csv_text
+from sightline._core.files import is_new, make_folder, write_atomically
+from sightline._core.output_lock import holding_folder
 from sightline._core.progress_log import ProgressLog
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.file_dataset import FileDataset
 from sightline.data.formats.found_masks import mask_names
-from sightline.errors import RunFailedError, SightlineError
+from sightline.errors import SightlineError
 from sightline.localization.prompts import Prompter, Segmenter, segment
-from sightline.localization.writing.resumable import relative_path, work_through, write_file
+from sightline.localization.writing.resumable import relative_path, work_through
 from sightline.metrics.localization import foreground_iou
 
 
@@ -78,31 +80,21 @@ def write_masks(
     dataset.check_single_label("a list of masks")
     folder = Path(folder)
     files = mask_names(dataset)
-    kept = folder / "journal"
-    if folder.exists() and not kept.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise SightlineError(f"{folder} holds something that no journal speaks of; name another folder")
-    log = ProgressLog(kept, {"masks of": dataset.fingerprint, "segmenter": name, **prompter.facts})
+    with holding_folder(folder):
+        kept = folder / "journal"
+        if not kept.exists() and not is_new(folder):
+            raise SightlineError(f"{folder} holds something that no journal speaks of; name another folder")
+        log = ProgressLog(kept, {"masks of": dataset.fingerprint, "segmenter": name, **prompter.facts})
 
-    def work(samples: Sequence[Sample]) -> list[dict[str, Any]]:
-        return [_masked(s, p, segmenter, folder / files[s.index]) for s, p in zip(samples, prompter(samples))]
+        def work(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+            return [_masked(s, p, segmenter, folder / files[s.index]) for s, p in zip(samples, prompter(samples))]
 
-    work_through(dataset, log, work, "making masks", chunk_size, num_workers, progress)
-    entries = log.entries
+        entries = work_through(dataset, log, work, "making masks", chunk_size, num_workers, progress)
+        if isinstance(dataset, FileDataset) and any(entry["mask"] for entry in entries):
+            write_atomically(folder / "masks.csv", _listed(dataset, folder, files, entries, split).encode())
     masks = sum(entry["mask"] for entry in entries)
     if not masks:
         raise SightlineError(f"there is no prompt for any of the {len(entries)} images; no mask was made")
-    if isinstance(dataset, FileDataset):
-        own = {} if split is None else {"split": split}
-        listed = [
-            [
-                relative_path(folder, dataset, i),
-                dataset.classes[label],
-                files[i] if entry["mask"] else "",
-                *own.values(),
-            ]
-            for i, (entry, label) in enumerate(zip(entries, dataset.labels.tolist()))
-        ]
-        write_file(folder / "masks.csv", csv_text(["path", "label", "mask", *own], listed, "\n").encode())
     overlaps = [entry["iou"] for entry in entries if entry["iou"] is not None]
     return MasksWritten(
         images=len(entries),
@@ -113,16 +105,25 @@ def write_masks(
     )
 
 
+def _listed(
+    dataset: FileDataset, folder: Path, files: Sequence[str], entries: Sequence[dict[str, Any]], split: str | None
+) -> str:
+    """Return masks.csv: the path, the label and the mask of each image, and the split if it is known."""
+    own = {} if split is None else {"split": split}
+    rows = [
+        [relative_path(folder, dataset, i), dataset.classes[label], files[i] if entry["mask"] else "", *own.values()]
+        for i, (entry, label) in enumerate(zip(entries, dataset.labels.tolist()))
+    ]
+    return csv_text(["path", "label", "mask", *own], rows, "\n")
+
+
 def _masked(sample: Sample, prompts: Sequence[Any], segmenter: Segmenter, file: Path) -> dict[str, Any]:
     """Write an image's mask; gives what the log keeps of it."""
     if not prompts:
         return {"mask": False, "iou": None}
     mask = segment(sample, prompts, segmenter)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunFailedError(f"cannot write {file}: {error.strerror or error}") from error
-    write_file(file, encode_png(mask[None].to(torch.uint8) * 255).numpy().tobytes())
+    make_folder(file.parent)
+    write_atomically(file, encode_png(mask[None].to(torch.uint8) * 255).numpy().tobytes())
     truth = sample.mask
     overlap = None if truth is None else foreground_iou(mask[None].float(), truth.as_subclass(Tensor)[None]).item()
     return {"mask": True, "iou": None if overlap is None or overlap != overlap else overlap}

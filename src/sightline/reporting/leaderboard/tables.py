@@ -19,8 +19,8 @@ def render_markdown(evaluations: Evaluations, sections: Sequence[Section]) -> st
     if (models := model_ranking_table(evaluations)) is not None:
         parts += ["## The models", _value_table("Model", models)]
     if rows := overview(sections):
-        header = ["Mean rank", *(_plain(section.table.name) for section in sections)]
-        parts += ["## Mean rank on every model", markdown(header, [[_plain(row), *cells] for row, cells in rows])]
+        header = ["Mean rank", *(section.table.name for section in sections)]
+        parts += ["## Mean rank on every model", markdown(header, [[row, *cells] for row, cells in rows])]
     for section in sections:
         parts += [f"## {section.table.name}", _value_table("Explainer", section.table)]
         parts += [UNEQUAL] if section.unequal else []
@@ -34,7 +34,7 @@ def _value_table(corner: str, table: RankingTable) -> str:
     lines = []
     for row in (*competing, *table.chance):
         cells = [_value_cell(table, row, metric) for metric in table.metrics]
-        name = f"*{_plain(row)}* (chance)" if row in table.chance else _plain(row)
+        name = f"*{row}* (chance)" if row in table.chance else row
         lines.append([name, *cells, " to ".join(map(str, _ends(table.images(row))))])
     return markdown([corner, *_headings(table), "n"], lines)
 
@@ -53,7 +53,7 @@ def _rank_table(section: Section) -> str:
     table = section.table
     lines = [
         [
-            f"*{_plain(ranking.row)}* (chance)" if ranking.row in table.chance else _plain(ranking.row),
+            f"*{ranking.row}* (chance)" if ranking.row in table.chance else ranking.row,
             rank_words(ranking),
             *(f"{ranking.ranks[m]:g}" if m in ranking.ranks else "–" for m in table.metrics),
         ]
@@ -65,7 +65,7 @@ def _rank_table(section: Section) -> str:
 def _image_rank_table(section: Section) -> str:
     rows = [ranking.row for ranking in section.table.rankings]
     ranked = list(section.by_image.values())
-    lines = [[_plain(row), *(f"{r.mean[row]:.2f}" if row in r.mean else "–" for r in ranked)] for row in rows]
+    lines = [[row, *(f"{r.mean[row]:.2f}" if row in r.mean else "–" for r in ranked)] for row in rows]
     lines += [
         ["Friedman’s p", *(p_value(ranks.p) for ranks in ranked)],
         ["critical difference", *(f"{ranks.critical:.2f}" for ranks in ranked)],
@@ -81,8 +81,3 @@ def _headings(table: RankingTable) -> list[str]:
 def _ends(numbers: Sequence[int]) -> list[int]:
     """The least and the greatest, once where they are one."""
     return sorted({min(numbers), max(numbers)}) if numbers else []
-
-
-def _plain(text: str) -> str:
-    """A label as a cell of a Markdown table."""
-    return text.replace("|", "\\|")

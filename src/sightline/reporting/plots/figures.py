@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sightline.reporting.overlay import Overlay, save_image
-from sightline.reporting.plots.style import blank_figure
+from sightline.reporting.plots.style import blank_figure, draw_texts_as_written
 
 TILE = 2.0  # inches per side
 
@@ -52,6 +52,7 @@ def clear_frame(axes: Axes) -> None:
 def png(figure: Figure) -> bytes:
     """Return the figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
+    draw_texts_as_written(figure)
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
@@ -60,6 +61,8 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     """Write the figure, and make its folder.
 
     Raises:
-        SightlineError: The suffix names no format, or the file cannot be written.
+        SightlineError: The suffix names no format.
+        RunFailedError: The file cannot be written.
     """
+    draw_texts_as_written(figure)
     return save_image(figure.savefig, path)

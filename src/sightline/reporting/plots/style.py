@@ -8,6 +8,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
 COLORS = ("#64748b", "#0369a1", "#15803d", "#a16207", "#c2410c", "#7e22ce", "#be185d", "#0f172a")
@@ -65,9 +67,23 @@ def legend_above(figure: Figure, axes: Axes) -> None:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=7, frameon=False)
 
 
+def draw_texts_as_written(figure: Figure) -> None:
+    """Draw every text of a figure as it is, since a `$` in a name begins no formula. Numbers at the ticks stay as they are."""
+    numbers: set[int] = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            labels = axis.get_ticklabels(which="both")  # makes them where they are not made yet
+            if isinstance(axis.get_major_formatter(), LogFormatter | ScalarFormatter):
+                numbers |= {id(text) for text in (*labels, axis.get_offset_text())}
+    for text in figure.findobj(Text):
+        if id(text) not in numbers:
+            text.set_parse_math(False)
+
+
 def svg_uri(figure: Figure) -> str:
     """Return the figure as an SVG image in a data URI; equal figures give equal bytes."""
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sightline", "font.family": "sans-serif"}):
+        draw_texts_as_written(figure)
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

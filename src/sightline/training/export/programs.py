@@ -70,7 +70,8 @@ def write_programs(program: Program, images: Tensor, formats: Sequence[str], fol
     if "torch-export" in formats:
         file = folder / FILES["torch-export"]
         with _naming("torch-export"):
-            torch.export.save(exported, file)
+            with file.open("wb") as opened:
+                torch.export.save(exported, opened)
             loaded = torch.export.load(file).module()
             _compare(lambda images: _by_name(program.outputs, loaded(images)), program, images)
     if "onnx" in formats:
@@ -85,7 +86,7 @@ def _naming(kind: Format) -> Iterator[None]:
     """Whatever goes wrong in an exporter, which runs the model's own code, is an error that names the format."""
     try:
         yield
-    except SightlineError:
+    except (SightlineError, OSError):  # such as a full disk
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]

@@ -2,18 +2,17 @@
 
 import copy
 import json
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from sightline._core.files import is_new, replacing_folder
 from sightline._core.optional import EXTRAS, missing_dependency
+from sightline._core.output_lock import holding_file
 from sightline.errors import SightlineError, unknown_name
 from sightline.network.input_spec import InputSpec
 from sightline.network.logits import class_count
@@ -94,10 +93,11 @@ def export_model(
         told = "one logit, for two classes" if logits == 1 else f"{logits} logits"
         raise SightlineError(f"classes names {len(classes)} classes; the model has {told}")
 
-    with _whole(folder) as temporary:
+    with holding_file(folder), replacing_folder(folder) as temporary:
+        _check(folder, formats)  # again: another process may have written it
         if "state-dict" in formats:
             state = {key: tensor.clone().contiguous() for key, tensor in model.state_dict().items()}
-            save_file(state, temporary / FILES["state-dict"], {"format": "pt"})
+            (temporary / FILES["state-dict"]).write_bytes(save(state, {"format": "pt"}))
         if "torch-export" in formats or "onnx" in formats:
             write_programs(program, images, formats, temporary)
         card = model_card(model, formats, input_spec, list(classes), logits, name, program.outputs)
@@ -117,7 +117,7 @@ def _check(output: str | Path, formats: Sequence[str]) -> Path:
             if find_spec(package) is None:
                 raise missing_dependency(package, "export", "format 'onnx'")
     folder = Path(output)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if not is_new(folder):
         raise SightlineError(f"output {folder} holds something already; name another folder")
     return folder
 
@@ -127,23 +127,3 @@ def _random_images(model: nn.Module, spec: InputSpec) -> Tensor:
     draw = torch.Generator().manual_seed(0)
     images = torch.randn(max(BATCH_SIZES), len(spec.mean), *spec.size, generator=draw)
     return images.to(next(model.parameters()).dtype)
-
-
-@contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder that becomes `folder` at the end; after an error neither of them exists."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        yield temporary
-        for file in temporary.iterdir():
-            with file.open("rb+") as written:
-                os.fsync(written.fileno())
-        if folder.exists():
-            folder.rmdir()  # it is empty, and some systems cannot rename a folder to an existing one
-        temporary.rename(folder)
-    except OSError as error:
-        raise SightlineError(f"cannot write {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from sightline._core.files import is_new
 from sightline._core.optional import missing_dependency
 from sightline._core.registry import Entry
-from sightline.errors import SightlineError
+from sightline.errors import RunFailedError, SightlineError
 from sightline.training.loggers.base import Logger
 from sightline.training.loggers.mlflow import MLflowLogger
 from sightline.training.loggers.wandb import WandbLogger
@@ -84,7 +85,7 @@ class Loggers:
             SightlineError: one cannot be reached, or an option is wrong; what had been written for it is removed.
         """
         known = self.run.facts.get("loggers", {}) if (self.run.path / "run.json").exists() else {}
-        fresh, name = not self.run.path.exists(), ""
+        fresh, name = is_new(self.run.path), ""
         try:
             for tracker in recipe.loggers:
                 name = tracker.name
@@ -121,7 +122,7 @@ class Loggers:
         finally:
             self.close(status)
             if self.links:
-                with suppress(OSError):  # of a full disk, which what was done within has reported
+                with suppress(RunFailedError):  # of a full disk, which what was done within has reported
                     self.run.update(**self.facts)
 
     def close(self, status: str, figures: Mapping[str, float] | None = None) -> None:
