@@ -9,7 +9,7 @@ import pytest
 from layouts import write_csv, write_image
 from sightline import data
 from sightline.data.file_dataset import Record
-from sightline.data.formats.splitting import divide_by_name
+from sightline.data.formats.splitting import divide_by_name, split_name
 from sightline.data.splits import Splits
 from sightline.errors import SightlineError
 
@@ -133,3 +133,20 @@ def test_val_that_is_taken_from_train_and_rows_of_a_table_likewise(tmp_path: Pat
     few = parts_of(data.create_dataset("csv", path=str(tmp_path / "few.csv")))
     more = parts_of(data.create_dataset("csv", path=str(tmp_path / "all.csv")))
     assert {path: more[path] for path in few} == few
+
+
+def test_a_table_calls_its_splits_by_any_usual_name(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = []
+    for part in ("Training", "valid", "TEST", "hard"):
+        for name in ("cat", "dog"):
+            rows.append({"path": f"{part}/{name}.png", "label": name, "split": part})
+            write_image(tmp_path / f"{part}/{name}.png")
+    splits = data.create_dataset("csv", path=str(write_csv(tmp_path / "list.csv", rows)))
+    assert {name: len(split) for name, split in splits.items()} == {"train": 2, "val": 2, "test": 2, "hard": 2}
+
+
+@pytest.mark.parametrize("name", ["training", "Train_Set", "train-images", " train "])
+def test_usual_names_of_splits(name: str) -> None:
+    assert split_name(name) == "train"
+    assert split_name("validation") == split_name("valid") == split_name("Val-data") == "val"
+    assert split_name("trainer") is split_name("station") is split_name("test_shifted") is split_name("") is None

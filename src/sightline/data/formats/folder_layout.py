@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sightline.data.formats.splitting import split_name
 from sightline.data.image_listing import is_hidden, scan_images, warn_left_out
 from sightline.errors import SightlineError
 
-_SPLIT_NAME = re.compile(
-    r"(?:(train)(?:ing)?|(val)(?:id(?:ation)?)?|(test)(?:ing)?)(?:[-_ ]?(?:set|data|images|split))?", re.IGNORECASE
-)
 _MASK_FOLDER = re.compile(r"masks?|segmentations?|ground[-_ ]?truth|annotations?", re.IGNORECASE)
 _MASK_STEM = re.compile(r"(.+?)[-_ ](?:masks?|seg|segmentation|gt)(?:[-_ ]?\d+)?", re.IGNORECASE)
 
@@ -96,11 +94,7 @@ def read_layout(root: Path, masks: Path | None = None) -> FolderLayout:
 
 def _split_folders(root: Path, folders: list[str], inner: Inner) -> dict[str, str]:
     """Return the split of each folder that is one; nothing where the folders are classes."""
-    named = {
-        name: match[match.lastindex].lower()
-        for name in folders
-        if (match := _SPLIT_NAME.fullmatch(name)) and match.lastindex
-    }
+    named = {name: split for name in folders if (split := split_name(name))}
     owner: dict[str, str] = {}
     for name, split in named.items():
         if owner.setdefault(split, name) != name:

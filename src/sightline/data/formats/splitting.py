@@ -1,6 +1,7 @@
 """Make splits from records: as given, or divided by the names of the files."""
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,16 @@ from sightline.data.file_dataset import FileDataset, Record, checks_files
 from sightline.data.leaks import content_keys, refuse_leaks
 from sightline.data.splits import Splits, check_sizes, divide, nothing_left
 from sightline.errors import SightlineError
+
+_SPLIT_NAME = re.compile(
+    r"(?:(train)(?:ing)?|(val)(?:id(?:ation)?)?|(test)(?:ing)?)(?:[-_ ]?(?:set|data|images|split))?", re.IGNORECASE
+)
+
+
+def split_name(name: str) -> str | None:
+    """Return "train", "val" or "test" for any usual name of it, such as "Training" and "valid"; None for another name."""
+    match = _SPLIT_NAME.fullmatch(name.strip())
+    return match[match.lastindex].lower() if match and match.lastindex else None
 
 
 def own_splits(

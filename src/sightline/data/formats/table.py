@@ -11,7 +11,7 @@ from sightline._core.csv_files import read_csv
 from sightline.data.file_dataset import FileDataset, Record, path_from
 from sightline.data.files import locate
 from sightline.data.formats.box_files import boxed_parts
-from sightline.data.formats.splitting import own_splits
+from sightline.data.formats.splitting import own_splits, split_name
 from sightline.data.mask_files import mask_meaning
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
@@ -37,9 +37,9 @@ def csv(
     """Your own images listed in a CSV file with the columns path, label[, mask][, split][, group][, x1, y1, x2, y2].
 
     Without a column `split` the images are divided; the path of an image, seen from `root`, decides its split, so that rows
-    which are added later leave the others where they are. With such a column, a missing "val" is taken from "train", and `test`
-    is not used. An empty `mask` means that the image has none. Other columns are not read. Spaces around names
-    and values do not count.
+    which are added later leave the others where they are. With such a column (train, val and test, also Training, valid and the
+    like), a missing "val" is taken from "train", and `test` is not used. An empty `mask` means that the image has none. Other
+    columns are not read. Spaces around names and values do not count.
 
     The columns x1, y1, x2, y2 hold a box in pixels of the upright image, empty = none: the first pixel is the box 0, 0, 1, 1.
     Several rows of one path are then several boxes of one image, and agree on everything else.
@@ -96,7 +96,8 @@ def csv(
                     )
             if row is not first:
                 continue
-        listed[row.get("split", "")].append(
+        split = row.get("split", "")
+        listed[split_name(split) or split].append(
             Record(
                 base / row["path"],
                 names.index(row["label"]),
