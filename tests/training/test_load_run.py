@@ -1,6 +1,7 @@
 """`load_run`: what a trained run says about itself, and what is no run."""
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 from tiny import SIDE, recipe
 
 import sightline as sl
+from sightline.evaluation import evaluate
 from sightline.models.filter_groups import carried_filter_groups
 from sightline.training import Run, load_run, read_recipe
 
@@ -99,3 +101,17 @@ def test_model_carries_the_groups_that_the_guide_found(tmp_path: Path) -> None:
     layer, groups = found
     assert layer == load_run(run).layer == json.loads((run.path / "run.json").read_text())["model"]["layer"]
     assert sorted(set(groups.tolist())) == [0, 1]
+
+
+def test_a_run_that_is_not_finished_is_loaded_with_a_warning(tmp_path: Path) -> None:
+    run = sl.train(recipe(stages=[{"epochs": 1, "lr": 1e-3}]), output=tmp_path / "run")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_run(run)
+    run.update(status="failed: interrupted")
+    with pytest.warns(
+        UserWarning, match=r"run is not finished \(failed: interrupted\): .* those of 1 of at most 1 epochs"
+    ):
+        load_run(run)
+    with pytest.warns(UserWarning, match="is not finished"):
+        evaluate(run, ["test"], ["gaussian"], ["accuracy"])

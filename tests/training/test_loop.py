@@ -1,5 +1,7 @@
 import copy
 import json
+import math
+import platform
 
 import pytest
 import torch
@@ -118,6 +120,33 @@ def test_early_stopping_ends_the_stage_and_select_keeps_the_first_best(tmp_path,
         assert json.loads(file.metadata()["sightline"]) == {"epoch": 5}
 
 
+@pytest.mark.parametrize(
+    ("interval", "patience", "losses", "epochs"),
+    [
+        (3, 1, [2.0, 2.5, 1.0], 6),  # measured after 3 and 6
+        (3, 2, [2.0, 1.0, 1.5, 1.5, 0.0], 12),  # the best after 6, and two that are not after 9 and 12
+        (2, 1, [math.nan, 1.0, 1.5, 1.0], 6),  # NaN is worse than any number
+        (4, 3, [2.0, 2.0, 2.0], 10),  # measured after 4, 8 and 10, which is the end
+    ],
+)
+def test_epochs_that_are_not_validated_do_not_count_for_early_stopping(
+    tmp_path, monkeypatch, interval, patience, losses, epochs
+):
+    values = iter(losses)
+    monkeypatch.setattr(loop, "validate", lambda *_: {"loss": next(values)})
+    watch = {"metric": "val/loss", "mode": "min"}
+    run = sl.train(
+        recipe(
+            guide=None,
+            stages=[{"epochs": 10 if patience == 3 else 20, "lr": 1e-3}],
+            early_stopping=watch | {"patience": patience},
+            val_interval=interval,
+        ),
+        output=tmp_path / "run",
+    )
+    assert len(run.rows) == epochs
+
+
 def test_a_nan_loss_stops_the_run_names_the_images_and_keeps_the_checkpoint(tmp_path, monkeypatch):
     forward = sl.Objective.forward
 
@@ -155,6 +184,28 @@ def test_launched_processes_must_be_those_that_were_asked_for(tmp_path, monkeypa
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(SightlineError, match="4 processes were launched"):
         sl.train(recipe(), output=tmp_path / "run")
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(SightlineError, match="WORLD_SIZE is 'two'; expected the number of processes"):
+        sl.train(recipe(), output=tmp_path / "run")
+    monkeypatch.setenv("WORLD_SIZE", "")
+    assert sl.train(recipe(stages=[{"epochs": 1, "lr": 1e-3}]), output=tmp_path / "run").rows
+
+
+def test_the_device_is_where_it_trains(tmp_path):
+    seen = []
+    run = sl.train(
+        recipe(stages=[{"epochs": 1, "lr": 1e-3}]),
+        output=tmp_path / "run",
+        device="cpu",
+        watch=lambda more: seen.append(more),
+    )
+    assert run.facts["hardware"]["device"] == (platform.processor() or platform.machine())
+    assert seen == [False]
+    with pytest.raises(SightlineError, match="device is 'gpu'"):
+        sl.train(recipe(), output=tmp_path / "other", device="gpu")
+    with pytest.raises(SightlineError, match="device is 'cpu:0', which is one device; expected its kind alone for 2"):
+        sl.train(recipe(), output=tmp_path / "other", device="cpu:0", devices=2)
+    assert not (tmp_path / "other").exists()
 
 
 def test_nothing_is_written_where_the_recipe_is_wrong(tmp_path):

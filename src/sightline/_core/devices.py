@@ -2,7 +2,26 @@
 
 import torch
 
+from sightline.errors import SightlineError
+
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """Return the named device; None = the first GPU if there is one, else the CPU."""
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """Return the named device; None = the first GPU if there is one, else the CPU.
+
+    Raises:
+        SightlineError: there is no such device.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise SightlineError(f"device is {device!r}; expected 'cpu', or a GPU such as 'cuda' or 'cuda:1'") from None
+    module = getattr(torch, found.type, None)
+    count = 0 if module is None or not hasattr(module, "device_count") else module.device_count()
+    if (found.index or 0) >= count:
+        there = f"{count} such devices" if count else "no such device"
+        raise SightlineError(
+            f"device is {str(device)!r}; PyTorch finds {there} here. Expected 'cpu', or a GPU that is there"
+        )
+    return found

@@ -1,5 +1,8 @@
 """Sums and failures over the processes of a distributed run; with a single process, nothing changes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -37,3 +40,23 @@ def raise_everywhere(problem: SightlineError | None, device: torch.device, messa
         raise problem
     if failed:
         raise SightlineError(message)
+
+
+@contextmanager
+def process_group_ended() -> Iterator[None]:
+    """End the group of processes that is formed inside: the threads of one that is left abort the interpreter at its exit."""
+    before = _has_group()
+    try:
+        yield
+    except BaseException:
+        if (
+            _has_group() and not before and dist.get_backend() == "gloo"
+        ):  # NCCL waits for processes that may have failed
+            dist.destroy_process_group()
+        raise
+    if _has_group() and not before:
+        dist.destroy_process_group()
+
+
+def _has_group() -> bool:
+    return dist.is_available() and dist.is_initialized()

@@ -108,6 +108,13 @@ class FileDataset(ImageDataset):
             readable = [self._is_readable(record) for record in records]
             skipped = [str(record.path) for record, good in zip(records, readable) if not good]
             records = [record for record, good in zip(records, readable) if good]
+        if unnamed := [
+            path for r in records for path in (r.path, r.mask) if isinstance(path, Path) and not _is_text(path)
+        ]:
+            raise SightlineError(
+                f"{len(unnamed)} files have a name that is not UTF-8, the first of them {os.fsencode(unnamed[0])!r}; rename "
+                "them, because results name files (`convmv -f latin1 -t utf8 --notest -r FOLDER` does it)"
+            )
         self.records = list(records)
         self.root = root
         told = [
@@ -179,3 +186,12 @@ def as_boxes(boxes: Sequence[Sequence[float]], size: Sequence[int]) -> tv_tensor
 def path_from(root: Path, path: Path) -> str:
     """Return a path as it is seen from a folder, with forward slashes."""
     return Path(os.path.relpath(path, root)).as_posix()
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a path can be written to a file of text."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -295,7 +295,9 @@ class _Worker:
         if not file.is_file():
             write_list(file, self._list(variant, int(seed), int(number)))
         changes: Keys = {"seed": int(seed), "train_samples": str(file)}
-        run = train(self.recipes[label], overrides(changes), output=self.folder / "runs" / name, resume=True)
+        run = train(
+            self.recipes[label], overrides(changes), output=self.folder / "runs" / name, resume=True, device=self.device
+        )
         figures = evaluate_columns(run, self.study.columns, self.device)
         pseudo_labels = listed(self.images, file).pseudo_labels
         labels = len(read_list(file)) - len(pseudo_labels)

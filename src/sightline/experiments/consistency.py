@@ -73,7 +73,7 @@ class Consistency(RecipeStudy):
         images.check_single_label("the study of explanation consistency")
 
         def work(part: str) -> Part:
-            run = train(recipe, output=folder / "runs" / recipe.name, resume=True)
+            run = train(recipe, output=folder / "runs" / recipe.name, resume=True, device=device)
             subject = run_subject(run, device)
             side = subject.spec.size[0]
             found = torch.cat([

@@ -310,7 +310,7 @@ class _Worker:
         """A model with the weights that its recipe trains, or has trained before."""
         if label not in self.subjects:
             recipe = self.recipes[label]
-            run = train(recipe, output=self.folder / "runs" / file_name(label), resume=True)
+            run = train(recipe, output=self.folder / "runs" / file_name(label), resume=True, device=self.device)
             self.subjects[label] = run_subject(run, self.device)
         return self.subjects[label]
 

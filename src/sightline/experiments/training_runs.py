@@ -232,7 +232,7 @@ class TrainingRuns(RecipeStudy):
             for watcher in watchers:
                 watcher(more)
 
-        train(recipe, output=run.path, resume=True, watch=watch if watchers else None)
+        train(recipe, output=run.path, resume=True, device=device, watch=watch if watchers else None)
         values: dict[str, Any] = {}
         tensors: dict[str, torch.Tensor] = {}
         for output in self._outputs():

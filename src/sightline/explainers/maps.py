@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from sightline._core.checks import check_choice, check_count
+from sightline._core.distributed import process_group_ended
 from sightline._core.fingerprint import fingerprint
 from sightline._core.optional import requires_extra
 from sightline._core.output_lock import holding_file
@@ -32,6 +33,7 @@ __all__ = ["MapStore", "compute_maps"]
 Explained = Literal["predicted", "label"]
 
 
+@process_group_ended()
 def compute_maps(
     model: nn.Module,
     dataset: ImageDataset,

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sightline._core.git_lfs import refuse_pointer
 from sightline._core.reading import read_tensors, reading
 from sightline.errors import SightlineError
 
@@ -21,6 +22,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise SightlineError(f"weights: there is no file {str(path)!r}; expected None, 'default' or a file")
     with reading(path, "give another file by weights"):
+        refuse_pointer(path)
         if path.suffix == ".safetensors":
             return read_tensors(path)[0]
         if path.suffix in (".pth", ".pt"):

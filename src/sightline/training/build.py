@@ -25,6 +25,7 @@ from sightline.metrics.registry import METRICS
 from sightline.models import load_model
 from sightline.models.loading import check_name
 from sightline.network.input_spec import InputSpec
+from sightline.training.last_batch import check_single_image, last_batch_size
 from sightline.training.loggers import check_installed
 from sightline.training.recipe import Recipe
 from sightline.training.run_data import FINGERPRINTS, training_images
@@ -58,7 +59,7 @@ class Parts:
         return create_loader(
             self.splits["train"], size=self.spec.size[0], batch_size=r.batch_size // world_size, train=True, seed=r.seed,
             num_workers=r.num_workers, augment=r.augment, cache=r.cache_images, rank=rank, world_size=world_size,
-            maps=None if r.maps is None else MapStore(locate(r.maps, "maps")),
+            drop_last=r.drop_last, maps=None if r.maps is None else MapStore(locate(r.maps, "maps")),
         )  # fmt: skip
 
     def plain_loader(self, split: str, rank: int, world_size: int) -> "DataLoader[Sample]":
@@ -132,7 +133,9 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
     for objective in dict.fromkeys(objectives):
         check_annotations(objective, annotated, maps=recipe.maps is not None)
     parts = Parts(recipe, splits, fingerprints, model, spec, objectives)
-    parts.train_loader(0, 1)  # knows the options of augment, and whether the maps are of this data
+    parts.train_loader(0, processes)  # knows the options of augment, and whether the maps are of this data
+    if last_batch_size(recipe, len(splits["train"]), processes) == 1:
+        _check_single_image(parts, processes)
     taps = [objective.tap for objective in objectives if objective.tap is not None]
     if taps:
         images = spec.normalize(next(iter(parts.plain_loader("train", 0, 1))).images[:2])
@@ -140,6 +143,22 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
         if any(trains_on_maps(objective) for objective in objectives):
             check_model(model, recipe.model.layer, images)
     return parts
+
+
+def _check_single_image(parts: Parts, processes: int) -> None:
+    """Refuse a last batch of one image where a stage cannot train on it."""
+    recipe, count = parts.recipe, len(parts.splits["train"])
+    each = recipe.batch_size // processes
+    remedy = (
+        f"batch_size is {recipe.batch_size}; expected at least {2 * processes}"
+        if each == 1
+        else f"{count} training images in batches of {recipe.batch_size} leave one of one image: set drop_last=true, or "
+        "another batch_size"
+    )
+    image = parts.spec.normalize(next(iter(parts.plain_loader("train", 0, 1))).images[:1])
+    for stage, objective in zip(recipe.stages, parts.objectives):
+        if stage.trainable == "all":  # a frozen trunk is in eval mode
+            check_single_image(objective, image, remedy)
 
 
 def check_names(recipe: Recipe) -> None:

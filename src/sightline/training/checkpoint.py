@@ -31,7 +31,7 @@ class State:
         images: images seen, over all processes.
         seconds: of training and validation, also before a resume.
         best: the best value so far of the metric that selects, with its epoch.
-        patience: the best value in this stage of the metric that stops, with its epoch.
+        patience: the best value in this stage of the metric that stops, with how often it has been measured since.
         data: each split's fingerprint.
         scaler: of 16-bit gradients.
     """

@@ -1,10 +1,13 @@
 """`train`: from a recipe to a finished run folder."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
+import torch
+
+from sightline._core.devices import pick_device
+from sightline._core.distributed import process_group_ended
 from sightline._core.optional import requires_extra
 from sightline._core.output_lock import holding_folder
 from sightline._core.processes import is_first_process
@@ -25,6 +28,7 @@ def train(
     resume: bool = False,
     devices: int = 1,
     nodes: int = 1,
+    device: str | torch.device | None = None,
     watch: EpochEnd | None = None,
     loggers: Sequence[Logger] = (),
 ) -> Run:
@@ -40,6 +44,7 @@ def train(
         resume: go on with the run in `output`; where there is none yet, begin it.
         devices: GPUs, or processes where there is no GPU, on each machine.
         nodes: machines, each started by torchrun or SLURM.
+        device: the kind of device, such as "cpu", or one of them, such as "cuda:1"; None = GPUs if there are any.
         watch: called by every process when an epoch is written, with whether more is to come; what it raises ends the run.
         loggers: any loggers of Fabric's interface, beside those of the recipe and the run folder.
 
@@ -55,16 +60,18 @@ def train(
     recipe = read_recipe(recipe, overrides)
     run = Run(Path(output or Path("runs") / f"{recipe.name}-seed{recipe.seed}"))
     with holding_folder(run.path) if is_first_process() else nullcontext(), terminable():
-        _train(recipe, run, resume, devices, nodes, watch, loggers)
+        _train(recipe, run, resume, devices, nodes, device, watch, loggers)
     return run
 
 
+@process_group_ended()
 def _train(
     recipe: Recipe,
     run: Run,
     resume: bool,
     devices: int,
     nodes: int,
+    device: str | torch.device | None,
     watch: EpochEnd | None,
     loggers: Sequence[Logger],
 ) -> None:
@@ -72,17 +79,26 @@ def _train(
         from lightning_fabric import Fabric
 
         from sightline.training.loop import Trainer
-        from sightline.training.processes import on_rank_zero
+        from sightline.training.processes import check_processes, on_rank_zero
 
     run.prepare(recipe, resume)
     processes = devices * nodes
-    if (given := int(os.environ.get("WORLD_SIZE", processes))) != processes:
-        raise SightlineError(f"{given} processes were launched; devices={devices} x nodes={nodes} makes {processes}")
+    check_processes(processes, f"devices={devices} x nodes={nodes}")
+    place = None if device is None else pick_device(device)
+    if place is not None and place.index is not None and processes > 1:
+        raise SightlineError(
+            f"device is {str(device)!r}, which is one device; expected its kind alone for {processes} of them"
+        )
     parts = build(recipe, processes)
     data = {name: split.fingerprint for name, split in parts.splits.items()}
     checkpoint = _checkpoint(run, parts, data)
 
-    fabric = Fabric(devices=devices, num_nodes=nodes, precision=recipe.precision)
+    fabric = Fabric(
+        accelerator="auto" if place is None else place.type,
+        devices=devices if place is None or place.index is None else [place.index],
+        num_nodes=nodes,
+        precision=recipe.precision,
+    )
     fabric.launch()
     trackers = Loggers(run)
     if problem := fabric.broadcast(_connect(trackers, recipe, loggers) if fabric.is_global_zero else None):

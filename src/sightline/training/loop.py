@@ -179,7 +179,7 @@ class Trainer:
         state.epoch += 1
         state.stage_epoch += 1
         state.best, improved = _improve(state.best, self.recipe.save_best, row, state.epoch)
-        state.patience, _ = _improve(state.patience, self.recipe.early_stopping, row, state.epoch)
+        state.patience = _wait(state.patience, self.recipe.early_stopping, row)
         if state.stage_epoch == stage.epochs or self._out_of_patience():
             state.stage, state.stage_epoch, state.patience = state.stage + 1, 0, None
         state.scaler = self.fabric.strategy.precision.state_dict()
@@ -202,7 +202,7 @@ class Trainer:
 
     def _out_of_patience(self) -> bool:
         stopping, reached = self.recipe.early_stopping, self.state.patience
-        return stopping is not None and reached is not None and self.state.epoch - reached[1] >= stopping.patience
+        return stopping is not None and reached is not None and reached[1] >= stopping.patience
 
 
 def _groups(batches: Iterable[Batch], size: int, device: torch.device) -> Iterator[list[Batch]]:
@@ -237,7 +237,15 @@ def _improve(
     """The best value so far with its epoch, and whether this epoch has it; the first of equal ones stays."""
     if watch is None or watch.metric not in row:
         return best, False
-    value = row[watch.metric]
-    if best is None or (value > best[0] if watch.mode == "max" else value < best[0]):
-        return (value, epoch), True
-    return best, False
+    if better := watch.is_better(row[watch.metric], None if best is None else best[0]):
+        best = row[watch.metric], epoch
+    return best, better
+
+
+def _wait(reached: tuple[float, int] | None, watch: Watch | None, row: dict[str, float]) -> tuple[float, int] | None:
+    """The best value so far with how often the metric has been measured since; an epoch without validation does not count."""
+    if watch is None or watch.metric not in row:
+        return reached
+    if reached is None or watch.is_better(row[watch.metric], reached[0]):
+        return row[watch.metric], 0
+    return reached[0], reached[1] + 1

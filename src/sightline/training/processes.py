@@ -1,10 +1,34 @@
 """What several processes must do together, so that none waits for another or goes its own way."""
 
+import os
 from collections.abc import Callable
 
 import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import nn
+
+from sightline.errors import SightlineError
+
+
+def check_processes(processes: int, how: str) -> None:
+    """Refuse another number of processes than a launcher started.
+
+    Args:
+        processes: how many are asked for.
+        how: the arguments that ask for them, for the message.
+
+    Raises:
+        SightlineError: the variable WORLD_SIZE is not that number.
+    """
+    given = os.environ.get("WORLD_SIZE", "").strip()
+    if not given:
+        return
+    if not given.isdecimal():
+        raise SightlineError(
+            f"the variable WORLD_SIZE is {given!r}; expected the number of processes, or no such variable"
+        )
+    if int(given) != processes:
+        raise SightlineError(f"{given} processes were launched; {how} makes {processes}")
 
 
 def on_rank_zero(fabric: Fabric, action: Callable[[], None]) -> str | None:

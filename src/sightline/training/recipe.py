@@ -1,5 +1,6 @@
 """A recipe: everything that decides a run, read from strict YAML."""
 
+import math
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -129,9 +130,15 @@ class Watch(StrictModel):
     metric: str
     mode: Mode = "max"
 
+    def is_better(self, value: float, best: float | None) -> bool:
+        """Whether a value is better than the best so far, None if there is none; NaN is worse than any other value."""
+        if best is None or math.isnan(best):
+            return best is None or not math.isnan(value)
+        return value > best if self.mode == "max" else value < best
+
 
 class EarlyStopping(Watch):
-    """Ends a stage after `patience` epochs without a better value."""
+    """Ends a stage when its metric has been measured `patience` times without a better value; see `val_interval`."""
 
     patience: Positive
 
@@ -176,6 +183,7 @@ class Recipe(StrictDocument):
         early_stopping: null trains every epoch.
         val_interval: epochs from one validation to the next; the last epoch of a stage is always validated.
         save_best: the metric by which `best.safetensors` is kept; null keeps the last checkpoint alone.
+        drop_last: leave out the last batch of an epoch if it is not full; every epoch leaves out other images.
         num_workers: processes that load data, on each training process.
         cache_images: decode every training image once, and keep it in memory.
         maps: a folder of stored maps of the training images, which go with them as `Batch.maps`; null reads none.
@@ -198,6 +206,7 @@ class Recipe(StrictDocument):
     guide: Any = None
     view_chunk: Positive | None = None
     batch_size: Positive = 32
+    drop_last: Annotated[bool, Field(strict=True)] = False
     gradient_accumulation: Positive = 1
     augment: dict[str, Any] = Field(default_factory=dict)
     stages: Annotated[list[Stage], Field(min_length=1)]

@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -75,6 +76,8 @@ class Run:
     def weights(self, checkpoint: Literal["last", "best"] | None = None) -> Path:
         """Return the file of a checkpoint's weights; None = the best if the recipe selects one, else the last.
 
+        Warns if the run is not finished.
+
         Raises:
             SightlineError: the run has no such checkpoint, or not yet.
         """
@@ -86,6 +89,13 @@ class Run:
         if not files[checkpoint].is_file():
             raise SightlineError(
                 f"{self.path} has no checkpoint {checkpoint!r}; finish the run with `sightline train --resume`"
+            )
+        if (status := self.facts.get("status")) != "finished":
+            total = sum(stage.epochs for stage in self.recipe.stages)
+            warnings.warn(
+                f"{self.path} is not finished ({status}): its weights are those of {len(self.rows)} of at most {total} epochs; "
+                "`sightline train --resume` finishes it",
+                stacklevel=3,
             )
         return files[checkpoint]
 

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +187,11 @@ def test_an_unknown_split_is_answered_with_the_known(tmp_path: Path) -> None:
     splits = data.create_dataset("folder", root=str(class_folders(tmp_path)))
     with pytest.raises(SightlineError, match="unknown split 'tests'; did you mean 'test'"):
         splits["tests"]
+
+
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    class_folders(tmp_path, each=3)
+    name = os.fsencode(tmp_path / "cat") + b"/\xe9t\xe9.jpg"
+    os.rename(tmp_path / "cat/0.jpg", name)
+    with pytest.raises(SightlineError, match=r"1 files have a name that is not UTF-8, .*xe9t.*rename them"):
+        data.create_dataset("folder", root=str(tmp_path), val=0, test=0)

@@ -1,0 +1,33 @@
+from typing import Any
+
+import pytest
+import torch
+
+from sightline._core.devices import pick_device
+from sightline._core.processes import is_first_process
+from sightline.errors import SightlineError
+
+
+def test_a_device_by_name() -> None:
+    assert pick_device("cpu") == pick_device(torch.device("cpu")) == torch.device("cpu")
+    assert pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "cuda:x", "cpu:0:1", 3.5])
+def test_no_device_of_that_name(device: Any) -> None:
+    with pytest.raises(SightlineError, match=r"device is .*; expected 'cpu', or a GPU such as 'cuda'"):
+        pick_device(device)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "xpu:99", "meta", "cpu:7"])
+def test_a_device_that_is_not_here(device: str) -> None:
+    with pytest.raises(SightlineError, match=f"device is '{device}'; PyTorch finds .* here"):
+        pick_device(device)
+
+
+def test_an_empty_rank_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "")
+    assert is_first_process()
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert not is_first_process()
