@@ -90,6 +90,8 @@ def test_what_is_erased_is_black_before_the_normalisation() -> None:
     seen: list[Tensor] = []
     model.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
     objective = sl.Objective(model, GAIN(slope=1000.0), input_spec=spec)
+    objective(batch)  # the first step looks for the target layer
+    seen.clear()
     maps = objective(batch)["maps"]
     at_maximum = maps == maps.amax((1, 2), keepdim=True)
     assert len(seen) == 2
