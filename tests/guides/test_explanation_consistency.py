@@ -244,7 +244,7 @@ def test_fused_costs_one_forward_pass_more_and_gives_the_gradients_of_the_step()
     model, batch, calls = TinyCNN(), batch_of(dtype=torch.float32), []
     model.features.register_forward_hook(lambda *_: calls.append(1))
     guide = ExplanationConsistency(mode="fused")
-    objective = sl.Objective(model, guide)
+    objective = sl.Objective(model, guide, layer="features")
     objective.on_epoch_start([batch], 0)
     objective(batch)  # the first step looks at the places of the target layer
     calls.clear()
