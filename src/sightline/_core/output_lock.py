@@ -18,6 +18,7 @@ from sightline._core.files import FULL, LOCK, clear_left_by, clear_left_over, un
 from sightline.errors import OutputInUseError, SightlineError
 
 BRIEF = 0.5  # seconds in which a process that is just ending releases its lock
+LONG = 60.0  # seconds in which another process ends its writing of one output
 ORPHANS = 15.0  # seconds in which the worker processes of a killed process end
 UNSUPPORTED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline._core.files import write_atomically
-from sightline._core.output_lock import holding_file
+from sightline._core.output_lock import LONG, holding_file
 from sightline.diagnosis.measurements import Measurement
 from sightline.diagnosis.result import Diagnosis, Example
 from sightline.diagnosis.verdict import RULES
@@ -23,7 +23,6 @@ GROUPS = (
     ("Whose answer is it after the swap?", ("prediction_kept", "prediction_follows_background")),
     ("Where do the maps lie?", ("energy_in_mask", "pointing_game")),
 )  # fmt: skip
-WAIT = 60.0  # seconds for another process that writes the same page
 CLASSES = 100  # of the table by class; the JSON file has all
 
 
@@ -55,7 +54,7 @@ def write_diagnosis(diagnosis: Diagnosis, output: str | Path) -> Path:
     output = Path(output)
     if output.suffix not in (".html", ".htm"):
         raise SightlineError(f"output is {str(output)!r}; expected a name that ends in .html")
-    with holding_file(output, wait=WAIT):  # so that both files are of one diagnosis
+    with holding_file(output.with_suffix(".json"), LONG):  # so that both files are of one diagnosis
         write_atomically(output.with_suffix(".json"), (json.dumps(diagnosis.to_dict(), indent=1) + "\n").encode())
         write_page(render(diagnosis), output)
     return output

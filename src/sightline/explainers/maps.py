@@ -112,16 +112,17 @@ def compute_maps(
         fabric = Fabric(devices=devices, num_nodes=nodes)
         if devices * nodes > 1:
             fabric.launch()
-        problem, pending = None, []
+        problem: SightlineError | None = None
+        pending: list[int] = []
         if fabric.is_global_zero:
             try:
                 pending = _pending(MapStore.create(path, facts, (len(dataset), *size), dtype, chunk_size))
             except SightlineError as error:
-                problem = str(error)
+                problem = error
         # One list for all: a process that looked for itself would take what others have written since for earlier work.
         problem, pending = fabric.broadcast((problem, pending))
         if problem:
-            raise SightlineError(problem)
+            raise problem
         store = MapStore(path)
         mine = pending[fabric.global_rank :: fabric.world_size]
         loader: DataLoader[Any] = DataLoader(

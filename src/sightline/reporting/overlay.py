@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sightline._core.files import make_folder, replacing_file
+from sightline._core.files import replacing_file
+from sightline._core.output_lock import LONG, holding_file
 from sightline._core.tensors import check_images
 from sightline.errors import SightlineError
 from sightline.explainers import resize_maps
@@ -53,8 +54,7 @@ def save_image(save: Callable[[Path], object], path: str | Path) -> Path:
         RunFailedError: The file cannot be written.
     """
     path = Path(path)
-    make_folder(path.parent)
-    with replacing_file(path) as temporary:
+    with holding_file(path, LONG), replacing_file(path) as temporary:
         try:
             save(temporary)
         except ValueError as error:

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from sightline._core.files import make_folder, write_atomically
+from sightline._core.files import write_atomically
 from sightline._core.optional import requires_extra
+from sightline._core.output_lock import LONG, holding_file
 from sightline.reporting import formatting
 
 with requires_extra("report", "an HTML page"):
@@ -45,6 +46,6 @@ def write_page(page: str, output: str | Path) -> Path:
         RunFailedError: the file cannot be written.
     """
     output = Path(output)
-    make_folder(output.parent)
-    write_atomically(output, page.encode())
+    with holding_file(output, LONG):
+        write_atomically(output, page.encode())
     return output

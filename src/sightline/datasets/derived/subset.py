@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from sightline._core.csv_files import csv_text
-from sightline._core.files import make_folder, write_atomically
+from sightline._core.files import write_atomically
+from sightline._core.output_lock import LONG, holding_file
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.errors import SightlineError, unknown_name
 
@@ -129,9 +130,9 @@ def read_list(file: Path) -> list[Listed]:
 
 def write_list(file: Path, lines: Sequence[Listed]) -> None:
     """Write what `read_list` reads, whole or not at all, and make the folder of the file."""
-    make_folder(file.parent)
     rows = (asdict(line) | {"score": "" if line.score is None else f"{line.score:.6g}"} for line in lines)
-    write_atomically(file, csv_text([field.name for field in fields(Listed)], rows, "\n").encode())
+    with holding_file(file, LONG):
+        write_atomically(file, csv_text([field.name for field in fields(Listed)], rows, "\n").encode())
 
 
 def listed(dataset: ImageDataset, file: Path) -> Subset:

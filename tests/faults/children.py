@@ -1,0 +1,122 @@
+"""Runs a command in a process of its own that dies, or meets a full disk, at a chosen file operation or moment.
+
+Nothing of sightline is replaced: an audit hook of Python sees every file that is opened for writing, renamed or removed.
+"""
+
+import errno
+import multiprocessing
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from kept_imports import LOADED
+
+HERE = str(Path(__file__).parent)
+os.environ["PYTHONPATH"] = os.pathsep.join([HERE, os.environ.get("PYTHONPATH", "")])  # where the fork server looks
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["kept_imports"])
+CHANGES = {"os.rename": (0, 1), "os.remove": (0,), "os.mkdir": (0,), "os.rmdir": (0,), "os.truncate": (0,),
+           "sqlite3.connect": (0,)}  # fmt: skip
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to a command.
+
+    Attributes:
+        kill_at: the file operation before which the process dies, from 0.
+        full_at: the file operation from which on the disk is full.
+        kill_after: seconds after which the process dies.
+    """
+
+    kill_at: int | None = None
+    full_at: int | None = None
+    kill_after: float | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a command.
+
+    Attributes:
+        code: exit code; negative = the signal that ended it.
+        said: what it printed to both streams.
+        operations: how many file operations it made.
+    """
+
+    code: int
+    said: str
+    operations: int
+
+
+def run(folder: Path, *arguments: object, fault: Fault | None = None) -> Done:
+    """Run `sightline ARGUMENTS` in a folder."""
+    return finish(start(folder, *arguments, fault=fault))
+
+
+def start(folder: Path, *arguments: object, fault: Fault | None = None) -> "Child":
+    """Begin `sightline ARGUMENTS` in a folder."""
+    folder.mkdir(exist_ok=True)
+    return Child(folder, [str(each) for each in arguments], fault or Fault())
+
+
+class Child:
+    """A command that runs."""
+
+    count = 0
+
+    def __init__(self, folder: Path, arguments: list[str], fault: Fault) -> None:
+        Child.count += 1
+        self.said = folder.parent / f"said-{os.getpid()}-{Child.count}.txt"
+        self.operations = CONTEXT.Value("l", 0, lock=False)
+        inside = (folder, arguments, fault, self.said, self.operations)
+        self.process = CONTEXT.Process(target=_inside, args=inside)
+        self.process.start()
+
+
+def finish(child: Child) -> Done:
+    """Wait for a command."""
+    child.process.join(120)
+    assert child.process.exitcode is not None, f"still running: {child.said.read_text()}"
+    done = Done(child.process.exitcode, child.said.read_text(), child.operations.value)
+    child.said.unlink()
+    return done
+
+
+def _inside(folder: Path, arguments: list[str], fault: Fault, said: Path, operations) -> None:
+    assert LOADED
+    output = os.open(said, os.O_WRONLY | os.O_CREAT)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.chdir(folder)
+    root, owner = f"{folder.resolve()}{os.sep}", os.getpid()
+
+    def count(name: str, given: tuple) -> None:
+        if name == "open":
+            paths = (given[0],) if isinstance(given[2], int) and given[2] & WRITES else ()
+        else:
+            paths = tuple(given[place] for place in CHANGES.get(name, ()))
+        if not any(_below(path, root) for path in paths) or os.getpid() != owner:
+            return
+        number = operations.value
+        operations.value += 1
+        if number == fault.kill_at:
+            os._exit(99)
+        if fault.full_at is not None and number >= fault.full_at and name in ("open", "os.mkdir", "os.truncate"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths[0]))
+
+    sys.addaudithook(count)
+    if fault.kill_after is not None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, fault.kill_after)
+    from sightline.cli import main
+
+    sys.argv = ["sightline", *arguments]
+    main()
+
+
+def _below(path: object, root: str) -> bool:
+    return isinstance(path, str | os.PathLike) and os.path.abspath(os.fspath(path)).startswith(root)

@@ -1,0 +1,52 @@
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from children import run
+from verbs import VERBS, prepare
+
+
+@pytest.fixture(scope="session")
+def ready(tmp_path_factory) -> Path:
+    """A folder with all that the commands need."""
+    folder = tmp_path_factory.mktemp("ready") / "work"
+    folder.mkdir()
+    for command in prepare(folder):
+        done = run(folder, *command)
+        assert done.code == 0, done.said
+    return folder
+
+
+@pytest.fixture(scope="session")
+def undisturbed(ready, tmp_path_factory) -> Callable[[str], tuple[object, int]]:
+    """By the name of a command: its result when nothing disturbs it, and the number of its file operations."""
+    known: dict[str, tuple[object, int]] = {}
+
+    def find(name: str) -> tuple[object, int]:
+        if name not in known:
+            folder = tmp_path_factory.mktemp("undisturbed") / "work"
+            shutil.copytree(ready, folder)
+            done = run(folder, *VERBS[name].arguments)
+            assert done.code == 0, done.said
+            known[name] = VERBS[name].result(folder), done.operations
+            shutil.rmtree(folder)
+        return known[name]
+
+    return find
+
+
+@pytest.fixture
+def work(ready, tmp_path) -> Iterator[Callable[[], Path]]:
+    """Makes a folder in which a command can run."""
+    made: list[Path] = []
+
+    def make() -> Path:
+        folder = tmp_path / str(len(made)) / "work"
+        shutil.copytree(ready, folder)
+        made.append(folder)
+        return folder
+
+    yield make
+    for folder in made:
+        shutil.rmtree(folder, ignore_errors=True)

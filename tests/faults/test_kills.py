@@ -1,0 +1,36 @@
+"""Every command that writes is killed, again and again, and then goes on: the result is that of a command never killed."""
+
+import os
+import random
+
+import pytest
+from children import Fault, run
+from verbs import VERBS, left_over
+
+KILLS = int(os.environ.get("SIGHTLINE_KILLS", "20"))  # of each command
+IN_A_ROW = 5  # before the command may end
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_a_killed_command_goes_on_to_the_same_result(name, work, undisturbed):
+    """Half of the kills come before a file operation, chosen at random without repetition; half come at a random moment."""
+    verb, draw = VERBS[name], random.Random(name)
+    expected, operations = undisturbed(name)
+    points = draw.sample(range(operations), operations)
+    kills = 0
+    while kills < KILLS:
+        folder = work()
+        for _ in range(IN_A_ROW):
+            fault = (
+                Fault(kill_at=points.pop()) if points and kills % 2 == 0 else Fault(kill_after=draw.uniform(0.01, 0.6))
+            )
+            done = run(folder, *verb.arguments, fault=fault)
+            if done.code == 0:
+                break
+            assert done.code in (99, -14), f"{fault}: {done.said}"
+            kills += 1
+        done = run(folder, *verb.arguments)
+        assert done.code == 0 or (verb.refused and verb.refused in done.said), f"after {fault}: {done.said}"
+        assert verb.result(folder) == expected, fault
+        assert not left_over(folder), fault
