@@ -1,7 +1,6 @@
-"""Whether the default layer of a model is right; `python tests/families.py` writes the table in docs/models.md."""
+"""Whether the default layer of a model is right."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +9,6 @@ import sightline as sl
 from sightline.errors import SightlineError
 from sightline.network.layout import Layer
 from zoo import Size
-
-PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 
 
 @dataclass(frozen=True)
@@ -75,6 +72,12 @@ def _make_local(model: nn.Module, images: Tensor) -> None:
         for name, parameter in model.named_parameters():
             if name.endswith("attention_biases"):  # of LeViT and others: the first is that of a place for itself
                 parameter[:, 0] = 30
+            if (
+                name.endswith("alpha") and parameter.ndim == 2
+            ):  # of EfficientViM: the second is the weight of what mixes all
+                parameter[1] = -6
+            if name.endswith("context_module.main.proj.norm.weight"):  # of EfficientViT's global attention
+                parameter *= 0.1
         norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
         for norm in norms:
             norm.reset_running_stats()
@@ -85,7 +88,7 @@ def _make_local(model: nn.Module, images: Tensor) -> None:
 
 
 def _late(tap: sl.Tap, images: Tensor, classes: int) -> tuple[sl.network.tap.Tapped, list[str], float]:
-    """Tap a model; return also the convolutions of feature maps after the layer, and the share of layers before it."""
+    """Tap a model; return also the convolutions over several places after the layer, and the share of layers before it."""
     calls: list[str] = []
     late: list[str] = []
     handles = []
@@ -94,7 +97,7 @@ def _late(tap: sl.Tap, images: Tensor, classes: int) -> tuple[sl.network.tap.Tap
 
             def note(module: nn.Module, args: object, output: Tensor, name: str = name) -> None:
                 calls.append(name)
-                spatial = isinstance(module, nn.Conv2d) and min(output.shape[-2:]) > 1
+                spatial = isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1 and min(output.shape[-2:]) > 1
                 if "layer" in calls and spatial and module.out_channels != classes:
                     late.append(name)
 

@@ -19,8 +19,8 @@ def check_timm(name: str) -> None:
 
 
 FEW = (
-    "coat_lite_tiny", "gemma4_vit_167m", "ghostnet_050", "gmlp_ti16_224", "hiera_tiny_224", "levit_128s", "pit_ti_224",
-    "samvit_base_patch16_224", "test_byobnet", "test_vit", "vit_base_patch16_rpn_224", "vit_pwee_patch16_reg1_gap_256",
+    "gemma4_vit_167m", "ghostnet_050", "hiera_tiny_224", "pit_ti_224", "samvit_base_patch16_224",
+    "vit_base_patch16_rpn_224", "vit_pwee_patch16_reg1_gap_256",
 )  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def test_the_default_layer_of_a_few_families_of_timm(name: str) -> None:
     check_timm(name)
 
 
-@pytest.mark.parametrize("name", ["Dinov2WithRegisters", "Hiera", "PvtV2", "Swin", "ViT"])
+@pytest.mark.parametrize("name", ["Dinov2WithRegisters", "PvtV2", "Swin"])
 def test_the_default_layer_of_a_few_families_of_hugging_face(name: str) -> None:
     check_hugging_face(name)
 

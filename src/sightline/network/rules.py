@@ -76,22 +76,18 @@ NORM = (
 # convolution that follows it before the pooling. Models for segmentation: the last stage of the backbone, since the output is
 # one linear layer behind what follows.
 RULES: dict[str, Rule | Callable[[Any], Rule]] = {
-    "timm.CPUBone": Rule(("head.in_conv", "stages.-1")),
     "timm.Cait": lambda model: before_attention(model, 0),  # the class token joins after the blocks, here and in XCiT
     "timm.CoaT": Rule(("parallel_blocks.-1.norm14", "serial_blocks4.-1.norm1"), "tokens", prefix=1),
     "timm.CrossVit": Rule("blocks.-1.blocks.-1.-1.norm1", "tokens", prefix=1),
     "timm.EfficientFormer": Rule("stages.-1", parts={"stages.3": "tokens", "norm": "tokens"}),
     "timm.EfficientNet": Rule("bn2"),
     "timm.EfficientViM": Rule("norm.-1"),
-    "timm.EfficientVit": Rule(("head.in_conv", "stages.-1")),
-    "timm.EfficientVitLarge": Rule(("head.in_conv", "stages.-1")),
     "timm.FastVit": Rule(("final_conv", "stages.-1")),
     "timm.Gemma4VitClassifier": Rule("encoder.blocks.-1.norm1", "tokens"),
     "timm.GhostNet": Rule("blocks"),
     "timm.Hiera": _hiera,
     "timm.HighResolutionNet": Rule("final_layer"),
     "timm.Levit": lambda model: Rule("stages.-1", parts={} if model.use_conv else {"stages": "tokens"}),
-    "timm.LowFormer": Rule(("in_conv", "stages.-1")),
     "timm.MlpMixer": lambda model: before_attention(model, 0),
     "timm.MobileNetV5": Rule(("msfa", "blocks.-1")),
     "timm.MultiScaleVit": lambda model: Rule("stages.-1.blocks.-1.norm1", "tokens", model.num_prefix_tokens),
