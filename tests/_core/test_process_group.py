@@ -17,9 +17,13 @@ def test_a_group_that_is_formed_inside_ends_there(tmp_path: Path) -> None:
 
 
 def test_it_ends_after_an_error_too(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), process_group_ended():
-        form(tmp_path)
-        _ = 1 / 0
+    def work() -> None:
+        with process_group_ended():
+            form(tmp_path)
+            _ = 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        work()
     assert not dist.is_initialized()
 
 

@@ -2,14 +2,15 @@
 
 import random
 import unicodedata
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from layouts import write_csv, write_image
 from sightline import data
-from sightline.data.file_dataset import Record
-from sightline.data.formats.splitting import divide_by_name, split_name
+from sightline.data.file_dataset import FileDataset, Record
+from sightline.data.formats.splitting import divide_by_name, official_splits, split_name
 from sightline.data.splits import Splits
 from sightline.errors import SightlineError
 
@@ -150,3 +151,15 @@ def test_usual_names_of_splits(name: str) -> None:
     assert split_name(name) == "train"
     assert split_name("validation") == split_name("valid") == split_name("Val-data") == "val"
     assert split_name("trainer") is split_name("station") is split_name("test_shifted") is split_name("") is None
+
+
+def test_val_of_data_that_may_grow_follows_from_names(tmp_path: Path) -> None:
+    def val_of(count: int) -> set[str]:
+        records = [Record(tmp_path / f"{i}.png", i % 2) for i in range(60 - count, 60)]
+        make = partial(FileDataset, classes=["a", "b"], root=tmp_path)
+        splits = official_splits(records, [Record(tmp_path / "test.png", 0)], make, 0.3, 0, name=lambda path: path.name)
+        return {path for path, part in parts_of(splits).items() if part == "val"}
+
+    for name in [*range(60), "test"]:
+        write_image(tmp_path / f"{name}.png")
+    assert val_of(40) == {path for path in val_of(60) if int(Path(path).stem) >= 20}

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from sightline.data.file_dataset import FileDataset, Record
+from sightline.data.file_dataset import FileDataset, Record, path_from
 from sightline.data.files import locate
 from sightline.data.formats.box_readers import check_inside
 from sightline.data.formats.coco_file import CocoFile
@@ -55,7 +55,8 @@ def coco(
         labels: one class an image, or all that it shows.
         classes: keep these categories alone, in this order; None = all that an image shows, by their number in
             the training file.
-        val: share (float) or count (int) of the training images that go to "val", of every class where labels are "dominant";
+        val: share (float), met on average, or count (int) of the training images that go to "val", of every class where labels
+            are "dominant"; the path of an image decides, so that images which are added later move no other;
             0 = no such split.
         per_class: keep this many training images of every class, where labels are "dominant".
         seed: of the choice of validation and training images.
@@ -85,7 +86,7 @@ def coco(
     }
     make = partial(FileDataset, classes=names, root=base, skip_corrupt=skip_corrupt)
     keys = content_keys(parts["train"] + parts["test"])
-    return official_splits(parts["train"], parts["test"], make, val, seed, per_class, keys)
+    return official_splits(parts["train"], parts["test"], make, val, seed, per_class, keys, partial(path_from, base))
 
 
 def _in_order(file: CocoFile, wanted: Sequence[str] | None) -> list[str]:

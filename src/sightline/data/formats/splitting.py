@@ -69,16 +69,22 @@ def official_splits(
     seed: int,
     per_class: int | None = None,
     keys: Mapping[Path, Path] | None = None,
+    name: Callable[[Path], str] | None = None,
 ) -> Splits:
     """Draw "val" from the official training records and keep the official test records as "test".
 
-    Records of one file stay together, and those of equal content where `keys` tell it (see `content_keys`).
+    Records of one file stay together, and those of equal content where `keys` tell it (see `content_keys`). Data that may
+    grow gives a `name` of each file, which decides its split; otherwise its place does.
     """
     keys = keys or {}
     copies: dict[Path, list[Record]] = {}
     for record in train:
         copies.setdefault(keys.get(record.path, record.path), []).append(record)
-    drawn = divide_records([same[0] for same in copies.values()], {"val": val}, seed, per_class)
+    firsts = [same[0] for same in copies.values()]
+    if name is None:
+        drawn = divide_records(firsts, {"val": val}, seed, per_class)
+    else:
+        drawn = divide_by_name(firsts, [name(path) for path in copies], {"val": val}, seed, per_class)
     parts = {
         name: [record for first in some for record in copies[keys.get(first.path, first.path)]]
         for name, some in drawn.items()
