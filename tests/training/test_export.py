@@ -56,7 +56,7 @@ def guided_run(tmp_path: Path) -> Run:
         "name": "guided",
         "data": {"name": "digits", "copies": 1, "size": 32},
         "image_size": 32,
-        "model": "timm/test_resnet",
+        "model": {"name": "timm/test_resnet", "layer": "layer3"},
         "guide": {"name": "segment_overlap", "beta": 0.5},
         "batch_size": 128,
         "stages": [{"epochs": 1, "lr": 1e-2}],
