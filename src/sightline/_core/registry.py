@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
+from sightline._core.typed_options import check_constructor, check_options
 from sightline.errors import SightlineError, unknown_name
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ class Entry(Generic[T]):
     capabilities: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, **options: Any) -> T:
-        """Make one, refusing an option that the factory does not have."""
+        """Make one, refusing an option that the factory does not have, or a value of another type than its annotation."""
         parameters = inspect.signature(self.factory).parameters
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             for option in options:
@@ -41,7 +42,10 @@ class Entry(Generic[T]):
         ]  # fmt: skip
         if missing:
             raise SightlineError(f"{self.name!r} needs {', '.join(repr(n) for n in missing)}, which was not given")
-        return self.factory(**options)
+        check_options(self.factory, options, self.name)
+        made = self.factory(**options)
+        check_options(self.factory, options, self.name, choices=True)
+        return made
 
     @property
     def summary(self) -> str:
@@ -67,9 +71,11 @@ class Registry(Generic[T]):
         self._loaded = False
 
     def register(self, name: str, **capabilities: Any) -> Callable[[F], F]:
-        """A decorator that gives a factory a name. A name that is taken is an error."""
+        """A decorator that gives a factory a name; a class checks its arguments from then on. A taken name is an error."""
 
         def decorate(factory: F) -> F:
+            if isinstance(factory, type):
+                check_constructor(factory, name)
             self._add(Entry(name, factory, capabilities))
             return factory
 

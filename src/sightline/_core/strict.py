@@ -13,12 +13,13 @@ from typing import Annotated, Any, ClassVar, get_args
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from sightline._core.nesting import DEEPEST, LARGEST_INTEGER, check_nesting
 from sightline._core.reading import reading
 from sightline._core.registry import Registry
 from sightline.errors import SightlineError, unknown_name
 
-Count = Annotated[int, Field(strict=True, ge=0)]
-Positive = Annotated[int, Field(strict=True, gt=0)]
+Count = Annotated[int, Field(strict=True, ge=0, le=LARGEST_INTEGER)]
+Positive = Annotated[int, Field(strict=True, gt=0, le=LARGEST_INTEGER)]
 Real = Annotated[float, Field(strict=True)]  # whole numbers too, but no text and no true or false
 
 
@@ -51,6 +52,7 @@ class StrictDocument(StrictModel):
     noun: ClassVar[str]
 
     def __init__(self, **values: Any) -> None:
+        check_nesting(values, self.noun)
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -74,9 +76,18 @@ def difference(one: StrictDocument, other: StrictDocument) -> str | None:
 def parse_yaml(text: str, where: str) -> Any:
     """What a YAML text says; `where` it comes from is for messages."""
     try:
-        return yaml.load(text, _Loader)  # a SafeLoader
+        value = yaml.load(text, _Loader)  # a SafeLoader
     except yaml.YAMLError as error:
         raise SightlineError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+    except (
+        ValueError,
+        RecursionError,
+        TypeError,
+        AttributeError,
+    ) as error:  # dates and numbers out of range; deep nesting
+        raise SightlineError(f"{where} cannot be read as YAML: {error}") from error
+    check_nesting(value, where)
+    return value
 
 
 def parse_mapping(text: str, where: str) -> dict[str, Any]:
@@ -106,6 +117,7 @@ def apply_overrides(values: dict[str, Any], overrides: Overrides) -> None:
     """
     if isinstance(overrides, Mapping):
         for key, value in overrides.items():
+            check_nesting(value, f"override {key!r}")
             _set(values, key, copy.deepcopy(value))
     else:
         for override in overrides:
@@ -128,7 +140,11 @@ def _read(override: str) -> tuple[str, Any]:
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:
     """Set the value of a dotted key in place; `key.+` adds one to the end of a list."""
-    *path, last = key.split(".")
+    if not isinstance(key, str) or not all(parts := key.split(".")) or len(parts) > DEEPEST:
+        raise SightlineError(
+            f"override {key!r:.100} is no key; expected names joined by dots, at most {DEEPEST} of them"
+        )
+    *path, last = parts
     place: Any = values
     for part in path:
         inner = place[_index(place, part, key)] if isinstance(place, list) else place.get(part)
@@ -168,7 +184,7 @@ _Loader.add_implicit_resolver(
 
 
 def _index(items: list[Any], part: str, key: str) -> int:
-    if not part.isdigit() or int(part) >= len(items):
+    if not part.isdecimal() or len(part) > 9 or int(part) >= len(items):
         raise SightlineError(
             f"override {key!r}: {part!r} is no place in a list of {len(items)}, counted from 0; + adds one"
         )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.options import DataName, ModelName, Weights
+from sightline.cli.options import DataName, ModelName, Weights, split_given
 from sightline.errors import SightlineError
 
 
@@ -40,8 +40,7 @@ def evaluate(
     when the command is given again.
     """
     named = [None if each is None else each.split(",") for each in (splits, explainers, metrics)]
-    paths = [Path(each) for each in given or [] if "=" not in each]
-    options = [each for each in given or [] if "=" in each]
+    paths, options = split_given(given)
     if len(paths) == 1 and output is None and model is None and paths[0].suffix not in (".yaml", ".yml"):
         from sightline import evaluation
 

@@ -134,6 +134,6 @@ def _draw(
 def _class_index(target: str, names: list[str]) -> int:
     if target in names:
         return names.index(target)
-    if target.isdigit() and int(target) < len(names):
+    if target.isdecimal() and int(target) < len(names):
         return int(target)
     raise unknown_name("class", target, names)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.options import DataName, ModelName, RunFolder, Weights
+from sightline.cli.options import DataName, ModelName, RunFolder, Weights, split_given
 from sightline.cli.subject import find_data, find_subject
 from sightline.errors import SightlineError
 
@@ -52,12 +52,12 @@ def filters(
 
     chosen = None
     if numbers is not None:
-        if not all(each.strip().isdigit() for each in numbers.split(",")):
+        if not all(each.strip().isdecimal() for each in numbers.split(",")):
             raise SightlineError(f"--filters is {numbers!r}; expected numbers joined by commas, such as 3,17")
         chosen = [int(each) for each in numbers.split(",")]
-    paths = [Path(each) for each in given or [] if "=" not in each]
+    paths, options = split_given(given)
     subject = find_subject(model, weights, run)
-    dataset = find_data(data, [each for each in given or [] if "=" in each], split, run, labels=False)
+    dataset = find_data(data, options, split, run, labels=False)
     if torch.cuda.is_available():
         subject.model.cuda()
     size = subject.spec.size[0]

@@ -93,7 +93,11 @@ def _from_library(model: str | None, weights: str | None, classes: Path | None) 
         return Subject(model, classifier, spec, default_class_names(classifier))
     if not classes.is_file():
         raise SightlineError(f"--classes: there is no file {str(classes)!r}")
-    names, count = classes.read_text(encoding="utf-8").splitlines(), model_classes(classifier)
+    try:
+        names = classes.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SightlineError(f"--classes: cannot read {classes} as text with one name a line: {error}") from error
+    count = model_classes(classifier)
     if len(names) != count:
         raise SightlineError(f"--classes {classes} names {len(names)} classes; the model has {count}")
     return Subject(model, classifier, spec, names)

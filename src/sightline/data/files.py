@@ -28,6 +28,9 @@ def locate(path: str | Path, argument: str) -> Path:
     base = os.environ.get("SIGHTLINE_DATA")
     places = [wanted, Path(base, wanted)] if base and not wanted.is_absolute() else [wanted]
     for place in places:
-        if place.exists():
-            return place
+        try:
+            if place.exists():
+                return place
+        except OSError as error:  # such as a name that is too long
+            raise MissingFileError(f"{argument}: {str(place)[:200]!r} cannot be opened: {error.strerror}") from error
     raise MissingFileError(f"{argument}: nothing at {' or '.join(map(str, places))}")

@@ -10,12 +10,11 @@ from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
-from sightline._core.registry import Entry
 from sightline._core.seeding import derive_seed, generator
 from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.map_store import MapStore
-from sightline.data.transforms import Saliency, eval_transform, still_seen, train_transform
+from sightline.data.transforms import Saliency, augmentation, eval_transform, still_seen
 from sightline.errors import SightlineError
 
 
@@ -250,8 +249,7 @@ def create_loader(
     """
     if batch_size < 1:
         raise SightlineError(f"batch_size is {batch_size}; expected a positive number")
-    options = {**(augment or {}), "size": size}
-    transform = Entry("augment", train_transform)(**options) if train else eval_transform(size)
+    transform = augmentation(augment or {}, size) if train else eval_transform(size)
     length = len(dataset) if indices is None else len(indices)
     sampler = EpochSampler(length, train=train, seed=seed, rank=rank, world_size=world_size)
     if drop_last and len(sampler) < batch_size:

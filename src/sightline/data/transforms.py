@@ -4,7 +4,7 @@ A mask takes the pixel under the center of each new pixel, so that it stays 0, 1
 as smoothly as the image, and boxes by their edges.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from sightline._core.registry import Entry
 from sightline.errors import SightlineError
 
 
@@ -91,6 +92,17 @@ def train_transform(size: int, *, crop: float = 0.5, flip: bool = True, jitter: 
     steps += [v2.RandomHorizontalFlip()] if flip else []
     steps += [v2.ColorJitter(jitter, jitter, jitter)] if jitter else []
     return v2.Compose([*steps, _to_float()])
+
+
+def augmentation(options: Mapping[str, Any], size: int) -> v2.Compose:
+    """Return `train_transform` with the options that a user gave.
+
+    Raises:
+        SightlineError: an option is unknown, of another type, or out of its range.
+    """
+    if "size" in options:
+        raise SightlineError("size is no option of 'augment'; the key image_size sets the side of the images")
+    return Entry("augment", train_transform)(**options, size=size)
 
 
 def eval_transform(size: int) -> v2.Compose:

@@ -1,6 +1,7 @@
 """Models that carry their own explainer: what the branch or the groups that a guide gave them show."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,8 +72,11 @@ class GroupMap(Explainer):
         parts. Which of them explains a class it does not say; that choice is ours.
     """
 
-    def __init__(self, groups: Tensor | Sequence[int] | None = None, group: int | None = None) -> None:
-        self.groups = None if groups is None else torch.as_tensor(groups, dtype=torch.int64)
+    def __init__(self, groups: Tensor | Sequence[Any] | None = None, group: int | None = None) -> None:
+        try:
+            self.groups = None if groups is None else torch.as_tensor(groups, dtype=torch.int64)
+        except (TypeError, ValueError, RuntimeError):
+            self.groups = torch.empty(0)
         if self.groups is not None and (self.groups.ndim != 1 or not len(self.groups) or self.groups.min() < 0):
             raise SightlineError("groups must give every filter of the layer the number of its group, from 0")
         self.group = group

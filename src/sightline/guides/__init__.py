@@ -79,6 +79,8 @@ def from_config(config: str | Mapping[str, Any] | Sequence[Any] | None) -> Guide
         options = {key: value for key, value in config.items() if key not in ("name", "scale")}
         guide = create_guide(config["name"], **options)
         return guide if config.get("scale") is None else config["scale"] * guide
+    if not isinstance(config, Sequence):
+        raise SightlineError(f"guide is {config!r:.100}; expected a name, a mapping with a name, or a list of these")
     parts = [part for part in map(from_config, config) if part is not None]
     if not parts:
         return None

@@ -1,5 +1,6 @@
 """Prompts: what a segmenter is told of an object, from maps or boxes; and the segmenters, which make masks of them."""
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -155,4 +156,11 @@ def find_segmenter(name: str) -> Segmenter:
         return grabcut_mask
     if ":" not in name:
         raise SightlineError(f"segmenter is {name!r}; expected 'grabcut' or 'package.module:function'")
-    return load_function(name, "segmenter")
+    function = load_function(name, "segmenter")
+    try:
+        inspect.signature(function).bind(None, None, None)
+    except ValueError:
+        pass  # a function in C may have no signature
+    except TypeError as error:
+        raise SightlineError(f"segmenter {name!r} cannot be called with (image, points, box): {error}") from error
+    return function

@@ -12,6 +12,7 @@ from sightline.data import DATASETS, ImageDataset, Sample, Splits
 from sightline.data.files import locate
 from sightline.data.loader import create_loader
 from sightline.data.map_store import MapStore
+from sightline.data.transforms import augmentation
 from sightline.datasets.derived.mask_quality import DegradedMasks
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers.places import refuse_few_places
@@ -170,6 +171,7 @@ def check_names(recipe: Recipe) -> None:
     DATASETS[recipe.data.name]
     check_installed(recipe.loggers)
     check_guides(recipe)
+    augmentation(recipe.augment, size=1)
     for name in recipe.evaluation.explainers or []:
         EXPLAINERS[name]
     for name in recipe.evaluation.metrics or []:
