@@ -9,7 +9,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from sightline._core.optional import requires_extra
 from sightline._core.tensors import at_least_float32, check_finite
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, Sign, normalize_maps, signed_to_map
+from sightline.explainers.precision import in_float32
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.layers import LayerSelection
 from sightline.network.targets import Score, Targets, resolve_score
@@ -35,11 +36,12 @@ class AttributionRequest:
 
     Attributes:
         model: in eval mode.
-        inputs: (N, C, H, W), as the model takes them; some images of the batch.
+        inputs: (N, C, H, W), as the model takes them but float32 at least; some images of the batch.
         image_index: (N,) int64, which images of the batch they are.
         score: from the model's output to scalars.
         layer: the target layer, for the methods that have one.
         rows: how many inputs may go through the model at once.
+        dtype: the type in which the model takes its inputs.
     """
 
     model: nn.Module
@@ -48,10 +50,12 @@ class AttributionRequest:
     score: Score
     layer: LayerSelection
     rows: int
+    dtype: torch.dtype
 
     def forward(self, inputs: Tensor, image_index: Tensor) -> Tensor:
         """Return the scores (M,) of M inputs that were made from the images `image_index`."""
-        return self.score(self.model(inputs.clone()), image_index)  # the model may work in place
+        given = inputs.to(self.dtype, copy=True)  # the model may work in place
+        return at_least_float32(self.score(self.model(given), image_index))
 
     @property
     def copies(self) -> int:
@@ -81,7 +85,7 @@ class AttributionRequest:
     def split(self) -> Iterator["AttributionRequest"]:
         """Yield the same request for each image alone."""
         for image, index in zip(self.inputs.split(1), self.image_index.split(1)):
-            yield AttributionRequest(self.model, image, index, self.score, self.layer, self.rows)
+            yield replace(self, inputs=image, image_index=index)
 
 
 class Attribution(Explainer):
@@ -95,6 +99,7 @@ class Attribution(Explainer):
         raw: return the attributions (B, C, H, W) themselves, with their signs, instead of maps.
         internal_batch_size: images in one call to the model, after the pass over the batch that finds the predictions;
             None chooses.
+        precise: compute in float32 at least where the model or autocast has half precision.
     """
 
     def __init__(
@@ -103,24 +108,33 @@ class Attribution(Explainer):
         sign: Sign | None,
         raw: bool = False,
         internal_batch_size: int | None = None,
+        precise: bool = False,
     ) -> None:
         if sign is not None:
             check_choice(Sign, sign=sign)
         self.function = function
         self.sign = sign
         self.raw = raw
+        self.precise = precise
         self.batches = InternalBatches(internal_batch_size)
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Maps (B, H, W) in [0, 1], or attributions (B, C, H, W) with `raw`."""
+        if self.precise:
+            with in_float32(model, inputs, targets, layer) as precise:
+                return self._explain(*precise)
+        return self._explain(model, inputs, targets, layer)
+
+    def _explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         image_index = torch.arange(len(inputs), device=inputs.device)
         output = model(inputs)
         score = resolve_score(targets, output)
         check_finite(score(output, image_index), "the model's scores", "is the model finite there?")
+        dtype, inputs = inputs.dtype, at_least_float32(inputs)
 
         def attributions(rows: int) -> Tensor:
             parts = [
-                self.function(AttributionRequest(model, some, which, score, layer, rows))
+                self.function(AttributionRequest(model, some, which, score, layer, rows, dtype))
                 for some, which in zip(inputs.split(rows), image_index.split(rows))
             ]
             return torch.cat(parts).detach()
@@ -145,17 +159,19 @@ def _captum_quiet() -> Iterator[None]:
 
 
 def attribution(
-    name: str, signed: bool = True, needs_gradient: bool = True, needs_layer: bool = False
+    name: str, signed: bool = True, needs_gradient: bool = True, needs_layer: bool = False, precise: bool = False
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register a function of a request as an explainer.
 
-    Its options are the function's keyword-only parameters, `sign`, `raw` and `internal_batch_size`.
+    Its options are the function's keyword-only parameters, `sign`, `raw` and `internal_batch_size`. `precise` is for functions
+    that half precision spoils: rules for gradients, and small differences of scores.
     """
 
     def decorate(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def factory(raw: bool = False, internal_batch_size: int | None = None, **options: Any) -> Attribution:
             sign = options.pop("sign", "positive") if signed else None
-            return Attribution(partial(_with_captum, name, function, **options), sign, raw, internal_batch_size)
+            computed = partial(_with_captum, name, function, **options)
+            return Attribution(computed, sign, raw, internal_batch_size, precise)
 
         options = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
         options += inspect.signature(_common).parameters.values()

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline._core.tensors import at_least_float32, check_finite, check_images, has_contrast
+from sightline.explainers.missing_gradients import naming_missing_gradients
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerSelection
 from sightline.network.modes import evaluating
@@ -51,7 +52,7 @@ class Explainer(ABC):
         """
         check_images(images)
         model = unwrap(model)
-        with torch.inference_mode(False), torch.no_grad(), evaluating(model):
+        with torch.inference_mode(False), torch.no_grad(), evaluating(model), naming_missing_gradients():
             wanted = _ordinary(targets) if isinstance(targets, Tensor) else targets
             maps = self.explain_images(model, _ordinary(images), wanted, layer, input_spec)
         check_finite(maps, "the maps", "is the model finite there?")

@@ -16,6 +16,7 @@ from sightline._core.tensors import at_least_float32, has_contrast
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.places import tap_layers, warn_of_few_places
+from sightline.explainers.precision import in_float32
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.layers import LayerSelection, resolve_layers
 from sightline.network.layout import Layer, to_spatial
@@ -69,6 +70,11 @@ class AblationCAM(ForwardCAM):
     def __init__(self, softmax: bool = False, internal_batch_size: int | None = None) -> None:
         super().__init__(internal_batch_size)
         self.softmax = softmax
+
+    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
+        """Maps (B, H, W) in [0, 1]; computed in float32 at least, since weights are small differences of scores."""
+        with in_float32(model, inputs, targets, layer) as precise:
+            return super().explain(*precise)
 
     def channel_weights(
         self, model: nn.Module, inputs: Tensor, targets: Targets, layer: Layer

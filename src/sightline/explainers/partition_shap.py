@@ -6,9 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from sightline._core.checks import check_choice
+from sightline._core.tensors import at_least_float32
 from sightline.explainers.base import PixelExplainer, Sign, normalize_maps, signed_to_map
 from sightline.explainers.owen.maskers import Masker, check_masker
 from sightline.explainers.owen.values import Output, OwenValues, check_options, owen_values
+from sightline.explainers.precision import in_float32
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerSelection
@@ -53,7 +55,8 @@ class PartitionSHAP(PixelExplainer):
         self, model: nn.Module, images: Tensor, targets: Targets, layer: LayerSelection, input_spec: InputSpec | None
     ) -> Tensor:
         """Return maps (B, H, W), in [0, 1] unless `raw`."""
-        values = self.signed_map(model, images, targets, input_spec)
+        with in_float32(model, to_inputs(images, input_spec), targets, None) as (wide, _, settled, _):
+            values = self.signed_map(wide, at_least_float32(images), settled, input_spec)
         return values if self.raw else normalize_maps(signed_to_map(values, self.sign))
 
     def signed_map(self, model: nn.Module, images: Tensor, targets: Targets, input_spec: InputSpec | None) -> Tensor:

@@ -30,7 +30,7 @@ def _pixels(length: Length, side: int, argument: str) -> int:
     return min(side, max(1, round(length * side) if isinstance(length, float) else length))
 
 
-@attribution("occlusion", needs_gradient=False)
+@attribution("occlusion", needs_gradient=False, precise=True)
 def occlusion(
     request: AttributionRequest, *, window: Length = 15 / 224, stride: Length = 8 / 224, baseline: Baseline = 0.0
 ) -> Tensor:
@@ -59,7 +59,7 @@ def occlusion(
     )
 
 
-@attribution("lime", needs_gradient=False)
+@attribution("lime", needs_gradient=False, precise=True)
 def lime(
     request: AttributionRequest,
     *,
@@ -87,7 +87,7 @@ def lime(
     return _surrogate(captum, request, samples, _regions(request.inputs, patch, features), baseline, seed)
 
 
-@attribution("kernel_shap", needs_gradient=False)
+@attribution("kernel_shap", needs_gradient=False, precise=True)
 def kernel_shap(
     request: AttributionRequest,
     *,

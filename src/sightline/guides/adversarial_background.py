@@ -1,7 +1,8 @@
 """Adversarial backgrounds: whatever outside the object can mislead the model does, while it learns not to follow."""
 
 from sightline._core.checks import check_count, check_fraction, check_positive
-from sightline.attacks import fgsm
+from sightline.attacks import sign_step
+from sightline.attacks.steps import attacked, cross_entropy_gradient
 from sightline.data.batch import Batch
 from sightline.data.regions import check_source, object_region
 from sightline.guides.base import Guide, GuidedModel
@@ -52,17 +53,12 @@ class AdversarialBackground(Guide):
             return batch
         chosen, labels = batch.images.detach()[region.known], batch.labels[region.known]
         free = (region.outside == 1)[region.known]
-        attacked = chosen
-        for _ in range(self.steps):
-            attacked = fgsm(
-                objective.model,
-                attacked,
-                labels,
-                eps=self.step_size,
-                weights=free.to(chosen.dtype),
-                input_spec=objective.input_spec,
-            )
-            attacked = chosen + (attacked - chosen).clamp(-self.eps, self.eps)
+        with attacked(objective.model, chosen, objective.input_spec) as (pixels, inputs_of):
+            changed = pixels  # float32 at least: half precision is too coarse for small steps
+            for _ in range(self.steps):
+                gradient = cross_entropy_gradient(objective.model, changed, inputs_of, labels)
+                changed = sign_step(changed, gradient, self.step_size, free.to(pixels))
+                changed = pixels + (changed - pixels).clamp(-self.eps, self.eps)
         images = batch.images.detach().clone()
-        images[region.known] = attacked.to(images.dtype).where(free[:, None], chosen)
+        images[region.known] = changed.to(images.dtype).where(free[:, None], chosen)
         return batch.changed(images=images)

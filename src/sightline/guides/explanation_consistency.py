@@ -242,7 +242,7 @@ class ExplanationConsistency(MeasuredWeights):
             eps=self.eps,
             gradient=gradient,
         )
-        logits, explain = self._look(objective, changed, explainer)
+        logits, explain = self._look(objective, changed.to(images.dtype), explainer)  # attacks return float32 at least
         unchanged = logits.argmax(1) == classes if alone else _found(logits, classes)
         return 1 - explanation_consistency(maps, explain(classes), unchanged, self.psi, self.distance)
 

@@ -89,5 +89,6 @@ def _again(observation: Observation, perturbation: Perturbation, eps: float) -> 
         eps=eps,
         input_spec=scorer.input_spec,
     )
+    changed = changed.to(observation.require("images").dtype)  # attacks return float32 at least
     unchanged = scorer(changed).argmax(1) == observation.require("probabilities").argmax(1)
     return observation.explain_again(changed, f"disturbed by {perturbation}"), unchanged

@@ -93,10 +93,25 @@ class Tapped:
         Raises:
             SightlineError: the scores carry no graph.
         """
+        names = [layer.name for layer in self.layers]
         if not scores.requires_grad:
-            raise SightlineError("the score does not depend on the target layer; was it detached?")
-        gradients = torch.autograd.grad(scores.sum(), self.raw, create_graph=create_graph, retain_graph=True)
+            raise _no_gradient(names[0])
+        found = torch.autograd.grad(
+            scores.sum(), self.raw, create_graph=create_graph, retain_graph=True, allow_unused=True
+        )
+        for name, gradient in zip(names, found):
+            if gradient is None:
+                raise _no_gradient(name)
+        gradients = [gradient for gradient in found if gradient is not None]
         return [to_spatial(layer, g, self.image_size) for layer, g in zip(self.layers, gradients)]
+
+
+def _no_gradient(name: str) -> SightlineError:
+    return SightlineError(
+        f"the score does not depend on the target layer {name!r}, or a part between them has no gradient (was it detached? is "
+        "it an int8 layer?); choose a layer and a score that belong together, or an explainer without gradients, such as "
+        "'scorecam'"
+    )
 
 
 class Tap:

@@ -1,0 +1,40 @@
+"""Half precision: what is sensitive to it is computed in float32."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from sightline._core.tensors import at_least_float32
+from sightline.network.layers import LayerSelection, resolve_layers
+from sightline.network.tap import logits_of
+from sightline.network.targets import Resolved, Targets, resolve_score, resolve_targets
+
+HALF = (torch.bfloat16, torch.float16)
+
+
+@contextmanager
+def in_float32(
+    model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection
+) -> Iterator[tuple[nn.Module, Tensor, Targets, LayerSelection]]:
+    """Yield what is explained in float32 at least, and keep autocast off.
+
+    A model in half precision is copied. The targets are settled by the model as it is: rounding may change what is predicted.
+    Without half precision, all stays as it is. Small differences of scores, and rules for gradients, lose most of their
+    digits in half precision.
+    """
+    half = any(tensor.dtype in HALF for tensor in (*model.parameters(), *model.buffers()))
+    device = inputs.device.type
+    if not half and not torch.is_autocast_enabled(device):
+        yield model, inputs, targets, layer
+        return
+    output = model(inputs)
+    if targets is None or isinstance(targets, Tensor | int):
+        settled: Targets = resolve_targets(targets, logits_of(output))
+    else:
+        settled = Resolved(resolve_score(targets, output))
+    layers = None if layer is None else resolve_layers(model, layer)
+    with torch.autocast(device, enabled=False):
+        yield copy.deepcopy(model).float() if half else model, at_least_float32(inputs), settled, layers
