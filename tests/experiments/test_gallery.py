@@ -49,11 +49,11 @@ def test_maps_and_figures_are_what_explain_gives_for_the_trained_model(
     begun: list[str] = []
     train = gallery_module.train
 
-    def training(recipe: Any, output: Path, resume: bool) -> Any:
+    def training(recipe: Any, output: Path, resume: bool, device: Any) -> Any:
         begun.append(output.name)
         if begun == ["CE", "SO"]:
             raise KeyboardInterrupt
-        return train(recipe, output=output, resume=resume)
+        return train(recipe, output=output, resume=resume, device=device)
 
     monkeypatch.setattr(gallery_module, "train", training)
     with pytest.raises(KeyboardInterrupt):

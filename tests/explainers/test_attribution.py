@@ -399,7 +399,7 @@ def test_names_do_not_need_captum() -> None:
         ("saliency", {"sign": "positive"}, "unknown option of 'saliency': 'sign'"),
         ("integrated_gradients", {"steps": 0}, "steps is 0"),
         ("integrated_gradients", {"baseline": torch.zeros(2)}, r"baseline has shape \(2,\)"),
-        ("smoothgrad", {"noise": -1.0}, "noise -1.0"),
+        ("smoothgrad", {"noise": -1.0}, "noise is -1.0"),
         ("saliency", {"internal_batch_size": 0}, "internal_batch_size is 0"),
         ("occlusion", {"window": 1.5}, "window is 1.5; a float is a fraction"),
         ("occlusion", {"window": 2, "stride": 3}, "leaves gaps"),

@@ -219,7 +219,7 @@ def test_copies_of_an_explainer_give_the_same_maps(tiny: TinyCNN, name: str) -> 
     ("name", "options", "said"),
     [
         ("smoothgradcam++", {"samples": 0}, "samples is 0"),
-        ("smoothgradcam++", {"noise": -1.0}, "noise -1.0"),
+        ("smoothgradcam++", {"noise": -1.0}, "noise is -1.0"),
         ("smoothgradcam++", {"internal_batch_size": 0}, "internal_batch_size is 0"),
         ("augmented", {"method": "lots"}, "'lots'"),
         ("augmented", {"method": sl.create_explainer("lots")}, "'LOTS', which changes pixels"),

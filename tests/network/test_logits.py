@@ -44,7 +44,6 @@ def test_one_logit_is_a_pair() -> None:
         (joint(0), [-2.0, 3.0]),
         (lambda output: output[:, 0], [2.0, -3.0]),
     ],
-    ids=str,
 )
 def test_scores_of_one_logit(targets: Any, expected: list[float]) -> None:
     assert resolve_score(targets, Z)(Z, EACH).tolist() == expected

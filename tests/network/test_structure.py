@@ -15,6 +15,7 @@ from sightline.network.execution import record, record_blank
 from sightline.network.layers import default_layer
 from sightline.network.layout import Layer
 from sightline.network.structure import last_stage
+from sightline.network.tap import Tap
 
 
 def convolution(inputs: int, outputs: int, stride: int = 2) -> nn.Sequential:
@@ -344,3 +345,10 @@ def test_neither_a_patch_embedding_nor_a_detail_is_chosen_and_the_layers_that_th
     for name, prefix in found:
         tapped = sl.Tap(model, Layer(name, "tokens", int(prefix)))(images)
         assert (tapped.gradients(tapped.logits[:, 0])[0] != 0).any(1).all()  # the score depends on every place
+
+
+def test_a_classifier_that_averages_its_only_convolution_is_tapped_there() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert Tap(model)(torch.rand(2, 3, 8, 8)).layers[0].name == "1"
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert Tap(model)(torch.rand(2, 3, 8, 8)).layers[0].name == "1"  # another convolution is preferred

@@ -18,9 +18,9 @@ def last_stage(model: nn.Module, record: Record, within: str = "") -> str:
     """Return the name of a model's last convolutional stage, in the order in which it runs.
 
     The stage is the widest module that ends in the last convolution and still returns a feature map, with the norm and
-    the activation that follow. It is not the layer that makes the output, nor one behind global pooling, nor one that the
-    output does not depend on, such as an auxiliary head. In a dense model, such as one for segmentation, it is the last
-    stage with the coarsest grid.
+    the activation that follow. It is not the layer that makes the output, unless a classifier only averages it and has no
+    other convolution; nor one behind global pooling, nor one that the output does not depend on, such as an auxiliary
+    head. In a dense model, such as one for segmentation, it is the last stage with the coarsest grid.
 
     Args:
         model: an unwrapped model.
@@ -33,6 +33,8 @@ def last_stage(model: nn.Module, record: Record, within: str = "") -> str:
     """
     steps = _Steps(model, record)
     places = [i for i in steps.convolutions() if is_within(steps.calls[i].name, within)]
+    if not places and record.output is not None and record.output.ndim == 2:
+        places = [i for i in steps.convolutions(of_output=True) if is_within(steps.calls[i].name, within)]
     if record.output is not None and record.output.ndim == 4 and places:
         coarsest = min(_area(steps.calls[i]) for i in places)
         places = [i for i in places if _area(steps.calls[i]) == coarsest]
@@ -73,8 +75,8 @@ class _Steps:
         self.runs = [call.name for call in self.calls]
         self.at = {name: i for i, name in enumerate(self.runs)}
 
-    def convolutions(self) -> list[int]:
-        """Return which calls are convolutions of a feature map, none of them the one that makes the output."""
+    def convolutions(self, of_output: bool = False) -> list[int]:
+        """Return which calls are convolutions of a feature map, without the one that makes the output unless asked for."""
         found: list[int] = []
         grid: Shape = ()
         for i, call in enumerate(self.calls):
@@ -84,7 +86,7 @@ class _Steps:
             whole = call.taken[0] == self.batch  # an attention may convolve each head apart
             if whole and not pooled:
                 grid = call.returned[0][2:]
-                if self._once(call) and not self._makes_output(i):
+                if self._once(call) and (of_output or not self._makes_output(i)):
                     found.append(i)
         return found
 
