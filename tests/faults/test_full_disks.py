@@ -55,7 +55,9 @@ def small_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize(
+    "name", sorted(VERBS.keys() - {"export", "explain to a store"})
+)  # these replace the folder itself
 def test_a_small_disk_that_is_full(name, work, undisturbed, small_disk):
     """All but a few kB of a real file system are taken; then they are given back."""
     verb, folder = VERBS[name], work()

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from sightline._core.csv_files import csv_text
 from sightline._core.files import make_folder, write_atomically
+from sightline._core.output_lock import LONG, holding_folder
 from sightline._core.seeding import derive_seed
 from sightline.errors import SightlineError
 from sightline.rating.store import Choice, Pair, Side, Store
@@ -38,14 +39,15 @@ def export_batch(store: Store, folder: str | Path, url: str | None = None) -> Pa
     folder = Path(folder)
     base = (url or FOLDER).rstrip("/")
     rows = []
-    make_folder(folder / FOLDER)
-    for pair in store.pairs.values():
-        swapped = derive_seed(int(store.facts["seed"]), "batch", pair.pair) % 2 == 1
-        shown = [pair.names[part] for part in ("image", *(("b", "a") if swapped else ("a", "b")))]
-        rows.append([pair.pair, pair.label, *(f"{base}/{name}.jpg" for name in shown)])
-        for name in shown:
-            write_atomically(folder / FOLDER / f"{name}.jpg", store.picture(name) or b"")
-    write_atomically(folder / "batch.csv", csv_text(COLUMNS, rows).encode())
+    with holding_folder(folder, LONG):
+        make_folder(folder / FOLDER)
+        for pair in store.pairs.values():
+            swapped = derive_seed(int(store.facts["seed"]), "batch", pair.pair) % 2 == 1
+            shown = [pair.names[part] for part in ("image", *(("b", "a") if swapped else ("a", "b")))]
+            rows.append([pair.pair, pair.label, *(f"{base}/{name}.jpg" for name in shown)])
+            for name in shown:
+                write_atomically(folder / FOLDER / f"{name}.jpg", store.picture(name) or b"")
+        write_atomically(folder / "batch.csv", csv_text(COLUMNS, rows).encode())
     return folder / "batch.csv"
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sightline._core.csv_files import csv_text
 from sightline._core.files import write_atomically
 from sightline._core.optional import requires_extra
+from sightline._core.output_lock import LONG, holding_folder
 from sightline.errors import SightlineError
 from sightline.rating.store import Choice, Store
 
@@ -217,8 +218,9 @@ def write(store: Store, found: Results, folder: Path) -> tuple[Path, Path]:
     """
     votes, summary = folder / "votes.csv", folder / "results.json"
     whole = asdict(found) | {"shares": found.shares, "decided": found.decided, "votes": found.votes}
-    write_atomically(votes, votes_csv(store).encode())
-    write_atomically(summary, json.dumps(store.facts | whole, indent=1, ensure_ascii=False).encode())
+    with holding_folder(folder, LONG):
+        write_atomically(votes, votes_csv(store).encode())
+        write_atomically(summary, json.dumps(store.facts | whole, indent=1, ensure_ascii=False).encode())
     return votes, summary
 
 
