@@ -33,4 +33,4 @@ def test_a_killed_command_goes_on_to_the_same_result(name, work, undisturbed):
         done = run(folder, *verb.arguments)
         assert done.code == 0 or (verb.refused and verb.refused in done.said), f"after {fault}: {done.said}"
         assert verb.result(folder) == expected, fault
-        assert not left_over(folder), fault
+        assert done.code != 0 or not left_over(folder), fault  # a refused export leaves what it finds
