@@ -233,5 +233,5 @@ def test_the_data_of_a_loader_tell_themselves(tmp_path: Path) -> None:
 def test_bad_data() -> None:
     with pytest.raises(SightlineError, match="batches holds no batch"):
         class_features(TinyCNN(), [])
-    with pytest.raises(SightlineError, match="a label is -1"):
+    with pytest.raises(SightlineError, match="labels hold -1"):
         class_features(TinyCNN(), [sl.Batch(torch.rand(1, 3, 8, 8), torch.tensor([-1]))])

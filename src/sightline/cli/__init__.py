@@ -17,6 +17,10 @@ def main() -> None:
     try:
         with requires_extra("cli", "the command sightline"):
             from sightline.cli.app import InterruptedCommandError, app
+    except SightlineError as error:
+        _report("error:", str(error))
+        sys.exit(2)
+    try:
         with terminable():
             app()
     except InterruptedCommandError as error:
