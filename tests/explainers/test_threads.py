@@ -30,8 +30,7 @@ FEW: dict[str, dict[str, Any]] = {
     "weighted_shap": {"evaluations": 24},
 }
 CARRIED = {"attention_branch", "iccnn", "impactx"}  # of a model that a guide has changed
-IN_ORDER = {"randomcam"}  # the next draw for each image
-NAMES = [name for name in EXPLAINERS.names() if name not in CARRIED | IN_ORDER]
+NAMES = [name for name in EXPLAINERS.names() if name not in CARRIED]
 
 
 class Normed(nn.Module):

@@ -67,10 +67,6 @@ CURVES = {
 }  # fmt: skip
 
 TIMED_PARTS = {"lots/table-5.3"}  # studies whose parts hold nothing but times
-SLOW = {  # the longest ones, and some whose kind and guides others show as well
-    "ec/figure-8", "impactx/figure-4", "impactx/figure-5", "lots/table-5.2", "pets/compositions", "pets/digits",
-    "pets/guides", "pets/iccnn", "pets/masks", "pets/weights", "ria/figure-4", "so-loss/table-1",
-}  # fmt: skip
 NEEDS = dict.fromkeys(("impactx/figure-3", "impactx/figure-4", "impactx/figure-5"), "impactx/table-2")  # another's runs
 
 OVERRIDES: dict[str, Table] = {

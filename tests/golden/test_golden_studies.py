@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 import adapter
 import pytest
 from folders import differences, renamed
-from overrides import OVERRIDES, SLOW
+from overrides import OVERRIDES
 from renames import TEXT
 from workplace import DATA, golden_file, machine, results_of, workplace
 
@@ -25,8 +25,9 @@ def test_every_study_has_golden_data_and_nothing_else_has() -> None:
     assert sorted(recorded) == sorted(OVERRIDES) == sorted(STUDIES)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_workplace")
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in STUDIES])
+@pytest.mark.parametrize("name", STUDIES)
 def test_a_study_writes_what_was_recorded(name: str) -> None:
     recorded = json.loads(golden_file(name).read_text(encoding="utf-8"))
     names = {old: new for pattern, some in TEXT.items() if fnmatch(name, pattern) for old, new in some.items()}
