@@ -69,7 +69,7 @@ def test_the_table_is_what_train_and_evaluate_find_and_a_killed_study_goes_on(
     both = [values["random, backgrounds", seed, "test_shifted/accuracy"] for seed in "34"]
     report = (folder / "report.md").read_text()
     assert f"{mean(both):.3f} ± {stdev(both):.3f}" in report
-    assert "[0.500]" in report
+    assert "[0.5]" in report
     assert "figure.png" in report
     assert (folder / "figure.png").is_file()
     assert Run(folder / "runs" / "cross-entropy-seed3").facts["status"] == "finished"

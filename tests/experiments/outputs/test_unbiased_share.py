@@ -122,14 +122,14 @@ def test_a_study_goes_on_where_it_was_killed_and_tells_shares_beside_chance(tmp_
     ]])  # fmt: skip
     begun: list[str] = []
 
-    def training(recipe, output, resume, watch):
+    def training(recipe, output, resume, watch, device):
         def stop(more: bool) -> None:
             watch(more)
             if len(begun) == 2 and more:
                 raise KeyboardInterrupt
 
         begun.append(output.name)
-        return train(recipe, output=output, resume=resume, watch=stop)
+        return train(recipe, output=output, resume=resume, watch=stop, device=device)
 
     monkeypatch.setattr(training_runs_module, "train", training)
     with pytest.raises(KeyboardInterrupt):
