@@ -48,6 +48,17 @@ class Unlike(nn.Module):
         return self.head(self.norm(self.embed(x.permute(0, 2, 3, 1))).mean((1, 2)))
 
 
+class Wrapper(nn.Module):
+    """Another object that holds a network."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
 def batch_of(size: int = 4, side: int = 8, classes: int = 3, dtype: torch.dtype = torch.float64):
     """A random batch with half-covering masks."""
     import sightline as sl

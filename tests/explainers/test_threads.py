@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import sightline as sl
+from networks import Wrapper
 from sightline.explainers import EXPLAINERS
 from sightline.network.modes import evaluating
 from sightline.network.tap import Tap
@@ -44,17 +45,6 @@ class Normed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.pool(self.features(x)).flatten(1))
-
-
-class Wrapper(nn.Module):
-    """Another object that holds the same network."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
 
 
 @pytest.fixture(autouse=True)

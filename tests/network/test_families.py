@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 import sightline as sl
 from families import examine
+from networks import Wrapper
 from sightline.errors import SightlineError
 from zoo import HUGGING_FACE, TIMM, TORCHVISION, hugging_face_model, timm_model, torchvision_model
 
@@ -51,13 +51,8 @@ def test_the_default_layer_of_a_few_families_of_hugging_face(name: str) -> None:
 
 @pytest.mark.parametrize("layer", ["net.blocks.3", "net.blocks.10.norm1", sl.Layer("net.blocks.2", "tokens")])
 def test_a_layer_whose_tokens_are_in_another_order_is_refused(layer: str | sl.Layer) -> None:
-    class Wrapper(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = timm_model("hiera_tiny_224")[0]
-
     with pytest.raises(SightlineError, match=r"another order than the places.*such as 'net.blocks.11'"):
-        sl.Tap(Wrapper(), layer)
+        sl.Tap(Wrapper(timm_model("hiera_tiny_224")[0]), layer)
 
 
 def test_a_layer_of_the_last_stage_keeps_the_order_of_the_places() -> None:

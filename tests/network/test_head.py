@@ -5,22 +5,13 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from networks import TinyCNN
+from networks import TinyCNN, Wrapper
 from sightline.errors import SightlineError
 from sightline.network.branch import Branch
 from sightline.network.features import DeepFeatures
 from sightline.network.head import head_name
 
 timm = pytest.importorskip("timm")
-
-
-class Wrapper(nn.Module):
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
 
 
 class HeadFirst(nn.Module):

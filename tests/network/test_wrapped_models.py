@@ -12,20 +12,12 @@ from torchvision.transforms.v2 import Normalize
 from torchvision.transforms.v2.functional import resize
 
 import sightline as sl
+from networks import Wrapper
 from sightline.errors import SightlineError
 from sightline.network.layers import default_layer, resolve_layers
 from sightline.network.layout import Layer
 
 timm = pytest.importorskip("timm")
-
-
-class Wrapper(nn.Module):
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.net(x)
 
 
 class Backbone(Wrapper):

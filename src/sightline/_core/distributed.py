@@ -49,9 +49,8 @@ def process_group_ended() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if (
-            _has_group() and not before and dist.get_backend() == "gloo"
-        ):  # NCCL waits for processes that may have failed
+        # NCCL would wait for processes that may have failed.
+        if _has_group() and not before and dist.get_backend() == "gloo":
             dist.destroy_process_group()
         raise
     if _has_group() and not before:

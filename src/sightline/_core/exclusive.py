@@ -14,7 +14,7 @@ class _Use:
 
 
 _changed = threading.Condition()
-_uses: dict[int, _Use] = {}  # by the object's id; whoever uses an object keeps it alive
+_uses: dict[int, _Use] = {}  # by the object's id, which stays unique while the object is used
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def exclusive(objects: Iterable[object]) -> Iterator[None]:
 
 
 def _forget() -> None:
-    """Start anew in a forked process: the threads that used something are not there."""
+    """Forget, in a forked process, the uses of threads that exist only in the parent process."""
     global _changed
     _changed = threading.Condition()
     own = threading.get_ident()

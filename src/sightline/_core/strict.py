@@ -79,12 +79,8 @@ def parse_yaml(text: str, where: str) -> Any:
         value = yaml.load(text, _Loader)  # a SafeLoader
     except yaml.YAMLError as error:
         raise SightlineError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
-    except (
-        ValueError,
-        RecursionError,
-        TypeError,
-        AttributeError,
-    ) as error:  # dates and numbers out of range; deep nesting
+    except (ValueError, RecursionError, TypeError, AttributeError) as error:
+        # Dates and numbers out of range, and deep nesting.
         raise SightlineError(f"{where} cannot be read as YAML: {error}") from error
     check_nesting(value, where)
     return value

@@ -10,9 +10,8 @@ from torch.nn import functional as F
 
 from sightline._core.optional import requires_extra
 
-_MOST_BITS = (
-    6  # of 64 that may differ; a change of size or quality changes 4 or fewer, images of one kind differ in 10 or more
-)
+# Bits of 64 that may differ. Another size or quality changes 4 or fewer; different images of one kind differ in 10 or more.
+_MOST_BITS = 6
 _LEAST_CORRELATION = 0.95  # of the small gray copies
 _FLAT = 2.0  # gray values; copies of less spread have no pattern to correlate
 _MOST_DIFFERENCE = 4.0  # of the colors of flat images, on average

@@ -10,7 +10,7 @@ from sightline.errors import SightlineError
 from sightline.network.branch import own_modules
 from sightline.network.layers import LayerSelection, resolve_layers
 from sightline.network.layout import Layer, to_spatial
-from sightline.network.modes import evaluating
+from sightline.network.modes import evaluating, in_this_thread
 from sightline.network.tap import Tap, Tapped, first_of
 
 FEWEST = 2  # places in each direction: a map of one place is constant
@@ -77,7 +77,7 @@ def _earlier_layer(model: nn.Module, layer: Layer, inputs: Tensor) -> str | None
             grids[name] = grid
 
     handles = [
-        module.register_forward_hook(lambda module, args, output, name=name: note(name, output))
+        module.register_forward_hook(in_this_thread(lambda module, args, output, name=name: note(name, output)))
         for name, module in own_modules(model).items()
         if name
     ]
