@@ -51,11 +51,11 @@ def examine(model: nn.Module, size: Size) -> Finding:
         faults.append(f"is early: {share:.0%} of the layers with parameters come before it")
     if not _shows_changes_at_their_place(tap, images, grid):
         faults.append("shows a changed patch of the image elsewhere")
-    (gradients,) = tapped.gradients(tapped.logits[:, 0])
-    strength = gradients.abs().amax(1)
+    classes = range(tapped.logits.shape[1])  # with random weights, a ReLU may stop the gradient of some
+    strength = torch.stack([tapped.gradients(tapped.logits[:, k])[0].abs().amax(1) for k in classes]).amax(0)
     if (strength <= 1e-9 * strength.max()).float().mean() > 0.5:
         faults.append("has no gradient at most places")
-    if all(sl.explain(model, images, targets=target).std() < 0.02 for target in range(4)):
+    if all(sl.explain(model, images, targets=target).std() < 0.02 for target in classes):
         faults.append("gives flat maps")
     return Finding(layer, grid, tuple(faults))
 
@@ -72,9 +72,7 @@ def _make_local(model: nn.Module, images: Tensor) -> None:
         for name, parameter in model.named_parameters():
             if name.endswith("attention_biases"):  # of LeViT and others: the first is that of a place for itself
                 parameter[:, 0] = 30
-            if (
-                name.endswith("alpha") and parameter.ndim == 2
-            ):  # of EfficientViM: the second is the weight of what mixes all
+            if name.endswith("alpha") and parameter.ndim == 2:  # of EfficientViM: the second weighs what mixes all
                 parameter[1] = -6
             if name.endswith("context_module.main.proj.norm.weight"):  # of EfficientViT's global attention
                 parameter *= 0.1

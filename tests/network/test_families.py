@@ -1,6 +1,5 @@
 """The default layer of every family of image classifiers: its place, its grid, its map."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,14 +12,6 @@ from sightline.errors import SightlineError
 from zoo import HUGGING_FACE, TIMM, TORCHVISION, hugging_face_model, timm_model, torchvision_model
 
 timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'sightline-xai[timm]'")
-
-
-# With random weights, these have maps without contrast in some draws; the layer is right by their rules.
-UNSURE = pytest.mark.xfail(strict=False, reason="random weights leave few active channels behind plain ReLU stacks")
-
-
-def marked(names: Sequence[str]) -> list[Any]:
-    return [pytest.param(name, marks=UNSURE if name in ("vgg11", "squeezenet1_1") else ()) for name in names]
 
 
 def check(*model: Any) -> None:
@@ -66,13 +57,13 @@ def test_every_module_of_timm_has_a_model_here() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", marked([name for name in TIMM if name not in FEW]))
+@pytest.mark.parametrize("name", [name for name in TIMM if name not in FEW])
 def test_the_default_layer_of_timm(name: str) -> None:
     check_timm(name)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", marked(TORCHVISION))
+@pytest.mark.parametrize("name", TORCHVISION)
 def test_the_default_layer_of_torchvision(name: str) -> None:
     check(*torchvision_model(name))
 
