@@ -54,16 +54,18 @@ def masks(folder: Path) -> None:
 def coco(folder: Path) -> None:
     from sightline.data import DATASETS
 
-    square = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [4, 4, 8, 8], "area": 64, "iscrowd": 0}
+    names = ["square", "circle"]
+    around = {"bbox": [4, 4, 8, 8], "area": 64, "iscrowd": 0, "segmentation": [[4, 4, 12, 4, 12, 12, 4, 12]]}
     content = {
-        "images": [{"id": 1, "file_name": "1.jpg", "width": 32, "height": 24}],
-        "annotations": [{**square, "segmentation": [[4, 4, 12, 4, 12, 12, 4, 12]]}],
-        "categories": [{"id": 1, "name": "square"}, {"id": 2, "name": "circle"}],
+        "images": [{"id": i, "file_name": f"{name}.jpg", "width": 32, "height": 24} for i, name in enumerate(names)],
+        "annotations": [{"id": i, "image_id": i, "category_id": i, **around} for i in range(2)],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
     }
-    for part in ("train", "val"):
+    for number, part in enumerate(("train", "val")):
         (folder / f"{part}2017").mkdir()
         (folder / "annotations").mkdir(exist_ok=True)
-        Image.new("RGB", (32, 24)).save(folder / f"{part}2017" / "1.jpg")
+        for i, name in enumerate(names):
+            Image.new("RGB", (32, 24), (100 * i, 100 * number, 0)).save(folder / f"{part}2017" / f"{name}.jpg")
         (folder / "annotations" / f"instances_{part}2017.json").write_text(json.dumps(content))
     mask = DATASETS.create("coco", root=folder)["train"].load(0).mask
     assert mask is not None
