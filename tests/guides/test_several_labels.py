@@ -137,6 +137,9 @@ def test_the_task_by_hand() -> None:
     logits = torch.tensor([[0.0, math.log(3)]])
     expected = -(math.log(1 / 2) + math.log(3 / 4)) / 2
     torch.testing.assert_close(task_loss(logits, torch.tensor([[0, 1]])), torch.tensor([expected]))
+    ps = logits[0].sigmoid()
+    smooth = -(0.1 * ps[0].log() + 0.9 * (1 - ps[0]).log() + 0.9 * ps[1].log() + 0.1 * (1 - ps[1]).log()) / 2
+    torch.testing.assert_close(task_loss(logits, torch.tensor([[0, 1]]), 0.2)[0], smooth)
     with pytest.raises(SightlineError, match=r"labels have shape \(1, 3\); the model's logits have \(1, 2\)"):
         task_loss(logits, torch.tensor([[0, 1, 0]]))
 

@@ -4,8 +4,7 @@ import stat
 import pytest
 
 from sightline import SightlineError
-from sightline.rating.store import Store
-from sightline.serving.store_file import NameTakenError
+from sightline.rating.store import NameTakenError, Store
 from studies import make_study
 
 

@@ -8,12 +8,13 @@ from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
 
 
-def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def task_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """What each image costs a classifier.
 
     Args:
         logits: (B, K).
         labels: (B,) class indices, or (B, K) with 1 for every class that an image shows.
+        label_smoothing: share of the target that is spread evenly over all classes, or over the two answers for each class.
 
     Returns:
         (B,): the cross-entropy; for several labels the binary cross-entropy of the sigmoid, averaged over the classes.
@@ -23,10 +24,11 @@ def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """
     logits = at_least_float32(logits)
     if labels.ndim == 1:
-        return F.cross_entropy(logits, labels, reduction="none")
+        return F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
     if labels.shape != logits.shape:
         raise SightlineError(f"labels have shape {tuple(labels.shape)}; the model's logits have {tuple(logits.shape)}")
-    return F.binary_cross_entropy_with_logits(logits, labels.to(logits), reduction="none").mean(1)
+    targets = labels.to(logits) * (1 - label_smoothing) + label_smoothing / 2
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(1)
 
 
 def true_log_probabilities(logits: Tensor, labels: Tensor) -> Tensor:

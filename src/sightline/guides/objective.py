@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sightline._core.checks import check_count, check_number
+from sightline._core.checks import check_count, check_fraction, check_number
 from sightline.data.batch import Batch
 from sightline.errors import NonFiniteLossError, SightlineError
 from sightline.explainers.base import resize_maps
@@ -39,6 +39,7 @@ class Objective(nn.Module):
         layer: the target layer (see `sightline.network.tap.Tap`); None chooses by the model's family.
         input_spec: normalizes images in [0, 1] inside; without it, images are what the model takes.
         task_weight: weight of the cross-entropy; default: what the guide says when it is alone, else 1.
+        label_smoothing: of the cross-entropy, as `task_loss` has it, in [0, 1]; guides see the labels as they are.
         view_chunk: how many of a guide's views go through the model at a time; None = all in one batch. Smaller chunks bound
             memory by computing the forward pass again during backward; batch norm then sees one chunk at a time.
 
@@ -55,6 +56,7 @@ class Objective(nn.Module):
         layer: LayerChoice | None = None,
         input_spec: InputSpec | None = None,
         task_weight: float | None = None,
+        label_smoothing: float = 0.0,
         view_chunk: int | None = None,
     ) -> None:
         super().__init__()
@@ -62,12 +64,14 @@ class Objective(nn.Module):
             raise SightlineError("model is wrapped in DistributedDataParallel; wrap the Objective instead")
         if view_chunk is not None:
             check_count(view_chunk=view_chunk)
+        check_fraction(label_smoothing=label_smoothing)
         if not isinstance(guide, Guide | GuideSum | None):
             raise SightlineError(
                 f"guide is {guide!r}; expected a guide such as SegmentOverlap(), a sum of guides, or None"
             )
         self.model = model
         self.input_spec = input_spec
+        self.label_smoothing = label_smoothing
         self.view_chunk = view_chunk
         self.epoch = 0
 
@@ -135,7 +139,7 @@ class Objective(nn.Module):
                 batch = guide.transform(batch, self)
         context = self._look(batch)
         batch.check_classes(context.logits.shape[1])
-        task = task_loss(context.logits, batch.labels)
+        task = task_loss(context.logits, batch.labels, self.label_smoothing if self.training else 0.0)
         sample_weights = [w for g in self._guides if (w := sample_weights_of(g, context.logits, batch)) is not None]
 
         terms = [

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from torch import nn
 
 from sightline._core.exclusive import exclusive
+from sightline.network.branch import own_modules
 
 
 @contextmanager
@@ -26,6 +27,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         finally:
             for module, training in zip(modules, flags):
                 module.training = training
+
+
+def batch_norms(model: nn.Module) -> list[nn.Module]:
+    """Return the batch norms of a model, without those in what guides have added."""
+    return [module for module in own_modules(model).values() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])

@@ -125,6 +125,7 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
         first = configs.index(config)
         if first == number:
             options: dict[str, Any] = {"layer": recipe.model.layer, "view_chunk": recipe.view_chunk}
+            options["label_smoothing"] = recipe.label_smoothing
             objectives.append(Objective(model, from_config(config), input_spec=spec, **options))
         else:
             objectives.append(objectives[first])
@@ -158,7 +159,7 @@ def _check_single_image(parts: Parts, processes: int) -> None:
     )
     image = parts.spec.normalize(next(iter(parts.plain_loader("train", 0, 1))).images[:1])
     for stage, objective in zip(recipe.stages, parts.objectives):
-        if stage.trainable == "all":  # a frozen trunk is in eval mode
+        if stage.trainable == "all" and stage.batch_norm == "train":  # else it is in eval mode
             check_single_image(objective, image, remedy)
 
 

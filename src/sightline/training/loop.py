@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from math import ceil
-from typing import cast
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -18,11 +18,12 @@ from sightline.data.loader import EpochSampler
 from sightline.errors import RunFailedError, UnwritableError
 from sightline.guides.objective import Objective
 from sightline.network.head import head_parameters
+from sightline.network.modes import batch_norms
 from sightline.training.build import Parts
 from sightline.training.checkpoint import Checkpoint, State, write_state, write_weights
 from sightline.training.loggers import Loggers
 from sightline.training.meter import Meter
-from sightline.training.optim import create_optimizer, rate
+from sightline.training.optim import create_optimizer, decayed_groups, rate
 from sightline.training.processes import on_rank_zero, share_buffers
 from sightline.training.progress import Display
 from sightline.training.recipe import Stage, Watch
@@ -100,10 +101,15 @@ class Trainer:
         """Freeze what the stage does not train, and prepare its sampler and optimizer, restored from the checkpoint if any."""
         for parameter in self.trunk:
             parameter.requires_grad_(stage.trainable == "all")
+        if stage.batch_norm == "frozen":
+            for norm in batch_norms(objective.unwrap_model()):
+                norm.requires_grad_(False)
         for parameter in objective.guides.parameters():  # what a guide adds to the trunk is trained in its stages
             parameter.requires_grad_(True)
         cast(EpochSampler, self.loader.sampler).balance(self.strata(stage))
-        trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+        trained: Any = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+        if stage.layer_decay < 1:
+            trained = decayed_groups(objective.unwrap_model(), trained, stage.lr, stage.layer_decay)
         module, optimizer = self.fabric.setup(objective, create_optimizer(self.recipe.optimizer, trained, stage.lr))
         if self.checkpoint is not None:
             self.checkpoint.restore_optimizer(optimizer.optimizer)
@@ -142,7 +148,7 @@ class Trainer:
         for done, batches in enumerate(_groups(self.loader, self.recipe.gradient_accumulation, self.fabric.device)):
             lr = stage.lr * rate(schedule, state.stage_epoch * steps + done, stage.epochs * steps, steps)
             for group in optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group.get("lr_scale", 1.0)
             outputs = self.train_step(batches, objective, module, optimizer)
             meter.add_step(outputs, batches)
             self.display.step(sum(output["loss"].item() for output in outputs))
@@ -219,10 +225,13 @@ def _trunk(objective: Objective) -> list[Parameter]:
 
 
 def _train_mode(objective: Objective, stage: Stage) -> None:
-    """Training mode; with a frozen trunk, the trunk's BatchNorm and dropout stay as in evaluation."""
+    """Training mode; with a frozen trunk, the trunk's BatchNorm and dropout stay as in evaluation, as does frozen BatchNorm."""
     objective.train()
     if stage.trainable == "head":
         objective.model.eval()
+    if stage.batch_norm == "frozen":
+        for norm in batch_norms(objective.unwrap_model()):
+            norm.eval()
 
 
 def _check_finite(objective: Objective) -> None:

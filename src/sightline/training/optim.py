@@ -2,19 +2,44 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from sightline.network.depth import parameters_by_depth
 from sightline.training import recipe as r
 
 
-def create_optimizer(config: r.Optimizer, parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
-    """The optimiser that a recipe describes, over these parameters."""
+def create_optimizer(
+    config: r.Optimizer, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], lr: float
+) -> Optimizer:
+    """The optimiser that a recipe describes, over these parameters or groups of them."""
     if config.name == "sgd":
         return SGD(parameters, lr=lr, momentum=config.momentum, weight_decay=config.weight_decay)
     kind = {"adam": Adam, "adamw": AdamW}[config.name]
     return kind(parameters, lr=lr, weight_decay=config.weight_decay)
+
+
+def decayed_groups(model: nn.Module, trained: Iterable[nn.Parameter], lr: float, decay: float) -> list[dict[str, Any]]:
+    """Return the parameter groups of an optimizer whose learning rate decays by layer, from the classifier to the input.
+
+    Args:
+        model: its layers are counted by `parameters_by_depth`.
+        trained: what is trained. What is no part of the model, as a network of a guide, has the classifier's learning rate.
+        lr: of the classifier.
+        decay: the learning rate of each layer by that of the layer after it.
+
+    Returns:
+        One group a layer that is trained. `lr_scale` is what a schedule's learning rate is multiplied by.
+    """
+    layers = parameters_by_depth(model)
+    depth = {parameter: number for number, layer in enumerate(layers) for parameter in layer}
+    members: dict[int, list[nn.Parameter]] = {}
+    for parameter in trained:
+        members.setdefault(depth.get(parameter, len(layers) - 1), []).append(parameter)
+    scales = {number: decay ** (len(layers) - 1 - number) for number in sorted(members)}
+    return [{"params": members[number], "lr": lr * scale, "lr_scale": scale} for number, scale in scales.items()]
 
 
 def rate(schedule: r.Schedule, step: int, steps: int, steps_an_epoch: int) -> float:

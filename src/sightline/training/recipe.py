@@ -114,6 +114,11 @@ class Stage(StrictModel):
         balance_by: draw as often from each of the data's `groups` or `classes` in an epoch, which keeps its length; a frozen
             trunk on balanced groups is last-layer retraining (Kirichenko et al. 2023, "Last Layer Re-Training is Sufficient for
             Robustness to Spurious Correlations"). null draws every image once.
+        layer_decay: the learning rate of each layer is that of the layer after it times this; the classifier has `lr`. Layers
+            are those of `sightline.network.depth.parameters_by_depth`. 1 = the same for all. Papers take 0.65 (Bao et al. 2022,
+            "BEiT") or 0.75 (He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners").
+        batch_norm: `train`, or `frozen`: batch norm keeps its statistics, scale and shift, as in fine-tuning detectors from
+            ImageNet weights (He et al. 2017, "Mask R-CNN"). What guides add is never frozen.
     """
 
     epochs: Positive
@@ -122,6 +127,8 @@ class Stage(StrictModel):
     guide: Any = "inherit"
     schedule: Annotated[Schedule | None, BeforeValidator(name_or_mapping)] = None
     balance_by: Literal["groups", "classes"] | None = None
+    layer_decay: Annotated[Real, Field(gt=0, le=1)] = 1.0
+    batch_norm: Literal["train", "frozen"] = "train"
 
 
 class Watch(StrictModel):
@@ -177,6 +184,9 @@ class Recipe(StrictDocument):
         augment: options of `sightline.data.transforms.train_transform`.
         stages: trained one after the other.
         optimizer: its learning rate is the stage's.
+        label_smoothing: share of the target that is spread evenly over all classes; where images can have several labels, over
+            the two answers for each class. Szegedy et al. 2016 ("Rethinking the Inception Architecture for Computer Vision")
+            take 0.1.
         schedule: of every stage that names none.
         precision: Lightning Fabric's name for it.
         grad_clip_norm: largest norm of the gradient; null clips nothing.
@@ -212,6 +222,7 @@ class Recipe(StrictDocument):
     stages: Annotated[list[Stage], Field(min_length=1)]
     optimizer: Annotated[Optimizer, BeforeValidator(name_or_mapping)] = Optimizer()
     schedule: Annotated[Schedule, BeforeValidator(name_or_mapping)] = Schedule()
+    label_smoothing: Annotated[Real, Field(ge=0, lt=1)] = 0.0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     grad_clip_norm: Annotated[Real, Field(gt=0)] | None = None
     early_stopping: EarlyStopping | None = None
