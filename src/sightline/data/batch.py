@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sightline._core.tensors import check_images, check_maps
 from sightline.data.batch_checks import (
+    check_avoid,
     check_boxes,
     check_flags,
     check_indices,
@@ -33,6 +34,7 @@ class Batch(_Checked):
 
     Only `images` and `labels` are required. Beside every optional annotation stands a flag that says which images have
     it, because a missing mask and an empty one differ: the first says nothing, the second says that there is no object.
+    So do regions to avoid: an empty one says that the image shows nothing to avoid.
 
     Args:
         images: (B, C, H, W) float, in [0, 1] where an `InputSpec` normalises later.
@@ -46,6 +48,9 @@ class Batch(_Checked):
         groups: (B,) int64, such as the pair (class, background) of a shortcut benchmark.
         maps: (B, H, W) float, stored explanations of the images, moved with them; every image has one.
         parts: (B, P, H, W) uint8 with 1 = one part of the image's objects, padded by empty masks to P parts an image.
+        avoid: (B, H, W) region that must not matter to the answer, such as a watermark, whatever the class: uint8 with 0 =
+            free, 1 = to avoid, 255 = ignore; or float in [0, 1].
+        has_avoid: (B,) bool, which images have such a region; default: every image, where `avoid` is given.
 
     Raises:
         SightlineError: a shape, dtype or range is not as above, or a size differs from that of the images.
@@ -61,6 +66,8 @@ class Batch(_Checked):
     groups: Tensor | None = None
     maps: Tensor | None = None
     parts: Tensor | None = None
+    avoid: Tensor | None = None
+    has_avoid: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_images(self.images)
@@ -85,6 +92,13 @@ class Batch(_Checked):
             check_maps(self.maps, torch.Size(area))
         if self.parts is not None:
             check_parts(self.parts, area)
+        if self.avoid is not None:
+            check_avoid(self.avoid, area)
+            if self.has_avoid is None:
+                self.has_avoid = torch.ones(size, dtype=torch.bool, device=self.avoid.device)
+            check_flags(self.has_avoid, "has_avoid", (size,))
+        elif self.has_avoid is not None:
+            raise SightlineError("has_avoid was given without avoid")
         if self.indices is not None:
             check_indices(self.indices, "indices", size, 0)
         if self.groups is not None:

@@ -37,16 +37,29 @@ def check_masks(masks: Tensor, size: tuple[int, int, int]) -> None:
             f"masks have shape {tuple(masks.shape)}; expected ({count}, {height}, {width}) or "
             f"({count}, K, {height}, {width}), as the images"
         )
+    _check_values(masks, "masks")
+
+
+def check_avoid(avoid: Tensor, size: tuple[int, int, int]) -> None:
+    """Raise unless regions to avoid (B, H, W) are uint8 of 0, 1 and 255, or float in [0, 1]."""
+    if avoid.shape != size or 0 in avoid.shape:
+        raise SightlineError(f"avoid has shape {tuple(avoid.shape)}; expected {size}, one region an image")
+    _check_values(avoid, "avoid")
+
+
+def _check_values(masks: Tensor, argument: str) -> None:
     if masks.dtype == torch.uint8:
         strange = (masks > 1) & (masks != 255)
         if strange.any():
-            raise SightlineError(f"masks hold the value {int(masks[strange][0])}; uint8 masks are 0, 1 or 255 (ignore)")
+            raise SightlineError(
+                f"{argument} hold the value {int(masks[strange][0])}; uint8 masks are 0, 1 or 255 (ignore)"
+            )
     elif masks.is_floating_point():
         low, high = torch.aminmax(masks)
         if not (low >= 0 and high <= 1):
-            raise SightlineError(f"masks range over [{low:.3g}, {high:.3g}]; float masks lie in [0, 1]")
+            raise SightlineError(f"{argument} range over [{low:.3g}, {high:.3g}]; float masks lie in [0, 1]")
     else:
-        raise SightlineError(f"masks have dtype {masks.dtype}; expected uint8 (0, 1, 255) or float in [0, 1]")
+        raise SightlineError(f"{argument} have dtype {masks.dtype}; expected uint8 (0, 1, 255) or float in [0, 1]")
 
 
 def check_masks_of_classes(masks: Tensor, labels: Tensor) -> None:

@@ -30,6 +30,8 @@ class Sample:
         saliency: (1, H, W) float `Saliency`, its stored map, where the loader reads one.
         boxes: (N, 4) float `tv_tensors.BoundingBoxes`, xyxy in pixels, the boxes around its objects; None = none is known.
         parts: (P, H, W) uint8 `tv_tensors.Mask` with 1 = that part of its objects, such as heads; None = none is known.
+        avoid: (H, W) uint8 `tv_tensors.Mask` with 1 = must not matter to the answer, such as a watermark, 0 = free, 255 =
+            ignore; None = not annotated, which differs from a region without a pixel.
     """
 
     image: tv_tensors.Image
@@ -41,6 +43,7 @@ class Sample:
     saliency: Saliency | None = None
     boxes: tv_tensors.BoundingBoxes | None = None
     parts: tv_tensors.Mask | None = None
+    avoid: tv_tensors.Mask | None = None
 
 
 class ImageDataset(Dataset[Sample], ABC):
@@ -54,12 +57,14 @@ class ImageDataset(Dataset[Sample], ABC):
         group_ids: each image's group, as an index into `groups`; required where there are groups.
         identity: whatever else distinguishes this data set from another; enters the fingerprint by its `repr`.
         has_boxes: for each image, whether it has boxes; None = no image has.
+        has_avoid: for each image, whether it has a region to avoid, which may be empty; None = no image has.
 
     Attributes:
         labels: (N,) int64; or (N, K) int64 with 1 for every class that an image shows.
         multi_label: whether an image can have several labels.
         has_mask: (N,) bool.
         has_boxes: (N,) bool.
+        has_avoid: (N,) bool.
         group_ids: (N,) int64, or None.
         fingerprint: 16 hexadecimal digits that change when the labels, groups or identity do.
         skipped: files that were left out because they cannot be read.
@@ -78,6 +83,7 @@ class ImageDataset(Dataset[Sample], ABC):
         group_ids: Sequence[int] | None = None,
         identity: object = None,
         has_boxes: Sequence[bool] | None = None,
+        has_avoid: Sequence[bool] | None = None,
     ) -> None:
         if not labels:
             raise SightlineError("the data set is empty; expected at least one image")
@@ -101,9 +107,11 @@ class ImageDataset(Dataset[Sample], ABC):
             self.labels = torch.tensor(labels, dtype=torch.int64)
         self.has_mask = torch.tensor(has_mask, dtype=torch.bool)
         self.has_boxes = torch.tensor(has_boxes or [False] * len(labels), dtype=torch.bool)
+        self.has_avoid = torch.tensor(has_avoid or [False] * len(labels), dtype=torch.bool)
         self.group_ids = None if group_ids is None else torch.tensor(group_ids, dtype=torch.int64)
         self.skipped: list[str] = []
-        whole = (self.classes, [*labels], list(has_mask), self.groups, group_ids, identity)
+        avoided = [list(has_avoid)] if has_avoid and any(has_avoid) else []
+        whole = (self.classes, [*labels], list(has_mask), self.groups, group_ids, identity, *avoided)
         self.fingerprint = hashlib.blake2b(repr(whole).encode(), digest_size=8).hexdigest()
         self._kept: list[Sample] = []
 
@@ -170,6 +178,7 @@ class Derived(ImageDataset):
             group_ids=None if dataset.group_ids is None else dataset.group_ids.tolist(),
             identity=(dataset.fingerprint, *identity),
             has_boxes=dataset.has_boxes.tolist(),
+            has_avoid=dataset.has_avoid.tolist(),
         )
         self.skipped = dataset.skipped
 
@@ -182,8 +191,8 @@ def _to_keep(sample: Sample, side: int | None) -> Sample:
     sample = replace(sample, parts=None)
     if side is None or min(sample.image.shape[-2:]) <= side:
         return sample
-    image, mask, boxes = Resize(side)(sample.image, sample.mask, sample.boxes)
-    return replace(sample, image=image, mask=mask, boxes=boxes)
+    image, mask, boxes, avoid = Resize(side)(sample.image, sample.mask, sample.boxes, sample.avoid)
+    return replace(sample, image=image, mask=mask, boxes=boxes, avoid=avoid)
 
 
 class InMemory(ImageDataset):
@@ -203,6 +212,7 @@ class InMemory(ImageDataset):
             [s.mask is not None for s in samples],
             identity=identity,
             has_boxes=[s.boxes is not None for s in samples],
+            has_avoid=[s.avoid is not None for s in samples],
         )
         self._samples = list(samples)
 

@@ -47,7 +47,7 @@ def checks_files() -> bool:
 
 @dataclass(frozen=True)
 class Record:
-    """One line of a file data set: a picture, its class, and where known its mask, its group and its boxes.
+    """One line of a file data set: a picture, its class, and where known its mask, group, boxes and region to avoid.
 
     Args:
         path: the picture's file.
@@ -55,6 +55,7 @@ class Record:
         mask: the mask's file, or what draws it.
         group: its group.
         boxes: xyxy in pixels; what lies beyond the picture is cut off.
+        avoid: the file of the region to avoid, or what draws it.
     """
 
     path: Path
@@ -62,18 +63,24 @@ class Record:
     mask: Path | DrawnMask | None = None
     group: int | None = None
     boxes: tuple[tuple[float, float, float, float], ...] = ()
+    avoid: Path | DrawnMask | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """The picture and the files of its masks."""
+        return [file for file in (self.path, self.mask, self.avoid) if isinstance(file, Path)]
 
 
 class FileDataset(ImageDataset):
     """Pictures on disk.
 
     Args:
-        records: the pictures; their masks are files of the same height and width.
+        records: the pictures; their masks and regions to avoid are files of the same height and width.
         classes: the classes' names.
         root: the folder that paths are told from in the fingerprint, so that moving the data keeps it.
         groups: the groups' names; empty = no groups.
         meaning: (256,) uint8, what each value of a mask file stands for, or (K, 256), what it stands for in the mask of each
-            class; default: every value but 0 is the object.
+            class; default: every value but 0 is the object. Every value but 0 of a region to avoid is to be avoided.
         colors: (256, 3) uint8, the color of each value of a mask file, see `read_mask`.
         skip_corrupt: read every file once now, and leave out and count those that are missing or cannot be read.
 
@@ -96,39 +103,37 @@ class FileDataset(ImageDataset):
         self.meaning = mask_meaning() if meaning is None else meaning
         self.colors = colors
         for record in records:
-            if record.mask == record.path:
-                raise SightlineError(f"the mask of {record.path} is the image itself; expected another file")
+            for what, file in (("mask", record.mask), ("region to avoid", record.avoid)):
+                if file == record.path:
+                    raise SightlineError(f"the {what} of {record.path} is the image itself; expected another file")
         skipped = []
         if not skip_corrupt:
-            files = (f for r in records for f in (r.path, r.mask) if isinstance(f, Path))
-            missing = [str(f) for f in files if not f.is_file()] if checks_files() else []
+            missing = [str(f) for r in records for f in r.files if not f.is_file()] if checks_files() else []
             if missing:
                 raise SightlineError(f"{len(missing)} files are missing, the first of them {missing[0]}")
         else:
             readable = [self._is_readable(record) for record in records]
             skipped = [str(record.path) for record, good in zip(records, readable) if not good]
             records = [record for record, good in zip(records, readable) if good]
-        if unnamed := [
-            path for r in records for path in (r.path, r.mask) if isinstance(path, Path) and not _is_text(path)
-        ]:
+        if unnamed := [path for r in records for path in r.files if not _is_text(path)]:
             raise SightlineError(
                 f"{len(unnamed)} files have a name that is not UTF-8, the first of them {os.fsencode(unnamed[0])!r}; rename "
                 "them, because results name files (`convmv -f latin1 -t utf8 --notest -r FOLDER` does it)"
             )
         self.records = list(records)
         self.root = root
-        told = [
-            (path_from(root, r.path), path_from(root, r.mask) if isinstance(r.mask, Path) else r.mask) for r in records
-        ]
+        told = [(path_from(root, r.path), _told(root, r.mask)) for r in records]
         boxes = [r.boxes for r in records]
+        avoid = [_told(root, r.avoid) for r in records]
         super().__init__(
             classes,
             [r.label for r in records],  # type: ignore[arg-type]  # all of one kind
             [r.mask is not None for r in records],
             groups=groups,
             group_ids=[r.group for r in records if r.group is not None] if groups else None,
-            identity=(told, self.meaning.tolist(), *([boxes] if any(boxes) else [])),
+            identity=(told, self.meaning.tolist(), *([boxes] if any(boxes) else []), *([avoid] if any(avoid) else [])),
             has_boxes=[bool(b) for b in boxes],
+            has_avoid=[r.avoid is not None for r in records],
         )
         self.skipped = skipped
 
@@ -137,9 +142,9 @@ class FileDataset(ImageDataset):
         return str(self.records[index].path)
 
     def load(self, index: int) -> Sample:
-        """Read a picture and its mask."""
+        """Read a picture with its mask and its region to avoid."""
         record = self.records[index]
-        image, mask = self._read(record)
+        image, mask, avoid = self._read(record)
         return Sample(
             image=tv_tensors.Image(image),
             label=self.label(index),
@@ -148,26 +153,19 @@ class FileDataset(ImageDataset):
             group=record.group,
             path=str(record.path),
             boxes=as_boxes(record.boxes, image.shape[-2:]) if record.boxes else None,
+            avoid=None if avoid is None else tv_tensors.Mask(avoid),
         )
 
-    def _read(self, record: Record) -> tuple[Tensor, Tensor | None]:
+    def _read(self, record: Record) -> tuple[Tensor, Tensor | None, Tensor | None]:
         image = read_image(record.path)
-        if record.mask is None:
-            return image, None
-        if not isinstance(record.mask, Path):
-            return image, record.mask.draw(*image.shape[-2:])
-        mask = read_mask(record.mask, self.meaning, self.colors)
-        if mask.shape[-2:] != image.shape[-2:]:
-            turned = (
-                ". If the image is turned by its EXIF orientation, give the mask the same orientation"
-                if mask.shape[-2:] == (image.shape[2], image.shape[1])
-                else ""
+        size = (image.shape[1], image.shape[2])
+        mask, avoid = (
+            _read_region(record, region, size, meaning, colors)
+            for region, meaning, colors in (
+                (record.mask, self.meaning, self.colors), (record.avoid, mask_meaning(), None)
             )
-            raise SightlineError(
-                f"the mask {record.mask} is {mask.shape[-1]} x {mask.shape[-2]} pixels (width x height) and its image "
-                f"{record.path} is {image.shape[2]} x {image.shape[1]}; they must agree{turned}"
-            )
-        return image, mask
+        )  # fmt: skip
+        return image, mask, avoid
 
     def _is_readable(self, record: Record) -> bool:
         try:
@@ -177,10 +175,37 @@ class FileDataset(ImageDataset):
         return True
 
 
+def _read_region(
+    record: Record, region: Path | DrawnMask | None, size: tuple[int, int], meaning: Tensor, colors: Tensor | None
+) -> Tensor | None:
+    """Read the mask or the region to avoid of a record, whose picture has a size (height, width)."""
+    if region is None:
+        return None
+    if not isinstance(region, Path):
+        return region.draw(*size)
+    mask = read_mask(region, meaning, colors)
+    if mask.shape[-2:] != size:
+        turned = (
+            ". If the image is turned by its EXIF orientation, give the mask the same orientation"
+            if mask.shape[-2:] == size[::-1]
+            else ""
+        )
+        raise SightlineError(
+            f"the mask {region} is {mask.shape[-1]} x {mask.shape[-2]} pixels (width x height) and its image "
+            f"{record.path} is {size[1]} x {size[0]}; they must agree{turned}"
+        )
+    return mask
+
+
 def as_boxes(boxes: Sequence[Sequence[float]], size: Sequence[int]) -> tv_tensors.BoundingBoxes:
     """Boxes, xyxy in pixels, of an image (height, width)."""
     edges = torch.tensor(boxes, dtype=torch.float32).view(-1, 4)
     return tv_tensors.BoundingBoxes(edges, format="XYXY", canvas_size=tuple(size))
+
+
+def _told(root: Path, region: Path | DrawnMask | None) -> str | DrawnMask | None:
+    """Return a mask as the fingerprint tells it."""
+    return path_from(root, region) if isinstance(region, Path) else region
 
 
 def path_from(root: Path, path: Path) -> str:

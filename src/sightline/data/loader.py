@@ -120,17 +120,17 @@ class Transformed(Dataset[Sample]):
         index = self.indices[place]
         sample = self.dataset[index]
         saliency = None if self.maps is None else on_image(self.maps.read([index])[0], sample.image.shape[-2:])
-        given = (sample.image, sample.mask, saliency, sample.boxes)
+        given = (sample.image, sample.mask, saliency, sample.boxes, sample.avoid)
         parts = None
         if self.seed is None:
-            image, mask, saliency, boxes, parts = self.transform(*given, sample.parts)
+            image, mask, saliency, boxes, avoid, parts = self.transform(*given, sample.parts)
         else:
             with torch.random.fork_rng(devices=[]):
                 # Not torch.manual_seed, which reseeds the GPUs too, and the fork does not restore those.
                 torch.default_generator.manual_seed(derive_seed(self.seed, epoch, index, "augmentation"))
-                image, mask, saliency, boxes = self.transform(*given)
+                image, mask, saliency, boxes, avoid = self.transform(*given)
         seen = None if boxes is None else still_seen(boxes)
-        return replace(sample, image=image, mask=mask, saliency=saliency, boxes=seen, parts=parts)
+        return replace(sample, image=image, mask=mask, saliency=saliency, boxes=seen, parts=parts, avoid=avoid)
 
 
 def on_image(saliency: torch.Tensor, size: Sequence[int]) -> Saliency:
@@ -144,7 +144,7 @@ def on_image(saliency: torch.Tensor, size: Sequence[int]) -> Saliency:
     return Saliency(whole[None])
 
 
-def collate(samples: list[Sample], masks: bool, boxes: bool = False) -> Batch:
+def collate(samples: list[Sample], masks: bool, boxes: bool = False, avoid: bool = False) -> Batch:
     """Make a batch of samples of one size.
 
     Args:
@@ -152,18 +152,15 @@ def collate(samples: list[Sample], masks: bool, boxes: bool = False) -> Batch:
         masks: whether the data set has any masks; the batch then has the tensor even if none of its own images has one,
             so that every process computes the same graph. An image without a mask gets "ignore" everywhere.
         boxes: whether the data set has any boxes; likewise.
+        avoid: whether the data set has any regions to avoid; likewise.
     """
     images = torch.stack([s.image.as_subclass(torch.Tensor) for s in samples])
-    annotated = [s.mask.as_subclass(torch.Tensor) for s in samples if s.mask is not None]
-    unknown = torch.full(annotated[0].shape if annotated else images.shape[-2:], 255, dtype=torch.uint8)
     groups = [s.group for s in samples if s.group is not None]
     padded, has_box = _pad([s.boxes for s in samples]) if boxes else (None, None)
     return Batch(
         images=images,
         labels=torch.stack([torch.as_tensor(s.label) for s in samples]),
-        masks=torch.stack([unknown if s.mask is None else s.mask.as_subclass(torch.Tensor) for s in samples])
-        if masks
-        else None,
+        masks=_stack_masks([s.mask for s in samples], images) if masks else None,
         has_mask=torch.tensor([s.mask is not None for s in samples]) if masks else None,
         boxes=padded,
         has_box=has_box,
@@ -173,7 +170,16 @@ def collate(samples: list[Sample], masks: bool, boxes: bool = False) -> Batch:
         if samples[0].saliency is not None
         else None,
         parts=_pad_parts([s.parts for s in samples]),
+        avoid=_stack_masks([s.avoid for s in samples], images) if avoid else None,
+        has_avoid=torch.tensor([s.avoid is not None for s in samples]) if avoid else None,
     )
+
+
+def _stack_masks(masks: Sequence[torch.Tensor | None], images: torch.Tensor) -> torch.Tensor:
+    """Masks of images as one tensor, "ignore" everywhere for an image without one."""
+    known = [mask.as_subclass(torch.Tensor) for mask in masks if mask is not None]
+    unknown = torch.full(known[0].shape if known else images.shape[-2:], 255, dtype=torch.uint8)
+    return torch.stack([unknown if mask is None else mask.as_subclass(torch.Tensor) for mask in masks])
 
 
 def _pad_parts(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
@@ -200,12 +206,13 @@ def _pad(boxes: Sequence[torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tens
 class _Collate:
     """`collate` for one data set; a class, because worker processes that do not fork must pickle it."""
 
-    def __init__(self, masks: bool, boxes: bool) -> None:
-        self.masks = masks
-        self.boxes = boxes
+    def __init__(self, dataset: ImageDataset) -> None:
+        self.masks, self.boxes, self.avoid = (
+            bool(flags.any()) for flags in (dataset.has_mask, dataset.has_boxes, dataset.has_avoid)
+        )
 
     def __call__(self, samples: list[Sample]) -> Batch:
-        return collate(samples, self.masks, self.boxes)
+        return collate(samples, self.masks, self.boxes, self.avoid)
 
 
 def create_loader(
@@ -265,7 +272,7 @@ def create_loader(
         batch_size=batch_size,
         sampler=sampler,
         num_workers=num_workers,
-        collate_fn=_Collate(bool(dataset.has_mask.any()), bool(dataset.has_boxes.any())),
+        collate_fn=_Collate(dataset),
         drop_last=drop_last,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,

@@ -147,8 +147,8 @@ def _look(dataset: ImageDataset, draws: bool, index: int) -> tuple[tuple[Finding
     """What is to be said of an image: the worst, where there are several; and its sketch."""
     if isinstance(dataset, FileDataset):
         record = dataset.records[index]
-        for file in (record.path, record.mask):
-            if isinstance(file, Path) and not file.is_file():
+        for file in record.files:
+            if not file.is_file():
                 return ("missing", str(file)), None
     try:
         sample = dataset.load(index)
@@ -197,7 +197,7 @@ def _unlisted(splits: Splits) -> list[str]:
     if not records:
         return []
     folder = Path(os.path.commonpath([record.path.parent for record in records]))
-    listed = {file for record in records for file in (record.path, record.mask) if isinstance(file, Path)}
+    listed = {file for record in records for file in record.files}
     listing = scan_images(folder)
     files = {*listing.images, *(file for files in listing.left_out.values() for file in files)}
     return [str(file) for file in sorted(files) if file not in listed]

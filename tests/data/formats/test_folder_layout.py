@@ -3,6 +3,7 @@
 import os
 import unicodedata
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ def make(root: Path, *files: str) -> Path:
     return root
 
 
-def layout(root: Path, **options: Path) -> dict[str, dict[str, list[str]]]:
+def layout(root: Path, **options: Sequence[Path]) -> dict[str, dict[str, list[str]]]:
     """By split and class, the names of the images; nothing may be left out."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -32,7 +33,7 @@ def layout(root: Path, **options: Path) -> dict[str, dict[str, list[str]]]:
     return by_class(found, root)
 
 
-def left_out(root: Path, *expected: str, **options: Path) -> dict[str, dict[str, list[str]]]:
+def left_out(root: Path, *expected: str, **options: Sequence[Path]) -> dict[str, dict[str, list[str]]]:
     with pytest.warns(UserWarning, match="files are left out") as caught:
         found = read_layout(root, **options)
     (warning,) = caught
@@ -137,7 +138,7 @@ def test_the_folder_of_masks_may_be_inside(tmp_path: Path, place: str) -> None:
     if place.startswith("extra"):
         (tmp_path / "extra").rename(tmp_path / "dog/extra")
         place = "dog/extra/masks"
-    assert layout(tmp_path, masks=tmp_path / place) == {"": {"cat": ["cat/0.png"], "dog": ["dog/0.png"]}}
+    assert layout(tmp_path, masks=[tmp_path / place]) == {"": {"cat": ["cat/0.png"], "dog": ["dog/0.png"]}}
     splits = data.create_dataset("folder", root=str(tmp_path), masks=str(tmp_path / place), val=0, test=0)
     assert splits["train"].has_mask.tolist() == [True, False]
 

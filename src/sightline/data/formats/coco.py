@@ -12,7 +12,7 @@ from sightline.data.formats.box_readers import check_inside
 from sightline.data.formats.coco_file import CocoFile
 from sightline.data.formats.coco_instances import ByClass, dominant, read_instances
 from sightline.data.formats.coco_masks import Instances
-from sightline.data.formats.frames import find_frame, unknown_orientation
+from sightline.data.formats.frames import Frame, find_frame, unknown_orientation
 from sightline.data.formats.splitting import official_splits
 from sightline.data.leaks import content_keys
 from sightline.data.registry import DATASETS
@@ -30,6 +30,7 @@ def coco(
     test_images: str = "val2017",
     labels: Literal["dominant", "multiple"] = "dominant",
     classes: Sequence[str] | None = None,
+    avoid: Sequence[str] = (),
     val: float = 0.1,
     per_class: int | None = None,
     seed: int = 0,
@@ -55,6 +56,8 @@ def coco(
         labels: one class an image, or all that it shows.
         classes: keep these categories alone, in this order; None = all that an image shows, by their number in
             the training file.
+        avoid: categories that are no classes: what their instances cover must not matter to the answer, such as a watermark. An
+            image without such an instance has an empty region to avoid.
         val: share (float), met on average, or count (int) of the training images that go to "val", of every class where labels
             are "dominant"; the path of an image decides, so that images which are added later move no other;
             0 = no such split.
@@ -76,31 +79,39 @@ def coco(
         raise SightlineError(f"per_class is {per_class}; images with several labels are not of one class")
     base = locate(root, "root")
     files = {"train": CocoFile.read(base / train), "test": CocoFile.read(base / test)}
-    known = _in_order(files["train"], classes)
+    known = _in_order(files["train"], classes, avoid)
     found = {part: read_instances(file, known) for part, file in files.items()}
-    names = known if classes is not None else _with_images(files, known, found)
+    avoided = {part: read_instances(file, avoid) for part, file in files.items()} if avoid else {}
+    names = known if classes is not None else _with_images(files, known, found, avoid)
     _check_training(files["train"], found["train"], names, single, chosen=classes is not None)
+    folders = {"train": base / train_images, "test": base / test_images}
     parts = {
-        "train": _records(files["train"], base / train_images, found["train"], names, single),
-        "test": _records(files["test"], base / test_images, found["test"], names, single),
+        part: _records(files[part], folder, found[part], names, single, avoided.get(part))
+        for part, folder in folders.items()
     }
     make = partial(FileDataset, classes=names, root=base, skip_corrupt=skip_corrupt)
     keys = content_keys(parts["train"] + parts["test"])
     return official_splits(parts["train"], parts["test"], make, val, seed, per_class, keys, partial(path_from, base))
 
 
-def _in_order(file: CocoFile, wanted: Sequence[str] | None) -> list[str]:
-    """Return the wanted categories, or all by their number."""
+def _in_order(file: CocoFile, wanted: Sequence[str] | None, avoid: Sequence[str]) -> list[str]:
+    """Return the wanted categories, or all by their number, without those to avoid."""
     numbered = sorted(file.categories.items(), key=lambda item: (isinstance(item[0], str), item[0]))
     known = list(dict.fromkeys(name for _, name in numbered))
-    for name in wanted or ():
-        if name not in known:
-            raise unknown_name("class", name, known)
-    return known if wanted is None else list(wanted)
+    for option, names in (("class", wanted or ()), ("category to avoid:", avoid)):
+        for name in names:
+            if name not in known:
+                raise unknown_name(option, name, known)
+    if both := [name for name in wanted or () if name in avoid]:
+        raise SightlineError(f"avoid: {_quoted(both)} is among the classes, too; leave it out of one of the two")
+    return [name for name in known if name not in avoid] if wanted is None else list(wanted)
 
 
 def _with_images(
-    files: Mapping[str, CocoFile], known: Sequence[str], found: Mapping[str, Mapping[Hashable, ByClass]]
+    files: Mapping[str, CocoFile],
+    known: Sequence[str],
+    found: Mapping[str, Mapping[Hashable, ByClass]],
+    avoid: Sequence[str],
 ) -> list[str]:
     """Return the categories of which there is an instance; warn of the others, and of those of the test file alone."""
     annotated = {name for images in found.values() for by_class in images.values() for name in by_class}
@@ -108,7 +119,7 @@ def _with_images(
         warnings.warn(
             f"{files['train'].path}: the categories {_quoted(empty)} are no classes: no image shows them", stacklevel=4
         )
-    if others := sorted(files["test"].annotated - set(known)):
+    if others := sorted(files["test"].annotated - {*known, *avoid}):
         warnings.warn(
             f"{files['test'].path}: the instances of {_quoted(others)} are left out, because {files['train'].path} has no "
             "such categories",
@@ -133,9 +144,14 @@ def _check_training(
 
 
 def _records(
-    file: CocoFile, folder: Path, found: Mapping[Hashable, ByClass], names: Sequence[str], single: bool
+    file: CocoFile,
+    folder: Path,
+    found: Mapping[Hashable, ByClass],
+    names: Sequence[str],
+    single: bool,
+    avoided: Mapping[Hashable, ByClass] | None,
 ) -> list[Record]:
-    """Return the images with an instance of these classes."""
+    """Return the images with an instance of these classes; `avoided` has those to avoid, where there are any."""
     records, turned, unmasked = [], [], []
     for number, image in file.images.items():
         by_class = found.get(number, {})
@@ -164,7 +180,9 @@ def _records(
                 check_inside(box, (frame.height, frame.width))
             boxes = [box.moved(frame.turn_box(box.xyxy)) for box in boxes]
         labels = tuple(names.index(name) for name in present)
-        records.append(Record(path, labels[0] if single else labels, mask, boxes=tuple(box.xyxy for box in boxes)))
+        around = tuple(box.xyxy for box in boxes)
+        avoid = None if avoided is None else _avoid(file, avoided.get(number, {}), frame)
+        records.append(Record(path, labels[0] if single else labels, mask, boxes=around, avoid=avoid))
     if turned:
         warnings.warn(unknown_orientation(str(file.path), turned[0], len(turned)), stacklevel=4)
     if unmasked:
@@ -174,6 +192,15 @@ def _records(
             stacklevel=4,
         )
     return records
+
+
+def _avoid(file: CocoFile, found: ByClass, frame: Frame | None) -> Instances | None:
+    """Return what instances to avoid cover; None where one of them has no segmentation."""
+    instances = [each for some in found.values() for each in some]
+    if any(each.segmentation is None for each in instances):
+        return None
+    told = f"instances {[each.number for each in instances]} to avoid of {file.digest}"
+    return Instances((tuple(each.segmentation for each in instances),), False, told, frame)
 
 
 def _where(file: CocoFile, number: Hashable) -> str:

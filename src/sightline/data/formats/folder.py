@@ -1,4 +1,4 @@
-"""The user's own images in class folders, with masks in a parallel folder."""
+"""The user's own images in class folders, with masks and regions to avoid in parallel folders."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ def folder(
     root: str,
     *,
     masks: str | None = None,
+    avoid: str | None = None,
     boxes: str | None = None,
     ignore: int | None = None,
     val: float = 0.2,
@@ -41,8 +42,11 @@ def folder(
         root: the folder of images.
         masks: a folder in which an image's mask has the image's relative path, with any image suffix; an image without
             a mask there has none. The folder may be inside `root`. Zero is background and every other value the object.
+        avoid: a folder of regions that must not matter to the answer, such as watermarks, named as masks are. Every value but 0
+            is to be avoided. An image without a file there has no such region; a black file says that it shows nothing to
+            avoid.
         boxes: a file of boxes, as `sightline boxes` writes it (CSV or COCO), or a folder of Pascal VOC's; None = no boxes.
-        ignore: a mask value that means neither, such as 255.
+        ignore: a value of `masks` that means neither, such as 255.
         val: share (float), met on average, or count (int) of every class that goes to "val"; 0 = no such split.
         test: the same for "test".
         seed: of the division.
@@ -50,20 +54,19 @@ def folder(
 
     Raises:
         SightlineError: a folder is missing or empty, folders of splits and classes are mixed, there is one class, two images
-            would share a mask, or no mask or no box belongs to an image.
+            would share a mask, or no mask, region to avoid or box belongs to an image.
     """
     base = locate(root, "root")
-    mask_base = None if masks is None else locate(masks, "masks")
-    layout = read_layout(base, mask_base)
-    mask_of = (
-        {} if mask_base is None else _pair_masks(base, mask_base, [i for s in layout.images.values() for i, _ in s])
-    )
+    given = {"masks": masks, "avoid": avoid}
+    places = {option: locate(folder, option) for option, folder in given.items() if folder is not None}
+    layout = read_layout(base, places.values())
+    images = [image for some in layout.images.values() for image, _ in some]
+    regions = {option: _pair_masks(base, place, images, option) for option, place in places.items()}
+    mask_of, avoid_of = (regions.get(option, {}) for option in given)
     parts = {
-        split: [Record(image, label, mask_of.get(image)) for image, label in images]
+        split: [Record(image, label, mask_of.get(image), avoid=avoid_of.get(image)) for image, label in images]
         for split, images in layout.images.items()
     }
-    if masks is not None and not any(record.mask for part in parts.values() for record in part):
-        raise SightlineError(f"masks: nothing in {masks} has the relative path of an image in {base}")
     parts = boxed_parts(parts, boxes)
     make = partial(
         FileDataset, classes=layout.classes, root=base, meaning=mask_meaning(ignore), skip_corrupt=skip_corrupt
@@ -75,24 +78,33 @@ def folder(
     return own_splits(parts, {"val": val, "test": test}, seed, make, within_class)
 
 
-def _pair_masks(root: Path, masks: Path, images: Sequence[Path]) -> dict[Path, Path]:
-    """Return the mask of each image that has one: the file of the same path within its folder, but for the suffix."""
+def _pair_masks(root: Path, masks: Path, images: Sequence[Path], option: str) -> dict[Path, Path]:
+    """Return the mask of each image that has one: the file of the same path within its folder, but for the suffix.
+
+    Args:
+        root: The folder of images.
+        masks: The folder of masks.
+        images: The images.
+        option: The name of the user's option, for messages.
+    """
     listing = scan_images(masks)
     files: dict[str, Path] = {}
     for file in listing.images:
         if (other := files.setdefault(_without_suffix(masks, file), file)) != file:
-            raise SightlineError(f"masks: {other} and {file} would be masks of one image; remove one")
+            raise SightlineError(f"{option}: {other} and {file} would be masks of one image; remove one")
     owners: dict[str, Path] = {}
     for image in images:
         name = _without_suffix(root, image)
         if name in files and (other := owners.setdefault(name, image)) != image:
             raise SightlineError(
-                f"masks: {files[name]} would be the mask of both {other} and {image}; rename one image"
+                f"{option}: {files[name]} would be the mask of both {other} and {image}; rename one image"
             )
     for name, file in files.items():
         if name not in owners:
             listing.leave_out("masks that belong to no image", file)
     warn_left_out(listing.left_out, masks)
+    if not owners:
+        raise SightlineError(f"{option}: nothing in {masks} has the relative path of an image in {root}")
     return {image: files[name] for name, image in owners.items()}
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,30 +32,30 @@ class FolderLayout:
     depth: int
 
 
-def read_layout(root: Path, masks: Path | None = None) -> FolderLayout:
+def read_layout(root: Path, masks: Iterable[Path] = ()) -> FolderLayout:
     """Find the splits, classes and images of a folder; warn of images that belong to no class.
 
     Args:
         root: the folder.
-        masks: the folder of masks, which may be inside.
+        masks: the folders of masks, which may be inside.
 
     Raises:
         SightlineError: there are no images in class folders, folders of splits and classes are mixed, or two folders are one
             split or one class.
     """
     listing = scan_images(root)
-    used = _parts_inside(root, masks)
+    used = [parts for folder in masks if (parts := _parts_inside(root, folder)) is not None]
     paths: dict[Parts, Path] = {}
     inner: Inner = defaultdict(set)
     for image in listing.images:
         parts = image.parts[len(root.parts) :]
-        if used is not None and parts[: len(used)] == used:
+        if any(parts[: len(folder)] == folder for folder in used):
             continue
         paths[parts] = image
         for depth in range(len(parts) - 1):
             inner[parts[:depth]].add(parts[depth])
 
-    folders = [name for name in _folders(root) if (name,) != used]
+    folders = [name for name in _folders(root) if (name,) not in used]
     splits = _split_folders(root, folders, inner)
     depth = 2 if splits else 1
     places = [root / folder for folder in splits] if splits else [root]
@@ -133,9 +133,9 @@ def _check_names(root: Path, classes: list[str]) -> None:
             )
 
 
-def _parts_inside(root: Path, masks: Path | None) -> Parts | None:
+def _parts_inside(root: Path, masks: Path) -> Parts | None:
     """Where the folder of masks is within the root; None if it is not inside."""
-    if masks is None or masks.resolve() == root.resolve() or not masks.resolve().is_relative_to(root.resolve()):
+    if masks.resolve() == root.resolve() or not masks.resolve().is_relative_to(root.resolve()):
         return None
     return masks.resolve().relative_to(root.resolve()).parts
 

@@ -17,7 +17,7 @@ from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.errors import SightlineError, unknown_name
 
-COLUMNS = ("path", "label", "mask", "split", "group", "x1", "y1", "x2", "y2")
+COLUMNS = ("path", "label", "mask", "avoid", "split", "group", "x1", "y1", "x2", "y2")
 BOX_COLUMNS = ("x", "y", "w", "h", "width", "height", "xmin", "ymin", "xmax", "ymax", "bbox")  # of other tools
 
 
@@ -34,11 +34,12 @@ def csv(
     seed: int = 0,
     skip_corrupt: bool = False,
 ) -> Splits:
-    """Your own images listed in a CSV file with the columns path, label[, mask][, split][, group][, x1, y1, x2, y2].
+    """Your own images listed in a CSV file with the columns path, label[, mask][, avoid][, split][, group][, x1, y1, x2, y2].
 
     Without a column `split` the images are divided; the path of an image, seen from `root`, decides its split, so that rows
     which are added later leave the others where they are. With such a column (train, val and test, also Training, valid and the
-    like), a missing "val" is taken from "train", and `test` is not used. An empty `mask` means that the image has none. Other
+    like), a missing "val" is taken from "train", and `test` is not used. An empty `mask` means that the image has none. A file
+    in `avoid` shows by every value but 0 what must not matter to the answer, such as a watermark; empty = not known. Other
     columns are not read. Spaces around names and values do not count.
 
     The columns x1, y1, x2, y2 hold a box in pixels of the upright image, empty = none: the first pixel is the box 0, 0, 1, 1.
@@ -49,7 +50,7 @@ def csv(
         root: the folder that its paths start from; None = the CSV file's own.
         boxes: a file of boxes in place of such columns, as for the data set "folder".
         classes: the labels in the order of the classes; None = those of the file, sorted (as numbers, if all are).
-        ignore: a mask value that means neither object nor background, such as 255.
+        ignore: a value of the file in `mask` that means neither object nor background, such as 255.
         val: share (float), met on average, or count (int) of every class that goes to "val"; 0 = no such split.
         test: the same for "test".
         seed: of the division.
@@ -88,7 +89,7 @@ def csv(
             raise unknown_name(f"class in {file.name}, line {line}:", row["label"], names)
         if boxed:
             first = seen.setdefault(row["path"], row)
-            for column in ("label", "mask", "split", "group"):
+            for column in ("label", "mask", "avoid", "split", "group"):
                 if row.get(column) != first.get(column):
                     raise SightlineError(
                         f"{file.name}, line {line}: the {column} of {row['path']} is {row[column]!r}, and "
@@ -103,6 +104,7 @@ def csv(
                 names.index(row["label"]),
                 base / row["mask"] if row.get("mask") else None,
                 group_names.index(row["group"]) if group_names else None,
+                avoid=base / row["avoid"] if row.get("avoid") else None,
             )
         )
     parts = boxed_parts(listed, boxes)

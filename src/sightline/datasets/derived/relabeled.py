@@ -34,6 +34,7 @@ class Relabeled(ImageDataset):
             group_ids=None if dataset.group_ids is None else dataset.group_ids.tolist(),
             identity=(dataset.fingerprint, "relabeled"),
             has_boxes=dataset.has_boxes.tolist(),
+            has_avoid=dataset.has_avoid.tolist(),
         )
         self.skipped = dataset.skipped
 

@@ -18,8 +18,8 @@ from sightline.errors import SightlineError, unknown_name
 class Subset(ImageDataset):
     """Some images of a data set, numbered anew from 0.
 
-    An image with a pseudo-label counts as of that class, and has neither mask nor boxes, as nobody has annotated it. Where any
-    image has a pseudo-label, no groups are known either.
+    An image with a pseudo-label counts as of that class, and has no mask, boxes or region to avoid, as nobody has annotated
+    it. Where any image has a pseudo-label, no groups are known either.
 
     Args:
         dataset: where the images come from.
@@ -61,6 +61,7 @@ class Subset(ImageDataset):
             group_ids=dataset.group_ids[rows].tolist() if groups and dataset.group_ids is not None else None,
             identity=(dataset.fingerprint, self.indices, sorted(self.pseudo_labels.items())),
             has_boxes=(dataset.has_boxes[rows] & annotated).tolist(),
+            has_avoid=(dataset.has_avoid[rows] & annotated).tolist(),
         )
         self.skipped = dataset.skipped
 
@@ -75,7 +76,7 @@ class Subset(ImageDataset):
         if not self.groups:
             sample = replace(sample, group=None)
         if place in self.pseudo_labels:
-            sample = replace(sample, label=self.pseudo_labels[place], mask=None, boxes=None)
+            sample = replace(sample, label=self.pseudo_labels[place], mask=None, boxes=None, avoid=None)
         return sample
 
 
