@@ -113,13 +113,17 @@ class Objective(nn.Module):
         """The name of the target layer on the unwrapped model, where a guide taps one."""
         return self.tap.layers[0].name if self.tap else None
 
-    def forward(self, batch: Batch, counts: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, batch: Batch, counts: dict[str, Tensor] | None = None, replayed: bool = False
+    ) -> dict[str, Tensor]:
         """One step's loss, for one ordinary `backward()`.
 
         Args:
             batch: the images of this process.
             counts: from `counts` for all the batches whose gradients add up to one optimizer step, this one included; then
                 the losses of these batches add up to the loss of one large batch. Default: this batch alone.
+            replayed: the model runs from kept features (`sightline.network.trunk`); the batch is what `transform` returned, and
+                its images only tell their size.
 
         Returns:
             `loss` (scalar), `task` (scalar, the mean of `task_loss`), each guide's terms by name (scalars, unweighted),
@@ -133,11 +137,9 @@ class Objective(nn.Module):
         """
         if batch.multi_label:
             self.check_multi_label()
-        if self.training:
-            self._warn_without_annotation(batch)
-            for guide in self._guides:
-                batch = guide.transform(batch, self)
-        context = self._look(batch)
+        if self.training and not replayed:
+            batch = self.transform(batch)
+        context = self._look(batch, batch.images if replayed else to_inputs(batch.images, self.input_spec))
         batch.check_classes(context.logits.shape[1])
         task = task_loss(context.logits, batch.labels, self.label_smoothing if self.training else 0.0)
         sample_weights = [w for g in self._guides if (w := sample_weights_of(g, context.logits, batch)) is not None]
@@ -171,6 +173,13 @@ class Objective(nn.Module):
         if context.identity_maps is not None:
             output["maps"] = resize_maps(context.identity_maps, (batch.images.shape[-2], batch.images.shape[-1]))
         return output | context.figures | {f"n/{name}": count for name, count in context.counts.items()}
+
+    def transform(self, batch: Batch) -> Batch:
+        """Return a training batch as the guides change it before the forward pass, which does it by itself."""
+        self._warn_without_annotation(batch)
+        for guide in self._guides:
+            batch = guide.transform(batch, self)
+        return batch
 
     def counts(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """How many images of several batches each term averages over, for `forward` under gradient accumulation.
@@ -220,7 +229,7 @@ class Objective(nn.Module):
                 warnings.warn(
                     f"{type(guide).__name__} needs {guide.needs} and the batch has none; it does nothing for such a batch. "
                     f"Give Batch({guide.needs}=...)",
-                    stacklevel=3,
+                    stacklevel=4,
                 )
 
     def _task_total(self, batch: Batch) -> Tensor:
@@ -236,9 +245,8 @@ class Objective(nn.Module):
                 return total.cpu()
         return torch.tensor(float(len(batch)))
 
-    def _look(self, batch: Batch) -> Context:
-        """One forward pass of all views, through the tap where a guide needs it."""
-        inputs = to_inputs(batch.images, self.input_spec)
+    def _look(self, batch: Batch, inputs: Tensor) -> Context:
+        """One forward pass of all views of the inputs, through the tap where a guide needs it."""
         size = (inputs.shape[-2], inputs.shape[-1])
         check_views(self.views, size)
         differentiable = torch.is_grad_enabled()
@@ -261,7 +269,8 @@ class Objective(nn.Module):
             for guide in self._guides:
                 stack.enter_context(guide.capture())
             for start in range(0, len(self.views), step):
-                images = torch.cat([view(inputs) for view in self.views[start : start + step]])
+                shown = [view(inputs) for view in self.views[start : start + step]]
+                images = shown[0] if len(shown) == 1 else torch.cat(shown)
                 if differentiable and step < len(self.views):
                     outputs.append(checkpoint(run, images, use_reentrant=False, context_fn=contexts))
                 else:

@@ -1,0 +1,308 @@
+"""The frozen part of a model cut off by torch.fx, so that what it computes can be kept and the rest trained from it.
+
+A model is cut where frozen values flow into what is trained or tapped. Several values may cross, such as a residual.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
+
+from sightline._core.fingerprint import fingerprint
+from sightline.errors import SightlineError
+from sightline.network.logits import returned_logits
+from sightline.network.modes import evaluating
+from sightline.network.tracing import Tracer
+
+TOLERANCE = 1e-4  # of logits, between the model and its two parts
+
+
+class _Whole(nn.Module):
+    """A model as a function of its images alone: other arguments have their defaults, and hooks on the whole are left out."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Any:
+        return self.model.forward(images)
+
+
+class _Tracer(Tracer):
+    """Traces into modules that are frozen in part; every other one is called as a whole.
+
+    Where the model's code decides by a value, such as the number of tokens, images tell the value.
+
+    Args:
+        inner: names of the modules to trace into.
+        images: (B, C, H, W) as the model takes them.
+    """
+
+    def __init__(self, inner: set[str], images: Tensor) -> None:
+        super().__init__()
+        self._inner = inner
+        self._images = images
+        self._values: dict[fx.Node, Any] = {}
+        self._running = False
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return module_qualified_name not in self._inner
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """Decide as the model does for the images."""
+        self._running = True
+        try:
+            with torch.no_grad():
+                return bool(self._value(obj.node))
+        finally:
+            self._running = False
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Record the call of a module, or make it while a value is told."""
+        return forward(*args, **kwargs) if self._running else super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Return what stands for a module's attribute in the graph, or the attribute while a value is told."""
+        return attr_val if self._running else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def _value(self, node: fx.Node) -> Any:
+        """What a node gives for the images."""
+        if node not in self._values:
+            self._values[node] = self._compute(node)
+        return self._values[node]
+
+    def _compute(self, node: fx.Node) -> Any:
+        if node.op == "placeholder":
+            return self._images
+        target = cast(Any, node.target)
+        args, kwargs = map_arg((node.args, node.kwargs), self._value)
+        if node.op == "call_function":
+            return target(*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], target)(*args[1:], **kwargs)
+        if node.op == "call_module":
+            return self.root.get_submodule(target)(*args, **kwargs)
+        owner, _, name = target.rpartition(".")
+        return getattr(self.root.get_submodule(owner), name)
+
+
+class Trunk:
+    """What comes before anything that is trained or tapped.
+
+    A parameter is trained if it requires a gradient, and so is a module in training mode. The model must be as it is in the
+    stage that it is cut for, and on the device: see `sightline.training.portion.freeze`.
+
+    ```python
+    trunk = Trunk(objective.unwrap_model(), objective.layer, inputs)
+    values = trunk(inputs)              # what crosses the cut, one row an image
+    with trunk.replaying(values):
+        objective(batch)                # the model runs from the values; it does not look at the pixels
+    ```
+
+    Args:
+        model: an unwrapped model, which stays as it is. The trunk refers to its modules.
+        tapped: the name of a layer whose output is read; its own output is kept where nothing in it is trained. None = none.
+        inputs: (B, C, H, W) as the model takes them, 3 images at least, to try the cut on.
+
+    Attributes:
+        names: of the values that cross, as torch.fx names them.
+
+    Raises:
+        SightlineError: the model cannot be cut, or nothing is frozen before the first trained layer.
+    """
+
+    def __init__(self, model: nn.Module, tapped: str | None, inputs: Tensor) -> None:
+        self._model, whole = model, _Whole(model)
+        tapped = None if tapped is None else f"model.{tapped}"
+        tracer = _Tracer(_inner_modules(whole, tapped), inputs)
+        try:
+            with evaluating(model):
+                graph = tracer.trace(whole)
+        except Exception as error:  # tracing runs the user's code, which may fail in any way
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise SightlineError(
+                f"{type(model).__name__} cannot be cut before what is trained ({reason}); train without cache_features"
+            ) from error
+        live = {node for node in graph.nodes if _is_trained(whole, node)}
+        (image,) = (node for node in graph.nodes if node.op == "placeholder")
+        self._tapped = _frozen_call(whole, graph, tapped, _descendants(graph, live))
+        live = _descendants(graph, live | ({self._tapped} if self._tapped else set()))
+        crossing = [
+            node
+            for node in graph.nodes
+            if node is self._tapped
+            or (
+                node not in live
+                and node.op != "get_attr"
+                and any(u in live and u is not self._tapped for u in node.users)
+            )
+        ]
+        if image in crossing or not crossing:
+            raise SightlineError(
+                f"no layer of {type(model).__name__} is frozen before what is trained or tapped, so there is nothing to "
+                "keep; train without cache_features, or from a later layer"
+            )
+        self.names = [node.name for node in crossing]
+        self._before = _part(whole, graph, [n for n in graph.nodes if n not in live or n is self._tapped], crossing)
+        self._after = _rest(whole, graph, live, crossing, self._tapped)
+        self._constants: dict[int, Any] = {}
+        self._try(inputs)
+
+    @property
+    def identity(self) -> str:
+        """What tells the trunk from others: its weights, its modules and the code between them."""
+        return f"{fingerprint(self._before)} {self._before} {self._before.code}"
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor) -> list[Tensor]:
+        """What crosses the cut for inputs (B, C, H, W): tensors with a row for each image."""
+        values = self._before(inputs)
+        return [value for number, value in enumerate(values) if number not in self._constants]
+
+    @contextmanager
+    def replaying(self, values: Sequence[Tensor]) -> Iterator[None]:
+        """While entered, the model runs once from the values (B, ...), whatever images (B, C, H, W) it is given."""
+        pending = [list(values)]
+
+        def forward(images: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if not pending or len(images) != len(values[0]):
+                raise SightlineError(
+                    "something runs the model on images other than those of the batch, and cache_features keeps no pixels; "
+                    "train without cache_features"
+                )
+            rows = iter(pending.pop())
+            return self._after(
+                *[self._constants[n] if n in self._constants else next(rows) for n in range(len(self.names))]
+            )
+
+        with _forward_of(self._model, forward):
+            if self._tapped is None:
+                yield
+                return
+            with _forward_of(self._after.get_submodule(cast(str, self._tapped.target)), lambda raw: raw):
+                yield
+
+    def _try(self, inputs: Tensor) -> None:
+        """Tell rows from constants by batches of 2 and of 1, and compare what the parts give with what the model gives."""
+        with evaluating(self._model), torch.no_grad():
+            try:
+                expected = returned_logits(self._model(inputs[:3]))
+                pair, single = self._before(inputs[:2]), self._before(inputs[2:3])
+                for number, (two, one) in enumerate(zip(pair, single)):
+                    if not (isinstance(two, Tensor) and two.ndim and len(two) == 2 and len(one) == 1):
+                        if not _equal(two, one):
+                            raise RuntimeError(f"{self.names[number]} has no row for each image")
+                        self._constants[number] = two
+                rows = [torch.cat(both)[[2, 0, 1]] for both in zip(self(inputs[:2]), self(inputs[2:3]))]
+                with self.replaying(rows):
+                    found = returned_logits(self._model(inputs[:3]))
+                if not torch.allclose(found, expected[[2, 0, 1]], rtol=TOLERANCE, atol=TOLERANCE):
+                    raise RuntimeError("the two parts give other logits than the model")
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+                raise SightlineError(
+                    f"{type(self._model).__name__} cannot be cut at {', '.join(self.names)} ({reason}); train without "
+                    "cache_features, or from another layer"
+                ) from error
+
+
+def _inner_modules(model: nn.Module, tapped: str | None) -> set[str]:
+    """Return the names of the modules to trace into.
+
+    They are trained in part, hold the tapped layer and something frozen, or wrap a single trained layer, such as the classifier
+    behind its pooling.
+    """
+    inner = set()
+    for name, module in model.named_modules():
+        flags = {parameter.requires_grad for parameter in module.parameters()}
+        around = tapped is not None and tapped.startswith(f"{name}." if name else "")
+        holders = [part for part in module.modules() if part._parameters]
+        wraps = len(holders) == 1 and holders[0] is not module and not module.training
+        if name != tapped and (len(flags) == 2 or (around and flags != {True}) or (flags == {True} and wraps)):
+            inner.add(name)
+    return inner
+
+
+def _is_trained(model: nn.Module, node: fx.Node) -> bool:
+    if node.op == "get_attr":
+        owner, _, name = cast(str, node.target).rpartition(".")
+        return bool(getattr(getattr(model.get_submodule(owner), name), "requires_grad", False))
+    if node.op != "call_module":
+        return False
+    module = model.get_submodule(cast(str, node.target))
+    return any(p.requires_grad for p in module.parameters()) or any(m.training for m in module.modules())
+
+
+def _descendants(graph: fx.Graph, nodes: set[fx.Node]) -> set[fx.Node]:
+    """Return nodes with all that depends on them, the output included."""
+    found = set(nodes)
+    for node in graph.nodes:
+        if node.op == "output" or not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _frozen_call(model: nn.Module, graph: fx.Graph, tapped: str | None, live: set[fx.Node]) -> fx.Node | None:
+    """Return the call of the tapped layer where its output can be kept: it does not change, and no hook changes it after."""
+    calls = [node for node in graph.nodes if node.op == "call_module" and node.target == tapped and node not in live]
+    if len(calls) != 1 or model.get_submodule(cast(str, tapped))._forward_hooks:
+        return None
+    return calls[0]
+
+
+def _part(model: nn.Module, graph: fx.Graph, nodes: list[fx.Node], outputs: list[fx.Node]) -> fx.GraphModule:
+    """Return the nodes as a module that returns what crosses the cut."""
+    part = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in nodes:
+        copies[node] = part.node_copy(node, copies.__getitem__)
+    part.output([copies[node] for node in outputs])
+    return _module(model, part)
+
+
+def _rest(
+    model: nn.Module, graph: fx.Graph, live: set[fx.Node], crossing: list[fx.Node], tapped: fx.Node | None
+) -> fx.GraphModule:
+    """Return what follows the cut as a module that takes what crosses it; the tapped layer is called with its own output."""
+    rest = fx.Graph()
+    copies = {node: rest.placeholder(node.name) for node in crossing}
+    if tapped is not None:
+        copies[tapped] = rest.call_module(cast(str, tapped.target), (copies[tapped],))
+    for node in graph.nodes:
+        if node not in copies and (node in live or node.op == "get_attr"):
+            copies[node] = rest.node_copy(node, copies.__getitem__)
+    return _module(model, rest)
+
+
+def _module(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
+    """Return a graph as a module that holds what it calls."""
+    module = fx.GraphModule(model, graph)
+    module.graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    module.recompile()
+    return module
+
+
+@contextmanager
+def _forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Let a module compute something else; its hooks act as before."""
+    own = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.forward
+        else:
+            module.forward = own
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
+    return bool(one == other)

@@ -1,0 +1,199 @@
+"""What the frozen part of a model makes of the training images, computed once for each of some draws of augmentation.
+
+```python
+trunk = Trunk(objective.unwrap_model(), objective.layer, inputs)    # see sightline.network.trunk
+store = cached_activations(objective, parts.train_loader(0, 1), trunk)
+rows = store.draw(3)                                # all that epoch 3 of a training sees, in its order; computed once
+rows.features[0], rows.labels, rows.masks, rows.indices
+```
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import fields
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from sightline._core.files import make_folder, write_atomically
+from sightline._core.progress import bar
+from sightline._core.reading import read_tensors
+from sightline.data.batch import Batch
+from sightline.data.dataset import Sample
+from sightline.data.loader import EpochSampler, Transformed
+from sightline.guides.base import Guide
+from sightline.guides.objective import Objective
+from sightline.network.input_spec import to_inputs
+from sightline.network.trunk import Trunk
+from sightline.training.feature_batch import FeatureBatch, join
+
+LAST = "/channels_last"  # ends the name of a tensor in a file whose channels come last in memory
+
+Precision = Callable[[], AbstractContextManager[None]]
+
+
+class FeatureStore:
+    """Draws of all training images, each computed when it is first asked for, and kept.
+
+    Args:
+        compute: gives the rows of a draw.
+        folder: where the draws are kept as files, of which one is in memory at a time; None = all are kept in memory.
+    """
+
+    def __init__(self, compute: Callable[[int], FeatureBatch], folder: Path | None = None) -> None:
+        self._compute = compute
+        self._folder = folder
+        self._kept: dict[int, FeatureBatch] = {}
+
+    def draw(self, number: int) -> FeatureBatch:
+        """The rows of one draw, in the order in which the loader gives them; those it leaves out come last, if at all.
+
+        Raises:
+            SightlineError: the draw's file is damaged.
+            UnwritableError: the draw's file cannot be written.
+        """
+        if number not in self._kept:
+            if self._folder is not None:
+                self._kept.clear()
+            self._kept[number] = self._compute(number) if self._folder is None else self._on_disk(number, self._folder)
+        return self._kept[number]
+
+    def _on_disk(self, number: int, folder: Path) -> FeatureBatch:
+        file = folder / f"draw-{number}.safetensors"
+        if not file.exists():
+            rows = self._compute(number)
+            make_folder(folder)
+            write_atomically(file, save(_packed(rows), {"shape": json.dumps(list(rows.images.shape))}))
+            return rows
+        tensors, metadata = read_tensors(file, f"remove {folder}, and give the command again")
+        return _unpacked(tensors, json.loads(metadata["shape"]))
+
+
+def cached_activations(
+    objective: Objective,
+    loader: "DataLoader[Sample]",
+    trunk: Trunk,
+    *,
+    folder: Path | None = None,
+    complete: bool = False,
+    device: torch.device | str = "cpu",
+    precision: Precision = nullcontext,
+) -> FeatureStore:
+    """Return a store of what a trunk makes of the batches of a training loader, after the guides' image changes.
+
+    Draw d has the batches of epoch d: the same order, augmentation and changes by `Guide.transform` as a training without the
+    store has in that epoch, because all of these are keyed by (seed, epoch, index).
+
+    Args:
+        objective: the model with the guides that change the images, in the state in which the trunk was cut from the model.
+        loader: from `sightline.data.loader.create_loader`; its sampler may be balanced.
+        trunk: what comes before the cut.
+        folder: keeps the draws on disk, in a subfolder that names what they are of: the trunk's weights, the data, the
+            augmentation, the changes by guides, and the order. A later call goes on with it. None = in memory.
+        complete: add the images that the loader leaves out in a draw, as a balanced sampler and `drop_last` do.
+        device: of the model.
+        precision: a context such as `fabric.autocast` to compute in.
+    """
+
+    def compute(number: int) -> FeatureBatch:
+        batches = _batches(loader, number, complete)
+        with torch.random.fork_rng(devices=[]), _epoch_of(objective, loader, number):
+            found = []
+            with bar(True, f"features, draw {number}", None) as advance:
+                for batch in batches:
+                    with precision():
+                        changed = objective.transform(batch.to(device))
+                        features = trunk(to_inputs(changed.images, objective.input_spec))
+                    found.append(FeatureBatch.of(changed, features).to("cpu"))
+                    advance(1)
+        return join(found)
+
+    if folder is not None:
+        folder = folder / _digest(objective, loader, trunk, complete, precision)
+    return FeatureStore(compute, folder)
+
+
+def _batches(loader: "DataLoader[Sample]", draw: int, complete: bool) -> Iterator[Batch]:
+    """The batches of a draw, and then those of the images that they leave out."""
+    seen = set()
+    for batch in cast(Iterable[Batch], loader):
+        assert batch.indices is not None
+        seen.update(batch.indices.tolist())
+        yield batch
+    if not complete:
+        return
+    data, size = cast(Transformed, loader.dataset), cast(int, loader.batch_size)
+    left = [(draw, index) for index in range(len(data)) if index not in seen]
+    for start in range(0, len(left), size):
+        yield loader.collate_fn([data[key] for key in left[start : start + size]])
+
+
+@contextmanager
+def _epoch_of(objective: Objective, loader: "DataLoader[Sample]", number: int) -> Iterator[None]:
+    """Have objective and loader draw as in a training epoch, and give them their own epoch back."""
+    sampler = cast(EpochSampler, loader.sampler)
+    before = objective.epoch, objective.training, sampler.epoch
+    objective.epoch, objective.training = number, True
+    sampler.set_epoch(number)
+    try:
+        yield
+    finally:
+        objective.epoch, objective.training, epoch = before
+        sampler.set_epoch(epoch)
+
+
+def _digest(
+    objective: Objective, loader: "DataLoader[Sample]", trunk: Trunk, complete: bool, precision: Precision
+) -> str:
+    """What tells the draws from others that lie in the same folder."""
+    data, sampler = cast(Transformed, loader.dataset), cast(EpochSampler, loader.sampler)
+    changing = [g for g in objective.guides if isinstance(g, Guide) and type(g).transform is not Guide.transform]
+    with precision():
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+    identity = [
+        trunk.identity,
+        data.dataset.fingerprint,
+        *repr(data.transform).split(),
+        None if data.maps is None else sorted(data.maps.metadata.items(), key=str),
+        [(type(guide).__name__, _options(guide)) for guide in changing],
+        objective.input_spec,
+        (data.seed, sampler.seed, sampler.length, loader.batch_size, loader.drop_last, complete),
+        None if sampler.strata is None else sampler.strata.tolist(),
+        dtype,
+    ]
+    return hashlib.blake2b(repr(identity).encode(), digest_size=8).hexdigest()
+
+
+def _options(guide: nn.Module) -> list[tuple[str, object]]:
+    return sorted((name, value) for name, value in vars(guide).items() if name[0] != "_" and name != "training")
+
+
+def _packed(rows: FeatureBatch) -> dict[str, Tensor]:
+    """The tensors as a file holds them: contiguous."""
+    packed = {}
+    for name, tensor in rows.tensors.items():
+        if tensor.ndim == 4 and not tensor.is_contiguous():
+            packed[name + LAST] = tensor.permute(0, 2, 3, 1).contiguous()
+        else:
+            packed[name] = tensor.contiguous()
+    return packed
+
+
+def _unpacked(tensors: dict[str, Tensor], shape: list[int]) -> FeatureBatch:
+    """What `_packed` made a file of."""
+    named = {
+        name.removesuffix(LAST): each.permute(0, 3, 1, 2) if name.endswith(LAST) else each
+        for name, each in tensors.items()
+    }
+    features = [named.pop(f"features/{n}") for n in range(sum(name.startswith("features/") for name in named))]
+    pixels = torch.zeros(1, 1, 1, 1).expand(shape)
+    plain = object.__new__(Batch)
+    plain.__dict__.update({f.name: named.get(f.name) for f in fields(Batch)} | {"images": pixels})
+    plain._last_class = plain.labels, 0
+    return FeatureBatch.of(plain, features)
