@@ -59,6 +59,7 @@ DATASETS = Datasets(
         "sightline.data.formats.table",
         "sightline.datasets.derived.recompose",
         "sightline.datasets.derived.variants",
+        "sightline.datasets.derived.exchanged",
         "sightline.data.formats.found_masks",
         "sightline.datasets.derived.biased",
         "sightline.datasets.benchmarks.rival10",

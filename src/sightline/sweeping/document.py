@@ -20,8 +20,8 @@ from sightline._core.strict import (
 )
 from sightline.errors import SightlineError, unknown_name
 from sightline.sweeping.axes import Axis
-from sightline.training.build import FIGURES
 from sightline.training.recipe import Recipe, read_recipe, shipped_recipes
+from sightline.training.validation import FIGURES
 
 
 class Pruning(StrictModel):

@@ -20,7 +20,8 @@ from sightline.sweeping.outcome import Outcome, read_outcome
 from sightline.sweeping.results import write_figures, write_tables
 from sightline.sweeping.trial import run_trial
 from sightline.training import read_recipe
-from sightline.training.build import FIGURES, build, check_names
+from sightline.training.build import build, check_names
+from sightline.training.validation import known_figures
 
 WAIT = 60.0  # seconds for other processes that write to the sweep's folder
 
@@ -137,12 +138,7 @@ def _check_recipe(document: Sweep) -> None:
             except SightlineError as error:
                 raise SightlineError(f"space.{axis.key}: {value!r}: {error}") from error
     parts = build(read_recipe(document.recipe, document.changes(first)))
-    known = [
-        f"{split}/{figure}"
-        for split in parts.validation
-        for figure in FIGURES
-        if figure != "worst_group_accuracy" or parts.splits[split].groups
-    ]
+    known = known_figures(parts.splits)
     if not known:
         raise SightlineError(
             f"metric is {document.metric!r}, but {document.recipe.data.name!r} has no validation split"

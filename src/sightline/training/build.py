@@ -30,8 +30,7 @@ from sightline.training.last_batch import check_single_image, last_batch_size
 from sightline.training.loggers import check_installed
 from sightline.training.recipe import Recipe
 from sightline.training.run_data import FINGERPRINTS, training_images
-
-FIGURES = ("loss", "accuracy", "worst_group_accuracy", "map", "f1")
+from sightline.training.validation import known_figures
 
 
 @dataclass(frozen=True)
@@ -200,14 +199,7 @@ def _check_watched(recipe: Recipe, splits: Splits) -> None:
     for key, watch in [("save_best", recipe.save_best), ("early_stopping", recipe.early_stopping)]:
         if watch is None:
             continue
-        known = [
-            f"{split}/{figure}"
-            for split, images in splits.items()
-            for figure in FIGURES
-            if split.startswith("val")
-            and (images.groups or figure != "worst_group_accuracy")
-            and (images.multi_label or figure not in ("map", "f1"))
-        ]
+        known = known_figures(splits)
         if not known:
             raise SightlineError(f"{key}.metric is {watch.metric!r}, but {recipe.data.name!r} has no validation split")
         if watch.metric not in known:

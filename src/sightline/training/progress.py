@@ -42,7 +42,8 @@ class Display:
 
     def row(self, row: dict[str, float | int]) -> None:
         """An epoch is done."""
-        shown = ["train/loss", "train/accuracy", *(key for key in row if "/" in key and key.endswith("accuracy"))]
+        accuracies = [key for key in row if key.endswith(("/accuracy", "/worst_group_accuracy"))]
+        shown = ["train/loss", "train/accuracy", *accuracies]
         figures = "  ".join(f"{key} {row[key]:.4g}" for key in dict.fromkeys(shown))
         line = f"epoch {row['epoch']}/{self._epochs}  {figures}  {row['seconds']:.1f} s"
         self._bar.print(line)

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from lightning_fabric import Fabric
@@ -19,6 +19,19 @@ from sightline.network.input_spec import to_inputs
 from sightline.network.logits import logits_of
 from sightline.network.modes import evaluating
 
+FIGURES = ("loss", "accuracy", "mean_class_accuracy", "worst_class_accuracy", "worst_group_accuracy", "map", "f1")
+
+
+def known_figures(splits: Mapping[str, ImageDataset]) -> list[str]:
+    """Return the figures of the validation splits among some splits, as "split/figure"."""
+    return [f"{name}/{each}" for name, split in splits.items() if name.startswith("val") for each in figures_of(split)]
+
+
+def figures_of(split: ImageDataset) -> list[str]:
+    """Return the names of the figures that a validation split has."""
+    by_class = ["map", "f1"] if split.multi_label else ["mean_class_accuracy", "worst_class_accuracy"]
+    return ["loss", "accuracy", *by_class, *(["worst_group_accuracy"] if split.groups else [])]
+
 
 @torch.no_grad()
 def validate(fabric: Fabric, objective: Objective, batches: Iterable[Batch], split: ImageDataset) -> dict[str, float]:
@@ -31,20 +44,22 @@ def validate(fabric: Fabric, objective: Objective, batches: Iterable[Batch], spl
         split: knows whether there are groups, and whether images can have several labels.
 
     Returns:
-        `loss`, `accuracy` and, for groups, `worst_group_accuracy`. Where images can have several labels, `accuracy` is the
-        share of those that show their likeliest class, and there are `map`, the mean average precision of the classes that the
-        split shows, and `f1`, the mean of their F1 at a probability of a half.
+        `loss`, `accuracy`, `mean_class_accuracy` and `worst_class_accuracy` over the classes that the split shows and, for
+        groups, `worst_group_accuracy`. Where images can have several labels, `accuracy` is the share of those that show their
+        likeliest class, and there are, instead of accuracies of classes, `map`, the mean average precision of the classes that
+        the split shows, and `f1`, the mean of their F1 at a probability of a half.
 
     Raises:
         RunFailedError: the loss is not finite; on every process.
     """
     model = objective.unwrap_model()
     loss, accuracy, worst = MeanMetric(nan_strategy="disable"), Accuracy(), WorstGroupAccuracy()
+    classes = WorstGroupAccuracy()  # a class is a group
     several: dict[str, Metric] = {}
     if split.multi_label:
         kinds = {"map": MultilabelAveragePrecision, "f1": MultilabelF1Score}
         several = {name: kind(len(split.classes), average="none") for name, kind in kinds.items()}
-    for metric in (loss, accuracy, worst, *several.values()):
+    for metric in (loss, accuracy, worst, classes, *several.values()):
         metric.to(fabric.device)
     with evaluating(model), fabric.autocast():
         for batch in batches:
@@ -56,11 +71,16 @@ def validate(fabric: Fabric, objective: Objective, batches: Iterable[Batch], spl
             accuracy.update(scores, batch.labels)
             for metric in several.values():
                 metric.update(scores.sigmoid(), batch.labels)
+            if not split.multi_label:
+                classes.update(scores, batch.labels, batch.labels)
             if batch.groups is not None:
                 worst.update(scores, batch.labels, batch.groups)
     if not math.isfinite(loss.compute().item()):
         raise RunFailedError("the validation loss is NaN or infinite; the last good checkpoint is kept. Try a lower lr")
     figures = {"loss": loss.compute().item(), "accuracy": accuracy.compute().item()}
+    if not split.multi_label:
+        figures["worst_class_accuracy"] = classes.compute().item()
+        figures["mean_class_accuracy"] = sum(each for each, _ in classes.table.values()) / len(classes.table)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No positive samples")  # of the classes that are left out
         for name, metric in several.items():
