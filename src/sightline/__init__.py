@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         L1,
         AdversarialBackground,
         AttentionGate,
+        AttentionPooling,
         Energy,
         EqualizedFocal,
         ExplanationConsistency,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 _LAZY_IMPORTS = {
     "AdversarialBackground": "guides",
     "AttentionGate": "guides",
+    "AttentionPooling": "guides",
     "Batch": "data.batch",
     "Energy": "guides",
     "EqualizedFocal": "guides",
@@ -87,6 +89,7 @@ __all__ = [
     "L1",
     "AdversarialBackground",
     "AttentionGate",
+    "AttentionPooling",
     "Batch",
     "Energy",
     "EqualizedFocal",

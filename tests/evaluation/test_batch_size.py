@@ -23,7 +23,7 @@ FEW = {
     "smoothgrad": {"samples": 3}, "partition_shap": {"evaluations": 20}, "weighted_shap": {"evaluations": 20},
     "lots": {"iterations": 3}, "integrated_gradients": {"steps": 3}, "augmented": {"method": "randomcam"},
 }  # fmt: skip
-OWN = {"impactx", "attention_branch", "iccnn"}  # need a model of their own, and draw nothing
+OWN = {"impactx", "attention_branch", "attention_pooling", "iccnn"}  # need a model of their own, and draw nothing
 
 
 def network() -> nn.Module:

@@ -16,7 +16,7 @@ from sightline.explainers import EXPLAINERS, create_explainer
 from sightline.metrics import METRICS, Accuracy
 
 SPEC = sl.InputSpec((0.5, 0.4, 0.3), (0.2, 0.3, 0.4), (12, 12))
-NEEDS_A_BRANCH = ("attention_branch", "impactx", "iccnn", "lots")
+NEEDS_A_BRANCH = ("attention_branch", "attention_pooling", "impactx", "iccnn", "lots")
 FEW: dict[str, dict[str, Any]] = {
     "kernel_shap": {"samples": 10}, "lime": {"samples": 10}, "rise": {"masks": 10}, "smoothgrad": {"samples": 2},
     "partition_shap": {"evaluations": 20}, "weighted_shap": {"evaluations": 2}, "augmented": {}, "occlusion": {"window": 4},

@@ -13,7 +13,9 @@ FEW = {
     "smoothgrad": {"samples": 3}, "partition_shap": {"evaluations": 20}, "weighted_shap": {"evaluations": 20},
     "lots": {"iterations": 2}, "integrated_gradients": {"steps": 4}, "occlusion": {"window": 4, "stride": 4},
 }  # fmt: skip
-NAMES = sorted(set(list_explainers()) - {"impactx", "attention_branch", "iccnn", "gaussian", "randomcam"})
+NAMES = sorted(
+    set(list_explainers()) - {"impactx", "attention_branch", "attention_pooling", "iccnn", "gaussian", "randomcam"}
+)
 LAYER = "6"
 UNASKED = ("lots", "augmented")  # explains features; asks another explainer
 

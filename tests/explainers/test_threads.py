@@ -30,7 +30,7 @@ FEW: dict[str, dict[str, Any]] = {
     "smoothgrad": {"samples": 4},
     "weighted_shap": {"evaluations": 24},
 }
-CARRIED = {"attention_branch", "iccnn", "impactx"}  # of a model that a guide has changed
+CARRIED = {"attention_branch", "attention_pooling", "iccnn", "impactx"}  # of a model that a guide has changed
 NAMES = [name for name in EXPLAINERS.names() if name not in CARRIED]
 
 

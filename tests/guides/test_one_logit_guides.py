@@ -36,7 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "right_reasons": {"reward": 0.1, "normalize": True},
     "region_activation": {"region": "masks"},
 }
-CHANGES_THE_MODEL = ("attention_branch", "attention_gate", "impactx", "wae")
+CHANGES_THE_MODEL = ("attention_branch", "attention_gate", "attention_pooling", "impactx", "wae")
 
 
 def binary_batch(size: int = 6) -> Batch:
@@ -87,7 +87,7 @@ def test_guides_that_change_the_model_keep_one_logit(name: str) -> None:
     model, batch = TinyCNN(1).double(), binary_batch()
     batch.maps = torch.rand(6, 12, 12, dtype=torch.float64)
     layer = "features.1" if name.startswith("attention") else "features.2"
-    extra = {"layer": layer} if name.startswith("attention") else {}
+    extra = {"layer": layer} if name in ("attention_branch", "attention_gate") else {}
     output = sl.Objective(model, create_guide(name, **options, **extra))(batch)
     z, labels = model(batch.images)[:, 0], batch.labels.double()
     torch.testing.assert_close(output["task"], F.binary_cross_entropy_with_logits(z, labels).detach())

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from sightline.data.batch import Batch, class_masks, non_empty
 from sightline.errors import unknown_name
@@ -24,6 +25,11 @@ class Region:
     inside: Tensor
     outside: Tensor
     known: Tensor
+
+    def at(self, size: tuple[int, int]) -> "Region":
+        """Return the region on a coarser grid (h, w): the share of each place that it covers."""
+        inside, outside = (interpolate(part[:, None], size, mode="area")[:, 0] for part in (self.inside, self.outside))
+        return Region(inside, outside, self.known)
 
 
 def object_region(batch: Batch, source: str) -> Region:

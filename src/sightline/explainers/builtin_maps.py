@@ -13,6 +13,7 @@ from sightline.explainers.places import warn_of_few_places
 from sightline.explainers.registry import EXPLAINERS
 from sightline.models.attention_branch import attention_branch_of
 from sightline.models.filter_groups import carried_filter_groups
+from sightline.models.gates import pooling_gate_of
 from sightline.models.two_branch import two_branch_of
 from sightline.network.layers import LayerSelection
 from sightline.network.modes import in_this_thread
@@ -46,13 +47,36 @@ class OwnAttention(Explainer):
         branch = attention_branch_of(model)
         if branch is None:
             raise NotDefinedError(f"{type(model).__name__} has no attention branch; train it with that guide")
-        heard: list[Tensor] = []
-        handle = branch.register_forward_hook(in_this_thread(lambda module, args, output: heard.append(output[0])))
-        try:
-            model(inputs)
-        finally:
-            handle.remove()
-        return normalize_maps(resize_maps(at_least_float32(heard[0]), (inputs.shape[-2], inputs.shape[-1])))
+        attention, _ = _returned(branch, model, inputs)
+        return normalize_maps(resize_maps(at_least_float32(attention), (inputs.shape[-2], inputs.shape[-1])))
+
+
+@EXPLAINERS.register(
+    "attention_pooling", differentiable=False, needs_gradient=False, needs_layer=False, pixel_space=False
+)
+class PoolingAttention(Explainer):
+    """The attention by which a model pools its last feature map, resized and scaled to [0, 1]; `targets` changes nothing."""
+
+    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
+        """Maps (B, H, W)."""
+        gate = pooling_gate_of(model)
+        if gate is None:
+            raise NotDefinedError(
+                f"{type(model).__name__} has no attention pooling; train it with that guide, or fit such a head"
+            )
+        attention = at_least_float32(_returned(gate, model, inputs)[..., 0]).sigmoid()
+        return normalize_maps(resize_maps(attention, (inputs.shape[-2], inputs.shape[-1])))
+
+
+def _returned(branch: nn.Module, model: nn.Module, inputs: Tensor) -> Any:
+    """Return what a part of a model returns in one forward pass."""
+    heard: list[Any] = []
+    handle = branch.register_forward_hook(in_this_thread(lambda module, args, output: heard.append(output)))
+    try:
+        model(inputs)
+    finally:
+        handle.remove()
+    return heard[0]
 
 
 @EXPLAINERS.register("iccnn", differentiable=False, needs_gradient=True, needs_layer=True, pixel_space=False)

@@ -7,6 +7,7 @@ from sightline.errors import SightlineError
 from sightline.guides.adversarial_background import AdversarialBackground
 from sightline.guides.attention_branch import AttentionBranch
 from sightline.guides.attention_gate import AttentionGate
+from sightline.guides.attention_pooling import AttentionPooling
 from sightline.guides.base import Context, Guide, GuideSum
 from sightline.guides.energy import L1, Energy
 from sightline.guides.explanation_consistency import ExplanationConsistency
@@ -33,6 +34,7 @@ __all__ = [
     "AdversarialBackground",
     "AttentionBranch",
     "AttentionGate",
+    "AttentionPooling",
     "Context",
     "Energy",
     "EqualizedFocal",

@@ -65,18 +65,15 @@ class AttentionGate(WeightedGuide):
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         """The images whose object is known."""
-        return {"attention_gate": object_region(batch, self.region).known}
+        return {self.gate.key: object_region(batch, self.region).known}
 
     def losses(self, context: Context) -> dict[str, Tensor]:
         """The binary cross-entropy (B,) of the identity view's attention and the object."""
         region = object_region(context.batch, self.region)
         logits = self._recorder.take()[: len(context.batch), ..., 0].to(region.inside.dtype)
-        inside, outside = (
-            F.interpolate(part[:, None], logits.shape[1:], mode="area")[:, 0]
-            for part in (region.inside, region.outside)
-        )
-        values = attention_loss(logits, inside, outside)
-        return {"attention_gate": self.balanced("attention_gate", values, region.known, context)}
+        region = region.at((logits.shape[1], logits.shape[2]))
+        values = attention_loss(logits, region.inside, region.outside)
+        return {self.gate.key: self.balanced(self.gate.key, values, region.known, context)}
 
 
 def attention_loss(logits: Tensor, inside: Tensor, outside: Tensor) -> Tensor:

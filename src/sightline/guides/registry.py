@@ -15,6 +15,7 @@ GUIDES: Registry[Guide] = Registry(
         "sightline.guides.energy",
         "sightline.guides.gain",
         "sightline.guides.attention_gate",
+        "sightline.guides.attention_pooling",
         "sightline.guides.random_background",
         "sightline.guides.adversarial_background",
         "sightline.guides.group_dro",

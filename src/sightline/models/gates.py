@@ -1,5 +1,8 @@
 """Attention gates: a small module that multiplies a layer's output by an attention map, inside a model that stays as it is.
 
+A pooling gate is the last of them: with the attention's square, scaled to a mean of 1 over the places, the model's own global
+average pooling becomes attention pooling.
+
 A gate is a child of the module whose output it changes, and a forward hook on that module applies it. So the model keeps its
 class, its methods and the names of its parameters; it gains those of the gate, and copies, pickles and saves as before.
 """
@@ -7,18 +10,18 @@ class, its methods and the names of its parameters; it gains those of the gate, 
 from collections.abc import Mapping
 from contextlib import suppress
 from math import log2
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
+from sightline.models.pooling_place import pooling_place
 from sightline.network.execution import record_blank
 from sightline.network.layers import LayerChoice, resolve_layers
 from sightline.network.layout import Layer, to_spatial
 
-NAME = "attention_gate"
 STRIDE = 16
 
 
@@ -35,6 +38,8 @@ class Gate(nn.Module):
         detached: whether the attention that multiplies the features is a constant for the gradient.
     """
 
+    key: ClassVar[str] = "attention_gate"
+
     def __init__(self, channels: int, dimension: int = 1) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1, channels))
@@ -45,6 +50,51 @@ class Gate(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """The logits (B, h, w, 1) of the attention."""
         return F.linear(features.movedim(self.dimension, -1), self.weight, self.bias)
+
+    def factor(self, logits: Tensor) -> Tensor:
+        """Return what the features are multiplied by, (B, h, w, 1), from the logits."""
+        return logits.sigmoid()
+
+    def change(self, features: Tensor) -> Tensor:
+        """Return the features times the attention's factor."""
+        factor = self.factor(self(features))
+        if self.detached:
+            factor = factor.detach()
+        return features * factor.movedim(-1, self.dimension)
+
+    @staticmethod
+    def hook(module: nn.Module, args: Any, features: Tensor) -> Tensor:
+        """Change a module's output; it knows its arguments alone, so that a copied model applies its own gate."""
+        gate: Gate = module.get_submodule(Gate.key)  # type: ignore[assignment]
+        return gate.change(features)
+
+
+class PoolingGate(Gate):
+    """A gate before global average pooling, whose factor is the attention's square over its mean over the places.
+
+    The mean of the changed features is then the mean of the features weighted by the squared attention. A new one weighs all
+    places alike, so that the model stays as it was.
+    """
+
+    key: ClassVar[str] = "attention_pooling"
+
+    def __init__(self, channels: int, dimension: int = 1) -> None:
+        super().__init__(channels, dimension)
+        nn.init.zeros_(self.bias)
+
+    def factor(self, logits: Tensor) -> Tensor:
+        """Return the squared attention (B, h, w, 1), scaled to a mean of 1 over the places of each image."""
+        shares = (2 * F.logsigmoid(logits)).flatten(1).softmax(1)  # never 0 / 0, however closed the attention is
+        return (shares / shares.mean(1, keepdim=True)).reshape(logits.shape).to(logits.dtype)
+
+    @staticmethod
+    def hook(module: nn.Module, args: Any, features: Tensor) -> Tensor:
+        """As that of `Gate`."""
+        gate: PoolingGate = module.get_submodule(PoolingGate.key)  # type: ignore[assignment]
+        return gate.change(features)
+
+
+Kind = TypeVar("Kind", bound=Gate)
 
 
 def insert_gate(model: nn.Module, layer: LayerChoice | None = None) -> tuple[str, Gate]:
@@ -60,7 +110,30 @@ def insert_gate(model: nn.Module, layer: LayerChoice | None = None) -> tuple[str
     Raises:
         SightlineError: the layer does not exist, or gives no feature map.
     """
-    return _insert(model, *attention_place(model, layer))
+    return _insert(model, Gate, *attention_place(model, layer))
+
+
+def insert_pooling_gate(model: nn.Module) -> tuple[str, PoolingGate]:
+    """Put a pooling gate behind the last feature map; one that is there already stays, and is returned.
+
+    Args:
+        model: changed in place.
+
+    Returns:
+        The name of the module that holds the gate, and the gate.
+
+    Raises:
+        SightlineError: the model does not classify by the mean of a feature map.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, PoolingGate):
+            return name.rpartition(".")[0], module
+    return _insert(model, PoolingGate, *pooling_place(model))
+
+
+def pooling_gate_of(model: nn.Module) -> PoolingGate | None:
+    """Return a model's pooling gate, or None."""
+    return next((module for module in model.modules() if isinstance(module, PoolingGate)), None)
 
 
 def attention_place(model: nn.Module, layer: LayerChoice | None = None) -> tuple[str, int, int]:
@@ -97,32 +170,24 @@ def innermost(model: nn.Module, name: str) -> str:
 
 def restore_gates(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Put gates where the model that a state dict comes from had them; their values are loaded with the rest."""
+    kinds = {kind.key: kind for kind in (Gate, PoolingGate)}
     for key, weight in state.items():
         owner, _, name = key.removesuffix(".weight").rpartition(".")
-        if name == NAME and key.endswith(".weight") and owner in dict(model.named_modules()):
+        if name in kinds and key.endswith(".weight") and owner in dict(model.named_modules()):
             last = resolve_layers(model, owner)[0].layout == "channels_last"
-            _insert(model, owner, weight.shape[1], -1 if last else 1)
+            _insert(model, kinds[name], owner, weight.shape[1], -1 if last else 1)
 
 
-def _insert(model: nn.Module, name: str, channels: int, dimension: int) -> tuple[str, Gate]:
+def _insert(model: nn.Module, kind: type[Kind], name: str, channels: int, dimension: int) -> tuple[str, Kind]:
     name = innermost(model, name)
     module = model.get_submodule(name)
-    gate = getattr(module, NAME, None)
-    if not isinstance(gate, Gate):
+    gate = getattr(module, kind.key, None)
+    if not isinstance(gate, kind):
         like = next(model.parameters())
-        gate = Gate(channels, dimension).to(like.device, like.dtype)
-        module.add_module(NAME, gate)
-        module.register_forward_hook(_apply)
+        gate = kind(channels, dimension).to(like.device, like.dtype)
+        module.add_module(kind.key, gate)
+        module.register_forward_hook(kind.hook)
     return name, gate
-
-
-def _apply(module: nn.Module, args: Any, features: Tensor) -> Tensor:
-    """The features times the attention; it knows its arguments alone, so that a copied model applies its own gate."""
-    gate: Gate = module.get_submodule(NAME)  # type: ignore[assignment]
-    attention = gate(features).sigmoid()
-    if gate.detached:
-        attention = attention.detach()
-    return features * attention.movedim(-1, gate.dimension)
 
 
 def _middle_stage(model: nn.Module, maps: Mapping[str, tuple[int, ...]], size: tuple[int, int]) -> Layer:

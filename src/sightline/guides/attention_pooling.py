@@ -1,0 +1,36 @@
+"""Attention pooling: the mean over the places before the head is weighted by an attention that is trained to be the mask."""
+
+from torch import nn
+
+from sightline.guides.attention_gate import AttentionGate
+from sightline.guides.registry import GUIDES
+from sightline.models.gates import insert_pooling_gate
+
+
+@GUIDES.register("attention_pooling", needs_masks=True, needs_layer=False, pixel_space=False, reweights=False)
+class AttentionPooling(AttentionGate):
+    """Attention pooling: the head sees the mean of the last feature map, weighted by the square of an attention.
+
+    The attention is a linear function of the channels at each place, trained to be the object's mask by the same term as
+    `AttentionGate` has. It changes nothing before the pooling, so that it suits a frozen trunk; a new one weighs all places
+    alike. It becomes part of the model, ships with it under `<layer>.attention_pooling.*`, and `load_model` puts it back. The
+    explainer `attention_pooling` shows it. A stage with `fit: convex` fits the same attention to its optimum.
+
+    The model must classify by the mean of its last feature map (global average pooling).
+
+    Args:
+        weight: of the attention's loss beside the cross-entropy.
+        detach: train the attention by the masks alone; else the classifier's gradient reaches it too.
+        region: the object by its `"masks"` or by `"boxes"`.
+        normalize: scale the term to the cross-entropy's size in every batch.
+    """
+
+    def __init__(
+        self, weight: float = 1.0, detach: bool = False, region: str = "masks", normalize: bool = False
+    ) -> None:
+        super().__init__(weight, None, detach, region, normalize)
+
+    def attach(self, model: nn.Module) -> None:
+        """Put the pooling gate into the model, or take the one that is there."""
+        _, self.gate = insert_pooling_gate(model)
+        self.gate.detached = self.detach
