@@ -114,6 +114,7 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
         annotated = splits["train"]
     _check_watched(recipe, splits)
     _check_balanced(recipe, splits)
+    _check_averaging(recipe)
 
     torch.manual_seed(recipe.seed)  # of the head, and of all weights where none are loaded
     model, spec = load_model(recipe.model.name, recipe.model.weights, len(splits.classes), recipe.image_size)
@@ -212,6 +213,15 @@ def _check_balanced(recipe: Recipe, splits: Splits) -> None:
             raise SightlineError(f"stages.{number}.balance_by is 'groups', but {recipe.data.name!r} has none")
         if stage.balance_by == "classes":
             splits["train"].check_single_label(f"stages.{number}.balance_by: classes")
+
+
+def _check_averaging(recipe: Recipe) -> None:
+    for number, stage in enumerate(recipe.stages):
+        if stage.averaging is not None and isinstance(stage.averaging.alpha, list) and recipe.save_best is None:
+            raise SightlineError(
+                f"stages.{number}.averaging.alpha is {stage.averaging.alpha}; expected one number, or a metric to choose by: "
+                "set save_best"
+            )
 
 
 def _guide_name(config: Any) -> str:

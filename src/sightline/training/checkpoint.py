@@ -5,7 +5,7 @@ generators is not saved: they are seeded anew by (seed, epoch, process) at the s
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,9 +62,15 @@ def write_weights(path: Path, state_dict: dict[str, Tensor], facts: dict[str, An
     write_atomically(path, save(whole, {"sightline": json.dumps(facts)}))  # safetensors gives several keys any order
 
 
-def write_state(path: Path, objectives: Iterable[nn.Module], optimizer: Optimizer | None, state: State) -> None:
-    """Write all that a resumed run needs; `optimizer` is None between two stages."""
-    tensors = _distinct(objectives)
+def write_state(
+    path: Path,
+    objectives: Iterable[nn.Module],
+    optimizer: Optimizer | None,
+    state: State,
+    average: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write all that a resumed run needs; `optimizer` and `average`, which a stage keeps, are None between two stages."""
+    tensors = _distinct(objectives) | {f"average/{name}": tensor for name, tensor in (average or {}).items()}
     for index, values in (optimizer.state_dict()["state"] if optimizer else {}).items():
         tensors |= {f"optimizer/{index}/{key}": v for key, v in values.items() if isinstance(v, Tensor)}
     write_weights(path, tensors, asdict(state))
@@ -95,6 +101,12 @@ class Checkpoint:
                 objective.load_state_dict(own, strict=False)  # what stages share is saved with the first
             except RuntimeError as error:
                 raise SightlineError(f"cannot resume: the checkpoint does not fit ({error})") from error
+
+    def restore_average(self, average: Mapping[str, Tensor]) -> None:
+        """Give a stage the average of its weights back, where the checkpoint lies inside the stage."""
+        for name, tensor in average.items():
+            if (saved := self._tensors.get(f"average/{name}")) is not None:
+                tensor.copy_(saved)
 
     def restore_optimizer(self, optimizer: Optimizer) -> None:
         """Give an optimiser its moments back, where the checkpoint lies inside its stage."""

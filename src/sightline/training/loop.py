@@ -19,12 +19,13 @@ from sightline.errors import RunFailedError, UnwritableError
 from sightline.guides.objective import Objective
 from sightline.network.head import head_parameters
 from sightline.network.modes import batch_norms
+from sightline.training.averaging import Averaging
 from sightline.training.build import Parts
 from sightline.training.checkpoint import Checkpoint, State, write_state, write_weights
 from sightline.training.loggers import Loggers
 from sightline.training.meter import Meter
 from sightline.training.optim import create_optimizer, decayed_groups, rate
-from sightline.training.processes import on_rank_zero, share_buffers
+from sightline.training.processes import on_rank_zero, share
 from sightline.training.progress import Display
 from sightline.training.recipe import Stage, Watch
 from sightline.training.run import EpochEnd, Run
@@ -67,6 +68,7 @@ class Trainer:
         self.validation = {name: parts.plain_loader(name, *share) for name in parts.validation}
         self.steps_an_epoch = ceil(len(self.loader) / self.recipe.gradient_accumulation)
         self.trunk = _trunk(parts.objectives[0])
+        self.average: Averaging | None = None
         self.zero_maps = ZeroMapCheck()
 
     def fit(self) -> State:
@@ -89,7 +91,7 @@ class Trainer:
             started = time.perf_counter()
             row = self.train_epoch(stage, objective, module, optimizer)
             _check_finite(objective)
-            share_buffers(objective)
+            share(objective.buffers())
             objective.synchronize()
             row |= self.validate_epoch(stage, objective)
             self.state.seconds += time.perf_counter() - started
@@ -111,17 +113,31 @@ class Trainer:
         if stage.layer_decay < 1:
             trained = decayed_groups(objective.unwrap_model(), trained, stage.lr, stage.layer_decay)
         module, optimizer = self.fabric.setup(objective, create_optimizer(self.recipe.optimizer, trained, stage.lr))
+        self.average = Averaging(stage.averaging, objective.unwrap_model()) if stage.averaging else None
         if self.checkpoint is not None:
+            self.checkpoint.restore_average(self.average.kept if self.average else {})
             self.checkpoint.restore_optimizer(optimizer.optimizer)
             self.fabric.strategy.precision.load_state_dict(self.state.scaler)
             self.checkpoint = None
         return module, optimizer
 
     def validate_epoch(self, stage: Stage, objective: Objective) -> dict[str, float]:
-        """Return the values of all validation splits by `split/metric`; none in an epoch that is not validated."""
+        """Return the values of all validation splits by `split/metric`; none in an epoch that is not validated.
+
+        Where the stage averages its weights, they are the values of the average, or of the best of several.
+        """
         done = self.state.stage_epoch + 1
-        if done < stage.epochs and done % self.recipe.val_interval:
+        due = done == stage.epochs or done % self.recipe.val_interval == 0
+        if self.average is None:
+            return self.validate(objective) if due else {}
+        share(self.average.kept.values())
+        if not due:
+            self.average.choose(self.average.candidates()[0])
             return {}
+        return self.average.choose_best(lambda: self.validate(objective), self.recipe.save_best)
+
+    def validate(self, objective: Objective) -> dict[str, float]:
+        """Return the values of all validation splits by `split/metric`."""
         values = {}
         for split, images in self.validation.items():
             for key, value in validate(self.fabric, objective, images, self.parts.splits[split]).items():
@@ -152,6 +168,8 @@ class Trainer:
             outputs = self.train_step(batches, objective, module, optimizer)
             meter.add_step(outputs, batches)
             self.display.step(sum(output["loss"].item() for output in outputs))
+            if self.average is not None:
+                self.average.update(state.stage_epoch * steps + done + 1)
         row = meter.compute(self.fabric)
         state.step += steps
         images = int(row.pop("images"))
@@ -188,18 +206,21 @@ class Trainer:
         state.patience = _wait(state.patience, self.recipe.early_stopping, row)
         if state.stage_epoch == stage.epochs or self._out_of_patience():
             state.stage, state.stage_epoch, state.patience = state.stage + 1, 0, None
+        if self.average is not None and not state.stage_epoch:
+            self.average.apply()
         state.scaler = self.fabric.strategy.precision.state_dict()
         row = {"epoch": state.epoch, **row, "seconds": round(state.seconds, 3)}
 
         def write() -> None:
             self.run.log(row)
             self.run.plot(row)
-            weights = objective.unwrap_model().state_dict()
+            weights = objective.unwrap_model().state_dict() if self.average is None else self.average.weights
             if improved:
                 write_weights(self.run.best, weights, {"epoch": state.epoch})
             write_weights(self.run.last, weights, {"epoch": state.epoch})
             within = optimizer.optimizer if state.stage_epoch else None
-            write_state(self.run.resume_point, self.parts.objectives, within, state)
+            average = self.average.kept if self.average is not None and state.stage_epoch else None
+            write_state(self.run.resume_point, self.parts.objectives, within, state, average)
             self.loggers.send()
 
         if problem := on_rank_zero(self.fabric, write):

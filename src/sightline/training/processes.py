@@ -1,11 +1,11 @@
 """What several processes must do together, so that none waits for another or goes its own way."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch.distributed as dist
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor
 
 from sightline.errors import SightlineError
 
@@ -42,8 +42,8 @@ def on_rank_zero(fabric: Fabric, action: Callable[[], None]) -> str | None:
     return fabric.broadcast(problem)
 
 
-def share_buffers(module: nn.Module) -> None:
-    """Give every process the first one's BatchNorm statistics, so that all validate the model that is saved."""
+def share(tensors: Iterable[Tensor]) -> None:
+    """Give every process the first one's tensors, as of BatchNorm, so that all validate the model that is saved."""
     if dist.is_initialized():
-        for buffer in module.buffers():
-            dist.broadcast(buffer, src=0)
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)

@@ -22,6 +22,7 @@ from sightline.data import DATASETS, Splits
 from sightline.errors import SightlineError, unknown_name
 
 Mode = Literal["max", "min"]
+Share = Annotated[Real, Field(ge=0, le=1)]
 
 
 class Data(BaseModel):
@@ -102,6 +103,23 @@ class Optimizer(StrictModel):
     momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
 
 
+class Averaging(StrictModel):
+    """Which weights a stage stands for: they are validated, written as checkpoints, and what the next stage begins with.
+
+    Attributes:
+        name: `ema`, the exponential moving average of the weights over the steps (Tarvainen & Valpola 2017, "Mean teachers are
+            better role models"), or `wise_ft`, weights between those at the stage's start, such as a probe's, and the trained
+            ones (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+        decay: of `ema`, 0.999 in the paper; at step t at most 1 - 1 / (t + 1), the mean of all weights so far.
+        alpha: of `wise_ft`, the share of the trained weights; the paper recommends 0.5. Of a list, every validation takes the
+            one that is best by `save_best`.
+    """
+
+    name: Literal["ema", "wise_ft"]
+    decay: Annotated[Real, Field(gt=0, lt=1)] = 0.999
+    alpha: Share | Annotated[list[Share], Field(min_length=1)] = 0.5
+
+
 class Stage(StrictModel):
     """A part of the training with its own optimiser.
 
@@ -119,6 +137,7 @@ class Stage(StrictModel):
             "BEiT") or 0.75 (He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners").
         batch_norm: `train`, or `frozen`: batch norm keeps its statistics, scale and shift, as in fine-tuning detectors from
             ImageNet weights (He et al. 2017, "Mask R-CNN"). What guides add is never frozen.
+        averaging: null takes the weights as they are trained.
     """
 
     epochs: Positive
@@ -129,6 +148,7 @@ class Stage(StrictModel):
     balance_by: Literal["groups", "classes"] | None = None
     layer_decay: Annotated[Real, Field(gt=0, le=1)] = 1.0
     batch_norm: Literal["train", "frozen"] = "train"
+    averaging: Annotated[Averaging | None, BeforeValidator(name_or_mapping)] = None
 
 
 class Watch(StrictModel):
