@@ -63,6 +63,26 @@ def test_the_head_stage_leaves_the_trunk_untouched_statistics_included(tmp_path)
     assert changed == {"head.weight", "head.bias"}
 
 
+def test_a_stage_from_a_layer_trains_it_and_what_follows_statistics_included(tmp_path):
+    stages = [{"epochs": 1, "lr": 1e-2, "trainable": {"from": "blocks.2.norm1"}}]
+    changes = {"model": "sightline/small_cnn", "stages": stages}
+    before = copy.deepcopy(build(recipe(**changes)).model.state_dict())
+    run = sl.train(recipe(**changes), output=tmp_path / "run")
+    after = weights(run)
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert changed == {
+        key for key in before if key.startswith(("head", "blocks.2")) and not key.startswith("blocks.2.conv1")
+    }
+    assert run.recipe == recipe(**changes)  # as it was written and read again
+
+
+def test_a_stage_from_a_layer_that_the_model_lacks_is_refused(tmp_path):
+    stages = [{"epochs": 1, "lr": 1e-2, "trainable": {"from": "block.2"}}]
+    with pytest.raises(SightlineError, match=r"stages\.0\.trainable\.from.*did you mean 'blocks\.2'"):
+        sl.train(recipe(model="sightline/small_cnn", stages=stages), output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_later_stage_trains_the_trunk_again(tmp_path):
     stages = [{"epochs": 1, "lr": 1e-2, "trainable": "head"}, {"epochs": 1, "lr": 1e-2}]
     before = copy.deepcopy(build(recipe(stages=stages)).model.state_dict())

@@ -72,6 +72,11 @@ def test_overrides_reach_into_lists_and_open_short_forms(path):
         ("stages.0.lr=high", ["stages.0.lr is 'high'", "number"]),
         ("stages.0.lr=.inf", ["stages.0.lr is inf", "finite"]),
         ("stages.0.trainable=tail", ["stages.0.trainable is 'tail'", "'all' or 'head'"]),
+        (
+            "stages.0.trainable={form: layer4}",
+            ["stages.0.trainable is {'form': 'layer4'}", "with from, the name of a layer"],
+        ),
+        ("stages.0.trainable={from: 4}", ["stages.0.trainable is {'from': 4}"]),
         ("schedule=linear", ["schedule.name is 'linear'", "'cosine'"]),
         ("precision=16", ["precision is 16", "bf16-mixed"]),
         ("name=../up", ["name is '../up'"]),

@@ -26,8 +26,10 @@ from sightline.metrics.registry import METRICS
 from sightline.models import load_model
 from sightline.models.loading import check_name
 from sightline.network.input_spec import InputSpec
+from sightline.network.portion import check_layer
 from sightline.training.last_batch import check_single_image, last_batch_size
 from sightline.training.loggers import check_installed
+from sightline.training.portion import Portion
 from sightline.training.recipe import Recipe
 from sightline.training.run_data import FINGERPRINTS, training_images
 from sightline.training.validation import known_figures
@@ -129,6 +131,10 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
             objectives.append(Objective(model, from_config(config), input_spec=spec, **options))
         else:
             objectives.append(objectives[first])
+    for number, stage in enumerate(recipe.stages):
+        if stage.first_layer is not None:
+            check_layer(model, stage.first_layer, f"stages.{number}.trainable.from")
+            Portion(stage, objectives[number], spec.size)
     for objective in objectives:
         if splits["train"].multi_label:
             objective.check_multi_label()
@@ -159,8 +165,8 @@ def _check_single_image(parts: Parts, processes: int) -> None:
     )
     image = parts.spec.normalize(next(iter(parts.plain_loader("train", 0, 1))).images[:1])
     for stage, objective in zip(recipe.stages, parts.objectives):
-        if stage.trainable == "all" and stage.batch_norm == "train":  # else it is in eval mode
-            check_single_image(objective, image, remedy)
+        if stage.trainable != "head" and stage.batch_norm == "train":  # else it is in eval mode
+            check_single_image(objective, image, remedy, Portion(stage, objective, parts.spec.size).train)
 
 
 def check_names(recipe: Recipe) -> None:

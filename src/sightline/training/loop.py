@@ -10,21 +10,19 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
 from torch import Tensor
-from torch.nn import Parameter
 
 from sightline._core.seeding import derive_seed
 from sightline.data.batch import Batch
 from sightline.data.loader import EpochSampler
 from sightline.errors import RunFailedError, UnwritableError
 from sightline.guides.objective import Objective
-from sightline.network.head import head_parameters
-from sightline.network.modes import batch_norms
 from sightline.training.averaging import Averaging
 from sightline.training.build import Parts
 from sightline.training.checkpoint import Checkpoint, State, write_state, write_weights
 from sightline.training.loggers import Loggers
 from sightline.training.meter import Meter
 from sightline.training.optim import create_optimizer, decayed_groups, rate
+from sightline.training.portion import Portion
 from sightline.training.processes import on_rank_zero, share
 from sightline.training.progress import Display
 from sightline.training.recipe import Stage, Watch
@@ -67,7 +65,7 @@ class Trainer:
         self.plain = parts.plain_loader("train", *share)
         self.validation = {name: parts.plain_loader(name, *share) for name in parts.validation}
         self.steps_an_epoch = ceil(len(self.loader) / self.recipe.gradient_accumulation)
-        self.trunk = _trunk(parts.objectives[0])
+        self.parameters = [p for p in parts.model.parameters() if p.requires_grad]
         self.average: Averaging | None = None
         self.zero_maps = ZeroMapCheck()
 
@@ -101,13 +99,8 @@ class Trainer:
 
     def setup(self, stage: Stage, objective: Objective) -> tuple[_FabricModule, _FabricOptimizer]:
         """Freeze what the stage does not train, and prepare its sampler and optimizer, restored from the checkpoint if any."""
-        for parameter in self.trunk:
-            parameter.requires_grad_(stage.trainable == "all")
-        if stage.batch_norm == "frozen":
-            for norm in batch_norms(objective.unwrap_model()):
-                norm.requires_grad_(False)
-        for parameter in objective.guides.parameters():  # what a guide adds to the trunk is trained in its stages
-            parameter.requires_grad_(True)
+        self.portion = Portion(stage, objective, self.parts.spec.size)
+        self.portion.release(self.parameters)
         cast(EpochSampler, self.loader.sampler).balance(self.strata(stage))
         trained: Any = [parameter for parameter in objective.parameters() if parameter.requires_grad]
         if stage.layer_decay < 1:
@@ -158,7 +151,7 @@ class Trainer:
         self.fabric.seed_everything(seed % 2**32, verbose=False)
         cast(EpochSampler, self.loader.sampler).set_epoch(state.epoch)
         objective.on_epoch_start(self.plain, state.epoch)
-        _train_mode(objective, stage)
+        self.portion.train()
         self.display.epoch(state.epoch + 1)
         meter = Meter()
         for done, batches in enumerate(_groups(self.loader, self.recipe.gradient_accumulation, self.fabric.device)):
@@ -237,22 +230,6 @@ def _groups(batches: Iterable[Batch], size: int, device: torch.device) -> Iterat
     iterator = iter(batches)
     while group := [batch.to(device, non_blocking=True) for batch in islice(iterator, size)]:
         yield group
-
-
-def _trunk(objective: Objective) -> list[Parameter]:
-    """What a stage that trains the head alone freezes."""
-    head = set(head_parameters(objective.unwrap_model()))
-    return [p for p in objective.model.parameters() if p.requires_grad and p not in head]
-
-
-def _train_mode(objective: Objective, stage: Stage) -> None:
-    """Training mode; with a frozen trunk, the trunk's BatchNorm and dropout stay as in evaluation, as does frozen BatchNorm."""
-    objective.train()
-    if stage.trainable == "head":
-        objective.model.eval()
-    if stage.batch_norm == "frozen":
-        for norm in batch_norms(objective.unwrap_model()):
-            norm.eval()
 
 
 def _check_finite(objective: Objective) -> None:

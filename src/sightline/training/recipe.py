@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from sightline._core.strict import (
     Count,
@@ -120,13 +121,21 @@ class Averaging(StrictModel):
     alpha: Share | Annotated[list[Share], Field(min_length=1)] = 0.5
 
 
+def _trainable(value: Any) -> Any:
+    named = isinstance(value, dict) and list(value) == ["from"] and isinstance(value["from"], str) and value["from"]
+    if not (value == "all" or value == "head" or named):
+        raise PydanticCustomError("trainable", "expected 'all' or 'head', or a mapping with from, the name of a layer")
+    return value
+
+
 class Stage(StrictModel):
     """A part of the training with its own optimiser.
 
     Attributes:
         epochs: passes over the training split.
         lr: the learning rate that the schedule starts from.
-        trainable: `all`, or `head`: the classifier (and what a guide adds), the rest being frozen, BatchNorm included.
+        trainable: `all`; `head`, the classifier; or `{from: LAYER}`, the layer of that name and everything that runs after it.
+            What a guide adds is trained too. The rest is frozen, and its BatchNorm and dropout act as in evaluation.
         guide: `inherit` takes the recipe's; null trains on the task alone; else as the recipe's.
         schedule: null takes the recipe's.
         balance_by: draw as often from each of the data's `groups` or `classes` in an epoch, which keeps its length; a frozen
@@ -142,13 +151,18 @@ class Stage(StrictModel):
 
     epochs: Positive
     lr: Annotated[Real, Field(gt=0)]
-    trainable: Literal["all", "head"] = "all"
+    trainable: Annotated[Literal["all", "head"] | dict[str, str], BeforeValidator(_trainable)] = "all"
     guide: Any = "inherit"
     schedule: Annotated[Schedule | None, BeforeValidator(name_or_mapping)] = None
     balance_by: Literal["groups", "classes"] | None = None
     layer_decay: Annotated[Real, Field(gt=0, le=1)] = 1.0
     batch_norm: Literal["train", "frozen"] = "train"
     averaging: Annotated[Averaging | None, BeforeValidator(name_or_mapping)] = None
+
+    @property
+    def first_layer(self) -> str | None:
+        """The layer that is trained first, where the stage names one."""
+        return self.trainable["from"] if isinstance(self.trainable, dict) else None
 
 
 class Watch(StrictModel):
