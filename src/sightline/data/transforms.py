@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from sightline._core.registry import Entry
+from sightline.data.rand_augment import RandAugment
 from sightline.errors import SightlineError
 
 
@@ -33,6 +34,8 @@ _moves(F.resize, F.resize_image)
 _moves(F.resized_crop, F.resized_crop_image)
 _moves(F.center_crop, F.center_crop_image)
 _moves(F.horizontal_flip, F.horizontal_flip_image)
+_moves(F.affine, F.affine_image)
+_moves(F.rotate, F.rotate_image)
 
 
 def resize_mask(mask: Tensor, size: Sequence[int]) -> Tensor:
@@ -66,13 +69,23 @@ class RandomResizedCrop(v2.RandomResizedCrop):
         return super().transform(inpt, params)
 
 
-def train_transform(size: int, *, crop: float = 0.5, flip: bool = True, jitter: float = 0.0) -> v2.Compose:
-    """What a training image goes through: a random crop, a horizontal flip, changed colours.
+def train_transform(
+    size: int,
+    *,
+    crop: float = 0.5,
+    flip: bool = True,
+    rand_augment: int = 0,
+    magnitude: int = 9,
+    jitter: float = 0.0,
+) -> v2.Compose:
+    """What a training image goes through: a random crop, a horizontal flip, RandAugment, changed colours.
 
     Args:
         size: side of the square that comes out, in pixels.
         crop: least share of the image's area that a random crop keeps, in (0, 1]; 1 = no random crop, as in evaluation.
         flip: mirror every other image left to right.
+        rand_augment: operations of RandAugment; 0 = none. Cubuk et al. 2020 take 2 on ImageNet.
+        magnitude: how strong they are, in 0 .. 30; 9 in the paper.
         jitter: brightness, contrast and saturation change by a factor in [1 - jitter, 1 + jitter]; in [0, 1).
 
     Returns:
@@ -87,9 +100,14 @@ def train_transform(size: int, *, crop: float = 0.5, flip: bool = True, jitter: 
         raise SightlineError(f"crop is {crop}; expected a share of the area in (0, 1]")
     if not 0 <= jitter < 1:
         raise SightlineError(f"jitter is {jitter}; expected a value in [0, 1)")
+    if rand_augment < 0 or not 0 <= magnitude <= 30:
+        raise SightlineError(
+            f"rand_augment is {rand_augment} and magnitude {magnitude}; expected a number of operations, and one in 0 .. 30"
+        )
     steps: list[v2.Transform] = []
     steps += [RandomResizedCrop(size, scale=(crop, 1.0))] if crop < 1 else _fit(size)
     steps += [v2.RandomHorizontalFlip()] if flip else []
+    steps += [RandAugment(rand_augment, magnitude)] if rand_augment else []
     steps += [v2.ColorJitter(jitter, jitter, jitter)] if jitter else []
     return v2.Compose([*steps, _to_float()])
 
