@@ -1,42 +1,96 @@
 """`sightline diagnose` on a user's own checkpoint and class folder, and on a run."""
 
 import json
+import shlex
+from pathlib import Path
 
+import pytest
 import torch
+from click.testing import Result
 from torchvision.io import write_png
 from typer.testing import CliRunner
 
 import sightline as sl
 from sightline.cli.app import app
 
+PHOTOS = 6  # of each class
 
-def test_a_torchvision_checkpoint_and_a_class_folder(tmp_path) -> None:
+
+def image(number: int, name: str) -> torch.Tensor:
+    """A red or green square of its own shade on a ground of its own shade."""
+    pixels = torch.full((3, 40, 40), 10 * number, dtype=torch.uint8)
+    pixels[("cat", "dog").index(name), 10:30, 10:30] = 250 - 10 * number
+    return pixels
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """A folder with images of two classes, masks and a checkpoint."""
+    monkeypatch.chdir(tmp_path)
     for name in ("cat", "dog"):
         for kind in ("photos", "masks"):
-            (tmp_path / kind / name).mkdir(parents=True)
-        for number in range(4):
-            write_png(
-                torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8), str(tmp_path / f"photos/{name}/{number}.png")
-            )
+            Path(kind, name).mkdir(parents=True)
+        for number in range(PHOTOS):
+            write_png(image(number, name), f"photos/{name}/{number}.png")
             mask = torch.zeros(1, 40, 40, dtype=torch.uint8)
             mask[:, 10:30, 10:30] = 255
-            write_png(mask, str(tmp_path / f"masks/{name}/{number}.png"))
-    model, _ = sl.load_model("torchvision/mobilenet_v3_small", classes=2)
-    torch.save(model.state_dict(), tmp_path / "mine.pth")
-    given = [
-        "diagnose", "--data", "folder", f"root={tmp_path / 'photos'}", f"masks={tmp_path / 'masks'}", "val=0", "test=2",
-        "--model", "torchvision/mobilenet_v3_small", "--weights", str(tmp_path / "mine.pth"), "-o", str(tmp_path / "d.html"),
-    ]  # fmt: skip
-    done = CliRunner().invoke(app, given)
+            write_png(mask, f"masks/{name}/{number}.png")
+    model, _ = sl.load_model("sightline/small_cnn", classes=2)
+    torch.save(model.state_dict(), "mine.pth")
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.exception
-    assert "Cannot tell: Only 4 images" in done.output
+    return done
+
+
+GIVEN = (
+    "diagnose", "--data", "folder", "root=photos", "--model", "sightline/small_cnn", "--weights", "mine.pth",
+    "-o", "d.html",
+)  # fmt: skip
+
+
+def test_a_torchvision_checkpoint_and_a_whole_class_folder(place) -> None:
+    with pytest.warns(UserWarning, match="12 images .* too few"):
+        done = run(*GIVEN, "masks=masks")
+    assert "Cannot tell: Only 12 images" in done.output
     assert "the data set's masks" in done.output
-    found = json.loads((tmp_path / "d.json").read_text())
+    found = json.loads(Path("d.json").read_text())
     assert found["answer"] == "cannot tell"
     assert found["recommendations"][0]["command"].startswith(
         "sightline train demo-cross-entropy name=random_background"
     )
-    assert (tmp_path / "d.html").is_file()
+    facts = found["facts"]
+    assert (facts["folder"], facts["weights"]) == ("folder root=photos masks=masks", "mine.pth")
+    page = Path("d.html").read_text()
+    for shown in ("mine.pth", "root=photos", "64 x 64", facts["date"], facts["parameters"], "0.5, 0.5, 0.5"):
+        assert shown in page
+
+
+@pytest.mark.filterwarnings("ignore:.*too few")
+def test_what_is_recommended_without_annotation_runs_and_is_not_recommended_again(place) -> None:
+    run(*GIVEN, "test=2", "val=2")
+    advice = json.loads(Path("d.json").read_text())["recommendations"][0]
+    assert advice["guide"] == "random_background"
+    small = ["image_size=32", "stages=[{epochs: 1, lr: 0.001}]"]
+    run(*shlex.split(advice["first"])[1:])
+    run(*shlex.split(advice["command"])[1:], *small, "--output", "new", "--no-evaluate")
+    assert len(list(Path("found-masks").rglob("*.png"))) == 2 * (PHOTOS - 4)
+
+    run("diagnose", "--run", "new", "-o", "after.html")
+    after = json.loads(Path("after.json").read_text())
+    facts = after["facts"]
+    assert (facts["run"], facts["images"], facts["seen in training"]) == (
+        "new",
+        4,
+        0,
+    )  # the split test: others are derived
+    assert "random_background" not in [each["guide"] for each in after["recommendations"]]
+    run("diagnose", "--run", "new", "--data", "folder", "root=photos", "-o", "after.html")
+    facts = json.loads(Path("after.json").read_text())["facts"]
+    assert (facts["images"], facts["seen in training"]) == (2 * PHOTOS, 2 * (PHOTOS - 4))
 
 
 def test_a_model_must_be_named() -> None:

@@ -17,7 +17,7 @@ from sightline.data import ImageDataset, Sample
 from sightline.diagnosis import TrainingConfig, diagnose, write_diagnosis
 from sightline.diagnosis.checks import background_alone, draw_partners, greyed_background, swapped_background
 from sightline.diagnosis.measurements import measure
-from sightline.diagnosis.recommendations import GUIDES_FOR, recommend_guides
+from sightline.diagnosis.recommendations import MASK_GUIDES, WITHOUT_MASKS, recommend_guides
 from sightline.guides.random_background import paint_over
 from sightline.localization.annotation import annotate
 from sightline.localization.detectors import Box, BoxDetector
@@ -126,7 +126,7 @@ def test_without_masks_grabcut_finds_the_squares_and_the_verdicts_stay() -> None
     assert diagnosed("object", Squares(masks=False)).verdict.answer == "looks at the object"
     ground = diagnosed("ground", Squares(masks=False))
     assert ground.verdict.answer == "leans on the background"
-    assert [each.guide for each in ground.recommendations] == ["explanation_consistency"]
+    assert [each.guide for each in ground.recommendations] == [name for name, _ in (*MASK_GUIDES, WITHOUT_MASKS)]
 
 
 @pytest.mark.parametrize(
@@ -273,45 +273,80 @@ def test_figures_are_means_and_normalised_rfs_is_the_metrics() -> None:
 
 
 def test_every_recommended_command_is_a_recipe_with_a_guide_that_exists(tmp_path) -> None:
-    named = TrainingConfig(
-        {"name": "folder", "root": "my photos", "masks": "m"}, {"name": "torchvision/resnet18", "weights": "a.pth"}
-    )
+    data = {"name": "folder", "root": "my photos", "masks": "m"}
+    named = TrainingConfig(data, {"name": "torchvision/resnet18", "weights": "a.pth"})
     (tmp_path / "recipe.yaml").write_text(read_recipe("demo-so-loss").to_yaml())
-    for training in (named, TrainingConfig(recipe=str(tmp_path / "recipe.yaml"))):
-        for kind, boxed in (
-            ("masks", False),
-            ("boxes", False),
-            ("grabcut", True),
-            ("grabcut", False),
-            ("saliency", False),
-        ):
-            for each in recommend_guides(kind, boxed, training):
+    known = TrainingConfig(data, recipe=str(tmp_path / "recipe.yaml"))
+    for training in (named, known):
+        for kind in ("masks", "boxes", "grabcut", "saliency"):
+            for each in recommend_guides(kind, kind == "boxes", training):
                 recipe = read_recipe(each.arguments[0], each.arguments[1:])
                 assert recipe.guide == each.guide
                 assert each.guide in sl.guides.GUIDES
+                made = {"source": data, "masks": "found-masks"} if each.first else {"root": "my photos", "masks": "m"}
+                assert recipe.data.options == made
                 if training is named:
-                    assert recipe.data.options == {"root": "my photos", "masks": "m"}
-                    assert (recipe.model.name, recipe.model.weights, recipe.image_size) == (
-                        "torchvision/resnet18",
-                        "a.pth",
-                        224,
-                    )
-    assert [each.guide for each in recommend_guides("grabcut", True, None)] == [name for name, _ in GUIDES_FOR["boxes"]]
+                    model = (recipe.model.name, recipe.model.weights, recipe.image_size)
+                    assert model == ("torchvision/resnet18", "a.pth", 224)
     assert recommend_guides("masks", False, None)[0].command == ""
 
 
-def test_of_boxes_in_a_file_masks_are_made_before_training() -> None:
+def test_masks_are_made_in_boxes_or_found_before_training_and_nothing_is_recommended_twice() -> None:
     data = {"name": "folder", "root": "photos", "test": 0.3}
     training = TrainingConfig(data, {"name": "torchvision/resnet18"}, boxes="my boxes.csv")
     for each in recommend_guides("grabcut", True, training):
-        assert each.first == "sightline masks folder root=photos test=0.3 --boxes 'my boxes.csv' -o masks"
-        assert read_recipe(each.arguments[0], each.arguments[1:]).data.options == {
-            "root": "photos",
-            "test": 0.3,
-            "masks": "masks",
-        }
-    other = TrainingConfig({"name": "csv", "path": "a.csv"}, {"name": "torchvision/resnet18"}, boxes="boxes.csv")
-    assert {(each.first, each.command) for each in recommend_guides("grabcut", True, other)} == {("", "")}
+        assert each.first == "sightline masks folder root=photos test=0.3 --boxes 'my boxes.csv' -o found-masks"
+    own = replace(training, data={**data, "boxes": "b.csv"}, boxes=None)
+    assert "--boxes b.csv" in recommend_guides("boxes", True, own)[0].first
+    bare = recommend_guides("grabcut", False, replace(training, boxes=None))
+    assert bare[0].first == "sightline masks folder root=photos test=0.3 --center -o found-masks"
+    assert (bare[0].guide, bare[-1].guide, bare[-1].first) == ("random_background", "explanation_consistency", "")
+    done = replace(training, boxes=None, guides=frozenset({"random_background"}))
+    assert "random_background" not in [each.guide for each in recommend_guides("grabcut", False, done)]
+    found = TrainingConfig({"name": "found_masks", "source": data, "masks": "m"}, {"name": "torchvision/resnet18"})
+    assert {each.first for each in recommend_guides("grabcut", False, found)} == {""}
+
+
+class Scattered(Squares):
+    """The ground says one of the classes at random, so that a model of the ground is right by chance."""
+
+    def load(self, index: int) -> Sample:
+        sample = super().load(index)
+        sample.image[2][INSIDE == 0] = 255 * (index // 2 % 2)
+        return sample
+
+
+def test_a_swap_that_brings_the_other_answer_outweighs_an_accuracy_at_chance() -> None:
+    """Right on half of the images with every background: the swaps alone tell."""
+    found = diagnosed("ground", Scattered(count=80))
+    right = found.measurements["accuracy"]
+    assert right.low <= right.chance <= right.high
+    assert found.verdict.answer == "leans on the background"
+    assert diagnosed("object", Scattered(count=80)).verdict.answer == "looks at the object"
+
+
+def test_too_few_images_are_said_before_the_model_is_asked() -> None:
+    class Never(Reads):
+        def forward(self, x: Tensor) -> Tensor:
+            raise AssertionError
+
+    for data, message in ((Squares(20), "20 images .* too few"), (Squares(40, classes=1), "all images are of one")):
+        with pytest.warns(UserWarning, match=message), pytest.raises(AssertionError):
+            diagnose(Never("object"), data, input_spec=SPEC)
+
+
+def test_images_that_training_saw_come_last_and_are_counted() -> None:
+    data = Squares(100)
+    seen = torch.arange(100) >= 40
+    found = diagnosed("object", data, seen=seen, samples=60, about={"run": "runs/a"})
+    drawn = torch.tensor([row["index"] for row in found.images])
+    assert (drawn < 40).sum() == 40
+    assert (found.facts["seen in training"], found.facts["run"], found.facts["size"]) == (20, "runs/a", "16 x 16")
+    assert found.verdict.findings[0].startswith(
+        "Training saw 20 of these 60 images. The model is right on 100% of them"
+    )
+    assert diagnosed("object").facts["seen in training"] == "not known"
+    assert diagnosed("ground").facts["parameters"] == found.facts["parameters"]  # the toys have no weights
 
 
 def test_the_page_and_the_file_say_the_same_and_need_nothing_else(tmp_path) -> None:

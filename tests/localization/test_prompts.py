@@ -138,6 +138,10 @@ def test_boxes_take_the_points_in_them() -> None:
     for options, message in (({"threshold": 1}, "threshold is 1"), ({"distance": 0}, "distance is 0")):
         with pytest.raises(SightlineError, match=message):
             Prompter(Drawn(peak(2, 5)), **options)
+    disc = Prompter(center=True)([image])[0][0].points
+    assert (disc - 20).norm(dim=1).max() <= 4 < len(disc) / 10
+    with pytest.raises(SightlineError, match="center was given with maps or boxes"):
+        Prompter(boxes=boxes, center=True)
     with pytest.raises(SightlineError, match="neither was given"):
         Prompter()
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sightline.cli.options import DataName, ModelName, RunFolder, TargetLayer, Weights
-from sightline.cli.subject import find_data, find_subject
+from sightline.cli.subject import find_data, find_folder, find_subject
 
 
 def diagnose(
@@ -15,7 +15,10 @@ def diagnose(
     weights: Weights = None,
     run: RunFolder = None,
     data: DataName = None,
-    split: Annotated[str | None, typer.Option(help="The split to look at. [default: the main test split]")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="The split to look at. [default: all images; those that the run was trained on come last]"),
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="How many images, drawn at random, every class alike.")] = 200,
     annotation: Annotated[
         str, typer.Option(help="Where the objects are: masks, boxes, grabcut, saliency; auto takes the best there is.")
@@ -44,9 +47,19 @@ def diagnose(
     saliency = None if saliency_model is None else load_model(saliency_model, saliency_weights)
     if torch.cuda.is_available():
         subject.model.cuda()
+    if split is None:
+        images, seen = find_folder(data, options or [], run)
+    else:
+        images, seen = find_data(data, options or [], split, run, labels=True), None
+    about = {
+        "run": run,
+        "weights": weights,
+        "folder": " ".join([data or "that of the run", *(options or [])]),
+        "split": split,
+    }
     found = diagnose_model(
         subject.model,
-        find_data(data, options or [], split, run, labels=True),
+        images,
         input_spec=subject.spec,
         annotation=annotation,  # type: ignore[arg-type]
         boxes=None if boxes is None else AnnotatedBoxes(boxes),
@@ -55,13 +68,15 @@ def diagnose(
         explainer=explainer,
         layer=layer or subject.layer,
         training=read_training(run, data, options or [], model, weights, layer, subject.spec.size[0], boxes),
+        seen=seen,
+        about={key: str(value) for key, value in about.items() if value is not None},
         name=subject.name,
         progress=True,
     )
     write_diagnosis(found, output)
     typer.echo(f"{str(found)[0].upper()}{str(found)[1:]}")
     typer.echo(f"Where the objects are: {found.annotation['source']}; {found.annotation['trust']}")
-    if found.recommendations[0].command and found.verdict.answer != "looks at the object":
+    if found.recommendations and found.recommendations[0].command and found.verdict.answer != "looks at the object":
         before = f"{found.recommendations[0].first} && " if found.recommendations[0].first else ""
         typer.echo(f"To train it otherwise: {before}{found.recommendations[0].command}")
     typer.echo(output)

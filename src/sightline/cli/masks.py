@@ -25,6 +25,9 @@ def masks(
         Path | None,
         typer.Option(help="Boxes to prompt with: a .csv (`sightline boxes`), COCO .json or folder of VOC .xml."),
     ] = None,
+    center: Annotated[
+        bool, typer.Option("--center", help="Take the object to be in the middle of each image: no model, no boxes.")
+    ] = False,
     threshold: Annotated[float, typer.Option(help="Points are the maps' maxima above this.")] = 0.5,
     distance: Annotated[float, typer.Option(help="How far apart they are, as a share of the shorter side.")] = 0.1,
     segmenter: Annotated[
@@ -66,10 +69,12 @@ def masks(
         if torch.cuda.is_available():
             subject.model.cuda()
         shown = ExplainedMaps(subject.model, subject.spec, method, subject.layer)
-    elif boxes is None:
-        raise SightlineError("no prompts: give --model NAME --weights FILE, --run RUN, --maps STORE or --boxes FILE")
+    elif boxes is None and not center:
+        raise SightlineError(
+            "no prompts: give --model NAME --weights FILE, --run RUN, --maps STORE, --boxes FILE or --center"
+        )
     given = None if boxes is None else BOX_DETECTORS.create("annotations", file=boxes)
-    prompter = Prompter(shown, given, threshold=threshold, distance=distance)
+    prompter = Prompter(shown, given, threshold=threshold, distance=distance, center=center)
     done = write_masks(
         data, output, prompter, make, name=segmenter, split=split, num_workers=num_workers, progress=True
     )

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from sightline.errors import SightlineError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-    from sightline.data import ImageDataset
+    from sightline.data import ImageDataset, Splits
     from sightline.network.input_spec import InputSpec
+    from sightline.training import Run
 
 
 @dataclass(frozen=True)
@@ -46,27 +47,60 @@ def find_data(
         run: the run's folder, if the model is that of a run.
         labels: whether labels matter, so that the classes must be known to the run.
     """
+    from sightline.datasets.derived.relabeled import match_classes
+    from sightline.training.run_data import RunSplits, warn_of_training_images
+
+    name, splits, opened = _open_splits(data, options, run)
+    found = splits.select(split)
+    if opened is None or not labels or isinstance(splits, RunSplits):
+        return found
+    if split != "train":
+        warn_of_training_images(opened, name, found)
+    return match_classes(found, opened.facts["classes"], f"the run {run}")
+
+
+def find_folder(data: str | None, options: Sequence[str], run: Path | None) -> "tuple[ImageDataset, Tensor | None]":
+    """Return all images of a dataset, and (N,) bool, which of them the run was trained on (None = not known).
+
+    Where splits can show the same images, as those of derived datasets do, it is the main test split.
+
+    Args:
+        data: the registered name; None = the run's own data.
+        options: changes to the options of that data.
+        run: the run's folder, if the model is that of a run.
+    """
+    from sightline.datasets.derived.joined import whole_folder
+    from sightline.datasets.derived.relabeled import match_classes
+    from sightline.training.run_data import RunSplits, seen_in_training
+
+    name, splits, opened = _open_splits(data, options, run)
+    found = whole_folder(splits)
+    if opened is None:
+        return found, None
+    seen = seen_in_training(opened, name, found)
+    if not isinstance(splits, RunSplits):
+        found = match_classes(found, opened.facts["classes"], f"the run {run}")
+    return found, seen
+
+
+def _open_splits(data: str | None, options: Sequence[str], run: Path | None) -> "tuple[str, Splits, Run | None]":
+    """Return the name of the data, its splits (those of the run as they were in training, if they are its own), and the run."""
     from sightline._core.strict import apply_overrides
     from sightline.data import DATASETS
-    from sightline.datasets.derived.relabeled import match_classes
     from sightline.training import Run
-    from sightline.training.run_data import read_splits, warn_of_training_images
+    from sightline.training.run_data import read_splits
 
     opened = None if run is None else Run.open(run)
     values: dict[str, Any] = {}
     if data is None:
         if opened is None:
             raise SightlineError("no data set was named: give --data NAME, or --run RUN for the run's own")
+        data = opened.recipe.data.name
         if not options:
-            return read_splits(opened).select(split)
-        data, values = opened.recipe.data.name, dict(opened.recipe.data.options)
+            return data, read_splits(opened), opened
+        values = dict(opened.recipe.data.options)
     apply_overrides(values, options)
-    found = DATASETS.create(data, **values).select(split)
-    if opened is None or not labels:
-        return found
-    if split != "train":
-        warn_of_training_images(opened, data, found)
-    return match_classes(found, opened.facts["classes"], f"the run {run}")
+    return data, DATASETS.create(data, **values), opened
 
 
 def _from_run(run: Path, model: str | None) -> Subject:

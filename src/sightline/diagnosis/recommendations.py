@@ -1,31 +1,34 @@
-"""Which guide fits the annotation at hand, and the command that trains with it."""
+"""The guides to train with, and the commands that do it: with masks, with masks made in boxes, or with masks that are found.
+
+Advice follows docs/results/guides.md: exchanged backgrounds come first with every kind of mask, and rectangles are worth less
+than masks that are made in them.
+"""
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sightline._core.strict import apply_overrides, override_text
+from sightline.training.recipe import Recipe
+from sightline.training.run import Run
 
-MASKS = "masks"  # the folder that masks made of boxes go to
+MASKS = "found-masks"  # the folder of masks that are made first
 BASE = "demo-cross-entropy"  # the shipped recipe whose every particular is replaced
 
-# What each guide needs beside images and labels, and what it does with it; the first is the one to begin with.
-GUIDES_FOR: dict[str, tuple[tuple[str, str], ...]] = {
-    "masks": (
-        ("random_background", "puts the objects on each other's backgrounds; no explanation takes part. Try it first."),
-        ("segment_overlap", "makes the Grad-CAM map of the true class overlap the mask."),
-        ("attention_gate", "lets the classifier see what a mask-supervised gate lets through."),
-        ("adversarial_background", "trains against the backgrounds that are worst for the model."),
-    ),
-    "boxes": (
-        ("region_activation", "pulls the region of the map into the box."),
-        ("energy", "raises the share of the map's energy inside the box."),
-    ),
-    "none": (
-        ("explanation_consistency", "needs no annotation: the map must stay the same when the image is disturbed."),
-    ),
+MASK_GUIDES = (
+    ("random_background", "puts the objects on each other's backgrounds; no explanation takes part. Try it first."),
+    ("segment_overlap", "makes the Grad-CAM map of the true class overlap the mask."),
+    ("attention_gate", "lets the classifier see what a mask-supervised gate lets through."),
+)
+WITHOUT_MASKS = (
+    "explanation_consistency",
+    "needs no masks: the map must stay the same when the image is disturbed. It does not exchange backgrounds.",
+)
+BY_SOURCE = {
+    "boxes": " The masks are made by GrabCut in the boxes.",
+    "center": " The masks are found by GrabCut around the center of each image, without any annotation.",
 }
 
 
@@ -37,8 +40,9 @@ class TrainingConfig:
         data: name and options of the data set; None where it came from Python.
         model: name and, where given, weights and layer; None likewise.
         size: side of the input in pixels.
-        recipe: a recipe file that already says all this, such as a run's own.
-        boxes: a file of the objects' boxes, of which masks are to be made first; only a data set "folder" can take them.
+        recipe: a recipe file that already says all but the data, such as a run's own.
+        boxes: a file of the objects' boxes, of which masks are to be made first.
+        guides: names of the guides that the model was trained with.
     """
 
     data: Mapping[str, Any] | None = None
@@ -46,6 +50,7 @@ class TrainingConfig:
     size: int = 224
     recipe: str | None = None
     boxes: str | None = None
+    guides: frozenset[str] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True)
@@ -71,31 +76,44 @@ class Recommendation:
 
 
 def recommend_guides(kind: str, boxed: bool, training: TrainingConfig | None) -> list[Recommendation]:
-    """The guides that fit an annotation, the one to begin with first.
+    """The guides to train with, the one to begin with first; those that the model was trained with are left out.
 
     Args:
         kind: of the annotation that was used: "masks", "boxes", "grabcut" or "saliency".
         boxed: whether the data set has boxes.
         training: what is to be trained; None = no commands.
     """
-    at_hand = "masks" if kind == "masks" else "boxes" if kind == "boxes" or boxed else "none"
-    first = _masks_command(training) if training is not None and training.boxes is not None else ""
-    return [Recommendation(guide, why, _arguments(guide, training), first) for guide, why in GUIDES_FOR[at_hand]]
+    training = training or TrainingConfig()
+    options = training.data or {}
+    boxes = training.boxes or options.get("boxes")
+    if kind == "masks" or options.get("name") == "found_masks":
+        source = "masks"
+    elif isinstance(boxes, str) or (boxed and training.data is None):
+        source = "boxes"
+    else:
+        source = "center"
+    found, first = training.data, ""
+    if source != "masks" and training.data is not None:
+        found = {"name": "found_masks", "source": dict(training.data), "masks": MASKS}
+        first = _masks_command(training.data, boxes if source == "boxes" else None)
+    given = [
+        Recommendation(guide, why + BY_SOURCE.get(source, ""), _arguments(guide, training, found), first)
+        for guide, why in MASK_GUIDES
+    ]
+    if source == "center":
+        guide, why = WITHOUT_MASKS
+        given.append(Recommendation(guide, why, _arguments(guide, training, training.data)))
+    return [each for each in given if each.guide not in training.guides]
 
 
-def _arguments(guide: str, training: TrainingConfig | None) -> list[str]:
-    if training is None:
+def _arguments(guide: str, training: TrainingConfig, data: Mapping[str, Any] | None) -> list[str]:
+    """The arguments of `sightline train`; empty where they are not known."""
+    if training.recipe is not None and data is not None:
+        changes: dict[str, Any] = {"name": guide, "guide": guide, "data": data}
+        return [training.recipe, *(override_text(key, value) for key, value in changes.items())]
+    if data is None or training.model is None:
         return []
-    if training.recipe is not None and training.boxes is None:
-        return [training.recipe, f"name={guide}", f"guide={guide}"]
-    if training.data is None or training.model is None:
-        return []
-    data = dict(training.data)
-    if training.boxes is not None:
-        if data["name"] != "folder":
-            return []
-        data["masks"] = MASKS
-    changes: dict[str, Any] = {
+    changes = {
         "name": guide,
         "guide": guide,
         "data": data,
@@ -105,18 +123,14 @@ def _arguments(guide: str, training: TrainingConfig | None) -> list[str]:
         "stages": [{"epochs": 10, "lr": 0.0003}],
         "evaluation": {"splits": None},
     }
-    return [
-        BASE,
-        *(override_text(key, value) for key, value in changes.items()),
-    ]
+    return [BASE, *(override_text(key, value) for key, value in changes.items())]
 
 
-def _masks_command(training: TrainingConfig) -> str:
-    """The command that makes masks of boxes, by GrabCut."""
-    if training.data is None or training.boxes is None or training.data["name"] != "folder":
-        return ""
-    options = [override_text(key, value) for key, value in training.data.items() if key != "name"]
-    return shlex.join(["sightline", "masks", "folder", *options, "--boxes", training.boxes, "-o", MASKS])
+def _masks_command(data: Mapping[str, Any], boxes: str | None) -> str:
+    """The command that makes masks of the training images, in boxes or around the center."""
+    options = [override_text(key, value) for key, value in data.items() if key != "name"]
+    prompts = ["--center"] if boxes is None else ["--boxes", boxes]
+    return shlex.join(["sightline", "masks", data["name"], *options, *prompts, "-o", MASKS])
 
 
 def read_training(
@@ -132,7 +146,7 @@ def read_training(
     """What a run would be trained on, from the options of a command.
 
     Args:
-        run: a run's folder, whose recipe says all; None = what follows does.
+        run: a run's folder, whose recipe says what the other arguments leave open.
         data: the data set's name; None = the run's.
         options: its `key=value` options.
         model: the model's name.
@@ -142,10 +156,22 @@ def read_training(
         boxes: a file of the objects' boxes.
     """
     file = None if boxes is None else str(boxes)
-    if run is not None and data is None and not options:
-        return TrainingConfig(recipe=str(run / "recipe.yaml"), size=size, boxes=file)
+    if run is not None:
+        recipe = Run.open(run).recipe
+        values = {"name": recipe.data.name, **recipe.data.options} if data is None else {"name": data}
+        apply_overrides(values, options)
+        return TrainingConfig(values, None, size, str(run / "recipe.yaml"), file, _guides(recipe))
     if data is None or model is None:
         return TrainingConfig(size=size)
-    values: dict[str, Any] = {"name": data}
+    values = {"name": data}
     apply_overrides(values, options)
-    return TrainingConfig(data=values, model={"name": model, "weights": weights, "layer": layer}, size=size, boxes=file)
+    return TrainingConfig(values, {"name": model, "weights": weights, "layer": layer}, size, boxes=file)
+
+
+def _guides(recipe: Recipe) -> frozenset[str]:
+    """The names of all guides of a recipe."""
+    names = set()
+    for guide in (recipe.guide, *(recipe.guide_of(stage) for stage in recipe.stages)):
+        for one in guide if isinstance(guide, list) else [guide]:
+            names.add(one.get("name") if isinstance(one, dict) else one)
+    return frozenset(name for name in names if isinstance(name, str))

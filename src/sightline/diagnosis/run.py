@@ -1,12 +1,17 @@
 """Does a model look at the object? The first question about a model, before any training."""
 
 import math
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sightline._core.fingerprint import fingerprint
 from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset
 from sightline.datasets.derived.relabeled import match_classes
@@ -17,7 +22,8 @@ from sightline.diagnosis.recommendations import TrainingConfig, recommend_guides
 from sightline.diagnosis.result import Diagnosis, Example
 from sightline.diagnosis.verdict import decide_verdict
 from sightline.errors import SightlineError
-from sightline.localization.annotation import Annotated, Annotation, annotate
+from sightline.evaluation.statistics import Array
+from sightline.localization.annotation import MIN_IMAGES, Annotated, Annotation, annotate
 from sightline.localization.detectors import BoxDetector
 from sightline.metrics import Scorer
 from sightline.network.input_spec import InputSpec
@@ -39,6 +45,8 @@ def diagnose(
     explainer: str = "gradcam",
     layer: LayerChoice | None = None,
     training: TrainingConfig | None = None,
+    seen: Tensor | None = None,
+    about: Mapping[str, str] | None = None,
     name: str = "",
     batch_size: int = 32,
     seed: int = 0,
@@ -62,6 +70,8 @@ def diagnose(
         explainer: of the maps.
         layer: its target layer.
         training: what a run would be trained on, for the commands that are recommended.
+        seen: (N,) bool, which images of a data set the model was trained on; they are drawn last. None = not known.
+        about: what else the page says of the model and the data, such as the run and the folder.
         name: the model's, for the page.
         batch_size: images that go through the model together.
         seed: of the draw, the noise and the pairs.
@@ -74,7 +84,13 @@ def diagnose(
     if isinstance(data, ImageDataset) and classes is not None:
         data = match_classes(data, classes, "the model")
     side = input_spec.size[0] if input_spec is not None else 0
-    shown = annotate(data, size=side, samples=samples, annotation=annotation, boxes=boxes, saliency=saliency, seed=seed)
+    if isinstance(data, ImageDataset):
+        _warn_of_too_few(min(len(data), samples), int((data.labels.unique() >= 0).sum()))
+    shown = annotate(
+        data, size=side, samples=samples, annotation=annotation, boxes=boxes, saliency=saliency, last=seen, seed=seed
+    )
+    if not isinstance(data, ImageDataset) or min(len(data), samples) >= MIN_IMAGES:
+        _warn_of_too_few(int(shown.usable.sum()), len(shown.labels.unique()))
     names = _class_names(model, data, classes, shown, input_spec)
     batches = shown.batches(batch_size)
     answers = ask(model, batches, input_spec=input_spec, seed=seed, progress=progress)
@@ -84,10 +100,11 @@ def diagnose(
     columns = _columns(answers, maps)
     arrays = {name: values.double().numpy() for name, values in columns.items()}
     found = {each.name: each for each in measure(arrays, chance_levels(shown.labels, len(names), maps.chances))}
+    trained = None if seen is None else _hits_by_seen(arrays["accuracy"], seen[shown.indices].numpy())
     order = (-answers.lean.nan_to_num(-torch.inf)).argsort(stable=True).tolist()
     leaning = [row for row in order[:SHOWN] if not math.isnan(answers.lean[row])]
     return Diagnosis(
-        verdict=decide_verdict(found, len(shown.labels.unique())),
+        verdict=decide_verdict(found, len(shown.labels.unique()), trained),
         measurements=found,
         classes=by_class(arrays, shown.labels, names),
         images=[_row(row, shown, answers, columns, names) for row in order],
@@ -96,13 +113,45 @@ def diagnose(
         annotation=_annotation_facts(shown),
         facts={
             "model": name or type(model).__name__,
+            "parameters": fingerprint(model),
+            **(about or {}),
             "images": len(shown),
+            "images there are": len(data) if isinstance(data, ImageDataset) else len(shown),
+            "seen in training": "not known" if seen is None else int(seen[shown.indices].sum()),
             "classes": len(names),
+            **_input_facts(shown, input_spec),
             "explainer": explainer,
             "data": data.fingerprint if isinstance(data, ImageDataset) else "batches",
             "seed": seed,
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
         },
     )
+
+
+def _warn_of_too_few(images: int, classes: int) -> None:
+    """Say before any work that no verdict can come of it."""
+    if 0 < images < MIN_IMAGES:
+        warnings.warn(
+            f"{images} images are too few for a verdict; expected at least {MIN_IMAGES}. Give more images, "
+            "or a larger number of samples",
+            stacklevel=3,
+        )
+    if classes < 2:
+        warnings.warn("all images are of one class, so there can be no verdict; expected two classes", stacklevel=3)
+
+
+def _hits_by_seen(hits: Array, seen: NDArray[np.bool_]) -> list[tuple[int, float]]:
+    """How many images training saw and how often the model is right on them, and the same of the others."""
+    return [(int(some.sum()), float(hits[some].mean()) if some.any() else math.nan) for some in (seen, ~seen)]
+
+
+def _input_facts(shown: Annotated, spec: InputSpec | None) -> dict[str, Any]:
+    """The size of the images, and how the model takes them."""
+    height, width = shown.images.shape[-2:]
+    facts: dict[str, Any] = {"size": f"{width} x {height}"}
+    if spec is not None:
+        facts |= {name: ", ".join(f"{v:g}" for v in getattr(spec, name)) for name in ("mean", "std")}
+    return facts
 
 
 def _check_arguments(data: ImageDataset | Iterable[Batch], input_spec: InputSpec | None, explainer: str) -> None:

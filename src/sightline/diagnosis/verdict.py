@@ -1,7 +1,7 @@
 """What the figures say, by rules that the page states."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,11 +15,13 @@ MAX_SHIFT = 0.20  # the change of accuracy must be smaller for a good verdict
 MIN_KEPT = 0.60  # a larger share of the swaps must keep the prediction for a good verdict
 
 RULES = (
-    f"Cannot tell, if fewer than {MIN_IMAGES} images have an object and a background, if all images are of one class, or "
-    "if the model is not better than chance for certain on any of: the images as they are, with grey, "
-    "and with swapped backgrounds.",
+    f"Cannot tell, if fewer than {MIN_IMAGES} images have an object and a background, or if all images are of one class.",
     f"Leans on the background, if swapping the backgrounds changes the accuracy by more than {100 * MIN_SHIFT:.0f} points "
-    "for certain. Less counts as much as more: where backgrounds mislead, a model that reads them gets better by the swap.",
+    "for certain. Less counts as much as more: where backgrounds mislead, a model that reads them gets better by the swap. "
+    "Or if more swaps bring the answer to the other background's image than leave the answer as it was, for certain. "
+    "This holds however often the model is right.",
+    "Cannot tell, if the model is not better than chance for certain on any of: the images as they are, with gray, "
+    "and with swapped backgrounds.",
     f"Looks at the object, if the swap changes the accuracy by less than {100 * MAX_SHIFT:.0f} points for certain, and "
     f"more than {MIN_KEPT:.0%} of the swaps leave the answer as it was for certain.",
     "Cannot tell, if none of these holds. “For certain” means: the whole 95% interval. Maps do not decide: they can lie on "
@@ -42,29 +44,37 @@ class Verdict:
     findings: list[str]
 
 
-def decide_verdict(figures: Mapping[str, Measurement], classes: int) -> Verdict:
+def decide_verdict(
+    figures: Mapping[str, Measurement], classes: int, trained: Sequence[tuple[int, float]] | None = None
+) -> Verdict:
     """The verdict on a model, by `RULES`.
 
     Args:
         figures: by name.
         classes: how many classes the images are of.
+        trained: the number of images that training saw and the accuracy on them, and the same of the others; None = not
+            known.
     """
     answer, because = _decide(figures, classes)
-    return Verdict(answer, because, _findings(figures))
+    return Verdict(answer, because, [*_seen(trained), *_findings(figures)])
+
+
+def _seen(trained: Sequence[tuple[int, float]] | None) -> list[str]:
+    if trained is None:
+        return []
+    (seen, right), (unseen, elsewhere) = trained
+    if not seen:
+        return ["Training saw none of these images."]
+    others = f", and on {elsewhere:.0%} of the other {unseen}" if unseen else ""
+    return [f"Training saw {seen} of these {seen + unseen} images. The model is right on {right:.0%} of them{others}."]
 
 
 def _decide(figures: Mapping[str, Measurement], classes: int) -> tuple[Answer, str]:
-    swap, kept = figures["swap_loss"], figures["prediction_kept"]
+    swap, kept, follows = (figures[name] for name in ("swap_loss", "prediction_kept", "prediction_follows_background"))
     if swap.n < MIN_IMAGES:
         return "cannot tell", f"Only {swap.n} images have an object and a background; at least {MIN_IMAGES} are needed."
     if classes < 2:
         return "cannot tell", "All images are of one class, so no background could speak for another one."
-    right = [figures[name] for name in ("accuracy", "background_greyed", "background_swapped")]
-    if not any(figure.low > figure.chance for figure in right):
-        return "cannot tell", (
-            f"The model is right on {_with_interval(right[0])} of the images, which is not above chance "
-            f"({right[0].chance:.0%}) for certain. Has it been trained, and are the data set's classes in its order?"
-        )
     falls = swap.value >= 0
     low, high = (swap.low, swap.high) if falls else (-swap.high, -swap.low)
     bounds = f"95% interval {100 * low:.0f} to {100 * high:.0f}".replace("-", "−")
@@ -72,10 +82,31 @@ def _decide(figures: Mapping[str, Measurement], classes: int) -> tuple[Answer, s
         f"Accuracy {'falls' if falls else 'rises'} by {abs(100 * swap.value):.0f} points ({bounds}) when the objects stand on "
         "the backgrounds of other images"
     )
+    right = [figures[name] for name in ("accuracy", "background_greyed", "background_swapped")]
+    at_chance = not any(figure.low > figure.chance for figure in right)
+    doubt = (
+        f" The model is right on {_with_interval(right[0])} of the images as they are (chance {right[0].chance:.0%}), so "
+        "either these backgrounds mislead it, or the data set's classes are not in its order."
+        if at_chance
+        else ""
+    )
     if swap.low > MIN_SHIFT:
-        return "leans on the background", f"{said}."
+        return "leans on the background", f"{said}.{doubt}"
     if swap.high < -MIN_SHIFT:
-        return "leans on the background", f"{said}: here the backgrounds mislead the model, so it reads them."
+        return (
+            "leans on the background",
+            f"{said}: here the backgrounds mislead the model, so it reads them.{doubt}",
+        )
+    if follows.low > max(kept.high, follows.chance):
+        return "leans on the background", (
+            f"{_with_interval(follows)} of the swaps bring the answer to the image that the background is from, and "
+            f"{_with_interval(kept)} leave the answer as it was.{doubt}"
+        )
+    if at_chance:
+        return "cannot tell", (
+            f"The model is right on {_with_interval(right[0])} of the images, which is not above chance "
+            f"({right[0].chance:.0%}) for certain. Has it been trained, and are the data set's classes in its order?"
+        )
     if max(abs(swap.low), abs(swap.high)) < MAX_SHIFT and kept.low > MIN_KEPT:
         return "looks at the object", f"{said}, and {_with_interval(kept)} of these swaps leave its answer as it was."
     stays = "" if math.isnan(kept.value) else f", and {_with_interval(kept)} of these swaps leave its answer as it was"

@@ -18,13 +18,12 @@ from sightline.data.transforms import eval_transform
 from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
 from sightline.localization.detectors import BoxDetector
-from sightline.localization.grabcut import grabcut
+from sightline.localization.grabcut import center_points, grabcut
 from sightline.metrics import map_boxes
 from sightline.network.input_spec import InputSpec
 
 Annotation = Literal["auto", "masks", "boxes", "grabcut", "saliency"]
 MIN_IMAGES = 30  # images below which an interval says next to nothing
-CENTRE = 0.1  # radius of the disc around the centre that GrabCut takes for the object, as a share of the shorter side
 ABOVE = 0.2  # share of a map's maximum above which a saliency box is drawn
 
 
@@ -78,6 +77,7 @@ def annotate(
     annotation: Annotation,
     boxes: BoxDetector | None = None,
     saliency: tuple[nn.Module, InputSpec] | None = None,
+    last: Tensor | None = None,
     seed: int = 0,
 ) -> Annotated:
     """Draw images from a data set, and find out where their objects are.
@@ -92,6 +92,7 @@ def annotate(
             the centre.
         boxes: says where the objects of a data set are, such as an annotation file (`sightline.localization`).
         saliency: a network trained on other images, and its normalisation.
+        last: (N,) bool, images of a data set that are drawn only where the others are not enough.
         seed: of the draw.
 
     Raises:
@@ -103,7 +104,7 @@ def annotate(
         raise SightlineError(f"samples is {samples}; expected at least 1")
     if annotation == "saliency" and saliency is None:
         raise SightlineError("annotation 'saliency' needs a pretrained network, and none was given")
-    batch, paths = _draw(data, size, samples, annotation, boxes, seed)
+    batch, paths = _draw(data, size, samples, annotation, boxes, last, seed)
     masked = batch.masks is not None and batch.has_mask is not None and bool(batch.has_mask.any())
     if annotation in ("auto", "masks") and masked:
         return _annotated(batch, paths, _masks(batch), "masks", "the data set's masks", "as good as the masks are.")
@@ -127,16 +128,16 @@ def annotate(
         return _annotated(
             batch, paths, _rectangles(_salient_boxes(batch.images, *saliency), batch.images), "saliency",
             "boxes around what a pretrained network responds to (Eigen-CAM), without any annotation",
-            "weak: on pets such a box overlapped the true mask by a mean IoU of 0.4 to 0.5. Look at the outlines below, and "
-            "draw masks for 50 images before anything depends on the answer.",
+            "weak: on pets such a box overlapped the true mask by a mean IoU of 0.4 to 0.5. Look at the outlines below "
+            "before anything depends on the answer.",
         )  # fmt: skip
     return _annotated(
-        batch, paths, grabcut(batch.images, points=_centres(batch.images)), "grabcut",
+        batch, paths, grabcut(batch.images, points=[center_points(batch.images.shape[-2:])] * len(batch.labels)), "grabcut",
         "GrabCut around the centre of each image, without any annotation",
         "weak: it takes for granted that the object is in the middle and does not touch the border, which also makes a centred "
         "Gaussian score high where maps are compared with it. On pets its mean IoU with "
         "the true mask was 0.75 where one object stands on another scene and 0.5 in photographs as they are. Look at the "
-        "outlines below, and draw masks for 50 images before anything depends on the answer.",
+        "outlines below before anything depends on the answer.",
     )  # fmt: skip
 
 
@@ -146,6 +147,7 @@ def _draw(
     samples: int,
     annotation: Annotation,
     boxes: BoxDetector | None,
+    last: Tensor | None,
     seed: int,
 ) -> tuple[Batch, list[str]]:
     """Some images as one batch in a random order, the classes in turn."""
@@ -155,7 +157,8 @@ def _draw(
         enough = int(data.has_mask.sum()) >= min(MIN_IMAGES, len(data))
         if data.has_mask.any() and (annotation == "masks" or (annotation == "auto" and enough)):
             places = places[data.has_mask]  # where some images have masks, only these
-        chosen = places[_in_turn(data.labels[places], samples, seed)].tolist()
+        late = None if last is None else last[places]
+        chosen = places[_in_turn(data.labels[places], samples, seed, late)].tolist()
         seen = Transformed(data, eval_transform(size), None)
         masks = bool(data.has_mask[chosen].any()) and not (annotation == "auto" and not enough)
         batch = collate([seen[0, place] for place in chosen], masks)
@@ -187,14 +190,15 @@ def _with_boxes(batch: Batch, samples: Sequence[Sample], source: BoxDetector, si
     return replace(batch, boxes=padded, has_box=real)
 
 
-def _in_turn(labels: Tensor, samples: int, seed: int) -> Tensor:
-    """Places in a random order, one of each class after the other for as long as the classes last."""
+def _in_turn(labels: Tensor, samples: int, seed: int, last: Tensor | None = None) -> Tensor:
+    """Places in a random order, one of each class after the other for as long as the classes last; some of them come last."""
     order = torch.randperm(len(labels), generator=generator(seed, len(labels), "diagnosis"))
     turn = torch.zeros_like(labels)
     for label in labels.unique():
         members = labels[order] == label
         turn[members] = torch.arange(int(members.sum()))
-    return order[turn.argsort(stable=True)][:samples]
+    late = torch.zeros_like(turn) if last is None else len(labels) * last[order]
+    return order[(turn + late).argsort(stable=True)][:samples]
 
 
 def _concatenate(batches: list[Batch]) -> Batch:
@@ -255,14 +259,6 @@ def _salient_boxes(images: Tensor, model: nn.Module, spec: InputSpec) -> Tensor:
     device = next(model.parameters()).device
     maps = [eigencam(model, some.to(device), input_spec=spec).cpu() for some in images.split(32)]
     return map_boxes(torch.cat(maps), ABOVE, "value")
-
-
-def _centres(images: Tensor) -> list[Tensor]:
-    """The pixels of a disc around each image's centre."""
-    height, width = images.shape[-2:]
-    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-    near = (x - width / 2) ** 2 + (y - height / 2) ** 2 <= (CENTRE * min(height, width)) ** 2
-    return [torch.stack([x[near], y[near]], 1)] * len(images)
 
 
 def _annotated(

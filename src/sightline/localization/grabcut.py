@@ -11,6 +11,7 @@ from sightline._core.tensors import check_pixels
 from sightline.errors import SightlineError
 
 MARGIN = 0.05  # of each side, outside the box that stands for "somewhere around the centre"
+CENTER = 0.1  # radius of the disc around the center that counts as the object, as a share of the shorter side
 COMPONENTS = 5  # Gaussians in each of GrabCut's two colour models, which need as many pixels
 
 
@@ -62,6 +63,14 @@ def grabcut(
         box = _around_the_centre(picture, marked) if boxes is None else boxes[number].detach().double().cpu().numpy()
         masks.append(_cut(picture, box, marked, iterations))
     return torch.from_numpy(np.stack(masks)).to(images.device)
+
+
+def center_points(size: Sequence[int]) -> Tensor:
+    """Return the pixels (N, 2) xy of a disc around the center of an image (height, width)."""
+    height, width = size
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    near = (x - width / 2) ** 2 + (y - height / 2) ** 2 <= (CENTER * min(height, width)) ** 2
+    return torch.stack([x[near], y[near]], 1)
 
 
 def _cut(picture: np.ndarray, box: np.ndarray, points: np.ndarray, iterations: int) -> np.ndarray:

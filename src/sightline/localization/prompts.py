@@ -15,7 +15,7 @@ from sightline._core.user_code import load_function
 from sightline.data.dataset import Sample
 from sightline.errors import SightlineError
 from sightline.localization.detectors import Box, BoxDetector
-from sightline.localization.grabcut import grabcut
+from sightline.localization.grabcut import center_points, grabcut
 from sightline.localization.image_maps import ImageMaps
 
 Segmenter = Callable[[np.ndarray, np.ndarray, "np.ndarray | None"], np.ndarray]
@@ -68,16 +68,17 @@ def local_maxima(saliency: Tensor, threshold: float = 0.5, distance: float = 0.1
 
 
 class Prompter:
-    """Prompts for images: the local maxima of their maps, their boxes, or both.
+    """Prompts for images: the local maxima of their maps, their boxes, both, or their centers.
 
     Args:
         maps: gives the images' maps; None = no points.
         boxes: gives the images' boxes; None = no boxes. Each box of an image is a prompt of its own, with the points in it.
         threshold: as for `local_maxima`.
         distance: as for `local_maxima`.
+        center: take a disc around each image's center for the object, in the place of maps and boxes.
 
     Raises:
-        SightlineError: neither maps nor boxes, or an argument out of its range.
+        SightlineError: neither maps nor boxes nor the center, the center with others, or an argument out of its range.
     """
 
     def __init__(
@@ -87,17 +88,23 @@ class Prompter:
         *,
         threshold: float = 0.5,
         distance: float = 0.1,
+        center: bool = False,
     ) -> None:
-        if maps is None and boxes is None:
-            raise SightlineError("prompts come from maps or boxes; neither was given")
+        if maps is None and boxes is None and not center:
+            raise SightlineError("prompts come from maps or boxes, or from the center; neither was given")
+        if center and not (maps is None and boxes is None):
+            raise SightlineError("center was given with maps or boxes; expected one of them")
         if not 0 <= threshold < 1:
             raise SightlineError(f"threshold is {threshold}; expected a value in [0, 1)")
         local_maxima(torch.zeros(1, 1), threshold, distance)  # refuses a distance out of its range
         self.maps, self.boxes, self.threshold, self.distance = maps, boxes, threshold, distance
+        self.center = center
 
     @property
     def facts(self) -> dict[str, Any]:
         """What the prompts are of; JSON values."""
+        if self.center:
+            return {"points": "center", "boxes": None}
         points = (
             {} if self.maps is None else {"threshold": self.threshold, "distance": self.distance, **self.maps.facts}
         )
@@ -105,6 +112,8 @@ class Prompter:
 
     def __call__(self, samples: Sequence[Sample]) -> list[list[Prompt]]:
         """The prompts of each image; an empty list where its map has no maximum above the threshold and it has no box."""
+        if self.center:
+            return [[Prompt(center_points(sample.image.shape[-2:]))] for sample in samples]
         points = [torch.zeros(0, 2) for _ in samples]
         if self.maps is not None:
             points = [local_maxima(one, self.threshold, self.distance) for one in self.maps(samples)]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sightline.data import Splits
 from sightline.data.dataset import ImageDataset
@@ -83,21 +84,30 @@ def training_images(recipe: Recipe, images: ImageDataset) -> ImageDataset:
     return Subset(images, sorted(places.tolist()))
 
 
-def warn_of_training_images(run: Run, name: str, images: ImageDataset) -> None:
-    """Warn if a run was trained on files among some images, or if that cannot be told.
+def seen_in_training(run: Run, name: str, images: ImageDataset) -> Tensor | None:
+    """Return (N,) bool, which of some images are files that a run was trained on; None where that cannot be told.
+
+    Warns if the run's own data has changed, so that it cannot be told.
 
     Args:
         run: the run.
         name: the registered name of the data set that the images are from.
         images: those that its model is to be judged by.
     """
-    if name != run.recipe.data.name or not os.path.isfile(images.path(0)):
-        return
+    source = run.recipe.data.options.get("source", {})
+    if name not in (run.recipe.data.name, source.get("name")) or not os.path.isfile(images.path(0)):
+        return None
     try:
         train = training_images(run.recipe, read_splits(run)["train"])
     except SightlineError as error:
         warnings.warn(f"cannot tell whether {run.path} was trained on some of these images: {error}", stacklevel=2)
-        return
+        return None
     known = {os.path.abspath(train.path(index)) for index in range(len(train))}
-    if trained := sum(os.path.abspath(images.path(index)) in known for index in range(len(images))):
-        warnings.warn(f"{run.path} was trained on {trained} of these {len(images)} images", stacklevel=2)
+    return torch.tensor([os.path.abspath(images.path(index)) in known for index in range(len(images))])
+
+
+def warn_of_training_images(run: Run, name: str, images: ImageDataset) -> None:
+    """Warn if a run was trained on files among some images, or if that cannot be told."""
+    seen = seen_in_training(run, name, images)
+    if seen is not None and seen.any():
+        warnings.warn(f"{run.path} was trained on {int(seen.sum())} of these {len(images)} images", stacklevel=2)
