@@ -1,5 +1,6 @@
 """What holds of every metric, whatever it measures."""
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -62,6 +63,19 @@ def test_one_evaluation_takes_them_all(model: nn.Module) -> None:
         assert result.value == pytest.approx(other.value, abs=1e-5)
     for name, column in evaluation.samples.items():
         torch.testing.assert_close(again.samples[name], column, equal_nan=True, atol=1e-5, rtol=1e-4)
+
+
+def test_a_compiled_model_has_the_values_of_the_plain_one(model: nn.Module) -> None:
+    images, options = batch(torch.rand(4, 3, 12, 12)), {"layer": "features.3", "input_spec": SPEC}
+    plain = evaluate_model(model, [images], ["gradcam"], OPTIONS, **options)
+    in_place, part = copy.deepcopy(model), copy.deepcopy(model)
+    in_place.compile(backend="eager")
+    part.features = torch.compile(part.features, backend="eager")  # type: ignore[assignment]
+    for form in (in_place, part, torch.compile(model, backend="eager")):
+        form(images.images)
+        found = evaluate_model(form, [images], ["gradcam"], OPTIONS, **options)
+        for result, other in zip(plain.results, found.results):
+            assert (result.column, result.value) == (other.column, pytest.approx(other.value, abs=1e-6))
 
 
 def test_metrics_of_annotations_are_left_out_without_them(model: nn.Module) -> None:

@@ -25,6 +25,7 @@ from sightline._core.tensors import at_least_float32
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.registry import EXPLAINERS
+from sightline.network.forms import check_open
 from sightline.network.layers import LayerSelection
 from sightline.network.logits import returned_logits
 from sightline.network.modes import in_this_thread
@@ -137,6 +138,7 @@ def _take_apart(
         inputs: its input.
         ask: from the module's output to the tensor in it that is taken apart, and the scores computed from that.
     """
+    check_open(model)
     runs: list[_Run] = []
     inputs = inputs.detach().requires_grad_()
     # Half precision is too coarse to see whether the sum holds.

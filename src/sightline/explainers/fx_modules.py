@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from sightline.errors import NotDefinedError
+from sightline.network.forms import check_open
 from sightline.network.targets import Score
 from sightline.network.tracing import Tracer
 
@@ -121,6 +122,7 @@ def explicit(model: nn.Module, rules: Rules) -> nn.Module:
     Raises:
         NotDefinedError: the method has no rule for an operation, or the model cannot be traced; nothing was run.
     """
+    check_open(model)
     root = copy.deepcopy(model).requires_grad_(False)
     try:
         graph = _Tracer().trace(root)

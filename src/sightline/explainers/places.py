@@ -79,7 +79,7 @@ def _earlier_layer(model: nn.Module, layer: Layer, inputs: Tensor) -> str | None
     handles = [
         module.register_forward_hook(in_this_thread(lambda module, args, output, name=name: note(name, output)))
         for name, module in own_modules(model).items()
-        if name
+        if name and not isinstance(module, torch.jit.ScriptModule)  # hooks do not act there
     ]
     try:
         with evaluating(model), torch.inference_mode(False), torch.no_grad():

@@ -1,6 +1,7 @@
 """Can this model be trained with a guide? Answered before training, with a remedy."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from sightline.explainers.places import warn_of_few_places
 from sightline.guides.base import Guide
 from sightline.guides.objective import Objective
 from sightline.network.execution import likely_shapes
+from sightline.network.forms import compiled_modules
 from sightline.network.layers import LayerChoice, resolve_layers
 from sightline.network.modes import evaluating
 from sightline.network.tap import Tap, unwrap
@@ -41,13 +43,14 @@ def check_model(model: nn.Module, layer: LayerChoice | None = None, images: Tens
             )
     inputs = _noise(plain) if images is None else images
     tap = Tap(plain, resolve_layers(plain, layer, inputs))
+    compiled = compiled_modules(plain)
     for name, module in _modules_after(tap, inputs):
         if isinstance(module, nn.SyncBatchNorm):
             raise SightlineError(
                 f"{name} is a SyncBatchNorm after layer {tap.layers[0].name!r}, which has no double backward; choose a later "
                 "layer, or keep BatchNorm (each process then normalizes by its own images)"
             )
-        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+        if module in compiled:
             raise SightlineError(
                 f"{name} is compiled and comes after layer {tap.layers[0].name!r}, but torch.compile has no double backward; "
                 "compile only what comes before the layer"
@@ -96,7 +99,6 @@ def _noise(model: nn.Module) -> Tensor:
 
 def _modules_after(tap: Tap, inputs: Tensor) -> list[tuple[str, nn.Module]]:
     """The modules that start to run after the target layer has run, in order."""
-    layer = tap.model.get_submodule(tap.layers[0].name)
     after: list[tuple[str, nn.Module]] = []
     reached = False
 
@@ -111,14 +113,10 @@ def _modules_after(tap: Tap, inputs: Tensor) -> list[tuple[str, nn.Module]]:
 
         return hook
 
-    handles = [layer.register_forward_hook(reach)]
-    for name, module in tap.model.named_modules():
-        if name and "_orig_mod" not in name:  # what is compiled is one module; a hook inside would be compiled too
-            handles.append(module.register_forward_pre_hook(start(name)))
-    try:
-        with evaluating(tap.model), torch.no_grad():
-            tap.model(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with evaluating(tap.model), torch.no_grad(), ExitStack() as stack:
+        stack.callback(tap.model.get_submodule(tap.layers[0].name).register_forward_hook(reach).remove)
+        for name, module in tap.model.named_modules():
+            if name and not isinstance(module, torch.jit.ScriptModule):  # hooks do not act there
+                stack.callback(module.register_forward_pre_hook(start(name)).remove)
+        tap.model(inputs)
     return after

@@ -8,6 +8,7 @@ from sightline._core.tensors import check_finite
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.logits import probabilities_of
 from sightline.network.modes import evaluating
+from sightline.network.tap import unwrap
 
 
 class Scorer:
@@ -28,10 +29,10 @@ class Scorer:
         internal_batch_size: int | None = None,
         compiled: bool = False,
     ) -> None:
-        self.model = model
+        self.model = unwrap(model)
         self.input_spec = input_spec
         self._batches = InternalBatches(internal_batch_size)
-        self._compiled = torch.compile(model, dynamic=False) if compiled else None
+        self._compiled = torch.compile(self.model, dynamic=False) if compiled else None
 
     def __call__(self, images: Tensor) -> Tensor:
         """Probabilities (B, K), float32 at least, of images (B, C, H, W).

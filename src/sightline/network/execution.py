@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sightline._core.seeding import seeded
 from sightline.errors import SightlineError
+from sightline.network.forms import eager
 from sightline.network.modes import evaluating, in_this_thread
 
 Shape = tuple[int, ...]
@@ -75,7 +76,11 @@ def record(model: nn.Module, inputs: Tensor) -> Record:
     """
     calls: list[Call] = []
     handles = []
-    for name, module in model.named_modules():
+    with eager(model):
+        modules = dict(model.named_modules())
+    for name, module in modules.items():
+        if isinstance(module, torch.jit.ScriptModule):  # hooks do not act there
+            continue
 
         def note(module: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name) -> None:
             taken = next(iter(_tensors([*args, *kwargs.values()])), None)

@@ -22,6 +22,7 @@ from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.data.loader import Transformed
 from sightline.errors import SightlineError
+from sightline.network.forms import check_open, eager
 from sightline.network.head import head_name
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice, resolve_layers
@@ -53,7 +54,9 @@ class DeepFeatures:
         if layer == "logits":
             self._name, self.place = None, "logits"
         elif layer is None:
-            self._name = head_name(self.model)[0]
+            with eager(self.model):
+                check_open(self.model, "")
+                self._name = head_name(self.model)[0]
             self.place = f"input of {self._name}"
         else:
             layers = resolve_layers(self.model, layer)
@@ -68,19 +71,20 @@ class DeepFeatures:
         if self._name is None:
             kept.append(returned_logits(self.model(inputs)))
         else:
-            module = self.model.get_submodule(self._name)
 
             def keep(value: Any) -> None:
                 kept.append(first_of(value).clone())  # in-place operations that follow must not reach what we keep
 
-            if self._is_input:
-                handle = module.register_forward_pre_hook(in_this_thread(lambda module, args: keep(args)))
-            else:
-                handle = module.register_forward_hook(in_this_thread(lambda module, args, output: keep(output)))
-            try:
-                self.model(inputs)
-            finally:
-                handle.remove()
+            with eager(self.model, [self._name]):
+                module = self.model.get_submodule(self._name)
+                if self._is_input:
+                    handle = module.register_forward_pre_hook(in_this_thread(lambda module, args: keep(args)))
+                else:
+                    handle = module.register_forward_hook(in_this_thread(lambda module, args, output: keep(output)))
+                try:
+                    self.model(inputs)
+                finally:
+                    handle.remove()
         if len(kept) != 1:
             raise SightlineError(
                 f"layer {self._name!r} ran {len(kept)} times in a forward pass; choose one that runs once"

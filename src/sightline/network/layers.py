@@ -10,6 +10,7 @@ from sightline.network.branch import is_within, own_modules
 from sightline.network.evidence import evidence_of
 from sightline.network.execution import record, record_blank
 from sightline.network.families import Rule, check_order, declare, default_of, family_layer, known_models
+from sightline.network.forms import check_open, eager, inside, without_wrappers
 from sightline.network.layout import Layer
 from sightline.network.structure import last_stage
 
@@ -19,14 +20,27 @@ LayerSelection = LayerChoice | Sequence[LayerChoice] | None
 
 def resolve_layers(model: nn.Module, layer: LayerSelection, inputs: Tensor | None = None) -> list[Layer]:
     """Return the layers that a user's choice stands for; None chooses by `default_layer`."""
+    with eager(model):
+        return _resolve_layers(model, layer, inputs)
+
+
+def _resolve_layers(model: nn.Module, layer: LayerSelection, inputs: Tensor | None) -> list[Layer]:
+    """Return the layers that a choice stands for in a model without compiled parts."""
+    check_open(model, "")
     if layer is None:
-        layers = [replace(default_layer(model, inputs), inferred=True)]
+        try:
+            layers = [replace(default_layer(model, inputs), inferred=True)]
+        except SightlineError:
+            check_open(model)  # the likely reason, if there is such a part
+            raise
     elif isinstance(layer, str | nn.Module | Layer):
         layers = [_resolve(model, layer)]
     elif not layer:
         raise SightlineError("layer is an empty list; name at least one layer")
     else:
         layers = [_resolve(model, each) for each in layer]
+    for each in layers:
+        check_open(model, each.name)
     return [replace(each, evidence=evidence_of(model, each.name)) for each in layers]
 
 
@@ -63,12 +77,13 @@ def default_layer(model: nn.Module, inputs: Tensor | None = None) -> Layer:
 def _resolve(model: nn.Module, layer: LayerChoice) -> Layer:
     modules = dict(model.named_modules())
     if isinstance(layer, Layer):
+        layer = replace(layer, name=without_wrappers(layer.name))
         if layer.name not in modules:
             raise unknown_name("layer", layer.name, modules)
         check_order(model, layer.name)
         return layer  # its layout is declared, unless it has been here before
     if isinstance(layer, nn.Module):
-        names = [name for name, module in modules.items() if module is layer]
+        names = [name for name, module in modules.items() if module is inside(layer)]
         if not names:
             raise SightlineError(
                 f"layer is a {type(layer).__name__} that is not part of the model; give one of its modules"
@@ -80,6 +95,7 @@ def _resolve(model: nn.Module, layer: LayerChoice) -> Layer:
         if len(convolutions) < 2:
             raise SightlineError(f"layer 'penultimate' needs two convolutions; the model has {len(convolutions)}")
         return Layer(convolutions[-2])
+    layer = without_wrappers(layer)
     if not layer or layer not in modules:
         raise unknown_name("layer", layer, (name for name in modules if name))
     check_order(model, layer)

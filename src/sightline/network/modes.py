@@ -1,4 +1,4 @@
-"""Models and hooks for one thread at a time."""
+"""Models in eval mode, and hooks, for one thread at a time."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -8,24 +8,29 @@ from typing import Any, TypeVar, cast
 
 from torch import nn
 
-from sightline._core.exclusive import exclusive
 from sightline.network.branch import own_modules
+from sightline.network.forms import eager, is_exported, naming_fixed_sizes
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put a model in eval mode, and give every module its own flag back afterwards, exceptions included.
 
-    Meanwhile, the model belongs to this thread: another thread that enters with one of the model's modules waits.
+    Meanwhile, its compiled parts run as plain PyTorch, and the model belongs to this thread: another thread that enters with
+    one of the model's modules waits.
     """
-    modules = list(model.modules())
-    with exclusive(modules):
-        flags = [module.training for module in modules]
-        model.eval()
+    with eager(model):
+        flags = {module: module.training for module in model.modules() if hasattr(module, "training")}  # frozen: none
         try:
-            yield
+            if any(map(is_exported, flags)):  # these refuse `eval`
+                for module in flags:
+                    module.training = False
+            else:
+                model.eval()
+            with naming_fixed_sizes(model):
+                yield
         finally:
-            for module, training in zip(modules, flags):
+            for module, training in flags.items():
                 module.training = training
 
 

@@ -20,6 +20,7 @@ from sightline._core.exclusive import exclusive
 from sightline.errors import SightlineError
 from sightline.network.cutting import cut_after
 from sightline.network.families import family_layer
+from sightline.network.forms import eager, inside
 from sightline.network.layers import resolve_layers
 from sightline.network.layout import Layer, to_spatial
 from sightline.network.logits import logits_of, returned_logits
@@ -33,8 +34,8 @@ def unwrap(model: nn.Module) -> nn.Module:
     wrappers = nn.parallel.DistributedDataParallel | nn.DataParallel
     while True:
         wrapped = isinstance(model, wrappers) or type(model).__name__ == "_FabricModule"
-        inner = getattr(model, "module" if wrapped else "_orig_mod", None)
-        if not isinstance(inner, nn.Module):
+        inner = model.module if wrapped else inside(model)
+        if not isinstance(inner, nn.Module) or inner is model:
             return model
         model = inner
 
@@ -131,7 +132,9 @@ class Tap:
     ) -> None:
         self.model = unwrap(model)
         self._layers: list[Layer] | None = None
-        if layer is not None or family_layer(self.model):
+        with eager(self.model):
+            known = layer is not None or family_layer(self.model)
+        if known:
             self._layers = resolve_layers(self.model, layer)
 
     @property
@@ -183,6 +186,7 @@ class Tap:
 
                 return hook
 
+            stack.enter_context(eager(self.model, [layer.name for layer in self.layers]))
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.set_grad_enabled(train))
             for index, layer in enumerate(self.layers):
@@ -276,8 +280,10 @@ class Tail:
         def replace_output(module: nn.Module, args: Any, output: Any) -> Any:
             return _with_first(output, raw.clone())
 
-        handle = self._model.get_submodule(self._layer.name).register_forward_hook(in_this_thread(replace_output))
-        try:
-            return self._model(self._inputs[of])
-        finally:
-            handle.remove()
+        with eager(self._model, [self._layer.name]):
+            layer = self._model.get_submodule(self._layer.name)
+            handle = layer.register_forward_hook(in_this_thread(replace_output))
+            try:
+                return self._model(self._inputs[of])
+            finally:
+                handle.remove()

@@ -1,12 +1,20 @@
 """Tracing by torch.fx beside other threads."""
 
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import fx, nn
 
 from sightline._core.exclusive import exclusive
+
+
+def _inlining() -> AbstractContextManager[Any]:
+    """Let compiled functions run as they were written; torch.fx refuses to call them otherwise, in other threads too."""
+    dynamo: Any = sys.modules.get("torch._dynamo.config")  # what is compiled has imported it
+    return dynamo.patch(error_on_nested_fx_trace=False) if dynamo else nullcontext()
 
 
 class Tracer(fx.Tracer):
@@ -18,7 +26,7 @@ class Tracer(fx.Tracer):
 
     def trace(self, root: nn.Module | Callable[..., Any], concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         """Return the graph of a module."""
-        with exclusive([fx.Tracer]):
+        with exclusive([fx.Tracer]), _inlining():
             self._thread = threading.get_ident()
             return super().trace(root, concrete_args)
 

@@ -1,0 +1,132 @@
+"""Forms of a model: compiled parts run as plain PyTorch here, and parts that no hook can enter are named."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from sightline._core.exclusive import exclusive
+from sightline.errors import SightlineError
+
+WRAPPED = "_orig_mod"  # under which the wrapper of `torch.compile` holds a module
+_FIXED = re.compile("Guard failed|Expected input")
+COMPILED = "_torchdynamo_orig_callable"  # under which a compiled function holds the function
+
+
+def inside(module: nn.Module) -> nn.Module:
+    """Return the module in the wrapper of `torch.compile`, or the module itself."""
+    while type(module).__name__ == "OptimizedModule":
+        module = getattr(module, WRAPPED)
+    return module
+
+
+def compiled_modules(model: nn.Module) -> set[nn.Module]:
+    """Return the modules that `torch.compile` or `module.compile()` has compiled, without wrappers."""
+    modules = list(model.modules())
+    wrapped = {inside(module) for module in modules if inside(module) is not module}
+    return wrapped | {m for m in modules if m._compiled_call_impl is not None or _plain_forward(m) is not None}
+
+
+@contextmanager
+def eager(model: nn.Module, around: Iterable[str] | None = None) -> Iterator[None]:
+    """Let compiled parts of a model run as plain PyTorch while entered, since no hook acts in what is compiled.
+
+    Wrappers of `torch.compile` are out of the model meanwhile, and out of the names of its modules. The model belongs to this
+    thread: another thread that enters with one of the model's modules waits.
+
+    Args:
+        model: an unwrapped model.
+        around: names of layers; what does not hold one of them stays compiled. None = no part stays compiled.
+    """
+    with exclusive(list(model.modules())), ExitStack() as undo:
+        for holder, parts in list(_holders(model, around)):
+            if holder._compiled_call_impl is not None:
+                undo.callback(setattr, holder, "_compiled_call_impl", holder._compiled_call_impl)
+                holder._compiled_call_impl = None
+            if (forward := _plain_forward(holder)) is not None:
+                kept = {name: vars(holder)[name] for name in ["forward"] if name in vars(holder)}
+                undo.callback(vars(holder).update, kept)
+                undo.callback(vars(holder).pop, "forward")
+                vars(holder)["forward"] = forward
+            for name in parts:
+                if (part := holder._modules[name]) is not None and inside(part) is not part:
+                    undo.callback(holder._modules.__setitem__, name, part)
+                    holder._modules[name] = inside(part)
+        yield
+
+
+def _holders(model: nn.Module, around: Iterable[str] | None) -> Iterator[tuple[nn.Module, list[str]]]:
+    """Yield each module that is to run as plain PyTorch, with the names of its parts that are too."""
+    if around is None:
+        for module in model.modules():
+            if inside(module) is module and not isinstance(module, torch.jit.ScriptModule):
+                yield module, list(module._modules)
+        return
+    for layer in around:
+        holder = model
+        outer = layer.split(".")[:-1]
+        for part in outer:
+            if (below := holder._modules.get(part)) is None:  # there is no such layer, as the caller will find
+                break
+            yield holder, [part]
+            holder = inside(below)
+        yield holder, []  # the layer itself may stay compiled: a hook on its wrapper acts
+
+
+def _plain_forward(module: nn.Module) -> Callable[..., Any] | None:
+    """Return what a module's compiled `forward` was made from; None where it is not compiled."""
+    declared = getattr(type(module), "forward", None)
+    forward = getattr(vars(module).get("forward", declared), COMPILED, None)
+    if forward is None:
+        return None
+    unbound = forward in (declared, getattr(declared, COMPILED, None))
+    return forward.__get__(module) if unbound else forward
+
+
+def without_wrappers(name: str) -> str:
+    """Return the name that a module has while the wrappers of `torch.compile` are out of the model."""
+    return ".".join(part for part in name.split(".") if part != WRAPPED)
+
+
+def is_exported(module: nn.Module) -> bool:
+    """Return whether a module is what `torch.export` made; it stays in the mode that it was exported in."""
+    return any(kind.__module__ == "torch.export._unlift" for kind in type(module).__mro__)
+
+
+@contextmanager
+def naming_fixed_sizes(model: nn.Module) -> Iterator[None]:
+    """Raise SightlineError where an exported model does not take as many images, or such sizes, as it is given."""
+    try:
+        yield
+    except (AssertionError, RuntimeError) as error:
+        if not _FIXED.search(str(error)) or not any(map(is_exported, model.modules())):
+            raise
+        raise SightlineError(
+            f"a part of the model was made by torch.export for other shapes ({str(error).partition(chr(10))[0]}); export it "
+            "with dynamic_shapes= that leave the number of images open, or give the module that it was made from"
+        ) from error
+
+
+def check_open(model: nn.Module, layer: str | None = None) -> None:
+    """Refuse a model with a part that no hook can enter.
+
+    Args:
+        model: any model.
+        layer: name of the only layer that matters, "" = the model itself; None = every part matters.
+
+    Raises:
+        SightlineError: `torch.jit` or `torch.export` made the part; the message says what to give instead.
+    """
+    for name, module in model.named_modules():
+        if layer is not None and name and not f"{layer}.".startswith(f"{name}."):
+            continue
+        maker = "torch.jit" if isinstance(module, torch.jit.ScriptModule) else "torch.export" * is_exported(module)
+        if maker:
+            part = f"part {name!r} of the model" if name else "the model"
+            raise SightlineError(
+                f"{part} was made by {maker}, and hooks do not act there; give the module that it was made from, or use an "
+                "explainer that only calls the model, such as 'saliency', 'occlusion' or 'rise'"
+            )
