@@ -49,6 +49,7 @@ def train(objective: sl.Objective, batches: list[Batch]) -> list[Tensor]:
     """The losses of a step on each batch."""
     optimizer = torch.optim.SGD(objective.unwrap_model().parameters(), 0.5)
     losses = []
+    objective.on_stage_start(batches)
     for epoch in range(2):
         objective.on_epoch_start(batches, epoch)
         for batch in batches:

@@ -5,6 +5,7 @@ from typing import Any
 
 from sightline.errors import SightlineError
 from sightline.guides.adversarial_background import AdversarialBackground
+from sightline.guides.afr import AFR
 from sightline.guides.attention_branch import AttentionBranch
 from sightline.guides.attention_gate import AttentionGate
 from sightline.guides.attention_pooling import AttentionPooling
@@ -17,6 +18,7 @@ from sightline.guides.group_dro import GroupDRO
 from sightline.guides.hard_negative_mining import HardNegativeMining
 from sightline.guides.iccnn import ICCNN
 from sightline.guides.impactx import IMPACTX
+from sightline.guides.jtt import JTT
 from sightline.guides.random_background import RandomBackground
 from sightline.guides.region_activation import RegionActivation
 from sightline.guides.registry import GUIDES
@@ -25,10 +27,12 @@ from sightline.guides.segment_overlap import SegmentOverlap
 from sightline.guides.wae import WAE
 
 __all__ = [
+    "AFR",
     "GAIN",
     "GUIDES",
     "ICCNN",
     "IMPACTX",
+    "JTT",
     "L1",
     "WAE",
     "AdversarialBackground",

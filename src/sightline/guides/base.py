@@ -159,6 +159,9 @@ class Guide(nn.Module):
         """Every term's value for each image (B,), finite also for those that it does not average over."""
         return {}
 
+    def on_stage_start(self, objective: GuidedModel, loader: Iterable[Batch]) -> None:
+        """What needs a pass over the data before a stage, by the model that the stage before has trained."""
+
     def on_epoch_start(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
         """What needs a pass over the data between epochs."""
 

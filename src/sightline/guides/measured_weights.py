@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sightline._core.checks import check_count, check_fraction
-from sightline._core.distributed import is_first_process, raise_everywhere
+from sightline._core.distributed import is_first_process, raise_everywhere, sum_over_processes
 from sightline._core.progress import bar
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
@@ -84,3 +84,43 @@ class MeasuredWeights(Reweighter):
             problem, device, "another process could not measure the weights of its images; its message says why"
         )
         self.synchronize()
+
+
+class StageWeights(MeasuredWeights):
+    """Weights that a pass finds once, before a stage, by the model that the stage before has trained; their mean is 1."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 0.0, "batch")
+
+    def due(self, epoch: int) -> bool:
+        """Never: the pass comes before the stage."""
+        return False
+
+    def scaled(self, weights: Tensor, labels: Tensor) -> Tensor:
+        """The weights (N,) of the images with these labels (N,) as the loss takes them."""
+        return weights / weights.mean()
+
+    def on_stage_start(self, objective: GuidedModel, loader: Iterable[Batch]) -> None:
+        """Measure the weights of all images that the loaders of the processes give."""
+        super().on_epoch_start(objective, loader, 0)
+        self._labels = torch.zeros(len(self.weights), dtype=torch.int64, device=self.weights.device)
+        self._measure_all(objective, loader)
+        labels = sum_over_processes(self._labels)
+        self._stored.values = self.scaled(self.weights.double(), labels).to(self.weights)
+
+    def on_epoch_start(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
+        """Refuse a stage before which nothing was measured.
+
+        Raises:
+            SightlineError: `on_stage_start` was not called.
+        """
+        if not len(self.weights):
+            raise SightlineError(
+                f"{type(self).__name__} weighs images by the model that an earlier stage has trained; call "
+                "objective.on_stage_start(loader) before the first epoch"
+            )
+        super().on_epoch_start(objective, loader, epoch)
+
+    def _remember(self, batch: Batch, weights: Tensor) -> None:
+        super()._remember(batch, weights)
+        self._labels[self._rows(batch)] = batch.labels

@@ -202,6 +202,11 @@ class Objective(nn.Module):
             if not guide.multi_label:
                 raise SightlineError(f"{type(guide).__name__} needs images with one label each; these can have several")
 
+    def on_stage_start(self, loader: Iterable[Batch]) -> None:
+        """Call before the first epoch of a stage: lets guides measure the model that the stage before has trained."""
+        for guide in self._guides:
+            guide.on_stage_start(self, loader)
+
     def on_epoch_start(self, loader: Iterable[Batch], epoch: int) -> None:
         """Call before every epoch: sets the epoch, and lets guides do what needs a pass over the training data."""
         self.epoch = epoch

@@ -19,6 +19,8 @@ GUIDES: Registry[Guide] = Registry(
         "sightline.guides.random_background",
         "sightline.guides.adversarial_background",
         "sightline.guides.group_dro",
+        "sightline.guides.jtt",
+        "sightline.guides.afr",
         "sightline.guides.impactx",
         "sightline.guides.attention_branch",
         "sightline.guides.wae",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from sightline.data import DATASETS, ImageDataset, Sample, Splits
@@ -21,6 +21,7 @@ from sightline.guides import from_config
 from sightline.guides.annotations import check_annotations
 from sightline.guides.base import GuideSum
 from sightline.guides.check import check_model, trains_on_maps
+from sightline.guides.measured_weights import StageWeights
 from sightline.guides.objective import Objective
 from sightline.metrics.registry import METRICS
 from sightline.models import load_model
@@ -46,6 +47,7 @@ class Parts:
         model: the classifier, which every objective shares.
         spec: what it expects as input, at the size that the recipe trains on.
         objectives: one a stage; stages with the same guide share theirs.
+        initial: the model's weights before training, where a stage begins with them.
     """
 
     recipe: Recipe
@@ -54,6 +56,7 @@ class Parts:
     model: nn.Module
     spec: InputSpec
     objectives: list[Objective]
+    initial: dict[str, Tensor]
 
     def train_loader(self, rank: int, world_size: int) -> "DataLoader[Sample]":
         """Shuffled and augmented, in batches that make up the recipe's over all processes."""
@@ -140,7 +143,10 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
             objective.check_multi_label()
     for objective in dict.fromkeys(objectives):
         check_annotations(objective, annotated, maps=recipe.maps is not None)
-    parts = Parts(recipe, splits, fingerprints, model, spec, objectives)
+    _check_first_guide(recipe, objectives[0])
+    again = any(stage.start == "initial" for stage in recipe.stages)
+    initial = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()} if again else {}
+    parts = Parts(recipe, splits, fingerprints, model, spec, objectives, initial)
     parts.train_loader(0, processes)  # knows the options of augment, and whether the maps are of this data
     if last_batch_size(recipe, len(splits["train"]), processes) == 1:
         _check_single_image(parts, processes)
@@ -219,6 +225,15 @@ def _check_balanced(recipe: Recipe, splits: Splits) -> None:
             raise SightlineError(f"stages.{number}.balance_by is 'groups', but {recipe.data.name!r} has none")
         if stage.balance_by == "classes":
             splits["train"].check_single_label(f"stages.{number}.balance_by: classes")
+
+
+def _check_first_guide(recipe: Recipe, objective: Objective) -> None:
+    for guide in objective.guides:
+        if isinstance(guide, StageWeights) and recipe.model.weights in (None, "default"):
+            raise SightlineError(
+                f"the first stage has the guide {type(guide).__name__}, which weighs images by a trained model; expected a "
+                "stage before it, or model.weights of a trained model"
+            )
 
 
 def _check_averaging(recipe: Recipe) -> None:

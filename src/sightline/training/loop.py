@@ -16,7 +16,7 @@ from sightline.data.batch import Batch
 from sightline.data.loader import EpochSampler
 from sightline.errors import RunFailedError, UnwritableError
 from sightline.guides.objective import Objective
-from sightline.training.averaging import Averaging
+from sightline.training.averaging import Averaging, copy_weights
 from sightline.training.build import Parts
 from sightline.training.checkpoint import Checkpoint, State, write_state, write_weights
 from sightline.training.loggers import Loggers
@@ -106,6 +106,10 @@ class Trainer:
         if stage.layer_decay < 1:
             trained = decayed_groups(objective.unwrap_model(), trained, stage.lr, stage.layer_decay)
         module, optimizer = self.fabric.setup(objective, create_optimizer(self.recipe.optimizer, trained, stage.lr))
+        if not self.state.stage_epoch:
+            objective.on_stage_start(self.plain)
+            if stage.start == "initial":
+                copy_weights(self.parts.initial, objective.unwrap_model().state_dict())
         self.average = Averaging(stage.averaging, objective.unwrap_model()) if stage.averaging else None
         if self.checkpoint is not None:
             self.checkpoint.restore_average(self.average.kept if self.average else {})

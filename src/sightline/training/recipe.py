@@ -147,6 +147,8 @@ class Stage(StrictModel):
         batch_norm: `train`, or `frozen`: batch norm keeps its statistics, scale and shift, as in fine-tuning detectors from
             ImageNet weights (He et al. 2017, "Mask R-CNN"). What guides add is never frozen.
         averaging: null takes the weights as they are trained.
+        start: `previous` goes on from the stage before; `initial` begins anew from the weights that the first stage began with,
+            as the second training of JTT (Liu et al. 2021) does. Guides measure the previous model before.
     """
 
     epochs: Positive
@@ -158,6 +160,7 @@ class Stage(StrictModel):
     layer_decay: Annotated[Real, Field(gt=0, le=1)] = 1.0
     batch_norm: Literal["train", "frozen"] = "train"
     averaging: Annotated[Averaging | None, BeforeValidator(name_or_mapping)] = None
+    start: Literal["previous", "initial"] = "previous"
 
     @property
     def first_layer(self) -> str | None:
