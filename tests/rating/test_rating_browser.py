@@ -1,6 +1,6 @@
 import pytest
-from browser import browser
 
+from browser import browser
 from studies import make_study, serving
 
 pytest.importorskip("uvicorn")

@@ -8,8 +8,8 @@ from studies import make_study
 pytest.importorskip("starlette")
 from starlette.testclient import TestClient
 
-from sightline.rating.http import Allowance
 from sightline.rating.server import Page, first_side, order
+from sightline.serving.http import Allowance
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import stat
 import pytest
 
 from sightline import SightlineError
-from sightline.rating.store import NameTakenError, Store
+from sightline.rating.store import Store
+from sightline.serving.store_file import NameTakenError
 from studies import make_study
 
 

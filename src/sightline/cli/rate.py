@@ -50,8 +50,9 @@ def rate(
     from sightline.rating import crowd
     from sightline.rating import results as counting
     from sightline.rating.batch import Contender
-    from sightline.rating.server import is_loopback, serve
+    from sightline.rating.server import serve
     from sightline.rating.study import open_study
+    from sightline.serving.listening import is_loopback
 
     names = explainers.split(",")
     given = runs or []

@@ -1,19 +1,15 @@
 """A study in one SQLite file: the pairs with their pictures, the raters, the votes."""
 
 import json
-import os
 import secrets
 import sqlite3
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from sightline._core.files import make_folder, replacing_file
-from sightline.errors import RunFailedError, SightlineError
+from sightline.serving.store_file import NameTakenError, StoreFile, create_file, now
 
 Choice = Literal["a", "b", "same"]
 Side = Literal["a", "b"]
@@ -46,14 +42,6 @@ CREATE TABLE votes (
     PRIMARY KEY (pair, rater)
 );
 """
-
-
-class NameTakenError(SightlineError):
-    """Another rater has that name."""
-
-
-class StudyUnavailableError(RunFailedError, sqlite3.OperationalError):
-    """The study's file cannot be read or written just now; nothing was acknowledged."""
 
 
 @dataclass(frozen=True)
@@ -130,15 +118,8 @@ class Vote:
     at: str
 
 
-class Store:
-    """A study's file, open. What a method has written is on the disk when it returns.
-
-    Args:
-        path: the file; `create` makes it.
-
-    Raises:
-        SightlineError: there is no such file, or it is not a study.
-        StudyUnavailableError: also raised by the methods; the disk is full, or the file was removed.
+class Store(StoreFile):
+    """A study's file, open.
 
     Attributes:
         id: a few letters that tell one study from another.
@@ -147,30 +128,13 @@ class Store:
         pairs: the pairs by number.
     """
 
-    def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise SightlineError(f"there is no study at {path}; name the runs that it shall compare")
-        self.path = path
-        # Requests come in several threads; the lock lets one at a time to the connection.
-        self._lock = threading.Lock()
-        try:
-            self._file = _identity(path)
-            self._connection = sqlite3.connect(path, timeout=10, check_same_thread=False)
-        except (sqlite3.Error, OSError) as error:
-            raise StudyUnavailableError(f"cannot open the study {path}: {error}") from error
-        try:
-            # A commit waits for the disk, so that neither a kill nor a power cut takes what was acknowledged.
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.execute("PRAGMA foreign_keys = ON")
-            ((self.id, self.token, facts),) = self._connection.execute("SELECT id, token, facts FROM study")
-            self.facts: dict[str, Any] = json.loads(facts)
-            self.pairs = {pair.pair: pair for pair in self._read_pairs()}
-        except (sqlite3.Error, RunFailedError, ValueError, KeyError) as error:
-            self._connection.close()
-            raise SightlineError(
-                f"{path} is not a study, or it is damaged: {error}; restore the file, or choose another folder"
-            ) from error
+    what: ClassVar[str] = "study"
+    missing: ClassVar[str] = "name the runs that it shall compare"
+
+    def _open(self) -> None:
+        ((self.id, self.token, facts),) = self._read("SELECT id, token, facts FROM study")
+        self.facts: dict[str, Any] = json.loads(facts)
+        self.pairs = {pair.pair: pair for pair in self._read_pairs()}
 
     @classmethod
     def create(
@@ -184,23 +148,8 @@ class Store:
             pairs: in the order of their numbers.
             examples: JPEG files that the instructions show, by name.
         """
-        make_folder(path.parent)
-        with replacing_file(path) as temporary:
-            os.close(
-                os.open(temporary, os.O_CREAT | os.O_EXCL, 0o600)
-            )  # it holds the token; its journal inherits the mode
-            try:
-                with closing(sqlite3.connect(temporary)) as connection, connection:
-                    _fill(connection, facts, pairs, examples)
-            except sqlite3.Error as error:
-                raise RunFailedError(f"cannot write {path}: {error}") from error
-            finally:
-                temporary.with_name(f"{temporary.name}-journal").unlink(missing_ok=True)
+        create_file(path, partial(_fill, facts=facts, pairs=pairs, examples=examples))
         return cls(path)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
 
     def picture(self, name: str) -> bytes | None:
         """A JPEG file by its name; None where there is none of that name."""
@@ -237,7 +186,7 @@ class Store:
             self._connection.execute(
                 "INSERT INTO votes VALUES (?, ?, ?, ?, ?) ON CONFLICT (pair, rater) DO UPDATE SET "
                 "choice = excluded.choice, first = excluded.first, at = excluded.at",
-                (pair, rater.rater, choice, first, _now()),
+                (pair, rater.rater, choice, first, now()),
             )
 
     def take_in(self, votes: Iterable[tuple[str, int, Choice, Side]]) -> int:
@@ -260,7 +209,7 @@ class Store:
                     joined += 1
                 self._connection.execute(
                     "INSERT INTO votes VALUES (?, ?, ?, ?, ?) ON CONFLICT (pair, rater) DO NOTHING",
-                    (pair, known[worker], choice, first, _now()),
+                    (pair, known[worker], choice, first, now()),
                 )
             return self._connection.total_changes - before - joined
 
@@ -270,33 +219,6 @@ class Store:
         if rater is None:
             return [Vote(*row) for row in self._read(f"{every} ORDER BY pair, rater")]
         return [Vote(*row) for row in self._read(f"{every} WHERE rater = ? ORDER BY pair", rater.rater)]
-
-    def _read(self, query: str, *values: Any) -> list[Any]:
-        with self._available():
-            return self._connection.execute(query, values).fetchall()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._available():
-            with self._connection:
-                yield
-            self._check_file()  # a commit to a removed file succeeds, and nobody can read it
-
-    @contextmanager
-    def _available(self) -> Iterator[None]:
-        with self._lock:
-            try:
-                self._check_file()
-                yield
-            except sqlite3.IntegrityError:
-                raise
-            except (sqlite3.Error, OSError) as error:
-                reason = error.strerror if isinstance(error, OSError) else str(error)
-                raise StudyUnavailableError(f"cannot use the study {self.path}: {reason}") from error
-
-    def _check_file(self) -> None:
-        if _identity(self.path) != self._file:
-            raise sqlite3.OperationalError("another file has taken its place")
 
     def _read_pairs(self) -> Iterable[Pair]:
         names: dict[int, dict[Part, str]] = {}
@@ -321,12 +243,3 @@ def _fill(
     connection.executemany(
         "INSERT INTO pictures VALUES (?, NULL, 'example', ?)", [(name, jpeg) for name, jpeg in examples.items()]
     )
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_dev, found.st_ino
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

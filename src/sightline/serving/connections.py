@@ -1,11 +1,11 @@
-"""The rating page's connections: none holds a place for long without a request."""
+"""Connections of a local page: none holds a place for long without a request."""
 
 import asyncio
 from typing import ClassVar
 
 from sightline._core.optional import requires_extra
 
-with requires_extra("rating", "the rating page"):
+with requires_extra("rating", "a local page"):
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
 

@@ -1,4 +1,4 @@
-"""What the page's requests carry, how often they may come, and the headers of every answer."""
+"""What requests carry, how often they may come, and the headers of every answer."""
 
 import asyncio
 import re
@@ -6,19 +6,19 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from sightline._core.optional import requires_extra
 
-with requires_extra("rating", "the rating page"):
+with requires_extra("rating", "a local page"):
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import JSONResponse, PlainTextResponse, Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-BODY = 1024  # bytes that a request may carry; a vote has about forty
+BODY = 1024  # bytes that a request may carry where the page does not say otherwise
 SECONDS = 10.0  # that a request may take to arrive
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
@@ -27,7 +27,6 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",  # the link carries the token
     "X-Content-Type-Options": "nosniff",
 }
-Place = Literal["first", "second", "same"]
 Form = TypeVar("Form", bound=BaseModel)
 
 
@@ -39,18 +38,10 @@ def _name(name: str) -> str:
 
 
 class Joining(BaseModel):
-    """What a rater who begins sends; an empty name = none."""
+    """What a person who begins sends; an empty name = none."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     name: Annotated[str, AfterValidator(_name)]
-
-
-class Voting(BaseModel):
-    """What a vote sends: which of the two maps, as this rater sees them, is better."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    pair: int = Field(ge=0)
-    choice: Place
 
 
 class Allowance:
@@ -94,8 +85,8 @@ class Headers:
         await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
 
 
-async def read_form(request: Request, form: type[Form]) -> Form:
-    """The body, checked: it is small, comes in time, and is JSON of the form."""
+async def read_form(request: Request, form: type[Form], limit: int = BODY) -> Form:
+    """Return the body, checked: it has at most `limit` bytes, comes in time, and is JSON of the form."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise HTTPException(415, "Expected application/json.")
     body = b""
@@ -103,8 +94,8 @@ async def read_form(request: Request, form: type[Form]) -> Form:
         async with asyncio.timeout(SECONDS):
             async for part in request.stream():
                 body += part
-                if len(body) > BODY:
-                    raise HTTPException(413, f"Expected at most {BODY} bytes.")
+                if len(body) > limit:
+                    raise HTTPException(413, f"Expected at most {limit} bytes.")
     except TimeoutError:
         raise HTTPException(408, "The request did not arrive in time.") from None
     except ClientDisconnect:
@@ -125,6 +116,6 @@ async def refuse(request: Request, error: Exception) -> Response:
 
 
 async def report_unavailable(request: Request, error: Exception) -> Response:
-    """The disk is full, say: nothing is acknowledged, and the page tells the rater to try again."""
+    """Acknowledge nothing where the file cannot be used, such as on a full disk; the page says to try again."""
     print(f"{request.url.path} failed: {error}", file=sys.stderr)
-    return JSONResponse({"error": "The study's file cannot be used just now."}, 503)
+    return JSONResponse({"error": "The file of this page cannot be used now."}, 503)
