@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-KEYS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "0": 48, "1": 49, "2": 50}
+KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 
 
 class Browser:
@@ -58,17 +58,38 @@ class Browser:
             assert time.monotonic() < end, f"never came true: {expression}; the page said {self.said}"
             time.sleep(0.03)
 
-    def click(self, selector: str) -> None:
-        """Click the middle of an element with the mouse, so that whatever covers it would be hit instead."""
-        x, y = self.value(
+    def place(self, selector: str, x: float = 0.5, y: float = 0.5) -> tuple[float, float]:
+        """Where a point of an element is on the screen, after it was scrolled there."""
+        left, top = self.value(
             f"(() => {{ const e = document.querySelector({selector!r}); e.scrollIntoView({{block: 'center'}});"
-            " const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+            f" const r = e.getBoundingClientRect(); return [r.x + r.width * {x}, r.y + r.height * {y}]; }})()"
         )
-        for kind in ("mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        return left, top
 
-    def press(self, key: str, repeat: bool = False) -> None:
-        code = {"key": key, "windowsVirtualKeyCode": KEYS[key], "autoRepeat": repeat}
+    def click(self, selector: str, x: float = 0.5, y: float = 0.5, button: str = "left") -> None:
+        """Click a point of an element with the mouse, so that whatever covers it would be hit instead."""
+        self.drag([self.place(selector, x, y)], button)
+
+    def drag(self, path: list[tuple[float, float]], button: str = "left") -> None:
+        """Press the mouse at the first place, move over all others and release it at the last."""
+        code = {"button": button, "clickCount": 1}
+        self.call("Input.dispatchMouseEvent", type="mousePressed", x=path[0][0], y=path[0][1], **code)
+        for x, y in path[1:]:
+            self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y, buttons=1, **code)
+        self.call("Input.dispatchMouseEvent", type="mouseReleased", x=path[-1][0], y=path[-1][1], **code)
+
+    def touch(self, path: list[tuple[float, float]]) -> None:
+        """Put a finger on the first place, move it over all others and lift it."""
+        for number, (x, y) in enumerate(path):
+            kind = "touchMove" if number else "touchStart"
+            self.call("Input.dispatchTouchEvent", type=kind, touchPoints=[{"x": x, "y": y}])
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
+    def press(self, key: str, repeat: bool = False, shift: bool = False) -> None:
+        number = KEYS.get(key) or ord(key.upper())
+        code = {"key": key, "windowsVirtualKeyCode": number, "autoRepeat": repeat, "modifiers": 8 * shift}
+        if key == "Enter" or len(key) == 1:  # these activate a focused button by the text that they type
+            code["text"] = "\r" if key == "Enter" else key
         self.call("Input.dispatchKeyEvent", type="keyDown", **code)
         self.call("Input.dispatchKeyEvent", type="keyUp", **code)
 

@@ -9,7 +9,8 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "training")]
 for name in (
     "lightning_fabric", "torch.utils.tensorboard", "torchvision", "zarr", "optuna", "onnx", "torch.onnx", "torch.export",
     "sightline.cli.app", "sightline.acquisition", "sightline.data.map_store", "sightline.diagnosis",
-    "sightline.experiments", "sightline.explainers.maps", "sightline.localization.writing", "sightline.models",
+    "sightline.experiments", "sightline.explainers.maps", "sightline.fixing.marking.app",
+    "sightline.localization.writing", "sightline.models",
     "sightline.rating.server", "sightline.reporting.comparison", "sightline.reporting.leaderboard", "sightline.studies",
     "sightline.sweeping", "sightline.training.export", "sightline.training.loop", "torch.utils.flop_counter", "tiny",
 ):  # fmt: skip

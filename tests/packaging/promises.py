@@ -1,6 +1,6 @@
 """What each extra promises (docs/install.md), in the smallest form. `.ci/extras` runs each in a venv with that extra alone.
 
-PYTHONPATH=tests:tests/training:tests/rating python tests/packaging/promises.py EXTRA
+PYTHONPATH=tests:tests/training:tests/rating:tests/fixing python tests/packaging/promises.py EXTRA
 """
 
 import json
@@ -120,6 +120,15 @@ def rating(folder: Path) -> None:
     cli(folder)
 
 
+def fix(folder: Path) -> None:
+    from sessions import serving
+
+    with serving(folder / "fixed") as (_, address, token):
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        assert browser.open(f"{address}/?token={token}").status == 200
+    cli(folder)
+
+
 def sweep(folder: Path) -> None:
     from swept import RECIPE, SPACE
 
@@ -162,6 +171,7 @@ PROMISES = {
         cli,
         report,
         rating,
+        fix,
         sweep,
         export,
         wandb,

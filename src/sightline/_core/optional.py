@@ -23,6 +23,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "cli": _CLI,
     "report": _REPORT,
     "rating": (*_CLI, *_REPORT, "starlette", "uvicorn"),
+    "fix": (*_CLI, *_REPORT, *_TRAIN, "starlette", "uvicorn", "cv2"),
     "sweep": (*_REPORT, *_TRAIN, "optuna"),
     "export": ("onnx", "onnxscript", "onnxruntime"),
     "wandb": (*_TRAIN, "wandb"),

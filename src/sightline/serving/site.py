@@ -43,7 +43,7 @@ class Site(Generic[Person]):
         page: the name of the page's HTML, CSS and script, without suffix.
 
     Attributes:
-        what: what the page shows, as messages call it.
+        what: what the page shows, one word, as messages and the cookie call it.
         who: what a person is called in messages, the link and the cookie.
     """
 

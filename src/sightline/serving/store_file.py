@@ -69,8 +69,10 @@ class StoreFile:
         self._connection.close()
 
     def _read(self, query: str, *values: Any) -> list[Any]:
+        """Return all rows of a query; a single mapping gives named values."""
+        named = values[0] if len(values) == 1 and isinstance(values[0], dict) else values
         with self._available():
-            return self._connection.execute(query, values).fetchall()
+            return self._connection.execute(query, named).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

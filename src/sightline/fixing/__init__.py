@@ -1,0 +1,4 @@
+"""Fixing a model: people mark where it should look, and it is fitted again.
+
+`marks` and `protocol` say what a mark is and what a refit returns; `marking` is the page on which people mark.
+"""
