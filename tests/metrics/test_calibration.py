@@ -51,3 +51,17 @@ def test_refuses() -> None:
         ECE().update(torch.tensor([[torch.nan, 0.5]]), torch.tensor([0]))
     with pytest.raises(sl.SightlineError, match="no image"):
         ECE().compute()
+
+
+def test_ece_is_that_of_torchmetrics_and_weights_stand_for_repeated_images() -> None:
+    draw = torch.Generator().manual_seed(0)
+    probabilities = torch.rand(50, 3, generator=draw).softmax(1)
+    labels = torch.randint(3, (50,), generator=draw)
+    confidences, hits = probabilities.amax(1), (probabilities.argmax(1) == labels).float()
+    theirs = multiclass_calibration_error(probabilities, labels, 3, n_bins=15)
+    torch.testing.assert_close(expected_calibration_error(confidences, hits), theirs)
+    times = torch.randint(4, (2, 50), generator=draw)
+    repeated = [expected_calibration_error(confidences.repeat_interleave(t), hits.repeat_interleave(t)) for t in times]
+    torch.testing.assert_close(
+        expected_calibration_error(confidences, hits, weights=times.float()), torch.stack(repeated)
+    )

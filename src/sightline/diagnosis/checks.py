@@ -23,6 +23,8 @@ class Answers:
 
     Attributes:
         predicted: (n,) int64, the answer to the image as it is.
+        confidence: (n,) probability of this answer.
+        probability: (n,) probability of the true class.
         hits: what was changed -> (n,) 1 where the answer is right, else 0; under noise the mean over its levels.
         prediction_kept: (n,) 1 where the background swap keeps the prediction, else 0; NaN where the predictions for the
             two unchanged images are equal.
@@ -35,6 +37,8 @@ class Answers:
     """
 
     predicted: Tensor
+    confidence: Tensor
+    probability: Tensor
     hits: dict[str, Tensor]
     prediction_kept: Tensor
     prediction_follows_background: Tensor
@@ -141,6 +145,8 @@ def ask(
     )
     return Answers(
         predicted=predicted,
+        confidence=before,
+        probability=scores["clean"].gather(1, whole["labels"][:, None])[:, 0],
         hits=hits,
         prediction_kept=torch.where(telling, (swapped == predicted).float(), torch.nan),
         prediction_follows_background=torch.where(telling, (swapped == giver).float(), torch.nan),

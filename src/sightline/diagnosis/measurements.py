@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sightline.evaluation.statistics import Array, Interval, over_images, weighted_mean
-from sightline.metrics import normalized_rfs
+from sightline.metrics import expected_calibration_error, normalized_rfs
 
 Columns = Mapping[str, Array]
 
@@ -45,6 +45,11 @@ class Measurement:
 # name -> title, and how to read it
 WORDS = {
     "accuracy": ("Accuracy, images as they are", "How often the model is right."),
+    "confidence": ("Confidence", "Probability of the answer, the mean over the images. Compare it with the accuracy."),
+    "ece": (
+        "Expected calibration error (ECE)",
+        "How far confidence and accuracy are apart, the mean over 15 intervals of the confidence.",
+    ),
     "background_noised": (
         "… background noised",
         "Gaussian noise of seven strengths around the object, mean over them. Who looks at the object hardly minds.",
@@ -96,6 +101,7 @@ def chance_levels(labels: Tensor, classes: int, maps: Mapping[str, float]) -> di
     gaussian = "a centred Gaussian, which ignores the image,"
     return {
         **dict.fromkeys(ACCURACIES, (max(1 / classes, commonest), "always saying one class")),
+        "confidence": (1 / classes, guess),
         "swap_loss": (0.0, guess),
         "prediction_kept": (1 / classes, guess),
         "prediction_follows_background": (1 / classes, guess),
@@ -111,12 +117,15 @@ def measure(columns: Columns, chances: Mapping[str, tuple[float, str]]) -> list[
     """Every figure with its interval; all intervals are of the same bootstrap draws.
 
     Args:
-        columns: name -> (n,) each image's value, NaN where it has none. "normalized_rfs" is made of the two noise columns.
+        columns: name -> (n,) each image's value, NaN where it has none. "normalized_rfs" is made of the two noise columns,
+            "ece" of "confidence" and "accuracy".
         chances: name -> what chance scores, and who scores it.
     """
     known = {name: ~np.isnan(column) for name, column in columns.items()}
     if "background_noised" in known:
         known["normalized_rfs"] = known["background_noised"]
+    if "confidence" in known:
+        known["ece"] = known["confidence"]
     names = [name for name in WORDS if name in known and known[name].any()]
     n = len(next(iter(columns.values())))
     values = dict(zip(names, _statistics(names, np.ones((1, n)), columns)[0])) if names else {}
@@ -133,6 +142,13 @@ def measure(columns: Columns, chances: Mapping[str, tuple[float, str]]) -> list[
             )
         )  # fmt: skip
     return found
+
+
+def calibrated_ece(confidence: Array, rounds: int = 200) -> float:
+    """Return the mean ECE of a model that is exactly as often right as it is sure, over these images (n,)."""
+    hits = np.random.default_rng(0).random((rounds, len(confidence))) < confidence
+    sure = torch.from_numpy(confidence).expand(rounds, -1)
+    return float(expected_calibration_error(sure, torch.from_numpy(hits.astype(float))).mean())
 
 
 def by_class(columns: Columns, labels: Tensor, classes: Sequence[str]) -> dict[str, dict[str, list[float]]]:
@@ -158,6 +174,9 @@ def _statistics(names: Sequence[str], counts: Array, columns: Columns) -> Array:
 
 def _statistic(name: str, counts: Array, columns: Columns) -> Array:
     """A figure (R,) under the counts (R, n) of each image in R bootstrap rounds."""
+    if name == "ece":
+        confidence, hits = (torch.from_numpy(columns[each]) for each in ("confidence", "accuracy"))
+        return expected_calibration_error(confidence, hits, weights=torch.from_numpy(counts)).numpy()
     if name != "normalized_rfs":
         return weighted_mean(counts, columns[name])
     background, foreground = (weighted_mean(counts, columns[f"{region}_noised"]) for region in ("background", "object"))

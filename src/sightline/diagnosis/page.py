@@ -8,6 +8,7 @@ from typing import Any
 
 from sightline._core.files import write_atomically
 from sightline._core.output_lock import LONG, holding_file
+from sightline.diagnosis.examples import Picture
 from sightline.diagnosis.measurements import Measurement
 from sightline.diagnosis.result import Diagnosis, Example
 from sightline.diagnosis.verdict import RULES
@@ -21,6 +22,7 @@ GROUPS = (
     ("Is it right when the background changes?", ("accuracy", "background_noised", "background_greyed", "background_swapped")),
     ("Is it right when the object goes?", ("object_noised", "object_removed")),
     ("Whose answer is it after the swap?", ("prediction_kept", "prediction_follows_background")),
+    ("Is it as often right as it is sure?", ("confidence", "ece")),
     ("Where do the maps lie?", ("energy_in_mask", "pointing_game")),
 )  # fmt: skip
 CLASSES = 100  # of the table by class; the JSON file has all
@@ -78,6 +80,9 @@ def render(diagnosis: Diagnosis) -> str:
         classes=dict(list(diagnosis.classes.items())[:CLASSES]),
         examples=[draw_example(example, about[example.row]) for example in diagnosis.worst],
         percent=percent,
+        names=diagnosis.names,
+        pictures={row: draw_picture(each) for row, each in diagnosis.examples.pictures.items()},
+        about=about,
     )
 
 
@@ -87,6 +92,15 @@ def draw_example(example: Example, about: dict[str, Any]) -> GalleryItem:
     heat = enlarge(example.map[None]).clamp(0, 1)
     changed = (data_uri(enlarge(each)) for each in (example.swapped, example.alone))
     return GalleryItem(about, data_uri(shown, border), data_uri(blend(shown[None], heat)[0], border), *changed)
+
+
+def draw_picture(picture: Picture) -> dict[str, str]:
+    """Draw an image and its maps as data URIs: "image", "predicted" and, where it is another one, "true"."""
+    shown, border = enlarge(picture.image), outline(picture.region == 1)
+    maps = {"predicted": picture.predicted, "true": picture.true}
+    heats = {name: enlarge(each[None]).clamp(0, 1) for name, each in maps.items() if each is not None}
+    blended = {name: data_uri(blend(shown[None], heat)[0], border) for name, heat in heats.items()}
+    return {"image": data_uri(shown, border), **blended}
 
 
 def text(figure: Measurement, value: float) -> str:

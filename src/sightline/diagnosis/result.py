@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sightline.diagnosis.examples import Examples
 from sightline.diagnosis.measurements import Measurement
 from sightline.diagnosis.recommendations import Recommendation
 from sightline.diagnosis.verdict import RULES, Verdict
@@ -42,6 +43,8 @@ class Diagnosis:
         classes: class -> figure -> [value, low, high, n], the class that loses most by a swap first.
         images: a row an image, the ones that lean most on the background first.
         worst: the first of these with their pictures.
+        examples: confused classes, and the best and worst images of each class, with their maps.
+        names: the name of each of the model's classes.
         recommendations: guides that fit the annotation.
         annotation: the kind, source and trust of the annotation.
         facts: model, data and settings.
@@ -52,6 +55,8 @@ class Diagnosis:
     classes: dict[str, dict[str, list[float]]]
     images: list[dict[str, Any]]
     worst: list[Example]
+    examples: Examples
+    names: list[str]
     recommendations: list[Recommendation]
     annotation: dict[str, Any]
     facts: dict[str, Any]
@@ -70,6 +75,10 @@ class Diagnosis:
             "measurements": {name: asdict(each) for name, each in self.measurements.items()},
             "classes": self.classes,
             "images": self.images,
+            "confusions": [
+                {"label": self.names[c.label], "predicted": self.names[c.predicted], "count": c.count, "of": c.of}
+                for c in self.examples.confusions
+            ],
             "recommendations": [{**asdict(each), "command": each.command} for each in self.recommendations],
             "facts": self.facts,
         }

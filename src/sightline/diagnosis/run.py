@@ -16,13 +16,15 @@ from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset
 from sightline.datasets.derived.relabeled import match_classes
 from sightline.diagnosis.checks import Answers, ask, background_alone, swapped_background
+from sightline.diagnosis.examples import Examples, Picture, both_maps, find_confusions, find_extremes, shown_rows
 from sightline.diagnosis.maps import BASELINES, MapMeasurements, measure_maps
-from sightline.diagnosis.measurements import by_class, chance_levels, measure
+from sightline.diagnosis.measurements import by_class, calibrated_ece, chance_levels, measure
 from sightline.diagnosis.recommendations import TrainingConfig, recommend_guides
 from sightline.diagnosis.result import Diagnosis, Example
 from sightline.diagnosis.verdict import decide_verdict
 from sightline.errors import SightlineError
 from sightline.evaluation.statistics import Array
+from sightline.explainers import create_explainer
 from sightline.localization.annotation import MIN_IMAGES, Annotated, Annotation, annotate
 from sightline.localization.detectors import BoxDetector
 from sightline.metrics import Scorer
@@ -99,7 +101,9 @@ def diagnose(
     )
     columns = _columns(answers, maps)
     arrays = {name: values.double().numpy() for name, values in columns.items()}
-    found = {each.name: each for each in measure(arrays, chance_levels(shown.labels, len(names), maps.chances))}
+    exact = (calibrated_ece(arrays["confidence"]), "a model that is exactly as often right as it is sure")
+    chances = {**chance_levels(shown.labels, len(names), maps.chances), "ece": exact}
+    found = {each.name: each for each in measure(arrays, chances)}
     trained = None if seen is None else _hits_by_seen(arrays["accuracy"], seen[shown.indices].numpy())
     order = (-answers.lean.nan_to_num(-torch.inf)).argsort(stable=True).tolist()
     leaning = [row for row in order[:SHOWN] if not math.isnan(answers.lean[row])]
@@ -108,6 +112,8 @@ def diagnose(
         measurements=found,
         classes=by_class(arrays, shown.labels, names),
         images=[_row(row, shown, answers, columns, names) for row in order],
+        names=names,
+        examples=_examples(model, shown, answers, maps, explainer, input_spec, layer),
         worst=[_example(row, shown, answers, maps.saved[row]) for row in leaning],
         recommendations=recommend_guides(shown.kind, shown.boxed, training),
         annotation=_annotation_facts(shown),
@@ -187,6 +193,7 @@ def _columns(answers: Answers, maps: MapMeasurements) -> dict[str, Tensor]:
     hits = answers.hits
     return {
         "accuracy": hits["clean"],
+        "confidence": answers.confidence,
         **{name.replace(" ", "_"): values for name, values in hits.items() if name != "clean"},
         "swap_loss": hits["clean"] - hits["background swapped"],
         "prediction_kept": answers.prediction_kept,
@@ -194,6 +201,33 @@ def _columns(answers: Answers, maps: MapMeasurements) -> dict[str, Tensor]:
         "rfs": hits["background noised"] - hits["object noised"],
         **maps.values,
     }
+
+
+def _examples(
+    model: nn.Module,
+    shown: Annotated,
+    answers: Answers,
+    maps: MapMeasurements,
+    explainer: str,
+    input_spec: InputSpec | None,
+    layer: LayerChoice | None,
+) -> Examples:
+    """The images of confused classes, and the best and worst of each class, with their maps."""
+    confusions = find_confusions(shown.labels, answers.predicted, answers.confidence)
+    extremes = find_extremes(shown.labels, answers.hits["clean"], answers.probability)
+    rows = shown_rows(confusions, extremes)
+    wrong = both_maps(rows, answers.predicted, shown.labels)
+    true: dict[int, Tensor] = {}
+    if len(wrong):
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        images, labels = shown.images[wrong].to(device), shown.labels[wrong].to(device)
+        made = create_explainer(explainer)(model, images, labels, layer, input_spec).cpu()
+        true = dict(zip(wrong.tolist(), made))
+    pictures = {
+        row: Picture(row, shown.images[row], shown.regions[row], maps.saved[row].float() / 255, true.get(row))
+        for row in rows
+    }
+    return Examples(confusions, extremes, pictures)
 
 
 def _example(row: int, shown: Annotated, answers: Answers, saliency: Tensor) -> Example:
@@ -217,6 +251,7 @@ def _row(
         "label": names[int(shown.labels[row])],
         **{name: names[int(each[row])] if int(each[row]) >= 0 else None for name, each in predictions.items()},
         "lean": float(answers.lean[row]),
+        "probability": float(answers.probability[row]),
         **{name: float(values[row]) for name, values in columns.items()},
     }
 

@@ -139,6 +139,14 @@ def _findings(figures: Mapping[str, Measurement]) -> list[str]:
         )
         bounds = f"RFS {rfs.value:+.2f}, {rfs.low:+.2f} to {rfs.high:+.2f}".replace("-", "−")
         found.append(f"Noise: the model minds noise on {minds} ({bounds}).")
+    sure, ece = figures["confidence"], figures["ece"]
+    if ece.low > ece.chance:
+        which = "surer than it should be" if sure.value > figures["accuracy"].value else "less sure than it should be"
+        found.append(
+            f"The model is {which}: its confidence is {sure.value:.0%} and its accuracy {figures['accuracy'].value:.0%} "
+            f"(expected calibration error {ece.value:.2f}, {ece.low:.2f} to {ece.high:.2f}; {ece.chance:.2f} "
+            f"for {ece.chance_of})."
+        )
     energy = figures["energy_in_mask"]
     if not math.isnan(energy.value):
         against = (

@@ -12,21 +12,27 @@ from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
 
 
-def expected_calibration_error(confidences: Tensor, hits: Tensor, bins: int = 15) -> Tensor:
+def expected_calibration_error(
+    confidences: Tensor, hits: Tensor, bins: int = 15, weights: Tensor | None = None
+) -> Tensor:
     """The expected calibration error: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), Eq. 3.
 
     Args:
         confidences: (..., n) probability of the predicted class.
         hits: (..., n) 1 where the prediction is right, else 0.
         bins: number of equal intervals of the confidence; a value between two falls in the lower one.
+        weights: (..., n) how often each image counts; None = once.
 
     Returns:
         (...) in [0, 1]: the gap of mean confidence and accuracy in each bin, weighted by its share of the images.
     """
     edges = torch.linspace(0, 1, bins + 1, device=confidences.device, dtype=confidences.dtype)
-    place = torch.bucketize(confidences, edges[1:-1])
-    gaps = (confidences - hits).new_zeros(*confidences.shape[:-1], bins).scatter_add(-1, place, confidences - hits)
-    return gaps.abs().sum(-1) / confidences.shape[-1]
+    place = torch.bucketize(confidences.contiguous(), edges[1:-1])
+    counts = torch.ones_like(confidences) if weights is None else weights
+    differences = counts * (confidences - hits)
+    gaps = differences.new_zeros(*differences.shape[:-1], bins)
+    gaps = gaps.scatter_add(-1, place.expand_as(differences), differences)
+    return gaps.abs().sum(-1) / counts.sum(-1)
 
 
 @register("ece")
