@@ -24,5 +24,7 @@ def test_main_test_is_the_ordinary_or_the_shifted_one(names: list[str], expected
 
 
 def test_main_test_without_a_test_split_lists_the_splits() -> None:
-    with pytest.raises(SightlineError, match="the splits are train, val; expected one of test and test_shifted"):
+    with pytest.raises(
+        SightlineError, match="the splits are train, val; expected one of test, test_shifted, test_swapped"
+    ):
         _ = Splits({name: one(name) for name in ("train", "val")}).main_test

@@ -166,19 +166,33 @@ class Derived(ImageDataset):
         dataset: the images.
         identity: what tells the changed images from the original ones; enters the fingerprint by its `repr`.
         has_mask: (N,) bool, which images have a mask; None = those that had one.
+        has_avoid: (N,) bool, which images have a region to avoid; None = those that had one.
+        groups: names of groups in place of those of the data set, with `group_ids`; empty = those of the data set.
+        group_ids: the new group of each image.
     """
 
-    def __init__(self, dataset: ImageDataset, identity: tuple[object, ...], has_mask: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        identity: tuple[object, ...],
+        has_mask: Tensor | None = None,
+        *,
+        has_avoid: Tensor | None = None,
+        groups: Sequence[str] = (),
+        group_ids: Sequence[int] | None = None,
+    ) -> None:
         self.dataset = dataset
+        if not groups and dataset.group_ids is not None:
+            groups, group_ids = dataset.groups, dataset.group_ids.tolist()
         super().__init__(
             dataset.classes,
             dataset.label_list(),
             (dataset.has_mask if has_mask is None else has_mask).tolist(),
-            groups=dataset.groups,
-            group_ids=None if dataset.group_ids is None else dataset.group_ids.tolist(),
+            groups=groups,
+            group_ids=group_ids,
             identity=(dataset.fingerprint, *identity),
             has_boxes=dataset.has_boxes.tolist(),
-            has_avoid=dataset.has_avoid.tolist(),
+            has_avoid=(dataset.has_avoid if has_avoid is None else has_avoid).tolist(),
         )
         self.skipped = dataset.skipped
 

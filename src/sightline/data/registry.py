@@ -62,6 +62,7 @@ DATASETS = Datasets(
         "sightline.datasets.derived.exchanged",
         "sightline.data.formats.found_masks",
         "sightline.datasets.derived.biased",
+        "sightline.datasets.derived.marked",
         "sightline.datasets.benchmarks.rival10",
         "sightline.datasets.benchmarks.imagenet9",
         "sightline.datasets.benchmarks.digits",

@@ -12,7 +12,7 @@ from sightline.errors import SightlineError, unknown_name
 
 
 class Splits(dict[str, ImageDataset]):
-    """The splits of a dataset by name: "train", mostly "val", and "test", or "test_shifted" with "test_iid".
+    """The splits of a dataset by name: "train", mostly "val", and "test", "test_shifted" or "test_swapped".
 
     Raises:
         SightlineError: there is no split, the splits disagree on the classes, or one asks for a split that is not here.
@@ -41,10 +41,10 @@ class Splits(dict[str, ImageDataset]):
 
     @property
     def main_test(self) -> str:
-        """The name of the test split that results are reported on first: "test", else "test_shifted".
+        """The name of the test split that results are reported on first: the first of `MAIN_TESTS` that there is.
 
         Raises:
-            SightlineError: the dataset has neither.
+            SightlineError: the dataset has none of them.
         """
         return find_main_test(self)
 
@@ -57,7 +57,7 @@ class Splits(dict[str, ImageDataset]):
         return {name: _describe(split) for name, split in self.items()}
 
 
-MAIN_TESTS = ("test", "test_shifted")
+MAIN_TESTS = ("test", "test_shifted", "test_swapped")
 
 
 def find_main_test(names: Iterable[str]) -> str:
@@ -71,7 +71,7 @@ def find_main_test(names: Iterable[str]) -> str:
         if name in present:
             return name
     raise SightlineError(
-        f"the splits are {', '.join(present)}; expected one of {' and '.join(MAIN_TESTS)}, or name a split"
+        f"the splits are {', '.join(present)}; expected one of {', '.join(MAIN_TESTS)}, or name a split"
     )
 
 
