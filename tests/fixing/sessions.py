@@ -73,7 +73,7 @@ class MeanColors:
         after = self._accuracy(masks, fresh)
         figures = [
             Figure("accuracy", before, after, (max(0.0, after - 0.2), min(1.0, after + 0.2))),
-            Figure("swap", None, 0.1),
+            Figure("swap", float("nan"), np.float32(0.1)),
         ]
         html = f"<h3>Unmarked images</h3><p>{len(fresh.names)} images</p><img src='first.png' alt='The first unmarked image'>"
         buffer = io.BytesIO()

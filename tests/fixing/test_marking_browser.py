@@ -87,6 +87,13 @@ def test_a_person_marks_ten_images_refits_and_exports_in_a_real_browser(tmp_path
             tab.press("a" if tab.value("view.suggested") else "1", repeat=False)
             tab.until(marked(number + 1) + f" && view.image === {order[number + 1]}")
 
+        tab.press("u")  # the judgement or mask that was given last, although the page is on the next image
+        tab.until(marked(7) + f" && view.image === {order[7]}")
+        tab.press("y")
+        tab.until(marked(8))
+        tab.press("n")
+        tab.until(f"{IDLE} && view.image === {order[8]}")
+
         # The next mark meets a server that is gone: the page says so, and nothing that was told as saved is lost.
         process.kill()
         process.wait()

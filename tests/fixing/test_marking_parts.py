@@ -9,8 +9,8 @@ pytest.importorskip("cv2")
 from sessions import Discs
 
 from sightline import SightlineError
+from sightline.fixing.mark_files import write_marks
 from sightline.fixing.marking.drawing import Drawing, Layer
-from sightline.fixing.marking.export import write_marks
 from sightline.fixing.marking.queue import RESERVED, Queue
 from sightline.fixing.marking.segmenting import Segmenting
 from sightline.fixing.marks import Mark

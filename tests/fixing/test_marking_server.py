@@ -312,6 +312,9 @@ def test_more_than_a_hundred_forged_or_malformed_requests_are_refused_and_nothin
             b'{"image": 0, "refit": 0, "more": 1}',
         ):
             assert browser.post(path, content=body, headers=headers).status_code in (400, 422), (path, body)
+    for path in ("/refit", "/export"):
+        assert browser.post(path, content=b"{}", headers={"Content-Type": "text/plain"}).status_code == 415
+        assert browser.post(path, json={"refit": 1}).status_code == 422
     for path in ("/image/12", "/image/-1", "/image/x", "/image/..%2f..%2fetc", "/map/99999999999999999999999", "/masks/1.5",
                  "/static/../app.py", "/static/fix.html", "/refits/99999999999999999999999/a", "/open/12"):  # fmt: skip
         assert browser.get(path).status_code == 404, path

@@ -67,7 +67,8 @@ class Refitted:
         figures: the first is drawn over the number of marks.
         summary: one or two plain sentences; says so where the refit did not help.
         helped: whether the refitted model is better.
-        html: a fragment for the page: no script, no style; `<img src="NAME">` names one of `files`.
+        html: a fragment for the page, without script and style, with names of classes escaped; `<img src="NAME">` names one of
+            `files`.
         files: images of the fragment by name, as PNG or JPEG.
     """
 

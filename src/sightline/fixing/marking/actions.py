@@ -87,6 +87,10 @@ class Action(_Form):
     action: Annotated[Judge | Click | DrawBox | Stroke | Accept | Clear, Field(discriminator="kind")]
 
 
+class Nothing(_Form):
+    """Says nothing more; a form of another site cannot send it as JSON."""
+
+
 class OfImage(_Form):
     """Names an image."""
 

@@ -14,8 +14,8 @@ from starlette.routing import Route
 
 from sightline._core.output_lock import holding_folder
 from sightline.errors import SightlineError
-from sightline.fixing.marking.actions import Action, Choosing, Leaving, OfImage, apply
-from sightline.fixing.marking.export import write_marks
+from sightline.fixing.mark_files import write_marks
+from sightline.fixing.marking.actions import Action, Choosing, Leaving, Nothing, OfImage, apply
 from sightline.fixing.marking.images import Images
 from sightline.fixing.marking.queue import Queue
 from sightline.fixing.marking.refitting import Refitting
@@ -195,6 +195,7 @@ class Page(Site[Person]):
     async def refit(self, request: Request) -> Response:
         """Start a refit with the marks so far."""
         person = await self._require(request)
+        await read_form(request, Nothing)
         if not await self._attempt(lambda: self.refitting.start(person)):
             raise HTTPException(409, "A refit runs already.")
         return JSONResponse(self.refitting.state, status_code=202)
@@ -211,6 +212,7 @@ class Page(Site[Person]):
     async def export(self, request: Request) -> Response:
         """Write the marks and the chosen model into the output folder."""
         await self._require(request)
+        await read_form(request, Nothing)
 
         def write() -> list[str]:
             with self._exporting:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
+from sightline.fixing.mark_files import png
 from sightline.fixing.marks import Judgement, Mark
 
 LayerName = Literal["object", "avoid"]
@@ -87,32 +88,24 @@ class Drawing:
         for name, layer in (("object", self.object), ("avoid", self.avoid)):
             known = {"inside": layer.inside, "outside": layer.outside, "box": layer.box, "mask": layer.mask is not None}
             facts[name] = known
-        return json.dumps(facts), encode_png(self.object.pixels), encode_png(self.avoid.pixels)
+        files = [None if layer.pixels is None else png(layer.pixels) for layer in (self.object, self.avoid)]
+        return json.dumps(facts), files[0], files[1]
 
     @classmethod
     def decode(cls, facts: str, object_png: bytes | None, avoid_png: bytes | None) -> "Drawing":
         """Return the drawing that `encode` made."""
         known = json.loads(facts)
         layers = {}
-        for name, png in (("object", object_png), ("avoid", avoid_png)):
+        for name, file in (("object", object_png), ("avoid", avoid_png)):
             inside, outside = (tuple((x, y) for x, y in known[name][side]) for side in ("inside", "outside"))
             box = known[name]["box"]
-            layers[name] = Layer(inside, outside, None if box is None else tuple(box), decode_png(png))
+            layers[name] = Layer(inside, outside, None if box is None else tuple(box), _decode(file))
         return cls(known["judgement"], **layers)
 
 
-def encode_png(pixels: np.ndarray | None) -> bytes | None:
-    """Return gray or RGBA pixels as a PNG file; None for None."""
-    if pixels is None:
-        return None
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def decode_png(png: bytes | None) -> np.ndarray | None:
+def _decode(file: bytes | None) -> np.ndarray | None:
     """Return the pixels of a PNG file; None for None."""
-    return None if png is None else np.asarray(Image.open(io.BytesIO(png)))
+    return None if file is None else np.asarray(Image.open(io.BytesIO(file)))
 
 
 def _stroke(path: Points, radius: float, size: tuple[int, int]) -> np.ndarray:

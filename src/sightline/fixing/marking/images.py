@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from sightline.explainers import resize_maps
-from sightline.fixing.marking.drawing import Drawing, encode_png
+from sightline.fixing.mark_files import png
+from sightline.fixing.marking.drawing import Drawing
 from sightline.fixing.protocol import MarkingData
 from sightline.reporting.overlay import blend
 
@@ -76,9 +77,7 @@ class Images:
             _paint(pixels, suggested, SUGGESTED, 0)
         if (avoided := drawing.avoid.mask) is not None:
             _paint(pixels, avoided, AVOID, 80)
-        png = encode_png(pixels)
-        assert png is not None
-        return png
+        return png(pixels)
 
     def _keep(self, kind: str, index: int, make: Callable[[], T]) -> T:
         """Return what `make` returns, from memory where it is there; one image at a time is made."""

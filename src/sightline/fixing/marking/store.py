@@ -1,10 +1,11 @@
 """The marks of a session in one SQLite file: people, every action with its result, and the refits."""
 
 import json
+import math
 import secrets
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -215,9 +216,17 @@ class Store(StoreFile):
     def add_refit(self, number: int, person: Person, marked: int, refitted: Refitted) -> None:
         """Keep a refit with its files, and choose it if it helped."""
         found = {
-            "figures": [asdict(figure) for figure in refitted.figures],
+            "figures": [
+                {
+                    "name": figure.name,
+                    "before": _finite(figure.before),
+                    "after": _finite(figure.after),
+                    "interval": None if figure.interval is None else [_finite(end) for end in figure.interval],
+                }
+                for figure in refitted.figures
+            ],
             "summary": refitted.summary,
-            "helped": refitted.helped,
+            "helped": bool(refitted.helped),
         }
         with self._transaction() as connection:
             row = (number, person.person, marked, json.dumps(found), refitted.html, now())
@@ -261,6 +270,11 @@ class Store(StoreFile):
                 return None
             connection.execute("UPDATE actions SET undone = ? WHERE action = ?", (undone, row[0]))
             return str(row[1])
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a plain number; None for what is not finite, which JSON does not have."""
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _kept(number: int, marked: int, at: str, found: str, html: str) -> KeptRefit:

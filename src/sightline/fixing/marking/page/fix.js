@@ -93,7 +93,7 @@ function take(told) {
   at("file").textContent = `${told.name} · ${told.rank} of ${state.total} by how much the answer depends on the rest`;
   for (const button of all("[data-judge]")) button.setAttribute("aria-pressed", button.dataset.judge === told.judgement);
   at("accept").hidden = !told.suggested;
-  at("undo").disabled = !told.undo;
+  at("undo").disabled = !told.undo && place <= 0;
   at("redo").disabled = !told.redo;
   at("clear").disabled = !(told[layer].mask || told[layer].inside.length || told[layer].box);
   at("masks").src = `/masks/${told.image}?v=${told.version}`;
@@ -326,6 +326,12 @@ async function goBack() {
 const goForward = () => queue.then(goOn);
 
 async function undo(path) {
+  await queue;
+  if (path === "/undo" && !view.undo) { // a judgement has brought the next image: go back to what it was of
+    if (place <= 0) return;
+    await goBack();
+    if (!view.undo) return;
+  }
   await send(path, (image) => ({ image }), (answer) => say(answer.done ? `${path === "/undo" ? "Undone" : "Done again"}: ${answer.done}` : "Nothing to undo"));
 }
 
@@ -349,7 +355,7 @@ function showRefits() {
   for (const figure of last.figures) {
     const row = element("tr", undefined, at("figures"));
     element("th", figure.name, row).scope = "row";
-    for (const text of [number(figure.before), number(figure.after), figure.interval ? figure.interval.map(number).join(" to ") : ""]) element("td", text, row);
+    for (const text of [number(figure.before), number(figure.after), figure.interval && figure.interval.every((end) => end !== null) ? figure.interval.map(number).join(" to ") : ""]) element("td", text, row);
   }
   const made = document.createElement("template");
   made.innerHTML = last.html; // inert; the content policy runs no script in it
@@ -509,7 +515,7 @@ document.addEventListener("keydown", (event) => {
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if ((event.ctrlKey || event.metaKey) && (key === "z" || key === "y")) {
     event.preventDefault();
-    return void undo(key === "y" || event.shiftKey ? "/redo" : "/undo");
+    return void attempt(() => undo(key === "y" || event.shiftKey ? "/redo" : "/undo"))();
   }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (STEPS[key] && !field) {
@@ -529,8 +535,8 @@ document.addEventListener("keydown", (event) => {
   else if (key === "p") attempt(goBack)();
   else if (key === "o") chooseLayer(layer === "object" ? "avoid" : "object");
   else if (key === "m") at("map").click();
-  else if (key === "u") undo("/undo");
-  else if (key === "y") undo("/redo");
+  else if (key === "u") attempt(() => undo("/undo"))();
+  else if (key === "y") attempt(() => undo("/redo"))();
   else if (key === "r") attempt(openResults)();
   else if (key === "+" || key === "=") zoomTo(zoom * 1.5);
   else if (key === "-") zoomTo(zoom / 1.5);
@@ -543,8 +549,8 @@ for (const button of all("[data-judge]")) button.addEventListener("click", () =>
 for (const button of all("[data-tool]")) button.addEventListener("click", () => choose(button.dataset.tool));
 for (const button of all("[data-layer]")) button.addEventListener("click", () => chooseLayer(button.dataset.layer));
 at("accept").addEventListener("click", accept);
-at("undo").addEventListener("click", () => undo("/undo"));
-at("redo").addEventListener("click", () => undo("/redo"));
+at("undo").addEventListener("click", attempt(() => undo("/undo")));
+at("redo").addEventListener("click", attempt(() => undo("/redo")));
 at("clear").addEventListener("click", () => act({ kind: "clear", layer }, () => say("Cleared")));
 at("map").addEventListener("click", () => { mapShown = !mapShown; update(); });
 at("in").addEventListener("click", () => zoomTo(zoom * 1.5));

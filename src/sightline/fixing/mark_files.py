@@ -1,14 +1,15 @@
 """The marks as files: masks of objects, masks of what must not matter, and what people said."""
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from PIL import Image
 
 from sightline._core.files import make_folder, write_atomically
 from sightline.errors import SightlineError
-from sightline.fixing.marking.drawing import encode_png
 from sightline.fixing.marks import Mark
 from sightline.fixing.protocol import MarkingData
 
@@ -47,9 +48,7 @@ def write_marks(data: MarkingData, marks: Mapping[int, Mark], folder: Path) -> l
                 file.unlink(missing_ok=True)
                 continue
             make_folder(file.parent)
-            png = encode_png(mask.astype(np.uint8) * 255)
-            assert png is not None
-            write_atomically(file, png)
+            write_atomically(file, png(mask.astype(np.uint8) * 255))
             files.append(file)
     known = {
         data.names[index]: {
@@ -63,6 +62,13 @@ def write_marks(data: MarkingData, marks: Mapping[int, Mark], folder: Path) -> l
     make_folder(folder)
     write_atomically(folder / "marks.json", (json.dumps(known, indent=2, ensure_ascii=False) + "\n").encode())
     return [*files, folder / "marks.json"]
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Return gray or RGBA pixels as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def _path(name: str) -> PurePosixPath:
