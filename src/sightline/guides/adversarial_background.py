@@ -29,6 +29,8 @@ class AdversarialBackground(Guide):
         al., "Explaining and Harnessing Adversarial Examples", ICLR 2015, for a single one.
     """
 
+    needs_pixels = True
+
     def __init__(
         self, steps: int = 3, eps: float = 0.15, step_size: float | None = None, region: str = "masks"
     ) -> None:

@@ -117,6 +117,8 @@ class Guide(nn.Module):
         needs_layer: whether the guide explains the model outside of `losses`, by `Objective.tap`.
         second_order: whether a loss of the guide differentiates a gradient of the tapped layer, as one on maps does; where not,
             the model need not pass `check_model`.
+        needs_pixels: whether a training step looks at the pixels after `transform`, or `transform` at the model. Such a guide
+            cannot be trained from kept features.
         needs: what an image must have for the guide to act on it; None = nothing.
         multi_label: whether the guide can train on images with several labels.
     """
@@ -124,6 +126,7 @@ class Guide(nn.Module):
     views: tuple[View, ...] = (IDENTITY,)
     needs_tap: bool = False
     needs_layer: bool = False
+    needs_pixels: bool = False
     second_order: bool = True
     needs: Need | None = None
     multi_label: bool = False

@@ -75,6 +75,7 @@ class ExplanationConsistency(MeasuredWeights):
     """
 
     second_order = False
+    needs_pixels = True
     multi_label = True
 
     def __init__(

@@ -35,6 +35,8 @@ class GAIN(MapGuide):
         Li et al., "Tell Me Where to Look: Guided Attention Inference Network", CVPR 2018.
     """
 
+    needs_pixels = True
+
     def __init__(
         self,
         weight: float = 1.0,

@@ -56,6 +56,7 @@ class IMPACTX(Guide):
     """
 
     branch: TwoBranch
+    needs_pixels = True  # its branch is a network of its own on the image
     term = "impactx"
     detached = False
 

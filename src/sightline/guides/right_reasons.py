@@ -33,6 +33,8 @@ class RightReasons(WeightedGuide):
         IJCAI 2017.
     """
 
+    needs_pixels = True
+
     def __init__(
         self, weight: float = 1.0, region: str = "masks", reward: float = 0.0, normalize: bool = False
     ) -> None:

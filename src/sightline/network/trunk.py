@@ -110,7 +110,7 @@ class Trunk:
         inputs: (B, C, H, W) as the model takes them, 3 images at least, to try the cut on.
 
     Attributes:
-        names: of the values that cross, as torch.fx names them.
+        names: of the layers that give what crosses the cut; a value that no layer gives has the name of torch.fx.
 
     Raises:
         SightlineError: the model cannot be cut, or nothing is frozen before the first trained layer.
@@ -147,7 +147,7 @@ class Trunk:
                 f"no layer of {type(model).__name__} is frozen before what is trained or tapped, so there is nothing to "
                 "keep; train without cache_features, or from a later layer"
             )
-        self.names = [node.name for node in crossing]
+        self.names = [_name(node) for node in crossing]
         self._before = _part(whole, graph, [n for n in graph.nodes if n not in live or n is self._tapped], crossing)
         self._after = _rest(whole, graph, live, crossing, self._tapped)
         self._constants: dict[int, Any] = {}
@@ -300,6 +300,10 @@ def _forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None
             del module.forward
         else:
             module.forward = own
+
+
+def _name(node: fx.Node) -> str:
+    return str(node.target).removeprefix("model.") if node.op == "call_module" else node.name
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -28,6 +28,7 @@ from sightline.models import load_model
 from sightline.models.loading import check_name
 from sightline.network.input_spec import InputSpec
 from sightline.network.portion import check_layer
+from sightline.training.cached_stage import check_cached_stages
 from sightline.training.last_batch import check_single_image, last_batch_size
 from sightline.training.loggers import check_installed
 from sightline.training.portion import Portion
@@ -148,6 +149,9 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
     initial = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()} if again else {}
     parts = Parts(recipe, splits, fingerprints, model, spec, objectives, initial)
     parts.train_loader(0, processes)  # knows the options of augment, and whether the maps are of this data
+    if any(stage.cache_features is not None for stage in recipe.stages):
+        validation = {name: parts.plain_loader(name, 0, 1) for name in parts.validation}
+        check_cached_stages(recipe, objectives, spec.size, parts.train_loader(0, 1), validation, processes)
     if last_batch_size(recipe, len(splits["train"]), processes) == 1:
         _check_single_image(parts, processes)
     taps = [objective.tap for objective in objectives if objective.tap is not None]

@@ -46,7 +46,7 @@ class FeatureBatch(Batch):
 
     def rows(self, places: Tensor) -> Self:
         """Return the rows at places (N,), in their order, in memory of their own."""
-        return self.with_tensors({name: each.index_select(0, places) for name, each in self.tensors.items()})
+        return self.with_tensors({name: _rows(each, places) for name, each in self.tensors.items()})
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
         new = self.with_tensors({name: change(each) for name, each in self.tensors.items()})
@@ -54,6 +54,24 @@ class FeatureBatch(Batch):
         if self._last_class[0] is self.labels:
             new._last_class = new.labels, self._last_class[1]
         return new
+
+
+def memory_order(tensor: Tensor) -> tuple[int, ...]:
+    """Return the dimensions of a tensor in the order in which they lie in memory, such as (0, 2, 3, 1) for channels last."""
+    return tuple(sorted(range(tensor.ndim), key=lambda dimension: (-tensor.stride()[dimension], dimension)))
+
+
+def in_order(tensor: Tensor, order: Sequence[int]) -> Tensor:
+    """Return the tensor whose dimensions, taken in an order, are those of a given one: what undoes `permute(order)`."""
+    return tensor.permute([order.index(dimension) for dimension in range(len(order))])
+
+
+def _rows(tensor: Tensor, places: Tensor) -> Tensor:
+    """Return rows that lie in memory as those of the tensor do, because sums depend on it in the last digits."""
+    order = memory_order(tensor)
+    if not order or order[0] != 0:
+        return tensor.index_select(0, places)
+    return in_order(tensor.permute(order).index_select(0, places), order)
 
 
 def join(batches: Sequence[FeatureBatch]) -> FeatureBatch:

@@ -18,12 +18,12 @@ from typing import cast
 
 import torch
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from sightline._core.files import make_folder, write_atomically
 from sightline._core.progress import bar
-from sightline._core.reading import read_tensors
+from sightline._core.reading import read_tensors, reading
 from sightline.data.batch import Batch
 from sightline.data.dataset import Sample
 from sightline.data.loader import EpochSampler, Transformed
@@ -31,9 +31,7 @@ from sightline.guides.base import Guide
 from sightline.guides.objective import Objective
 from sightline.network.input_spec import to_inputs
 from sightline.network.trunk import Trunk
-from sightline.training.feature_batch import FeatureBatch, join
-
-LAST = "/channels_last"  # ends the name of a tensor in a file whose channels come last in memory
+from sightline.training.feature_batch import FeatureBatch, in_order, join, memory_order
 
 Precision = Callable[[], AbstractContextManager[None]]
 
@@ -69,10 +67,9 @@ class FeatureStore:
         if not file.exists():
             rows = self._compute(number)
             make_folder(folder)
-            write_atomically(file, save(_packed(rows), {"shape": json.dumps(list(rows.images.shape))}))
+            write_atomically(file, _file(rows))
             return rows
-        tensors, metadata = read_tensors(file, f"remove {folder}, and give the command again")
-        return _unpacked(tensors, json.loads(metadata["shape"]))
+        return _read(file)
 
 
 def cached_activations(
@@ -85,14 +82,15 @@ def cached_activations(
     device: torch.device | str = "cpu",
     precision: Precision = nullcontext,
 ) -> FeatureStore:
-    """Return a store of what a trunk makes of the batches of a training loader, after the guides' image changes.
+    """Return a store of what a trunk makes of the batches of a loader; in training, after the guides' image changes.
 
     Draw d has the batches of epoch d: the same order, augmentation and changes by `Guide.transform` as a training without the
     store has in that epoch, because all of these are keyed by (seed, epoch, index).
 
     Args:
         objective: the model with the guides that change the images, in the state in which the trunk was cut from the model.
-        loader: from `sightline.data.loader.create_loader`; its sampler may be balanced.
+        loader: from `sightline.data.loader.create_loader`; its sampler may be balanced. Of a loader for evaluation there is one
+            draw, 0, which keeps labels, indices and groups alone.
         trunk: what comes before the cut.
         folder: keeps the draws on disk, in a subfolder that names what they are of: the trunk's weights, the data, the
             augmentation, the changes by guides, and the order. A later call goes on with it. None = in memory.
@@ -101,6 +99,8 @@ def cached_activations(
         precision: a context such as `fabric.autocast` to compute in.
     """
 
+    trains = cast(Transformed, loader.dataset).seed is not None
+
     def compute(number: int) -> FeatureBatch:
         batches = _batches(loader, number, complete)
         with torch.random.fork_rng(devices=[]), _epoch_of(objective, loader, number):
@@ -108,15 +108,20 @@ def cached_activations(
             with bar(True, f"features, draw {number}", None) as advance:
                 for batch in batches:
                     with precision():
-                        changed = objective.transform(batch.to(device))
+                        changed = objective.transform(batch.to(device)) if trains else batch.to(device)
                         features = trunk(to_inputs(changed.images, objective.input_spec))
-                    found.append(FeatureBatch.of(changed, features).to("cpu"))
+                    found.append(FeatureBatch.of(changed if trains else _labels_alone(changed), features).to("cpu"))
                     advance(1)
         return join(found)
 
     if folder is not None:
         folder = folder / _digest(objective, loader, trunk, complete, precision)
     return FeatureStore(compute, folder)
+
+
+def _labels_alone(batch: Batch) -> Batch:
+    """What evaluation needs of a batch beside its features; one pixel of each image, so that none costs time."""
+    return Batch(batch.images[..., :1, :1], batch.labels, indices=batch.indices, groups=batch.groups)
 
 
 def _batches(loader: "DataLoader[Sample]", draw: int, complete: bool) -> Iterator[Batch]:
@@ -153,7 +158,8 @@ def _digest(
 ) -> str:
     """What tells the draws from others that lie in the same folder."""
     data, sampler = cast(Transformed, loader.dataset), cast(EpochSampler, loader.sampler)
-    changing = [g for g in objective.guides if isinstance(g, Guide) and type(g).transform is not Guide.transform]
+    guides = [] if data.seed is None else [guide for guide in objective.guides if isinstance(guide, Guide)]
+    changing = [guide for guide in guides if type(guide).transform is not Guide.transform]
     with precision():
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
     identity = [
@@ -174,26 +180,23 @@ def _options(guide: nn.Module) -> list[tuple[str, object]]:
     return sorted((name, value) for name, value in vars(guide).items() if name[0] != "_" and name != "training")
 
 
-def _packed(rows: FeatureBatch) -> dict[str, Tensor]:
-    """The tensors as a file holds them: contiguous."""
-    packed = {}
-    for name, tensor in rows.tensors.items():
-        if tensor.ndim == 4 and not tensor.is_contiguous():
-            packed[name + LAST] = tensor.permute(0, 2, 3, 1).contiguous()
-        else:
-            packed[name] = tensor.contiguous()
-    return packed
+def _file(rows: FeatureBatch) -> bytes:
+    """The rows as a safetensors file, which holds contiguous tensors."""
+    orders = {name: memory_order(each) for name, each in rows.tensors.items()}
+    packed = {name: each.permute(orders[name]).contiguous() for name, each in rows.tensors.items()}
+    return save(packed, {"images": json.dumps(list(rows.images.shape)), "orders": json.dumps(orders)})
 
 
-def _unpacked(tensors: dict[str, Tensor], shape: list[int]) -> FeatureBatch:
-    """What `_packed` made a file of."""
-    named = {
-        name.removesuffix(LAST): each.permute(0, 3, 1, 2) if name.endswith(LAST) else each
-        for name, each in tensors.items()
-    }
-    features = [named.pop(f"features/{n}") for n in range(sum(name.startswith("features/") for name in named))]
-    pixels = torch.zeros(1, 1, 1, 1).expand(shape)
-    plain = object.__new__(Batch)
-    plain.__dict__.update({f.name: named.get(f.name) for f in fields(Batch)} | {"images": pixels})
-    plain._last_class = plain.labels, 0
-    return FeatureBatch.of(plain, features)
+def _read(file: Path) -> FeatureBatch:
+    """The rows in a file."""
+    advice = f"remove {file.parent}, and give the command again"
+    tensors, metadata = read_tensors(file, advice)
+    with reading(file, advice):
+        orders, shape = json.loads(metadata["orders"]), json.loads(metadata["images"])
+        named = {name: in_order(each, orders[name]) for name, each in tensors.items()}
+        features = [named.pop(f"features/{n}") for n in range(sum(name.startswith("features/") for name in named))]
+        pixels = torch.zeros(1, 1, 1, 1).expand(shape)
+        plain = object.__new__(Batch)
+        plain.__dict__.update({f.name: named.get(f.name) for f in fields(Batch)} | {"images": pixels})
+        plain._last_class = plain.labels, 0
+        return FeatureBatch.of(plain, features)

@@ -18,6 +18,7 @@ from sightline.errors import RunFailedError, UnwritableError
 from sightline.guides.objective import Objective
 from sightline.training.averaging import Averaging, copy_weights
 from sightline.training.build import Parts
+from sightline.training.cached_stage import Feed, cached_feed
 from sightline.training.checkpoint import Checkpoint, State, write_state, write_weights
 from sightline.training.loggers import Loggers
 from sightline.training.meter import Meter
@@ -63,7 +64,7 @@ class Trainer:
         share = (fabric.global_rank, fabric.world_size)
         self.loader = parts.train_loader(*share)
         self.plain = parts.plain_loader("train", *share)
-        self.validation = {name: parts.plain_loader(name, *share) for name in parts.validation}
+        self.held_out = {name: parts.plain_loader(name, *share) for name in parts.validation}
         self.steps_an_epoch = ceil(len(self.loader) / self.recipe.gradient_accumulation)
         self.parameters = [p for p in parts.model.parameters() if p.requires_grad]
         self.average: Averaging | None = None
@@ -105,11 +106,14 @@ class Trainer:
         trained: Any = [parameter for parameter in objective.parameters() if parameter.requires_grad]
         if stage.layer_decay < 1:
             trained = decayed_groups(objective.unwrap_model(), trained, stage.lr, stage.layer_decay)
-        module, optimizer = self.fabric.setup(objective, create_optimizer(self.recipe.optimizer, trained, stage.lr))
+        objective.to(self.fabric.device)
         if not self.state.stage_epoch:
             objective.on_stage_start(self.plain)
             if stage.start == "initial":
                 copy_weights(self.parts.initial, objective.unwrap_model().state_dict())
+        self.feed = self.fed(stage, objective)
+        optimizer = create_optimizer(self.recipe.optimizer, trained, stage.lr)
+        module, optimizer = self.fabric.setup(self.feed.module, optimizer)
         self.average = Averaging(stage.averaging, objective.unwrap_model()) if stage.averaging else None
         if self.checkpoint is not None:
             self.checkpoint.restore_average(self.average.kept if self.average else {})
@@ -117,6 +121,19 @@ class Trainer:
             self.fabric.strategy.precision.load_state_dict(self.state.scaler)
             self.checkpoint = None
         return module, optimizer
+
+    def fed(self, stage: Stage, objective: Objective) -> Feed:
+        """Return what the stage trains and validates with: its images, or what its frozen part gives."""
+        if stage.cache_features is None:
+            return Feed(objective, self.loader, self.held_out)
+        self.portion.train()
+        first, device = self.state.epoch - self.state.stage_epoch, self.fabric.device
+        feed, amount = cached_feed(
+            self.state.stage, stage, first, objective, self.loader, self.held_out, self.recipe.feature_cache,
+            device, self.fabric.autocast,
+        )  # fmt: skip
+        self.display.note(str(amount))
+        return feed
 
     def validate_epoch(self, stage: Stage, objective: Objective) -> dict[str, float]:
         """Return the values of all validation splits by `split/metric`; none in an epoch that is not validated.
@@ -136,8 +153,9 @@ class Trainer:
     def validate(self, objective: Objective) -> dict[str, float]:
         """Return the values of all validation splits by `split/metric`."""
         values = {}
-        for split, images in self.validation.items():
-            for key, value in validate(self.fabric, objective, images, self.parts.splits[split]).items():
+        for split, batches in self.feed.validation.items():
+            images, replaying = self.parts.splits[split], self.feed.replaying
+            for key, value in validate(self.fabric, objective, batches, images, replaying).items():
                 values[f"{split}/{key}"] = value
         return values
 
@@ -158,7 +176,9 @@ class Trainer:
         self.portion.train()
         self.display.epoch(state.epoch + 1)
         meter = Meter()
-        for done, batches in enumerate(_groups(self.loader, self.recipe.gradient_accumulation, self.fabric.device)):
+        for done, batches in enumerate(
+            _groups(self.feed.batches, self.recipe.gradient_accumulation, self.fabric.device)
+        ):
             lr = stage.lr * rate(schedule, state.stage_epoch * steps + done, stage.epochs * steps, steps)
             for group in optimizer.param_groups:
                 group["lr"] = lr * group.get("lr_scale", 1.0)

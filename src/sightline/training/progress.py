@@ -40,6 +40,10 @@ class Display:
         """A stage begins, or goes on, after so many of the run's steps."""
         self._bar.update(completed=step)
 
+    def note(self, line: str) -> None:
+        """Say something above the bar."""
+        self._bar.print(line)
+
     def row(self, row: dict[str, float | int]) -> None:
         """An epoch is done."""
         accuracies = [key for key in row if key.endswith(("/accuracy", "/worst_group_accuracy"))]

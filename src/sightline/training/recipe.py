@@ -149,6 +149,9 @@ class Stage(StrictModel):
         averaging: null takes the weights as they are trained.
         start: `previous` goes on from the stage before; `initial` begins anew from the weights that the first stage began with,
             as the second training of JTT (Liu et al. 2021) does. Guides measure the previous model before.
+        cache_features: K, with a frozen part: what it gives is computed once for each image in each of K draws of augmentation
+            and of the guides' changes of images, and kept; see `feature_cache`. Epoch e of the run takes draw e mod K. null
+            runs the frozen part in every step.
     """
 
     epochs: Positive
@@ -161,11 +164,25 @@ class Stage(StrictModel):
     batch_norm: Literal["train", "frozen"] = "train"
     averaging: Annotated[Averaging | None, BeforeValidator(name_or_mapping)] = None
     start: Literal["previous", "initial"] = "previous"
+    cache_features: Positive | None = None
 
     @property
     def first_layer(self) -> str | None:
         """The layer that is trained first, where the stage names one."""
         return self.trainable["from"] if isinstance(self.trainable, dict) else None
+
+
+class FeatureCache(StrictModel):
+    """Where stages with `cache_features` keep what the frozen part gives.
+
+    Attributes:
+        folder: on disk, one draw in memory at a time; a run that was killed, and later runs with the same frozen part, data,
+            augmentation and changes of images by guides, go on with what is there. null keeps all draws in memory.
+        max_gb: the most that the features of a stage may take, in 10^9 bytes; more is refused before the run begins.
+    """
+
+    folder: str | None = None
+    max_gb: Annotated[Real, Field(gt=0)] = 4.0
 
 
 class Watch(StrictModel):
@@ -233,6 +250,7 @@ class Recipe(StrictDocument):
         drop_last: leave out the last batch of an epoch if it is not full; every epoch leaves out other images.
         num_workers: processes that load data, on each training process.
         cache_images: decode every training image once, and keep it in memory.
+        feature_cache: where stages with `cache_features` keep features, and how much they may take.
         maps: a folder of stored maps of the training images, which go with them as `Batch.maps`; null reads none.
         evaluation: what is measured after training.
         loggers: experiment trackers that get every epoch and the final figures, beside the run folder: `wandb` and `mlflow`,
@@ -267,6 +285,7 @@ class Recipe(StrictDocument):
     save_best: Watch | None = None
     num_workers: Count = 0
     cache_images: Annotated[bool, Field(strict=True)] = False
+    feature_cache: FeatureCache = FeatureCache()
     maps: str | None = None
     evaluation: Evaluation = Evaluation()
     loggers: list[Annotated[Tracker, BeforeValidator(name_or_mapping)]] = Field(default_factory=list)

@@ -2,7 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from lightning_fabric import Fabric
@@ -34,7 +35,13 @@ def figures_of(split: ImageDataset) -> list[str]:
 
 
 @torch.no_grad()
-def validate(fabric: Fabric, objective: Objective, batches: Iterable[Batch], split: ImageDataset) -> dict[str, float]:
+def validate(
+    fabric: Fabric,
+    objective: Objective,
+    batches: Iterable[Batch],
+    split: ImageDataset,
+    replaying: Callable[[Batch], AbstractContextManager[None]] = lambda batch: nullcontext(),
+) -> dict[str, float]:
     """Loss and accuracies of the plain model on a split, over all processes.
 
     Args:
@@ -42,6 +49,7 @@ def validate(fabric: Fabric, objective: Objective, batches: Iterable[Batch], spl
         objective: holds the model, which is left in the mode it was in.
         batches: this process's share of the split.
         split: knows whether there are groups, and whether images can have several labels.
+        replaying: entered around the model's run on a batch, for batches of features.
 
     Returns:
         `loss`, `accuracy`, `mean_class_accuracy` and `worst_class_accuracy` over the classes that the split shows and, for
@@ -65,7 +73,8 @@ def validate(fabric: Fabric, objective: Objective, batches: Iterable[Batch], spl
         for batch in batches:
             batch = batch.to(fabric.device, non_blocking=True)
             images = to_inputs(batch.images, objective.input_spec)
-            logits = logits_of(model(images)).float()
+            with replaying(batch):
+                logits = logits_of(model(images)).float()
             loss.update(task_loss(logits, batch.labels))
             scores = logits.nan_to_num()  # NaN stays in the loss, which every process sees
             accuracy.update(scores, batch.labels)
