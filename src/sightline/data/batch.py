@@ -17,6 +17,7 @@ from sightline.data.batch_checks import (
     check_masks,
     check_masks_of_classes,
     check_parts,
+    check_targets,
 )
 from sightline.errors import SightlineError
 
@@ -51,6 +52,8 @@ class Batch(_Checked):
         avoid: (B, H, W) region that must not matter to the answer, such as a watermark, whatever the class: uint8 with 0 =
             free, 1 = to avoid, 255 = ignore; or float in [0, 1].
         has_avoid: (B,) bool, which images have such a region; default: every image, where `avoid` is given.
+        targets: (B, K) float in [0, 1], how much of each class an image shows, where images are mixed: the task loss takes them
+            in place of the labels.
 
     Raises:
         SightlineError: a shape, dtype or range is not as above, or a size differs from that of the images.
@@ -68,6 +71,7 @@ class Batch(_Checked):
     parts: Tensor | None = None
     avoid: Tensor | None = None
     has_avoid: Tensor | None = None
+    targets: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_images(self.images)
@@ -99,6 +103,8 @@ class Batch(_Checked):
             check_flags(self.has_avoid, "has_avoid", (size,))
         elif self.has_avoid is not None:
             raise SightlineError("has_avoid was given without avoid")
+        if self.targets is not None:
+            check_targets(self.targets, self.labels)
         if self.indices is not None:
             check_indices(self.indices, "indices", size, 0)
         if self.groups is not None:

@@ -84,6 +84,21 @@ def check_parts(parts: Tensor, size: tuple[int, int, int]) -> None:
         raise SightlineError("parts hold other values than 0 and 1; expected 1 where a part is, else 0")
 
 
+def check_targets(targets: Tensor, labels: Tensor) -> None:
+    """Raise unless targets are (B, K) float in [0, 1], and sum to 1 where images have one label each."""
+    if targets.ndim != 2 or not targets.is_floating_point() or len(targets) != len(labels):
+        raise SightlineError(
+            f"targets are {targets.dtype} {tuple(targets.shape)}; expected a float tensor ({len(labels)}, K), a row an image"
+        )
+    low, high = torch.aminmax(targets)
+    if not (low >= 0 and high <= 1):
+        raise SightlineError(f"targets range over [{low:.3g}, {high:.3g}]; expected shares in [0, 1]")
+    if labels.ndim == 1 and (targets.sum(1) - 1).abs().max() > 1e-3:
+        raise SightlineError(
+            f"targets sum to {targets.sum(1).tolist()[:5]}; expected 1, where images have one label each"
+        )
+
+
 def check_flags(flags: Tensor, argument: str, shape: tuple[int, ...]) -> None:
     """Raise unless flags are bool of a shape."""
     if flags.shape != shape or flags.dtype != torch.bool:

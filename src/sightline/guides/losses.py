@@ -8,13 +8,14 @@ from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
 
 
-def task_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def task_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, targets: Tensor | None = None) -> Tensor:
     """What each image costs a classifier.
 
     Args:
         logits: (B, K).
         labels: (B,) class indices, or (B, K) with 1 for every class that an image shows.
         label_smoothing: share of the target that is spread evenly over all classes, or over the two answers for each class.
+        targets: (B, K) how much of each class an image shows; None = as the labels say.
 
     Returns:
         (B,): the cross-entropy; for several labels the binary cross-entropy of the sigmoid, averaged over the classes.
@@ -24,11 +25,17 @@ def task_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> T
     """
     logits = at_least_float32(logits)
     if labels.ndim == 1:
-        return F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+        classes = labels if targets is None else _fitting(targets, logits)
+        return F.cross_entropy(logits, classes, reduction="none", label_smoothing=label_smoothing)
+    shown = _fitting(labels if targets is None else targets, logits) * (1 - label_smoothing) + label_smoothing / 2
+    return F.binary_cross_entropy_with_logits(logits, shown, reduction="none").mean(1)
+
+
+def _fitting(labels: Tensor, logits: Tensor) -> Tensor:
+    """Return labels or targets (B, K) in the type of the logits."""
     if labels.shape != logits.shape:
         raise SightlineError(f"labels have shape {tuple(labels.shape)}; the model's logits have {tuple(logits.shape)}")
-    targets = labels.to(logits) * (1 - label_smoothing) + label_smoothing / 2
-    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(1)
+    return labels.to(logits)
 
 
 def true_log_probabilities(logits: Tensor, labels: Tensor) -> Tensor:

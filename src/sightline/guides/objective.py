@@ -141,7 +141,7 @@ class Objective(nn.Module):
             batch = self.transform(batch)
         context = self._look(batch, batch.images if replayed else to_inputs(batch.images, self.input_spec))
         batch.check_classes(context.logits.shape[1])
-        task = task_loss(context.logits, batch.labels, self.label_smoothing if self.training else 0.0)
+        task = task_loss(context.logits, batch.labels, self.label_smoothing if self.training else 0.0, batch.targets)
         sample_weights = [w for g in self._guides if (w := sample_weights_of(g, context.logits, batch)) is not None]
 
         terms = [

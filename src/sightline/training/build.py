@@ -12,6 +12,7 @@ from sightline.data import DATASETS, ImageDataset, Sample, Splits
 from sightline.data.files import locate
 from sightline.data.loader import create_loader
 from sightline.data.map_store import MapStore
+from sightline.data.mixing import Mixer
 from sightline.data.transforms import augmentation
 from sightline.datasets.derived.mask_quality import DegradedMasks
 from sightline.errors import SightlineError, unknown_name
@@ -19,7 +20,7 @@ from sightline.explainers.places import refuse_few_places
 from sightline.explainers.registry import EXPLAINERS
 from sightline.guides import from_config
 from sightline.guides.annotations import check_annotations
-from sightline.guides.base import GuideSum
+from sightline.guides.base import Guide, GuideSum
 from sightline.guides.check import check_model, trains_on_maps
 from sightline.guides.measured_weights import StageWeights
 from sightline.guides.objective import Objective
@@ -32,7 +33,7 @@ from sightline.training.cached_stage import check_cached_stages
 from sightline.training.last_batch import check_single_image, last_batch_size
 from sightline.training.loggers import check_installed
 from sightline.training.portion import Portion
-from sightline.training.recipe import Recipe
+from sightline.training.recipe import Recipe, Stage
 from sightline.training.run_data import FINGERPRINTS, training_images
 from sightline.training.validation import known_figures
 
@@ -75,6 +76,12 @@ class Parts:
             self.splits[split], size=self.spec.size[0], batch_size=max(1, r.batch_size // world_size), train=False,
             num_workers=r.num_workers, rank=rank, world_size=world_size,
         )  # fmt: skip
+
+    def mixer(self, stage: Stage) -> Mixer | None:
+        """What mixes the images of a stage's batches; None where nothing does."""
+        if stage.mixing is None:
+            return None
+        return Mixer(**stage.mixing.model_dump(), classes=len(self.splits.classes), seed=self.recipe.seed)
 
     @property
     def validation(self) -> list[str]:
@@ -145,6 +152,7 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
     for objective in dict.fromkeys(objectives):
         check_annotations(objective, annotated, maps=recipe.maps is not None)
     _check_first_guide(recipe, objectives[0])
+    _check_mixing(recipe, objectives)
     again = any(stage.start == "initial" for stage in recipe.stages)
     initial = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()} if again else {}
     parts = Parts(recipe, splits, fingerprints, model, spec, objectives, initial)
@@ -229,6 +237,21 @@ def _check_balanced(recipe: Recipe, splits: Splits) -> None:
             raise SightlineError(f"stages.{number}.balance_by is 'groups', but {recipe.data.name!r} has none")
         if stage.balance_by == "classes":
             splits["train"].check_single_label(f"stages.{number}.balance_by: classes")
+
+
+def _check_mixing(recipe: Recipe, objectives: list[Objective]) -> None:
+    for number, (stage, objective) in enumerate(zip(recipe.stages, objectives)):
+        if stage.mixing is not None and stage.cache_features is not None:
+            raise SightlineError(
+                f"stages.{number}.mixing needs pixels, and cache_features keeps none; leave out one of them"
+            )
+        for guide in objective.guides if stage.mixing is not None else []:
+            weighs = getattr(type(guide), "sample_weights", None) is not Guide.sample_weights
+            if weighs or getattr(type(guide), "transform", None) is not Guide.transform:
+                raise SightlineError(
+                    f"stages.{number}.mixing cannot go with {type(guide).__name__}, which {'weighs' if weighs else 'changes'} "
+                    "single images, and a mixed image is of two; leave out one of them"
+                )
 
 
 def _check_first_guide(recipe: Recipe, objective: Objective) -> None:

@@ -175,13 +175,15 @@ class Trainer:
         objective.on_epoch_start(self.plain, state.epoch)
         self.portion.train()
         self.display.epoch(state.epoch + 1)
-        meter = Meter()
+        meter, mixer = Meter(), self.parts.mixer(stage)
         for done, batches in enumerate(
             _groups(self.feed.batches, self.recipe.gradient_accumulation, self.fabric.device)
         ):
             lr = stage.lr * rate(schedule, state.stage_epoch * steps + done, stage.epochs * steps, steps)
             for group in optimizer.param_groups:
                 group["lr"] = lr * group.get("lr_scale", 1.0)
+            if mixer is not None:
+                batches = [mixer(batch, state.epoch) for batch in batches]
             outputs = self.train_step(batches, objective, module, optimizer)
             meter.add_step(outputs, batches)
             self.display.step(sum(output["loss"].item() for output in outputs))

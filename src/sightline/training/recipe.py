@@ -3,9 +3,9 @@
 import math
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from sightline._core.strict import (
@@ -128,6 +128,26 @@ def _trainable(value: Any) -> Any:
     return value
 
 
+class Mixing(StrictModel):
+    """Images of a batch mixed in pairs, as `sightline.data.mixing.Mixer` does it, with masks, boxes and maps.
+
+    Attributes:
+        mixup: alpha of mixup; 0 = none. Zhang et al. 2018 take 0.2 on ImageNet, and 1 on CIFAR.
+        cutmix: alpha of CutMix; 0 = none. Yun et al. 2019 take 1. With both, each batch takes one of them by chance.
+        probability: that a batch is mixed.
+    """
+
+    mixup: Annotated[Real, Field(ge=0)] = 0.0
+    cutmix: Annotated[Real, Field(ge=0)] = 0.0
+    probability: Share = 1.0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not (self.mixup or self.cutmix):
+            raise ValueError("mixing: mixup and cutmix are 0; expected an alpha above 0 for one of them, or null")
+        return self
+
+
 class Stage(StrictModel):
     """A part of the training with its own optimiser.
 
@@ -147,6 +167,7 @@ class Stage(StrictModel):
         batch_norm: `train`, or `frozen`: batch norm keeps its statistics, scale and shift, as in fine-tuning detectors from
             ImageNet weights (He et al. 2017, "Mask R-CNN"). What guides add is never frozen.
         averaging: null takes the weights as they are trained.
+        mixing: null mixes nothing; else mixup, CutMix or both. Guides that weigh images or change them cannot take part.
         start: `previous` goes on from the stage before; `initial` begins anew from the weights that the first stage began with,
             as the second training of JTT (Liu et al. 2021) does. Guides measure the previous model before.
         cache_features: K, with a frozen part: what it gives is computed once for each image in each of K draws of augmentation
@@ -163,6 +184,7 @@ class Stage(StrictModel):
     layer_decay: Annotated[Real, Field(gt=0, le=1)] = 1.0
     batch_norm: Literal["train", "frozen"] = "train"
     averaging: Annotated[Averaging | None, BeforeValidator(name_or_mapping)] = None
+    mixing: Mixing | None = None
     start: Literal["previous", "initial"] = "previous"
     cache_features: Positive | None = None
 
