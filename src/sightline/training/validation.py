@@ -4,9 +4,9 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1Score
 
@@ -19,6 +19,9 @@ from sightline.metrics.accuracy import Accuracy, WorstGroupAccuracy
 from sightline.network.input_spec import to_inputs
 from sightline.network.logits import logits_of
 from sightline.network.modes import evaluating
+
+if TYPE_CHECKING:  # a run is opened without the extra "train", which this package belongs to
+    from lightning_fabric import Fabric
 
 FIGURES = ("loss", "accuracy", "mean_class_accuracy", "worst_class_accuracy", "worst_group_accuracy", "map", "f1")
 
@@ -36,7 +39,7 @@ def figures_of(split: ImageDataset) -> list[str]:
 
 @torch.no_grad()
 def validate(
-    fabric: Fabric,
+    fabric: "Fabric",
     objective: Objective,
     batches: Iterable[Batch],
     split: ImageDataset,
