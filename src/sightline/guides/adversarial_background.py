@@ -4,7 +4,7 @@ from sightline._core.checks import check_count, check_fraction, check_positive
 from sightline.attacks import sign_step
 from sightline.attacks.steps import attacked, cross_entropy_gradient
 from sightline.data.batch import Batch
-from sightline.data.regions import check_source, object_region
+from sightline.data.regions import Source, check_source, object_region
 from sightline.guides.base import Guide, GuidedModel
 from sightline.guides.registry import GUIDES
 
@@ -22,7 +22,7 @@ class AdversarialBackground(Guide):
         eps: the largest change of a pixel, in [0, 1].
         step_size: the change of a pixel in one step; None = `eps` for a single step, else 2.5 eps / steps, which lets a pixel
             go from any point to the border of what is allowed.
-        region: the object by its `"masks"` or by `"boxes"`.
+        region: the object by its `"masks"` or by `"boxes"`; or `"avoid"`: the region to avoid is attacked and nothing else.
 
     Reference:
         Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018, for the steps; Goodfellow et
@@ -39,10 +39,10 @@ class AdversarialBackground(Guide):
         check_fraction(eps=eps)
         if step_size is not None:
             check_positive(step_size=step_size)
-        check_source(region)
-        self.steps, self.eps, self.region = steps, eps, region
+        self.steps, self.eps = steps, eps
+        self.region: Source = check_source(region)
         self.step_size = min(eps, 2.5 * eps / steps) if step_size is None else step_size
-        self.needs = "masks" if region == "masks" else "boxes"
+        self.needs = self.region
 
     def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
         """The batch with attacked backgrounds; unchanged outside training.

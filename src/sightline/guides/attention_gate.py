@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.data.batch import Batch
-from sightline.data.regions import check_source, object_region
+from sightline.data.regions import Source, check_source, object_region
 from sightline.guides.balance import WeightedGuide
 from sightline.guides.base import Context
 from sightline.guides.recording import OutputRecorder
@@ -30,7 +30,8 @@ class AttentionGate(WeightedGuide):
         weight: of the attention's loss beside the cross-entropy.
         layer: behind which the gate stands; None = the last stage at a sixteenth of the input's side.
         detach: train the attention by the masks alone; else the classifier's gradient reaches it too.
-        region: the object by its `"masks"` or by `"boxes"`.
+        region: the object by its `"masks"` or by `"boxes"`; or `"avoid"`: the attention is trained to be 0 in the region to
+            avoid, and free elsewhere.
         normalize: scale the term to the cross-entropy's size in every batch.
 
     Reference:
@@ -49,9 +50,9 @@ class AttentionGate(WeightedGuide):
         normalize: bool = False,
     ) -> None:
         super().__init__(weight, normalize)
-        check_source(region)
-        self.layer, self.detach, self.region = layer, detach, region
-        self.needs = "masks" if region == "masks" else "boxes"
+        self.layer, self.detach = layer, detach
+        self.region: Source = check_source(region)
+        self.needs = self.region
         self._recorder = OutputRecorder()
 
     def attach(self, model: nn.Module) -> None:
@@ -64,7 +65,7 @@ class AttentionGate(WeightedGuide):
         return self._recorder.record(self.gate)
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
-        """The images whose object is known."""
+        """The images whose object, or region to avoid, is known."""
         return {self.gate.key: object_region(batch, self.region).known}
 
     def losses(self, context: Context) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ class AttentionPooling(AttentionGate):
     Args:
         weight: of the attention's loss beside the cross-entropy.
         detach: train the attention by the masks alone; else the classifier's gradient reaches it too.
-        region: the object by its `"masks"` or by `"boxes"`.
+        region: the object by its `"masks"` or by `"boxes"`; or what to `"avoid"`.
         normalize: scale the term to the cross-entropy's size in every batch.
     """
 

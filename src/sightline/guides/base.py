@@ -16,7 +16,7 @@ from sightline.network.input_spec import InputSpec
 from sightline.network.tap import Tap, Tapped
 from sightline.network.views import IDENTITY, View
 
-Need = Literal["masks", "boxes", "maps", "groups"]
+Need = Literal["masks", "boxes", "avoid", "maps", "groups"]
 """What images can have; each is an attribute of `Batch`."""
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from sightline._core.checks import check_non_negative
 from sightline.data.batch import Batch
-from sightline.data.regions import Region, check_source, object_region
+from sightline.data.regions import Region, Source, check_source, object_region
 from sightline.guides.balance import MapGuide, scaled_to_one
 from sightline.guides.base import Context
 from sightline.guides.registry import GUIDES
@@ -20,12 +20,11 @@ class _Localization(MapGuide):
         self, weight: float = 1.0, region: str = "masks", explainer: str = "gradcam", normalize: bool = False
     ) -> None:
         super().__init__(weight, normalize, explainer)
-        check_source(region)
-        self.region = region
-        self.needs = "masks" if region == "masks" else "boxes"
+        self.region: Source = check_source(region)
+        self.needs = self.region
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
-        """The images whose object is known."""
+        """The images whose object, or region to avoid, is known."""
         return {self.name: object_region(batch, self.region).known}
 
     def losses(self, context: Context) -> dict[str, Tensor]:
@@ -48,7 +47,7 @@ class Energy(_Localization):
 
     Args:
         weight: of the loss beside the cross-entropy.
-        region: the object by its `"masks"` or by `"boxes"`.
+        region: the object by its `"masks"` or by `"boxes"`; or `"avoid"`: the share of the map in the region to avoid.
         explainer: a differentiable class activation map, by name.
         normalize: scale the term to the cross-entropy's size in every batch.
 
@@ -60,6 +59,8 @@ class Energy(_Localization):
 
     def loss(self, maps: Tensor, region: Region) -> Tensor:
         """See `energy_loss`."""
+        if self.region == "avoid":
+            return 1 - energy_loss(maps, region.outside, region.free)
         return energy_loss(maps, region.inside, region.outside)
 
 
@@ -69,7 +70,8 @@ class L1(_Localization):
 
     Args:
         weight: of the loss beside the cross-entropy.
-        region: the object by its `"masks"` or by `"boxes"`.
+        region: the object by its `"masks"` or by `"boxes"`; or `"avoid"`: the mean of the map over the region to avoid, where
+            there is nothing to reward.
         reward: weight of the pixels inside, where the map should be 1, beside those outside, where it should be 0; 1 is
             the paper's loss, 0 a penalty alone.
         explainer: a differentiable class activation map, by name.

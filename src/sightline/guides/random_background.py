@@ -1,13 +1,21 @@
 """Random backgrounds: the baseline that uses masks without any explanation."""
 
-import torch
+from typing import Literal
 
-from sightline._core.checks import check_fraction
+import torch
+from torch import Tensor
+
+from sightline._core.checks import check_choice, check_fraction
 from sightline._core.seeding import generator
 from sightline.data.backgrounds import paint_over
 from sightline.data.batch import Batch
-from sightline.guides.base import Guide, GuidedModel, Need
+from sightline.data.inpainting import inpaint, paste, widen
+from sightline.data.regions import check_source, object_region
+from sightline.errors import SightlineError
+from sightline.guides.base import Guide, GuidedModel
 from sightline.guides.registry import GUIDES
+
+Fill = Literal["random", "inpaint"]
 
 
 @GUIDES.register("random_background", needs_masks=True, needs_layer=False, pixel_space=False, reweights=False)
@@ -17,31 +25,54 @@ class RandomBackground(Guide):
     What a reviewer asks to compare a guide with that uses the same masks. The other image's own object is painted over
     from its surroundings. Only training batches change, and only images with a mask, among each other.
 
+    With regions to avoid, what is in them is replaced instead, and all else stays. The shape of the region can still be seen
+    where the fill does not fit.
+
     Args:
         probability: that an image is changed.
+        region: `"masks"`: what is outside the object is replaced; `"avoid"`: what is in the region to avoid.
+        fill: of a region to avoid: `"random"` = the same place of another image of the batch, whose own region is filled from
+            its surroundings; `"inpaint"` = the image's own surroundings (extra `masks`).
         seed: of the pairing, which depends on the seed, the epoch and the indices of the images in the batch.
     """
 
-    needs: Need | None = "masks"
-
-    def __init__(self, probability: float = 1.0, seed: int = 0) -> None:
+    def __init__(self, probability: float = 1.0, seed: int = 0, region: str = "masks", fill: Fill = "random") -> None:
         super().__init__()
         check_fraction(probability=probability)
-        self.probability, self.seed = probability, seed
+        check_choice(Fill, fill=fill)
+        self.region = check_source(region, ("masks", "avoid"))
+        if self.region == "masks" and fill != "random":
+            raise SightlineError(f"fill is {fill!r}; expected 'random' for backgrounds, or region='avoid'")
+        self.probability, self.seed, self.fill = probability, seed, fill
+        self.needs = self.region
 
     def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
-        """The batch with exchanged backgrounds; unchanged outside training."""
-        if not objective.training or batch.masks is None or batch.has_mask is None:
+        """The batch with exchanged backgrounds, or without what is to be avoided; unchanged outside training."""
+        given = (batch.masks, batch.has_mask) if self.region == "masks" else (batch.avoid, batch.has_avoid)
+        if not objective.training or any(each is None for each in given):
             return batch
         who = range(len(batch)) if batch.indices is None else batch.indices.tolist()
         draw = generator(self.seed, objective.epoch, "random_background", *who)
-        usable = batch.has_mask.nonzero().flatten()
+        known = batch.has_mask if self.region == "masks" else object_region(batch, "avoid").known
+        assert known is not None  # there are masks
+        usable = known.nonzero().flatten()
         order = torch.randperm(len(usable), generator=draw).to(usable.device)
         changed = (torch.rand(len(usable), generator=draw) < self.probability).to(usable.device)
         taker, giver = usable[changed], usable[order][changed]
 
+        images = batch.images.clone()
+        if self.region == "avoid":
+            images[taker] = self._without_avoided(batch, taker, giver)
+            return batch.changed(images=images)
         masks = batch.object_masks()[:, None].to(batch.images.dtype)
         scenes = paint_over(batch.images[giver], masks[giver])
-        images = batch.images.clone()
         images[taker] = masks[taker] * images[taker] + (1 - masks[taker]) * scenes
         return batch.changed(images=images)
+
+    def _without_avoided(self, batch: Batch, taker: Tensor, giver: Tensor) -> Tensor:
+        """The images of the takers with what is to be avoided filled in."""
+        avoided = widen(object_region(batch, "avoid").outside > 0)
+        if self.fill == "inpaint":
+            return inpaint(batch.images[taker], avoided[taker])
+        scenes = paint_over(batch.images[giver], avoided[giver, None].to(batch.images.dtype))
+        return paste(batch.images[taker], scenes, avoided[taker])

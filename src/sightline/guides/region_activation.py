@@ -13,7 +13,7 @@ from sightline._core.checks import check_choice, check_non_negative, check_posit
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.data.boxes import component_of_peak, tight_boxes
-from sightline.data.regions import check_source, fill_boxes, object_region
+from sightline.data.regions import OBJECTS, check_source, fill_boxes, object_region
 from sightline.errors import SightlineError
 from sightline.explainers import normalize_maps, resize_maps
 from sightline.guides.balance import MapGuide
@@ -61,7 +61,6 @@ class RegionActivation(MapGuide):
         explainer: str = "gradcam",
     ) -> None:
         super().__init__(weight, False, explainer)
-        check_source(region)
         check_choice(Target, target=target)
         check_choice(Unit, unit=unit)
         check_non_negative(penalty=penalty)
@@ -69,8 +68,8 @@ class RegionActivation(MapGuide):
         if not 0 < threshold < 1:
             raise SightlineError(f"threshold is {threshold}; expected a number between 0 and 1")
         self.penalty, self.threshold, self.softness = float(penalty), threshold, softness
-        self.region, self.target, self.unit = region, target, unit
-        self.needs = "masks" if region == "masks" else "boxes"
+        self.region, self.target, self.unit = check_source(region, OBJECTS), target, unit
+        self.needs = self.region
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
         """The images with a box that has an area."""

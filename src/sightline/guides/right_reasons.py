@@ -6,7 +6,8 @@ from torch import Tensor
 from sightline._core.checks import check_non_negative
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
-from sightline.data.regions import check_source, object_region
+from sightline.data.regions import Source, check_source, object_region
+from sightline.errors import SightlineError
 from sightline.guides.balance import WeightedGuide
 from sightline.guides.base import Context, GuidedModel
 from sightline.guides.registry import GUIDES
@@ -23,7 +24,8 @@ class RightReasons(WeightedGuide):
 
     Args:
         weight: of the penalty, the paper's lambda.
-        region: what tells the object from the background: `"masks"`, or `"boxes"` for the gradient outside the box.
+        region: what tells the object from the background: `"masks"`, or `"boxes"` for the gradient outside the box; or
+            `"avoid"` for the gradient in the region to avoid, such as a watermark, and nowhere else.
         reward: weight of a second part, 1 minus the object's share of the squared gradient of the whole image, which asks
             for reasons inside the object where the penalty alone is content with none.
         normalize: scale the term to the cross-entropy's size in every batch.
@@ -39,17 +41,21 @@ class RightReasons(WeightedGuide):
         self, weight: float = 1.0, region: str = "masks", reward: float = 0.0, normalize: bool = False
     ) -> None:
         super().__init__(weight, normalize)
-        check_source(region)
         check_non_negative(reward=reward)
-        self.region, self.reward = region, reward
-        self.needs = "masks" if region == "masks" else "boxes"
+        self.region: Source = check_source(region)
+        self.reward = reward
+        if self.region == "avoid" and reward:
+            raise SightlineError(
+                f"reward is {reward}; expected 0 for the region 'avoid', which says nothing of the object"
+            )
+        self.needs = self.region
 
     def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
         """The same images, as a leaf of the graph: the one forward pass then serves the input gradient too."""
         return batch.changed(images=batch.images.detach().requires_grad_()) if torch.is_grad_enabled() else batch
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
-        """The images whose object is known."""
+        """The images whose object, or region to avoid, is known."""
         return {"right_reasons": object_region(batch, self.region).known}
 
     def losses(self, context: Context) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from sightline._core.checks import check_choice, check_fraction, check_non_negative, check_positive
 from sightline._core.kernels import gaussian_blur, odd_kernel
 from sightline.data.batch import Batch, non_empty
+from sightline.data.regions import check_source, object_region
 from sightline.errors import SightlineError
 from sightline.explainers import resize_maps
 from sightline.guides.balance import differentiable_cam
@@ -46,6 +47,8 @@ class SegmentOverlap(Guide):
             temperature is in the units of the maps, and a view with large values outvotes the others.
         explainer: a differentiable class activation map, by name.
         target: whose map: that of the true `"label"` (the paper) or of the `"predicted"` class.
+        region: `"masks"`, or `"avoid"`: the loss is then the cosine similarity itself, of the map and the region to avoid, so
+            that it vanishes where the map leaves that region out; all else is free.
         resolution: where maps and masks are compared: `"input"` (the paper), or `"layer"` with masks reduced to it.
     """
 
@@ -65,6 +68,7 @@ class SegmentOverlap(Guide):
         explainer: str = "gradcam",
         target: Target = "label",
         resolution: Resolution = "input",
+        region: str = "masks",
     ) -> None:
         super().__init__()
         if beta is not None and weight is not None:
@@ -76,6 +80,8 @@ class SegmentOverlap(Guide):
         check_choice(Target, target=target)
         check_choice(Resolution, resolution=resolution)
         odd_kernel(blur, 224)  # raises for an impossible kernel now, and not at the first batch
+        self.region = check_source(region, ("masks", "avoid"))
+        self.needs = self.region
         self.explainer = differentiable_cam(explainer)
         self.beta, self.weight = beta, weight
         self.views = choose_views(views)
@@ -95,7 +101,9 @@ class SegmentOverlap(Guide):
         return 1.0, 1.0 if self.weight is None else self.weight
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
-        """The images that have a mask with an object in it."""
+        """The images that have a mask with an object in it, or something to avoid."""
+        if self.region == "avoid":
+            return {"segment_overlap": object_region(batch, "avoid").known}
         has_mask = torch.zeros(len(batch), dtype=torch.bool, device=batch.images.device)
         if batch.masks is not None and batch.has_mask is not None:
             has_mask = batch.has_mask & non_empty(batch.object_masks())
@@ -103,6 +111,8 @@ class SegmentOverlap(Guide):
 
     def losses(self, context: Context) -> dict[str, Tensor]:
         """One minus the cosine similarity (B,) of each image's pooled map and blurred mask, averaged over its labels.
+
+        With regions to avoid, the similarity itself.
 
         Raises:
             SightlineError: the target is the predicted class, and images can have several labels.
@@ -114,8 +124,9 @@ class SegmentOverlap(Guide):
         for classes, left in batch.each_label():
             targets = classes if self.target == "label" else context.logits.detach().argmax(1)
             pooled = self._pooled_maps(context, targets)
-            masks = torch.zeros_like(batch.images[:, 0]) if batch.masks is None else batch.masks_of(classes)
-            losses.append(segment_overlap_loss(pooled, self._soft(masks.to(pooled.dtype), pooled.shape[-2:])))
+            masks = self._masks_of(classes, batch)
+            loss = segment_overlap_loss(pooled, self._soft(masks.to(pooled.dtype), pooled.shape[-2:]))
+            losses.append(1 - loss if self.region == "avoid" else loss)
             counted.append(left & non_empty(masks))
             with_map.append(left & (pooled.detach().amax((1, 2)) > 0))
             labeled.append(left)
@@ -124,6 +135,12 @@ class SegmentOverlap(Guide):
         ).sum()
         shares = torch.stack(counted).to(losses[0])
         return {"segment_overlap": (torch.stack(losses) * shares).sum(0) / shares.sum(0).clamp_min(1)}
+
+    def _masks_of(self, classes: Tensor, batch: Batch) -> Tensor:
+        """What the map (B, H, W) of a class (B,) is compared with."""
+        if self.region == "avoid":
+            return object_region(batch, "avoid").outside
+        return torch.zeros_like(batch.images[:, 0]) if batch.masks is None else batch.masks_of(classes)
 
     def _pooled_maps(self, context: Context, targets: Tensor) -> Tensor:
         """The map (B, h, w) of each image's target, pooled over the views."""
