@@ -155,7 +155,9 @@ def test_what_cannot_be_fitted(change: dict[str, object], message: str) -> None:
 
 def test_a_fit_that_does_not_end_warns() -> None:
     with pytest.warns(UserWarning, match="largest gradient"):
-        minimize(lambda x: [x.exp().sum()], torch.zeros(1, dtype=torch.float64), 0.0)  # it has no minimum
+        minimize(
+            lambda x: [x], [lambda x: x.exp().sum()], torch.zeros(1, dtype=torch.float64), 0.0
+        )  # it has no minimum
 
 
 # ---- the strength ----
@@ -179,7 +181,9 @@ def test_the_worst_class_or_group_can_decide() -> None:
     validation, answers = points(90, 20, seed=1)
     groups = torch.arange(90) % 2 - 1  # half of them belong to none
     for given in (None, groups):
-        _, found = choose_strength(features, labels, validation, answers, measure="worst", groups=given)
+        _, found = choose_strength(
+            features, labels, validation, answers, measure="worst", groups=given, strengths=(1.0, 0.01)
+        )
         for strength, value in found.items():
             weight, bias = fit_linear(features, labels, strength=strength)
             hits = ((validation @ weight.T + bias).argmax(1) == answers).double()

@@ -1,6 +1,6 @@
 """An attention on features, fitted to be the object's mask."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -61,16 +61,21 @@ def fit_attention(
     scaling = _scaling(places, inside + outside, chunks)
     precise = places.dtype == torch.float64
 
-    def terms(parameters: Tensor) -> Iterator[Tensor]:
-        yield strength / 2 * parameters[:-1].square().sum()
+    def linear(parameters: Tensor) -> Iterator[Tensor]:
+        yield parameters[:-1]
         for chunk in chunks:
-            weight, bias = scaling.fold(parameters[None, :-1], parameters[-1:])
+            weight, bias = scaling.fold(parameters[None, :-1], parameters[-1:])  # a graph of each chunk's own
             rows = at_least_float32(places[chunk])
-            logits = (weight.to(rows.dtype) @ rows).double() + bias  # (n, 1, P)
-            yield attention_loss(logits, inside[chunk, None], outside[chunk, None]).sum() / len(places)
+            yield (weight.to(rows.dtype) @ rows)[:, 0].double() + bias  # (n, P)
 
+    def loss_of(chunk: slice) -> Callable[[Tensor], Tensor]:
+        return lambda logits: (
+            attention_loss(logits[:, None], inside[chunk, None], outside[chunk, None]).sum() / len(places)
+        )
+
+    losses = [lambda weight: strength / 2 * weight.square().sum(), *map(loss_of, chunks)]
     start = torch.zeros(places.shape[1] + 1, dtype=torch.float64, device=places.device)
-    found = minimize(terms, start, *((1e-8, 1e-15) if precise else (1e-5, 1e-9)))
+    found = minimize(linear, losses, start, *((1e-8, 1e-14) if precise else (1e-5, 1e-7)))
     return scaling.fold(found[None, :-1], found[-1:])
 
 

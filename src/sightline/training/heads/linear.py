@@ -1,6 +1,6 @@
 """A linear head on features, fitted to the one minimum of its loss."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -57,20 +57,20 @@ def fit_linear(
     scaling = scaling_of(rows, share, features.dtype)
     scaled = scaling(rows)
 
-    def terms(parameters: Tensor) -> Iterable[Tensor]:
-        weight, bias = parameters[:, :-1], parameters[:, -1]
-        logits = scaled @ weight.T + bias
+    def linear(parameters: Tensor) -> Iterator[Tensor]:
+        yield scaled @ parameters[:, :-1].T + parameters[:, -1]
+        yield parameters[:, :-1]
+
+    def loss(logits: Tensor) -> Tensor:
         if several:
-            losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
-        else:
-            losses = F.cross_entropy(logits, targets, reduction="none")
-        yield share @ losses + strength / 2 * weight.square().sum()
+            return share @ F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
+        return share @ F.cross_entropy(logits, targets, reduction="none")
 
     begin = scaled.new_zeros(count, scaled.shape[1] + 1)
     if start is not None:
         weight, bias = scaling.unfold(*(as_double(part).to(begin.device) for part in start))
         begin = torch.cat([weight, bias[:, None]], 1)
-    found = minimize(terms, begin, TOLERANCE)
+    found = minimize(linear, (loss, lambda weight: strength / 2 * weight.square().sum()), begin, TOLERANCE)
     return scaling.fold(found[:, :-1], found[:, -1])
 
 
