@@ -30,6 +30,7 @@ from sightline.models.loading import check_name
 from sightline.network.input_spec import InputSpec
 from sightline.network.portion import check_layer
 from sightline.training.cached_stage import check_cached_stages
+from sightline.training.convex_checks import check_convex_guides, prepare_heads
 from sightline.training.last_batch import check_single_image, last_batch_size
 from sightline.training.loggers import check_installed
 from sightline.training.portion import Portion
@@ -132,6 +133,7 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
     torch.manual_seed(recipe.seed)  # of the head, and of all weights where none are loaded
     model, spec = load_model(recipe.model.name, recipe.model.weights, len(splits.classes), recipe.image_size)
     model.to(memory_format=torch.channels_last)  # the same numbers, a third less time in convolutions on most hardware
+    prepare_heads(recipe, splits, model)
     objectives: list[Objective] = []
     configs = [recipe.guide_of(stage) for stage in recipe.stages]
     for number, config in enumerate(configs):
@@ -143,6 +145,7 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
         else:
             objectives.append(objectives[first])
     for number, stage in enumerate(recipe.stages):
+        check_convex_guides(stage, objectives[number], f"stages.{number}")
         if stage.first_layer is not None:
             check_layer(model, stage.first_layer, f"stages.{number}.trainable.from")
             Portion(stage, objectives[number], spec.size)

@@ -20,6 +20,7 @@ from sightline.training.averaging import Averaging, copy_weights
 from sightline.training.build import Parts
 from sightline.training.cached_stage import Feed, cached_feed
 from sightline.training.checkpoint import Checkpoint, State, write_state, write_weights
+from sightline.training.convex import HeadFit
 from sightline.training.loggers import Loggers
 from sightline.training.meter import Meter
 from sightline.training.optim import create_optimizer, decayed_groups, rate
@@ -74,13 +75,36 @@ class Trainer:
         """Train every stage that is not done."""
         stages = self.recipe.stages
         epochs = sum(stage.epochs for stage in stages)
+        passes = [stage.epochs * stage.passes for stage in stages]
         visible = self.fabric.is_global_zero
-        with Display(epochs * self.steps_an_epoch, epochs, visible) as self.display:
+        with Display(sum(passes) * self.steps_an_epoch, epochs, visible) as self.display:
             while self.state.stage < len(stages):
-                before = sum(stage.epochs for stage in stages[: self.state.stage]) + self.state.stage_epoch
+                before = sum(passes[: self.state.stage]) + self.state.stage_epoch
                 self.display.at(before * self.steps_an_epoch)
-                self.train_stage(stages[self.state.stage], self.parts.objectives[self.state.stage])
+                stage, objective = stages[self.state.stage], self.parts.objectives[self.state.stage]
+                if stage.fit == "convex":
+                    self.fit_stage(stage, objective)
+                else:
+                    self.train_stage(stage, objective)
         return self.state
+
+    def fit_stage(self, stage: Stage, objective: Objective) -> None:
+        """Fit the head of a stage with `fit: convex`; its row counts as an epoch, without optimizer steps."""
+        started = time.perf_counter()
+        self.checkpoint, self.average = None, None
+        self.feed = Feed(objective, self.loader, self.held_out)
+        objective.to(self.fabric.device)
+        self.begin_stage(stage, objective)
+        self.display.epoch(self.state.epoch + 1)
+        figures = HeadFit(self.fabric, self.parts, stage, objective, self.display)()
+        row = {f"train/{key}": value for key, value in figures.items()}
+        _check_finite(objective)
+        row |= self.validate(objective)
+        self.state.images += stage.passes * len(self.parts.splits["train"])
+        self.state.seconds += time.perf_counter() - started
+        self.finish_epoch(stage, {"stage": self.state.stage, "step": self.state.step, **row}, objective, None)
+        if self.watch is not None:
+            self.watch(self.state.stage < len(self.recipe.stages))
 
     def train_stage(self, stage: Stage, objective: Objective) -> None:
         """Train one stage to its end, or to where early stopping ends it."""
@@ -105,15 +129,13 @@ class Trainer:
         cast(EpochSampler, self.loader.sampler).balance(self.strata(stage))
         trained: Any = [parameter for parameter in objective.parameters() if parameter.requires_grad]
         if stage.layer_decay < 1:
-            trained = decayed_groups(objective.unwrap_model(), trained, stage.lr, stage.layer_decay)
+            trained = decayed_groups(objective.unwrap_model(), trained, stage.start_lr, stage.layer_decay)
         objective.to(self.fabric.device)
         if not self.state.stage_epoch:
-            objective.on_stage_start(self.plain)
-            if stage.start == "initial":
-                copy_weights(self.parts.initial, objective.unwrap_model().state_dict())
+            self.begin_stage(stage, objective)
         self.feed = self.fed(stage, objective)
-        optimizer = create_optimizer(self.recipe.optimizer, trained, stage.lr)
-        module, optimizer = self.fabric.setup(self.feed.module, optimizer)
+        bare = create_optimizer(self.recipe.optimizer, trained, stage.start_lr)
+        module, optimizer = self.fabric.setup(self.feed.module, bare)
         self.average = Averaging(stage.averaging, objective.unwrap_model()) if stage.averaging else None
         if self.checkpoint is not None:
             self.checkpoint.restore_average(self.average.kept if self.average else {})
@@ -134,6 +156,12 @@ class Trainer:
         )  # fmt: skip
         self.display.note(str(amount))
         return feed
+
+    def begin_stage(self, stage: Stage, objective: Objective) -> None:
+        """Let guides look at the model that the stage before has trained, and give the model the weights to start from."""
+        objective.on_stage_start(self.plain)
+        if stage.start == "initial":
+            copy_weights(self.parts.initial, objective.unwrap_model().state_dict())
 
     def validate_epoch(self, stage: Stage, objective: Objective) -> dict[str, float]:
         """Return the values of all validation splits by `split/metric`; none in an epoch that is not validated.
@@ -179,7 +207,7 @@ class Trainer:
         for done, batches in enumerate(
             _groups(self.feed.batches, self.recipe.gradient_accumulation, self.fabric.device)
         ):
-            lr = stage.lr * rate(schedule, state.stage_epoch * steps + done, stage.epochs * steps, steps)
+            lr = stage.start_lr * rate(schedule, state.stage_epoch * steps + done, stage.epochs * steps, steps)
             for group in optimizer.param_groups:
                 group["lr"] = lr * group.get("lr_scale", 1.0)
             if mixer is not None:
@@ -215,7 +243,7 @@ class Trainer:
         return outputs
 
     def finish_epoch(
-        self, stage: Stage, row: dict[str, float], objective: Objective, optimizer: _FabricOptimizer
+        self, stage: Stage, row: dict[str, float], objective: Objective, optimizer: _FabricOptimizer | None
     ) -> None:
         """Count the epoch, and write its row and checkpoint: the resume point last, because it is what counts."""
         state = self.state
@@ -237,7 +265,7 @@ class Trainer:
             if improved:
                 write_weights(self.run.best, weights, {"epoch": state.epoch})
             write_weights(self.run.last, weights, {"epoch": state.epoch})
-            within = optimizer.optimizer if state.stage_epoch else None
+            within = optimizer.optimizer if optimizer is not None and state.stage_epoch else None
             average = self.average.kept if self.average is not None and state.stage_epoch else None
             write_state(self.run.resume_point, self.parts.objectives, within, state, average)
             self.loggers.send()

@@ -21,6 +21,7 @@ from sightline._core.strict import (
 )
 from sightline.data import DATASETS, Splits
 from sightline.errors import SightlineError, unknown_name
+from sightline.training.head_options import Head
 
 Mode = Literal["max", "min"]
 Share = Annotated[Real, Field(ge=0, le=1)]
@@ -152,15 +153,23 @@ class Stage(StrictModel):
     """A part of the training with its own optimiser.
 
     Attributes:
-        epochs: passes over the training split.
-        lr: the learning rate that the schedule starts from.
+        fit: `gradient`, or `convex`: the head alone is fitted to the optimum of its loss on features of the frozen trunk. Such
+            a stage has one row in metrics.csv. It takes `passes`, `strength`, `head`, `balance_by` and guides that change
+            images; labels are not smoothed.
+        epochs: passes over the training split, of `gradient`.
+        lr: the learning rate that the schedule starts from, of `gradient`.
+        passes: of `convex`, how often every image is drawn, with other augmentation and other image changes by guides.
+        strength: of `convex`, the L2 penalty of the last layer, see `sightline.training.heads.fit_linear`; `auto` = the one of
+            `sightline.training.heads.STRENGTHS` with the best accuracy on the first validation split, in the worst group or
+            class where `balance_by` balances them.
+        head: of `convex`.
         trainable: `all`; `head`, the classifier; or `{from: LAYER}`, the layer of that name and everything that runs after it.
             What a guide adds is trained too. The rest is frozen, and its BatchNorm and dropout act as in evaluation.
         guide: `inherit` takes the recipe's; null trains on the task alone; else as the recipe's.
         schedule: null takes the recipe's.
         balance_by: draw as often from each of the data's `groups` or `classes` in an epoch, which keeps its length; a frozen
             trunk on balanced groups is last-layer retraining (Kirichenko et al. 2023, "Last Layer Re-Training is Sufficient for
-            Robustness to Spurious Correlations"). null draws every image once.
+            Robustness to Spurious Correlations"). null draws every image once. With `fit: convex` all are drawn, and weighted.
         layer_decay: the learning rate of each layer is that of the layer after it times this; the classifier has `lr`. Layers
             are those of `sightline.network.depth.parameters_by_depth`. 1 = the same for all. Papers take 0.65 (Bao et al. 2022,
             "BEiT") or 0.75 (He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners").
@@ -175,8 +184,12 @@ class Stage(StrictModel):
             runs the frozen part in every step.
     """
 
-    epochs: Positive
-    lr: Annotated[Real, Field(gt=0)]
+    fit: Literal["gradient", "convex"] = "gradient"
+    epochs: Positive = 1
+    lr: Annotated[Real, Field(gt=0)] | None = None
+    passes: Positive = 1
+    strength: Literal["auto"] | Annotated[Real, Field(gt=0)] = "auto"
+    head: Annotated[Head, BeforeValidator(name_or_mapping)] = Head()
     trainable: Annotated[Literal["all", "head"] | dict[str, str], BeforeValidator(_trainable)] = "all"
     guide: Any = "inherit"
     schedule: Annotated[Schedule | None, BeforeValidator(name_or_mapping)] = None
@@ -187,6 +200,37 @@ class Stage(StrictModel):
     mixing: Mixing | None = None
     start: Literal["previous", "initial"] = "previous"
     cache_features: Positive | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        """Demand what a stage by gradients needs; `convex` trains the head."""
+        if not isinstance(values, dict):
+            return values
+        if values.get("fit", "gradient") == "convex":
+            return {"trainable": "head"} | values
+        if missing := [key for key in ("epochs", "lr") if values.get(key) is None]:
+            raise ValueError(f"stages: {' and '.join(missing)} missing in a stage; only fit: convex needs none")
+        return values
+
+    @model_validator(mode="after")
+    def _only_its_own_keys(self) -> "Stage":
+        plain = Stage.model_fields
+        others = CONVEX if self.fit == "gradient" else GRADIENT
+        for key in others:
+            if getattr(self, key) != plain[key].default:
+                raise ValueError(
+                    f"stages: {key} is {getattr(self, key)!r} in a stage with fit: {self.fit}, which has no use for it"
+                )
+        if self.fit == "convex" and self.trainable != "head":
+            raise ValueError(f"stages: trainable is {self.trainable!r}; fit: convex trains the head")
+        return self
+
+    @property
+    def start_lr(self) -> float:
+        """The learning rate of a stage by gradients."""
+        assert self.lr is not None  # the schema demands it
+        return self.lr
 
     @property
     def first_layer(self) -> str | None:
@@ -205,6 +249,11 @@ class FeatureCache(StrictModel):
 
     folder: str | None = None
     max_gb: Annotated[Real, Field(gt=0)] = 4.0
+
+
+CONVEX = ("passes", "strength", "head")
+GRADIENT = ("epochs", "lr", "schedule", "layer_decay", "batch_norm", "averaging", "cache_features")
+"""The keys of a stage that only one kind of fit uses."""
 
 
 class Watch(StrictModel):

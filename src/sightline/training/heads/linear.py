@@ -27,7 +27,8 @@ def fit_linear(
 
     What is minimized, with z the features scaled to mean 0 and standard deviation 1: the weighted mean over the images of the
     cross-entropy of `W z + b`, plus `strength / 2 * ||W||^2`. The bias is free. With equal weights this is scikit-learn's
-    `LogisticRegression(C=1 / (strength * N))` behind its `StandardScaler`. A weight of 2 equals an image that comes twice.
+    `LogisticRegression(C=1 / (strength * N))` behind its `StandardScaler`; for two logits of two classes, which share what
+    scikit-learn has in one, with half the strength. A weight of 2 equals an image that comes twice.
 
     Args:
         features: (N, D) floats.

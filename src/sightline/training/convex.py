@@ -1,0 +1,164 @@
+"""A stage with `fit: convex`: the head is fitted to the optimum of its loss on features of the frozen trunk."""
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from sightline._core.seeding import derive_seed
+from sightline.data.loader import EpochSampler
+from sightline.data.regions import object_region
+from sightline.guides.attention_gate import attention_loss
+from sightline.guides.losses import task_loss
+from sightline.guides.objective import Objective
+from sightline.metrics.accuracy import hits
+from sightline.models.gates import pooling_gate_of
+from sightline.network.input_spec import to_inputs
+from sightline.network.logits import logits_of
+from sightline.training.build import Parts
+from sightline.training.frozen_features import LastMap, Rows, inputs_of, last_layer
+from sightline.training.heads import balanced_weights, choose_strength, fit_attention, fit_linear, fit_prototypes
+from sightline.training.processes import share
+from sightline.training.progress import Display
+from sightline.training.recipe import Stage
+
+CHUNK = 256
+
+
+class HeadFit:
+    """Fits the head of one stage.
+
+    Every process computes all features, so that the head does not depend on their number.
+
+    Args:
+        fabric: knows device, precision and processes.
+        parts: what the recipe names.
+        stage: with `fit: convex`.
+        objective: the model on its device, with the guides that change images.
+        display: is told of every batch.
+    """
+
+    def __init__(self, fabric: Fabric, parts: Parts, stage: Stage, objective: Objective, display: Display) -> None:
+        self.fabric, self.parts, self.stage, self.objective, self.display = fabric, parts, stage, objective, display
+        self.model = objective.unwrap_model()
+        self.layer = last_layer(self.model)
+
+    @torch.no_grad()
+    def __call__(self) -> dict[str, float]:
+        """Fit, put what was found into the model, and return the figures of the stage's row in metrics.csv."""
+        self.objective.train()
+        self.model.eval()
+        figures: dict[str, float] = {}
+        if self.stage.head.name == "linear":
+            rows = self._collect(None)
+        else:
+            last = LastMap(self.model, self._blank())
+            rows, figures = self._pooled(self._collect(last), last)
+        weights = None
+        if self.stage.balance_by is not None:
+            weights = balanced_weights(self._strata()[rows.indices])
+        count = len(self.layer.weight)
+        if self.stage.head.name == "prototype":
+            weight, bias = fit_prototypes(rows.features, rows.labels, weights, classes=count)
+        else:
+            strength, chosen = self._strength(rows, weights, count)
+            figures |= {"strength": strength, **chosen}
+            weight, bias = fit_linear(rows.features, rows.labels, weights, strength=strength, classes=count)
+        self.layer.weight.copy_(weight.reshape(self.layer.weight.shape))
+        cast(Tensor, self.layer.bias).copy_(bias)
+        gate = pooling_gate_of(self.model)
+        share([*self.layer.parameters(), *([] if gate is None else gate.parameters())])
+        logits = logits_of(rows.features.double() @ weight.T + bias)
+        return {
+            "loss": task_loss(logits, rows.labels).mean().item(),
+            "accuracy": hits(logits, rows.labels).double().mean().item(),
+            **figures,
+        }
+
+    def _collect(self, last: LastMap | None) -> Rows:
+        """Return the last layer's inputs, or the last feature maps with the object, of all passes."""
+        loader = self.parts.train_loader(0, 1)
+        found: list[Rows] = []
+        for number in range(self.stage.passes):
+            seed = derive_seed(self.parts.recipe.seed, number, "features")
+            self.fabric.seed_everything(seed % 2**32, verbose=False)
+            cast(EpochSampler, loader.sampler).set_epoch(number)
+            self.objective.on_epoch_start(loader, number)
+            for batch in loader:
+                batch = self.objective.transform(batch.to(self.fabric.device))
+                inputs = to_inputs(batch.images, self.objective.input_spec)
+                known = batch.labels.cpu(), cast(Tensor, batch.indices).cpu()
+                with self.fabric.autocast():
+                    if last is None:
+                        found.append(Rows(inputs_of(self.layer, self.model, inputs).cpu(), *known))
+                    else:
+                        maps = last.of(inputs).cpu()
+                        region = object_region(batch, self.stage.head.region).at((maps.shape[2], maps.shape[3]))
+                        found.append(Rows(maps, *known, region.inside.cpu(), region.outside.cpu()))
+                self.display.step(0.0)
+        return _join(found)
+
+    def _pooled(self, rows: Rows, last: LastMap) -> tuple[Rows, dict[str, float]]:
+        """Return the last layer's inputs that follow from the maps, pooled by the attention or over the object."""
+        inside, outside = cast(Tensor, rows.inside), cast(Tensor, rows.outside)
+        figures = {}
+        gate = pooling_gate_of(self.model)
+        if self.stage.head.name == "attention_pooling":
+            assert gate is not None  # `build` has put it there
+            weight, bias = fit_attention(rows.features, inside, outside, strength=self.stage.head.strength)
+            gate.weight.copy_(weight)
+            gate.bias.copy_(bias)
+            known = inside.flatten(1).any(1)
+            figures["attention"] = torch.cat([
+                attention_loss(torch.einsum("nchw,c->nhw", maps.double(), weight[0]) + bias, i, o)
+                for maps, i, o in zip(*(each[known].split(CHUNK) for each in (rows.features, inside, outside)))
+            ]).mean().item()  # fmt: skip
+        found = []
+        for maps, covered in zip(rows.features.split(CHUNK), inside.split(CHUNK)):
+            maps, covered = maps.to(self.fabric.device), covered.to(self.fabric.device)
+            if self.stage.head.name == "attention_pooling":
+                assert gate is not None
+                factor = gate.factor(F.linear(maps.movedim(1, -1), gate.weight, gate.bias))[..., 0]
+            else:  # the mean over the object; over the whole image where none is known
+                mean = covered.mean((1, 2), keepdim=True)
+                factor = torch.where(mean > 0, covered / mean.clamp_min(torch.finfo(mean.dtype).tiny), 1.0)
+            with self.fabric.autocast():
+                found.append(last.head_inputs(maps * factor[:, None]).cpu())
+        return Rows(torch.cat(found), rows.labels, rows.indices), figures
+
+    def _strength(self, rows: Rows, weights: Tensor | None, classes: int) -> tuple[float, dict[str, float]]:
+        """Return the strength of the penalty, and the validation accuracy that it was chosen by."""
+        if self.stage.strength != "auto":
+            return self.stage.strength, {}
+        name = self.parts.validation[0]  # `build` refuses data without one
+        split = self.parts.splits[name]
+        features, labels = [], []
+        for batch in self.parts.plain_loader(name, 0, 1):
+            inputs = to_inputs(batch.images.to(self.fabric.device), self.objective.input_spec)
+            with self.fabric.autocast():
+                features.append(inputs_of(self.layer, self.model, inputs).cpu())
+            labels.append(batch.labels)
+        strength, found = choose_strength(
+            rows.features, rows.labels, torch.cat(features), torch.cat(labels), weights=weights, classes=classes,
+            measure="mean" if self.stage.balance_by is None else "worst",
+            groups=split.group_ids if self.stage.balance_by == "groups" else None,
+        )  # fmt: skip
+        return strength, {"chosen_by": found[strength]}
+
+    def _strata(self) -> Tensor:
+        images = self.parts.splits["train"]
+        strata = images.group_ids if self.stage.balance_by == "groups" else images.labels
+        return cast(Tensor, strata)  # `build` refuses data without groups
+
+    def _blank(self) -> Tensor:
+        like = next(self.model.parameters())
+        channels = 3 if self.objective.input_spec is None else len(self.objective.input_spec.mean)
+        return torch.zeros(1, channels, *self.parts.spec.size, dtype=like.dtype, device=like.device)
+
+
+def _join(rows: list[Rows]) -> Rows:
+    """Return the rows of several batches as one."""
+    parts = zip(*((r.features, r.labels, r.indices, r.inside, r.outside) for r in rows))
+    return Rows(*(None if part[0] is None else torch.cat(part) for part in parts))  # type: ignore[arg-type]

@@ -1,0 +1,73 @@
+"""What must hold before a head is fitted to its optimum; and the attention pooling that the model gets before training."""
+
+import torch
+from torch import nn
+
+from sightline.data import Splits
+from sightline.errors import SightlineError
+from sightline.guides.base import Guide
+from sightline.guides.objective import Objective
+from sightline.models.gates import insert_pooling_gate
+from sightline.models.pooling_place import pooling_place
+from sightline.training.frozen_features import last_layer
+from sightline.training.recipe import Recipe, Stage
+
+UNUSED = ("losses", "sample_weights", "attach")
+"""What a guide does to a training by gradients."""
+
+
+def prepare_heads(recipe: Recipe, splits: Splits, model: nn.Module) -> None:
+    """Check the heads of stages with `fit: convex`, and put attention pooling into the model where one asks for it.
+
+    It weighs all places alike until it is fitted, and no stage by gradients trains it unless its guide does.
+
+    Raises:
+        SightlineError: the model or the data does not allow what a stage asks for.
+    """
+    for number, stage in enumerate(recipe.stages):
+        if stage.fit != "convex":
+            continue
+        key = f"stages.{number}"
+        last_layer(model)
+        if recipe.label_smoothing and all(each.fit == "convex" for each in recipe.stages):
+            raise SightlineError(f"label_smoothing is {recipe.label_smoothing}; expected 0 with {key}.fit: convex")
+        if stage.strength == "auto" and stage.head.name != "prototype" and not _validation(splits):
+            raise SightlineError(
+                f"{key}.strength is 'auto', but {recipe.data.name!r} has no validation split to choose it by; give a number, "
+                "such as 1.0"
+            )
+        if stage.head.name == "prototype":
+            splits["train"].check_single_label(f"{key}.head: prototype")
+            pooling_place(model)
+        if stage.head.name != "linear":
+            _check_objects(splits, stage, key)
+        if stage.head.name == "attention_pooling":
+            _, gate = insert_pooling_gate(model)
+            gate.requires_grad_(False)
+
+
+def check_convex_guides(stage: Stage, objective: Objective, key: str) -> None:
+    """Refuse guides that do more than change images, which a fit of the head has no use for."""
+    if stage.fit != "convex":
+        return
+    for guide in objective.guides:
+        used = [name for name in UNUSED if getattr(type(guide), name) is not getattr(Guide, name)]
+        if used:
+            raise SightlineError(
+                f"{key}.fit is 'convex', and the guide {type(guide).__name__} trains by gradients; expected guides that change "
+                "images, such as random_background, or guide: null. For groups set balance_by: groups"
+            )
+
+
+def _validation(splits: Splits) -> list[str]:
+    return [name for name in splits if name.startswith("val")]
+
+
+def _check_objects(splits: Splits, stage: Stage, key: str) -> None:
+    images = splits["train"]
+    known = images.has_mask if stage.head.region == "masks" else images.has_boxes
+    if not torch.as_tensor(known).any():
+        raise SightlineError(
+            f"{key}.head is {stage.head.name!r}, which needs {stage.head.region}, and none of the {len(images)} training "
+            "images has any; `sightline masks` finds some, or set head: linear"
+        )
