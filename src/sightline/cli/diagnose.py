@@ -8,6 +8,8 @@ import typer
 from sightline.cli.options import DataName, ModelName, RunFolder, TargetLayer, Weights
 from sightline.cli.subject import find_data, find_folder, find_subject
 
+ADVISED = ("leans on the background", "cannot tell")  # the answers after which another training may help
+
 
 def diagnose(
     options: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Of the data set.")] = None,
@@ -28,6 +30,13 @@ def diagnose(
     ] = None,
     saliency_model: Annotated[str | None, typer.Option(help="For saliency: a network trained on other images.")] = None,
     saliency_weights: Annotated[str, typer.Option(help="Its weights.")] = "default",
+    preprocessing: Annotated[
+        str,
+        typer.Option(
+            help="Other normalizations, orders of channels, sizes and crops: `check` says when one is clearly better, "
+            "`adopt` goes on with it, `ignore` does not try them."
+        ),
+    ] = "check",
     explainer: Annotated[str, typer.Option(help="Whose maps are looked at.")] = "gradcam",
     layer: TargetLayer = None,
     output: Annotated[
@@ -65,6 +74,7 @@ def diagnose(
         boxes=None if boxes is None else AnnotatedBoxes(boxes),
         saliency=saliency,
         samples=samples,
+        preprocessing=preprocessing,  # type: ignore[arg-type]
         explainer=explainer,
         layer=layer or subject.layer,
         training=read_training(run, data, options or [], model, weights, layer, subject.spec.size[0], boxes),
@@ -76,7 +86,7 @@ def diagnose(
     write_diagnosis(found, output)
     typer.echo(f"{str(found)[0].upper()}{str(found)[1:]}")
     typer.echo(f"Where the objects are: {found.annotation['source']}; {found.annotation['trust']}")
-    if found.recommendations and found.recommendations[0].command and found.verdict.answer != "looks at the object":
+    if found.recommendations and found.recommendations[0].command and found.verdict.answer in ADVISED:
         before = f"{found.recommendations[0].first} && " if found.recommendations[0].first else ""
         typer.echo(f"To train it otherwise: {before}{found.recommendations[0].command}")
     typer.echo(output)

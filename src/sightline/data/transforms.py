@@ -5,7 +5,7 @@ as smoothly as the image, and boxes by their edges.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,10 @@ from sightline.errors import SightlineError
 
 class Saliency(tv_tensors.TVTensor):
     """A map (1, H, W), float, that goes where its image goes and keeps its values where the image's colours change."""
+
+
+Fit = Literal["crop", "center", "squeeze"]
+"""How an image is brought to a square, see `eval_transform`."""
 
 
 def _moves(functional: Callable[..., Any], kernel: Callable[..., Tensor]) -> None:
@@ -123,16 +127,21 @@ def augmentation(options: Mapping[str, Any], size: int) -> v2.Compose:
     return Entry("augment", train_transform)(**options, size=size)
 
 
-def eval_transform(size: int) -> v2.Compose:
+def eval_transform(size: int, fit: Fit = "crop") -> v2.Compose:
     """What a test image goes through: its shorter side is resized to `size`, and the centre square is kept.
 
     The proportions stay as the network saw them in its pretraining; what a squash would keep at the ends is lost.
 
     Args:
         size: side of the square that comes out, in pixels.
+        fit: "crop" = as above; "center" = the shorter side is resized to `size` / 0.875 first, as is customary for ImageNet;
+            "squeeze" = the whole image becomes the square.
     """
     _check_size(size)
-    return v2.Compose([*_fit(size), _to_float()])
+    if fit == "squeeze":
+        return v2.Compose([Resize((size, size)), _to_float()])
+    side = round(size / 0.875) if fit == "center" else size
+    return v2.Compose([Resize(side), v2.CenterCrop(size), _to_float()])
 
 
 def still_seen(boxes: tv_tensors.BoundingBoxes) -> tv_tensors.BoundingBoxes:

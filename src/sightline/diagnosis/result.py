@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sightline.diagnosis.examples import Examples
 from sightline.diagnosis.measurements import Measurement
+from sightline.diagnosis.preprocessing import PreprocessingCheck
 from sightline.diagnosis.recommendations import Recommendation
 from sightline.diagnosis.verdict import RULES, Verdict
 
@@ -39,6 +40,7 @@ class Diagnosis:
 
     Attributes:
         verdict: the answer and what it rests on.
+        preprocessing: what came of trying other ways to prepare the images; None = it was not tried.
         measurements: every value, by name.
         classes: class -> figure -> [value, low, high, n], the class that loses most by a swap first.
         images: a row an image, the ones that lean most on the background first.
@@ -51,6 +53,7 @@ class Diagnosis:
     """
 
     verdict: Verdict
+    preprocessing: PreprocessingCheck | None
     measurements: dict[str, Measurement]
     classes: dict[str, dict[str, list[float]]]
     images: list[dict[str, Any]]
@@ -71,6 +74,7 @@ class Diagnosis:
             "because": self.verdict.because,
             "findings": self.verdict.findings,
             "rules": list(RULES),
+            "preprocessing": None if self.preprocessing is None else asdict(self.preprocessing),
             "annotation": self.annotation,
             "measurements": {name: asdict(each) for name, each in self.measurements.items()},
             "classes": self.classes,

@@ -4,7 +4,8 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from sightline.diagnosis.checks import Answers, ask, background_alone, swapped_b
 from sightline.diagnosis.examples import Examples, Picture, both_maps, find_confusions, find_extremes, shown_rows
 from sightline.diagnosis.maps import BASELINES, MapMeasurements, measure_maps
 from sightline.diagnosis.measurements import by_class, calibrated_ece, chance_levels, measure
+from sightline.diagnosis.preprocessing import Preprocessing, PreprocessingCheck, blue_first, check_preprocessing
 from sightline.diagnosis.recommendations import TrainingConfig, recommend_guides
 from sightline.diagnosis.result import Diagnosis, Example
 from sightline.diagnosis.verdict import decide_verdict
@@ -31,6 +33,7 @@ from sightline.metrics import Scorer
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
 
+OnPreprocessing = Literal["check", "adopt", "ignore"]
 SHOWN = 16  # images on the page
 
 
@@ -47,6 +50,7 @@ def diagnose(
     explainer: str = "gradcam",
     layer: LayerChoice | None = None,
     training: TrainingConfig | None = None,
+    preprocessing: OnPreprocessing = "check",
     seen: Tensor | None = None,
     about: Mapping[str, str] | None = None,
     name: str = "",
@@ -72,6 +76,8 @@ def diagnose(
         explainer: of the maps.
         layer: its target layer.
         training: what a run would be trained on, for the commands that are recommended.
+        preprocessing: "check" = try the usual other ways to prepare the images, and say so where one is clearly better;
+            "adopt" = go on with it; "ignore" = do not try.
         seen: (N,) bool, which images of a data set the model was trained on; they are drawn last. None = not known.
         about: what else the page says of the model and the data, such as the run and the folder.
         name: the model's, for the page.
@@ -83,17 +89,56 @@ def diagnose(
         SightlineError: an argument is not as above, the model has other classes than the data, or its output is not finite.
     """
     _check_arguments(data, input_spec, explainer)
+    if preprocessing not in get_args(OnPreprocessing):
+        raise SightlineError(
+            f"preprocessing is {preprocessing!r}; expected one of {', '.join(get_args(OnPreprocessing))}"
+        )
     if isinstance(data, ImageDataset) and classes is not None:
         data = match_classes(data, classes, "the model")
     side = input_spec.size[0] if input_spec is not None else 0
     if isinstance(data, ImageDataset):
         _warn_of_too_few(min(len(data), samples), int((data.labels.unique() >= 0).sum()))
-    shown = annotate(
-        data, size=side, samples=samples, annotation=annotation, boxes=boxes, saliency=saliency, last=seen, seed=seed
+    draw = partial(
+        annotate, data, samples=samples, annotation=annotation, boxes=boxes, saliency=saliency, last=seen, seed=seed
     )
+    shown = draw(size=side)
     if not isinstance(data, ImageDataset) or min(len(data), samples) >= MIN_IMAGES:
         _warn_of_too_few(int(shown.usable.sum()), len(shown.labels.unique()))
     names = _class_names(model, data, classes, shown, input_spec)
+    check, how = None, None
+    if preprocessing != "ignore" and input_spec is not None:
+        images = data if isinstance(data, ImageDataset) else None
+        check = check_preprocessing(model, images, shown, input_spec)
+        if preprocessing == "adopt" and check.best is not None:
+            how, input_spec = check.best, check.best.input_spec
+            if images is not None:
+                shown = draw(size=how.spec.size[0], fit=how.fit)
+    with blue_first(model, how is not None and how.bgr):
+        return _measure_all(
+            model, data, shown, names, explainer, input_spec, layer, check, how, training, seen, about, name, batch_size,
+            seed, progress,
+        )  # fmt: skip
+
+
+def _measure_all(
+    model: nn.Module,
+    data: ImageDataset | Iterable[Batch],
+    shown: Annotated,
+    names: list[str],
+    explainer: str,
+    input_spec: InputSpec | None,
+    layer: LayerChoice | None,
+    check: PreprocessingCheck | None,
+    how: Preprocessing | None,
+    training: TrainingConfig | None,
+    seen: Tensor | None,
+    about: Mapping[str, str] | None,
+    name: str,
+    batch_size: int,
+    seed: int,
+    progress: bool,
+) -> Diagnosis:
+    """Diagnose a model on images whose objects are known, prepared as they are to be."""
     batches = shown.batches(batch_size)
     answers = ask(model, batches, input_spec=input_spec, seed=seed, progress=progress)
     maps = measure_maps(
@@ -108,7 +153,8 @@ def diagnose(
     order = (-answers.lean.nan_to_num(-torch.inf)).argsort(stable=True).tolist()
     leaning = [row for row in order[:SHOWN] if not math.isnan(answers.lean[row])]
     return Diagnosis(
-        verdict=decide_verdict(found, len(shown.labels.unique()), trained),
+        verdict=decide_verdict(found, len(shown.labels.unique()), trained, check, how is not None),
+        preprocessing=check,
         measurements=found,
         classes=by_class(arrays, shown.labels, names),
         images=[_row(row, shown, answers, columns, names) for row in order],
@@ -126,6 +172,7 @@ def diagnose(
             "seen in training": "not known" if seen is None else int(seen[shown.indices].sum()),
             "classes": len(names),
             **_input_facts(shown, input_spec),
+            "preprocessing": "as given" if how is None else how.name,
             "explainer": explainer,
             "data": data.fingerprint if isinstance(data, ImageDataset) else "batches",
             "seed": seed,

@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sightline.diagnosis.measurements import Measurement
+from sightline.diagnosis.preprocessing import PreprocessingCheck
 from sightline.localization.annotation import MIN_IMAGES
 
-Answer = Literal["looks at the object", "leans on the background", "cannot tell"]
+Answer = Literal["wrong preprocessing", "looks at the object", "leans on the background", "cannot tell"]
 
 MIN_SHIFT = 0.05  # a larger change of accuracy by the swap shows that the model uses the background
 MAX_SHIFT = 0.20  # the change of accuracy must be smaller for a good verdict
 MIN_KEPT = 0.60  # a larger share of the swaps must keep the prediction for a good verdict
 
 RULES = (
+    "Wrong preprocessing, if the model is clearly more often right with another normalization, order of channels, size or "
+    "crop: by a paired test corrected for the number of alternatives, by at least 5 points (10 for sizes and crops).",
     f"Cannot tell, if fewer than {MIN_IMAGES} images have an object and a background, or if all images are of one class.",
     f"Leans on the background, if swapping the backgrounds changes the accuracy by more than {100 * MIN_SHIFT:.0f} points "
     "for certain. Less counts as much as more: where backgrounds mislead, a model that reads them gets better by the swap. "
@@ -45,7 +48,11 @@ class Verdict:
 
 
 def decide_verdict(
-    figures: Mapping[str, Measurement], classes: int, trained: Sequence[tuple[int, float]] | None = None
+    figures: Mapping[str, Measurement],
+    classes: int,
+    trained: Sequence[tuple[int, float]] | None = None,
+    check: PreprocessingCheck | None = None,
+    adopted: bool = False,
 ) -> Verdict:
     """The verdict on a model, by `RULES`.
 
@@ -54,9 +61,27 @@ def decide_verdict(
         classes: how many classes the images are of.
         trained: the number of images that training saw and the accuracy on them, and the same of the others; None = not
             known.
+        check: what came of trying other ways to prepare the images.
+        adopted: whether the figures are those with the best of these.
     """
     answer, because = _decide(figures, classes)
-    return Verdict(answer, because, [*_seen(trained), *_findings(figures)])
+    findings = [*_seen(trained), *_findings(figures)]
+    if check is None or (check.best is None and not check.note):
+        return Verdict(answer, because, findings)
+    if check.best is None:
+        return Verdict(answer, because, [check.note, *findings])
+    said = (
+        f"With {check.best.name} the model is right on {check.accuracy:.0%} of {check.images} images, and on "
+        f"{check.given:.0%} as they were given."
+    )
+    if adopted:
+        return Verdict(answer, because, [f"{said} All figures are with the former.", *findings])
+    without = f"With the images as they were given, the verdict would be: {answer}. {because}"
+    return Verdict(
+        "wrong preprocessing",
+        f"{said} Prepare the images so before anything else; `--preprocessing adopt` goes on with it.",
+        [without, *findings],
+    )
 
 
 def _seen(trained: Sequence[tuple[int, float]] | None) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 from torchvision import tv_tensors
+from torchvision.transforms import v2
 
 from sightline._core.seeding import generator
 from sightline.data.batch import Batch, class_masks, non_empty
@@ -14,7 +15,7 @@ from sightline.data.boxes import tight_boxes
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.loader import Transformed, collate
 from sightline.data.regions import fill_boxes
-from sightline.data.transforms import eval_transform
+from sightline.data.transforms import Fit, eval_transform
 from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
 from sightline.localization.detectors import BoxDetector
@@ -78,6 +79,7 @@ def annotate(
     boxes: BoxDetector | None = None,
     saliency: tuple[nn.Module, InputSpec] | None = None,
     last: Tensor | None = None,
+    fit: Fit = "crop",
     seed: int = 0,
 ) -> Annotated:
     """Draw images from a data set, and find out where their objects are.
@@ -93,6 +95,7 @@ def annotate(
         boxes: says where the objects of a data set are, such as an annotation file (`sightline.localization`).
         saliency: a network trained on other images, and its normalisation.
         last: (N,) bool, images of a data set that are drawn only where the others are not enough.
+        fit: how images of a data set are brought to the size.
         seed: of the draw.
 
     Raises:
@@ -104,7 +107,7 @@ def annotate(
         raise SightlineError(f"samples is {samples}; expected at least 1")
     if annotation == "saliency" and saliency is None:
         raise SightlineError("annotation 'saliency' needs a pretrained network, and none was given")
-    batch, paths = _draw(data, size, samples, annotation, boxes, last, seed)
+    batch, paths = _draw(data, size, samples, annotation, boxes, last, eval_transform(max(1, size), fit), seed)
     masked = batch.masks is not None and batch.has_mask is not None and bool(batch.has_mask.any())
     if annotation in ("auto", "masks") and masked:
         return _annotated(batch, paths, _masks(batch), "masks", "the data set's masks", "as good as the masks are.")
@@ -148,6 +151,7 @@ def _draw(
     annotation: Annotation,
     boxes: BoxDetector | None,
     last: Tensor | None,
+    transform: v2.Compose,
     seed: int,
 ) -> tuple[Batch, list[str]]:
     """Some images as one batch in a random order, the classes in turn."""
@@ -159,11 +163,11 @@ def _draw(
             places = places[data.has_mask]  # where some images have masks, only these
         late = None if last is None else last[places]
         chosen = places[_in_turn(data.labels[places], samples, seed, late)].tolist()
-        seen = Transformed(data, eval_transform(size), None)
+        seen = Transformed(data, transform, None)
         masks = bool(data.has_mask[chosen].any()) and not (annotation == "auto" and not enough)
         batch = collate([seen[0, place] for place in chosen], masks)
         if boxes is not None:
-            batch = _with_boxes(batch, [data[place] for place in chosen], boxes, size)
+            batch = _with_boxes(batch, [data[place] for place in chosen], boxes, transform)
         return batch, [data.path(place) for place in chosen]
     if boxes is not None:
         raise SightlineError("boxes were given with batches; those have their own")
@@ -176,9 +180,9 @@ def _draw(
     return _take(whole, rows), [f"image {index}" for index in whole.indices[rows].tolist()]
 
 
-def _with_boxes(batch: Batch, samples: Sequence[Sample], source: BoxDetector, size: int) -> Batch:
+def _with_boxes(batch: Batch, samples: Sequence[Sample], source: BoxDetector, transform: v2.Compose) -> Batch:
     """The batch with the boxes of its samples, moved with the images; what is cropped away is left out."""
-    transform, moved = eval_transform(size), []
+    moved = []
     for sample, found in zip(samples, source(samples)):
         corners = torch.tensor([box.xyxy for box in found]).reshape(-1, 4)
         canvas = tv_tensors.BoundingBoxes(corners, format="XYXY", canvas_size=tuple(sample.image.shape[-2:]))
