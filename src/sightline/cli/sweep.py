@@ -22,6 +22,13 @@ def sweep(
         ),
     ] = None,
     metric: Annotated[str | None, typer.Option(help="The figure that is best. [default: val/accuracy]")] = None,
+    front: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC@EXPLAINER",
+            help="A second figure, such as energy_in_mask@gradcam: the results name the trials that no other beats in both.",
+        ),
+    ] = None,
     sampler: Annotated[
         Literal["grid", "random", "tpe"] | None, typer.Option(help="How values are chosen. [default: grid]")
     ] = None,
@@ -42,7 +49,15 @@ def sweep(
     from sightline import sweeping
 
     document = sweeping.read_sweep(
-        recipe, overrides or [], over or [], metric=metric, sampler=sampler, trials=trials, seed=seed, name=name
+        recipe,
+        overrides or [],
+        over or [],
+        metric=metric,
+        front=front,
+        sampler=sampler,
+        trials=trials,
+        seed=seed,
+        name=name,
     )
     done = sweeping.sweep(document, output, storage)
     typer.echo(done.path / "results.md")

@@ -20,6 +20,7 @@ from sightline._core.strict import (
 )
 from sightline.errors import SightlineError, unknown_name
 from sightline.sweeping.axes import Axis
+from sightline.sweeping.front import check_front
 from sightline.training.recipe import Recipe, read_recipe, shipped_recipes
 from sightline.training.validation import FIGURES
 
@@ -48,6 +49,9 @@ class Sweep(StrictDocument):
         recipe: what every trial trains: its keys, a file, or the name of a recipe that sightline ships.
         space: keys of the recipe -> a list of values, or a mapping with `low`, `high` and, if wanted, `step` or `log`.
         metric: the validation figure that is best: the least `loss`, the greatest of the others.
+        front: a second figure, such as `energy_in_mask@gradcam`: a metric of maps, and the explainer that makes them. It is
+            measured on the validation split of `metric` when a trial is done, and the results name the trials that no other
+            trial beats in both figures. It does not choose. null measures nothing.
         sampler: `grid` tries every combination, `random` draws them, `tpe` draws them where earlier trials did well
             (Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization").
         trials: how many; null = the whole grid.
@@ -61,6 +65,7 @@ class Sweep(StrictDocument):
     recipe: Annotated[Recipe, BeforeValidator(_recipe)]
     space: Annotated[dict[str, Any], Field(min_length=1)]
     metric: str = "val/accuracy"
+    front: str | None = None
     sampler: Literal["grid", "random", "tpe"] = "grid"
     trials: Positive | None = None
     pruning: Pruning | None = Pruning()
@@ -69,6 +74,8 @@ class Sweep(StrictDocument):
     @model_validator(mode="after")
     def _check(self) -> Self:
         _check_metric(self.metric)
+        if self.front is not None:
+            check_front(self.front)
         for axis in self.axes:
             for value in axis.ends:
                 try:

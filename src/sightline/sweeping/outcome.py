@@ -9,6 +9,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from sightline.sweeping.document import Sweep
+from sightline.sweeping.front import front_rises, pareto_front
 from sightline.sweeping.storage import attempts, identity
 
 STATES = {
@@ -33,6 +34,7 @@ class Result:
         epochs: trained.
         seconds: of training.
         error: why it failed.
+        front: the second figure, where the sweep has one and the trial is complete.
     """
 
     number: int
@@ -43,6 +45,7 @@ class Result:
     epochs: int | None
     seconds: float | None
     error: str
+    front: float | None = None
 
     @property
     def run(self) -> str:
@@ -75,6 +78,15 @@ class Outcome:
         return next((trial for trial in self.trials if trial.state == "complete"), None)
 
     @property
+    def front(self) -> list[Result]:
+        """The complete trials that no other beats in both the metric and the sweep's second figure; the best first."""
+        both = [(t, (t.value, t.front)) for t in self.trials if t.state == "complete" and t.front is not None]
+        if self.sweep.front is None:
+            return []
+        points = [(value, second) for _, (value, second) in both if value is not None and second is not None]
+        return [both[i][0] for i in pareto_front(points, [not self.sweep.minimized, front_rises(self.sweep.front)])]
+
+    @property
     def command(self) -> str:
         """What trains the best trial again."""
         words = self.best.overrides if self.best else []
@@ -105,6 +117,7 @@ def _result(sweep: Sweep, trial: FrozenTrial) -> Result:
         epochs=about.get("epochs"),
         seconds=about.get("seconds"),
         error=about.get("error", "its process died") if failed else "",
+        front=about.get("front") if trial.state == TrialState.COMPLETE else None,
     )
 
 

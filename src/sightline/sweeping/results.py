@@ -11,9 +11,13 @@ from sightline.sweeping.outcome import STATES, Outcome
 def write_tables(outcome: Outcome) -> None:
     """Write results.csv and results.md."""
     keys = [axis.key for axis in outcome.sweep.axes]
-    header = ["trial", "state", outcome.sweep.metric, *keys, "epochs", "seconds", "run", "error"]
+    second = [] if outcome.sweep.front is None else [outcome.sweep.front, "front"]
+    header = ["trial", "state", outcome.sweep.metric, *second, *keys, "epochs", "seconds", "run", "error"]
     rows = [
-        [t.number, t.state, t.value, *(t.params.get(key) for key in keys), t.epochs, t.seconds, t.run, t.error]
+        [
+            *(t.number, t.state, t.value, *([t.front, int(t in outcome.front)] if second else [])),
+            *(*(t.params.get(key) for key in keys), t.epochs, t.seconds, t.run, t.error),
+        ]
         for t in outcome.trials
     ]
     write_atomically(outcome.path / "results.csv", csv_text(header, rows).encode())
@@ -51,6 +55,20 @@ def _page(outcome: Outcome, keys: list[str]) -> str:
     if best is not None and best.value is not None:
         sections.append(f"Best: trial {best.number}, {sweep.metric} {best.value:.4f}. To train it again:")
         sections.append(f"```\n{outcome.command}\n```")
+    if sweep.front is not None and outcome.front:
+        sections.append(
+            f"No trial beats these in both {sweep.metric} and {sweep.front}; the second figure has no part in the choice."
+        )
+        shown = [
+            [
+                f"[{t.number}]({t.run})",
+                f"{t.value:.4f}",
+                f"{t.front:.4f}",
+                *(str(t.params.get(key, "–")) for key in keys),
+            ]
+            for t in outcome.front
+        ]
+        sections.append(markdown(["trial", sweep.metric, sweep.front, *keys], shown))
     if (outcome.path / "history.png").exists():
         sections.append("![the figure by trial](history.png)\n\n![the figure by each key](slices.png)")
     sections.append(markdown(["trial", "state", sweep.metric, *keys, "epochs", "seconds", "error"], rows))

@@ -16,6 +16,7 @@ from sightline._core.strict import read_mapping
 from sightline.errors import RunFailedError, SightlineError, UnwritableError, unknown_name
 from sightline.sweeping import storage as database
 from sightline.sweeping.document import Sweep
+from sightline.sweeping.front import check_annotation
 from sightline.sweeping.outcome import Outcome, read_outcome
 from sightline.sweeping.results import write_figures, write_tables
 from sightline.sweeping.trial import run_trial
@@ -145,6 +146,9 @@ def _check_recipe(document: Sweep) -> None:
         )
     if document.metric not in known:
         raise unknown_name("metric", document.metric, known)
+    if document.front is not None:
+        split = document.metric.partition("/")[0]
+        check_annotation(document.front, split, parts.splits[split])
 
 
 class _Display:

@@ -10,6 +10,7 @@ from optuna import Trial, TrialPruned
 from sightline._core.files import FULL, make_folder, writing
 from sightline.errors import OutputInUseError, SightlineError, UnwritableError
 from sightline.sweeping.document import Sweep
+from sightline.sweeping.front import measure_front
 from sightline.sweeping.storage import create_sampler, identity, is_surplus
 from sightline.training import Recipe, Run, read_recipe, train
 
@@ -90,6 +91,8 @@ def run_trial(sweep: Sweep, trial: Trial, folder: Path, told: Callable[[int, lis
             recipe = read_recipe(sweep.recipe, overrides)
             train(recipe, output=run.path, resume=True, watch=watcher)
             watcher.report()  # where an earlier attempt had trained it to the end
+            if sweep.front is not None:
+                trial.set_user_attr("front", measure_front(run, sweep.metric.partition("/")[0], sweep.front))
             return figure(run, recipe, sweep.metric)
     except TrialPruned:
         raise
