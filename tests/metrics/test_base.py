@@ -63,15 +63,20 @@ def test_every_metric_says_what_it_needs() -> None:
     mixed = {"mixed_same_accuracy", "mixed_rand_accuracy", "mixed_next_accuracy", "only_fg_accuracy"}
     backgrounds = alone | mixed | {"bg_gap"}
     assert needs["needs_masks"] == {"miou", "pointing_game", "energy_in_mask"} | noise | backgrounds
+    marks = {"mark_removed_accuracy", "mark_pasted_accuracy", "mark_swapped_accuracy"}
+    assert needs["needs_avoid"] == {"energy_in_avoid"} | marks
     assert needs["needs_boxes"] == {"box_localization", "energy_in_box", "corloc"}
     assert needs["needs_explainer"] == {"coherency", "adcc", "explanation_consistency", "view_stability"}
     assert needs["slow"] == {"insertion", "deletion", "morf", "lerf", "lerf_minus_morf"}
     assert needs["needs_parts"] == needs["needs_layer"] == {"part_interpretability"}
     mapless = (
-        {"accuracy", "worst_group_accuracy", "ece", "fgsm_accuracy", "part_interpretability"} | noise | backgrounds
+        {"accuracy", "worst_group_accuracy", "ece", "fgsm_accuracy", "part_interpretability"}
+        | noise
+        | backgrounds
+        | marks
     )
     assert needs["needs_maps"] == set(METRICS.names()) - mapless
-    lower = {"deletion", "average_drop", "complexity", "morf", "ece", "bg_gap"} | alone
+    lower = {"deletion", "average_drop", "complexity", "morf", "ece", "bg_gap", "energy_in_avoid"} | alone
     assert needs["higher_is_better"] == set(METRICS.names()) - lower
 
 

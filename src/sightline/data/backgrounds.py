@@ -119,6 +119,9 @@ class Backgrounds:
         has_mask: (N,) bool; an image without a mask lends nothing, because its object would show.
         indices: (N,) int64, each image's place in its data set, which draws are keyed by.
         read: from a row to the image (C, H, W) and its mask (H, W), all of one size.
+
+    Attributes:
+        unmarked: rows that were found to have no mark to lend, where the masks are regions to avoid.
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class Backgrounds:
     ) -> None:
         self.labels, self.has_mask, self.indices, self.read = labels, has_mask, indices, read
         self._barren: set[tuple[int, Fill]] = set()
+        self.unmarked: set[int] = set()
 
     def draw(self, variant: Variant, index: int, label: int, seed: int = 0) -> Iterator[int]:
         """The rows whose background the image at `index` may have in a mixed variant, in random order; never its own.

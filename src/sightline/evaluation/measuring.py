@@ -90,6 +90,7 @@ def evaluate_model(
         "scorer": Scorer(model, input_spec, internal_batch_size, compiled),
         "curves": tuple(kind for kind in get_args(perturbation.Curve) if kind in metrics),
         "backgrounds": backgrounds_of(loader),
+        "marks": backgrounds_of(loader, "avoid"),
     }
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with ProgressBar(progress, "evaluating", total * max(1, len(sources))) as bar:
@@ -194,6 +195,8 @@ def _observe(batch: Batch, places: Tensor, target: TargetClass, shared: Mapping[
         boxes=batch.boxes,
         has_box=batch.has_box,
         parts=batch.parts,
+        avoid=batch.avoid,
+        has_avoid=batch.has_avoid,
         indices=places if batch.indices is None else batch.indices,
         groups=batch.groups,
         probabilities=probabilities,

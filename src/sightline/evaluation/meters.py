@@ -14,7 +14,12 @@ from sightline.evaluation.statistics import metric_interval
 from sightline.metrics import METRICS, Observation, PerImageMetric
 from sightline.network.layers import LayerSelection
 
-ANNOTATIONS = ("masks", "groups", "parts")  # a batch without the annotation that a metric needs is left out of it
+ANNOTATIONS = (
+    "masks",
+    "avoid",
+    "groups",
+    "parts",
+)  # a batch without the annotation that a metric needs is left out of it
 
 
 @dataclass

@@ -8,6 +8,14 @@ from typing import Any
 from sightline._core.fills import filled
 from sightline.attacks.consistency import disturbed_images, explanation_consistency
 from sightline.metrics.accuracy import Accuracy, WorstGroupAccuracy, correct, group_accuracies, worst_group_accuracy
+from sightline.metrics.avoided import (
+    EnergyInAvoid,
+    MarkPastedAccuracy,
+    MarkRemovedAccuracy,
+    MarkSwappedAccuracy,
+    changed_marks,
+    energy_in_avoid,
+)
 from sightline.metrics.backgrounds import (
     BGGap,
     BlackedBackgroundAccuracy,
@@ -86,6 +94,7 @@ __all__ = [
     "CorLoc",
     "CurveMetric",
     "Deletion",
+    "EnergyInAvoid",
     "EnergyInBox",
     "EnergyInMask",
     "ExplanationConsistency",
@@ -95,6 +104,9 @@ __all__ = [
     "LeRF",
     "LeRFMinusMoRF",
     "MIoU",
+    "MarkPastedAccuracy",
+    "MarkRemovedAccuracy",
+    "MarkSwappedAccuracy",
     "MixedNextAccuracy",
     "MixedRandAccuracy",
     "MixedSameAccuracy",
@@ -117,11 +129,13 @@ __all__ = [
     "average_drop",
     "average_increase",
     "box_localization",
+    "changed_marks",
     "coherency",
     "complexity",
     "corloc",
     "correct",
     "disturbed_images",
+    "energy_in_avoid",
     "energy_in_box",
     "energy_in_mask",
     "expected_calibration_error",

@@ -38,6 +38,7 @@ class PerImageMetric(Metric, ABC):
     needs_maps: ClassVar[bool] = True
     needs_masks: ClassVar[bool] = False
     needs_boxes: ClassVar[bool] = False  # or masks, to draw boxes around
+    needs_avoid: ClassVar[bool] = False
     needs_groups: ClassVar[bool] = False
     needs_parts: ClassVar[bool] = False
     needs_layer: ClassVar[bool] = False  # looks at the activations of the target layer
@@ -58,7 +59,7 @@ class PerImageMetric(Metric, ABC):
     @classmethod
     def capabilities(cls) -> dict[str, bool]:
         """What a caller can ask before making one."""
-        needs = ("maps", "masks", "boxes", "groups", "parts", "layer", "model", "explainer")
+        needs = ("maps", "masks", "boxes", "avoid", "groups", "parts", "layer", "model", "explainer")
         return {name: getattr(cls, name) for name in (*(f"needs_{n}" for n in needs), "slow", "higher_is_better")}
 
     @abstractmethod

@@ -37,6 +37,9 @@ class Observation:
         explain: (images, targets) -> maps, the explainer that made `maps`.
         curves: the perturbation curves that will be asked for, so that one pass makes them all.
         backgrounds: the images whose backgrounds these may get; None = the batch's.
+        avoid: (B, H, W), as in `Batch`.
+        has_avoid: (B,) bool; None = every image, where there are regions to avoid.
+        marks: the images whose marks, in their regions to avoid, these may get; None = the batch's.
     """
 
     images: Tensor | None = None
@@ -55,6 +58,9 @@ class Observation:
     explain: Callable[[Tensor, Tensor], Tensor] | None = None
     curves: tuple[str, ...] = ()
     backgrounds: Backgrounds | None = None
+    avoid: Tensor | None = None
+    has_avoid: Tensor | None = None
+    marks: Backgrounds | None = None
     _known: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def require(self, name: str) -> Any:

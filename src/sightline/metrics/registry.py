@@ -20,6 +20,7 @@ METRICS: Registry[PerImageMetric] = Registry(
         "sightline.metrics.corloc",
         "sightline.metrics.noise",
         "sightline.metrics.backgrounds",
+        "sightline.metrics.avoided",
         "sightline.metrics.calibration",
         "sightline.metrics.robustness",
         "sightline.metrics.consistency",

@@ -16,6 +16,10 @@ TITLES = {
     "pointing_game": "Pointing game",
     ENERGY: "Energy on the object",
     "energy_in_box": "Energy in the box",
+    "energy_in_avoid": "Energy in the region to avoid",
+    "mark_removed_accuracy": "Accuracy, mark removed",
+    "mark_pasted_accuracy": "Accuracy, another class's mark pasted",
+    "mark_swapped_accuracy": "Accuracy, mark swapped",
     "adcc": "ADCC",
     "morf": "MoRF",
     "lerf": "LeRF",
@@ -31,6 +35,7 @@ TITLES = {
 SHARES = {
     "accuracy", "worst_group_accuracy", "pointing_game", ENERGY, "energy_in_box", "average_drop", "average_increase",
     "fgsm_accuracy", "foreground_noise_accuracy", "background_noise_accuracy", "box_localization", "corloc",
+    "energy_in_avoid", "mark_removed_accuracy", "mark_pasted_accuracy", "mark_swapped_accuracy",
 }  # fmt: skip
 
 
