@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from sightline.errors import NotDefinedError
 from sightline.network.forms import check_open
 from sightline.network.targets import Score
-from sightline.network.tracing import Tracer
+from sightline.network.tracing import Interpreted, Tracer
 
 AFFINE = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.AvgPool2d,
@@ -150,9 +150,8 @@ def explicit(model: nn.Module, rules: Rules) -> nn.Module:
             _call_module(root, graph, node, AS_MODULES[name](*node.args[1:5], **options))
         elif rules.addition and name in ("add", "add_", "iadd") and not node.kwargs and all(map(_varies, node.args)):
             _call_module(root, graph, node, rules.addition(), *node.args)
-    network = fx.GraphModule(root, graph)
+    network = Interpreted(root, graph)
     network.graph.eliminate_dead_code()
-    network.recompile()
     _refuse(network, rules)
     _separate(network, rules)
     for module in network.modules():
@@ -243,7 +242,6 @@ def _separate(network: fx.GraphModule, rules: Rules) -> None:
                 node.args = tuple(network.graph.call_function(torch.clone, (argument,)) for argument in node.args)
             if rules.windowed and isinstance(module, nn.MaxPool2d):
                 network.set_submodule(node.target, WindowMax(module))
-    network.recompile()
 
 
 def _scaling(rules: Rules) -> Set[str]:

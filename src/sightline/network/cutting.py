@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from sightline.network.tracing import Tracer
+from sightline.network.tracing import Interpreted, Tracer
 
 
 class _Tracer(Tracer):
@@ -48,8 +48,7 @@ def cut_after(model: nn.Module, name: str) -> tuple[nn.Module, nn.Module]:
         if node in after or node.op == "get_attr":
             copies[node] = tail.node_copy(node, copies.__getitem__)
 
-    cut = torch.fx.GraphModule(model, trunk), torch.fx.GraphModule(model, tail)
+    cut = Interpreted(model, trunk), Interpreted(model, tail)
     for part in cut:
         part.graph.eliminate_dead_code()
-        part.recompile()
     return cut

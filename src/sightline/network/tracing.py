@@ -1,9 +1,9 @@
-"""Tracing by torch.fx beside other threads."""
+"""Tracing by torch.fx beside other threads, and graphs as modules."""
 
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import fx, nn
@@ -11,10 +11,19 @@ from torch import fx, nn
 from sightline._core.exclusive import exclusive
 
 
-def _inlining() -> AbstractContextManager[Any]:
+@contextmanager
+def _inlining() -> Iterator[None]:
     """Let compiled functions run as they were written; torch.fx refuses to call them otherwise, in other threads too."""
     dynamo: Any = sys.modules.get("torch._dynamo.config")  # what is compiled has imported it
-    return dynamo.patch(error_on_nested_fx_trace=False) if dynamo else nullcontext()
+    if dynamo is None:
+        yield
+        return
+    before = dynamo.error_on_nested_fx_trace
+    dynamo.error_on_nested_fx_trace = False
+    try:
+        yield
+    finally:
+        dynamo.error_on_nested_fx_trace = before
 
 
 class Tracer(fx.Tracer):
@@ -43,3 +52,17 @@ class Tracer(fx.Tracer):
         if threading.get_ident() != self._thread:
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+class Interpreted(fx.GraphModule):
+    """A graph with the modules that it calls, run node by node.
+
+    What `fx.GraphModule` generates instead is source code, which Python keeps in memory for the rest of the process.
+    """
+
+    def recompile(self) -> Any:
+        """Generate nothing."""
+
+    def forward(self, *inputs: Any) -> Any:
+        """Return what the graph computes."""
+        return fx.Interpreter(self).run(*inputs)
