@@ -2,10 +2,13 @@
 
 import gc
 import linecache
+import os
 import tracemalloc
 
 import pytest
 from test_precision import NAMES, images, maps_of, network
+
+CALLS = int(os.environ.get("SIGHTLINE_CALLS", "50"))
 
 
 def generated() -> set[str]:
@@ -22,7 +25,7 @@ def test_a_call_leaves_no_generated_code(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_memory_of_python_is_flat_over_200_calls(name: str) -> None:
+def test_memory_of_python_is_flat(name: str) -> None:
     model, inputs = network(), images()
     for _ in range(10):
         maps_of(name, model, inputs)
@@ -30,10 +33,10 @@ def test_memory_of_python_is_flat_over_200_calls(name: str) -> None:
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        for _ in range(200):
+        for _ in range(CALLS):
             maps_of(name, model, inputs)
         gc.collect()
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert grown < 300_000  # free lists of Python and of torch; source code generated in each call takes 700,000
+    assert grown < 100_000 + 1_000 * CALLS  # free lists of Python and torch; generated source code takes 4,000 a call

@@ -48,10 +48,12 @@ def diagnose(
 
     from sightline.diagnosis import diagnose as diagnose_model
     from sightline.diagnosis import write_diagnosis
+    from sightline.diagnosis.page import check_page_name
     from sightline.diagnosis.recommendations import read_training
     from sightline.localization.detectors import AnnotatedBoxes
     from sightline.models import load_model
 
+    check_page_name(output)
     subject = find_subject(model, weights, run)
     saliency = None if saliency_model is None else load_model(saliency_model, saliency_weights)
     if torch.cuda.is_available():

@@ -53,13 +53,18 @@ def write_diagnosis(diagnosis: Diagnosis, output: str | Path) -> Path:
         SightlineError: The name has another suffix.
         RunFailedError: A file cannot be written.
     """
-    output = Path(output)
-    if output.suffix not in (".html", ".htm"):
-        raise SightlineError(f"output is {str(output)!r}; expected a name that ends in .html")
+    output = check_page_name(output)
     with holding_file(output.with_suffix(".json"), LONG):  # so that both files are of one diagnosis
         write_atomically(output.with_suffix(".json"), (json.dumps(diagnosis.to_dict(), indent=1) + "\n").encode())
         write_page(render(diagnosis), output)
     return output
+
+
+def check_page_name(output: str | Path) -> Path:
+    """Return the path of a page, or raise SightlineError where its name does not end in `.html`."""
+    if Path(output).suffix not in (".html", ".htm"):
+        raise SightlineError(f"output is {str(output)!r}; expected a name that ends in .html")
+    return Path(output)
 
 
 def render(diagnosis: Diagnosis) -> str:

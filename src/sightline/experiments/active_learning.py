@@ -17,7 +17,14 @@ from sightline.acquisition import QUERY_STRATEGIES, create_query_strategy, selec
 from sightline.datasets.derived.subset import Listed, listed, read_list, write_list
 from sightline.errors import SightlineError
 from sightline.evaluation.statistics import over_seeds
-from sightline.experiments.columns import Column, check_columns, evaluate_columns, evaluation_keys, heading
+from sightline.experiments.columns import (
+    Column,
+    check_columns,
+    evaluate_columns,
+    evaluation_keys,
+    heading,
+    split_column,
+)
 from sightline.experiments.recipes import Keys, file_name, overrides
 from sightline.reporting.markdown import markdown
 from sightline.reporting.plots import COLORS, new_axes, tidy
@@ -284,7 +291,10 @@ class _Worker:
             raise SightlineError(
                 "train_samples and train_fraction are the loop's own; give a recipe of all training images"
             )
-        self.images = recipe.data.create()["train"]
+        splits = recipe.data.create()
+        for column in study.columns:
+            splits[split_column(column)[0]]  # refused here, before there is a folder
+        self.images = splits["train"]
 
     def work(self, part: str) -> Part:
         """Train what a part's round has labels for, and judge it."""
