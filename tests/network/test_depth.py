@@ -4,10 +4,12 @@ import re
 
 import pytest
 import timm
+import torch
 import torchvision
 from torch import nn
 
 import sightline as sl
+from sightline.errors import SightlineError
 from sightline.network.branch import Branch
 from sightline.network.depth import parameters_by_depth
 
@@ -45,6 +47,15 @@ def test_a_transformer_has_its_embeddings_first_as_in_beit() -> None:
         else:  # the last norm joins the layer before it
             expected = {"cls_token": 0, "pos_embed": 0, "patch_embed": 0, "norm": 3, "head": 4}
             assert depth == expected[name.split(".")[0]], name
+
+
+def test_a_model_of_an_unusual_size_is_run_on_an_image_of_that_size() -> None:
+    model = timm.create_model("vit_tiny_patch16_224", img_size=80, depth=2, num_classes=3)
+    with pytest.raises(SightlineError, match="no blank image"):
+        parameters_by_depth(model)
+    groups = parameters_by_depth(model, torch.zeros(1, 3, 80, 80))
+    assert [model.blocks[i].attn.qkv.weight in set(groups[i + 1]) for i in (0, 1)] == [True, True]
+    assert len(groups) == 4
 
 
 def test_a_network_of_no_library_follows_its_execution_and_a_wrapper_changes_nothing() -> None:

@@ -153,3 +153,11 @@ def test_an_epoch_without_validation_has_weights_too(tmp_path: Path) -> None:
 def test_what_cannot_be_averaged_is_refused(tmp_path: Path, averaging: Any, message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         trained(tmp_path, "run", ALL | {"averaging": averaging})
+
+
+def test_a_stage_on_kept_features_averages_as_one_on_images(tmp_path: Path) -> None:
+    stage = {"epochs": 2, "lr": 1e-2, "trainable": "head", "averaging": "ema"}
+    images = trained(tmp_path, "images", stage)
+    kept = trained(tmp_path, "kept", stage | {"cache_features": 2})  # a draw an epoch
+    assert_close(load_file(images.last), load_file(kept.last))
+    assert float(images.rows[-1]["val/loss"]) == pytest.approx(float(kept.rows[-1]["val/loss"]), rel=1e-4)

@@ -25,7 +25,8 @@ class Mixer:
     - Regions to avoid are those of both images, since they count whatever the class.
     - What is not annotated is marked 255 = ignore where it is seen.
 
-    What is drawn depends on the seed, the epoch and the indices of the batch alone.
+    What is drawn depends on the seed, the epoch and the indices of the batch alone. Each of several processes mixes its own
+    share of a batch, so that their number changes what is mixed.
 
     Args:
         mixup: alpha of mixup's Beta distribution; 0 = no mixup.

@@ -2,28 +2,33 @@
 
 from collections import defaultdict
 
-from torch import nn
+from torch import Tensor, nn
 
 from sightline.network.branch import Branch
-from sightline.network.execution import record_blank
+from sightline.network.execution import record, record_blank
 from sightline.network.head import head_parameters
 from sightline.network.structure import NORMS
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
-def parameters_by_depth(model: nn.Module) -> list[list[nn.Parameter]]:
+def parameters_by_depth(model: nn.Module, inputs: Tensor | None = None) -> list[list[nn.Parameter]]:
     """Return the parameters of a model in groups, from the layer that runs first to the classifier.
 
     A group is a block, such as a residual block or a block of a transformer, or a layer outside of blocks. A norm outside of
     blocks belongs to the layer before it. Parameters that no layer holds, such as a class token and positions, belong to the
     first group, as in BEiT and MAE. What a guide adds belongs to the last group, that of the classifier.
 
+    Args:
+        model: an unwrapped model.
+        inputs: images that it takes; None = a black image of a usual size.
+
     Raises:
         SightlineError: the model takes no blank image, or has no classifier.
     """
     first_call: dict[nn.Module, int] = {}
-    for place, call in enumerate(record_blank(model).calls):
+    recorded = record_blank(model) if inputs is None else record(model, inputs)
+    for place, call in enumerate(recorded.calls):
         first_call.setdefault(call.module, place)
     head = set(head_parameters(model)) | {p for m in model.modules() if isinstance(m, Branch) for p in m.parameters()}
     starts: dict[int, nn.Module] = {}

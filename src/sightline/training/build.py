@@ -78,6 +78,11 @@ class Parts:
             num_workers=r.num_workers, rank=rank, world_size=world_size,
         )  # fmt: skip
 
+    def blank(self) -> Tensor:
+        """A black image (1, C, H, W) of the size that the recipe trains on, on the model's device."""
+        like = next(self.model.parameters())
+        return torch.zeros(1, len(self.spec.mean), *self.spec.size, dtype=like.dtype, device=like.device)
+
     def mixer(self, stage: Stage) -> Mixer | None:
         """What mixes the images of a stage's batches; None where nothing does."""
         if stage.mixing is None:

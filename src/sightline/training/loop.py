@@ -129,7 +129,8 @@ class Trainer:
         cast(EpochSampler, self.loader.sampler).balance(self.strata(stage))
         trained: Any = [parameter for parameter in objective.parameters() if parameter.requires_grad]
         if stage.layer_decay < 1:
-            trained = decayed_groups(objective.unwrap_model(), trained, stage.start_lr, stage.layer_decay)
+            model, blank = objective.unwrap_model(), self.parts.blank()
+            trained = decayed_groups(model, trained, stage.start_lr, stage.layer_decay, blank)
         objective.to(self.fabric.device)
         if not self.state.stage_epoch:
             self.begin_stage(stage, objective)

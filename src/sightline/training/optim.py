@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from sightline.network.depth import parameters_by_depth
@@ -21,7 +21,9 @@ def create_optimizer(
     return kind(parameters, lr=lr, weight_decay=config.weight_decay)
 
 
-def decayed_groups(model: nn.Module, trained: Iterable[nn.Parameter], lr: float, decay: float) -> list[dict[str, Any]]:
+def decayed_groups(
+    model: nn.Module, trained: Iterable[nn.Parameter], lr: float, decay: float, inputs: Tensor | None = None
+) -> list[dict[str, Any]]:
     """Return the parameter groups of an optimizer whose learning rate decays by layer, from the classifier to the input.
 
     Args:
@@ -29,11 +31,12 @@ def decayed_groups(model: nn.Module, trained: Iterable[nn.Parameter], lr: float,
         trained: what is trained. What is no part of the model, as a network of a guide, has the classifier's learning rate.
         lr: of the classifier.
         decay: the learning rate of each layer by that of the layer after it.
+        inputs: images that the model takes; None = a black image of a usual size.
 
     Returns:
         One group a layer that is trained. `lr_scale` is what a schedule's learning rate is multiplied by.
     """
-    layers = parameters_by_depth(model)
+    layers = parameters_by_depth(model, inputs)
     depth = {parameter: number for number, layer in enumerate(layers) for parameter in layer}
     members: dict[int, list[nn.Parameter]] = {}
     for parameter in trained:
