@@ -35,7 +35,10 @@ class Tokens(nn.Module):
         tokens = self.patch(images).flatten(2).transpose(1, 2)
         if tokens.shape[1] != self.place.shape[1]:
             raise ValueError("another size")
-        return self.head(self.block(tokens + self.place).mean(1))
+        tokens = self.block(tokens + self.place)
+        if tokens.shape[-1] != 4:
+            raise ValueError("another width")
+        return self.head(tokens.mean(1))
 
 
 def freeze_all_but(model, *names):
@@ -84,9 +87,10 @@ def test_gradients_of_what_is_trained_are_those_of_the_model():
     assert torch.allclose(model.second[1].running_mean, statistics)
 
 
-def test_code_that_decides_by_a_size_is_told_by_the_images():
+@pytest.mark.parametrize("tapped", [None, "block", "patch"])
+def test_code_that_decides_by_a_size_is_told_by_the_images(tapped):
     model, images = freeze_all_but(Tokens(), "head"), torch.randn(4, 3, 16, 16)
-    trunk = Trunk(model, None, images)
+    trunk = Trunk(model, tapped, images)
     assert torch.allclose(replay(trunk, model, trunk(images)), model(images), atol=1e-6)
 
 
@@ -103,3 +107,27 @@ def test_a_second_run_on_other_images_is_refused():
 def test_a_model_whose_first_layer_is_trained_has_nothing_to_keep():
     with pytest.raises(SightlineError, match="nothing to keep"):
         Trunk(freeze_all_but(Residual(), "first"), None, torch.randn(3, 3, 16, 16))
+
+
+def test_hooks_on_the_tapped_layer_act_on_what_is_kept():
+    model, images = freeze_all_but(Residual(), "head"), torch.randn(3, 3, 16, 16)
+    plain = model(images)
+    model.second.register_forward_hook(lambda module, args, output: 2 * output)
+    doubled = model(images)
+    assert not torch.allclose(doubled, plain)
+    trunk = Trunk(model, "second", images)
+    assert torch.allclose(replay(trunk, model, trunk(images)), doubled, atol=1e-6)
+    seen = []
+    model.second.register_forward_hook(lambda module, args, output: seen.append(output))
+    replay(trunk, model, trunk(images))
+    assert len(seen) == 1  # the trunk calls no hook
+
+
+def test_a_tapped_layer_may_hold_what_is_trained():
+    model, images = freeze_all_but(Residual(), "second.1", "head"), torch.randn(3, 3, 16, 16)
+    trunk, seen = Trunk(model, "second", images), []
+    assert trunk.names == ["first", "second.0"]
+    expected = model(images)
+    model.second.register_forward_hook(lambda module, args, output: seen.append(output))
+    assert torch.allclose(replay(trunk, model, trunk(images)), expected, atol=1e-6)
+    assert torch.allclose(seen[0], model.second(model.first(images)), atol=1e-6)

@@ -9,93 +9,21 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.node import map_arg
 
 from sightline._core.fingerprint import fingerprint
 from sightline.errors import SightlineError
 from sightline.network.logits import returned_logits
 from sightline.network.modes import evaluating
-from sightline.network.tracing import Tracer
+from sightline.network.trunk_tracing import Whole, WholeTracer, inner_modules
 
 TOLERANCE = 1e-4  # of logits, between the model and its two parts
-
-
-class _Whole(nn.Module):
-    """A model as a function of its images alone: other arguments have their defaults, and hooks on the whole are left out."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Any:
-        return self.model.forward(images)
-
-
-class _Tracer(Tracer):
-    """Traces into modules that are frozen in part; every other one is called as a whole.
-
-    Where the model's code decides by a value, such as the number of tokens, images tell the value.
-
-    Args:
-        inner: names of the modules to trace into.
-        images: (B, C, H, W) as the model takes them.
-    """
-
-    def __init__(self, inner: set[str], images: Tensor) -> None:
-        super().__init__()
-        self._inner = inner
-        self._images = images
-        self._values: dict[fx.Node, Any] = {}
-        self._running = False
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return module_qualified_name not in self._inner
-
-    def to_bool(self, obj: fx.Proxy) -> bool:
-        """Decide as the model does for the images."""
-        self._running = True
-        try:
-            with torch.no_grad():
-                return bool(self._value(obj.node))
-        finally:
-            self._running = False
-
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Record the call of a module, or make it while a value is told."""
-        return forward(*args, **kwargs) if self._running else super().call_module(m, forward, args, kwargs)
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """Return what stands for a module's attribute in the graph, or the attribute while a value is told."""
-        return attr_val if self._running else super().getattr(attr, attr_val, parameter_proxy_cache)
-
-    def _value(self, node: fx.Node) -> Any:
-        """What a node gives for the images."""
-        if node not in self._values:
-            self._values[node] = self._compute(node)
-        return self._values[node]
-
-    def _compute(self, node: fx.Node) -> Any:
-        if node.op == "placeholder":
-            return self._images
-        target = cast(Any, node.target)
-        args, kwargs = map_arg((node.args, node.kwargs), self._value)
-        if node.op == "call_function":
-            return target(*args, **kwargs)
-        if node.op == "call_method":
-            return getattr(args[0], target)(*args[1:], **kwargs)
-        if node.op == "call_module":
-            return self.root.get_submodule(target)(*args, **kwargs)
-        owner, _, name = target.rpartition(".")
-        return getattr(self.root.get_submodule(owner), name)
 
 
 class Trunk:
     """What comes before anything that is trained or tapped.
 
     A parameter is trained if it requires a gradient, and so is a module in training mode. The model must be as it is in the
-    stage that it is cut for, and on the device: see `sightline.training.portion.freeze`.
+    stage that it is cut for, and on the device: `sightline.training.portion.Portion` sees to it.
 
     ```python
     trunk = Trunk(objective.unwrap_model(), objective.layer, inputs)
@@ -106,7 +34,7 @@ class Trunk:
 
     Args:
         model: an unwrapped model, which stays as it is. The trunk refers to its modules.
-        tapped: the name of a layer whose output is read; its own output is kept where nothing in it is trained. None = none.
+        tapped: the name of a layer whose output is read, so that the cut comes before hooks on it; None = none.
         inputs: (B, C, H, W) as the model takes them, 3 images at least, to try the cut on.
 
     Attributes:
@@ -117,9 +45,9 @@ class Trunk:
     """
 
     def __init__(self, model: nn.Module, tapped: str | None, inputs: Tensor) -> None:
-        self._model, whole = model, _Whole(model)
+        self._model, whole = model, Whole(model, tapped)
         tapped = None if tapped is None else f"model.{tapped}"
-        tracer = _Tracer(_inner_modules(whole, tapped), inputs)
+        tracer = WholeTracer(inner_modules(whole, tapped), inputs)
         try:
             with evaluating(model):
                 graph = tracer.trace(whole)
@@ -128,28 +56,19 @@ class Trunk:
             raise SightlineError(
                 f"{type(model).__name__} cannot be cut before what is trained ({reason}); train without cache_features"
             ) from error
-        live = {node for node in graph.nodes if _is_trained(whole, node)}
         (image,) = (node for node in graph.nodes if node.op == "placeholder")
-        self._tapped = _frozen_call(whole, graph, tapped, _descendants(graph, live))
-        live = _descendants(graph, live | ({self._tapped} if self._tapped else set()))
-        crossing = [
-            node
-            for node in graph.nodes
-            if node is self._tapped
-            or (
-                node not in live
-                and node.op != "get_attr"
-                and any(u in live and u is not self._tapped for u in node.users)
-            )
-        ]
+        taps = {node for node in graph.nodes if node.op == "call_module" and node.target == tapped}
+        live = _descendants(graph, taps | {node for node in graph.nodes if _is_trained(whole, node)})
+        crossing = [n for n in graph.nodes if n not in live and n.op != "get_attr" and not live.isdisjoint(n.users)]
+        self._tapped = model.get_submodule(cast(str, tapped).removeprefix("model.")) if taps else None
         if image in crossing or not crossing:
             raise SightlineError(
                 f"no layer of {type(model).__name__} is frozen before what is trained or tapped, so there is nothing to "
                 "keep; train without cache_features, or from a later layer"
             )
-        self.names = [_name(node) for node in crossing]
-        self._before = _part(whole, graph, [n for n in graph.nodes if n not in live or n is self._tapped], crossing)
-        self._after = _rest(whole, graph, live, crossing, self._tapped)
+        self.names = [_name(node, tapped) for node in crossing]
+        self._before = _before(whole, graph, live, crossing)
+        self._after = _after(whole, graph, live, crossing)
         self._constants: dict[int, Any] = {}
         self._try(inputs)
 
@@ -184,7 +103,7 @@ class Trunk:
             if self._tapped is None:
                 yield
                 return
-            with _forward_of(self._after.get_submodule(cast(str, self._tapped.target)), lambda raw: raw):
+            with _forward_of(self._tapped, lambda output: output):
                 yield
 
     def _try(self, inputs: Tensor) -> None:
@@ -211,23 +130,6 @@ class Trunk:
                 ) from error
 
 
-def _inner_modules(model: nn.Module, tapped: str | None) -> set[str]:
-    """Return the names of the modules to trace into.
-
-    They are trained in part, hold the tapped layer and something frozen, or wrap a single trained layer, such as the classifier
-    behind its pooling.
-    """
-    inner = set()
-    for name, module in model.named_modules():
-        flags = {parameter.requires_grad for parameter in module.parameters()}
-        around = tapped is not None and tapped.startswith(f"{name}." if name else "")
-        holders = [part for part in module.modules() if part._parameters]
-        wraps = len(holders) == 1 and holders[0] is not module and not module.training
-        if name != tapped and (len(flags) == 2 or (around and flags != {True}) or (flags == {True} and wraps)):
-            inner.add(name)
-    return inner
-
-
 def _is_trained(model: nn.Module, node: fx.Node) -> bool:
     if node.op == "get_attr":
         owner, _, name = cast(str, node.target).rpartition(".")
@@ -247,36 +149,25 @@ def _descendants(graph: fx.Graph, nodes: set[fx.Node]) -> set[fx.Node]:
     return found
 
 
-def _frozen_call(model: nn.Module, graph: fx.Graph, tapped: str | None, live: set[fx.Node]) -> fx.Node | None:
-    """Return the call of the tapped layer where its output can be kept: it does not change, and no hook changes it after."""
-    calls = [node for node in graph.nodes if node.op == "call_module" and node.target == tapped and node not in live]
-    if len(calls) != 1 or model.get_submodule(cast(str, tapped))._forward_hooks:
-        return None
-    return calls[0]
-
-
-def _part(model: nn.Module, graph: fx.Graph, nodes: list[fx.Node], outputs: list[fx.Node]) -> fx.GraphModule:
-    """Return the nodes as a module that returns what crosses the cut."""
+def _before(model: nn.Module, graph: fx.Graph, live: set[fx.Node], crossing: list[fx.Node]) -> fx.GraphModule:
+    """Return what comes before the cut as a module that returns what crosses it."""
     part = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
-    for node in nodes:
-        copies[node] = part.node_copy(node, copies.__getitem__)
-    part.output([copies[node] for node in outputs])
+    for node in graph.nodes:
+        if node not in live:
+            copies[node] = part.node_copy(node, copies.__getitem__)
+    part.output([copies[node] for node in crossing])
     return _module(model, part)
 
 
-def _rest(
-    model: nn.Module, graph: fx.Graph, live: set[fx.Node], crossing: list[fx.Node], tapped: fx.Node | None
-) -> fx.GraphModule:
-    """Return what follows the cut as a module that takes what crosses it; the tapped layer is called with its own output."""
-    rest = fx.Graph()
-    copies = {node: rest.placeholder(node.name) for node in crossing}
-    if tapped is not None:
-        copies[tapped] = rest.call_module(cast(str, tapped.target), (copies[tapped],))
+def _after(model: nn.Module, graph: fx.Graph, live: set[fx.Node], crossing: list[fx.Node]) -> fx.GraphModule:
+    """Return what follows the cut as a module that takes what crosses it."""
+    part = fx.Graph()
+    copies = {node: part.placeholder(node.name) for node in crossing}
     for node in graph.nodes:
-        if node not in copies and (node in live or node.op == "get_attr"):
-            copies[node] = rest.node_copy(node, copies.__getitem__)
-    return _module(model, rest)
+        if node in live or node.op == "get_attr":
+            copies[node] = part.node_copy(node, copies.__getitem__)
+    return _module(model, part)
 
 
 def _module(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
@@ -302,8 +193,9 @@ def _forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None
             module.forward = own
 
 
-def _name(node: fx.Node) -> str:
-    return str(node.target).removeprefix("model.") if node.op == "call_module" else node.name
+def _name(node: fx.Node, tapped: str | None) -> str:
+    target = tapped if node.target == "tapped" else node.target
+    return str(target).removeprefix("model.") if node.op == "call_module" else node.name
 
 
 def _equal(one: Any, other: Any) -> bool:

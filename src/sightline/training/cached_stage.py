@@ -79,10 +79,8 @@ class Amount:
 
     def __str__(self) -> str:
         where = "in memory" if self.folder is None else f"in {self.folder}"
-        return (
-            f"stages.{self.stage}.cache_features: {self.draws} draws of {self.images} images behind {self.place} take "
-            f"{in_units(self.total)} {where}"
-        )
+        draws = f"{self.draws} draw{'s' if self.draws > 1 else ''} of {self.images} images"
+        return f"stages.{self.stage}.cache_features: {draws} behind {self.place} take {in_units(self.total)} {where}"
 
 
 def check_cached_stages(
