@@ -17,6 +17,7 @@ from torchvision import tv_tensors
 import sightline as sl
 from networks import TinyCNN
 from sightline.data import DATASETS, Sample, Splits
+from sightline.data.dataset import InMemory
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate
 from sightline.models.gates import insert_pooling_gate
@@ -53,6 +54,20 @@ class Boxed(Squares):
 def boxed_squares() -> Splits:
     """Squares with boxes."""
     return Splits({"train": Boxed(20, 0), "val": Squares(8, 1), "test": Squares(8, 2)})
+
+
+def several(images: int, seed: int, absent: bool) -> InMemory:
+    """Squares that are labelled red or not, and by whether their index is a multiple of three; `absent` = nobody is red."""
+    samples = [Squares(images, seed)[index] for index in range(images)]
+    labels = [torch.tensor([int(s.label == 0 and not absent), int(s.index % 3 == 0)]) for s in samples]
+    made = [replace(s, label=label, group=None, mask=None) for s, label in zip(samples, labels)]
+    return InMemory(made, ["red", "third"], f"several {seed}")
+
+
+@DATASETS.register("several-squares")
+def several_squares(absent: bool = False) -> Splits:
+    """Squares with several labels."""
+    return Splits({"train": several(20, 0, absent), "val": several(9, 1, False), "test": several(9, 2, False)})
 
 
 @DATASETS.register("uneven-squares")
@@ -170,6 +185,17 @@ def test_balanced_groups_count_alike_and_the_worst_chooses_the_strength(tmp_path
     assert float(run.rows[0]["train/chosen_by"]) == pytest.approx(
         float(run.rows[0]["val/worst_group_accuracy"]), abs=1e-6
     )
+
+
+def test_several_labels_are_a_regression_each(tmp_path: Path) -> None:
+    r = convex(data="several-squares", strength="auto")
+    model, batches = seen(r, 1)
+    rows = torch.cat([features_of(model, images).mean((2, 3)) for images, _ in batches])
+    run = train(r, output=tmp_path / "run")
+    state, strength = load_file(run.last), float(run.rows[0]["train/strength"])
+    expected = fit_linear(rows, torch.cat([batch.labels for _, batch in batches]), strength=strength)
+    logits = rows @ state["head.weight"].T + state["head.bias"]
+    torch.testing.assert_close(logits.double(), rows.double() @ expected[0].T + expected[1], rtol=1e-3, atol=1e-3)
 
 
 def test_it_stands_before_and_after_stages_by_gradients_and_resumes(
@@ -304,6 +330,12 @@ def test_keys_that_do_not_go_together(stage: dict[str, Any], message: str) -> No
         ({"head": "attention_pooling", "model": "sightline/lenet5"}, "does not classify by the mean of a feature map"),
         ({"head": "prototype", "model": "sightline/lenet5"}, "does not classify by the mean of a feature map"),
         ({"data": {"name": "uneven-squares", "validation": False}, "strength": "auto"}, "has no validation split"),
+        (
+            {"data": {"name": "several-squares", "absent": True}},
+            "1 classes are shown by none or all of .* such as 'red'",
+        ),
+        ({"data": "several-squares", "head": "prototype"}, "prototype needs images with one label each"),
+        ({"data": "several-squares", "head": "attention_pooling"}, "needs masks, and none of the 20 training images"),
         ({"head": {"name": "attention_pooling", "region": "boxes"}}, "needs boxes, and none of the 20 training images"),
     ],
 )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import sightline as sl
 from networks import TinyCNN
 from sightline.errors import SightlineError
-from sightline.models.gates import insert_gate
+from sightline.models.gates import insert_gate, insert_pooling_gate
 from sightline.models.two_branch import attach_two_branch
 from sightline.network.input_spec import InputSpec
 from sightline.training import Run, train
@@ -97,16 +97,18 @@ def test_the_three_lines_make_the_librarys_own_model(name: str, size: int, tmp_p
     torch.testing.assert_close(logits, expected)
 
 
+@pytest.mark.parametrize("pooling", [False, True])
 def test_a_gated_model_says_that_its_state_dict_needs_sightline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pooling: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnxruntime", reason="ONNX is not installed: pip install 'sightline-xai[export]'")
     model, spec = sl.load_model("timm/test_resnet", None, 3, 32)
-    place, gate = insert_gate(model, "layer2")
+    place, gate = insert_pooling_gate(model) if pooling else insert_gate(model, "layer2")
     nn.init.normal_(gate.weight)
+    key = "attention_pooling" if pooling else "attention_gate"
     folder = export_model(model, tmp_path / "out", name="timm/test_resnet", input_spec=spec, classes=CLASSES)
     facts = json.loads((folder / "model.json").read_text())
-    assert f"{place}.attention_gate.bias, {place}.attention_gate.weight" in facts["state_dict_needs"]
+    assert f"{place}.{key}.bias, {place}.{key}.weight" in facts["state_dict_needs"]
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         expected = model.eval()(images)
@@ -114,7 +116,7 @@ def test_a_gated_model_says_that_its_state_dict_needs_sightline(
         monkeypatch.chdir(folder)
         exec("\n".join(facts["load"].pop("state-dict")), names)
         torch.testing.assert_close(names["model"](images), expected)
-    with pytest.raises(RuntimeError, match="attention_gate"):  # and nobody loads it as if the gate were not there
+    with pytest.raises(RuntimeError, match=key):  # and nobody loads it as if the gate were not there
         sl.load_model("timm/test_resnet", None, 3, 32)[0].load_state_dict(load_file("model.safetensors"))
     Path("model.json").write_text(json.dumps(facts))
     answers = ask_elsewhere(folder, images, tmp_path)

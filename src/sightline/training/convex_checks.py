@@ -1,6 +1,7 @@
 """What must hold before a head is fitted to its optimum; and the attention pooling that the model gets before training."""
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from sightline.data import Splits
@@ -29,6 +30,7 @@ def prepare_heads(recipe: Recipe, splits: Splits, model: nn.Module) -> None:
             continue
         key = f"stages.{number}"
         last_layer(model)
+        _check_shown(splits, key)
         if recipe.label_smoothing and all(each.fit == "convex" for each in recipe.stages):
             raise SightlineError(f"label_smoothing is {recipe.label_smoothing}; expected 0 with {key}.fit: convex")
         if stage.strength == "auto" and stage.head.name != "prototype" and not _validation(splits):
@@ -61,6 +63,19 @@ def check_convex_guides(stage: Stage, objective: Objective, key: str) -> None:
 
 def _validation(splits: Splits) -> list[str]:
     return [name for name in splits if name.startswith("val")]
+
+
+def _check_shown(splits: Splits, key: str) -> None:
+    """Refuse a class that no training image shows, or where images can have several, every one: its bias would be infinite."""
+    images = splits["train"]
+    labels = images.labels if images.multi_label else F.one_hot(images.labels, len(images.classes))
+    counts = labels.sum(0)
+    lacking = [name for name, count in zip(images.classes, counts.tolist()) if count in (0, len(images))]
+    if lacking:
+        raise SightlineError(
+            f"{key}.fit is 'convex', and {len(lacking)} classes are shown by none or all of the {len(images)} training images, "
+            f"such as {lacking[0]!r}; expected images with and without each class. Add images, or leave the classes out"
+        )
 
 
 def _check_objects(splits: Splits, stage: Stage, key: str) -> None:
