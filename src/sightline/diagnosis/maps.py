@@ -12,7 +12,9 @@ from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection
 
 BASELINES = ("randomcam", "gaussian")  # maps that know nothing of the model, or nothing of the image
-METRICS = {"energy_in_mask": "gaussian", "pointing_game": "gaussian", "view_stability": "randomcam"}
+METRICS = {
+    "energy_in_mask": "gaussian", "pointing_game": "gaussian", "view_stability": "randomcam", "energy_in_avoid": "gaussian",
+}  # fmt: skip
 """Metric -> the baseline that says what it is by chance."""
 
 
@@ -54,18 +56,20 @@ def measure_maps(
         seed: Seed of the evaluation.
         progress: Whether to show a bar.
     """
+    without = {"energy_in_avoid"} if batches[0].avoid is None else set()
+    metrics = {name: baseline for name, baseline in METRICS.items() if name not in without}
     found = evaluate_model(
-        model, batches, (explainer, *BASELINES), tuple(METRICS), input_spec=input_spec, layer=layer, gallery=len(indices),
+        model, batches, (explainer, *BASELINES), tuple(metrics), input_spec=input_spec, layer=layer, gallery=len(indices),
         seed=seed, progress=progress,
     )  # fmt: skip
     nothing = torch.full((len(indices),), torch.nan)
     assert found.gallery is not None
     row = {int(index): row for row, index in enumerate(found.gallery.index)}
     return MapMeasurements(
-        values={metric: found.samples.get(f"{metric}@{explainer}", nothing) for metric in METRICS},
+        values={metric: found.samples.get(f"{metric}@{explainer}", nothing) for metric in metrics},
         chances={
             metric: float(found.samples.get(f"{metric}@{baseline}", nothing).nanmean())
-            for metric, baseline in METRICS.items()
+            for metric, baseline in metrics.items()
         },
         saved=found.gallery.maps[explainer][[row[int(index)] for index in indices]],
     )

@@ -77,6 +77,18 @@ WORDS = {
     "normalized_rfs": ("Normalised RFS", "RFS as a share of what the accuracy allows."),
     "energy_in_mask": ("Energy of the maps on the object", "Share of the map's sum that lies on the object."),
     "pointing_game": ("Pointing game", "Share of images where the map's maximum lies on the object."),
+    "energy_in_avoid": (
+        "Energy of the maps in the region to avoid",
+        "Share of the map's sum that lies in what should not matter, such as a stamp.",
+    ),
+    "mark_removed": ("… mark removed", "What lies in the region to avoid is filled from its surroundings."),
+    "mark_pasted": ("… another class's mark pasted", "The mark of an image of another class is put on the image as it is."),
+    "mark_swapped": ("… mark swapped", "The mark of an image of another class takes the place of the image's own."),
+    "mark_loss": (
+        "Accuracy lost to another class's mark",
+        "As they are, less with the mark swapped, or pasted where there is none. Far from 0, in either direction, the mark had "
+        "a say.",
+    ),
     "view_stability": (
         "Stability of the maps",
         "Correlation of the map with that of the flipped and turned image, turned back (D4).",
@@ -84,6 +96,7 @@ WORDS = {
 }  # fmt: skip
 ACCURACIES = (
     "accuracy", "background_noised", "background_greyed", "background_swapped", "object_noised", "object_removed",
+    "mark_removed", "mark_pasted", "mark_swapped",
 )  # fmt: skip
 NOT_SHARES = ("rfs", "normalized_rfs", "view_stability")
 
@@ -103,6 +116,8 @@ def chance_levels(labels: Tensor, classes: int, maps: Mapping[str, float]) -> di
         **dict.fromkeys(ACCURACIES, (max(1 / classes, commonest), "always saying one class")),
         "confidence": (1 / classes, guess),
         "swap_loss": (0.0, guess),
+        "mark_loss": (0.0, guess),
+        "energy_in_avoid": (maps.get("energy_in_avoid", float("nan")), gaussian),
         "prediction_kept": (1 / classes, guess),
         "prediction_follows_background": (1 / classes, guess),
         "rfs": (0.0, alike),

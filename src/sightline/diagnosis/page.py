@@ -23,7 +23,8 @@ GROUPS = (
     ("Is it right when the object goes?", ("object_noised", "object_removed")),
     ("Whose answer is it after the swap?", ("prediction_kept", "prediction_follows_background")),
     ("Is it as often right as it is sure?", ("confidence", "ece")),
-    ("Where do the maps lie?", ("energy_in_mask", "pointing_game")),
+    ("What do the regions to avoid do?", ("mark_removed", "mark_pasted", "mark_swapped")),
+    ("Where do the maps lie?", ("energy_in_mask", "pointing_game", "energy_in_avoid")),
 )  # fmt: skip
 CLASSES = 100  # of the table by class; the JSON file has all
 
@@ -76,7 +77,8 @@ def render(diagnosis: Diagnosis) -> str:
         d=diagnosis,
         rules=RULES,
         groups=[
-            (title, [known[name] for name in names if not math.isnan(known[name].value)]) for title, names in GROUPS
+            (title, [known[name] for name in names if name in known and not math.isnan(known[name].value)])
+            for title, names in GROUPS
         ],
         figures=list(known.values()),
         text=text,
@@ -113,7 +115,7 @@ def text(figure: Measurement, value: float) -> str:
     if math.isnan(value):
         return "–"
     share = f"{value:.1%}" if figure.share else f"{value:.2f}"
-    written = f"{100 * value:+.1f} points" if figure.name == "swap_loss" else share
+    written = f"{100 * value:+.1f} points" if figure.name in ("swap_loss", "mark_loss") else share
     return written.replace("-", "−")
 
 

@@ -26,6 +26,10 @@ WITHOUT_MASKS = (
     "explanation_consistency",
     "needs no masks: the map must stay the same when the image is disturbed. It does not exchange backgrounds.",
 )
+FOR_MARKS: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("l1", {"weight": 10}, "keeps the Grad-CAM map of the true class out of the regions to avoid."),
+    ("random_background", {}, "replaces what is in the regions to avoid by other content."),
+)
 BY_SOURCE = {
     "boxes": " The masks are made by GrabCut in the boxes.",
     "center": " The masks are found by GrabCut around the center of each image, without any annotation.",
@@ -75,15 +79,23 @@ class Recommendation:
         return shlex.join(["sightline", "train", *self.arguments]) if self.arguments else ""
 
 
-def recommend_guides(kind: str, boxed: bool, training: TrainingConfig | None) -> list[Recommendation]:
+def recommend_guides(
+    kind: str, boxed: bool, training: TrainingConfig | None, marked: bool = False
+) -> list[Recommendation]:
     """The guides to train with, the one to begin with first; those that the model was trained with are left out.
 
     Args:
         kind: of the annotation that was used: "masks", "boxes", "grabcut" or "saliency".
         boxed: whether the data set has boxes.
         training: what is to be trained; None = no commands.
+        marked: whether the model leans on what it should avoid.
     """
     training = training or TrainingConfig()
+    if marked:
+        return [
+            Recommendation(guide, why, _arguments(guide, training, training.data, {"region": "avoid", **more}))
+            for guide, more, why in FOR_MARKS
+        ]
     options = training.data or {}
     boxes = training.boxes or options.get("boxes")
     if kind == "masks" or options.get("name") == "found_masks":
@@ -106,16 +118,19 @@ def recommend_guides(kind: str, boxed: bool, training: TrainingConfig | None) ->
     return [each for each in given if each.guide not in training.guides]
 
 
-def _arguments(guide: str, training: TrainingConfig, data: Mapping[str, Any] | None) -> list[str]:
-    """The arguments of `sightline train`; empty where they are not known."""
+def _arguments(
+    guide: str, training: TrainingConfig, data: Mapping[str, Any] | None, more: Mapping[str, Any] | None = None
+) -> list[str]:
+    """The arguments of `sightline train`, with options of the guide; empty where they are not known."""
+    value = guide if more is None else {"name": guide, **more}
     if training.recipe is not None and data is not None:
-        changes: dict[str, Any] = {"name": guide, "guide": guide, "data": data}
+        changes: dict[str, Any] = {"name": guide, "guide": value, "data": data}
         return [training.recipe, *(override_text(key, value) for key, value in changes.items())]
     if data is None or training.model is None:
         return []
     changes = {
         "name": guide,
-        "guide": guide,
+        "guide": value,
         "data": data,
         "model": training.model,
         "image_size": training.size,

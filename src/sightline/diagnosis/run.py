@@ -19,6 +19,7 @@ from sightline.datasets.derived.relabeled import match_classes
 from sightline.diagnosis.checks import Answers, ask, background_alone, swapped_background
 from sightline.diagnosis.examples import Examples, Picture, both_maps, find_confusions, find_extremes, shown_rows
 from sightline.diagnosis.maps import BASELINES, MapMeasurements, measure_maps
+from sightline.diagnosis.marks import measure_marks
 from sightline.diagnosis.measurements import by_class, calibrated_ece, chance_levels, measure
 from sightline.diagnosis.preprocessing import Preprocessing, PreprocessingCheck, blue_first, check_preprocessing
 from sightline.diagnosis.recommendations import TrainingConfig, recommend_guides
@@ -61,7 +62,8 @@ def diagnose(
     """Does a model look at the object?
 
     Every image is shown as it is, with its background noised, grey and swapped, with its object noised, and without its
-    object; where the maps lie is measured beside. The images are kept in memory: 0.6 MB each at 224 pixels.
+    object; where the maps lie is measured beside. Where the data has regions to avoid, so are answers without the marks in
+    them and with those of other classes. The images are kept in memory: 0.6 MB each at 224 pixels.
 
     Args:
         model: a classifier that returns logits (B, K); evaluated on the device it is on, and left as it was.
@@ -144,7 +146,8 @@ def _measure_all(
     maps = measure_maps(
         model, batches, shown.indices, explainer, input_spec=input_spec, layer=layer, seed=seed, progress=progress
     )
-    columns = _columns(answers, maps)
+    marks = measure_marks(model, batches, answers.hits["clean"], input_spec=input_spec, seed=seed)
+    columns = _columns(answers, maps) | marks
     arrays = {name: values.double().numpy() for name, values in columns.items()}
     exact = (calibrated_ece(arrays["confidence"]), "a model that is exactly as often right as it is sure")
     chances = {**chance_levels(shown.labels, len(names), maps.chances), "ece": exact}
@@ -152,8 +155,10 @@ def _measure_all(
     trained = None if seen is None else _hits_by_seen(arrays["accuracy"], seen[shown.indices].numpy())
     order = (-answers.lean.nan_to_num(-torch.inf)).argsort(stable=True).tolist()
     leaning = [row for row in order[:SHOWN] if not math.isnan(answers.lean[row])]
+    verdict = decide_verdict(found, len(shown.labels.unique()), trained, check, how is not None)
+    marked = verdict.answer == "leans on what it should avoid"
     return Diagnosis(
-        verdict=decide_verdict(found, len(shown.labels.unique()), trained, check, how is not None),
+        verdict=verdict,
         preprocessing=check,
         measurements=found,
         classes=by_class(arrays, shown.labels, names),
@@ -161,7 +166,7 @@ def _measure_all(
         names=names,
         examples=_examples(model, shown, answers, maps, explainer, input_spec, layer),
         worst=[_example(row, shown, answers, maps.saved[row]) for row in leaning],
-        recommendations=recommend_guides(shown.kind, shown.boxed, training),
+        recommendations=recommend_guides(shown.kind, shown.boxed, training, marked),
         annotation=_annotation_facts(shown),
         facts={
             "model": name or type(model).__name__,

@@ -9,7 +9,9 @@ from sightline.diagnosis.measurements import Measurement
 from sightline.diagnosis.preprocessing import PreprocessingCheck
 from sightline.localization.annotation import MIN_IMAGES
 
-Answer = Literal["wrong preprocessing", "looks at the object", "leans on the background", "cannot tell"]
+Answer = Literal[
+    "wrong preprocessing", "leans on what it should avoid", "looks at the object", "leans on the background", "cannot tell",
+]  # fmt: skip
 
 MIN_SHIFT = 0.05  # a larger change of accuracy by the swap shows that the model uses the background
 MAX_SHIFT = 0.20  # the change of accuracy must be smaller for a good verdict
@@ -18,6 +20,9 @@ MIN_KEPT = 0.60  # a larger share of the swaps must keep the prediction for a go
 RULES = (
     "Wrong preprocessing, if the model is clearly more often right with another normalization, order of channels, size or "
     "crop: by a paired test corrected for the number of alternatives, by at least 5 points (10 for sizes and crops).",
+    f"Leans on what it should avoid, if at least {MIN_IMAGES} images can get the mark of another class, and these marks change "
+    f"the accuracy by more than {100 * MIN_SHIFT:.0f} points for certain. A mark is what lies in a region to avoid. Where "
+    "images have no such regions, this rule says nothing.",
     f"Cannot tell, if fewer than {MIN_IMAGES} images have an object and a background, or if all images are of one class.",
     f"Leans on the background, if swapping the backgrounds changes the accuracy by more than {100 * MIN_SHIFT:.0f} points "
     "for certain. Less counts as much as more: where backgrounds mislead, a model that reads them gets better by the swap. "
@@ -95,6 +100,8 @@ def _seen(trained: Sequence[tuple[int, float]] | None) -> list[str]:
 
 
 def _decide(figures: Mapping[str, Measurement], classes: int) -> tuple[Answer, str]:
+    if (leans := _leans_on_marks(figures.get("mark_loss"), classes)) is not None:
+        return "leans on what it should avoid", leans
     swap, kept, follows = (figures[name] for name in ("swap_loss", "prediction_kept", "prediction_follows_background"))
     if swap.n < MIN_IMAGES:
         return "cannot tell", f"Only {swap.n} images have an object and a background; at least {MIN_IMAGES} are needed."
@@ -138,6 +145,19 @@ def _decide(figures: Mapping[str, Measurement], classes: int) -> tuple[Answer, s
     return "cannot tell", f"{said}{stays}: neither rule is met for certain. More images may settle it."
 
 
+def _leans_on_marks(loss: Measurement | None, classes: int) -> str | None:
+    """Return the sentence that says so; None where it does not hold for certain."""
+    if loss is None or loss.n < MIN_IMAGES or classes < 2 or (loss.low <= MIN_SHIFT and loss.high >= -MIN_SHIFT):
+        return None
+    falls = loss.value >= 0
+    low, high = (loss.low, loss.high) if falls else (-loss.high, -loss.low)
+    said = (
+        f"Accuracy {'falls' if falls else 'rises'} by {abs(100 * loss.value):.0f} points (95% interval {100 * low:.0f} to "
+        f"{100 * high:.0f}) when images get the marks of other classes in their regions to avoid"
+    ).replace("-", "−")
+    return f"{said}." if falls else f"{said}: here the marks mislead the model, so it reads them."
+
+
 def _findings(figures: Mapping[str, Measurement]) -> list[str]:
     alone, grey, rfs = figures["object_removed"], figures["background_greyed"], figures["rfs"]
     found = []
@@ -172,6 +192,13 @@ def _findings(figures: Mapping[str, Measurement]) -> list[str]:
             f"(expected calibration error {ece.value:.2f}, {ece.low:.2f} to {ece.high:.2f}; {ece.chance:.2f} "
             f"for {ece.chance_of})."
         )
+    removed, kept_out = figures.get("mark_removed"), figures.get("energy_in_avoid")
+    if removed is not None and not math.isnan(removed.value):
+        found.append(
+            f"Without the marks in the regions to avoid, the model is right on {_with_interval(removed)} of the marked images."
+        )
+    if kept_out is not None and not math.isnan(kept_out.value):
+        found.append(f"The maps put {_with_interval(kept_out)} of their energy into the regions to avoid.")
     energy = figures["energy_in_mask"]
     if not math.isnan(energy.value):
         against = (

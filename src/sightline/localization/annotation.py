@@ -43,6 +43,8 @@ class Annotated:
         source: a sentence that says how the regions came about.
         trust: a sentence that says how far they can be trusted.
         boxed: whether the data have boxes.
+        avoid: (n, H, W) regions to avoid, as in `Batch`; None = the data have none.
+        has_avoid: (n,) bool, which images have one.
     """
 
     images: Tensor
@@ -55,6 +57,8 @@ class Annotated:
     source: str
     trust: str
     boxed: bool
+    avoid: Tensor | None = None
+    has_avoid: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -64,10 +68,12 @@ class Annotated:
         rows = torch.arange(len(self)).split(size)
         return [
             Batch(
-                self.images[r], self.labels[r], masks=self.regions[r], has_mask=self.usable[r], indices=self.indices[r]
+                self.images[r], self.labels[r], masks=self.regions[r], has_mask=self.usable[r], indices=self.indices[r],
+                avoid=None if self.avoid is None else self.avoid[r],
+                has_avoid=None if self.has_avoid is None else self.has_avoid[r],
             )
             for r in rows
-        ]
+        ]  # fmt: skip
 
 
 def annotate(
@@ -165,7 +171,7 @@ def _draw(
         chosen = places[_in_turn(data.labels[places], samples, seed, late)].tolist()
         seen = Transformed(data, transform, None)
         masks = bool(data.has_mask[chosen].any()) and not (annotation == "auto" and not enough)
-        batch = collate([seen[0, place] for place in chosen], masks)
+        batch = collate([seen[0, place] for place in chosen], masks, avoid=bool(data.has_avoid[chosen].any()))
         if boxes is not None:
             batch = _with_boxes(batch, [data[place] for place in chosen], boxes, transform)
         return batch, [data.path(place) for place in chosen]
@@ -272,5 +278,6 @@ def _annotated(
     usable = non_empty(regions == 1) & non_empty(regions == 0)
     usable = usable if found is None else usable & found
     return Annotated(
-        batch.images, batch.labels, regions, usable, batch.indices, paths, kind, source, trust, batch.boxes is not None
-    )
+        batch.images, batch.labels, regions, usable, batch.indices, paths, kind, source, trust, batch.boxes is not None,
+        batch.avoid, batch.has_avoid,
+    )  # fmt: skip
