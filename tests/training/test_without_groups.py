@@ -16,6 +16,7 @@ import sightline as sl
 from sightline.errors import SightlineError
 from sightline.guides import AFR, JTT
 from sightline.training.build import Parts, build
+from sightline.training.heads import fit_linear
 
 FIRST = {"epochs": 1, "lr": 3e-3, "guide": None}
 SECOND = {"epochs": 2, "lr": 1e-3, "guide": {"name": "jtt", "upweight": 20.0}, "start": "initial"}
@@ -106,3 +107,38 @@ def test_nothing_measured_is_an_error(tmp_path: Path) -> None:
         JTT(upweight=0)
     with pytest.raises(SightlineError, match="gamma is -1"):
         AFR(gamma=-1)
+
+
+def test_the_last_layer_fitted_to_its_optimum_with_the_weights_of_afr(tmp_path: Path) -> None:
+    stage = {"fit": "convex", "strength": 0.1, "guide": {"name": "afr", "gamma": 3.0}}
+    plain = {"crop": 1.0, "flip": False}
+    run = sl.train(recipe(stages=[FIRST, stage | {"guide": None}], augment=plain), output=tmp_path / "plain")
+    erm = build(recipe(stages=[FIRST], augment=plain))
+    erm.model.load_state_dict(load_file(sl.train(recipe(stages=[FIRST], augment=plain), output=tmp_path / "erm").last))
+    features: list[Tensor] = []
+    erm.model.eval().head.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+    with torch.no_grad():
+        logits = torch.cat([erm.model(erm.spec.normalize(b.images)) for b in erm.plain_loader("train", 0, 1)])
+    labels = erm.splits["train"].labels
+    confidence = logits.softmax(1)[torch.arange(20), labels]
+    weights = torch.exp(-3 * confidence) / torch.bincount(labels)[labels]
+    weight, bias = fit_linear(torch.cat(features), labels, weights / weights.mean(), strength=0.1, classes=2)
+    fitted = load_file(sl.train(recipe(stages=[FIRST, stage], augment=plain), output=tmp_path / "run").last)
+    torch.testing.assert_close(fitted["head.weight"], weight.float(), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(fitted["head.bias"], bias.float(), rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(fitted["head.weight"], load_file(run.last)["head.weight"], rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"balance_by": "groups"}, "balance_by and the guide AFR both weigh images"),
+        ({"guide": {"name": "afr", "regularization": 0.1}}, r"regularization of AFR is 0\.1; expected 0"),
+        ({"mixing": {"mixup": 0.2}}, "mixing is .* which has no use for it"),
+    ],
+    ids=str,
+)
+def test_what_a_fit_has_no_use_for_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    stage = {"fit": "convex", "strength": 0.1, "guide": {"name": "afr"}} | changes
+    with pytest.raises(SightlineError, match=message):
+        sl.train(recipe(stages=[FIRST, stage]), output=tmp_path / "run")

@@ -12,6 +12,7 @@ from sightline.data.loader import EpochSampler
 from sightline.data.regions import object_region
 from sightline.guides.attention_gate import attention_loss
 from sightline.guides.losses import task_loss
+from sightline.guides.measured_weights import StageWeights
 from sightline.guides.objective import Objective
 from sightline.metrics.accuracy import hits
 from sightline.models.gates import pooling_gate_of
@@ -56,9 +57,7 @@ class HeadFit:
         else:
             last = LastMap(self.model, self._blank())
             rows, figures = self._pooled(self._collect(last), last)
-        weights = None
-        if self.stage.balance_by is not None:
-            weights = balanced_weights(self._strata()[rows.indices])
+        weights = self._weights(rows)
         count = len(self.layer.weight)
         if self.stage.head.name == "prototype":
             weight, bias = fit_prototypes(rows.features, rows.labels, weights, classes=count)
@@ -146,6 +145,15 @@ class HeadFit:
             groups=split.group_ids if self.stage.balance_by == "groups" else None,
         )  # fmt: skip
         return strength, {"chosen_by": found[strength]}
+
+    def _weights(self, rows: Rows) -> Tensor | None:
+        """Return the weights of the images, by strata or by the model of the stage before; None = equal ones."""
+        if self.stage.balance_by is not None:
+            return balanced_weights(self._strata()[rows.indices])
+        for guide in self.objective.guides:
+            if isinstance(guide, StageWeights):
+                return guide.weights.cpu()[rows.indices]
+        return None
 
     def _strata(self) -> Tensor:
         images = self.parts.splits["train"]

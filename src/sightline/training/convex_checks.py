@@ -6,7 +6,9 @@ from torch import nn
 
 from sightline.data import Splits
 from sightline.errors import SightlineError
+from sightline.guides.afr import AFR
 from sightline.guides.base import Guide
+from sightline.guides.measured_weights import StageWeights
 from sightline.guides.objective import Objective
 from sightline.models.gates import insert_pooling_gate
 from sightline.models.pooling_place import pooling_place
@@ -53,12 +55,27 @@ def check_convex_guides(stage: Stage, objective: Objective, key: str) -> None:
     if stage.fit != "convex":
         return
     for guide in objective.guides:
+        if isinstance(guide, StageWeights):  # weights that are known before the fit
+            _check_stage_weights(stage, guide, key)
+            continue
         used = [name for name in UNUSED if getattr(type(guide), name) is not getattr(Guide, name)]
         if used:
             raise SightlineError(
                 f"{key}.fit is 'convex', and the guide {type(guide).__name__} trains by gradients; expected guides that change "
-                "images, such as random_background, or guide: null. For groups set balance_by: groups"
+                "images, such as random_background, or weigh them before, such as afr, or guide: null. For groups set "
+                "balance_by: groups"
             )
+
+
+def _check_stage_weights(stage: Stage, guide: StageWeights, key: str) -> None:
+    if stage.balance_by is not None:
+        raise SightlineError(
+            f"{key}.balance_by and the guide {type(guide).__name__} both weigh images; leave out one of them"
+        )
+    if isinstance(guide, AFR) and guide.regularization:
+        raise SightlineError(
+            f"regularization of AFR is {guide.regularization}; expected 0 with {key}.fit: convex, whose penalty is strength"
+        )
 
 
 def _validation(splits: Splits) -> list[str]:

@@ -252,7 +252,7 @@ class FeatureCache(StrictModel):
 
 
 CONVEX = ("passes", "strength", "head")
-GRADIENT = ("epochs", "lr", "schedule", "layer_decay", "batch_norm", "averaging", "cache_features")
+GRADIENT = ("epochs", "lr", "schedule", "layer_decay", "batch_norm", "averaging", "mixing", "cache_features")
 """The keys of a stage that only one kind of fit uses."""
 
 
