@@ -199,6 +199,7 @@ def _name(node: fx.Node, tapped: str | None) -> str:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor) or isinstance(other, Tensor):
-        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
-    return bool(one == other)
+    """Whether two values that are no rows are one constant."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.equal(one, other)
+    return not isinstance(one, Tensor | tuple | list | dict) and bool(one == other)

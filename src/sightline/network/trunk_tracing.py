@@ -24,8 +24,9 @@ class Whole(nn.Module):
         self.tapped = None if tapped is None else _Body(model.get_submodule(tapped))
 
     def forward(self, images: Tensor) -> Any:
-        """What the model returns."""
-        return self.model.forward(images)
+        """The logits, where the model returns an object that holds them among other things; else what it returns."""
+        output = self.model.forward(images)
+        return output if isinstance(output, fx.Proxy) else getattr(output, "logits", output)
 
 
 class _Body(nn.Module):
