@@ -131,3 +131,23 @@ def test_a_tapped_layer_may_hold_what_is_trained():
     model.second.register_forward_hook(lambda module, args, output: seen.append(output))
     assert torch.allclose(replay(trunk, model, trunk(images)), expected, atol=1e-6)
     assert torch.allclose(seen[0], model.second(model.first(images)), atol=1e-6)
+
+
+class Output:
+    """What a model of Hugging Face returns: the logits among other things."""
+
+    def __init__(self, logits, hidden):
+        self.logits, self.hidden = logits, hidden
+
+
+class Described(Residual):
+    """Returns an object."""
+
+    def forward(self, images, hidden=None):
+        return Output(super().forward(images), self.first(images) if hidden is None else hidden)
+
+
+def test_of_an_object_the_logits_are_given():
+    model, images = freeze_all_but(Described(), "head"), torch.randn(3, 3, 16, 16)
+    trunk = Trunk(model, None, images)
+    assert torch.allclose(replay(trunk, model, trunk(images)), model(images).logits, atol=1e-6)

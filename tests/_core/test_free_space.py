@@ -1,0 +1,16 @@
+from pathlib import Path
+
+import pytest
+
+from sightline._core.free_space import free_disk, free_memory, in_units
+
+
+@pytest.mark.parametrize(("size", "text"), [(1000, "0.001 MB"), (2.5e6, "2.5 MB"), (1.234e9, "1.23 GB")])
+def test_bytes_as_text(size, text):
+    assert in_units(size) == text
+
+
+def test_what_is_free():
+    memory = free_memory()
+    assert memory is None or memory > 0
+    assert free_disk(Path("no", "such", "folder")) == free_disk(Path())
