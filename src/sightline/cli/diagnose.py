@@ -37,6 +37,9 @@ def diagnose(
             "`adopt` goes on with it, `ignore` does not try them."
         ),
     ] = "check",
+    shortcuts: Annotated[
+        bool, typer.Option(help="Search for what the answers follow; it takes about as long as all else.")
+    ] = True,
     explainer: Annotated[str, typer.Option(help="Whose maps are looked at.")] = "gradcam",
     layer: TargetLayer = None,
     output: Annotated[
@@ -77,6 +80,7 @@ def diagnose(
         saliency=saliency,
         samples=samples,
         preprocessing=preprocessing,  # type: ignore[arg-type]
+        shortcuts=shortcuts,
         explainer=explainer,
         layer=layer or subject.layer,
         training=read_training(run, data, options or [], model, weights, layer, subject.spec.size[0], boxes),
@@ -87,6 +91,8 @@ def diagnose(
     )
     write_diagnosis(found, output)
     typer.echo(f"{str(found)[0].upper()}{str(found)[1:]}")
+    if found.shortcuts is not None and found.shortcuts.named:
+        typer.echo(f"The answers follow {found.shortcuts.named}. {found.shortcuts.because}")
     typer.echo(f"Where the objects are: {found.annotation['source']}; {found.annotation['trust']}")
     if found.recommendations and found.recommendations[0].command and found.verdict.answer in ADVISED:
         before = f"{found.recommendations[0].first} && " if found.recommendations[0].first else ""

@@ -10,6 +10,7 @@ from sightline.diagnosis.examples import Examples
 from sightline.diagnosis.measurements import Measurement
 from sightline.diagnosis.preprocessing import PreprocessingCheck
 from sightline.diagnosis.recommendations import Recommendation
+from sightline.diagnosis.shortcuts import Shortcuts
 from sightline.diagnosis.verdict import RULES, Verdict
 
 
@@ -41,6 +42,7 @@ class Diagnosis:
     Attributes:
         verdict: the answer and what it rests on.
         preprocessing: what came of trying other ways to prepare the images; None = it was not tried.
+        shortcuts: what the answers follow; None = it was not searched for, or there are too few images.
         measurements: every value, by name.
         classes: class -> figure -> [value, low, high, n], the class that loses most by a swap first.
         images: a row an image, the ones that lean most on the background first.
@@ -54,6 +56,7 @@ class Diagnosis:
 
     verdict: Verdict
     preprocessing: PreprocessingCheck | None
+    shortcuts: Shortcuts | None
     measurements: dict[str, Measurement]
     classes: dict[str, dict[str, list[float]]]
     images: list[dict[str, Any]]
@@ -75,6 +78,7 @@ class Diagnosis:
             "findings": self.verdict.findings,
             "rules": list(RULES),
             "preprocessing": None if self.preprocessing is None else asdict(self.preprocessing),
+            "shortcuts": None if self.shortcuts is None else asdict(self.shortcuts),
             "annotation": self.annotation,
             "measurements": {name: asdict(each) for name, each in self.measurements.items()},
             "classes": self.classes,

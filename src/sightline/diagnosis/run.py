@@ -24,6 +24,7 @@ from sightline.diagnosis.measurements import by_class, calibrated_ece, chance_le
 from sightline.diagnosis.preprocessing import Preprocessing, PreprocessingCheck, blue_first, check_preprocessing
 from sightline.diagnosis.recommendations import TrainingConfig, recommend_guides
 from sightline.diagnosis.result import Diagnosis, Example
+from sightline.diagnosis.shortcuts import find_shortcuts
 from sightline.diagnosis.verdict import decide_verdict
 from sightline.errors import SightlineError
 from sightline.evaluation.statistics import Array
@@ -53,6 +54,7 @@ def diagnose(
     training: TrainingConfig | None = None,
     preprocessing: OnPreprocessing = "check",
     seen: Tensor | None = None,
+    shortcuts: bool = True,
     about: Mapping[str, str] | None = None,
     name: str = "",
     batch_size: int = 32,
@@ -81,6 +83,8 @@ def diagnose(
         preprocessing: "check" = try the usual other ways to prepare the images, and say so where one is clearly better;
             "adopt" = go on with it; "ignore" = do not try.
         seen: (N,) bool, which images of a data set the model was trained on; they are drawn last. None = not known.
+        shortcuts: whether to search for what the answers follow: parts, properties and groups of images. It takes about as long
+            as all else.
         about: what else the page says of the model and the data, such as the run and the folder.
         name: the model's, for the page.
         batch_size: images that go through the model together.
@@ -118,7 +122,7 @@ def diagnose(
     with blue_first(model, how is not None and how.bgr):
         return _measure_all(
             model, data, shown, names, explainer, input_spec, layer, check, how, training, seen, about, name, batch_size,
-            seed, progress,
+            seed, progress, shortcuts,
         )  # fmt: skip
 
 
@@ -139,6 +143,7 @@ def _measure_all(
     batch_size: int,
     seed: int,
     progress: bool,
+    shortcuts: bool,
 ) -> Diagnosis:
     """Diagnose a model on images whose objects are known, prepared as they are to be."""
     batches = shown.batches(batch_size)
@@ -157,14 +162,17 @@ def _measure_all(
     leaning = [row for row in order[:SHOWN] if not math.isnan(answers.lean[row])]
     verdict = decide_verdict(found, len(shown.labels.unique()), trained, check, how is not None)
     marked = verdict.answer == "leans on what it should avoid"
+    searched = find_shortcuts(model, shown, maps, input_spec, seed, progress) if shortcuts else None
+    grouped = [] if searched is None else [row for cluster in searched.clusters for row in cluster.rows]
     return Diagnosis(
         verdict=verdict,
         preprocessing=check,
+        shortcuts=searched,
         measurements=found,
         classes=by_class(arrays, shown.labels, names),
         images=[_row(row, shown, answers, columns, names) for row in order],
         names=names,
-        examples=_examples(model, shown, answers, maps, explainer, input_spec, layer),
+        examples=_examples(model, shown, answers, maps, explainer, input_spec, layer, grouped),
         worst=[_example(row, shown, answers, maps.saved[row]) for row in leaning],
         recommendations=recommend_guides(shown.kind, shown.boxed, training, marked),
         annotation=_annotation_facts(shown),
@@ -263,12 +271,14 @@ def _examples(
     explainer: str,
     input_spec: InputSpec | None,
     layer: LayerChoice | None,
+    more: Sequence[int],
 ) -> Examples:
-    """The images of confused classes, and the best and worst of each class, with their maps."""
+    """The images of confused classes, the best and worst of each class, and more rows, with their maps."""
     confusions = find_confusions(shown.labels, answers.predicted, answers.confidence)
     extremes = find_extremes(shown.labels, answers.hits["clean"], answers.probability)
-    rows = shown_rows(confusions, extremes)
-    wrong = both_maps(rows, answers.predicted, shown.labels)
+    wanted = shown_rows(confusions, extremes)
+    rows = sorted({*wanted, *more})
+    wrong = both_maps(wanted, answers.predicted, shown.labels)
     true: dict[int, Tensor] = {}
     if len(wrong):
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
