@@ -85,6 +85,31 @@ def test_two_processes_train_as_one_and_write_once(tmp_path, launch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"epochs": 2, "lr": 1e-2, "averaging": "ema", "layer_decay": 0.5},
+        {"epochs": 2, "lr": 1e-2, "averaging": {"name": "wise_ft", "alpha": [0.2, 0.6]}},
+        {"epochs": 2, "lr": 1e-3, "guide": {"name": "jtt", "upweight": 20.0}, "start": "initial"},
+        {"epochs": 2, "lr": 1e-2, "guide": {"name": "afr", "regularization": 0.5}, "trainable": "head"},
+    ],
+    ids=["ema", "wise_ft", "jtt", "afr"],
+)
+def test_two_processes_average_and_weigh_as_one(tmp_path, launch, last):
+    first = {"epochs": 1, "lr": 3e-3}
+    r = recipe(batch_size=10, guide=None, stages=[first, last], save_best={"metric": "val/loss", "mode": "min"})
+    one = sl.train(r, output=tmp_path / "one")
+    process = launch(r, tmp_path / "two", "2")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    two = Run(tmp_path / "two")
+    expected, found = load_file(one.last), load_file(two.last)
+    for key in expected:
+        torch.testing.assert_close(found[key], expected[key], rtol=1e-3, atol=2e-3, msg=key)
+    assert [row.get("alpha") for row in one.rows] == [row.get("alpha") for row in two.rows]
+
+
+@pytest.mark.slow
 def test_a_full_disk_stops_every_process(tmp_path, launch):
     (tmp_path / "file").touch()
     process = launch(recipe(), tmp_path / "file" / "run", "2")
