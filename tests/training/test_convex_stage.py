@@ -35,6 +35,9 @@ class Uneven(Squares):
         self.groups = ["many", "few"]
         self.group_ids = (torch.arange(images) % 5 == 0).long()
 
+    def load(self, index: int) -> Sample:
+        return replace(super().load(index), group=int(index % 5 == 0))
+
 
 class Boxed(Squares):
     """Squares with a box where they have a mask."""
@@ -56,12 +59,26 @@ def boxed_squares() -> Splits:
     return Splits({"train": Boxed(20, 0), "val": Squares(8, 1), "test": Squares(8, 2)})
 
 
+class Mislabelled(Uneven):
+    """Squares whose labels are wrong in every third image."""
+
+    def load(self, index: int) -> Sample:
+        sample = super().load(index)
+        return replace(sample, label=1 - sample.label) if index % 3 == 0 else sample
+
+
 def several(images: int, seed: int, absent: bool) -> InMemory:
     """Squares that are labelled red or not, and by whether their index is a multiple of three; `absent` = nobody is red."""
     samples = [Squares(images, seed)[index] for index in range(images)]
     labels = [torch.tensor([int(s.label == 0 and not absent), int(s.index % 3 == 0)]) for s in samples]
     made = [replace(s, label=label, group=None, mask=None) for s, label in zip(samples, labels)]
     return InMemory(made, ["red", "third"], f"several {seed}")
+
+
+@DATASETS.register("two-validations")
+def two_validations() -> Splits:
+    """Squares with a second validation split, whose labels are wrong in a third of its images."""
+    return Splits({"train": Uneven(30, 0), "val": Uneven(20, 1), "val_other": Mislabelled(31, 3)})
 
 
 @DATASETS.register("several-squares")
@@ -185,6 +202,17 @@ def test_balanced_groups_count_alike_and_the_worst_chooses_the_strength(tmp_path
     assert float(run.rows[0]["train/chosen_by"]) == pytest.approx(
         float(run.rows[0]["val/worst_group_accuracy"]), abs=1e-6
     )
+
+
+@pytest.mark.parametrize("figure", ["accuracy", "worst_class_accuracy", "worst_group_accuracy", "loss"])
+def test_the_strength_is_chosen_as_the_best_checkpoint_is(figure: str, tmp_path: Path) -> None:
+    changes = {"save_best": {"metric": f"val_other/{figure}", "mode": "min" if figure == "loss" else "max"}}
+    r = convex(data="two-validations", strength="auto")
+    run = train(Recipe(**(r.model_dump(mode="json") | changes)), output=tmp_path / "run")
+    row = run.rows[0]
+    measured = "accuracy" if figure == "loss" else figure
+    assert float(row["train/chosen_by"]) == pytest.approx(float(row[f"val_other/{measured}"]), abs=1e-6)
+    assert row["train/chosen_by"] != row[f"val/{measured}"]
 
 
 def test_several_labels_are_a_regression_each(tmp_path: Path) -> None:

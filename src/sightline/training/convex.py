@@ -131,7 +131,7 @@ class HeadFit:
         """Return the strength of the penalty, and the validation accuracy that it was chosen by."""
         if self.stage.strength != "auto":
             return self.stage.strength, {}
-        name = self.parts.validation[0]  # `build` refuses data without one
+        name, figure = self._criterion()
         split = self.parts.splits[name]
         features, labels = [], []
         for batch in self.parts.plain_loader(name, 0, 1):
@@ -141,8 +141,8 @@ class HeadFit:
             labels.append(batch.labels)
         strength, found = choose_strength(
             rows.features, rows.labels, torch.cat(features), torch.cat(labels), weights=weights, classes=classes,
-            measure="mean" if self.stage.balance_by is None else "worst",
-            groups=split.group_ids if self.stage.balance_by == "groups" else None,
+            measure="worst" if figure.startswith("worst") else "mean",
+            groups=split.group_ids if figure == "worst_group_accuracy" else None,
         )  # fmt: skip
         return strength, {"chosen_by": found[strength]}
 
@@ -154,6 +154,18 @@ class HeadFit:
             if isinstance(guide, StageWeights):
                 return guide.weights.cpu()[rows.indices]
         return None
+
+    def _criterion(self) -> tuple[str, str]:
+        """Return the validation split and the accuracy that choose: those of `save_best`, else as the stage balances."""
+        watch, balanced = self.parts.recipe.save_best, self.stage.balance_by
+        if watch is not None:
+            split, _, figure = watch.metric.partition("/")
+            if figure.endswith("accuracy"):
+                return split, figure
+        else:
+            split = self.parts.validation[0]  # `build` refuses data without one
+        grouped = balanced == "groups" and self.parts.splits[split].group_ids is not None
+        return split, "worst_group_accuracy" if grouped else "worst_class_accuracy" if balanced else "accuracy"
 
     def _strata(self) -> Tensor:
         images = self.parts.splits["train"]

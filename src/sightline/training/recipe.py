@@ -21,7 +21,7 @@ from sightline._core.strict import (
 )
 from sightline.data import DATASETS, Splits
 from sightline.errors import SightlineError, unknown_name
-from sightline.training.head_options import Head
+from sightline.training.recipe_parts import Head, MaskQuality, Tracker
 
 Mode = Literal["max", "min"]
 Share = Annotated[Real, Field(ge=0, le=1)]
@@ -47,40 +47,12 @@ class Data(BaseModel):
         return DATASETS.create(self.name, **self.options)
 
 
-class Tracker(BaseModel):
-    """An experiment tracker by its name; every other key is an option of its class in `sightline.training.loggers`."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    name: Literal["wandb", "mlflow"]
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What the logger gets."""
-        return dict(self.model_extra or {})
-
-
 class Model(StrictModel):
     """A model for `sightline.load_model`, and the layer that guides look at (null: chosen by its family)."""
 
     name: str
     weights: str | None = None
     layer: str | None = None
-
-
-class MaskQuality(StrictModel):
-    """How well the training images' masks are drawn, as `sightline.datasets.derived.mask_quality.DegradedMasks` has it.
-
-    Attributes:
-        name: `coarse` (a grid of cells), `dilated`, `box` (instead of the mask) or `wrong` (another image's, for some images).
-        cells: of `coarse`, along the longer side.
-        radius: of `dilated`, as a share of the shorter side.
-        share: of `wrong`, how many of the masks.
-    """
-
-    name: Literal["coarse", "dilated", "box", "wrong"]
-    cells: Positive = 8
-    radius: Annotated[Real, Field(gt=0, lt=1)] = 0.05
-    share: Annotated[Real, Field(ge=0, le=1)] = 0.5
 
 
 class Schedule(StrictModel):
@@ -160,8 +132,8 @@ class Stage(StrictModel):
         lr: the learning rate that the schedule starts from, of `gradient`.
         passes: of `convex`, how often every image is drawn, with other augmentation and other image changes by guides.
         strength: of `convex`, the L2 penalty of the last layer, see `sightline.training.heads.fit_linear`; `auto` = the one of
-            `sightline.training.heads.STRENGTHS` with the best accuracy on the first validation split, in the worst group or
-            class where `balance_by` balances them.
+            `sightline.training.heads.STRENGTHS` with the best accuracy, which is that of `save_best`; without it, on the first
+            validation split, in the worst group or class where `balance_by` balances them.
         head: of `convex`.
         trainable: `all`; `head`, the classifier; or `{from: LAYER}`, the layer of that name and everything that runs after it.
             What a guide adds is trained too. The rest is frozen, and its BatchNorm and dropout act as in evaluation.

@@ -1,0 +1,51 @@
+"""Parts of a recipe that stand for themselves."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sightline._core.strict import Positive, Real, StrictModel
+
+
+class Tracker(BaseModel):
+    """An experiment tracker by its name; every other key is an option of its class in `sightline.training.loggers`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: Literal["wandb", "mlflow"]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the logger gets."""
+        return dict(self.model_extra or {})
+
+
+class MaskQuality(StrictModel):
+    """How well the training images' masks are drawn, as `sightline.datasets.derived.mask_quality.DegradedMasks` has it.
+
+    Attributes:
+        name: `coarse` (a grid of cells), `dilated`, `box` (instead of the mask) or `wrong` (another image's, for some images).
+        cells: of `coarse`, along the longer side.
+        radius: of `dilated`, as a share of the shorter side.
+        share: of `wrong`, how many of the masks.
+    """
+
+    name: Literal["coarse", "dilated", "box", "wrong"]
+    cells: Positive = 8
+    radius: Annotated[Real, Field(gt=0, lt=1)] = 0.05
+    share: Annotated[Real, Field(ge=0, le=1)] = 0.5
+
+
+class Head(StrictModel):
+    """What `fit: convex` fits behind the frozen trunk.
+
+    Attributes:
+        name: `linear`: the classifier's own last layer; `attention_pooling`: an attention that is the object's mask is fitted
+            first, and the last layer then gets the mean of the last feature map weighted by the attention's square; or
+            `prototype`: the class whose mean feature, pooled over the object, is the nearest (Snell et al. 2017).
+        region: the object by its `masks` or by `boxes`; of `attention_pooling` and `prototype`.
+        strength: of the attention's L2 penalty, see `sightline.training.heads.fit_attention`.
+    """
+
+    name: Literal["linear", "attention_pooling", "prototype"] = "linear"
+    region: Literal["masks", "boxes"] = "masks"
+    strength: Annotated[Real, Field(gt=0)] = 1e-2
