@@ -151,3 +151,28 @@ def test_of_an_object_the_logits_are_given():
     model, images = freeze_all_but(Described(), "head"), torch.randn(3, 3, 16, 16)
     trunk = Trunk(model, None, images)
     assert torch.allclose(replay(trunk, model, trunk(images)), model(images).logits, atol=1e-6)
+
+
+class Pair(nn.Module):
+    """A layer that returns more than a tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, features):
+        return self.layer(features), features
+
+
+def test_a_tapped_layer_that_returns_several_tensors_runs_in_every_step():
+    model = Residual()
+    model.second = Pair()
+    model.forward = lambda images: model.head(model.second(model.first(images))[0].mean((2, 3)))
+    images, seen = torch.randn(3, 3, 16, 16), []
+    trunk = Trunk(freeze_all_but(model, "head"), "second", images)
+    assert trunk.names == ["first"]
+    expected = model(images)
+    model.second.register_forward_hook(lambda module, args, output: seen.append(output))
+    assert torch.allclose(replay(trunk, model, trunk(images)), expected, atol=1e-6)
+    assert len(seen) == 1
+    assert len(seen[0]) == 2

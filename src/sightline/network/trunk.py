@@ -51,14 +51,20 @@ class Trunk:
         try:
             with evaluating(model):
                 graph = tracer.trace(whole)
+                taps = [node for node in graph.nodes if node.op == "call_module" and node.target == tapped]
+                # What is no tensor cannot be kept: then the layer runs in every step.
+                taps += [
+                    body
+                    for (body,) in [tap.args for tap in taps]
+                    if isinstance(body, fx.Node) and not isinstance(tracer.value_of(body), Tensor)
+                ]
         except Exception as error:  # tracing runs the user's code, which may fail in any way
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]
             raise SightlineError(
                 f"{type(model).__name__} cannot be cut before what is trained ({reason}); train without cache_features"
             ) from error
         (image,) = (node for node in graph.nodes if node.op == "placeholder")
-        taps = {node for node in graph.nodes if node.op == "call_module" and node.target == tapped}
-        live = _descendants(graph, taps | {node for node in graph.nodes if _is_trained(whole, node)})
+        live = _descendants(graph, {*taps, *(node for node in graph.nodes if _is_trained(whole, node))})
         crossing = [n for n in graph.nodes if n not in live and n.op != "get_attr" and not live.isdisjoint(n.users)]
         self._tapped = model.get_submodule(cast(str, tapped).removeprefix("model.")) if taps else None
         if image in crossing or not crossing:

@@ -66,10 +66,14 @@ class WholeTracer(Tracer):
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """Decide as the model does for the images."""
+        return bool(self.value_of(obj.node))
+
+    def value_of(self, node: fx.Node) -> Any:
+        """What a node gives for the images."""
         self._running = True
         try:
             with torch.no_grad():
-                return bool(self._value(obj.node))
+                return self._value(node)
         finally:
             self._running = False
 
@@ -93,7 +97,6 @@ class WholeTracer(Tracer):
         return attr_val if self._running else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def _value(self, node: fx.Node) -> Any:
-        """What a node gives for the images."""
         if node not in self._values:
             self._values[node] = self._compute(node)
         return self._values[node]
