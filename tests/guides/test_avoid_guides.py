@@ -176,3 +176,18 @@ def test_data_without_a_region_to_avoid_is_refused(make_objects: Any) -> None:
     check_annotations(objective, regions)
     with pytest.warns(UserWarning, match="needs avoid and the batch has none"):
         guided("energy")(batch(avoid=None, has_avoid=None))
+
+
+def test_the_map_of_every_label_leaves_the_region_out() -> None:
+    labels = torch.tensor([[1, 1, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]])
+    several = sl.Batch(batch().images, labels, avoid=AVOID, has_avoid=KNOWN)
+    objective = guided("segment_overlap", weight=1.0, blur=0)
+    activations, weights = objective.model[:5](several.images), objective.model[7].weight
+    used = (AVOID == 1).float()
+
+    def similarity(image: int, label: int) -> Tensor:
+        cam = torch.einsum("c,chw->hw", weights[label], activations[image]).relu()[None]
+        return torch.nn.functional.cosine_similarity(resize_maps(cam, (SIZE, SIZE)).flatten(), used[image].flatten(), 0)
+
+    expected = ((similarity(0, 0) + similarity(0, 1)) / 2 + similarity(1, 2)) / 2
+    torch.testing.assert_close(objective(several)["segment_overlap"], expected, rtol=1e-4, atol=1e-6)
