@@ -40,6 +40,10 @@ def diagnose(
     shortcuts: Annotated[
         bool, typer.Option(help="Search for what the answers follow; it takes about as long as all else.")
     ] = True,
+    source: Annotated[
+        str | None,
+        typer.Option(help="Where each image comes from: folder:N, the N-th folder above it, or FILE.csv:COLUMN."),
+    ] = None,
     explainer: Annotated[str, typer.Option(help="Whose maps are looked at.")] = "gradcam",
     layer: TargetLayer = None,
     output: Annotated[
@@ -81,6 +85,7 @@ def diagnose(
         samples=samples,
         preprocessing=preprocessing,  # type: ignore[arg-type]
         shortcuts=shortcuts,
+        sources=source,
         explainer=explainer,
         layer=layer or subject.layer,
         training=read_training(run, data, options or [], model, weights, layer, subject.spec.size[0], boxes),

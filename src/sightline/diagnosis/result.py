@@ -11,6 +11,7 @@ from sightline.diagnosis.measurements import Measurement
 from sightline.diagnosis.preprocessing import PreprocessingCheck
 from sightline.diagnosis.recommendations import Recommendation
 from sightline.diagnosis.shortcuts import Shortcuts
+from sightline.diagnosis.sources import Sources
 from sightline.diagnosis.verdict import RULES, Verdict
 
 
@@ -43,6 +44,7 @@ class Diagnosis:
         verdict: the answer and what it rests on.
         preprocessing: what came of trying other ways to prepare the images; None = it was not tried.
         shortcuts: what the answers follow; None = it was not searched for, or there are too few images.
+        sources: what the sources of the images are to the model; None = they are not known.
         measurements: every value, by name.
         classes: class -> figure -> [value, low, high, n], the class that loses most by a swap first.
         images: a row an image, the ones that lean most on the background first.
@@ -57,6 +59,7 @@ class Diagnosis:
     verdict: Verdict
     preprocessing: PreprocessingCheck | None
     shortcuts: Shortcuts | None
+    sources: Sources | None
     measurements: dict[str, Measurement]
     classes: dict[str, dict[str, list[float]]]
     images: list[dict[str, Any]]
@@ -79,6 +82,7 @@ class Diagnosis:
             "rules": list(RULES),
             "preprocessing": None if self.preprocessing is None else asdict(self.preprocessing),
             "shortcuts": None if self.shortcuts is None else asdict(self.shortcuts),
+            "sources": None if self.sources is None else asdict(self.sources),
             "annotation": self.annotation,
             "measurements": {name: asdict(each) for name, each in self.measurements.items()},
             "classes": self.classes,

@@ -25,6 +25,7 @@ from sightline.diagnosis.preprocessing import Preprocessing, PreprocessingCheck,
 from sightline.diagnosis.recommendations import TrainingConfig, recommend_guides
 from sightline.diagnosis.result import Diagnosis, Example
 from sightline.diagnosis.shortcuts import find_shortcuts
+from sightline.diagnosis.sources import compare_sources, read_sources
 from sightline.diagnosis.verdict import decide_verdict
 from sightline.errors import SightlineError
 from sightline.evaluation.statistics import Array
@@ -55,6 +56,7 @@ def diagnose(
     preprocessing: OnPreprocessing = "check",
     seen: Tensor | None = None,
     shortcuts: bool = True,
+    sources: str | Sequence[str] | None = None,
     about: Mapping[str, str] | None = None,
     name: str = "",
     batch_size: int = 32,
@@ -85,6 +87,8 @@ def diagnose(
         seen: (N,) bool, which images of a data set the model was trained on; they are drawn last. None = not known.
         shortcuts: whether to search for what the answers follow: parts, properties and groups of images. It takes about as long
             as all else.
+        sources: where the images of a data set come from (hospital, camera, site): a name for each, or "folder:N" or
+            "FILE.csv:COLUMN" as in `sightline.diagnosis.sources.read_sources`. None = not known.
         about: what else the page says of the model and the data, such as the run and the folder.
         name: the model's, for the page.
         batch_size: images that go through the model together.
@@ -122,7 +126,7 @@ def diagnose(
     with blue_first(model, how is not None and how.bgr):
         return _measure_all(
             model, data, shown, names, explainer, input_spec, layer, check, how, training, seen, about, name, batch_size,
-            seed, progress, shortcuts,
+            seed, progress, shortcuts, sources,
         )  # fmt: skip
 
 
@@ -144,6 +148,7 @@ def _measure_all(
     seed: int,
     progress: bool,
     shortcuts: bool,
+    sources: str | Sequence[str] | None,
 ) -> Diagnosis:
     """Diagnose a model on images whose objects are known, prepared as they are to be."""
     batches = shown.batches(batch_size)
@@ -163,11 +168,16 @@ def _measure_all(
     verdict = decide_verdict(found, len(shown.labels.unique()), trained, check, how is not None)
     marked = verdict.answer == "leans on what it should avoid"
     searched = find_shortcuts(model, shown, maps, input_spec, seed, progress) if shortcuts else None
+    several = None
+    if sources is not None:
+        origin = _sources_of(sources, data, shown)
+        several = compare_sources(model, shown, answers.hits["clean"], origin, input_spec)
     grouped = [] if searched is None else [row for cluster in searched.clusters for row in cluster.rows]
     return Diagnosis(
         verdict=verdict,
         preprocessing=check,
         shortcuts=searched,
+        sources=several,
         measurements=found,
         classes=by_class(arrays, shown.labels, names),
         images=[_row(row, shown, answers, columns, names) for row in order],
@@ -218,6 +228,15 @@ def _input_facts(shown: Annotated, spec: InputSpec | None) -> dict[str, Any]:
     if spec is not None:
         facts |= {name: ", ".join(f"{v:g}" for v in getattr(spec, name)) for name in ("mean", "std")}
     return facts
+
+
+def _sources_of(sources: str | Sequence[str], data: ImageDataset | Iterable[Batch], shown: Annotated) -> Sequence[str]:
+    """The source of each image that was drawn."""
+    if isinstance(sources, str):
+        return read_sources(shown.paths, sources)
+    if isinstance(data, ImageDataset) and len(sources) != len(data):
+        raise SightlineError(f"sources has {len(sources)} names; expected one for each of the {len(data)} images")
+    return [sources[index] for index in shown.indices.tolist()]
 
 
 def _check_arguments(data: ImageDataset | Iterable[Batch], input_spec: InputSpec | None, explainer: str) -> None:
