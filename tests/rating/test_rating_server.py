@@ -236,6 +236,26 @@ def test_a_full_disk_acknowledges_nothing(rater, store, monkeypatch):
     assert browser.post("/vote", json={"pair": 0, "choice": "first"}).status_code == 200
 
 
+@pytest.mark.parametrize("how", ["removed", "moved", "replaced"])
+def test_a_file_that_is_gone_acknowledges_nothing(rater, store, tmp_path, how):
+    browser = rater()
+    file, kept = tmp_path / "study.sqlite", tmp_path / "kept.sqlite"
+    assert browser.post("/vote", json={"pair": 0, "choice": "first"}).status_code == 200
+    if how == "removed":
+        file.unlink()
+    else:
+        file.rename(kept)
+    if how == "replaced":
+        make_study(file)
+    answer = browser.post("/vote", json={"pair": 1, "choice": "first"})
+    assert answer.status_code == 503
+    assert "error" in answer.json()
+    if how == "moved":
+        kept.rename(file)
+        assert browser.post("/vote", json={"pair": 1, "choice": "first"}).status_code == 200
+        assert len(store.votes()) == 2
+
+
 def test_no_answer_tells_whose_maps_are_compared(rater):
     browser = rater()
     for path in ("/", "/state", "/static/rate.js"):
