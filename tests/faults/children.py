@@ -92,6 +92,7 @@ def _inside(folder: Path, arguments: list[str], fault: Fault, said: Path, operat
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
     root, owner = f"{folder.resolve()}{os.sep}", os.getpid()
 
     def count(name: str, given: tuple) -> None:
