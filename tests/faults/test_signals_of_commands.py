@@ -12,8 +12,11 @@ from verbs import VERBS, left_over
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_training_that_is_interrupted_says_how_to_go_on(sent, code, work, undisturbed):
+@pytest.mark.parametrize(
+    ("sent", "code", "status"),
+    [(signal.SIGINT, 130, "failed: interrupted"), (signal.SIGTERM, 143, "failed: terminated")],
+)
+def test_a_training_that_is_interrupted_says_how_to_go_on(sent, code, status, work):
     verb, folder = VERBS["train"], work()
     child = start(folder, *verb.arguments, "stages.0.epochs=2000")
     facts = folder / "new" / "run.json"
@@ -27,7 +30,7 @@ def test_a_training_that_is_interrupted_says_how_to_go_on(sent, code, work, undi
     assert done.code == code, done.said
     assert "Traceback" not in done.said, done.said
     assert "interrupted: give the same command again with --resume" in done.said
-    assert json.loads(facts.read_text())["status"] == "interrupted"
+    assert json.loads(facts.read_text())["status"] == status
     assert not left_over(folder)
 
 
