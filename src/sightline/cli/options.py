@@ -6,16 +6,41 @@ from typing import Annotated
 
 import typer
 
+from sightline.errors import SightlineError
+
 ModelName = Annotated[
-    str | None, typer.Option(help="Name of the model: timm/NAME, torchvision/NAME or sightline/NAME.")
+    str | None,
+    typer.Option(help="The model: timm/NAME, torchvision/NAME, sightline/NAME, hf:FOLDER or package.module:function."),
 ]
-Weights = Annotated[str | None, typer.Option(help="Weights of the model: a .safetensors or .pth file, or `default`.")]
+Weights = Annotated[
+    str | None, typer.Option(help="Weights of the model: a checkpoint (.pth, .ckpt, .safetensors, a folder), or `default`.")
+]
+Size = Annotated[
+    int | None, typer.Option(min=1, help="Side of the model's input in pixels. [default: as its source says]")
+]
+Mean = Annotated[
+    str | None, typer.Option(help="Mean of the normalization, for images in [0, 1], such as 0.485,0.456,0.406.")
+]
+Std = Annotated[str | None, typer.Option(help="Standard deviation of the normalization, such as 0.229,0.224,0.225.")]
+ClassNames = Annotated[
+    Path | None, typer.Option("--classes", help="A file with the model's class names in order, one a line, for --model.")
+]
 RunFolder = Annotated[Path | None, typer.Option(help="Folder of a trained run, instead of --model and --weights.")]
 DataName = Annotated[str | None, typer.Option(help="Name of the dataset. [default: that of the run]")]
 TargetLayer = Annotated[str | None, typer.Option(help="Target layer. [default: chosen by the family of the model]")]
 NumWorkers = Annotated[int, typer.Option(min=0, help="Number of processes that load images.")]
 DatasetName = Annotated[str, typer.Argument(help="Name of a dataset (`sightline list datasets`).")]
 DatasetOptions = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the dataset.")]
+
+
+def split_numbers(text: str | None, option: str) -> list[float] | None:
+    """Return the numbers that an option joins by commas; None where it was not given."""
+    if text is None:
+        return None
+    try:
+        return [float(each) for each in text.split(",")]
+    except ValueError:
+        raise SightlineError(f"{option} is {text!r}; expected numbers joined by commas, such as 0.5,0.5,0.5") from None
 
 
 def split_given(given: Sequence[str] | None) -> tuple[list[Path], list[str]]:

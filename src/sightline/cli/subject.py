@@ -1,40 +1,89 @@
 """The model and the data set that a verb's options name."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
+from sightline.cli.options import split_numbers
 from sightline.errors import SightlineError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from sightline.data import ImageDataset, Splits
+    from sightline.models import OpenedModel
     from sightline.network.input_spec import InputSpec
     from sightline.training import Run
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A classifier with what is known of it."""
+    """A trained classifier that a verb's options name, and the layer that is looked at; None = chosen by its family."""
 
-    name: str
-    model: "nn.Module"
-    spec: "InputSpec"
-    classes: list[str]
+    opened: "OpenedModel"
     layer: str | None = None
 
+    @property
+    def name(self) -> str:
+        """The name of the model."""
+        return self.opened.name
 
-def find_subject(model: str | None, weights: str | None, run: Path | None, classes: Path | None = None) -> Subject:
-    """The classifier that `--run`, or `--model` with `--weights`, stands for, on the CPU."""
+    @property
+    def model(self) -> "nn.Module":
+        """The classifier."""
+        return self.opened.model
+
+    @property
+    def spec(self) -> "InputSpec":
+        """The normalization and the size of its input."""
+        return self.opened.input_spec
+
+    @property
+    def classes(self) -> list[str]:
+        """A name for each of its classes."""
+        return self.opened.names
+
+
+def find_subject(
+    model: str | None,
+    weights: str | None,
+    run: Path | None,
+    classes: Path | None = None,
+    size: int | None = None,
+    mean: str | None = None,
+    std: str | None = None,
+) -> Subject:
+    """The classifier that `--run`, or `--model` with `--weights`, stands for, on the CPU; prints how it sees images."""
+    from sightline._core.processes import is_first_process
+    from sightline.models import open_model
+
     if run is not None:
-        return _from_run(run, model)
-    return _from_library(model, weights, classes)
+        options = {"--model": model, "--weights": weights, "--classes": classes, "--size": size, "--mean": mean, "--std": std}
+        if given := [option for option, value in options.items() if value is not None]:
+            raise SightlineError(f"{given[0]} and --run were both given; a run knows its model, classes and input")
+        subject = _from_run(run)
+    elif model is None:
+        raise SightlineError("no model was named: give --model NAME --weights FILE, or --run RUN")
+    else:
+        means, stds = split_numbers(mean, "--mean"), split_numbers(std, "--std")
+        subject = Subject(open_model(model, weights, size=size, mean=means, std=stds, classes=classes))
+    if is_first_process():
+        for line in subject.opened.describe():
+            typer.echo(line, err=True)
+    return subject
 
 
 def find_data(
-    data: str | None, options: Sequence[str], split: str | None, run: Path | None, *, labels: bool
+    data: str | None,
+    options: Sequence[str],
+    split: str | None,
+    run: Path | None,
+    *,
+    labels: bool,
+    subject: Subject | None = None,
 ) -> "ImageDataset":
     """Return a split of a dataset by its registered name and `key=value` options, or of the run's own data.
 
@@ -103,35 +152,11 @@ def _open_splits(data: str | None, options: Sequence[str], run: Path | None) -> 
     return data, DATASETS.create(data, **values), opened
 
 
-def _from_run(run: Path, model: str | None) -> Subject:
+def _from_run(run: Path) -> Subject:
     """The model that a run trained: of its best epoch where the recipe selects one, else of the last."""
+    from sightline.models import open_model
     from sightline.training import load_run
 
-    if model is not None:
-        raise SightlineError("--model and --run were both given; a run knows its model")
     loaded = load_run(run, device="cpu")
-    return Subject(loaded.recipe.model.name, loaded.model, loaded.input_spec, loaded.classes, loaded.layer)
-
-
-def _from_library(model: str | None, weights: str | None, classes: Path | None) -> Subject:
-    """A model by name; its classes are those of the file, ImageNet's for 1000, else their indices."""
-    from sightline.models import load_model
-    from sightline.models.labels import default_class_names, model_classes
-
-    if model is None:
-        raise SightlineError("no model was named: give --model NAME --weights FILE, or --run RUN")
-    if weights is None:
-        raise SightlineError("--weights was not given; expected a file, or `default` for the library's own")
-    classifier, spec = load_model(model, weights)
-    if classes is None:
-        return Subject(model, classifier, spec, default_class_names(classifier))
-    if not classes.is_file():
-        raise SightlineError(f"--classes: there is no file {str(classes)!r}")
-    try:
-        names = classes.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SightlineError(f"--classes: cannot read {classes} as text with one name a line: {error}") from error
-    count = model_classes(classifier)
-    if len(names) != count:
-        raise SightlineError(f"--classes {classes} names {len(names)} classes; the model has {count}")
-    return Subject(model, classifier, spec, names)
+    opened = open_model(loaded.model, input_spec=loaded.input_spec, classes=loaded.classes)
+    return Subject(replace(opened, name=loaded.recipe.model.name), loaded.layer)

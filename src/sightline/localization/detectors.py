@@ -19,7 +19,8 @@ from sightline.data.formats.box_files import Box, BoxFile
 from sightline.errors import SightlineError, unknown_name
 from sightline.localization.image_maps import ExplainedMaps
 from sightline.localization.lost import lost
-from sightline.models.weights import load_weights, read_weights
+from sightline.models.checkpoint import read_checkpoint
+from sightline.models.weights import load_checkpoint, load_weights
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
 
@@ -147,9 +148,9 @@ class TorchvisionBoxes(BoxDetector):
                 raise SightlineError(
                     f"weights='default' of {name} cannot be had ({str(error).splitlines()[0]}); give a local file"
                 ) from error
+            load_weights(self.detector, state, head=(), source=weights)
         else:
-            state = read_weights(locate(weights, "weights"))
-        load_weights(self.detector, state, head=(), source=weights)
+            load_checkpoint(self.detector, read_checkpoint(locate(weights, "weights")), head=())
         self.detector.to(pick_device())
 
     @property

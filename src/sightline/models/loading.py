@@ -1,23 +1,25 @@
-"""`load_model`: one door to sightline's, torchvision's and timm's models."""
+"""`load_model`: one door to the models of sightline, torchvision, timm, Hugging Face folders and the user's own code."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
-from torch import Tensor, nn
+from torch import nn
 
-from sightline._core.optional import requires_extra
 from sightline.data.files import locate
 from sightline.errors import SightlineError, unknown_name
-from sightline.models.attention_branch import restore_attention_branch
-from sightline.models.gates import restore_gates
-from sightline.models.registry import MODELS
-from sightline.models.two_branch import restore_two_branch
-from sightline.models.weights import load_weights, read_weights
-from sightline.network.head import head_name
+from sightline.models.checkpoint import Checkpoint, read_checkpoint
+from sightline.models.hugging_face import make_folder_model
+from sightline.models.key_matching import fit_checkpoint
+from sightline.models.library import library_names, make_own_model, make_timm_model, make_torchvision_model
+from sightline.models.made import Made
+from sightline.models.user_model import make_user_model
+from sightline.models.weights import load_checkpoint
+from sightline.network.head import head_name, head_parameters
 from sightline.network.input_spec import InputSpec
+from sightline.network.logits import class_count
 
-T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 
 def load_model(
@@ -26,9 +28,10 @@ def load_model(
     """A model by name, kept as its library made it, and the input that it expects.
 
     Args:
-        name: `timm/<any>`, `torchvision/<any>` or `sightline/<own>`.
-        weights: None for random ones, "default" for those that the library downloads, or a local file, seen from here or
-            else from the folder that SIGHTLINE_DATA names: `.safetensors`, or `.pth`, read without unpickling code.
+        name: `timm/<any>`, `torchvision/<any>`, `sightline/<own>`, `hf:FOLDER` or `package.module:function`.
+        weights: None for random ones, those of an `hf:` folder, or as the function makes them; "default" for those that the
+            library downloads; or a local file or folder, seen from here or else from the folder that SIGHTLINE_DATA names:
+            safetensors, or a checkpoint of torch or Lightning, read without unpickling code.
         classes: number of logits, 1 for two classes told apart by a single one; None takes that of the weights file, else the
             library's. A head of another number of classes is left random; a linear one is never left at zero.
         size: side of the input in pixels; None takes that of the weights.
@@ -39,24 +42,43 @@ def load_model(
     Raises:
         SightlineError: no such name or file, weights that cannot be had, or weights that do not fit the model.
     """
+    made = make_model(name, weights, classes, size)
+    return made.model, made.spec
+
+
+def make_model(
+    name: str, weights: str | Path | None = None, classes: int | None = None, size: int | None = None
+) -> Made:
+    """Make a model as `load_model` does, with what is known of it and notes on what was unwrapped, renamed or assumed."""
     source, plain = check_name(name)
     if classes is not None and classes < 1:
         raise SightlineError(f"classes is {classes}; a model needs at least 1")
     if weights is None or weights == "default":
-        model, spec = SOURCES[source](plain, weights == "default", classes, size)
-        _start_zero_head(model)
-        return model, spec
+        made = SOURCES[source](plain, weights == "default" or source == "hf", classes, size)
+        _start_zero_head(made.model)
+    else:
+        made = _with_weights(source, plain, read_checkpoint(locate(weights, "weights")), classes, size)
+    for note in made.notes:
+        logger.info("%s: %s", name if weights is None else weights, note)
+    return made
 
-    state = read_weights(locate(weights, "weights"))
+
+def _with_weights(source: str, plain: str, checkpoint: Checkpoint, classes: int | None, size: int | None) -> Made:
+    """A model with the weights of a checkpoint, and as many classes as these have where no number is given."""
     if classes is None:
-        classes = _classes_of(state, SOURCES[source](plain, False, None, size)[0])
-    model, spec = SOURCES[source](plain, False, classes, size)
-    _start_zero_head(model)
-    restore_gates(model, state)
-    restore_attention_branch(model, state)
-    restore_two_branch(model, state)  # last, because it copies the model with its gates
-    load_weights(model, state, head=head_name(model), source=str(weights))
-    return model, spec
+        bare = SOURCES[source](plain, False, None, size).model
+        head = head_name(bare)
+        weight = fit_checkpoint(checkpoint, bare, head).state.get(f"{head[0]}.weight")
+        classes = None if weight is None else weight.shape[0]
+    made = SOURCES[source](plain, False, classes, size)
+    _start_zero_head(made.model)
+    head = head_name(made.model)
+    notes = load_checkpoint(made.model, checkpoint, head)
+    logits = head_parameters(made.model)[0].shape[0]
+    names = checkpoint.classes if checkpoint.classes and len(checkpoint.classes) == class_count(logits) else None
+    if names:
+        notes.append(f"the names of the {len(names)} classes are those in {checkpoint.path}")
+    return Made(made.model, made.spec, names or made.classes, notes + made.notes)
 
 
 def _start_zero_head(model: nn.Module) -> None:
@@ -71,109 +93,32 @@ def _start_zero_head(model: nn.Module) -> None:
 
 
 def check_name(name: str) -> tuple[str, str]:
-    """The library and the plain name in a model's name.
+    """The source and the plain name in a model's name.
 
     Raises:
         SightlineError: there is no such model; the message names the nearest.
     """
+    if name.startswith("hf:"):
+        return "hf", name.removeprefix("hf:")
+    if ":" in name:
+        return "function", name
     source, _, plain = name.partition("/")
-    if source not in SOURCES or not plain:
-        guess = [f"{s}/{name}" for s in SOURCES if name in _names(s)]
-        hint = (
-            f"did you mean {guess[0]!r}?" if guess else "expected timm/<name>, torchvision/<name> or sightline/<name>"
-        )
+    if source not in LIBRARIES or not plain:
+        guess = [f"{s}/{name}" for s in LIBRARIES if name in library_names(s)]
+        hint = f"did you mean {guess[0]!r}?" if guess else f"expected {FORMS}"
         raise SightlineError(f"unknown model {name!r}; {hint}")
     base = plain.partition(".")[0] if source == "timm" else plain  # timm's names may end in a tag: resnet18.a1_in1k
-    if base not in _names(source):
-        raise unknown_name("model", name, [f"{source}/{n}" for n in _names(source)])
+    if base not in library_names(source):
+        raise unknown_name("model", name, [f"{source}/{n}" for n in library_names(source)])
     return source, plain
 
 
-def library_options(name: str, classes: int | None, size: int | None) -> dict[str, Any]:
-    """What timm or torchvision is given, beside the name, to make a model with so many classes for images of such a side."""
-    source, _, plain = name.partition("/")
-    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
-    if size is None:
-        return options
-    if source == "torchvision" and plain.startswith("vit_"):
-        options["image_size"] = size
-    if source == "timm":
-        with requires_extra("timm", "a timm model"):
-            import timm
-
-        config = timm.get_pretrained_cfg(plain)
-        if config is not None and config.fixed_input_size:
-            options["img_size"] = size  # such as ViTs, whose position embedding has the size of the input
-    return options
-
-
-def _from_timm(name: str, pretrained: bool, classes: int | None, size: int | None) -> tuple[nn.Module, InputSpec]:
-    with requires_extra("timm", "a timm model"):
-        import timm
-
-    options = library_options(f"timm/{name}", classes, size)
-    model = _download(f"timm/{name}", lambda: timm.create_model(name, pretrained=pretrained, **options))
-    data = timm.data.resolve_model_data_config(model)
-    return model, InputSpec(tuple(data["mean"]), tuple(data["std"]), _square(size or data["input_size"][-1]))
-
-
-def _from_torchvision(
-    name: str, pretrained: bool, classes: int | None, size: int | None
-) -> tuple[nn.Module, InputSpec]:
-    from torchvision import models
-
-    default = models.get_model_weights(name).DEFAULT
-    preset = default.transforms()
-    options = library_options(f"torchvision/{name}", classes, size)
-    model = models.get_model(name, weights=None, **options)
-    if pretrained:
-        state = _download(f"torchvision/{name}", lambda: default.get_state_dict(progress=True, check_hash=True))
-        load_weights(model, state, head=head_name(model), source=str(default))
-    return model, InputSpec(tuple(preset.mean), tuple(preset.std), _square(size or preset.crop_size[0]))
-
-
-def _own(name: str, pretrained: bool, classes: int | None, size: int | None) -> tuple[nn.Module, InputSpec]:
-    if pretrained:
-        raise SightlineError(f"weights='default' was given, but sightline/{name} has none; use None or a file")
-    entry = MODELS[name]
-    model = entry() if classes is None else entry(classes=classes)
-    return model, InputSpec((0.5,) * 3, (0.5,) * 3, _square(size or entry.capabilities["size"]))
-
-
-SOURCES: dict[str, Callable[[str, bool, int | None, int | None], tuple[nn.Module, InputSpec]]] = {
-    "sightline": _own,
-    "timm": _from_timm,
-    "torchvision": _from_torchvision,
+LIBRARIES = ("sightline", "timm", "torchvision")
+FORMS = "timm/<name>, torchvision/<name>, sightline/<name>, hf:<folder> or package.module:function"
+SOURCES: dict[str, Callable[[str, bool, int | None, int | None], Made]] = {
+    "sightline": make_own_model,
+    "timm": make_timm_model,
+    "torchvision": make_torchvision_model,
+    "hf": make_folder_model,
+    "function": make_user_model,
 }
-
-
-def _names(source: str) -> list[str]:
-    if source == "timm":
-        with requires_extra("timm", "a timm model"):
-            import timm
-
-        return timm.list_models()
-    if source == "torchvision":
-        from torchvision import models
-
-        return models.list_models(module=models)
-    return MODELS.names()
-
-
-def _classes_of(state: dict[str, Tensor], model: nn.Module) -> int | None:
-    weight = state.get(f"{head_name(model)[0]}.weight")
-    return None if weight is None else weight.shape[0]
-
-
-def _square(side: int) -> tuple[int, int]:
-    return (side, side)
-
-
-def _download(name: str, fetch: Callable[[], T]) -> T:
-    try:
-        return fetch()
-    except (OSError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise SightlineError(
-            f"weights='default' of {name} cannot be had ({reason}); give a local file, or None"
-        ) from error

@@ -37,6 +37,11 @@ class InputSpec:
         for side in self.size:
             check_count(**{"InputSpec: a side of size": side})
 
+    def __str__(self) -> str:
+        height, width = self.size
+        mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
+        return f"{width} x {height} px (the shorter side is resized, the center is kept), mean {mean}, std {std}"
+
     def normalize(self, images: Tensor) -> Tensor:
         """Return (x - mean) / std of images (B, C, H, W) in [0, 1]; raise if a value lies outside."""
         if images.shape[1] != len(self.mean):

@@ -6,7 +6,8 @@ from typing import Any
 from torch import nn
 
 from sightline.models import load_model
-from sightline.models.loading import check_name, library_options
+from sightline.models.library import library_options
+from sightline.models.loading import check_name
 from sightline.network.input_spec import InputSpec
 from sightline.training.export.formats import FILES, FORMATS, Format
 
