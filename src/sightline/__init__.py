@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     )
     from sightline.guides.check import check_model
     from sightline.guides.objective import Objective
-    from sightline.models import load_model
+    from sightline.models import load_model, open_model
     from sightline.network import features, targets
     from sightline.network.input_spec import InputSpec
     from sightline.network.layout import Layer
@@ -80,6 +80,7 @@ _LAZY_IMPORTS = {
     "diagnose": "diagnosis",
     "explain": "explainers",
     "load_model": "models",
+    "open_model": "models",
     "show": "reporting",
     "train": "training",
 }
@@ -127,6 +128,7 @@ __all__ = [
     "load_model",
     "maps",
     "metrics",
+    "open_model",
     "show",
     "targets",
     "train",

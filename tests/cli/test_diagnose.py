@@ -97,3 +97,18 @@ def test_a_model_must_be_named() -> None:
     done = CliRunner().invoke(app, ["diagnose", "--data", "digits"])
     assert isinstance(done.exception, sl.SightlineError)
     assert "no model was named" in str(done.exception)
+
+
+@pytest.mark.filterwarnings("ignore:.*too few")
+def test_classes_in_another_order_are_recognized_and_said(place) -> None:
+    state = torch.load("mine.pth")
+    state["head.weight"], state["head.bias"] = state["head.weight"].flip(0), state["head.bias"].flip(0)
+    torch.save({"state_dict": state, "classes": ["dog", "cat"]}, "mine2.pth")
+    run(*GIVEN, "masks=masks")
+    first = json.loads(Path("d.json").read_text())
+    with pytest.warns(UserWarning, match="in another order"):
+        done = run(*[each.replace("mine.pth", "mine2.pth") for each in GIVEN], "masks=masks")
+    assert "classes: 2: dog, cat" in done.stderr
+    second = json.loads(Path("d.json").read_text())
+    assert second["confusions"] == first["confusions"]
+    assert second["measurements"]["accuracy"] == first["measurements"]["accuracy"]

@@ -123,7 +123,7 @@ def test_a_run_knows_its_model_and_classes(explain, weights, tmp_path):
     ("options", "message"),
     [
         ([], "no model was named"),
-        (["--model", NAME], "--weights was not given"),
+        (["--model", NAME], "weights were not given"),
         (["--model", NAME, "--weights", "WEIGHTS", "--methods", "gradcan"], "did you mean 'gradcam'"),
         (["--model", NAME, "--weights", "WEIGHTS", "--target", "7"], "unknown class '7'"),
         (["--model", NAME, "--weights", "WEIGHTS", "--classes", "nowhere"], "there is no file 'nowhere'"),

@@ -34,8 +34,9 @@ def audit(
     subject = find_subject(model, weights, run)
     if torch.cuda.is_available():
         subject.model.cuda()
+    images = find_data(dataset, options or [], split, run, labels=True, subject=subject)
     audit_dataset(
-        subject.model, find_data(dataset, options or [], split, run, labels=True), output, input_spec=subject.spec,
+        subject.model, images, output, input_spec=subject.spec,
         reference_explainer=reference_explainer, layer=subject.layer, iterations=iterations,
         classes=subject.classes, num_workers=num_workers, name=subject.name, progress=True,
     )  # fmt: skip

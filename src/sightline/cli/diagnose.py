@@ -66,9 +66,9 @@ def diagnose(
     if torch.cuda.is_available():
         subject.model.cuda()
     if split is None:
-        images, seen = find_folder(data, options or [], run)
+        images, seen = find_folder(data, options or [], run, subject)
     else:
-        images, seen = find_data(data, options or [], split, run, labels=True), None
+        images, seen = find_data(data, options or [], split, run, labels=True, subject=subject), None
     about = {
         "run": run,
         "weights": weights,

@@ -74,7 +74,7 @@ def explain(
     subject = find_subject(model, weights, run, classes)
     if devices == 1 and torch.cuda.is_available():
         subject.model.cuda()
-    dataset = find_data(data, given, split, run, labels=target == "label")
+    dataset = find_data(data, given, split, run, labels=target == "label", subject=subject)
     compute_maps(
         subject.model, dataset, store, named[0], targets=target or "predicted",  # type: ignore
         layer=layer or subject.layer, input_spec=subject.spec, dtype=dtype, num_workers=num_workers, devices=devices,  # type: ignore

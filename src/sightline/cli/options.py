@@ -13,7 +13,8 @@ ModelName = Annotated[
     typer.Option(help="The model: timm/NAME, torchvision/NAME, sightline/NAME, hf:FOLDER or package.module:function."),
 ]
 Weights = Annotated[
-    str | None, typer.Option(help="Weights of the model: a checkpoint (.pth, .ckpt, .safetensors, a folder), or `default`.")
+    str | None,
+    typer.Option(help="Weights of the model: a checkpoint (.pth, .ckpt, .safetensors, a folder), or `default`."),
 ]
 Size = Annotated[
     int | None, typer.Option(min=1, help="Side of the model's input in pixels. [default: as its source says]")
@@ -23,7 +24,8 @@ Mean = Annotated[
 ]
 Std = Annotated[str | None, typer.Option(help="Standard deviation of the normalization, such as 0.229,0.224,0.225.")]
 ClassNames = Annotated[
-    Path | None, typer.Option("--classes", help="A file with the model's class names in order, one a line, for --model.")
+    Path | None,
+    typer.Option("--classes", help="A file with the model's class names in order, one a line, for --model."),
 ]
 RunFolder = Annotated[Path | None, typer.Option(help="Folder of a trained run, instead of --model and --weights.")]
 DataName = Annotated[str | None, typer.Option(help="Name of the dataset. [default: that of the run]")]

@@ -61,7 +61,14 @@ def find_subject(
     from sightline.models import open_model
 
     if run is not None:
-        options = {"--model": model, "--weights": weights, "--classes": classes, "--size": size, "--mean": mean, "--std": std}
+        options = {
+            "--model": model,
+            "--weights": weights,
+            "--classes": classes,
+            "--size": size,
+            "--mean": mean,
+            "--std": std,
+        }
         if given := [option for option, value in options.items() if value is not None]:
             raise SightlineError(f"{given[0]} and --run were both given; a run knows its model, classes and input")
         subject = _from_run(run)
@@ -94,21 +101,26 @@ def find_data(
         options: changes to the options of that data.
         split: None is the main test split.
         run: the run's folder, if the model is that of a run.
-        labels: whether labels matter, so that the classes must be known to the run.
+        labels: whether labels matter, so that the classes must be known to the model.
+        subject: the model that looks at the data, if it is not that of a run.
     """
     from sightline.datasets.derived.relabeled import match_classes
     from sightline.training.run_data import RunSplits, warn_of_training_images
 
     name, splits, opened = _open_splits(data, options, run)
     found = splits.select(split)
-    if opened is None or not labels or isinstance(splits, RunSplits):
+    if not labels or isinstance(splits, RunSplits):
         return found
+    if opened is None:
+        return found if subject is None else subject.opened.match(found)
     if split != "train":
         warn_of_training_images(opened, name, found)
     return match_classes(found, opened.facts["classes"], f"the run {run}")
 
 
-def find_folder(data: str | None, options: Sequence[str], run: Path | None) -> "tuple[ImageDataset, Tensor | None]":
+def find_folder(
+    data: str | None, options: Sequence[str], run: Path | None, subject: Subject
+) -> "tuple[ImageDataset, Tensor | None]":
     """Return all images of a dataset, and (N,) bool, which of them the run was trained on (None = not known).
 
     Where splits can show the same images, as those of derived datasets do, it is the main test split.
@@ -117,6 +129,7 @@ def find_folder(data: str | None, options: Sequence[str], run: Path | None) -> "
         data: the registered name; None = the run's own data.
         options: changes to the options of that data.
         run: the run's folder, if the model is that of a run.
+        subject: the model that looks at the data.
     """
     from sightline.datasets.derived.joined import whole_folder
     from sightline.datasets.derived.relabeled import match_classes
@@ -125,7 +138,7 @@ def find_folder(data: str | None, options: Sequence[str], run: Path | None) -> "
     name, splits, opened = _open_splits(data, options, run)
     found = whole_folder(splits)
     if opened is None:
-        return found, None
+        return subject.opened.match(found), None
     seen = seen_in_training(opened, name, found)
     if not isinstance(splits, RunSplits):
         found = match_classes(found, opened.facts["classes"], f"the run {run}")

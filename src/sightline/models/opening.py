@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -107,7 +108,9 @@ def open_model(
     """
     if isinstance(reference, str):
         if weights is None and check_name(reference)[0] not in ("hf", "function"):
-            raise SightlineError(f"weights were not given for {reference}; expected a file, or 'default' for the library's")
+            raise SightlineError(
+                f"weights were not given for {reference}; expected a file, or 'default' for the library's"
+            )
         name, made = reference, make_model(reference, weights, size=size)
     elif isinstance(reference, nn.Module):
         name, made = type(unwrap(reference)).__name__, _from_module(reference, weights, size, input_spec)
@@ -131,7 +134,7 @@ def normalized_by(spec: InputSpec, mean: Sequence[float] | None, std: Sequence[f
         SightlineError: a value is not of images in [0, 1], or there is not one for each channel.
     """
     channels = len(spec.mean)
-    changes = {}
+    changes: dict[str, Any] = {}
     for key, values in (("mean", mean), ("std", std)):
         if values is None:
             continue
@@ -144,9 +147,7 @@ def normalized_by(spec: InputSpec, mean: Sequence[float] | None, std: Sequence[f
     return replace(spec, **changes)
 
 
-def _from_module(
-    module: nn.Module, weights: str | Path | None, size: int | None, input_spec: InputSpec | None
-) -> Made:
+def _from_module(module: nn.Module, weights: str | Path | None, size: int | None, input_spec: InputSpec | None) -> Made:
     notes: list[str] = []
     if weights is not None:
         inner = unwrap(module)
@@ -169,8 +170,8 @@ def _logits(model: nn.Module, spec: InputSpec) -> int:
     except Exception as error:  # the model refuses the image in its own way
         raise SightlineError(
             f"the model does not take images of {spec.size[0]} x {spec.size[1]} pixels with {len(spec.mean)} channels "
-            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); give the size that it was trained with by --size "
-            "(size= in Python)"
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); give the size that it was trained with by "
+            "--size (size= in Python)"
         ) from error
 
 

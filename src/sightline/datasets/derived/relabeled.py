@@ -71,11 +71,12 @@ def match_classes(dataset: ImageDataset, classes: Sequence[str], whose: str) -> 
             f"{len(unknown)} of the {len(dataset.classes)} classes of the data are unknown to {whose}: {_some(unknown)}. It "
             f"has {len(classes)} classes: {_some(classes)}. Classes are matched by name; rename those of the data"
         )
-    warnings.warn(
-        f"the data has {len(dataset.classes)} classes and {whose} has {len(classes)}, or in another order; they were "
-        "matched by name",
-        stacklevel=2,
+    differ = (
+        f"the classes of {whose} are those of the data in another order"
+        if len(dataset.classes) == len(classes)
+        else f"the data has {len(dataset.classes)} classes and {whose} has {len(classes)}"
     )
+    warnings.warn(f"{differ}; they were matched by name", stacklevel=2)
     return Relabeled(dataset, classes)
 
 
