@@ -113,7 +113,7 @@ def test_the_verb(tmp_path) -> None:
     options = ["--model", "sightline/lenet5", "--iterations", "1", "--split", "val", "-o", str(tmp_path / "audit")]
     from safetensors.torch import save_file
 
-    model, _ = sl.load_model("sightline/lenet5", classes=10)
+    model, _ = sl.load_model("sightline/lenet5", classes=5)
     save_file(model.state_dict(), tmp_path / "weights.safetensors")
     done = CliRunner().invoke(
         app, ["audit", "digits", "copies=1", "size=32", "--weights", str(tmp_path / "weights.safetensors"), *options]

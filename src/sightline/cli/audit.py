@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.options import DatasetName, DatasetOptions, ModelName, NumWorkers, RunFolder, Weights
+from sightline.cli.options import (
+    ClassNames,
+    DatasetName,
+    DatasetOptions,
+    Mean,
+    ModelName,
+    NumWorkers,
+    RunFolder,
+    Size,
+    Std,
+    Weights,
+)
 from sightline.cli.subject import find_data, find_subject
 
 
@@ -14,6 +25,10 @@ def audit(
     options: DatasetOptions = None,
     model: ModelName = None,
     weights: Weights = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    classes: ClassNames = None,
     run: RunFolder = None,
     split: Annotated[str, typer.Option(help="The split to look through.")] = "train",
     reference_explainer: Annotated[
@@ -31,7 +46,7 @@ def audit(
 
     from sightline.diagnosis.audit import audit as audit_dataset
 
-    subject = find_subject(model, weights, run)
+    subject = find_subject(model, weights, run, classes, size, mean, std)
     if torch.cuda.is_available():
         subject.model.cuda()
     images = find_data(dataset, options or [], split, run, labels=True, subject=subject)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.options import DataName, ModelName, RunFolder, TargetLayer, Weights
+from sightline.cli.options import ClassNames, DataName, Mean, ModelName, RunFolder, Size, Std, TargetLayer, Weights
 from sightline.cli.subject import find_data, find_folder, find_subject
 
 ADVISED = ("leans on the background", "cannot tell")  # the answers after which another training may help
@@ -15,6 +15,10 @@ def diagnose(
     options: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Of the data set.")] = None,
     model: ModelName = None,
     weights: Weights = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    classes: ClassNames = None,
     run: RunFolder = None,
     data: DataName = None,
     split: Annotated[
@@ -61,7 +65,7 @@ def diagnose(
     from sightline.models import load_model
 
     check_page_name(output)
-    subject = find_subject(model, weights, run)
+    subject = find_subject(model, weights, run, classes, size, mean, std)
     saliency = None if saliency_model is None else load_model(saliency_model, saliency_weights)
     if torch.cuda.is_available():
         subject.model.cuda()
