@@ -78,7 +78,7 @@ VERBS: list[Callable[[], object]] = [
     lambda: evaluate("run"),
     lambda: load_run("run").splits["test"],
     lambda: select_from_run(Run(Path("run")), "random", 1),
-    lambda: refusal("diagnose", "--run", "run", "-o", "d"),
+    lambda: refusal("diagnose", "--run", "run", "-o", "d.html"),
     lambda: refusal("explain", "--run", "run", "--store", "s", "--split", "test"),
     lambda: refusal("evaluate", "run", "--output", "table"),
 ]
