@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sightline.diagnosis import diagnose
     from sightline.errors import MissingDependencyError, NonFiniteLossError, NotDefinedError, SightlineError
     from sightline.explainers import Explainer, create_explainer, explain, maps
+    from sightline.fixing import Fixed, fix
     from sightline.guides import (
         GAIN,
         L1,
@@ -53,6 +54,7 @@ _LAZY_IMPORTS = {
     "EqualizedFocal": "guides",
     "Explainer": "explainers",
     "ExplanationConsistency": "guides",
+    "Fixed": "fixing",
     "Focal": "guides",
     "GAIN": "guides",
     "GroupDRO": "guides",
@@ -79,6 +81,7 @@ _LAZY_IMPORTS = {
     "create_guide": "guides",
     "diagnose": "diagnosis",
     "explain": "explainers",
+    "fix": "fixing",
     "load_model": "models",
     "open_model": "models",
     "show": "reporting",
@@ -96,6 +99,7 @@ __all__ = [
     "EqualizedFocal",
     "Explainer",
     "ExplanationConsistency",
+    "Fixed",
     "Focal",
     "GroupDRO",
     "Guide",
@@ -124,6 +128,7 @@ __all__ = [
     "explain",
     "explainers",
     "features",
+    "fix",
     "guides",
     "load_model",
     "maps",

@@ -30,6 +30,7 @@ COMMANDS = {  # command -> how to go on after Ctrl+C or SIGTERM
     "boxes": SAME,
     "masks": SAME,
     "rate": "give the same command again; all votes are kept",
+    "fix": "give the same command again; all marks are kept",
     "reproduce": SAME,
     "sweep": SAME,
     "acquire": SAME,

@@ -1,5 +1,10 @@
-"""Fixing a model: people mark where it should look, and it is fitted again.
+"""Mending a model: people or programs mark where it should look, and its head is fitted again.
 
-`marks` and `protocol` say what a mark is and what a refit returns; `mark_files` writes marks as files; `marking` is the page
-on which people mark.
+`fix` does all of it; `marks` and `protocol` say what a mark is and what a refit returns; `mending` is the core, without a page
+or a file; `marking` is the page on which people mark.
 """
+
+from sightline.fixing.fix import fix
+from sightline.fixing.result import Fixed
+
+__all__ = ["Fixed", "fix"]

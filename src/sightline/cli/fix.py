@@ -1,0 +1,87 @@
+"""`sightline fix`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.cli.options import ClassNames, Mean, ModelName, Size, Std, Weights, split_numbers
+
+
+def fix(
+    model: ModelName = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of images in class folders.")] = None,
+    weights: Weights = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Folder of masks with the relative paths of the images; some images suffice.")
+    ] = None,
+    boxes: Annotated[
+        Path | None, typer.Option(help="Boxes of objects: a CSV or COCO file, or a folder of VOC files.")
+    ] = None,
+    avoid: Annotated[
+        Path | None, typer.Option(help="Folder of regions that must not matter, named like masks.")
+    ] = None,
+    found: Annotated[bool, typer.Option("--found", help="Find the objects; nobody marks anything.")] = False,
+    pretrained: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights of the same architecture from before: a file, timm/NAME, torchvision/NAME, or none. "
+            "[default: those of the model's library, if they can be had]"
+        ),
+    ] = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    classes: ClassNames = None,
+    segmenter: Annotated[
+        str, typer.Option(help="Of clicks on the page: grabcut, or package.module:function.")
+    ] = "grabcut",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 = any free one.")] = 8371,
+    seed: Annotated[int, typer.Option(help="Seed of crops, partners and folds.")] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("fixed"),
+) -> None:
+    """Mend a model that looks at the wrong place.
+
+    Without --masks, --boxes, --avoid or --found, a page opens on which you mark images and refit. Example:
+    `sightline fix --model timm/resnet18 --weights mine.pth --data photos/ --found -o fixed`
+    """
+    import sys
+
+    from sightline.errors import SightlineError
+    from sightline.fixing import fix as fix_model
+    from sightline.fixing.mending.mend import open_networks
+    from sightline.fixing.reading import read_given
+    from sightline.fixing.writing import check_output
+    from sightline.models import open_model
+
+    if model is None or data is None:
+        raise SightlineError("fix needs a model and images: give --model NAME --weights FILE --data FOLDER")
+    if not Path.cwd().samefile(sys.path[0] or "."):
+        sys.path.insert(0, "")  # so that a model or a segmenter in a file here is found
+    means, stds = split_numbers(mean, "--mean"), split_numbers(std, "--std")
+    if found and (masks or boxes):
+        raise SightlineError("--found was given with --masks or --boxes; give one of them")
+    if found or masks or boxes or avoid:
+        check_output(output)
+        fixed = fix_model(
+            model, data, masks, boxes, avoid, pretrained, size, means, stds, output,
+            weights=weights, classes=classes, seed=seed, progress=True,
+        )  # fmt: skip
+        for note in fixed.notes:
+            typer.echo(note, err=True)
+        typer.echo(fixed.summary)
+        for figure in fixed.table:
+            typer.echo(f"{figure.name}: {figure.before:.1%} -> {figure.after:.1%}")
+        typer.echo(fixed.report)
+        return
+
+    from sightline.fixing.marking.app import serve
+    from sightline.fixing.session import Session
+
+    opened = open_model(model, weights, size=size, mean=means, std=stds, classes=classes)
+    for line in opened.describe():
+        typer.echo(line, err=True)
+    networks = open_networks(opened, model, pretrained)
+    typer.echo("Looking at the images; the page opens when that is done.", err=True)
+    session = Session(networks, read_given(opened, data, None, None, None), seed)
+    serve(session, session.refit, session.export, output, segmenter=segmenter, port=port, announce=typer.echo)

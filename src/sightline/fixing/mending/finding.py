@@ -1,0 +1,104 @@
+"""Masks of objects in images that nobody marked."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sightline._core.progress import bar
+from sightline.data.dataset import ImageDataset, Sample
+from sightline.data.transforms import resize_mask
+from sightline.fixing.mending.fitting import shares
+from sightline.fixing.mending.trunk import Trunk
+from sightline.localization.image_maps import ExplainedMaps
+from sightline.localization.prompts import Prompt, Prompter, grabcut_mask, segment
+from sightline.network.input_spec import InputSpec
+from sightline.training.heads import fit_attention
+
+SIDE = 256  # the longest side of images that GrabCut sees
+CHUNK = 32
+
+
+def cut_out(
+    dataset: ImageDataset,
+    places: Sequence[int],
+    saliency: tuple[nn.Module, InputSpec] | None,
+    progress: bool = False,
+) -> dict[int, np.ndarray]:
+    """Return masks by GrabCut, (h, w) uint8 with 1 = object.
+
+    Args:
+        dataset: the images.
+        places: which of them.
+        saliency: a network trained on other images, whose Grad-CAM for its own answer tells points of the object; None = the
+            object is somewhere around the center.
+        progress: show a bar.
+    """
+    prompter = None if saliency is None else Prompter(ExplainedMaps(*saliency, "gradcam"))
+    found = {}
+    with bar(progress, "find objects", len(places)) as advance:
+        for start in range(0, len(places), CHUNK):
+            samples = [_smaller(dataset[index]) for index in places[start : start + CHUNK]]
+            prompts = [[Prompt(torch.zeros(0, 2))] for _ in samples] if prompter is None else prompter(samples)
+            for index, sample, some in zip(places[start:], samples, prompts):
+                mask = segment(sample, some or [Prompt(torch.zeros(0, 2))], grabcut_mask)
+                found[index] = mask.numpy().astype(np.uint8)
+                advance(1)
+    return found
+
+
+def find_objects(
+    trunk: Trunk, dataset: ImageDataset, known: Mapping[int, np.ndarray], size: int, strength: float = 1e-3
+) -> dict[int, np.ndarray]:
+    """Return masks of all images by an attention that known masks teach, (size, size) uint8 over the whole image.
+
+    The attention is a linear function of features at a sixteenth of the input's side.
+
+    Args:
+        trunk: has features for it.
+        dataset: the images.
+        known: masks by index, at least one.
+        size: side in pixels of the square that whole images are resized to.
+        strength: of the attention's penalty.
+    """
+    fine = []
+    for start in range(0, len(dataset), CHUNK):
+        samples = [dataset[index] for index in range(start, min(start + CHUNK, len(dataset)))]
+        features = trunk.features(torch.stack([_square(sample, size) for sample in samples])).fine
+        assert features is not None
+        fine.append(features)
+    maps = torch.cat(fine)
+    rows = torch.tensor(sorted(known))
+    masks = torch.stack([resize_mask(torch.from_numpy(known[i].astype(np.uint8)), (size, size)) for i in rows.tolist()])
+    inside, outside = (shares(masks == value, maps.shape[-2:]) for value in (1, 0))
+    weight, bias = fit_attention(maps[rows].float(), inside, outside, strength=strength)
+    logits = torch.einsum("nchw,c->nhw", maps.float(), weight[0].float()) + bias.float()
+    return {index: _enlarged(one, size) for index, one in enumerate(logits)}
+
+
+def _enlarged(logits: Tensor, size: int) -> np.ndarray:
+    """Where an attention is above 0.5, on more pixels; the likeliest place where it is nowhere."""
+    large = F.interpolate(logits[None, None], (size, size), mode="bilinear", align_corners=False)[0, 0]
+    return (large >= min(0.0, float(large.max()))).numpy().astype(np.uint8)
+
+
+def _square(sample: Sample, size: int) -> Tensor:
+    image = sample.image.as_subclass(Tensor)[None].float() / 255
+    return F.interpolate(image, (size, size), mode="bilinear", antialias=True, align_corners=False)[0].clamp(0, 1)
+
+
+def _smaller(sample: Sample) -> Sample:
+    """The image with a longest side of at most SIDE."""
+    from dataclasses import replace
+
+    from torchvision import tv_tensors
+    from torchvision.transforms.v2 import functional as tf
+
+    height, width = sample.image.shape[-2:]
+    scale = SIDE / max(height, width)
+    if scale >= 1:
+        return sample
+    image = tf.resize(sample.image, [max(1, round(height * scale)), max(1, round(width * scale))])
+    return replace(sample, image=tv_tensors.Image(image), mask=None, boxes=None, avoid=None, parts=None)

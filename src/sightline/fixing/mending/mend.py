@@ -1,0 +1,173 @@
+"""From a model, images and marks to a mended model."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from sightline._core.checks import check_count
+from sightline.errors import SightlineError
+from sightline.fixing.mending.choosing import choose, collect
+from sightline.fixing.mending.finding import cut_out, find_objects
+from sightline.fixing.mending.judging import gain, judge, judged_images
+from sightline.fixing.mending.marked import MarkedImages
+from sightline.fixing.mending.pretrained import Pretrained, hub_name, load_pretrained
+from sightline.fixing.mending.trunk import Trunk
+from sightline.fixing.protocol import Figure, Progress
+from sightline.fixing.reading import Given
+from sightline.fixing.result import Candidate, Fixed
+from sightline.models.opening import OpenedModel
+
+STEPS = ("find objects", "features", "fit")
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks whose heads can be fitted.
+
+    Attributes:
+        opened: the given model.
+        before: the same network with pretrained weights; None = there is none.
+        trunks: the given network, and the pretrained one.
+        notes: what was loaded, or why not.
+    """
+
+    opened: OpenedModel
+    before: Pretrained | None
+    trunks: list[Trunk]
+    notes: list[str]
+
+
+def open_networks(opened: OpenedModel, reference: str | None, pretrained: str | None) -> Networks:
+    """Copy the given model, and load the same network with pretrained weights where they can be had.
+
+    Args:
+        opened: the given model.
+        reference: the name that it was opened by; None = it was given as a module.
+        pretrained: weights, `none`, or None for those of the library.
+
+    Raises:
+        SightlineError: the model has no linear head, or the named weights cannot be had or do not fit.
+    """
+    check_count(32, size=opened.input_spec.size[0])
+    notes: list[str] = []
+    trunks = [Trunk("the given network", opened.model, opened.input_spec)]
+    before = _load_before(opened.model, reference, pretrained, notes)
+    if before is not None:
+        trunks.append(Trunk(f"the network with {before.name}", before.model, opened.input_spec))
+    return Networks(opened, before, trunks, notes)
+
+
+def mend(
+    networks: Networks, given: Given, seed: int = 0, progress: Progress | None = None, bars: bool = False
+) -> Fixed:
+    """Fit the heads of the networks on the given images and marks, and keep the best.
+
+    Args:
+        networks: from `open_networks`.
+        given: images with masks and regions to avoid, some or none.
+        seed: of crops, partners and folds.
+        progress: is told what is done.
+        bars: show bars.
+    """
+    opened, size = networks.opened, networks.opened.input_spec.size[0]
+    notes = [*opened.notes, *networks.notes, *given.notes]
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(name: str) -> Iterator[None]:
+        if progress is not None:
+            progress(name, STEPS.index(name) / len(STEPS))
+        started = time.perf_counter()
+        yield
+        seconds[name] = round(time.perf_counter() - started, 2)
+
+    with step("find objects"):
+        objects = find_masks(given, networks, notes, bars)
+    images = MarkedImages(given.images, objects, given.avoid).keep_in_memory(round(1.5 * size))
+    with step("features"):
+        rows = [collect(trunk, images, size, seed, bars) for trunk in networks.trunks]
+    with step("fit"):
+        mended = choose(networks.trunks, rows, given.marked(), given.images.labels, opened.count, seed)
+    where, which = judged_images(given.drawn())
+    table = judge(rows[0], mended, where)
+    difference = gain(rows[0], mended, where)
+    return Fixed(
+        model=mended.model,
+        input_spec=opened.input_spec,
+        classes=given.classes,
+        helped=difference[1] > 0,
+        summary=_summary(table, difference, which, mended.chosen),
+        table=table,
+        chosen=mended.chosen,
+        candidates=mended.candidates,
+        masks={given.names[index]: mask for index, mask in objects.items()},
+        notes=notes,
+        seconds=seconds,
+    )
+
+
+def find_masks(given: Given, networks: Networks, notes: list[str], bars: bool) -> dict[int, np.ndarray]:
+    """Return a mask for every image: the given ones, and found ones for the others.
+
+    Nothing is found where regions to avoid are given and no masks: then all the rest of an image counts.
+    """
+    known, trunk, before = dict(given.objects), networks.trunks[-1], networks.before
+    spec = networks.opened.input_spec
+    if len(known) == len(given.images) or (given.avoid and not known):
+        return known
+    size = spec.size[0]
+    if not known:
+        saliency = None if before is None or before.general is None else (before.general, spec)
+        known = cut_out(given.images, range(len(given.images)), saliency, bars)
+        told = "in the middle of the image" if saliency is None else "where the pretrained network looks"
+        notes.append(f"no masks were given: GrabCut found objects {told}")
+        if not trunk.can_find:
+            return known
+        return find_objects(trunk, given.images, known, size)
+    if not trunk.can_find:
+        notes.append(f"{len(given.images) - len(known)} images have no mask, and none can be found with this network")
+        return known
+    found = find_objects(trunk, given.images, known, size)
+    notes.append(f"masks of {len(given.images) - len(known)} images were found from the {len(known)} given ones")
+    return {**found, **known}
+
+
+def _load_before(
+    model: nn.Module, reference: str | None, pretrained: str | None, notes: list[str]
+) -> Pretrained | None:
+    """Return the network as it was before, or None, with a note that says why."""
+    if pretrained == "none":
+        return None
+    if pretrained is not None:
+        return load_pretrained(model, pretrained)
+    name = hub_name(model, reference)
+    if name is None:
+        notes.append("no pretrained weights of this architecture are known; name some by pretrained")
+        return None
+    try:
+        return load_pretrained(model, name)
+    except SightlineError as error:
+        notes.append(f"only the given network was tried, because {error}")
+        return None
+
+
+def _summary(table: list[Figure], difference: tuple[float, float, float], which: str, chosen: Candidate) -> str:
+    first = table[0]
+    change, low, high = (f"{100 * value:+.1f}" for value in difference)
+    figures = f"({change} points, 95 % interval {low} to {high}), on {which}"
+    pooling = "by an attention that the masks taught" if chosen.attention else "plainly"
+    head = f"The head stands on {chosen.trunk}, whose features are averaged {pooling}."
+    if difference[1] > 0:
+        return (
+            f"The mended model is right more often where what must not matter is exchanged: {first.before:.1%} before, "
+            f"{first.after:.1%} after {figures}. {head}"
+        )
+    return (
+        f"The refit did not help: where what must not matter is exchanged, the given model is right in {first.before:.1%} of "
+        f"the images and the mended one in {first.after:.1%} {figures}. Mark more images, give better masks, or name "
+        f"pretrained weights. {head}"
+    )

@@ -1,0 +1,132 @@
+"""The images of `fix`, and what is given of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.data import DATASETS
+from sightline.data.dataset import ImageDataset
+from sightline.data.files import locate
+from sightline.errors import SightlineError, unknown_name
+from sightline.localization.detectors import AnnotatedBoxes
+from sightline.localization.grabcut import grabcut
+from sightline.models.opening import OpenedModel
+
+
+@dataclass(frozen=True)
+class Given:
+    """Images with the marks that were given.
+
+    Attributes:
+        images: counted by the classes of the model.
+        names: the path of each image.
+        classes: the name of each class of the model; those of the images where it has none.
+        objects: masks by place, (h, w) uint8 with 1 = object.
+        avoid: regions to avoid by place, (h, w) bool.
+        notes: what was read, in words.
+    """
+
+    images: ImageDataset
+    names: list[str]
+    classes: list[str]
+    objects: Mapping[int, np.ndarray] = field(default_factory=dict)
+    avoid: Mapping[int, np.ndarray] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def drawn(self) -> Tensor:
+        """Return which images (N,) have a mark."""
+        return torch.tensor([i in self.objects or i in self.avoid for i in range(len(self.images))])
+
+    def marked(self) -> Tensor:
+        """Return which images (N,) decide between ways to refit: the marked ones; all where none is."""
+        drawn = self.drawn()
+        return drawn if drawn.any() else torch.ones_like(drawn)
+
+
+def read_given(
+    opened: OpenedModel,
+    data: str | Path | ImageDataset,
+    masks: str | Path | Mapping[str, np.ndarray] | None,
+    boxes: str | Path | None,
+    avoid: str | Path | Mapping[str, np.ndarray] | None,
+) -> Given:
+    """Open images with their masks, boxes and regions to avoid.
+
+    Raises:
+        SightlineError: there are no such files, no mark belongs to an image, or images can have several labels.
+    """
+    images = opened.match(_open(data, masks, avoid))
+    images.check_single_label("fix")
+    classes = images.classes if opened.classes is None else opened.names
+    names = [images.path(index) for index in range(len(images))]
+    objects = {**_own(images, "mask"), **_by_name(masks, names, images, "masks")}
+    avoided = {**_own(images, "avoid"), **_by_name(avoid, names, images, "avoid")}
+    if boxes is not None:
+        objects = {**_boxed(images, Path(locate(str(boxes), "boxes"))), **objects}
+    told = [
+        f"{len(some)} images have {what}"
+        for some, what in ((objects, "a mask"), (avoided, "a region to avoid"))
+        if some
+    ]
+    regions = {index: mask == 1 for index, mask in avoided.items()}
+    return Given(
+        images, names, classes, objects, regions, [f"{len(images)} images in {len(images.classes)} classes", *told]
+    )
+
+
+def _open(data: str | Path | ImageDataset, masks: object, avoid: object) -> ImageDataset:
+    if isinstance(data, ImageDataset):
+        for name, value in (("masks", masks), ("avoid", avoid)):
+            if isinstance(value, str | Path):
+                raise SightlineError(
+                    f"{name} is a folder and data is a dataset; give masks by the images' paths instead"
+                )
+        return data
+    options = {
+        name: str(value) for name, value in (("masks", masks), ("avoid", avoid)) if isinstance(value, str | Path)
+    }
+    return DATASETS.create("folder", root=str(data), val=0, test=0, **options)["train"]
+
+
+def _own(images: ImageDataset, kind: str) -> dict[int, np.ndarray]:
+    """The masks or regions that a dataset has."""
+    has = images.has_mask if kind == "mask" else images.has_avoid
+    return {index: np.asarray(getattr(images[index], kind)) for index in has.nonzero()[:, 0].tolist()}
+
+
+def _by_name(given: object, names: list[str], images: ImageDataset, argument: str) -> dict[int, np.ndarray]:
+    """Masks that were given by the path of the image, or the end of the path where no other image has it."""
+    if not isinstance(given, Mapping):
+        return {}
+    found = {}
+    for name, mask in given.items():
+        matches = [index for index, path in enumerate(names) if path == name or path.endswith(f"/{name}")]
+        if len(matches) != 1:
+            if matches:
+                raise SightlineError(f"{argument}: {len(matches)} images are called {name!r}; give more of the path")
+            raise unknown_name(f"{argument}: image", str(name), names)
+        array = np.asarray(mask)
+        if array.ndim != 2:
+            raise SightlineError(f"{argument}: the mask of {name} has shape {array.shape}; expected (h, w)")
+        found[matches[0]] = (array != 0).astype(np.uint8)
+    return found
+
+
+def _boxed(images: ImageDataset, file: Path) -> dict[int, np.ndarray]:
+    """Masks that GrabCut makes of boxes."""
+    detector = AnnotatedBoxes(file)
+    found = {}
+    for index in range(len(images)):
+        sample = images[index]
+        boxes = [box for each in detector([sample])[0] if (box := each.within(sample.image.shape[-2:])) is not None]
+        if boxes:
+            image = sample.image.as_subclass(Tensor)[None] / 255
+            masks = [grabcut(image, torch.tensor(box.xyxy)[None])[0] for box in boxes]
+            found[index] = torch.stack(masks).amax(0).numpy()
+    if not found:
+        raise SightlineError(f"boxes: no box in {file} belongs to an image of the data")
+    return found

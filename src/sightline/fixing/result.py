@@ -1,0 +1,65 @@
+"""What `fix` returns."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from sightline.fixing.protocol import Figure
+from sightline.network.input_spec import InputSpec
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to refit, with what it reached.
+
+    Attributes:
+        trunk: the network's name.
+        attention: whether features are averaged by an attention.
+        strength: of the linear head's penalty.
+        accuracy: on marked images with what must not matter exchanged, by heads that have not seen them.
+        unchanged: on the marked images as they are, likewise.
+    """
+
+    trunk: str
+    attention: bool
+    strength: float
+    accuracy: float
+    unchanged: float
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A mended classifier, and what shows that it is mended.
+
+    Attributes:
+        model: takes what the given model takes and answers its classes; in eval mode.
+        input_spec: the normalization and the size of its input, those of the given model.
+        classes: the name of each class.
+        helped: whether it is better where what must not matter is exchanged, by more than chance.
+        summary: what the refit did, in plain sentences.
+        table: figures before and after, each with the interval of the second.
+        chosen: the network and the head that cross-validation chose.
+        candidates: all that was tried.
+        masks: (h, w) uint8 with 1 = object, by image; those that were found too.
+        notes: what was assumed, found or left out.
+        seconds: that each step took.
+        report: the page; None where no output was asked for.
+    """
+
+    model: nn.Module
+    input_spec: InputSpec
+    classes: list[str]
+    helped: bool
+    summary: str
+    table: list[Figure]
+    chosen: Candidate
+    candidates: list[Candidate]
+    masks: dict[str, np.ndarray]
+    notes: list[str]
+    seconds: dict[str, float]
+    report: Path | None = None
+
+    def __str__(self) -> str:
+        return self.summary

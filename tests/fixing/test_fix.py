@@ -1,0 +1,85 @@
+"""`fix` on a small network that reads the background, made by a plain logistic regression."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cheats import OBJECTS, SIZE, SPEC, accuracy, cheating_model, stack, write
+from PIL import Image
+from torch import nn
+
+import sightline as sl
+from sightline.errors import SightlineError
+
+
+@pytest.fixture(scope="module")
+def cheat(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path, Path]:
+    """A network whose head was fitted on images whose background gives the class away; the images; swapped ones."""
+    root = tmp_path_factory.mktemp("cheat")
+    seen, swapped = write(root / "seen", False, 24, 0), write(root / "swapped", True, 24, 1)
+    model = cheating_model(seen)
+    assert accuracy(model, seen) == 1
+    assert accuracy(model, swapped) < 0.2
+    return model, seen, swapped
+
+
+def fixed_with(model: nn.Module, folder: Path, **options: object) -> sl.Fixed:
+    keys = {"size": SIZE, "mean": (0.5,), "std": (0.5,), "pretrained": "none"}
+    return sl.fix(model, folder / "images", **{**keys, **options})
+
+
+def test_masks_mend_a_model_that_reads_the_background(cheat) -> None:
+    model, seen, swapped = cheat
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    fixed = fixed_with(model, seen, masks=seen / "masks")
+    assert accuracy(fixed.model, swapped) > 0.9
+    assert accuracy(fixed.model, seen) > 0.9
+    assert fixed.helped
+    assert fixed.table[0].before < 0.3 < 0.9 < fixed.table[0].after
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())  # the given model stays
+    assert not fixed.model.training
+
+
+def test_a_few_masks_suffice_because_the_others_are_found(cheat) -> None:
+    model, seen, swapped = cheat
+    names = [f"{kind}/{number}.png" for kind in OBJECTS for number in range(4)]
+    masks = {name: np.asarray(Image.open(seen / "masks" / name)) for name in names}
+    fixed = fixed_with(model, seen, masks=masks)
+    assert len(fixed.masks) == 48
+    assert accuracy(fixed.model, swapped) > 0.9
+    assert "40 images that nobody marked" in fixed.summary
+
+
+def test_nothing_marked_finds_objects(cheat) -> None:
+    model, seen, swapped = cheat
+    fixed = fixed_with(model, seen)
+    assert any("GrabCut" in note for note in fixed.notes)
+    assert accuracy(fixed.model, swapped) > 0.8
+
+
+def test_output_holds_model_masks_and_report(cheat, tmp_path: Path) -> None:
+    model, seen, swapped = cheat
+    fixed = fixed_with(model, seen, masks=seen / "masks", output=tmp_path / "fixed")
+    assert fixed.report == tmp_path / "fixed" / "report.html"
+    page = fixed.report.read_text()
+    assert "The refit helped" in page
+    program = torch.export.load(tmp_path / "fixed" / "model" / "model.pt2").module()
+    images, _ = stack(swapped)
+    with torch.no_grad():
+        assert torch.allclose(program(SPEC.normalize(images)), fixed.model(SPEC.normalize(images)), atol=1e-4)
+    mask = np.asarray(Image.open(tmp_path / "fixed" / "masks" / "apple" / "0.png"))
+    assert ((mask > 0) == (np.asarray(Image.open(seen / "masks" / "apple" / "0.png")) > 0)).all()
+    with pytest.raises(SightlineError, match="holds something already"):
+        fixed_with(model, seen, masks=seen / "masks", output=tmp_path / "fixed")
+
+
+def test_what_cannot_be_fixed_is_refused(cheat) -> None:
+    model, seen, _ = cheat
+    with pytest.raises(SightlineError, match=r"apple/99\.png"):
+        fixed_with(model, seen, masks={"apple/99.png": np.zeros((SIZE, SIZE))})
+    convolution = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    with pytest.raises(SightlineError, match=r"nn\.Linear"):
+        fixed_with(convolution, seen, masks=seen / "masks")
