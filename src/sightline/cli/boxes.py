@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sightline.cli.options import DatasetName, DatasetOptions, NumWorkers
+from sightline.cli.options import DatasetName, DatasetOptions, Mean, NumWorkers, Size, Std, split_numbers
 from sightline.cli.subject import find_data, find_subject
 
 
@@ -26,6 +26,9 @@ def boxes(
         str | None, typer.Option(help="A .safetensors or .pth file, or `default`. [default for lost: default]")
     ] = None,
     run: Annotated[Path | None, typer.Option(help="For saliency: a trained run, in place of --model.")] = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
     split: Annotated[str, typer.Option(help="The split to go through.")] = "train",
     num_workers: NumWorkers = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .csv, or .json (COCO), to write.")] = Path(
@@ -42,6 +45,7 @@ def boxes(
     from sightline.localization.detectors import BOX_DETECTORS
     from sightline.localization.writing import write_boxes
     from sightline.models import load_model
+    from sightline.models.opening import normalized_by
 
     entry = BOX_DETECTORS[detector]
     values: dict[str, Any] = {}
@@ -49,10 +53,12 @@ def boxes(
     data = find_data(dataset, options or [], split, run, labels=False)
     needs = entry.capabilities.get("needs_model")
     if needs == "transformer":
-        network, spec = load_model(model or "timm/vit_small_patch16_224.dino", weights or "default")
+        network, spec = load_model(model or "timm/vit_small_patch16_224.dino", weights or "default", size=size)
+        spec = normalized_by(spec, split_numbers(mean, "--mean"), split_numbers(std, "--std"))
+        typer.echo(f"input: {spec}", err=True)
         values |= {"model": network, "input_spec": spec}
     elif needs == "classifier":
-        subject = find_subject(model, weights, run)
+        subject = find_subject(model, weights, run, None, size, mean, std)
         values |= {"model": subject.model, "input_spec": subject.spec}
         if subject.layer is not None:
             values.setdefault("layer", subject.layer)

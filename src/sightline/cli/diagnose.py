@@ -78,6 +78,7 @@ def diagnose(
         "weights": weights,
         "folder": " ".join([data or "that of the run", *(options or [])]),
         "split": split,
+        "input": subject.spec,
     }
     found = diagnose_model(
         subject.model,

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sightline.cli.options import ModelName, RunFolder, TargetLayer, Weights
-from sightline.cli.subject import find_data, find_subject
+from sightline.cli.options import ClassNames, Mean, ModelName, RunFolder, Size, Std, TargetLayer, Weights
+from sightline.cli.subject import Subject, find_data, find_subject
 from sightline.errors import NotDefinedError, SightlineError, unknown_name
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from sightline.explainers import Explainer
 
 
 def explain(
@@ -23,7 +25,10 @@ def explain(
     model: ModelName = None,
     weights: Weights = None,
     run: RunFolder = None,
-    classes: Annotated[Path | None, typer.Option(help="A file of class names, one a line, for --model.")] = None,
+    classes: ClassNames = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
     methods: Annotated[
         str | None, typer.Option(help="Explainers, joined by commas. [default: gradcam,hirescam,layercam,eigencam]")
     ] = None,
@@ -57,7 +62,11 @@ def explain(
                 "no picture was given; for the maps of a whole data set, give --data NAME --store FOLDER"
             )
         named = (methods or "gradcam,hirescam,layercam,eigencam").split(",")
-        _draw([Path(image) for image in given], named, model, weights, run, classes, target, against, layer, output)
+        from sightline.explainers import create_explainer
+
+        explainers = {name: create_explainer(name) for name in named}
+        subject = find_subject(model, weights, run, classes, size, mean, std)
+        _draw([Path(image) for image in given], explainers, subject, target, against, layer, output)
         return
     if against is not None:
         raise SightlineError("--against was given with --store, whose maps explain one class each")
@@ -71,7 +80,7 @@ def explain(
     from sightline._core.processes import is_first_process
     from sightline.explainers.maps import compute_maps
 
-    subject = find_subject(model, weights, run, classes)
+    subject = find_subject(model, weights, run, classes, size, mean, std)
     if devices == 1 and torch.cuda.is_available():
         subject.model.cuda()
     dataset = find_data(data, given, split, run, labels=target == "label", subject=subject)
@@ -86,11 +95,8 @@ def explain(
 
 def _draw(
     images: list[Path],
-    methods: list[str],
-    model: str | None,
-    weights: str | None,
-    run: Path | None,
-    classes: Path | None,
+    asked: "dict[str, Explainer]",
+    subject: Subject,
     target: str | None,
     against: str | None,
     layer: str | None,
@@ -99,17 +105,15 @@ def _draw(
     import torch
     from torchvision import tv_tensors
 
-    from sightline import explainers
     from sightline.data.image_files import read_image
     from sightline.data.transforms import eval_transform
+    from sightline.explainers import layer_for
     from sightline.network.logits import probabilities_of
     from sightline.network.targets import Contrast, Targets
     from sightline.reporting.overlay import show
     from sightline.reporting.plots import save_figure
     from sightline.reporting.plots.panel import panel
 
-    asked = {name: explainers.create_explainer(name) for name in methods}
-    subject = find_subject(model, weights, run, classes)
     see = eval_transform(subject.spec.size[0])
     pixels = torch.stack([see(tv_tensors.Image(read_image(path))) for path in images])
     with torch.no_grad():
@@ -121,7 +125,7 @@ def _draw(
         question = Contrast(targets, None if against == "next" else _class_index(against, subject.classes))
     maps: dict[str, Tensor | None] = {}
     for name, explainer in asked.items():
-        where = explainers.layer_for(name, layer or subject.layer)
+        where = layer_for(name, layer or subject.layer)
         try:
             maps[name] = explainer(subject.model, pixels, question, where, subject.spec)
         except NotDefinedError as error:

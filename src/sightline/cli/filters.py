@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.options import DataName, ModelName, RunFolder, Weights, split_given
+from sightline.cli.options import ClassNames, DataName, Mean, ModelName, RunFolder, Size, Std, Weights, split_given
 from sightline.cli.subject import find_data, find_subject
 from sightline.errors import SightlineError
 
@@ -21,6 +21,10 @@ def filters(
     model: ModelName = None,
     weights: Weights = None,
     run: RunFolder = None,
+    classes: ClassNames = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
     data: DataName = None,
     split: Annotated[str | None, typer.Option(help="Its split. [default: the main test split]")] = None,
     count: Annotated[int, typer.Option(min=2, help="Images that filters are judged by, drawn at random.")] = 256,
@@ -56,14 +60,14 @@ def filters(
             raise SightlineError(f"--filters is {numbers!r}; expected numbers joined by commas, such as 3,17")
         chosen = [int(each) for each in numbers.split(",")]
     paths, options = split_given(given)
-    subject = find_subject(model, weights, run)
+    subject = find_subject(model, weights, run, classes, size, mean, std)
     dataset = find_data(data, options, split, run, labels=False)
     if torch.cuda.is_available():
         subject.model.cuda()
-    size = subject.spec.size[0]
+    side = subject.spec.size[0]
     drawn = torch.randperm(len(dataset), generator=generator(0, "filters"))[:count].sort().values.tolist()
-    batches = create_loader(dataset, size=size, batch_size=64, train=False, indices=drawn)
-    see = eval_transform(size)
+    batches = create_loader(dataset, size=side, batch_size=64, train=False, indices=drawn)
+    see = eval_transform(side)
     carried = carried_filter_groups(subject.model) if groups is None and layer in (None, subject.layer) else None
     assigned = (groups or 16) if carried is None else carried[1]
     gallery = show_filters(

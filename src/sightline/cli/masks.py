@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.options import DatasetName, DatasetOptions, NumWorkers, RunFolder, Weights
+from sightline.cli.options import (
+    ClassNames,
+    DatasetName,
+    DatasetOptions,
+    Mean,
+    NumWorkers,
+    RunFolder,
+    Size,
+    Std,
+    Weights,
+)
 from sightline.cli.subject import find_data, find_subject
 
 
@@ -17,6 +27,10 @@ def masks(
     ] = None,
     weights: Weights = None,
     run: RunFolder = None,
+    classes: ClassNames = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
     method: Annotated[str, typer.Option(help="The explainer that makes the maps.")] = "gradcam",
     maps: Annotated[
         Path | None, typer.Option(help="A store of maps (`sightline explain --store`) in their place.")
@@ -65,7 +79,7 @@ def masks(
     if maps is not None:
         shown = StoredMaps(maps, data)
     elif model is not None or run is not None:
-        subject = find_subject(model, weights, run)
+        subject = find_subject(model, weights, run, classes, size, mean, std)
         if torch.cuda.is_available():
             subject.model.cuda()
         shown = ExplainedMaps(subject.model, subject.spec, method, subject.layer)

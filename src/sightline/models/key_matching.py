@@ -130,7 +130,8 @@ def _ambiguous(checkpoint: Checkpoint, fits: list[Fit]) -> str:
     ways = [
         "".join([fit.place, f" {fit.strip}*" if fit.strip else ""]).strip() or "the names as they are" for fit in fits
     ]
-    chosen = fits[0]
+    number = max(range(len(fits)), key=lambda place: len(fits[place].strip))
+    chosen = fits[number]
     source = str(checkpoint.path)
     load = (
         f"safetensors.torch.load_file({source!r})"
@@ -138,7 +139,7 @@ def _ambiguous(checkpoint: Checkpoint, fits: list[Fit]) -> str:
         else f"torch.load({source!r}, map_location='cpu', weights_only=True){chosen.place}"
     )
     return (
-        f"weights: {len(fits)} sets of weights in {source} fit the model: {'; '.join(ways)}. Keep one of them, such as the "
-        f"first, by\n  state = {load}\n  state = {{key: value for key, value in state.items() if key.startswith("
+        f"weights: {len(fits)} sets of weights in {source} fit the model: {'; '.join(ways)}. Keep one of them, such as "
+        f"{ways[number]}, by\n  state = {load}\n  state = {{key: value for key, value in state.items() if key.startswith("
         f"{chosen.strip!r})}}\n  torch.save(state, {f'{checkpoint.path.stem}-weights.pth'!r})"
     )

@@ -8,6 +8,7 @@ from torch import nn
 from sightline._core.user_code import load_function
 from sightline.errors import SightlineError
 from sightline.models.made import Made, spec_of
+from sightline.network.head import head_parameters
 from sightline.network.input_spec import InputSpec
 
 CLASSES = ("num_classes", "classes", "n_classes", "num_labels")
@@ -45,6 +46,11 @@ def make_user_model(name: str, pretrained: bool, classes: int | None, size: int 
     if not isinstance(model, nn.Module) or not (spec is None or isinstance(spec, InputSpec)):
         raise SightlineError(
             f"model {name!r} returned {_kind(made)}; expected an nn.Module, or a pair (nn.Module, sightline.InputSpec)"
+        )
+    if classes is not None and (own := head_parameters(model)[0].shape[0]) != classes:
+        raise SightlineError(
+            f"model {name!r} returned a model of {own} logits and {classes} are needed; give the function a parameter "
+            f"{CLASSES[0]}"
         )
     if spec is not None:
         return Made(model, spec if size is None else InputSpec(spec.mean, spec.std, (size, size)))
