@@ -18,6 +18,7 @@ class Candidate:
         trunk: the network's name.
         attention: whether features are averaged by an attention.
         strength: of the linear head's penalty.
+        weight: of the images as they are in the fit, where changed ones have 1.
         accuracy: on marked images with what must not matter exchanged, by heads that have not seen them.
         unchanged: on the marked images as they are, likewise.
     """
@@ -25,6 +26,7 @@ class Candidate:
     trunk: str
     attention: bool
     strength: float
+    weight: float
     accuracy: float
     unchanged: float
 

@@ -8,9 +8,8 @@ from sightline.data.batch import Batch
 from sightline.guides.base import GuidedModel
 from sightline.guides.measured_weights import StageWeights
 from sightline.guides.registry import GUIDES
-from sightline.metrics.accuracy import hits
 from sightline.network.input_spec import to_inputs
-from sightline.network.logits import logits_of
+from sightline.network.logits import hits, logits_of
 
 
 @GUIDES.register("jtt", needs_masks=False, needs_layer=False, pixel_space=False, reweights=True)

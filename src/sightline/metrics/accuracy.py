@@ -8,12 +8,7 @@ from sightline.errors import SightlineError
 from sightline.metrics.base import PerImageMetric
 from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
-
-
-def hits(scores: Tensor, labels: Tensor) -> Tensor:
-    """Whether (B,) the class of the highest score (B, K) is the label (B,), or one of the labels (B, K)."""
-    predicted = scores.argmax(1)
-    return predicted == labels if labels.ndim == 1 else labels.gather(1, predicted[:, None])[:, 0] > 0
+from sightline.network.logits import hits
 
 
 def correct(scores: Tensor, labels: Tensor) -> Tensor:

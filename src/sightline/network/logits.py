@@ -47,3 +47,9 @@ def probabilities_of(output: Any) -> Tensor:
 def class_count(logits: int) -> int:
     """Return how many classes so many logits tell apart: as many, and two for a single logit."""
     return max(2, logits)
+
+
+def hits(scores: Tensor, labels: Tensor) -> Tensor:
+    """Whether (B,) the class of the highest score (B, K) is the label (B,), or one of the labels (B, K)."""
+    predicted = scores.argmax(1)
+    return predicted == labels if labels.ndim == 1 else labels.gather(1, predicted[:, None])[:, 0] > 0

@@ -28,6 +28,7 @@ class Draw:
         labels: (n,).
         indices: (n,) places in the dataset.
         changed: (n,) bool, whether what must not matter was exchanged.
+        foreign: (n,) bool, whether it was exchanged with an image of another class.
     """
 
     images: Tensor
@@ -36,6 +37,7 @@ class Draw:
     labels: Tensor
     indices: Tensor
     changed: Tensor
+    foreign: Tensor
 
 
 def draws(dataset: ImageDataset, size: int, number: int, seed: int, augment: bool = True) -> Iterator[Draw]:
@@ -64,14 +66,16 @@ def draws(dataset: ImageDataset, size: int, number: int, seed: int, augment: boo
         inside, outside = regions(batch)
         assert batch.indices is not None
         unchanged = torch.zeros(len(batch), dtype=torch.bool)
-        yield Draw(batch.images, inside, outside, batch.labels, batch.indices, unchanged)
+        yield Draw(batch.images, inside, outside, batch.labels, batch.indices, unchanged, unchanged)
         usable = outside.flatten(1).any(1)
         if usable.sum() > 1:
             draw = generator(seed, number, step, "exchange")
             rows = usable.nonzero()[:, 0]
             givers = rows[_partners(batch.labels[rows], draw, other_class=not augment)]
             images = exchange(batch, inside, outside, rows, givers, draw)
-            yield Draw(images, inside[rows], outside[rows], batch.labels[rows], batch.indices[rows], ~unchanged[rows])
+            foreign = batch.labels[givers] != batch.labels[rows]
+            known = inside[rows], outside[rows], batch.labels[rows], batch.indices[rows]
+            yield Draw(images, *known, ~unchanged[rows], foreign)
 
 
 def regions(batch: Batch) -> tuple[Tensor, Tensor]:

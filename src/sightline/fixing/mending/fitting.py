@@ -26,6 +26,7 @@ class Rows:
         labels: (n,).
         indices: (n,) which image of the dataset.
         changed: (n,) bool, whether what must not matter was exchanged.
+        foreign: (n,) bool, whether it was exchanged with an image of another class.
         augmented: (n,) bool, whether the image was cropped, flipped and jittered: others are for judging alone.
     """
 
@@ -35,19 +36,37 @@ class Rows:
     labels: Tensor
     indices: Tensor
     changed: Tensor
+    foreign: Tensor
     augmented: Tensor
 
     def __getitem__(self, rows: Tensor) -> "Rows":
         inside, outside, labels, indices = (
             each[rows] for each in (self.inside, self.outside, self.labels, self.indices)
         )
-        changed, augmented = self.changed[rows], self.augmented[rows]
-        return Rows(self.features[rows], inside, outside, labels, indices, changed, augmented)
+        flags = self.changed[rows], self.foreign[rows], self.augmented[rows]
+        return Rows(self.features[rows], inside, outside, labels, indices, *flags)
 
 
-def fit_head(inputs: Tensor, rows: Rows, strength: float, classes: int) -> tuple[Tensor, Tensor]:
-    """Fit a linear head on what it gets (n, D). Every row counts alike."""
-    return fit_linear(inputs, rows.labels, strength=strength, classes=classes)
+@dataclass(frozen=True)
+class Penalty:
+    """How a linear head is fitted.
+
+    Attributes:
+        strength: of the penalty on its weights.
+        unchanged: weight of the images as they are, where changed ones have 1. Their background gives the class away.
+    """
+
+    strength: float
+    unchanged: float
+
+
+def fit_head(inputs: Tensor, rows: Rows, penalty: Penalty, classes: int) -> tuple[Tensor, Tensor]:
+    """Fit a linear head on what it gets (n, D); images without a changed form count in full."""
+    paired = torch.zeros(int(rows.indices.max()) + 1, dtype=torch.bool)
+    paired[rows.indices[rows.changed]] = True
+    weights = torch.where(rows.changed | ~paired[rows.indices], 1.0, penalty.unchanged).double()
+    kept = weights > 0
+    return fit_linear(inputs[kept], rows.labels[kept], weights[kept], strength=penalty.strength, classes=classes)
 
 
 def attend(rows: Rows) -> tuple[Tensor, Tensor]:
@@ -78,7 +97,7 @@ def folds(labels: Tensor, seed: int, number: int = FOLDS) -> Tensor:
     return fold
 
 
-def cross_logits(inputs: Tensor, rows: Rows, strength: float, fold_of: Tensor, classes: int) -> Tensor:
+def cross_logits(inputs: Tensor, rows: Rows, penalty: Penalty, fold_of: Tensor, classes: int) -> Tensor:
     """Return the logits (n, K) of each row by a head fitted on the augmented rows of the images in the other folds.
 
     Rows are NaN where the other folds lack a class.
@@ -89,6 +108,6 @@ def cross_logits(inputs: Tensor, rows: Rows, strength: float, fold_of: Tensor, c
         seen = ((row_fold != number) & rows.augmented).nonzero()[:, 0]
         held = (row_fold == number).nonzero()[:, 0]
         if len(held) and len(rows.labels[seen].unique()) == classes:
-            weight, bias = fit_linear(inputs[seen], rows.labels[seen], strength=strength, classes=classes)
+            weight, bias = fit_head(inputs[seen], rows[seen], penalty, classes)
             logits[held] = inputs[held].double() @ weight.T + bias
     return logits

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from sightline.evaluation.statistics import over_images, weighted_mean, worst_group
-from sightline.fixing.mending.choosing import Mended
+from sightline.fixing.mending.choosing import Mended, answers
 from sightline.fixing.mending.fitting import Rows
 from sightline.fixing.protocol import Figure
 
@@ -36,10 +36,7 @@ def judge(before: Rows, mended: Mended, where: Tensor) -> list[Figure]:
     rows = mended.rows
     seen = where[rows.indices] & ~rows.augmented & ~mended.logits.isnan().any(1)
     given = before.features.logits
-    answers = {
-        "before": _answers(given) == rows.labels,
-        "after": mended.logits.argmax(1) == rows.labels,
-    }
+    right = {"before": answers(given) == rows.labels, "after": answers(mended.logits) == rows.labels}
     figures = []
     for name, part in (
         ("accuracy, what must not matter exchanged", rows.changed),
@@ -47,10 +44,10 @@ def judge(before: Rows, mended: Mended, where: Tensor) -> list[Figure]:
     ):
         use = seen & part
         if use.any():
-            figures.append(_figure(name, {key: right[use] for key, right in answers.items()}))
+            figures.append(_figure(name, {key: hits[use] for key, hits in right.items()}))
             if part is rows.changed:
                 figures.append(
-                    _figure(f"{name}, worst class", {k: r[use] for k, r in answers.items()}, rows.labels[use])
+                    _figure(f"{name}, worst class", {key: hits[use] for key, hits in right.items()}, rows.labels[use])
                 )
     return figures
 
@@ -59,14 +56,10 @@ def gain(before: Rows, mended: Mended, where: Tensor) -> tuple[float, float, flo
     """Return the gain in accuracy where what must not matter is exchanged, and its 95 % interval over images."""
     rows = mended.rows
     use = where[rows.indices] & ~rows.augmented & rows.changed & ~mended.logits.isnan().any(1)
-    after = (mended.logits.argmax(1) == rows.labels)[use].double()
-    differences = (after - (_answers(before.features.logits) == rows.labels)[use].double()).numpy()
+    after = (answers(mended.logits) == rows.labels)[use].double()
+    differences = (after - (answers(before.features.logits) == rows.labels)[use].double()).numpy()
     (interval,) = over_images(len(differences), lambda counts: weighted_mean(counts, differences)[:, None])
     return float(differences.mean()), interval.low, interval.high
-
-
-def _answers(logits: Tensor) -> Tensor:
-    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
 
 
 def _figure(name: str, right: dict[str, Tensor], labels: Tensor | None = None) -> Figure:
