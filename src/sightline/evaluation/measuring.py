@@ -16,9 +16,9 @@ from sightline.evaluation.map_sources import MapSource, Source, make_sources
 from sightline.evaluation.meters import Meter, make_meters
 from sightline.evaluation.result import Curve, Evaluation, Result
 from sightline.metrics import CurveMetric, Observation, Scorer, perturbation
-from sightline.metrics.accuracy import hits
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection
+from sightline.network.logits import hits
 from sightline.network.targets import resolve_targets
 
 # The first is what guides mostly train on; the second is trained on by none; the last two never look at the image, or

@@ -14,10 +14,9 @@ from sightline.guides.attention_gate import attention_loss
 from sightline.guides.losses import task_loss
 from sightline.guides.measured_weights import StageWeights
 from sightline.guides.objective import Objective
-from sightline.metrics.accuracy import hits
 from sightline.models.gates import pooling_gate_of
 from sightline.network.input_spec import to_inputs
-from sightline.network.logits import logits_of
+from sightline.network.logits import hits, logits_of
 from sightline.training.build import Parts
 from sightline.training.frozen_features import LastMap, Rows, inputs_of, last_layer
 from sightline.training.heads import balanced_weights, choose_strength, fit_attention, fit_linear, fit_prototypes

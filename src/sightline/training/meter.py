@@ -7,7 +7,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from sightline.data.batch import Batch
-from sightline.metrics.accuracy import hits
+from sightline.network.logits import hits
 
 
 class Meter:
