@@ -25,6 +25,7 @@ from sightline.training.progress import Display
 from sightline.training.recipe import Stage
 
 CHUNK = 256
+ATTENTION_IMAGES = 512  # that an attention is fitted on: each has many places, and more change little
 
 
 class HeadFit:
@@ -105,7 +106,10 @@ class HeadFit:
         gate = pooling_gate_of(self.model)
         if self.stage.head.name == "attention_pooling":
             assert gate is not None  # `build` has put it there
-            weight, bias = fit_attention(rows.features, inside, outside, strength=self.stage.head.strength)
+            some = slice(None, None, -(-len(inside) // ATTENTION_IMAGES))
+            weight, bias = fit_attention(
+                rows.features[some], inside[some], outside[some], strength=self.stage.head.strength
+            )
             gate.weight.copy_(weight)
             gate.bias.copy_(bias)
             known = inside.flatten(1).any(1)
