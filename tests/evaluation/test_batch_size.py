@@ -49,6 +49,7 @@ def batches(images: Tensor, size: int) -> list[sl.Batch]:
     return [
         sl.Batch(
             images[rows], rows % 2, masks=masks[rows], boxes=boxes[rows], indices=rows + 20, groups=rows % 2, parts=parts[rows],
+            avoid=masks[rows].roll((3, 3), (1, 2)),
         )
         for rows in index.split(size)
     ]  # fmt: skip

@@ -80,7 +80,7 @@ def test_an_evaluation_of_every_metric() -> None:
     batch = sl.Batch(
         images(), labels, masks=masks, indices=torch.arange(size),
         boxes=torch.tensor([[[1.0, 2, 8, 9]]]).repeat(size, 1, 1), groups=torch.arange(size) % 2,
-        parts=torch.stack([masks, masks.roll(3, 1)], 1),
+        parts=torch.stack([masks, masks.roll(3, 1)], 1), avoid=masks.roll((3, 3), (1, 2)),
     )  # fmt: skip
     ours, theirs = (
         evaluate_model(

@@ -44,6 +44,7 @@ def batch(images: Tensor) -> sl.Batch:
         indices=torch.arange(size) + 20,
         groups=torch.arange(size) % 2,
         parts=torch.stack([masks, masks.roll(3, 1)], 1),
+        avoid=masks.roll((3, 3), (1, 2)),
     )
 
 
@@ -84,7 +85,7 @@ def test_metrics_of_annotations_are_left_out_without_them(model: nn.Module) -> N
     needing = {
         entry.name
         for entry in METRICS
-        if any(entry.capabilities[f"needs_{what}"] for what in ("masks", "boxes", "groups", "parts"))
+        if any(entry.capabilities[f"needs_{what}"] for what in ("masks", "boxes", "groups", "parts", "avoid"))
     }
     assert set(evaluation.facts["left_out"]) == needing
     assert set(evaluation.table) == set(METRICS.names()) - needing
@@ -96,7 +97,7 @@ def observe(model: nn.Module, images: Tensor, maps: Tensor) -> Observation:
     return Observation(
         images=images, maps=maps, targets=probabilities.argmax(1), labels=some.labels, masks=some.masks,
         has_mask=some.has_mask, boxes=some.boxes, has_box=some.has_box, indices=some.indices, groups=some.groups,
-        parts=some.parts, probabilities=probabilities, scorer=scorer,
+        parts=some.parts, avoid=some.avoid, has_avoid=some.has_avoid, probabilities=probabilities, scorer=scorer,
         explain=explaining(create_explainer("gaussian"), model, None, SPEC),
     )  # fmt: skip
 
@@ -135,7 +136,7 @@ def test_degenerate_cases_have_a_value_or_none(name: str, what: str, model: nn.M
     assert not values.isinf().any()
     if what == "no object" and (needs["needs_masks"] or needs["needs_boxes"]):
         assert values.isnan().all()
-    elif not (needs["needs_masks"] or name == "fgsm_accuracy"):
+    elif not (needs["needs_masks"] or needs["needs_avoid"] or name == "fgsm_accuracy"):
         assert not values.isnan().any()
 
 

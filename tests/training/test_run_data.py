@@ -137,7 +137,7 @@ def test_other_data_counts_its_classes_as_the_run_does(place: Path) -> None:
         write_image(place / "more/train/dog" / f"{i}.jpg", COLORS["dog"])
     for split in ("train", "test"):
         write_image(place / "more" / split / "elephant/0.jpg")
-    said = refusal("diagnose", "--run", "run", "--data", "folder", "root=more", "-o", "d")
+    said = refusal("diagnose", "--run", "run", "--data", "folder", "root=more", "-o", "d.html")
     assert "1 of the 2 classes of the data are unknown to the run run: 'elephant'" in said
 
     said = refusal("evaluate", "run", "--data", "folder", "root=more", "-o", "table", "--explainers", "gradcam")
