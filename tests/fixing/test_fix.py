@@ -1,5 +1,6 @@
 """`fix` on a small network that reads the background, made by a plain logistic regression."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,23 @@ def test_output_holds_model_masks_and_report(cheat, tmp_path: Path) -> None:
     assert ((mask > 0) == (np.asarray(Image.open(seen / "masks" / "apple" / "0.png")) > 0)).all()
     with pytest.raises(SightlineError, match="holds something already"):
         fixed_with(model, seen, masks=seen / "masks", output=tmp_path / "fixed")
+
+
+def test_a_model_with_one_logit_keeps_one(cheat) -> None:
+    model, seen, swapped = cheat
+    one = copy.deepcopy(model)
+    head = one[-1]
+    one[-1] = nn.Linear(64, 1)
+    with torch.no_grad():
+        one[-1].weight.copy_(head.weight[1:] - head.weight[:1])
+        one[-1].bias.copy_(head.bias[1:] - head.bias[:1])
+    two, single = (fixed_with(each, seen, masks=seen / "masks") for each in (model, one))
+    images = SPEC.normalize(stack(swapped)[0])
+    with torch.no_grad():
+        logits = two.model(images)
+        torch.testing.assert_close(single.model(images)[:, 0], logits[:, 1] - logits[:, 0], atol=1e-4, rtol=1e-4)
+    assert [f.after for f in single.table] == [f.after for f in two.table]
+    assert [f.before for f in single.table] == [f.before for f in two.table]
 
 
 def test_what_cannot_be_fixed_is_refused(cheat) -> None:

@@ -35,5 +35,4 @@ def render_report(fixed: Fixed, opened: OpenedModel, given: Given, looks: Sequen
         name=opened.name,
         date=datetime.now(UTC).isoformat(timespec="minutes"),
         percent=lambda value: "–" if value is None else f"{100 * value:.1f}%",
-        wide=len(fixed.candidates) > 1,
     )

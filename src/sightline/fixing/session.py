@@ -14,12 +14,13 @@ from sightline.data.dataset import ImageDataset
 from sightline.data.transforms import eval_transform
 from sightline.explainers import explain
 from sightline.fixing.marks import Mark
-from sightline.fixing.mending.finding import cut_out, find_objects
-from sightline.fixing.mending.mend import Networks, mend
+from sightline.fixing.mending.finding import stretched
+from sightline.fixing.mending.mend import Networks, find_masks, mend
 from sightline.fixing.protocol import Progress, Refitted
 from sightline.fixing.reading import Given
 from sightline.fixing.result import Fixed
 from sightline.fixing.writing import write_model
+from sightline.network.logits import logits_of
 
 CHUNK = 32
 
@@ -45,7 +46,7 @@ class Session:
         self.labels: Sequence[str] = [given.classes[label] for label in given.images.labels.tolist()]
         self._maps, answers = _look(networks, given.images)
         self.predicted: Sequence[str] = [given.classes[answer] for answer in answers]
-        self._found = _suggestions(networks, given)
+        self._found = find_masks(replace(given, avoid={}), networks, [], False)
         self.scores: Sequence[float] = [self._outside(index) for index in range(len(self.names))]
         self._refits: dict[int, tuple[Fixed, Given]] = {}
 
@@ -110,30 +111,12 @@ def _look(networks: Networks, images: ImageDataset) -> tuple[list[np.ndarray], l
     answers: list[int] = []
     for start in range(0, len(images), CHUNK):
         samples = [images[index] for index in range(start, min(start + CHUNK, len(images)))]
-        whole = torch.stack([_stretched(sample.image.as_subclass(Tensor), size) for sample in samples]).to(device)
+        whole = torch.stack([stretched(sample, size) for sample in samples]).to(device)
         maps.extend(explain(opened.model, whole, input_spec=opened.input_spec).cpu().numpy())
         centre = torch.stack([transform(sample.image).as_subclass(Tensor) for sample in samples]).to(device)
         with torch.no_grad():
-            logits = opened.model(opened.input_spec.normalize(centre))
-        answers.extend(((logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)).tolist())
+            answers.extend(logits_of(opened.model(opened.input_spec.normalize(centre))).argmax(1).tolist())
     return maps, answers
-
-
-def _stretched(image: Tensor, size: int) -> Tensor:
-    scaled = torch.nn.functional.interpolate(image[None] / 255, (size, size), mode="bilinear", antialias=True)
-    return scaled[0].clamp(0, 1)
-
-
-def _suggestions(networks: Networks, given: Given) -> dict[int, np.ndarray]:
-    """Return masks that are found without marks, or from the given ones."""
-    spec = networks.opened.input_spec
-    known = dict(given.objects)
-    if not known:
-        before = networks.before
-        saliency = None if before is None or before.general is None else (before.general, spec)
-        known = cut_out(given.images, range(len(given.images)), saliency)
-    trunk = networks.trunks[-1]
-    return {**find_objects(trunk, given.images, known, spec.size[0]), **given.objects} if trunk.can_find else known
 
 
 def _relative(names: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision import tv_tensors
 from torchvision.io import encode_png
 
 from sightline._core.files import is_new, replacing_folder, write_atomically
@@ -22,6 +23,7 @@ from sightline.fixing.reading import Given
 from sightline.fixing.report import Look, render_report
 from sightline.fixing.result import Fixed
 from sightline.models.opening import OpenedModel
+from sightline.network.logits import logits_of
 from sightline.reporting.overlay import blend
 from sightline.reporting.thumbnails import data_uri, enlarge, outline
 from sightline.training.export import export_model
@@ -150,8 +152,7 @@ def looks(fixed: Fixed, opened: OpenedModel, given: Given) -> list[Look]:
         device = next(model.parameters()).device
         maps.append(explain(model, images.to(device), input_spec=opened.input_spec).cpu())
         with torch.no_grad():
-            logits = model(opened.input_spec.normalize(images.to(device)))
-        answers.append((logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1))
+            answers.append(logits_of(model(opened.input_spec.normalize(images.to(device)))).argmax(1))
     found = []
     for row, index in enumerate(places):
         mask = fixed.masks.get(given.names[index])
@@ -169,8 +170,6 @@ def looks(fixed: Fixed, opened: OpenedModel, given: Given) -> list[Look]:
 
 def _centre(mask: Tensor, size: int) -> Tensor:
     """The part of a mask that the model sees."""
-    from torchvision import tv_tensors
-
     return eval_transform(size)(tv_tensors.Mask(mask)).as_subclass(Tensor)
 
 

@@ -85,7 +85,7 @@ def choose(
     def judge(number: int, attention: bool, penalty: Penalty) -> None:
         some = rows[number]
         logits = cross_logits(inputs[number, attention], some, penalty, fold_of, classes)
-        right = answers(logits) == some.labels
+        right = logits.argmax(1) == some.labels
         known = judged[some.indices] & some.augmented & ~logits.isnan().any(1)
         changed = known & (some.foreign if (known & some.foreign).any() else some.changed)
         if not changed.any():
@@ -118,11 +118,6 @@ def choose(
     fitted = fit_head(inputs[number, chosen.attention][augmented], rows[number][augmented], penalty, classes)
     model = trunks[number].with_head(*fitted, attentions.get(number) if chosen.attention else None)
     return Mended(model, chosen, [each[0] for each in tried], rows[number], logits)
-
-
-def answers(logits: Tensor) -> Tensor:
-    """Return the answer (n,) of logits (n, K); of a single logit 1 where it is above 0."""
-    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
 
 
 def _value(tried: tuple[Candidate, int, Tensor]) -> tuple[float, float]:

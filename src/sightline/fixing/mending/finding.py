@@ -1,11 +1,14 @@
 """Masks of objects in images that nobody marked."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as tf
 
 from sightline._core.progress import bar
 from sightline.data.dataset import ImageDataset, Sample
@@ -66,7 +69,7 @@ def find_objects(
     fine = []
     for start in range(0, len(dataset), CHUNK):
         samples = [dataset[index] for index in range(start, min(start + CHUNK, len(dataset)))]
-        features = trunk.features(torch.stack([_square(sample, size) for sample in samples])).fine
+        features = trunk.features(torch.stack([stretched(sample, size) for sample in samples])).fine
         assert features is not None
         fine.append(features)
     maps = torch.cat(fine)
@@ -84,17 +87,14 @@ def _enlarged(logits: Tensor, size: int) -> np.ndarray:
     return (large >= min(0.0, float(large.max()))).numpy().astype(np.uint8)
 
 
-def _square(sample: Sample, size: int) -> Tensor:
+def stretched(sample: Sample, size: int) -> Tensor:
+    """Return a whole image as (3, size, size) in [0, 1]."""
     image = sample.image.as_subclass(Tensor)[None].float() / 255
     return F.interpolate(image, (size, size), mode="bilinear", antialias=True, align_corners=False)[0].clamp(0, 1)
 
 
 def _smaller(sample: Sample) -> Sample:
     """The image with a longest side of at most SIDE."""
-    from dataclasses import replace
-
-    from torchvision import tv_tensors
-    from torchvision.transforms.v2 import functional as tf
 
     height, width = sample.image.shape[-2:]
     scale = SIDE / max(height, width)

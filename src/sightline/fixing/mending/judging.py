@@ -5,9 +5,10 @@ import torch
 from torch import Tensor
 
 from sightline.evaluation.statistics import over_images, weighted_mean, worst_group
-from sightline.fixing.mending.choosing import Mended, answers
+from sightline.fixing.mending.choosing import Mended
 from sightline.fixing.mending.fitting import Rows
 from sightline.fixing.protocol import Figure
+from sightline.network.logits import logits_of
 
 FEW = 20  # images; fewer that nobody marked say too little, so that the marked ones are judged too
 
@@ -36,7 +37,7 @@ def judge(before: Rows, mended: Mended, where: Tensor) -> list[Figure]:
     rows = mended.rows
     seen = where[rows.indices] & ~rows.augmented & ~mended.logits.isnan().any(1)
     given = before.features.logits
-    right = {"before": answers(given) == rows.labels, "after": answers(mended.logits) == rows.labels}
+    right = {"before": logits_of(given).argmax(1) == rows.labels, "after": mended.logits.argmax(1) == rows.labels}
     figures = []
     for name, part in (
         ("accuracy, what must not matter exchanged", rows.changed),
@@ -56,8 +57,8 @@ def gain(before: Rows, mended: Mended, where: Tensor) -> tuple[float, float, flo
     """Return the gain in accuracy where what must not matter is exchanged, and its 95 % interval over images."""
     rows = mended.rows
     use = where[rows.indices] & ~rows.augmented & rows.changed & ~mended.logits.isnan().any(1)
-    after = (answers(mended.logits) == rows.labels)[use].double()
-    differences = (after - (answers(before.features.logits) == rows.labels)[use].double()).numpy()
+    after = (mended.logits.argmax(1) == rows.labels)[use].double()
+    differences = (after - (logits_of(before.features.logits).argmax(1) == rows.labels)[use].double()).numpy()
     (interval,) = over_images(len(differences), lambda counts: weighted_mean(counts, differences)[:, None])
     return float(differences.mean()), interval.low, interval.high
 

@@ -1,5 +1,6 @@
 """Images with the masks that people or programs gave them."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -16,8 +17,8 @@ class MarkedImages(Derived):
 
     Args:
         dataset: the images.
-        objects: by index, (h, w) bool or uint8 with 1 = object and 255 = unknown, at any size of the same aspect. Other images
-            have no mask.
+        objects: by index, (h, w) bool or uint8 with 1 = object and 255 = unknown, stretched over the whole image, at any
+            size. Other images have no mask.
         avoid: by index, (h, w) bool, what must not matter.
     """
 
@@ -26,9 +27,11 @@ class MarkedImages(Derived):
     ) -> None:
         self.objects, self.avoided = dict(objects), dict(avoid or {})
         has_mask = torch.tensor([index in self.objects for index in range(len(dataset))])
-        digests = [(kind, index, hash(mask.tobytes())) for kind, masks in (("object", self.objects), ("avoid", self.avoided))
-                   for index, mask in sorted(masks.items())]  # fmt: skip
-        super().__init__(dataset, tuple(digests), has_mask)
+        digest = hashlib.blake2b(digest_size=8)
+        for masks in (self.objects, self.avoided):
+            for index, mask in sorted(masks.items()):
+                digest.update(f"{index} {mask.shape}".encode() + np.ascontiguousarray(mask).tobytes())
+        super().__init__(dataset, ("marked", digest.hexdigest()), has_mask)
         self.has_avoid = torch.tensor([index in self.avoided for index in range(len(dataset))])
 
     def load(self, index: int) -> Sample:

@@ -142,7 +142,12 @@ class Trunk:
         return torch.cat(rows)
 
     def with_head(self, weight: Tensor, bias: Tensor, attention: tuple[Tensor, Tensor] | None = None) -> nn.Module:
-        """Return a copy of the network with a fitted head (K, D) and (K,), and an attention (1, C) and (1,) before pooling."""
+        """Return a copy of the network with a fitted head (K, D) and (K,), and an attention (1, C) and (1,) before pooling.
+
+        Where the given head had a single logit for two classes, the copy has one too: the difference of the two.
+        """
+        if self.head.out_features == 1:
+            weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
         model = copy.deepcopy(self.model)
         head: nn.Linear = model.get_submodule(self.head_name)  # type: ignore[assignment]
         fitted = nn.Linear(weight.shape[1], weight.shape[0], device=head.weight.device, dtype=head.weight.dtype)
