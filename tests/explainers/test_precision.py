@@ -17,7 +17,7 @@ NAMES = sorted(
     set(list_explainers()) - {"impactx", "attention_branch", "attention_pooling", "iccnn", "gaussian", "randomcam"}
 )
 LAYER = "6"
-UNASKED = ("lots", "augmented")  # explains features; asks another explainer
+UNASKED = ("lots", "augmented", "finercam")  # explains features; asks another explainer; takes classes alone
 
 
 class TwoHeads(nn.Module):
@@ -66,9 +66,7 @@ def test_half_precision_gives_the_maps_of_float32(name: str) -> None:
     assert correlation(whole, found) > (0.99 if name in ("ablationcam", "occlusion", "gradcam") else 0.85)
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in NAMES if list_explainers()[n]["needs_gradient"] and n not in ("lots", "augmented")]
-)
+@pytest.mark.parametrize("name", [n for n in NAMES if list_explainers()[n]["needs_gradient"] and n not in UNASKED])
 def test_a_score_without_a_gradient_is_named(name: str) -> None:
     with pytest.raises(sl.SightlineError, match=r"score (has no gradient|does not depend on the target layer)"):
         maps_of(name, network(), images(), lambda output: torch.ones(len(output)))

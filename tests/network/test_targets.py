@@ -12,7 +12,7 @@ import sightline as sl
 from networks import TinyCNN
 from sightline.errors import SightlineError
 from sightline.explainers import normalize_maps
-from sightline.network.targets import Contrast, detection, joint, resolve_score, semantic
+from sightline.network.targets import AgainstSimilar, Contrast, detection, joint, resolve_score, semantic
 
 LOGITS = torch.tensor([[1.0, 5.0, 3.0], [7.0, 2.0, 4.0]])
 EACH = torch.arange(2)
@@ -49,6 +49,9 @@ def ask(targets: Any, output: Any = LOGITS, of: Tensor = EACH, copies: Any = Non
         (Contrast(versus=2), [5.0 - 3.0, 7.0 - 4.0]),
         (Contrast(torch.tensor([0, 1]), 2), [1.0 - 3.0, 2.0 - 4.0]),
         (Contrast(1, torch.tensor([2, 0])), [5.0 - 3.0, 2.0 - 7.0]),
+        (AgainstSimilar(count=1, weight=1.0), [5.0 - 3.0, 7.0 - 4.0]),
+        (AgainstSimilar(0, 1, 0.5), [1.0 - 3.0 / 2, 7.0 - 4.0 / 2]),
+        (AgainstSimilar(2, 9, 1.0), [3.0 - (1.0 + 5.0) / 2, 4.0 - (7.0 + 2.0) / 2]),
         (joint(1), [5.0, 2.0]),
         (joint(0, 2), [4.0, 11.0]),
         (lambda logits: logits.sum(1), [9.0, 13.0]),

@@ -65,6 +65,29 @@ def _few_places(model: nn.Module, inputs: Tensor, layers: list[Layer], activatio
 
 def _earlier_layer(model: nn.Module, layer: Layer, inputs: Tensor) -> str | None:
     """Return the last stage or block that ends before a layer does and has enough places, with these; None without one."""
+    usable = [(name, grid) for name, grid in _stages_before(model, layer, inputs).items() if min(grid) >= FEWEST]
+    return "{0!r} ({1[0]} x {1[1]})".format(*usable[-1]) if usable else None
+
+
+def finer_stages(model: nn.Module, layer: Layer, inputs: Tensor, count: int) -> list[str]:
+    """Return the last stage of each of the `count` next finer grids before a layer, in the order in which they run.
+
+    Args:
+        model: holds the layer.
+        layer: the target layer.
+        inputs: (B, C, H, W), as the model takes them.
+        count: how many grids at most.
+    """
+    found: list[str] = []
+    grid = Tap(model, layer)(inputs[:1]).activations[0].shape[-2:]
+    for name, (height, width) in reversed(_stages_before(model, layer, inputs[:1]).items()):
+        if len(found) < count and height > grid[0] and width > grid[1]:
+            found, grid = [name, *found], torch.Size((height, width))
+    return found
+
+
+def _stages_before(model: nn.Module, layer: Layer, inputs: Tensor) -> dict[str, Grid]:
+    """Return the stages that end before a layer does, or blocks where there are no stages, with their places, in order."""
     grids: dict[str, Grid | None] = {}  # in the order in which the modules end; None = not usable
     reached = False
 
@@ -87,9 +110,11 @@ def _earlier_layer(model: nn.Module, layer: Layer, inputs: Tensor) -> str | None
     finally:
         for handle in handles:
             handle.remove()
-    usable = {name: f"{name!r} ({g[0]} x {g[1]})" for name, g in grids.items() if g is not None and min(g) >= FEWEST}
-    stages = [name for name in usable if all(type(m) in (nn.Sequential, nn.ModuleList) for m in _around(model, name))]
-    return usable[(stages or list(usable))[-1]] if usable else None
+    usable = {name: grid for name, grid in grids.items() if grid is not None}
+    stages = {
+        n: g for n, g in usable.items() if all(type(m) in (nn.Sequential, nn.ModuleList) for m in _around(model, n))
+    }
+    return stages or usable
 
 
 def _around(model: nn.Module, name: str) -> list[nn.Module]:

@@ -11,6 +11,8 @@ EXPLAINERS: Registry[Explainer] = Registry(
     "explainer",
     modules=(
         "sightline.explainers.cam",
+        "sightline.explainers.finer",
+        "sightline.explainers.refine",
         "sightline.explainers.smooth",
         "sightline.explainers.forward_cam",
         "sightline.explainers.fullgrad",

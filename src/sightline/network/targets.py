@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from sightline._core.checks import check_count, check_non_negative
 from sightline.errors import SightlineError
 from sightline.network.logits import class_scores, logits_of, returned_logits
 
@@ -153,6 +154,43 @@ class Contrast:
         def score(output: Any, of: Tensor) -> Tensor:
             logits = logits_of(output)
             return logits.gather(1, target[of, None])[:, 0] - logits.gather(1, versus[of, None])[:, 0]
+
+        return score
+
+
+class AgainstSimilar:
+    """Why this class, and not those most like it: its score less `weight` times the mean score of the most similar classes.
+
+    The most similar classes are those whose scores for the image are the nearest to that of the class (Finer-CAM, Zhang et
+    al. 2025).
+
+    Args:
+        target: the class to explain: one index, (B,) indices or None = the predicted class.
+        count: how many similar classes; all others where the model has fewer.
+        weight: of their mean score; the paper's gamma.
+    """
+
+    def __init__(self, target: Tensor | int | None = None, count: int = 3, weight: float = 0.6) -> None:
+        check_count(count=count)
+        check_non_negative(weight=weight)
+        self.target = target
+        self.count = count
+        self.weight = weight
+
+    def resolve(self, output: Any) -> Score:
+        """The difference of the class's score and the mean of the others.
+
+        Raises:
+            SightlineError: an index is not one of the model's.
+        """
+        target = resolve_targets(self.target, logits_of(output))[:, None]
+        scores = class_scores(output).detach()
+        distances = (scores - scores.gather(1, target)).abs().scatter(1, target, torch.inf)
+        similar = distances.topk(min(self.count, scores.shape[1] - 1), largest=False).indices
+
+        def score(output: Any, of: Tensor) -> Tensor:
+            scores = class_scores(output)
+            return scores.gather(1, target[of])[:, 0] - self.weight * scores.gather(1, similar[of]).mean(1)
 
         return score
 
