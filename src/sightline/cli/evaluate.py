@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.options import DataName, ModelName, Weights, split_given
+from sightline.cli.options import ClassNames, DataName, Mean, ModelName, Size, Std, Weights, split_given, split_numbers
 from sightline.errors import SightlineError
 
 
@@ -19,6 +19,10 @@ def evaluate(
     ] = None,
     model: ModelName = None,
     weights: Weights = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    classes: ClassNames = None,
     data: DataName = None,
     splits: Annotated[
         str | None, typer.Option(help="Joined by commas. [default: the recipe's, or every test split]")
@@ -46,6 +50,11 @@ def evaluate(
 
         for name, value in (
             ("KEY=VALUE", options),
+            ("--weights", weights),
+            ("--size", size),
+            ("--mean", mean),
+            ("--std", std),
+            ("--classes", classes),
             ("--data", data),
             ("--num-images", num_images),
             ("--contrast", contrast),
@@ -62,7 +71,10 @@ def evaluate(
     if max_images_slow is not None:
         raise SightlineError("--max-images-slow is for one run; a table's metrics all see --num-images images")
     if len(paths) == 1 and paths[0].suffix in (".yaml", ".yml"):
-        for name, value in (("--model", model), ("--data", data), ("--explainers", explainers), ("--metrics", metrics)):
+        for name, value in (
+            ("--model", model), ("--weights", weights), ("--size", size), ("--mean", mean), ("--std", std),
+            ("--classes", classes), ("--data", data), ("--explainers", explainers), ("--metrics", metrics),
+        ):  # fmt: skip
             if value is not None:
                 raise SightlineError(f"{name} was given beside a plan; change its keys by KEY=VALUE")
         study = studies.load_study(paths[0], options)
@@ -71,7 +83,8 @@ def evaluate(
         if output is None:
             raise SightlineError("--output was not given; expected a folder for the table")
         study = studies.make_grid(
-            output.name, paths, options, model=model, weights=weights, data=data, splits=named[0], explainers=named[1],
+            output.name, paths, options, model=model, weights=weights, size=size, mean=split_numbers(mean, "--mean"),
+            std=split_numbers(std, "--std"), classes=classes, data=data, splits=named[0], explainers=named[1],
             metrics=named[2], num_images=num_images, contrast=contrast, compiled=compiled,
         )  # fmt: skip
         folder = output

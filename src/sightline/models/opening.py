@@ -116,12 +116,24 @@ def open_model(
         name, made = type(unwrap(reference)).__name__, _from_module(reference, weights, size, input_spec)
     else:
         raise SightlineError(f"model is a {type(reference).__name__}; expected an nn.Module, or {FORMS}")
+    return as_opened(name, made, mean=mean, std=std, classes=classes)
+
+
+def as_opened(
+    name: str,
+    made: Made,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    classes: Sequence[str] | str | Path | None = None,
+) -> OpenedModel:
+    """Return a made model as `open_model` does, which describes the arguments."""
     spec = normalized_by(made.spec, mean, std)
     given = mean is not None and std is not None
     notes = [note for note in made.notes if not (given and "is assumed to be" in note)]
     model = made.model.eval()
     count = class_count(_logits(model, spec))
-    names = made.classes if classes is None else _read_names(classes)
+    names = made.classes if classes is None else read_names(classes)
     if names is not None and len(names) != count:
         raise SightlineError(f"classes names {len(names)} classes; the model has {count}")
     return OpenedModel(name, model, spec, names, count, notes)
@@ -175,7 +187,7 @@ def _logits(model: nn.Module, spec: InputSpec) -> int:
         ) from error
 
 
-def _read_names(classes: Sequence[str] | str | Path) -> list[str]:
+def read_names(classes: Sequence[str] | str | Path) -> list[str]:
     """Class names as given, or from a file with one a line."""
     if not isinstance(classes, str | Path):
         return list(classes)

@@ -9,6 +9,7 @@ from sightline.acquisition import QUERY_STRATEGIES
 from sightline.data import DATASETS
 from sightline.errors import SightlineError
 from sightline.evaluation import DEFAULT_EXPLAINERS
+from sightline.models.opening import read_names
 from sightline.studies.image_selection import held_out
 from sightline.studies.study import Study, make_study
 from sightline.training import Run, read_recipe
@@ -41,6 +42,10 @@ def make_grid(
     *,
     model: str | None = None,
     weights: str | None = None,
+    size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    classes: Sequence[str] | str | Path | None = None,
     data: str | None = None,
     splits: Sequence[str] | None = None,
     explainers: Sequence[str] | None = None,
@@ -57,6 +62,10 @@ def make_grid(
         options: `key=value` each, of the data set.
         model: a model's name, beside the runs or in place of them.
         weights: its weights.
+        size: side of its input in pixels; None = the model's own.
+        mean: of its normalization; None = the model's own.
+        std: likewise.
+        classes: the name of each of its classes, or a file with one a line; None = as its weights say.
         data: a data set's name; None = the one that all runs were trained on.
         splits: the split that is looked at, one; None = the main test split.
         explainers: names; None = `DEFAULT_EXPLAINERS`.
@@ -70,8 +79,14 @@ def make_grid(
     """
     folders = [Run.open(run) for run in runs]
     models = [_trained(folder) for folder in folders]
+    given = {"weights": weights, "size": size, "mean": mean, "std": std, "classes": classes}
     if model is not None:
-        models.append({"label": model.rpartition("/")[2], "name": model, "weights": weights})
+        given["classes"] = None if classes is None else read_names(classes)
+        models.append({"label": model.rpartition("/")[2], "name": model, **given})
+    elif options_given := [name for name, value in given.items() if value is not None]:
+        raise SightlineError(
+            f"{options_given[0]} was given without a model; a run knows its weights, classes and input"
+        )
     if not models:
         raise SightlineError("nothing was named to evaluate: give runs, a plan, or --model NAME --weights FILE")
     source = _shared_data(folders) if data is None else {"name": data}

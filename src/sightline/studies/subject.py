@@ -1,15 +1,17 @@
 """What a study explains: a model with its classes."""
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from sightline._core.seeding import derive_seed
+from sightline.data.dataset import ImageDataset
 from sightline.errors import SightlineError
 from sightline.explainers import layer_for
-from sightline.models import load_model
-from sightline.models.labels import default_class_names
+from sightline.models.loading import make_model
+from sightline.models.opening import OpenedModel, as_opened, open_model
 from sightline.network.input_spec import InputSpec
 from sightline.network.logits import probabilities_of
 from sightline.studies.study import SizedModel
@@ -21,16 +23,42 @@ class Subject:
     """A model on its device.
 
     Attributes:
-        model: in eval mode.
-        spec: what it expects of its input.
+        opened: the model in eval mode, with what is known of it.
         layer: where maps are taken; None = chosen by the family.
-        classes: the names of its classes: as given, else ImageNet's for 1000 of them, else their numbers.
     """
 
-    model: nn.Module
-    spec: InputSpec
+    opened: OpenedModel
     layer: str | None
-    classes: list[str]
+
+    @property
+    def model(self) -> nn.Module:
+        """The classifier."""
+        return self.opened.model
+
+    @property
+    def spec(self) -> InputSpec:
+        """What it expects of its input."""
+        return self.opened.input_spec
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of its classes: as given or in its weights, else ImageNet's for 1000 of them, else their numbers."""
+        return self.opened.names
+
+    def match(self, data: ImageDataset, strict: bool) -> ImageDataset:
+        """Return a dataset whose classes are counted as the model counts them.
+
+        Args:
+            data: the images.
+            strict: refuse classes that the model does not know; otherwise a warning says so, because many metrics use no label.
+        """
+        try:
+            return self.opened.match(data)
+        except SightlineError as error:
+            if strict:
+                raise
+            warnings.warn(f"{error}. What uses the label means nothing here", stacklevel=2)
+            return data
 
     def probabilities(self, images: Tensor) -> Tensor:
         """(B, K) for images (B, 3, H, W) in [0, 1]."""
@@ -39,8 +67,8 @@ class Subject:
 
     def say(self, images: Tensor) -> list[tuple[str, float]]:
         """What the model says of each image: the likeliest class, and its probability."""
-        best = self.probabilities(images).max(1)
-        return [(self.classes[k], p) for p, k in zip(best.values.tolist(), best.indices.tolist())]
+        best, names = self.probabilities(images).max(1), self.classes
+        return [(names[k], p) for p, k in zip(best.values.tolist(), best.indices.tolist())]
 
     def layer_for(self, method: str) -> str | None:
         """The layer for a method that takes its maps from one; others understand something else by it."""
@@ -50,7 +78,7 @@ class Subject:
 def run_subject(run: Run, device: torch.device) -> Subject:
     """Return the model of a trained run as a subject."""
     loaded = load_run(run, device)
-    return Subject(loaded.model, loaded.input_spec, loaded.layer, loaded.classes)
+    return Subject(open_model(loaded.model, input_spec=loaded.input_spec, classes=loaded.classes), loaded.layer)
 
 
 def load_subject(choice: SizedModel, device: torch.device, seed: int, key: str = "model") -> Subject:
@@ -63,12 +91,16 @@ def load_subject(choice: SizedModel, device: torch.device, seed: int, key: str =
         key: of the study, for messages.
 
     Raises:
-        SightlineError: there is no such model, or its weights cannot be had.
+        SightlineError: there is no such model, its weights cannot be had, or it does not take such images.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, choice.name, "weights"))
         try:
-            model, spec = load_model(choice.name, choice.weights, size=choice.size)
+            made = make_model(choice.name, choice.weights, size=choice.size)
         except SightlineError as error:
             raise SightlineError(f"{error} ({key}.weights=FILE gives a file, {key}.name=NAME another model)") from error
-    return Subject(model.eval().to(device), spec, choice.layer, choice.classes or default_class_names(model))
+    try:
+        opened = as_opened(choice.name, made, mean=choice.mean, std=choice.std, classes=choice.classes)
+    except SightlineError as error:
+        raise SightlineError(f"{key}: {error}") from error
+    return Subject(replace(opened, model=opened.model.to(device)), choice.layer)

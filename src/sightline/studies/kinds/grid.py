@@ -54,7 +54,11 @@ class Grid(GridKeys):
             + ". Arrows say which way is better."
         ]
         for model in self.models:
-            sections.append(f"## {model.label}\n\n`{model.name}` (weights: {model.weights or 'random'})")
+            about: list[str] = next(
+                (part.values.get("about", []) for name, _, part in self._done(done) if name == model.label), []
+            )
+            facts = [f"`{model.name}` (weights: {model.weights or 'random'})", *about]
+            sections.append(f"## {model.label}\n\n" + "\n".join(f"- {fact}" for fact in facts))
             sections.append(self._model_table(model.label, done))
         tests = [test for _, test in self._tests(done)]
         if settled := [test for test in tests if test.p_holm < LEVEL]:

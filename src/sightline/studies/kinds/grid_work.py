@@ -9,7 +9,6 @@ from sightline._core.seeding import generator
 from sightline._core.user_code import load_function
 from sightline.data.files import locate
 from sightline.data.loader import create_loader
-from sightline.datasets.derived.relabeled import match_classes
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.evaluation.map_sources import Source
 from sightline.evaluation.measuring import evaluate_model
@@ -53,9 +52,7 @@ class GridWorker:
         self.sources = {row.label: _given(row) for row in grid.explainers if row.name is None}
         self.subjects = load_subjects(grid.models, device, grid.seed)
         self.datasets = {
-            model.label: self.selection.held_out
-            if model.classes is None
-            else match_classes(self.selection.held_out, model.classes, model.label)
+            model.label: self.subjects[model.label].match(self.selection.held_out, strict=model.classes is not None)
             for model in grid.models
         }
         for label, dataset in self.datasets.items():
@@ -77,7 +74,9 @@ class GridWorker:
         places = sorted(self.drawn[: self.rows[row].num_images] if row else self.drawn)
         dataset = self.datasets[model]
         if not wanted:
-            return Part({"figures": [], "curves": {}, "paths": [], "n": len(places)})
+            return Part(
+                {"figures": [], "curves": {}, "paths": [], "n": len(places), "about": subject.opened.describe()}
+            )
         try:
             found = evaluate_model(
                 subject.model,
@@ -107,6 +106,7 @@ class GridWorker:
             "paths": [dataset.path(place) for place in places],
             "n": len(places),
             "left_out": found.facts["left_out"],
+            "about": subject.opened.describe(),
         }
         tensors = {key: found.samples[key].to(torch.int64) for key in ("index", "label", "predicted")}
         tensors |= {f"values/{r.metric}": found.samples[r.column].float() for r in found.results}
