@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import sightline as sl
+from explainer_names import ELSEWHERE
 from networks import TinyCNN
 from sightline.evaluation import evaluate_model
 from sightline.explainers import create_explainer, list_explainers
@@ -23,7 +24,6 @@ FEW = {
     "smoothgrad": {"samples": 3}, "partition_shap": {"evaluations": 20}, "weighted_shap": {"evaluations": 20},
     "lots": {"iterations": 3}, "integrated_gradients": {"steps": 3}, "augmented": {"method": "randomcam"},
 }  # fmt: skip
-OWN = {"impactx", "attention_branch", "attention_pooling", "iccnn"}  # need a model of their own, and draw nothing
 
 
 def network() -> nn.Module:
@@ -55,7 +55,7 @@ def batches(images: Tensor, size: int) -> list[sl.Batch]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sorted(set(list_explainers()) - OWN))
+@pytest.mark.parametrize("name", sorted(set(list_explainers()) - ELSEWHERE))
 def test_maps_are_the_same_for_every_batch_size(name: str, images: Tensor) -> None:
     model, options = network(), FEW.get(name, {})
     layer = "4" if sl.explainers.needs_layer(name) else None

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import sightline as sl
+from explainer_names import ELSEWHERE
 from networks import TinyCNN
 from sightline.attacks import fgsm, fgv, hot_cold
 from sightline.errors import SightlineError
@@ -16,7 +17,6 @@ from sightline.explainers import EXPLAINERS, create_explainer
 from sightline.metrics import METRICS, Accuracy
 
 SPEC = sl.InputSpec((0.5, 0.4, 0.3), (0.2, 0.3, 0.4), (12, 12))
-NEEDS_A_BRANCH = ("attention_branch", "attention_pooling", "impactx", "iccnn", "lots")
 FEW: dict[str, dict[str, Any]] = {
     "kernel_shap": {"samples": 10}, "lime": {"samples": 10}, "rise": {"masks": 10}, "smoothgrad": {"samples": 2},
     "partition_shap": {"evaluations": 20}, "weighted_shap": {"evaluations": 2}, "augmented": {}, "occlusion": {"window": 4},
@@ -52,7 +52,7 @@ def images() -> Tensor:
     return torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("name", [n for n in EXPLAINERS.names() if n not in NEEDS_A_BRANCH])
+@pytest.mark.parametrize("name", [n for n in EXPLAINERS.names() if n not in ELSEWHERE | {"lots"}])
 @pytest.mark.parametrize("targets", [None, 0])
 def test_every_explainer(name: str, targets: int | None) -> None:
     one, two = models(0.5 if name in OF_PROBABILITIES else 1.0)

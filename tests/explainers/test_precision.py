@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import sightline as sl
+from explainer_names import ELSEWHERE
 from sightline.explainers import list_explainers, needs_layer
 from sightline.metrics import ExplanationConsistency
 
@@ -13,9 +14,7 @@ FEW = {
     "smoothgrad": {"samples": 3}, "partition_shap": {"evaluations": 20}, "weighted_shap": {"evaluations": 20},
     "lots": {"iterations": 2}, "integrated_gradients": {"steps": 4}, "occlusion": {"window": 4, "stride": 4},
 }  # fmt: skip
-NAMES = sorted(
-    set(list_explainers()) - {"impactx", "attention_branch", "attention_pooling", "iccnn", "gaussian", "randomcam"}
-)
+NAMES = sorted(set(list_explainers()) - ELSEWHERE - {"gaussian", "randomcam"})
 LAYER = "6"
 UNASKED = ("lots", "augmented", "finercam")  # explains features; asks another explainer; takes classes alone
 

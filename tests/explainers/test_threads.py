@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import sightline as sl
+from explainer_names import ELSEWHERE
 from networks import Wrapper
 from sightline.explainers import EXPLAINERS
 from sightline.network.modes import evaluating
@@ -30,8 +31,7 @@ FEW: dict[str, dict[str, Any]] = {
     "smoothgrad": {"samples": 4},
     "weighted_shap": {"evaluations": 24},
 }
-CARRIED = {"attention_branch", "attention_pooling", "iccnn", "impactx"}  # of a model that a guide has changed
-NAMES = [name for name in EXPLAINERS.names() if name not in CARRIED]
+NAMES = [name for name in EXPLAINERS.names() if name not in ELSEWHERE]
 
 
 class Normed(nn.Module):

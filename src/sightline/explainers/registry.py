@@ -22,6 +22,8 @@ EXPLAINERS: Registry[Explainer] = Registry(
         "sightline.explainers.rise",
         "sightline.explainers.lots",
         "sightline.explainers.partition_shap",
+        "sightline.explainers.attention.flow",
+        "sightline.explainers.attention.legrad",
         "sightline.explainers.builtin_maps",
         "sightline.explainers.baseline",
     ),

@@ -182,7 +182,7 @@ class Tap:
                         stack.enter_context(exclusive([sdpa_kernel]))  # it sets flags of the whole process
                         stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused kernels have no double backward
                     onward = tensor.clone()  # in-place operations that follow must not reach what we keep
-                    return _with_first(output, onward)
+                    return with_first(output, onward)
 
                 return hook
 
@@ -212,7 +212,7 @@ def first_of(output: Any) -> Any:
     return output[0] if isinstance(output, tuple | list) else output
 
 
-def _with_first(output: Any, tensor: Tensor) -> Any:
+def with_first(output: Any, tensor: Tensor) -> Any:
     """A layer's output with other activations."""
     if isinstance(output, Mapping):
         changed: Any = copy.copy(output)
@@ -278,7 +278,7 @@ class Tail:
             return self._cut(raw, *sides)
 
         def replace_output(module: nn.Module, args: Any, output: Any) -> Any:
-            return _with_first(output, raw.clone())
+            return with_first(output, raw.clone())
 
         with eager(self._model, [self._layer.name]):
             layer = self._model.get_submodule(self._layer.name)

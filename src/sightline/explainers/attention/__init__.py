@@ -1,0 +1,1 @@
+"""Explainers of transformers: maps from the attention between tokens."""
