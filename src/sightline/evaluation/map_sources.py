@@ -44,7 +44,7 @@ class MapSource:
             return replace(observation, maps=self._select(observation))
         images = observation.require("images")
         explain = self.explain.for_images(images, observation.indices)
-        maps = explain(images, observation.require("targets"))
+        maps = explain(images, observation.mapped_classes)
         return replace(observation, maps=maps, explain=self.explain)
 
     def _select(self, observation: Observation) -> Tensor:

@@ -41,6 +41,7 @@ def evaluate_model(
     input_spec: InputSpec | None = None,
     layer: LayerSelection = None,
     target: TargetClass = "predicted",
+    explained: TargetClass | None = None,
     contrast: bool = False,
     max_images_slow: int | None = None,
     gallery: int | Sequence[int] = 0,
@@ -63,7 +64,8 @@ def evaluate_model(
             in `facts`.
         input_spec: normalises images in [0, 1].
         layer: the explainers' target layer.
-        target: the class that maps and scores are about: the "predicted" one or the "label".
+        target: the class that scores are about: the "predicted" one or the "label".
+        explained: the class that maps are about; None = the target.
         contrast: maps explain why it is that class and not the likeliest other one; scores stay those of the class.
         max_images_slow: how many images the slow metrics (`sightline list metrics` names them) see: a random subset that every
             smaller one is part of, and the same for every model; None = all.
@@ -77,8 +79,9 @@ def evaluate_model(
     Raises:
         SightlineError: an unknown name or option, no images, or maps or scores that are NaN.
     """
-    if target not in get_args(TargetClass):
-        raise SightlineError(f"target is {target!r}; expected 'predicted' or 'label'")
+    for argument, choice in (("target", target), ("explained", explained or target)):
+        if choice not in get_args(TargetClass):
+            raise SightlineError(f"{argument} is {choice!r}; expected 'predicted' or 'label'")
     total = _length(loader)
     slow = nested_subset(total, total if max_images_slow is None else max_images_slow, f"slow/{subset_key}")
     kept = _kept(total, gallery, f"gallery/{subset_key}")
@@ -95,7 +98,7 @@ def evaluate_model(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with ProgressBar(progress, "evaluating", total * max(1, len(sources))) as bar:
         for batch, places in _with_places(loader, total):
-            observation = _observe(batch.to(device), places, target, shared)
+            observation = _observe(batch.to(device), places, target, explained or target, shared)
             measurement.add(observation, places, bar.advance)
     results, samples, curves = _collect(measurement, seed, left_out)
     facts = {
@@ -181,14 +184,18 @@ def _with_places(loader: Iterable[Batch], total: int) -> Iterator[tuple[Batch, T
         raise SightlineError(f"the loader gave {place} images; its dataset has {total}")
 
 
-def _observe(batch: Batch, places: Tensor, target: TargetClass, shared: Mapping[str, Any]) -> Observation:
-    """A batch with the model's scores, and the class that each image is judged by."""
+def _observe(
+    batch: Batch, places: Tensor, target: TargetClass, explained: TargetClass, shared: Mapping[str, Any]
+) -> Observation:
+    """A batch with the model's scores, and the classes that each image's scores and maps are about."""
     probabilities = shared["scorer"](batch.images)
     batch.check_classes(probabilities.shape[1])
     labels = _judged_label(batch, probabilities)
+    classes = {"label": labels, "predicted": resolve_targets(None, probabilities)}
     return Observation(
         images=batch.images,
-        targets=labels if target == "label" else resolve_targets(None, probabilities),
+        targets=classes[target],
+        explained=classes[explained],
         labels=labels,
         masks=batch.masks,
         has_mask=batch.has_mask,

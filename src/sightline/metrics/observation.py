@@ -23,7 +23,8 @@ class Observation:
     Attributes:
         images: (B, C, H, W).
         maps: (B, H, W), the explanation of each image.
-        targets: (B,) int64, the class that is explained.
+        targets: (B,) int64, the class that scores are about.
+        explained: (B,) int64, the class that maps are about; None = `targets`.
         labels: (B,) int64.
         masks: (B, H, W) or (B, K, H, W), as in `Batch`.
         has_mask: (B,) bool; None = every image, where there are masks.
@@ -45,6 +46,7 @@ class Observation:
     images: Tensor | None = None
     maps: Tensor | None = None
     targets: Tensor | None = None
+    explained: Tensor | None = None
     labels: Tensor | None = None
     masks: Tensor | None = None
     has_mask: Tensor | None = None
@@ -89,8 +91,13 @@ class Observation:
         explain = self.require("explain")
         if isinstance(explain, BoundExplainer):
             explain = explain.for_images(self.require("images"), self.indices, purpose)
-        maps: Tensor = explain(images, self.require("targets"))
+        maps: Tensor = explain(images, self.mapped_classes)
         return maps
+
+    @property
+    def mapped_classes(self) -> Tensor:
+        """The class (B,) that each image's map is about."""
+        return self.require("targets") if self.explained is None else self.explained
 
     def take(self, rows: Tensor) -> Self:
         """The images that a bool tensor (B,) picks."""

@@ -77,6 +77,6 @@ class ViewStability(ExplainerMetric):
             observation.require("explain"),
             observation.require("images"),
             observation.require("maps"),
-            observation.require("targets"),
+            observation.mapped_classes,
             self.views,
         )

@@ -18,7 +18,7 @@ from sightline.cli.app import app
 from sightline.data.transforms import eval_transform
 from sightline.evaluation import evaluate_model
 from sightline.network.features import class_features
-from sightline.studies import load_study, run_study
+from sightline.studies import load_study, read_study, run_study
 from sightline.studies import run as run_module
 
 PLAN = """
@@ -171,6 +171,61 @@ def test_functions_and_saved_maps_are_judged_like_our_own(
     assert "coherency@saved: it explains changed images" in (folder / "report.md").read_text()
 
 
+def test_scores_are_about_the_predicted_class_where_maps_are_about_the_label(
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The map is a column at the class asked for, so that the gallery tells which one that was; the drop is by hand."""
+    (tmp_path / "asked.py").write_text(
+        "import torch\n"
+        "def column(model, inputs, targets):\n"
+        "    maps = torch.zeros(len(inputs), 32, 32); maps[torch.arange(len(inputs)), :, targets] = 1\n"
+        "    return maps\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    changes = [
+        "explainers=[{label: own, function: 'asked:column'}, {label: labelled, function: 'asked:column', target: label}]",
+        "models=[{label: net, name: sightline/small_cnn, size: 32}]", "num_images=8", "gallery=8",
+        "metrics={average_drop: {}, coherency: {}}",
+    ]  # fmt: skip
+    folder = run_study(load_study(plan, changes), tmp_path / "out")
+    found = load_file(folder / "gallery.safetensors")
+    test = data.DATASETS.create("digits", size=32, copies=1)["test_shifted"]
+    torch.default_generator.manual_seed(derive_seed(0, "sightline/small_cnn", "weights"))
+    model, spec = load_model("sightline/small_cnn", size=32)
+    model.eval()
+    places = found["index"]
+    see = eval_transform(32)
+    images = torch.stack([see(test[i].image).as_subclass(torch.Tensor) for i in places.tolist()])
+    with torch.no_grad():
+        before = model(spec.normalize(images)).softmax(1)
+        maps = found["maps/net/labelled"].float() / 255
+        after = model(spec.normalize(images * maps[:, None])).softmax(1)
+    predicted, labels = before.argmax(1), test.labels[places]
+    assert (predicted != labels).any()
+    assert (maps.sum(1).argmax(1) == labels).all()
+    assert (found["maps/net/own"].float().sum(1).argmax(1) == predicted).all()
+    y, o = (each.gather(1, predicted[:, None])[:, 0] for each in (before, after))
+    drop = ((y - o).clamp_min(0) / y).mean()
+    table = {(r["explainer"], r["metric"]): float(r["value"]) for r in rows(folder / "table.csv")}
+    assert table["labelled", "average_drop"] == pytest.approx(float(drop), rel=1e-3)
+    assert table["labelled", "coherency"] == 1  # the explanation image is explained for the label too
+
+
+def test_the_thesis_scores_the_predicted_class_and_looks_features_up_by_the_label() -> None:
+    study = read_study("lots", "table-5.1")
+    assert study.target == "predicted"
+    assert [(row.label, row.explained) for row in study.explainers] == [
+        ("Zero", None), ("Class", "label"), ("Mean", "label"),
+    ]  # fmt: skip
+
+
+def test_features_are_looked_up_by_the_label_unless_told_otherwise(plan: Path) -> None:
+    asked = (
+        "explainers=[{label: a, name: lots, features: mean}, {label: b, name: lots, features: mean, target: predicted}]"
+    )
+    assert [row.explained for row in load_study(plan, [asked]).explainers] == ["label", "predicted"]
+
+
 def test_contrast_asks_another_question(plan: Path, tmp_path: Path) -> None:
     few = ["metrics={energy_in_mask: {}}", "explainers=[gradcam]"]
     values = [
@@ -198,6 +253,7 @@ def test_a_compiled_model_gives_the_same_table(plan: Path, tmp_path: Path) -> No
         ("explainers=[{label: a}]", "nothing is given"),
         ("explainers=[{label: a, function: 'no_such_module:f'}]", "no_such_module"),
         ("explainers=[{label: a, maps: missing.npy}]", "missing.npy"),
+        ("explainers=[{label: a, maps: missing.npy, target: label}]", "have their classes already"),
         ("explainers=[gradcan]", "'gradcam'"),
         ("explainers=[{label: a, name: gradcam, options: {sigma: 1}}]", "'sigma'"),
         ("metrics={insertio: {}}", "'insertion'"),
@@ -234,7 +290,7 @@ def test_lots_takes_its_target_from_training_images(plan: Path, tmp_path: Path) 
     """A class's features from its training images, looked up by the label: what the explainer does by itself."""
     changes = [
         "explainers=[{label: mean, name: lots, options: {iterations: 3}, features: mean}]",
-        "models=[{label: net, name: sightline/small_cnn, size: 32}]", "target=label", "num_images=2", "gallery=2",
+        "models=[{label: net, name: sightline/small_cnn, size: 32}]", "num_images=2", "gallery=2",
         "metrics={complexity: {}}",
     ]  # fmt: skip
     folder = run_study(load_study(plan, changes), tmp_path / "out")

@@ -24,7 +24,9 @@ class Rows(StrictModel):
         layer: where it takes its maps; null takes the model's.
         function: `module:function`, called as `function(model, inputs, targets)` (see `FunctionExplainer`).
         maps: a .npy file with maps (N, h, w) of the split's images.
-        features: the target of LOTS where it comes from training images of the image's class: `class` or `mean`.
+        features: the target of LOTS where it comes from training images of a class: `class` or `mean`.
+        target: the class that the maps are about, which `features` looks up: `predicted` or `label`; null takes the label for
+            `features`, else the grid's. Scores are always about the grid's.
         num_images: how many images it sees, the first of those that all see; null takes all of them.
     """
 
@@ -35,6 +37,7 @@ class Rows(StrictModel):
     function: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None = None
     maps: str | None = None
     features: Literal["class", "mean"] | None = None
+    target: Literal["predicted", "label"] | None = None
     num_images: Positive | None = None
 
     @model_validator(mode="after")
@@ -46,7 +49,16 @@ class Rows(StrictModel):
             )
         if self.name is None and (self.options or self.features or self.layer):
             raise ValueError(f"{self.label}: options, layer and features are for an explainer by name")
+        if self.maps is not None and self.target:
+            raise ValueError(
+                f"{self.label}: target is {self.target}; maps that were made before have their classes already"
+            )
         return self
+
+    @property
+    def explained(self) -> Literal["predicted", "label"] | None:
+        """The class that the maps are about; None = the grid's target."""
+        return self.target or ("label" if self.features else None)
 
 
 def _row(value: Any) -> Any:
@@ -63,7 +75,7 @@ class GridKeys(ImageStudy):
         models: what is explained.
         explainers: whose maps are judged.
         metrics: metric -> its options.
-        target: the class that maps and scores are about: `predicted` or `label`.
+        target: the class that scores are about, and maps unless a row says otherwise: `predicted` or `label`.
         contrast: maps explain why it is that class and not the likeliest other one.
         gallery: how many images are kept with their maps.
         compiled: let torch.compile make the metrics' calls to the model faster.

@@ -88,6 +88,7 @@ class GridWorker:
                 input_spec=subject.spec,
                 layer=self._layer(row, subject),
                 target=self.grid.target,
+                explained=self.rows[row].explained if row else None,
                 contrast=self.grid.contrast,
                 gallery=[place for place, index in enumerate(places) if index in self.kept] if row else 0,
                 seed=self.grid.seed,
@@ -129,7 +130,8 @@ class GridWorker:
         wanted = self.rows[row]
         options = dict(wanted.options)
         if wanted.features is not None:
-            labels = self.selection.held_out.labels[torch.tensor(self.drawn)].unique()
+            every, drawn = torch.arange(len(self.selection.classes)), torch.tensor(self.drawn)
+            labels = self.selection.held_out.labels[drawn].unique() if wanted.explained == "label" else every
             batches = self.selection.training(labels, subject.spec.size[0])
             features = class_features(subject.model, batches, input_spec=subject.spec, seed=self.grid.seed)
             options |= {"target": wanted.features, "class_features": features}
