@@ -25,11 +25,13 @@ def taught(size: int = 4) -> tuple[TinyCNN, sl.Batch]:
 # ---- the loss ----
 
 
-def test_the_error_is_of_maps_divided_by_their_largest_absolute_value() -> None:
-    maps = torch.tensor([[[2.0, -4.0], [0.0, 1.0]], [[0.0, 0.0], [0.0, 0.0]]])
-    predicted = torch.tensor([[[0.5, 0.0], [0.0, 0.25]], [[1.0, 0.0], [0.0, 0.0]]])
-    torch.testing.assert_close(map_error(predicted, maps), torch.tensor([0.25, 0.25]))  # 1 of 4 pixels is off by 1
-    torch.testing.assert_close(map_error(predicted, 7 * maps), map_error(predicted, maps))
+def test_the_error_is_of_maps_divided_by_their_root_mean_square() -> None:
+    maps = torch.tensor([[[2.0, -4.0], [0.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])  # 36 / 4 is 3 squared
+    predicted = torch.tensor([[[2 / 3, 2 / 3], [0.0, 4 / 3]], [[1.0, 0.0], [0.0, 0.0]]])
+    torch.testing.assert_close(map_error(predicted, maps), torch.tensor([1.0, 0.25]))  # 1 of 4 pixels is off by 2, by 1
+    for scale in (7, 1e-30):
+        torch.testing.assert_close(map_error(predicted, scale * maps), map_error(predicted, maps))
+    torch.testing.assert_close(map_error(torch.zeros(1, 2, 2), maps[:1]), torch.ones(1))
 
 
 @pytest.mark.parametrize("features", [False, True])
@@ -41,7 +43,7 @@ def test_the_loss_written_out(features: bool) -> None:
     logits = model(batch.images)
     task = -logits.log_softmax(1)[range(4), batch.labels].mean()
     predicted = branch.decoder(branch.lep(batch.images))
-    targets = batch.maps / batch.maps.abs().amax((1, 2), keepdim=True)
+    targets = batch.maps / batch.maps.square().mean((1, 2), keepdim=True).sqrt()
     error = ((predicted - targets) ** 2).mean()
     torch.testing.assert_close(output["task"], task.detach())
     torch.testing.assert_close(output["impactx"], error.detach())
@@ -54,6 +56,40 @@ def test_gradients_of_every_parameter_match_finite_differences() -> None:
     seen = check_gradients(objective, batch)
     assert {"features.0.weight", "two_branch.lep.trunk.features.0.weight", "two_branch.classifier.weight"} <= seen
     assert "two_branch.decoder.output.weight" in seen
+
+
+# ---- the leverage of the explanation ----
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_the_gradient_ratio_is_that_of_the_two_gradients_at_the_code(classes: int) -> None:
+    model, batch = taught()
+    model.classifier = nn.Linear(model.classifier.in_features, classes).double()
+    batch = replace(batch, labels=torch.tensor([0, 1, 1, 0]))
+    objective = sl.Objective(model, IMPACTX(weight=0.3, size=8))
+    found = objective(batch)["impactx/gradient_ratio"]
+    branch = model.two_branch
+    code = branch.lep(batch.images)
+    handle = branch.lep.register_forward_hook(lambda module, args, output: code)
+    logits = model(batch.images)
+    handle.remove()
+    logits = torch.cat([torch.zeros_like(logits), logits], 1) if classes == 1 else logits
+    task = -logits.log_softmax(1)[range(4), batch.labels].mean()
+    error = map_error(branch.decoder(code), batch.maps).mean()
+    by_task, by_error = (torch.autograd.grad(part, code, retain_graph=True)[0] for part in (task, error))
+    torch.testing.assert_close(found, by_task.norm() / by_error.norm())
+    with torch.no_grad():
+        assert "impactx/gradient_ratio" not in objective(batch)
+
+
+@pytest.mark.parametrize("size", [32, 96])
+def test_the_explanation_reaches_the_encoder_from_the_first_step(size: int) -> None:
+    torch.manual_seed(0)
+    model = TinyCNN(classes=10)
+    maps = torch.nn.functional.interpolate(torch.randn(16, 1, 4, 4), (size, size), mode="bilinear")[:, 0]
+    batch = sl.Batch(torch.rand(16, 3, size, size), torch.randint(10, (16,)), maps=maps)
+    ratio = sl.Objective(model, IMPACTX(size=size))(batch)["impactx/gradient_ratio"]
+    assert 0.05 < ratio < 20  # with PyTorch's own initialization thousands
 
 
 def test_without_maps_the_term_counts_no_image_and_keeps_the_graph() -> None:

@@ -37,8 +37,8 @@ def test_the_cross_entropy_sees_the_code_as_a_constant() -> None:
     logits = torch.cat([model.classifier(model.head(model.features(batch.images))), code], 1)
     logits = logits @ branch.classifier.weight.T + branch.classifier.bias
     task = -logits.log_softmax(1)[range(4), batch.labels].mean()
-    largest = batch.maps.abs().amax((1, 2), keepdim=True)
-    error = ((branch.decoder(branch.lep(batch.images)) - batch.maps / largest) ** 2).mean()
+    size = batch.maps.square().mean((1, 2), keepdim=True).sqrt()
+    error = ((branch.decoder(branch.lep(batch.images)) - batch.maps / size) ** 2).mean()
     torch.testing.assert_close(output["loss"], task + 0.5 * error)
     torch.testing.assert_close(output["wae"], error.detach())
     output["loss"].backward()

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline._core.checks import check_non_negative
+from sightline._core.distributed import sum_over_processes
 from sightline._core.seeding import generator
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
@@ -16,10 +17,12 @@ from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
 from sightline.explainers.registry import layer_for
 from sightline.guides.base import Context, Guide, GuidedModel
+from sightline.guides.losses import task_loss
 from sightline.guides.recording import OutputRecorder
 from sightline.guides.registry import GUIDES
 from sightline.models.two_branch import TwoBranch, attach_two_branch
 from sightline.network.execution import stated_shapes
+from sightline.network.logits import logits_of
 
 
 @GUIDES.register("impactx", needs_masks=False, needs_layer=False, pixel_space=False, reweights=False)
@@ -29,8 +32,11 @@ class IMPACTX(Guide):
     The model becomes a two-branch one (see `sightline.models.two_branch`): a latent explanation predictor, which starts as a
     copy of the model, gives a code; a decoder makes the map of it; and a linear classifier reads the model's logits and the
     code. All of it ships with the model under `two_branch.*`, and `load_model` puts it back. The explainer `impactx` shows
-    its maps. The target of a map is the teacher's map of the true class divided by its largest absolute value, so that
-    signed maps keep their sign.
+    its maps. The target of a map is the teacher's map of the true class divided by its root mean square: signed maps keep
+    their sign, and the error is the share of the target that is not predicted, 1 for a map of zeros.
+
+    `<term>/gradient_ratio` is logged: how much larger the cross-entropy's gradient at the code is than that of the map's
+    error with a weight of 1. A `weight` far below it leaves the encoder to the cross-entropy.
 
     Two stages, the paper's choice: a run trains the plain model; `sl.maps.compute_maps` stores the maps of its training
     images for their labels; then a run from those weights with this guide and `maps:` in its recipe, in which the model
@@ -146,11 +152,27 @@ class IMPACTX(Guide):
                 f"the images are {tuple(batch.maps.shape[1:])} and the branch predicts maps {tuple(predicted.shape[1:])}; "
                 "give the guide size=, the side of the images"
             )
-        return {self.term: map_error(predicted, batch.maps.to(predicted))}
+        errors = map_error(predicted, batch.maps.to(predicted))
+        if context.differentiable and not self.detached:
+            context.figures[f"{self.term}/gradient_ratio"] = self._gradient_ratio(context, code, errors)
+        return {self.term: errors}
+
+    def _gradient_ratio(self, context: Context, code: Tensor, errors: Tensor) -> Tensor:
+        """The norm of the cross-entropy's gradient with respect to all codes, divided by that of the maps' errors."""
+        (by_error,) = torch.autograd.grad(errors.sum(), code, retain_graph=True)
+        moved = code.detach().requires_grad_()
+        change = F.linear(moved - code.detach(), self.branch.classifier.weight[:, -moved.shape[1] :].detach())
+        logits = context.logits.detach() + logits_of(change)
+        task = task_loss(logits, context.batch.labels, targets=context.batch.targets)
+        (by_task,) = torch.autograd.grad(task.sum(), moved)
+        norms = torch.stack([by_task.double().square().sum(), by_error.double().square().sum()])
+        if self.training:
+            sum_over_processes(norms)
+        return (norms[0] / norms[1]).sqrt().to(errors.dtype)
 
 
 def map_error(predicted: Tensor, maps: Tensor) -> Tensor:
-    """The mean squared error of predicted maps and a teacher's, each of these divided by its largest absolute value.
+    """The mean squared error of predicted maps and a teacher's, each of these divided by its root mean square.
 
     Args:
         predicted: (B, H, W).
@@ -160,8 +182,9 @@ def map_error(predicted: Tensor, maps: Tensor) -> Tensor:
         (B,).
     """
     largest = maps.abs().amax((1, 2), keepdim=True)
-    targets = maps / torch.where(largest > 0, largest, torch.ones_like(largest))
-    return F.mse_loss(predicted, targets, reduction="none").mean((1, 2))
+    scaled = maps / torch.where(largest > 0, largest, 1.0)  # squares of tiny values would be 0
+    size = scaled.square().mean((1, 2), keepdim=True).sqrt()
+    return F.mse_loss(predicted, scaled / torch.where(size > 0, size, 1.0), reduction="none").mean((1, 2))
 
 
 def _teacher(config: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

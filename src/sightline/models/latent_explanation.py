@@ -25,6 +25,9 @@ class Decoder(nn.Module):
     not the size, s is rounded up and the map resized. The paper draws the filters' numbers only for its own sizes; here
     every convolution has 32 of 3 x 3.
 
+    Weights start as He et al. have it for layers before a ReLU, biases at 0. PyTorch's default shrinks the signal at each of
+    the 2 n + 2 layers, so that hardly any gradient of the map's error would reach the encoder.
+
     Args:
         size: side of the map in pixels, at least 8.
         code: length of the code.
@@ -55,6 +58,11 @@ class Decoder(nn.Module):
             )
         )
         self.output = nn.Conv2d(WIDTH, 1, 3, padding=1)
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
 
     def forward(self, code: Tensor) -> Tensor:
         """The maps (B, size, size)."""

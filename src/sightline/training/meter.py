@@ -13,8 +13,9 @@ from sightline.network.logits import hits
 class Meter:
     """Sums of what the objective returns, over the images of an epoch.
 
-    A step's scalar is the sum of its batches' (their terms are divided by the count of the whole step); an epoch's is
-    the mean of its steps', weighted by their images, over all processes. Counts, named `n/...`, are summed.
+    A step's loss or term is the sum of its batches' (they are divided by the count of the whole step); an epoch's is the mean
+    of its steps', weighted by their images, over all processes. A guide's figure, named `guide/...`, is the mean of its
+    batches', weighted by their images. Counts, named `n/...`, are summed.
     """
 
     def __init__(self) -> None:
@@ -28,7 +29,8 @@ class Meter:
             self._sums["accuracy"] += hits(output["logits"], batch.labels).sum()
             for name, value in output.items():
                 if value.ndim == 0:
-                    self._sums[name] += value.detach() * (1 if name.startswith("n/") else images)
+                    share = 1 if name.startswith("n/") else len(batch) if "/" in name else images
+                    self._sums[name] += value.detach() * share
 
     def compute(self, fabric: Fabric) -> dict[str, float]:
         """The epoch's figures over all processes, which must have seen the same terms."""
