@@ -31,8 +31,8 @@ def randomized(model: nn.Module) -> nn.Module:
 
 
 def vit(**options: Any) -> nn.Module:
-    small = {"img_size": SIZE, "patch_size": 8, "embed_dim": 12, "depth": 3, "num_heads": 2, "num_classes": 4}
-    return randomized(timm.create_model("vit_tiny_patch16_224", **small, **options))
+    small = {"img_size": SIZE, "patch_size": 8, "embed_dim": 12, "depth": 3, "num_heads": 2, "num_classes": 4} | options
+    return randomized(timm.create_model("vit_tiny_patch16_224", **small))
 
 
 def images(size: tuple[int, int] = SIZE) -> Tensor:

@@ -18,7 +18,8 @@ from sightline.network.modes import evaluating
 from sightline.network.tap import Tap
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated:FutureWarning", "ignore::DeprecationWarning")
-INSIDE = {"fullgrad", "deeplift", "guided_backprop", "lrp", "lots"}  # use hooks or torch.fx, though they have no layer
+# Look inside, though they have no layer.
+INSIDE = {"attnlrp", "fullgrad", "deeplift", "guided_backprop", "lrp", "lots"}
 COPIES = {"integrated_gradients", "kernel_shap", "lime", "occlusion", "partition_shap", "rise", "smoothgrad",
           "weighted_shap"}  # fmt: skip
 OPEN = "hooks do not act there; give the module"

@@ -24,6 +24,7 @@ EXPLAINERS: Registry[Explainer] = Registry(
         "sightline.explainers.partition_shap",
         "sightline.explainers.attention.flow",
         "sightline.explainers.attention.legrad",
+        "sightline.explainers.attention.lrp",
         "sightline.explainers.builtin_maps",
         "sightline.explainers.baseline",
     ),
