@@ -33,7 +33,7 @@ types: install
 	$(BIN)/mypy
 
 docs: install
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/zensical build --strict
 
 # Builds the sdist and the wheel, checks both, and installs the wheel beside the dependencies of .venv.
 release-check: install
@@ -46,4 +46,4 @@ release-check: install
 	cd build/release && bin/python -c 'import sightline as sl; assert "release" in sl.__file__; sl.SegmentOverlap()'
 
 clean:
-	rm -rf .venv dist build site runs
+	rm -rf .venv .cache dist build site runs

@@ -1,4 +1,4 @@
-"""Explainers side by side on the same photographs: the pictures of docs/concepts/explainers.md.
+"""Explainers side by side on the same photographs: the pictures of docs/explanation/explainers.md.
 
     python examples/methods_panel.py --weights efficientnet_lite0.safetensors [--output docs/images]
 

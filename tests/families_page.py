@@ -1,4 +1,4 @@
-"""Writes docs/models.md, the default layers of all families: `python tests/families_page.py`, some minutes."""
+"""Writes docs/reference/models.md, the default layers of all families: `python tests/families_page.py`, some minutes."""
 
 import gc
 import warnings
@@ -14,11 +14,11 @@ from families import Finding, examine
 from sightline.network.layout import Layer
 from zoo import HUGGING_FACE, TIMM, TORCHVISION, Size, hugging_face_model, timm_model, torchvision_model
 
-PAGE = Path(__file__).parents[1] / "docs" / "models.md"
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "models.md"
 TEXT = """# Models and their layers
 
 sightline takes maps from a layer that it chooses by the family of the model, and knows how that layer returns its output. Give
-[another layer](concepts/tap.md#which-layer) by its name, here `sl.explain(model, images, layer="layer3")`.
+[another layer](../explanation/tap.md#which-layer) by its name, here `sl.explain(model, images, layer="layer3")`.
 
 One or more small models of each family were tried, with random weights, on an image that is not square where the family allows
 it. A model works if its default layer

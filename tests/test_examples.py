@@ -58,7 +58,7 @@ def test_an_example_is_short(example: str) -> None:
 
 
 def test_the_page_shows_the_examples_own_lines() -> None:
-    page = (ROOT / "docs" / "engines.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "engines.md").read_text()
     shown = re.findall(r"<!-- (\w+) -->\n\n?```py\n(.*?)```", page, re.DOTALL)
     assert {example for example, _ in shown} == ENGINES.keys()
     for example, block in shown:

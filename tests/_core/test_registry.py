@@ -102,8 +102,8 @@ def test_an_entry_point_names_a_factory_or_a_module_that_registers(monkeypatch: 
 
 @pytest.mark.slow
 def test_what_the_docs_put_into_a_package_is_listed_trains_and_is_evaluated(tmp_path: Path) -> None:
-    """The package of docs/extending.md, word for word: an explainer, a guide, a metric and a data set."""
-    page = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
+    """The package of docs/how-to/extending.md, word for word: an explainer, a guide, a metric and a data set."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "extending.md").read_text(encoding="utf-8")
     files = dict(re.findall(r"```(?:toml|py)\n# (mypackage/\S+)\n(.*?)```", page, re.DOTALL))
     assert set(files) == {"mypackage/pyproject.toml", "mypackage/mypackage.py"}
     for name, text in files.items():

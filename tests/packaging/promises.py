@@ -1,4 +1,6 @@
-"""What each extra promises (docs/install.md), in the smallest form. `.ci/extras` runs each in a venv with that extra alone.
+"""What each extra promises (docs/get-started/install.md), in the smallest form.
+
+`.ci/extras` runs each in a venv with that extra alone.
 
 PYTHONPATH=tests:tests/training:tests/rating:tests/fixing python tests/packaging/promises.py EXTRA
 """

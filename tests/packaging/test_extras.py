@@ -66,7 +66,7 @@ def test_every_extra_has_a_promise() -> None:
 
 
 def test_every_extra_is_documented() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "install.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "get-started" / "install.md").read_text()
     assert [extra for extra in EXTRAS if f"`{extra}`" not in page] == []
 
 

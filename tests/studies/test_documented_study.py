@@ -1,4 +1,4 @@
-"""The study of the user's own in docs/reproduce.md."""
+"""The study of the user's own in docs/how-to/reproduce.md."""
 
 import csv
 import re
@@ -8,7 +8,7 @@ import pytest
 
 from sightline.studies import load_study, run_study
 
-PAGE = Path(__file__).parents[2] / "docs" / "reproduce.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "reproduce.md"
 
 
 @pytest.mark.slow

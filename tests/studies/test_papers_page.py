@@ -1,4 +1,4 @@
-"""docs/papers.md lists every table and figure of the papers."""
+"""docs/results/papers.md lists every table and figure of the papers."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from sightline.studies import shipped_studies
 
-PAGE = Path(__file__).parents[2] / "docs" / "papers.md"
+PAGE = Path(__file__).parents[2] / "docs" / "results" / "papers.md"
 OWN = {"ec/cifar10"}  # a study of ours among a paper's
 
 # What each paper has, counted in its text: numbers of tables and of figures. Roman numerals are written as digits.
