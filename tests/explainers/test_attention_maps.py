@@ -133,6 +133,37 @@ def test_legrad_equals_its_formula(pooled: tuple[nn.Module, str, list[Tensor], T
     torch.testing.assert_close(legrad(model, images(), TARGETS), expected)
 
 
+def test_grad_eclip_equals_its_formula() -> None:
+    model = vit()
+    x = embed(model, images())
+    for block in model.blocks[:-1]:
+        x, _ = block_by_hand(block, x)
+    block = model.blocks[-1]
+    q, k, v = block.attn.qkv(block.norm1(x)).detach().chunk(3, 2)
+    heads = [part.unflatten(2, (2, 6)).transpose(1, 2) for part in (q, k, v)]
+    mixed = ((heads[0] @ heads[1].mT / 6**0.5).softmax(-1) @ heads[2]).transpose(1, 2).flatten(2).requires_grad_()
+    after = x + block.attn.proj(mixed)
+    after = after + block.mlp.fc2(F.gelu(block.mlp.fc1(block.norm2(after))))
+    logits = head_by_hand(model, after, "token")
+    (gradient,) = torch.autograd.grad(logits[torch.arange(3), TARGETS].sum(), mixed)
+    expected = torch.zeros(3, 6, dtype=torch.float64)
+    for image in range(3):
+        cosines = [q[image, 0] @ key / (q[image, 0].norm() * key.norm()) for key in k[image, 1:]]
+        for place, value in enumerate(v[image, 1:]):
+            likeness = (cosines[place] - min(cosines)) / (max(cosines) - min(cosines))
+            expected[image, place] = max(0, likeness * (gradient[image, 0] @ value))
+    torch.testing.assert_close(sl.explain(model, images(), "grad_eclip", TARGETS), unit(expected))
+
+
+def test_grad_eclip_names_what_it_is_not_defined_for() -> None:
+    with pytest.raises(sl.NotDefinedError, match="its score reads 6 tokens after the last attention"):
+        sl.explain(vit(global_pool="avg"), images(), "grad_eclip")
+    with pytest.raises(sl.NotDefinedError, match="fused_attn=True in timm"):
+        sl.explain(unfused(vit()), images(), "grad_eclip")
+    pooled = sl.explain(vit(global_pool="map", class_token=False), images(), "grad_eclip", TARGETS)
+    assert pooled.amax() == 1
+
+
 def test_legrad_equals_that_of_torch_cam() -> None:
     methods = pytest.importorskip("torchcam.methods")
     model = randomized(torchvision.models.VisionTransformer(32, 8, 3, 2, 12, 24, num_classes=4))
@@ -154,7 +185,7 @@ def test_what_hugging_face_returns_as_attention_is_what_is_followed() -> None:
     for weights in model(images(), output_attentions=True).attentions:
         flow = (weights.mean(1).double() + torch.eye(7)) / 2 @ flow
     torch.testing.assert_close(sl.explain(model, images(), "attention_rollout"), unit(flow[:, 0, 1:].double().detach()))
-    eager = {name: sl.explain(model, images(), name, TARGETS) for name in NAMES}
+    eager = {name: sl.explain(model, images(), name, TARGETS) for name in NAMES if name != "grad_eclip"}
     model.set_attn_implementation("sdpa")
     for name, expected in eager.items():
         found = sl.explain(model, images(), name, TARGETS)
@@ -201,7 +232,8 @@ def test_other_forms_of_a_model_give_its_maps(name: str) -> None:
     expected = sl.explain(model, images(), name, TARGETS)
     assert expected.shape == (3, *SIZE)
     assert expected.amax() == 1
-    for other in (unfused(vit()), Wrapper(model), vit().requires_grad_(False), torch.compile(vit(), backend="eager")):
+    others = [] if name == "grad_eclip" else [unfused(vit())]
+    for other in (*others, Wrapper(model), vit().requires_grad_(False), torch.compile(vit(), backend="eager")):
         torch.testing.assert_close(sl.explain(other, images(), name, TARGETS), expected)
     with torch.inference_mode():
         torch.testing.assert_close(sl.explain(model, images(), name, TARGETS), expected)

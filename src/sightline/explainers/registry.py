@@ -23,6 +23,7 @@ EXPLAINERS: Registry[Explainer] = Registry(
         "sightline.explainers.lots",
         "sightline.explainers.partition_shap",
         "sightline.explainers.attention.flow",
+        "sightline.explainers.attention.grad_eclip",
         "sightline.explainers.attention.legrad",
         "sightline.explainers.attention.lrp",
         "sightline.explainers.builtin_maps",
