@@ -110,6 +110,10 @@ def test_without_masks_nothing_is_judged(run) -> None:
             "nothing at nowhere.pth",
         ),
         (["--split", "tests"], "unknown split 'tests'"),
+        (["--weights", "nowhere.pth", "--set", "sizes=64"], "unknown option of 'lost': 'sizes'"),
+        (["--weights", "nowhere.pth", "--set", "size=abc"], "size is 'abc'; expected a whole number or null"),
+        (["--weights", "nowhere.pth", "--set", "model=timm/vit"], "--set model was given; name the model by --model"),
+        (["--weights", "nowhere.pth", "-o", "boxes.txt"], r"boxes.txt has the suffix '.txt'; expected .csv or .json"),
     ],
 )
 def test_bad_arguments(run, arguments: list[str], message: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from children import run
-from verbs import VERBS, prepare
+from verbs import LONG_VERBS, VERBS, prepare
 
 
 @pytest.fixture(scope="session")
@@ -27,9 +27,10 @@ def undisturbed(ready, tmp_path_factory) -> Callable[[str], tuple[object, int]]:
         if name not in known:
             folder = tmp_path_factory.mktemp("undisturbed") / "work"
             shutil.copytree(ready, folder)
-            done = run(folder, *VERBS[name].arguments)
+            verb = (VERBS | LONG_VERBS)[name]
+            done = run(folder, *verb.arguments)
             assert done.code == 0, done.said
-            known[name] = VERBS[name].result(folder), done.operations
+            known[name] = verb.result(folder), done.operations
             shutil.rmtree(folder)
         return known[name]
 

@@ -66,7 +66,7 @@ ARGUMENTS: dict[str, list[str]] = {
         "--run {run} --layer nothing", "--run {run} --groups 1", "--run {run} --groups 100000", "--run {run} --filters x",
         "--run {run} --filters 99999", "--run {run} --filters -1", "--run {run} --filters \u00b2", "--run {run} --columns 0",
         "--run {run} --style nothing", "--run {run} --threshold x", "--run {run} --threshold 2", "--run {run} --threshold nan",
-        "--run {run} --split nothing", "--run {run} --data nothing", "--run {run} -o {tmp}",
+        "--run {run} --split nothing", "--run {run} --data nothing", "--run {run} -o {tmp}", "--run {run} -o {tmp}/grid.txt",
     ],
     "list": ["nothing", "--nothing", "models nothing", "\u00b2", "-1"],
     "reproduce": [

@@ -5,17 +5,17 @@ import random
 
 import pytest
 from children import Fault, run
-from verbs import VERBS, left_over
+from verbs import LONG_VERBS, VERBS, left_over
 
 KILLS = int(os.environ.get("SIGHTLINE_KILLS", "20"))  # of each command
 IN_A_ROW = 5  # before the command may end
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", VERBS | LONG_VERBS)
 def test_a_killed_command_goes_on_to_the_same_result(name, work, undisturbed):
     """Half of the kills come before a file operation, chosen at random without repetition; half come at a random moment."""
-    verb, draw = VERBS[name], random.Random(name)
+    verb, draw = (VERBS | LONG_VERBS)[name], random.Random(name)
     expected, operations = undisturbed(name)
     points = draw.sample(range(operations), operations)
     kills = 0

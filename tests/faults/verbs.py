@@ -5,14 +5,20 @@ import hashlib
 import json
 import re
 import sqlite3
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from PIL import Image
+from safetensors.torch import save_file
+
+sys.path.append(str(Path(__file__).parents[1] / "fixing"))
+import cheats
 
 RECIPE = {
     "name": "tiny",
@@ -33,6 +39,13 @@ LOOP = {
     "rounds": 2,
     "columns": ["test/accuracy"],
 }
+MODEL = """
+from torch import nn
+
+def make():
+    first = nn.Sequential(nn.Conv2d(3, 8, 5, 2, 2), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU())
+    return nn.Sequential(first, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
+"""
 TABLE = ("evaluate", "run", "--explainers", "gradcam", "--metrics", "accuracy,energy_in_mask", "--splits", "test")
 
 
@@ -44,7 +57,7 @@ class Verb:
         arguments: of the command.
         outputs: what it writes.
         result: reads from the folder what must be equal, however often the command was killed.
-        refused: what the command says where everything is done already; "" = it says nothing.
+        refused: what the command says where its output is whole already; "" = it does not refuse.
     """
 
     arguments: tuple[str, ...]
@@ -106,8 +119,26 @@ def study(folder: Path) -> Any:
         return connection.execute("SELECT * FROM pairs ORDER BY pair").fetchall(), pictures
 
 
-def facts(name: str) -> Callable[[Path], Any]:
-    return lambda folder: json.loads((folder / name).read_text())
+def facts(name: str, *without: str) -> Callable[[Path], Any]:
+    """What a JSON file says, without entries that differ from call to call."""
+    return lambda folder: {k: v for k, v in json.loads((folder / name).read_text()).items() if k not in without}
+
+
+def fixed(folder: Path) -> Any:
+    whole = contents(
+        "fixed/model/model.safetensors", "fixed/model/model.json", "fixed/masks/**/*.png", "fixed/recipe.yaml"
+    )
+    assert (folder / "fixed/model/model.pt2").exists()
+    assert (folder / "fixed/report.html").exists()
+    return whole(folder), facts("fixed/fix.json", "seconds")(folder)
+
+
+def demonstrated(folder: Path) -> Any:
+    tables = [
+        rows(f"demo/{run.name}/metrics.csv", "seconds")(folder) for run in sorted((folder / "demo").glob("demo-*"))
+    ]
+    assert (folder / "demo/report.html").stat().st_size > 1000
+    return tables, contents("demo/*/checkpoints/last.safetensors", "demo/*/evaluation/**/summary.json")(folder)
 
 
 VERBS = {
@@ -140,9 +171,19 @@ VERBS = {
     "leaderboard": Verb(("leaderboard", "made", "-o", "board"), ("board",), contents("board/leaderboard.md")),
     "rate": Verb(("rate", "run", "--explainers", "gradcam,eigencam", "--images", "4", "-o", "rating", "--results"),
                  ("rating",), study),
+    "fix": Verb(("fix", "--model", "made_by_hand:make", "--weights", "hand.safetensors", "--data", "seen/images",
+                 "--masks", "seen/masks", "--size", str(cheats.SIZE), "--mean", "0.5", "--std", "0.5",
+                 "--pretrained", "none", "-o", "fixed"),
+                ("fixed",), fixed, "fixed holds something already"),
+    "reproduce": Verb(("reproduce", "lots", "figure-5.3", "data.path=images.csv", "num_images=2", "abreast=1",
+                       "model={name: sightline/lenet5, size: 32}", "columns.1.options.iterations=3", "-o", "figure"),
+                      ("figure",), contents("figure/*.png", "figure/table.csv", "figure/parts/*.safetensors")),
     "rate to a batch": Verb(("rate", "-o", "rated", "--export-batch", "batch"), ("batch",),
                             lambda folder: (len(list((folder / "batch/pictures").iterdir())), rows("batch/batch.csv")(folder))),
 }  # fmt: skip
+LONG_VERBS = {
+    "demo": Verb(("demo", "--quick", "-o", "demo"), ("demo",), demonstrated),
+}  # of which each step is one of the others, too
 
 
 def prepare(folder: Path) -> list[tuple[str, ...]]:
@@ -151,6 +192,14 @@ def prepare(folder: Path) -> list[tuple[str, ...]]:
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
     (folder / "some.csv").write_text("index\n" + "\n".join(map(str, range(0, 20, 2))) + "\n")
     Image.fromarray(np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)).save(folder / "image.png")
+    (folder / "made_by_hand.py").write_text(MODEL)
+    seen = cheats.write(folder / "seen", swapped=False, count=8, seed=0)
+    scope: dict[str, Any] = {}
+    exec(MODEL, scope)
+    torch.manual_seed(0)
+    save_file(scope["make"]().state_dict(), folder / "hand.safetensors")
+    named = sorted(file.relative_to(folder) for file in (seen / "images").rglob("*.png"))
+    (folder / "images.csv").write_text("path,label\n" + "".join(f"{file},{file.parent.name}\n" for file in named))
     rating = VERBS["rate"].arguments
     return [
         ("train", "recipe.yaml", "--output", "run"),

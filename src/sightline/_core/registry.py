@@ -1,7 +1,7 @@
 """Names for things that users choose by name, with what each of them can do."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -31,21 +31,26 @@ class Entry(Generic[T]):
 
     def __call__(self, **options: Any) -> T:
         """Make one, refusing an option that the factory does not have, or a value of another type than its annotation."""
+        self.check(options)
         parameters = inspect.signature(self.factory).parameters
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            for option in options:
-                if option not in parameters:
-                    raise unknown_name(f"option of {self.name!r}:", option, parameters)
         missing = [
             n for n, p in parameters.items()
             if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and n not in options
         ]  # fmt: skip
         if missing:
             raise SightlineError(f"{self.name!r} needs {', '.join(repr(n) for n in missing)}, which was not given")
-        check_options(self.factory, options, self.name)
         made = self.factory(**options)
         check_options(self.factory, options, self.name, choices=True)
         return made
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Refuse an option that the factory does not have, or a value of another type; further options may follow."""
+        parameters = inspect.signature(self.factory).parameters
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            for option in options:
+                if option not in parameters:
+                    raise unknown_name(f"option of {self.name!r}:", option, parameters)
+        check_options(self.factory, options, self.name)
 
     @property
     def summary(self) -> str:

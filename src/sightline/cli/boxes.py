@@ -42,16 +42,24 @@ def boxes(
     import torch
 
     from sightline._core.strict import apply_overrides
+    from sightline.errors import SightlineError
     from sightline.localization.detectors import BOX_DETECTORS
-    from sightline.localization.writing import write_boxes
+    from sightline.localization.writing import check_boxes_name, write_boxes
     from sightline.models import load_model
     from sightline.models.opening import normalized_by
 
     entry = BOX_DETECTORS[detector]
     values: dict[str, Any] = {}
     apply_overrides(values, settings or [])
-    data = find_data(dataset, options or [], split, run, labels=False)
     needs = entry.capabilities.get("needs_model")
+    for option in ("model", "input_spec") if needs else ():
+        if option in values:
+            raise SightlineError(
+                f"--set {option} was given; name the model by --model, and its input by --size, --mean, --std"
+            )
+    entry.check(values)
+    check_boxes_name(output)
+    data = find_data(dataset, options or [], split, run, labels=False)
     if needs == "transformer":
         network, spec = load_model(model or "timm/vit_small_patch16_224.dino", weights or "default", size=size)
         spec = normalized_by(spec, split_numbers(mean, "--mean"), split_numbers(std, "--std"))

@@ -15,7 +15,9 @@ QUICK = (
 
 
 def demo(
-    output: Annotated[Path, typer.Option(help="Folder for the runs and the report.")] = Path("runs/demo"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the runs and the report.")] = Path(
+        "runs/demo"
+    ),
     seeds: Annotated[int, typer.Option(min=1, help="Times that each model is trained.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="One epoch, a few measures: shows that it runs.")] = False,
 ) -> None:

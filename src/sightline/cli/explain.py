@@ -63,7 +63,9 @@ def explain(
             )
         named = (methods or "gradcam,hirescam,layercam,eigencam").split(",")
         from sightline.explainers import create_explainer
+        from sightline.reporting.plots import check_figure_name
 
+        check_figure_name(output)
         explainers = {name: create_explainer(name) for name in named}
         subject = find_subject(model, weights, run, classes, size, mean, std)
         _draw([Path(image) for image in given], explainers, subject, target, against, layer, output)

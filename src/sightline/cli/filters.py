@@ -52,8 +52,10 @@ def filters(
     from sightline.data.loader import create_loader
     from sightline.data.transforms import eval_transform
     from sightline.models.filter_groups import carried_filter_groups
+    from sightline.reporting.plots import check_figure_name
     from sightline.reporting.plots.filters import show_filters
 
+    check_figure_name(output)
     chosen = None
     if numbers is not None:
         if not all(each.strip().isdecimal() for each in numbers.split(",")):

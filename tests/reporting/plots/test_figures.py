@@ -3,7 +3,10 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from sightline.cli.app import app
+from sightline.errors import SightlineError
 from sightline.reporting.plots import new_axes, png, save_figure
 
 
@@ -51,3 +54,18 @@ def test_a_figure_is_saved_whole_or_not_at_all(tmp_path):
         save_figure(figure, path)
     assert [file.name for file in path.parent.iterdir()] == ["a.png"]
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["grid.txt", "grid", "grid.", ".png", "grid.png.gz"])
+def test_a_name_without_a_format_is_refused(name, tmp_path):
+    figure, _ = new_axes(1, 1)
+    with pytest.raises(SightlineError, match=r"expected a name that ends in \.png"):
+        save_figure(figure, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", [["explain", "none.png"], ["filters"]])
+def test_a_command_refuses_a_name_before_it_opens_the_model(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, [*command, "--run", "none", "-o", "grid.txt"])
+    assert str(done.exception) == "output is 'grid.txt'; expected a name that ends in .png, .jpg, .pdf or .svg"

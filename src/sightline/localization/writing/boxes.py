@@ -71,12 +71,18 @@ def write_boxes(
             box in any image.
         RunFailedError: the file cannot be written any more; what is finished is kept.
     """
-    path = Path(path)
-    formats: dict[str, Callable[[Sequence[dict[str, Any]]], str]] = {".csv": _as_csv, ".json": _as_coco}
-    if path.suffix.lower() not in formats:
-        raise SightlineError(f"{path} has the suffix {path.suffix!r}; expected .csv or .json (COCO)")
+    path = check_boxes_name(path)
+    text = _as_csv if path.suffix.lower() == ".csv" else _as_coco
     with holding_file(path):
-        return _write(dataset, path, source, formats[path.suffix.lower()], (chunk_size, num_workers, progress))
+        return _write(dataset, path, source, text, (chunk_size, num_workers, progress))
+
+
+def check_boxes_name(path: str | Path) -> Path:
+    """Return the path of a file of boxes, or raise SightlineError where its suffix names no format."""
+    path = Path(path)
+    if path.suffix.lower() not in (".csv", ".json"):
+        raise SightlineError(f"{path} has the suffix {path.suffix!r}; expected .csv or .json (COCO)")
+    return path
 
 
 def _write(

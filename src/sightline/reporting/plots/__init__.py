@@ -3,7 +3,14 @@
 from sightline._core.optional import requires_extra
 
 with requires_extra("report", "a plot"):
-    from sightline.reporting.plots.figures import draw_image, draw_overlay, new_figure, png, save_figure
+    from sightline.reporting.plots.figures import (
+        check_figure_name,
+        draw_image,
+        draw_overlay,
+        new_figure,
+        png,
+        save_figure,
+    )
     from sightline.reporting.plots.style import (
         ACCENT,
         COLORS,
@@ -23,6 +30,7 @@ __all__ = [
     "GRID",
     "INK",
     "MUTED",
+    "check_figure_name",
     "draw_image",
     "draw_overlay",
     "legend_above",

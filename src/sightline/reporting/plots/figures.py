@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sightline.errors import SightlineError
 from sightline.reporting.overlay import Overlay, save_image
 from sightline.reporting.plots.style import blank_figure, draw_texts_as_written
 
@@ -64,5 +66,13 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
         SightlineError: The suffix names no format.
         RunFailedError: The file cannot be written.
     """
+    check_figure_name(path)
     draw_texts_as_written(figure)
     return save_image(figure.savefig, path)
+
+
+def check_figure_name(path: str | Path) -> Path:
+    """Return the path of a figure, or raise SightlineError where its suffix names no format."""
+    if Path(path).suffix.lower().removeprefix(".") not in FigureCanvasBase.get_supported_filetypes():
+        raise SightlineError(f"output is {str(path)!r}; expected a name that ends in .png, .jpg, .pdf or .svg")
+    return Path(path)
