@@ -114,6 +114,20 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [folder]
 
 
+@pytest.mark.parametrize("made", [True, False])
+def test_a_link_to_a_folder_stays_and_its_folder_is_replaced(tmp_path, made):
+    link, target = tmp_path / "link", tmp_path / "disk" / "target"
+    if made:
+        target.mkdir(parents=True)
+        (target / "old").touch()
+    link.symlink_to(target)
+    with replacing_folder(link) as temporary:
+        (temporary / "new").touch()
+    assert link.is_symlink()
+    assert list(target.iterdir()) == [target / "new"]
+    assert list((tmp_path / "disk").iterdir()) == [target]
+
+
 def _killed_while_replacing(folder, event):
     def kill(name, args):
         if name == event and str(args[1 if event == "os.rename" else 0]).endswith(folder.name):

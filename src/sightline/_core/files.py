@@ -98,12 +98,14 @@ def replacing_file(path: Path) -> Iterator[Path]:
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Give a new temporary folder beside `folder`, and put it in the place of `folder` at the end.
 
-    Only one process at a time may replace a folder. What an earlier one left when it was killed is cleared first.
+    Only one process at a time may replace a folder. What an earlier one left when it was killed is cleared first. A symbolic
+    link stays: the folder that it names is replaced.
 
     Raises:
         UnwritableError: a file cannot be written. The old folder is unchanged, and nothing else is left.
     """
     with writing(folder):
+        folder = Path(os.path.realpath(folder))
         folder.parent.mkdir(parents=True, exist_ok=True)
         clear_left_by(folder)
         temporary = temporary_path(folder)
