@@ -33,6 +33,7 @@ types: install
 	$(BIN)/mypy
 
 docs: install
+	PYTHONPATH=tools $(BIN)/python -m reference docs/reference
 	$(BIN)/zensical build --strict
 
 # Builds the sdist and the wheel, checks both, and installs the wheel beside the dependencies of .venv.

@@ -35,7 +35,7 @@ from sightline.training import Run, read_recipe, train
 SHARED = ("data", "name", "seed", "train_samples", "train_fraction")  # keys that no variant can change
 
 
-class Variant(Method):
+class StrategyVariant(Method):
     """One way to spend labels.
 
     Attributes:
@@ -81,7 +81,7 @@ class ActiveLearning(Study):
     kind: Literal["active_learning"]
     recipe: str
     keys: Keys = Field(default_factory=dict)
-    variants: Annotated[list[Annotated[Variant, BeforeValidator(_variant)]], Field(min_length=1)]
+    variants: Annotated[list[Annotated[StrategyVariant, BeforeValidator(_variant)]], Field(min_length=1)]
     initial_fraction: Annotated[Real, Field(gt=0, le=1)] = 0.3
     step_fraction: Annotated[Real, Field(gt=0, lt=1)] = 0.1
     rounds: Positive = 7
@@ -192,7 +192,7 @@ class ActiveLearning(Study):
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), fontsize=8, frameon=False)
         return {"figure.png": figure}
 
-    def _draw(self, axes: Axes, variant: Variant, color: str, column: str, done: Done) -> None:
+    def _draw(self, axes: Axes, variant: StrategyVariant, color: str, column: str, done: Done) -> None:
         numbers = [0] if variant.whole else range(self.rounds)
         values = [list(self._values(variant, number, column, done).values()) for number in numbers]
         if not all(values):
@@ -207,7 +207,7 @@ class ActiveLearning(Study):
         axes.fill_between(shares, low, high, color=color, alpha=0.1, lw=0)
         axes.plot(shares, means, "o-", color=color, lw=1.4, ms=3, label=variant.label)
 
-    def holder(self, variant: Variant, number: int) -> Variant:
+    def holder(self, variant: StrategyVariant, number: int) -> StrategyVariant:
         """The variant whose run a variant's round is: in round 0 the first one with the same keys, else itself."""
         if number or variant.whole:
             return variant
@@ -217,10 +217,10 @@ class ActiveLearning(Study):
         """The share of the training images that have a label in a round."""
         return round(self.initial_fraction + number * self.step_fraction, 9)
 
-    def _part(self, variant: Variant, seed: int, number: int) -> str:
+    def _part(self, variant: StrategyVariant, seed: int, number: int) -> str:
         return f"{self.holder(variant, number).label}/{seed}/{number}"
 
-    def _values(self, variant: Variant, number: int, column: str, done: Done) -> dict[int, float]:
+    def _values(self, variant: StrategyVariant, number: int, column: str, done: Done) -> dict[int, float]:
         """The column's value by seed, where it is defined."""
         found = {}
         for seed in self.seeds:
@@ -230,7 +230,7 @@ class ActiveLearning(Study):
                 found[seed] = figure["value"]
         return found
 
-    def _chosen(self, variant: Variant, column: str, done: Done) -> dict[int, float]:
+    def _chosen(self, variant: StrategyVariant, column: str, done: Done) -> dict[int, float]:
         """The mean by seed over all rounds but the first, where all of them are done."""
         if variant.whole:
             return {}
@@ -241,7 +241,7 @@ class ActiveLearning(Study):
             if rounds and all(seed in each for each in rounds)
         }
 
-    def _against(self, variant: Variant, column: str, done: Done) -> str:
+    def _against(self, variant: StrategyVariant, column: str, done: Done) -> str:
         """The difference from the first variant, with its interval."""
         here, there = self._chosen(variant, column, done), self._chosen(self.variants[0], column, done)
         seeds = [seed for seed in here if seed in there]
@@ -322,7 +322,7 @@ class _Worker:
             }
         )
 
-    def _list(self, variant: Variant, seed: int, number: int) -> list[Listed]:
+    def _list(self, variant: StrategyVariant, seed: int, number: int) -> list[Listed]:
         """What a round is trained on: what the round before had labels for, and what the variant chose by its model."""
         if number == 0:
             order = torch.randperm(len(self.images), generator=generator(seed, "first labels")).tolist()
@@ -334,7 +334,7 @@ class _Worker:
         run = Run(self.folder / "runs" / before)
         return known + select_from_run(run, strategy, self._count(number) - len(known), device=self.device)
 
-    def _name(self, variant: Variant, seed: int, number: int) -> str:
+    def _name(self, variant: StrategyVariant, seed: int, number: int) -> str:
         return f"{file_name(self.study.holder(variant, number).label)}-seed{seed}-round{number}"
 
     def _count(self, number: int) -> int:

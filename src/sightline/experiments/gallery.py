@@ -38,14 +38,24 @@ TOGETHER = 16  # images that are explained in one call
 
 
 class Trained(StrictModel):
-    """A model of the gallery: what the recipe changes for it."""
+    """A model of the gallery.
+
+    Attributes:
+        label: Name of the model in the figure.
+        keys: Recipe keys that this model changes, dotted, with their values.
+    """
 
     label: str
     keys: Keys = Field(default_factory=dict)
 
 
 class Noise(StrictModel):
-    """Gaussian noise on the object or on what is around it; `level` is its standard deviation, in [0, 1] pixels."""
+    """Gaussian noise on a part of the image.
+
+    Attributes:
+        region: `object` or `background`, as the mask of the image has it.
+        level: Standard deviation of the noise, for pixels in [0, 1].
+    """
 
     region: Literal["object", "background"] = "background"
     level: Annotated[Real, Field(gt=0)]

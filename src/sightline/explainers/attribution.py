@@ -23,11 +23,16 @@ from sightline._core.tensors import at_least_float32, check_finite
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, Sign, normalize_maps, signed_to_map
 from sightline.explainers.precision import in_float32
-from sightline.explainers.registry import EXPLAINERS
+from sightline.explainers.registry import EXPLAINERS, with_options
 from sightline.network.layers import LayerSelection
 from sightline.network.targets import Score, Targets, resolve_score
 
 Baseline = float | Tensor
+OPTIONS = {  # what `_common` takes
+    "sign": "How signed attributions become a map: `positive` keeps what increases the score, `absolute` what changes it.",
+    "raw": "Return the attributions (B, C, H, W) with their signs instead of maps.",
+    "internal_batch_size": "Number of images in one call of the model; null chooses a number that fits the memory.",
+}
 
 
 @dataclass(frozen=True)
@@ -178,7 +183,7 @@ def attribution(
         factory.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [p for p in options if signed or p.name != "sign"]
         )
-        factory.__doc__ = function.__doc__
+        factory.__doc__ = with_options(function, {name: OPTIONS[name] for name in OPTIONS if signed or name != "sign"})
         EXPLAINERS.register(
             name, differentiable=False, needs_gradient=needs_gradient, needs_layer=needs_layer, pixel_space=False
         )(factory)

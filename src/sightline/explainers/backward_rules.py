@@ -45,6 +45,15 @@ def guided_backprop(request: AttributionRequest) -> Tensor:
     """Guided backprop: gradients that pass a ReLU only where they are positive (Springenberg et al. 2015).
 
     Defined for networks whose only activation is the ReLU; with any other it would be the plain gradient.
+
+    Args:
+        request: The model, its inputs (N, C, H, W) and the explained scores.
+
+    Returns:
+        Attributions (N, C, H, W), with signs.
+
+    References:
+        Springenberg et al., "Striving for Simplicity: The All Convolutional Net" (ICLR workshop 2015), section 3.4.
     """
     from captum.attr import GuidedBackprop
 
@@ -54,7 +63,18 @@ def guided_backprop(request: AttributionRequest) -> Tensor:
 
 @attribution("guided_gradcam", signed=False, needs_layer=True, precise=True)
 def guided_gradcam(request: AttributionRequest) -> Tensor:
-    """Guided Grad-CAM: guided backprop times Grad-CAM, resized bilinearly (Selvaraju et al. 2017)."""
+    """Guided Grad-CAM: guided backprop times Grad-CAM, resized bilinearly (Selvaraju et al. 2017).
+
+    Args:
+        request: The model, its inputs (N, C, H, W) and the explained scores.
+
+    Returns:
+        Attributions (N, C, H, W), with signs.
+
+    References:
+        Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization" (ICCV 2017),
+            section 3.2.
+    """
     gradients = guided_backprop(request)
     tapped = tap_layers(request.model, request.layer, request.inputs)
     with torch.enable_grad():
@@ -68,6 +88,19 @@ def deeplift(request: AttributionRequest, *, baseline: Baseline = 0.0) -> Tensor
     """DeepLIFT, rescale rule: shares in the score's difference from that of a baseline (Shrikumar et al. 2017).
 
     The baseline is in the units of the model's input: 0 is the mean color of the training images where inputs are normalized.
+
+    Args:
+        request: The model, its inputs (N, C, H, W) and the explained scores.
+        baseline: Image that the scores are compared with: a number, or a tensor that broadcasts to (1, C,
+            H, W), in the units of the model's input. The default is the mean color of the training images where inputs are
+            normalized.
+
+    Returns:
+        Attributions (N, C, H, W), with signs.
+
+    References:
+        Shrikumar, Greenside, Kundaje, "Learning Important Features Through Propagating Activation Differences" (ICML 2017),
+            section 3.
     """
     from captum.attr import DeepLift
 
@@ -84,6 +117,18 @@ def lrp(request: AttributionRequest) -> Tensor:
     Epsilon is Captum's 1e-9, as good as none: where every activation is a ReLU, the map is that of input x gradient
     (Ancona et al. 2018). A score of several logits, such as a contrast, is the last layer: each logit starts with what it
     adds to the score.
+
+    Args:
+        request: The model, its inputs (N, C, H, W) and the explained scores.
+
+    Returns:
+        Attributions (N, C, H, W), with signs.
+
+    References:
+        Bach et al., "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise Relevance Propagation"
+            (PLoS ONE 2015).
+        Ancona et al., "Towards better understanding of gradient-based attribution methods for Deep Neural Networks" (ICLR
+            2018).
     """
     from captum.attr import LRP
     from captum.attr._utils.custom_modules import Addition_Module

@@ -19,7 +19,7 @@ from sightline._core.tensors import at_least_float32, check_finite
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.places import tap_layers
-from sightline.explainers.registry import EXPLAINERS
+from sightline.explainers.registry import EXPLAINERS, with_options
 from sightline.network.layers import LayerSelection
 from sightline.network.tap import Tapped
 from sightline.network.targets import Targets, resolve_score
@@ -126,7 +126,10 @@ def cam(
         options = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
         smooth = inspect.Parameter("smooth", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Smooth | None)
         factory.__signature__ = inspect.Signature([*options, smooth])  # type: ignore[attr-defined]
-        factory.__doc__ = function.__doc__
+        meaning = (
+            "`eigen` takes the first principal component of the contributions instead of their sum; no training then."
+        )
+        factory.__doc__ = with_options(function, {"smooth": meaning})
         EXPLAINERS.register(
             name, differentiable=differentiable, needs_gradient=needs_gradient, needs_layer=True, pixel_space=False
         )(factory)
@@ -137,7 +140,19 @@ def cam(
 
 @cam("gradcam")
 def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Grad-CAM: channels weighted by their mean gradient (Selvaraju et al. 2017)."""
+    """Grad-CAM: channels weighted by their mean gradient (Selvaraju et al. 2017).
+
+    Args:
+        activations: Activations A (B, C, h, w) of the target layer.
+        gradients: Gradients (B, C, h, w) of the explained score with respect to A.
+
+    Returns:
+        What each channel contributes at each place, (B, C, h, w).
+
+    References:
+        Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization" (ICCV 2017),
+            section 3.
+    """
     weights = gradients.mean((2, 3), keepdim=True)
     return weights * activations
 
@@ -147,6 +162,18 @@ def gradcam_plus_plus(activations: Tensor, gradients: Tensor, *, eps: float = 0.
     """Grad-CAM++: positive gradients weighted by w = g^2 / (2 g^2 + (sum A) g^3) (Chattopadhyay et al. 2018).
 
     w is 0 where its denominator is 0; `eps` is added to the denominator, as some libraries do.
+
+    Args:
+        activations: Activations A (B, C, h, w) of the target layer.
+        gradients: Gradients (B, C, h, w) of the explained score with respect to A.
+        eps: What is added to the denominator of w, as some libraries do; >= 0.
+
+    Returns:
+        What each channel contributes at each place, (B, C, h, w).
+
+    References:
+        Chattopadhyay et al., "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep Convolutional Networks"
+            (WACV 2018), section 3.
     """
     check_non_negative(eps=eps)
     denominator = 2 * gradients**2 + activations.sum((2, 3), keepdim=True) * gradients**3 + eps
@@ -160,6 +187,16 @@ def xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
     """XGrad-CAM: channels weighted by their gradients, averaged with the activations as weights (Fu et al. 2020).
 
     A channel whose activations cancel out gets the weight 0.
+
+    Args:
+        activations: Activations A (B, C, h, w) of the target layer.
+        gradients: Gradients (B, C, h, w) of the explained score with respect to A.
+
+    Returns:
+        What each channel contributes at each place, (B, C, h, w).
+
+    References:
+        Fu et al., "Axiom-based Grad-CAM: Towards Accurate Visualization and Explanation of CNNs" (BMVC 2020), section 3.
     """
     total = activations.sum((2, 3), keepdim=True)
     cancels = total.abs() <= 1e-12 * activations.abs().sum((2, 3), keepdim=True)
@@ -169,13 +206,35 @@ def xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
 
 @cam("hirescam")
 def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
-    """HiResCAM: gradients times activations, place by place (Draelos & Carin 2020)."""
+    """HiResCAM: gradients times activations, place by place (Draelos & Carin 2020).
+
+    Args:
+        activations: Activations A (B, C, h, w) of the target layer.
+        gradients: Gradients (B, C, h, w) of the explained score with respect to A.
+
+    Returns:
+        What each channel contributes at each place, (B, C, h, w).
+
+    References:
+        Draelos, Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural networks" (2020).
+    """
     return gradients * activations
 
 
 @cam("layercam")
 def layercam(activations: Tensor, gradients: Tensor) -> Tensor:
-    """LayerCAM: positive gradients times activations, place by place (Jiang et al. 2021)."""
+    """LayerCAM: positive gradients times activations, place by place (Jiang et al. 2021).
+
+    Args:
+        activations: Activations A (B, C, h, w) of the target layer.
+        gradients: Gradients (B, C, h, w) of the explained score with respect to A.
+
+    Returns:
+        What each channel contributes at each place, (B, C, h, w).
+
+    References:
+        Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization" (IEEE TIP 2021), section III.
+    """
     return gradients.relu() * activations
 
 

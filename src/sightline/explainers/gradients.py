@@ -10,7 +10,18 @@ from sightline.explainers.attribution import AttributionRequest, Baseline, attri
 
 @attribution("saliency", signed=False)
 def saliency(request: AttributionRequest) -> Tensor:
-    """Saliency: the gradient of the score with respect to the input (Simonyan et al. 2014)."""
+    """Saliency: the gradient of the score with respect to the input (Simonyan et al. 2014).
+
+    Args:
+        request: The model, its inputs (N, C, H, W) and the explained scores.
+
+    Returns:
+        Attributions (N, C, H, W), with signs.
+
+    References:
+        Simonyan, Vedaldi, Zisserman, "Deep Inside Convolutional Networks: Visualising Image Classification Models and Saliency
+            Maps" (ICLR workshop 2014), section 3.
+    """
     from captum.attr import Saliency
 
     captum = Saliency(request.forward)
@@ -25,6 +36,18 @@ def smoothgrad(request: AttributionRequest, *, samples: int = 50, noise: float =
 
     `samples` copies (the paper sees no gain beyond 50), with Gaussian noise of `noise` times the image's range
     (0.1 to 0.2 in the paper), the same draw for every image.
+
+    Args:
+        request: The model, its inputs (N, C, H, W) and the explained scores.
+        samples: Number of noisy copies per image. The paper sees no gain beyond 50.
+        noise: Standard deviation of the noise, as a share of the range of the image's values. The paper takes 0.1 to 0.2.
+        seed: Random seed of the noise.
+
+    Returns:
+        Attributions (N, C, H, W), with signs.
+
+    References:
+        Smilkov et al., "SmoothGrad: removing noise by adding noise" (2017), section 3.
     """
     from captum.attr import NoiseTunnel, Saliency
 
@@ -49,7 +72,17 @@ def smoothgrad(request: AttributionRequest, *, samples: int = 50, noise: float =
 
 @attribution("input_x_gradient")
 def input_x_gradient(request: AttributionRequest) -> Tensor:
-    """Input x gradient: every input value times the score's gradient there (Shrikumar et al. 2016)."""
+    """Input x gradient: every input value times the score's gradient there (Shrikumar et al. 2016).
+
+    Args:
+        request: The model, its inputs (N, C, H, W) and the explained scores.
+
+    Returns:
+        Attributions (N, C, H, W), with signs.
+
+    References:
+        Shrikumar et al., "Not Just a Black Box: Learning Important Features Through Propagating Activation Differences" (2016).
+    """
     from captum.attr import InputXGradient
 
     return InputXGradient(request.forward).attribute(
@@ -63,6 +96,18 @@ def integrated_gradients(request: AttributionRequest, *, steps: int = 50, baseli
 
     `steps` points of a Gauss-Legendre quadrature (Captum's; the paper finds 20 to 300 Riemann steps to be enough). The baseline
     is in the units of the model's input: 0 is the mean color of the training images where inputs are normalized.
+
+    Args:
+        request: The model, its inputs (N, C, H, W) and the explained scores.
+        steps: Number of points of the Gauss-Legendre quadrature along the line.
+        baseline: Start of the line: a number, or a tensor that broadcasts to (1, C, H, W), in the units of
+            the model's input. The default is the mean color of the training images where inputs are normalized.
+
+    Returns:
+        Attributions (N, C, H, W), with signs.
+
+    References:
+        Sundararajan, Taly, Yan, "Axiomatic Attribution for Deep Networks" (ICML 2017), sections 3 and 5.
     """
     from captum.attr import IntegratedGradients
 

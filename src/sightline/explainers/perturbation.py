@@ -39,6 +39,19 @@ def occlusion(
     The paper gives no sizes; the defaults are those of Captum's tutorial, 15 and 8 pixels of 224, scaled with the image: 784
     evaluations for a square one. The window is filled with `baseline`, in the units of the model's input: 0 is the paper's
     grey where inputs are normalized.
+
+    Args:
+        request: The model, its inputs (N, C, H, W) and the explained scores.
+        window: Side of the hidden window: pixels (a whole number), or a fraction of the image side (a float up to 1).
+        stride: Distance between windows, in the same units.
+        baseline: What stands for a missing pixel: a number, or a tensor that broadcasts to (1, C, H, W), in the units of the
+            model's input. The default is the mean color of the training images where inputs are normalized.
+
+    Returns:
+        Attributions (N, C, H, W), with signs.
+
+    References:
+        Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks" (ECCV 2014), section 4.2.
     """
     from captum.attr import Occlusion
 
@@ -75,6 +88,21 @@ def lime(
     1000 `samples`, as the authors' code for images has them. `features` (H, W) gives each pixel the number of its region,
     such as a superpixel; None = a grid of patches. Images take the same draws, and are explained one after the other:
     `samples` evaluations and one regression each.
+
+    Args:
+        request: The model, its inputs (N, C, H, W) and the explained scores.
+        samples: Number of evaluations of the model per image.
+        patch: Side of a patch: pixels (a whole number), or a fraction of the image side (a float up to 1).
+        features: Number of the region of each pixel (H, W), such as a superpixel; None makes a grid of patches.
+        baseline: What stands for a missing pixel: a number, or a tensor that broadcasts to (1, C, H, W), in the units of the
+            model's input. The default is the mean color of the training images where inputs are normalized.
+        seed: Random seed of the samples, the same draws for every image.
+
+    Returns:
+        Attributions (N, C, H, W), with signs.
+
+    References:
+        Ribeiro, Singh, Guestrin, "Why Should I Trust You? Explaining the Predictions of Any Classifier" (KDD 2016), section 3.
     """
     from captum._utils.models.linear_model import SkLearnRidge
     from captum.attr import Lime
@@ -102,6 +130,21 @@ def kernel_shap(
     `samples` coalitions are drawn from the Shapley kernel; None takes 2 M + 2048 for M patches, as the authors' code does.
     `features` (H, W) gives each pixel the number of its region instead of the grid of patches. Images take the same
     draws, and are explained one after the other: `samples` evaluations and one regression each.
+
+    Args:
+        request: The model, its inputs (N, C, H, W) and the explained scores.
+        samples: Number of coalitions per image; None takes 2 M + 2048 for M patches.
+        patch: Side of a patch: pixels (a whole number), or a fraction of the image side (a float up to 1).
+        features: Number of the region of each pixel (H, W), such as a superpixel; None makes a grid of patches.
+        baseline: What stands for a missing pixel: a number, or a tensor that broadcasts to (1, C, H, W), in the units of the
+            model's input. The default is the mean color of the training images where inputs are normalized.
+        seed: Random seed of the samples, the same draws for every image.
+
+    Returns:
+        Attributions (N, C, H, W), with signs.
+
+    References:
+        Lundberg, Lee, "A Unified Approach to Interpreting Model Predictions" (NeurIPS 2017), section 4.1.
     """
     from captum.attr import KernelShap
 

@@ -1,6 +1,8 @@
 """The explainers, by name."""
 
-from typing import TypeVar
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from sightline._core.registry import Registry
 from sightline.explainers.base import Explainer
@@ -30,6 +32,14 @@ EXPLAINERS: Registry[Explainer] = Registry(
         "sightline.explainers.baseline",
     ),
 )
+
+
+def with_options(function: Callable[..., Any], options: Mapping[str, str]) -> str:
+    """Return the docstring of a function, with more options and their meanings in its section `Args:`."""
+    text = inspect.getdoc(function) or ""
+    lines = "\n".join(f"    {name}: {meaning}" for name, meaning in options.items())
+    before, args, after = text.partition("Args:\n")
+    return f"{before}{args}{lines}\n{after}" if args else f"{text}\n\nArgs:\n{lines}\n"
 
 
 def needs_layer(name: str) -> bool:

@@ -65,13 +65,23 @@ class SizedModel(Model):
 
 
 class LabelledModel(SizedModel):
-    """A model, and what the paper calls it."""
+    """A model, and what the paper calls it.
+
+    Attributes:
+        label: Name of the model in tables and figures.
+    """
 
     label: str
 
 
 class Method(StrictModel):
-    """An explainer with its options, and what the paper calls it."""
+    """An explainer with its options, and what the paper calls it.
+
+    Attributes:
+        label: Name of the method in tables and figures.
+        name: Name of the explainer (`sightline list explainers`).
+        options: Options of the explainer.
+    """
 
     label: str
     name: str
@@ -89,6 +99,7 @@ class Study(StrictDocument, ABC):
     Attributes:
         paper: short name of the paper, the folder of the YAML file; empty for a study that is nobody's but the user's.
         item: the table or figure; the file's name.
+        kind: The kind of study, which decides the other keys.
         title: what it shows.
         source: where the paper has it; empty where no paper has.
         notes: sentences for the report, such as what is done otherwise than in the paper and why.

@@ -28,7 +28,11 @@ Share = Annotated[Real, Field(ge=0, le=1)]
 
 
 class Data(BaseModel):
-    """A data set by its registered name; every other key is an option of that data set."""
+    """A dataset by its registered name; every other key is an option of that dataset.
+
+    Attributes:
+        name: Name of the dataset (`sightline list datasets`).
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
@@ -48,7 +52,13 @@ class Data(BaseModel):
 
 
 class Model(StrictModel):
-    """A model for `sightline.load_model`, and the layer that guides look at (null: chosen by its family)."""
+    """A model for `sightline.load_model`, and its target layer.
+
+    Attributes:
+        name: `timm/NAME`, `torchvision/NAME`, `sightline/NAME`, `hf:FOLDER` or `package.module:function`.
+        weights: `default` (the pretrained weights of the library) or a checkpoint file; null initializes at random.
+        layer: Name of the target layer, whose maps guides use; null chooses it by the family of the model.
+    """
 
     name: str
     weights: str | None = None
@@ -60,7 +70,9 @@ class Schedule(StrictModel):
 
     Attributes:
         name: `constant`, `cosine` (to 0 at the stage's end) or `step` (times `factor` every `every` epochs).
-        warmup: share of the stage's steps over which the rate first rises from 0, linearly.
+        warmup: Share of the steps of the stage over which the rate first rises linearly from 0.
+        every: Epochs between two decreases, of `step`.
+        factor: What the rate is multiplied by at each decrease, of `step`.
     """
 
     name: Literal["constant", "cosine", "step"] = "constant"
@@ -70,7 +82,13 @@ class Schedule(StrictModel):
 
 
 class Optimizer(StrictModel):
-    """Adam, AdamW or SGD; `momentum` is SGD's."""
+    """The optimizer of every stage.
+
+    Attributes:
+        name: `adam`, `adamw` or `sgd`.
+        weight_decay: L2 penalty of `adam` and `sgd`; decoupled weight decay of `adamw`.
+        momentum: Momentum of `sgd`.
+    """
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
     weight_decay: Annotated[Real, Field(ge=0)] = 0.0
@@ -229,7 +247,12 @@ GRADIENT = ("epochs", "lr", "schedule", "layer_decay", "batch_norm", "averaging"
 
 
 class Watch(StrictModel):
-    """A validation metric, such as `val/accuracy`, and which end of it is good."""
+    """A validation metric, and which end of it is good.
+
+    Attributes:
+        metric: Split and metric, such as `val/accuracy`.
+        mode: `max` if larger values are better, `min` if smaller values are.
+    """
 
     metric: str
     mode: Mode = "max"
@@ -242,15 +265,23 @@ class Watch(StrictModel):
 
 
 class EarlyStopping(Watch):
-    """Ends a stage when its metric has been measured `patience` times without a better value; see `val_interval`."""
+    """Ends a stage when its metric has been measured `patience` times without a better value; see `val_interval`.
+
+    Attributes:
+        patience: Number of validations without a better value after which the stage ends.
+    """
 
     patience: Positive
 
 
 class Evaluation(StrictModel):
-    """What is measured after training; null takes what `sightline.evaluation` takes.
+    """What is measured after training; null takes the default of `sightline.evaluation.evaluate`.
 
-    `max_images_slow` is how many images of a split insertion and deletion see, which ask the model 448 times about each.
+    Attributes:
+        splits: Splits that are measured, such as `[test]`; null takes every test split.
+        explainers: Explainers whose maps are measured; null takes the defaults.
+        metrics: Metrics by name; null takes the defaults.
+        max_images_slow: Images of a split that slow metrics measure. Insertion and deletion call the model 448 times per image.
     """
 
     splits: list[str] | None = None

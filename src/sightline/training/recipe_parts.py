@@ -8,7 +8,11 @@ from sightline._core.strict import Positive, Real, StrictModel
 
 
 class Tracker(BaseModel):
-    """An experiment tracker by its name; every other key is an option of its class in `sightline.training.loggers`."""
+    """An experiment tracker by its name; every other key is an option of its class in `sightline.training.loggers`.
+
+    Attributes:
+        name: `wandb` (Weights & Biases) or `mlflow`.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: Literal["wandb", "mlflow"]

@@ -34,7 +34,9 @@ def csv(
     seed: int = 0,
     skip_corrupt: bool = False,
 ) -> Splits:
-    """Your own images listed in a CSV file with the columns path, label[, mask][, avoid][, split][, group][, x1, y1, x2, y2].
+    """Your own images, listed in a CSV file.
+
+    The columns are `path,label[,mask][,avoid][,split][,group][,x1,y1,x2,y2]`; those in brackets are optional.
 
     Without a column `split` the images are divided; the path of an image, seen from `root`, decides its split, so that rows
     which are added later leave the others where they are. With such a column (train, val and test, also Training, valid and the

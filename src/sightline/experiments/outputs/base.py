@@ -20,6 +20,9 @@ class Output(StrictDocument, ABC):
     """Something that is measured of every run and shown in the report.
 
     An output is a subclass, registered under the `name` that YAML gives in the list `outputs`.
+
+    Attributes:
+        name: The kind of output.
     """
 
     noun: ClassVar[str] = "output"

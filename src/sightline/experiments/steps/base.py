@@ -43,6 +43,7 @@ class Step(StrictDocument, ABC):
     A step is a subclass, registered under the `name` that YAML gives in the list `steps`.
 
     Attributes:
+        name: The kind of step.
         label: what variants list in `uses`, and the name of the part.
     """
 

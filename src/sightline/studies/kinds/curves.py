@@ -34,7 +34,11 @@ COLORS = ("#334155", "#c2410c")  # of the method that all models share, and of a
 
 
 class OwnMaps(LabelledModel):
-    """A model with the method whose maps are its own."""
+    """A model with the method whose maps are its own.
+
+    Attributes:
+        method: The explainer that only this model has.
+    """
 
     method: Method
 

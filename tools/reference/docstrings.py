@@ -1,0 +1,38 @@
+"""What docstrings say about options: read by griffe, which mkdocstrings uses too."""
+
+import inspect
+import logging
+from typing import Any
+
+from griffe import Docstring, DocstringSectionKind
+
+logging.getLogger("griffe").setLevel(logging.ERROR)  # types stand in signatures
+PARTS = (DocstringSectionKind.parameters, DocstringSectionKind.attributes)
+
+
+def summary(thing: Any) -> str:
+    """Return the first paragraph of a docstring, on one line."""
+    return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
+
+
+def text(thing: Any) -> str:
+    """Return the prose of a docstring: everything before its first section."""
+    return "\n\n".join(
+        str(section.value) for section in _sections(thing) if section.kind is DocstringSectionKind.text
+    ).strip()
+
+
+def meanings(thing: Any) -> dict[str, str]:
+    """Return the meaning of each argument or attribute; a class has those of its bases too."""
+    found: dict[str, str] = {}
+    for each in reversed(thing.__mro__) if isinstance(thing, type) else [thing]:
+        if each.__module__.startswith("sightline"):
+            for section in _sections(each):
+                if section.kind in PARTS:
+                    found |= {part.name: part.description for part in section.value}
+    return found
+
+
+def _sections(thing: Any) -> list[Any]:
+    own = thing.__doc__ if isinstance(thing, type) else inspect.getdoc(thing)
+    return Docstring(inspect.cleandoc(own or "")).parse("google")
