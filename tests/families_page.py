@@ -35,6 +35,26 @@ it. A model works if its default layer
 *Refused*: sightline does not choose a layer; the error lists candidates. Models of timm that do not classify (their names
 end in `_enc`) were not tried. `python tests/families_page.py` made this page, and the slow tests in
 `tests/network/test_families.py` hold it.
+
+## CLIP and SigLIP
+
+A folder of CLIP, SigLIP or MetaCLIP 2, as transformers or open_clip saves it, is a classifier over texts: name the classes.
+
+```
+sightline explain cat.jpg --model hf:clip-vit-base-patch32 --classes classes.txt --methods grad_eclip,gradcam
+```
+
+```text
+opened = sl.open_model("hf:clip-vit-base-patch32", classes=["cat", "dog"])
+templates = ["a photo of a {{}}.", "a drawing of a {{}}."]
+model, spec = sl.models.zero_shot_classifier("clip-vit-base-patch32", ["cat", "dog"], templates)
+```
+
+The logit of a class is what the model gives for an image and the text "a photo of a NAME.", or the mean over your templates.
+The embeddings of the texts are computed once, and are the weights of the linear layer `head`. So it is an ordinary classifier:
+explain, evaluate, diagnose and fix it, or train it further. A target can be a contrast of two texts:
+`sl.targets.Contrast(0, 1)`. Nothing is downloaded. Any other encoder with an embedding for each class works as
+`sl.models.ZeroShotClassifier(encoder, embeddings, scale)`.
 """
 
 

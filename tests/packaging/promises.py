@@ -39,6 +39,14 @@ def hf(folder: Path) -> None:
     assert sl.explain(ResNetForImageClassification(config), IMAGES).shape == (2, 64, 64)
 
 
+def open_clip(folder: Path) -> None:
+    from clip_folders import save_open_clip
+
+    save_open_clip(folder / "clip")
+    opened = sl.open_model(f"hf:{folder / 'clip'}", classes=["cat", "dog"])
+    assert sl.explain(opened.model, IMAGES[:, :, :32, :32]).shape == (2, 32, 32)
+
+
 def cluster(folder: Path) -> None:
     from sightline.data import DATASETS
 
@@ -164,6 +172,7 @@ PROMISES = {
         timm,
         captum,
         hf,
+        open_clip,
         cluster,
         masks,
         coco,

@@ -14,7 +14,7 @@ from sightline.errors import MissingDependencyError
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 IMPORTED_AS = {  # where a distribution and its module have different names
     "scikit-learn": "sklearn", "opencv-python-headless": "cv2", "lightning-fabric": "lightning_fabric",
-    "mlflow-skinny": "mlflow",
+    "mlflow-skinny": "mlflow", "open-clip-torch": "open_clip",
 }  # fmt: skip
 EXPLAIN = (
     "import torch, torchvision, sightline as sl; "

@@ -14,6 +14,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "timm": ("timm",),
     "captum": ("captum", "sklearn"),
     "hf": ("transformers",),
+    "open_clip": ("open_clip",),
     "cluster": ("sklearn",),
     "masks": ("cv2",),
     "coco": ("pycocotools",),

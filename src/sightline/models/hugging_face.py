@@ -14,6 +14,7 @@ from sightline.network.head import head_name
 from sightline.network.input_spec import InputSpec
 
 AGAIN = "save the model again, or fetch the folder again"
+OPEN_CLIP = "open_clip_config.json"  # a folder of open_clip has it
 
 
 def make_folder_model(name: str, pretrained: bool, classes: int | None, size: int | None) -> Made:
@@ -29,6 +30,11 @@ def make_folder_model(name: str, pretrained: bool, classes: int | None, size: in
         SightlineError: there is no such folder, it holds no image classifier, or its weights do not fit.
     """
     folder = locate(name, "model")
+    if classifies_by_texts(folder):
+        raise SightlineError(
+            f"model: {folder} holds a model of images and texts, which has no classes of its own; name them in --classes FILE, "
+            "one a line (classes= of sightline.open_model), or use sightline.models.zero_shot_classifier"
+        )
     file = folder / "config.json"
     if not file.is_file():
         raise SightlineError(f"model: {folder} has no config.json; expected a folder of save_pretrained, or of timm")
@@ -36,6 +42,16 @@ def make_folder_model(name: str, pretrained: bool, classes: int | None, size: in
     if "model_type" not in config and "architecture" in config:
         return _of_timm(folder, config, pretrained, classes, size)
     return _of_transformers(folder, pretrained, classes, size)
+
+
+def classifies_by_texts(folder: Path) -> bool:
+    """Return whether a folder holds a model with a side for images and one for texts, and no head of a classifier."""
+    if (folder / OPEN_CLIP).is_file():
+        return True
+    file = folder / "config.json"
+    config = read_json(file, AGAIN) if file.is_file() else {}
+    headed = any("For" in name for name in config.get("architectures") or ())
+    return not headed and {"text_config", "vision_config"} <= config.keys()
 
 
 def _of_timm(folder: Path, config: dict[str, Any], pretrained: bool, classes: int | None, size: int | None) -> Made:
@@ -72,7 +88,7 @@ def _of_transformers(folder: Path, pretrained: bool, classes: int | None, size: 
         reason = " ".join(str(error).split())[:300]
         raise SightlineError(f"model: {folder} cannot be opened by transformers: {reason}; {AGAIN}") from error
     notes = _check_loading(folder, model, info)
-    spec, more = _input_of(folder, model, size)
+    spec, more = input_of(folder, model, size)
     names = [str(config.id2label.get(index)) for index in range(config.num_labels)]
     named = classes is None and not all(name == f"LABEL_{index}" for index, name in enumerate(names))
     return Made(model, spec, names if named else None, notes + more)
@@ -92,7 +108,7 @@ def _check_loading(folder: Path, model: Any, info: dict[str, Any]) -> list[str]:
     return [f"{' and '.join(sorted(random))} left random, for another number of classes"] if random else []
 
 
-def _input_of(folder: Path, model: Any, size: int | None) -> tuple[InputSpec, list[str]]:
+def input_of(folder: Path, model: Any, size: int | None) -> tuple[InputSpec, list[str]]:
     """The input by the folder's preprocessor_config.json: (255 f x - mean) / std of x in [0, 1], with the factor f."""
     file = folder / "preprocessor_config.json"
     if not file.is_file():

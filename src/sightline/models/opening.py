@@ -13,10 +13,12 @@ from sightline.data.files import locate
 from sightline.datasets.derived.relabeled import match_classes
 from sightline.errors import SightlineError
 from sightline.models.checkpoint import read_checkpoint
+from sightline.models.hugging_face import classifies_by_texts
 from sightline.models.labels import imagenet_classes
 from sightline.models.loading import FORMS, check_name, make_model
 from sightline.models.made import Made, spec_of
 from sightline.models.weights import load_checkpoint
+from sightline.models.zero_shot import make_zero_shot
 from sightline.network.head import head_name
 from sightline.network.input_spec import InputSpec
 from sightline.network.logits import class_count, returned_logits
@@ -99,7 +101,7 @@ def open_model(
         mean: of the normalization, for images in [0, 1], a value for each channel or one for all; None = the model's own.
         std: likewise.
         classes: the name of each class in the order of the logits, or a file with one a line; None = as the model or its
-            weights say.
+            weights say. A folder of CLIP, SigLIP and the like becomes a zero-shot classifier of these classes.
         input_spec: of a module, in place of size, mean and std.
 
     Raises:
@@ -111,7 +113,11 @@ def open_model(
             raise SightlineError(
                 f"weights were not given for {reference}; expected a file, or 'default' for the library's"
             )
-        name, made = reference, make_model(reference, weights, size=size)
+        source, plain = check_name(reference)
+        if source == "hf" and weights is None and classes is not None and classifies_by_texts(locate(plain, "model")):
+            name, made = reference, make_zero_shot(plain, read_names(classes), size=size)
+        else:
+            name, made = reference, make_model(reference, weights, size=size)
     elif isinstance(reference, nn.Module):
         name, made = type(unwrap(reference)).__name__, _from_module(reference, weights, size, input_spec)
     else:

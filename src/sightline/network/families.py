@@ -96,7 +96,7 @@ def _find(model: nn.Module, outer: str, path: str) -> str | None:
 
 
 def _library(module: nn.Module) -> str | None:
-    """Return which library a module is a whole model of: "timm", "torchvision" or "transformers"; None for a part."""
+    """Return which library a module is a whole model of, such as "timm" or "transformers"; None for a part."""
     for kind in type(module).__mro__:
         library = kind.__module__.partition(".")[0]
         # A model made with features_only=True has no forward_features; a block has a method feature_info.
@@ -107,6 +107,8 @@ def _library(module: nn.Module) -> str | None:
         if library == "torchvision" and kind.__module__.startswith("torchvision.models.") and kind.__name__ in public:
             return library
         if library == "transformers" and kind.__name__ == "PreTrainedModel":
+            return library
+        if library == "open_clip" and f"open_clip.{kind.__name__}" in RULES:
             return library
     return None
 

@@ -76,6 +76,7 @@ NORM = (
 # convolution that follows it before the pooling. Models for segmentation: the last stage of the backbone, since the output is
 # one linear layer behind what follows.
 RULES: dict[str, Rule | Callable[[Any], Rule]] = {
+    "open_clip.VisionTransformer": Rule("transformer.resblocks.-1.ln_1", "tokens", prefix=1),
     "timm.Cait": lambda model: before_attention(model, 0),  # the class token joins after the blocks, here and in XCiT
     "timm.CoaT": Rule(("parallel_blocks.-1.norm14", "serial_blocks4.-1.norm1"), "tokens", prefix=1),
     "timm.CrossVit": Rule("blocks.-1.blocks.-1.-1.norm1", "tokens", prefix=1),
