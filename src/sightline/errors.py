@@ -5,7 +5,15 @@ from difflib import get_close_matches
 
 
 class SightlineError(ValueError):
-    """A mistake in what was given. The message names the argument, what came and what is accepted."""
+    """A mistake in what was given. The message names the argument, what came and what is accepted.
+
+    torch raises the error of a process that loads images again, with the whole traceback as the message; the message is kept.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        if message.startswith("Caught ") and " in DataLoader worker process " in message.partition("\n")[0]:
+            message = message.strip().rpartition(f".{type(self).__name__}: ")[2]
+        super().__init__(message)
 
 
 class MissingFileError(SightlineError):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torchvision import tv_tensors
 
@@ -370,7 +371,6 @@ def test_the_page_and_the_file_say_the_same_and_need_nothing_else(tmp_path) -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"input_spec": None}, "input_spec was not given"),
         ({"annotation": "guess"}, "annotation is 'guess'"),
         ({"explainer": "gaussian"}, "choose another"),
         ({"classes": ["one"]}, "classes of the data are unknown to the model: 'red', 'green'"),
@@ -381,6 +381,45 @@ def test_the_page_and_the_file_say_the_same_and_need_nothing_else(tmp_path) -> N
 def test_bad_input_is_refused_by_name(options, message) -> None:
     with pytest.raises(sl.SightlineError, match=message):
         diagnosed("object", **options)
+
+
+def test_any_form_of_data_gives_the_same_figures() -> None:
+    squares = Squares()
+    samples = [squares[place] for place in range(40)]
+    floats = torch.stack([sample.image.as_subclass(Tensor) for sample in samples]) / 255
+    expected = values(diagnosed("ground"))
+    for data in (
+        [{"image": s.image.permute(1, 2, 0).numpy(), "label": s.label, "mask": s.mask.numpy()} for s in samples],
+        iter([sl.Batch(floats, squares.labels, torch.stack([s.mask for s in samples]))]),
+    ):
+        assert values(diagnosed("ground", data)) == expected
+    pairs = torch.utils.data.TensorDataset(floats, squares.labels)
+    for data in (pairs, torch.utils.data.DataLoader(pairs, 7)):
+        found = diagnosed("ground", data)
+        assert values(found)["accuracy"] == expected["accuracy"]
+        assert found.annotation["kind"] == "grabcut"
+
+
+def test_files_that_cannot_be_read_are_named_and_others_are_drawn(tmp_path) -> None:
+    squares = Squares()
+    for place in range(40):
+        Image.fromarray(squares[place].image.permute(1, 2, 0).numpy()).save(tmp_path / f"{place}.png")
+    table = [(tmp_path / f"{place}.png", place % 2) for place in range(40)]
+    for place in (3, 8):
+        table[place][0].write_bytes(table[place][0].read_bytes()[:50])
+    with pytest.warns(UserWarning, match=r"2 of 40 images cannot be read and are left out: .*(3|8)\.png, .*(3|8)\.png"):
+        found = diagnosed("object", table)
+    assert found.facts["images"] == 38
+    assert str(tmp_path / "3.png") in found.facts["cannot be read"]
+    some = diagnosed("object", table, samples=36)
+    assert some.facts["images"] == 36
+    assert not {3, 8} & {row["index"] for row in some.images}
+
+
+def test_a_normalization_that_nothing_tells_is_said() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.warns(UserWarning, match="assumed to be that of ImageNet"):
+        diagnose(model, Squares(), shortcuts=False, preprocessing="ignore", layer="0", explainer="hirescam", samples=30)
 
 
 @pytest.mark.slow

@@ -101,3 +101,34 @@ def test_what_cannot_be_fixed_is_refused(cheat) -> None:
     )
     with pytest.raises(SightlineError, match=r"nn\.Linear"):
         fixed_with(convolution, seen, masks=seen / "masks")
+
+
+def test_any_form_of_data_with_a_corrupt_image(cheat, tmp_path: Path) -> None:
+    model, seen, swapped = cheat
+    files = sorted((seen / "images").rglob("*.png"))
+    bad = tmp_path / "apple.png"
+    bad.write_bytes(files[0].read_bytes()[:50])
+    names = [file.relative_to(seen / "images").as_posix() for file in files]
+    items = [{"image": Image.open(file).convert("RGB"), "label": list(OBJECTS).index(file.parent.name), "name": name,
+              "mask": Image.open(seen / "masks" / name)} for file, name in zip(files, names)]  # fmt: skip
+    items.insert(5, {"image": str(bad), "label": 0})
+    options = {"size": SIZE, "mean": (0.5,), "std": (0.5,), "pretrained": "none"}
+    with pytest.warns(UserWarning, match=r"1 of 49 images cannot be read and are left out: .*apple\.png"):
+        fixed = sl.fix(model, items, output=tmp_path / "fixed", **options)
+    assert accuracy(fixed.model, swapped) > 0.9
+    assert sorted(fixed.masks) == sorted(names)
+    assert any("1 images cannot be read and are left out" in note for note in fixed.notes)
+    written = sorted((tmp_path / "fixed" / "masks").rglob("*.png"))
+    assert [file.relative_to(tmp_path / "fixed" / "masks").as_posix() for file in written] == sorted(names)
+    shown = np.asarray(Image.open(tmp_path / "fixed" / "masks" / names[3])) > 0
+    assert (shown == (np.asarray(Image.open(seen / "masks" / names[3])) > 0)).all()
+
+
+def test_splits_of_a_folder_are_all_looked_at(cheat, tmp_path: Path) -> None:
+    model, seen, _ = cheat
+    for file in (seen / "images").rglob("*.png"):
+        place = tmp_path / "images" / ("train" if int(file.stem) < 12 else "test") / file.parent.name / file.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(file.read_bytes())
+    fixed = fixed_with(model, tmp_path)
+    assert "48 images in 2 classes" in fixed.notes

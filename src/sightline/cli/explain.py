@@ -107,9 +107,11 @@ def _draw(
     import torch
     from torchvision import tv_tensors
 
+    from sightline._core.progress import ProgressBar
     from sightline.data.image_files import read_image
     from sightline.data.transforms import eval_transform
     from sightline.explainers import layer_for
+    from sightline.explainers.given import explain_in_chunks
     from sightline.network.logits import probabilities_of
     from sightline.network.targets import Contrast, Targets
     from sightline.reporting.overlay import show
@@ -126,13 +128,18 @@ def _draw(
     if against is not None:
         question = Contrast(targets, None if against == "next" else _class_index(against, subject.classes))
     maps: dict[str, Tensor | None] = {}
-    for name, explainer in asked.items():
-        where = layer_for(name, layer or subject.layer)
-        try:
-            maps[name] = explainer(subject.model, pixels, question, where, subject.spec)
-        except NotDefinedError as error:
-            typer.echo(error, err=True)
-            maps[name] = None
+    with ProgressBar(True, "explaining", len(asked) * len(images)) as shown:
+        for number, (name, explainer) in enumerate(asked.items(), 1):
+            shown.update(description=f"explaining by {name}")
+            where = layer_for(name, layer or subject.layer)
+            try:
+                maps[name] = explain_in_chunks(
+                    explainer, subject.model, pixels, question, where, subject.spec, shown.advance
+                )
+            except NotDefinedError as error:
+                shown.print(str(error))
+                maps[name] = None
+            shown.update(completed=number * len(images))
     overlay = show(pixels, maps, [path.name for path in images])
     typer.echo(save_figure(panel(overlay, probabilities, targets.tolist(), subject.classes), output))
 

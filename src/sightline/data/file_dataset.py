@@ -27,6 +27,8 @@ class DrawnMask(Protocol):
         ...
 
 
+REMEDY = "`sightline data check` lists such files, and the option skip_corrupt=true of the data leaves them out"
+
 _checks_files: ContextVar[bool] = ContextVar("_checks_files", default=True)
 
 
@@ -110,7 +112,7 @@ class FileDataset(ImageDataset):
         if not skip_corrupt:
             missing = [str(f) for r in records for f in r.files if not f.is_file()] if checks_files() else []
             if missing:
-                raise SightlineError(f"{len(missing)} files are missing, the first of them {missing[0]}")
+                raise SightlineError(f"{len(missing)} files are missing, the first of them {missing[0]}. {REMEDY}")
         else:
             readable = [self._is_readable(record) for record in records]
             skipped = [str(record.path) for record, good in zip(records, readable) if not good]
@@ -144,7 +146,10 @@ class FileDataset(ImageDataset):
     def load(self, index: int) -> Sample:
         """Read a picture with its mask and its region to avoid."""
         record = self.records[index]
-        image, mask, avoid = self._read(record)
+        try:
+            image, mask, avoid = self._read(record)
+        except UnreadableFileError as error:
+            raise UnreadableFileError(f"{error}. {REMEDY}") from error
         return Sample(
             image=tv_tensors.Image(image),
             label=self.label(index),

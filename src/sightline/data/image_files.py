@@ -41,15 +41,24 @@ def decode_image(source: Path | BinaryIO, name: str) -> Tensor:
         UnclearFileError: the file has float or 32-bit values without a known range.
     """
     with open_image(source, f"the image {name}") as image:
-        if image.mode in DEEP_MODES:
-            gray = ImageOps.exif_transpose(_to_8_bits(image, name))
-            return F.pil_to_tensor(gray.convert("RGB"))
-        upright = ImageOps.exif_transpose(image)
-        if upright.has_transparency_data:
-            shown = Image.new("RGBA", upright.size, "white")
-            shown.alpha_composite(upright.convert("RGBA"))
-            upright = shown
-        return F.pil_to_tensor(upright.convert("RGB"))
+        return convert_image(image, name)
+
+
+def convert_image(image: Image.Image, name: str) -> Tensor:
+    """Return an image of Pillow as `decode_image` does.
+
+    Raises:
+        UnclearFileError: the image has float or 32-bit values without a known range.
+    """
+    if image.mode in DEEP_MODES:
+        gray = ImageOps.exif_transpose(_to_8_bits(image, name))
+        return F.pil_to_tensor(gray.convert("RGB"))
+    upright = ImageOps.exif_transpose(image)
+    if upright.has_transparency_data:
+        shown = Image.new("RGBA", upright.size, "white")
+        shown.alpha_composite(upright.convert("RGBA"))
+        upright = shown
+    return F.pil_to_tensor(upright.convert("RGB"))
 
 
 @contextmanager

@@ -153,7 +153,7 @@ def _look(dataset: ImageDataset, draws: bool, index: int) -> tuple[tuple[Finding
     try:
         sample = dataset.load(index)
     except UnreadableFileError as error:
-        return ("corrupt", str(error)), None
+        return ("corrupt", str(error.__cause__ or error)), None
     except UnclearFileError as error:
         return ("unclear", str(error)), None
     except SightlineError as error:

@@ -16,6 +16,7 @@ from sightline._core.fingerprint import fingerprint
 from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset
 from sightline.datasets.derived.relabeled import match_classes
+from sightline.datasets.given import Normalization, as_dataset, take_batches
 from sightline.diagnosis.checks import Answers, ask, background_alone, swapped_background
 from sightline.diagnosis.examples import Examples, Picture, both_maps, find_confusions, find_extremes, shown_rows
 from sightline.diagnosis.maps import BASELINES, MapMeasurements, measure_maps
@@ -33,8 +34,10 @@ from sightline.explainers import create_explainer
 from sightline.localization.annotation import MIN_IMAGES, Annotated, Annotation, annotate
 from sightline.localization.detectors import BoxDetector
 from sightline.metrics import Scorer
+from sightline.models.opening import open_model
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
+from sightline.network.modes import evaluating
 
 OnPreprocessing = Literal["check", "adopt", "ignore"]
 SHOWN = 16  # images on the page
@@ -42,7 +45,7 @@ SHOWN = 16  # images on the page
 
 def diagnose(
     model: nn.Module,
-    data: ImageDataset | Iterable[Batch],
+    data: Any,
     *,
     input_spec: InputSpec | None = None,
     classes: Sequence[str] | None = None,
@@ -71,8 +74,11 @@ def diagnose(
 
     Args:
         model: a classifier that returns logits (B, K); evaluated on the device it is on, and left as it was.
-        data: a data set, or batches, whose images lie in [0, 1].
-        input_spec: normalises images in [0, 1]; required for a data set, whose images it also says the size of.
+        data: labelled images in any form that `sightline.datasets.given.as_dataset` takes: a dataset, a folder, a loader of
+            (image, label), a table with paths, a list. Or batches (`Batch`), whose images lie in [0, 1] and keep their size.
+            Images that cannot be read are left out; a warning and the page name them.
+        input_spec: the normalization and the size of the input; None = batches are not normalized, and for other data it is as
+            the model says, else that of ImageNet at 224 px, with a warning.
         classes: the name of each logit, by which the classes of a data set are matched; None = the data set's, or their
             indices.
         annotation: where the objects are: see `sightline.localization.annotation.annotate`.
@@ -98,11 +104,13 @@ def diagnose(
     Raises:
         SightlineError: an argument is not as above, the model has other classes than the data, or its output is not finite.
     """
-    _check_arguments(data, input_spec, explainer)
+    if explainer in BASELINES:
+        raise SightlineError(f"explainer is {explainer!r}, which is what maps are compared with; choose another")
     if preprocessing not in get_args(OnPreprocessing):
         raise SightlineError(
             f"preprocessing is {preprocessing!r}; expected one of {', '.join(get_args(OnPreprocessing))}"
         )
+    data, input_spec = _open(model, data, classes, input_spec)
     if isinstance(data, ImageDataset) and classes is not None:
         data = match_classes(data, classes, "the model")
     side = input_spec.size[0] if input_spec is not None else 0
@@ -193,6 +201,7 @@ def _measure_all(
             "images": len(shown),
             "images there are": len(data) if isinstance(data, ImageDataset) else len(shown),
             "seen in training": "not known" if seen is None else int(seen[shown.indices].sum()),
+            **({"cannot be read": ", ".join(shown.skipped)} if shown.skipped else {}),
             "classes": len(names),
             **_input_facts(shown, input_spec),
             "preprocessing": "as given" if how is None else how.name,
@@ -239,11 +248,21 @@ def _sources_of(sources: str | Sequence[str], data: ImageDataset | Iterable[Batc
     return [sources[index] for index in shown.indices.tolist()]
 
 
-def _check_arguments(data: ImageDataset | Iterable[Batch], input_spec: InputSpec | None, explainer: str) -> None:
-    if isinstance(data, ImageDataset) and input_spec is None:
-        raise SightlineError("input_spec was not given; it says what size the model takes the images of a dataset in")
-    if explainer in BASELINES:
-        raise SightlineError(f"explainer is {explainer!r}, which is what maps are compared with; choose another")
+def _open(
+    model: nn.Module, data: Any, classes: Sequence[str] | None, input_spec: InputSpec | None
+) -> tuple[ImageDataset | list[Batch], InputSpec | None]:
+    """The images as a dataset or batches, and how the model sees them."""
+    if isinstance(data, ImageDataset) and input_spec is not None:
+        return data, input_spec
+    batches, data = take_batches(data)
+    if batches is not None:
+        return batches, input_spec
+    with evaluating(model):
+        opened = open_model(model, input_spec=input_spec, classes=classes)
+    for note in opened.notes:
+        warnings.warn(note, stacklevel=3)
+    spec = opened.input_spec
+    return as_dataset(data, classes=opened.names, normalization=Normalization(spec.mean, spec.std)), spec
 
 
 def _class_names(

@@ -1,11 +1,12 @@
 """Explainers: from a model and images to saliency maps."""
 
-from typing import Any
+from typing import Any, overload
 
 from torch import Tensor, nn
 
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.function import FunctionExplainer
+from sightline.explainers.given import Explained, explain_given
 from sightline.explainers.registry import EXPLAINERS, layer_for, needs_layer
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection
@@ -13,6 +14,7 @@ from sightline.network.targets import Targets
 
 __all__ = [
     "EXPLAINERS",
+    "Explained",
     "Explainer",
     "FunctionExplainer",
     "create_explainer",
@@ -35,6 +37,7 @@ def create_explainer(name: str, **options: Any) -> Explainer:
     return EXPLAINERS.create(name, **options)
 
 
+@overload
 def explain(
     model: nn.Module,
     images: Tensor,
@@ -42,20 +45,46 @@ def explain(
     targets: Targets = None,
     layer: LayerSelection = None,
     input_spec: InputSpec | None = None,
-) -> Tensor:
-    """Saliency maps (B, H, W) in [0, 1] of a batch of images (B, C, H, W).
+) -> Tensor: ...
+
+
+@overload
+def explain(
+    model: nn.Module,
+    images: Any,
+    method: str | Explainer = "gradcam",
+    targets: Targets = None,
+    layer: LayerSelection = None,
+    input_spec: InputSpec | None = None,
+) -> Explained: ...
+
+
+def explain(
+    model: nn.Module,
+    images: Any,
+    method: str | Explainer = "gradcam",
+    targets: Targets = None,
+    layer: LayerSelection = None,
+    input_spec: InputSpec | None = None,
+) -> Tensor | Explained:
+    """Saliency maps (B, H, W) in [0, 1] of a batch of images (B, C, H, W); of images in any other form, what `sl.show` draws.
 
     Args:
         model: a classifier that returns logits (B, K), or an object with `.logits`; left as it was.
-        images: float; in [0, 1] with an input spec, else as the model takes them.
+        images: float (B, C, H, W); in [0, 1] with an input spec, else as the model takes them. Or a path, a PIL image, an
+            array, a list of these, a folder, a dataset, a loader or a table: they are resized, cropped and normalized as the
+            input spec says.
         method: an explainer or its name; `sightline.explainers.list_explainers()` lists them.
         targets: what to explain: a class index, (B,) indices, None for the predicted class of each image, or any scalar
             of the output: a function or one of `sightline.network.targets`.
         layer: the target layer: a name, a module, a `Layer` or a list of these; None chooses by the model's family.
-        input_spec: normalizes the images inside.
+        input_spec: normalizes the images inside. None = a tensor is normalized already; for other images it is as the model
+            says, else that of ImageNet at 224 px, with a warning.
 
     Raises:
         SightlineError: an argument is not as above; the message says which, and what is accepted.
     """
     explainer = create_explainer(method) if isinstance(method, str) else method
-    return explainer(model, images, targets=targets, layer=layer, input_spec=input_spec)
+    if isinstance(images, Tensor):
+        return explainer(model, images, targets=targets, layer=layer, input_spec=input_spec)
+    return explain_given(explainer, model, images, targets, layer, input_spec)

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
 
-from sightline.data.dataset import ImageDataset
 from sightline.fixing.mending.mend import mend, open_networks
 from sightline.fixing.reading import read_given
 from sightline.fixing.result import Fixed
@@ -19,7 +19,7 @@ Masks = Mapping[str, np.ndarray]
 
 def fix(
     model: str | nn.Module,
-    data: str | Path | ImageDataset,
+    data: Any,
     masks: str | Path | Masks | None = None,
     boxes: str | Path | None = None,
     avoid: str | Path | Masks | None = None,
@@ -44,8 +44,9 @@ def fix(
 
     Args:
         model: a classifier with one linear head, or what `sightline.models.opening.open_model` opens.
-        data: a folder of images in class folders, or a dataset. Its labels must be right; where it has masks or regions to
-            avoid, they are used.
+        data: labelled images in any form that `sightline.datasets.given.as_dataset` takes: a folder of images in class folders,
+            a dataset or loader of (image, label), a table with paths, a list. Its labels must be right; where it has masks or
+            regions to avoid, they are used. Images that cannot be read are left out; a warning and the notes name them.
         masks: where objects are, for some or all images: a folder of masks with the images' relative paths, or masks (h, w) by
             path, not 0 = object. None = those of the data, else objects are found.
         boxes: boxes of objects, a CSV or COCO file or a folder of VOC files; GrabCut turns them into masks.

@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.data import DATASETS
 from sightline.data.dataset import ImageDataset
+from sightline.data.file_dataset import FileDataset
 from sightline.data.files import locate
+from sightline.datasets.given import Normalization, as_dataset, readable_part
 from sightline.errors import SightlineError, unknown_name
 from sightline.localization.detectors import AnnotatedBoxes
 from sightline.localization.grabcut import grabcut
@@ -28,6 +30,7 @@ class Given:
         objects: masks by place, (h, w) uint8 with 1 = object.
         avoid: regions to avoid by place, (h, w) bool.
         notes: what was read, in words.
+        root: the folder of the images; None = they are no files, or in several folders of splits.
     """
 
     images: ImageDataset
@@ -36,6 +39,16 @@ class Given:
     objects: Mapping[int, np.ndarray] = field(default_factory=dict)
     avoid: Mapping[int, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    root: Path | None = None
+
+    @property
+    def relative_names(self) -> list[str]:
+        """The paths of the images below the folder that all of them share."""
+        parts = [Path(name).parts for name in self.names]
+        shared = 0
+        while all(len(each) > shared + 1 for each in parts) and len({each[shared] for each in parts}) == 1:
+            shared += 1
+        return ["/".join(each[shared:]) for each in parts]
 
     def drawn(self) -> Tensor:
         """Return which images (N,) have a mark."""
@@ -49,7 +62,7 @@ class Given:
 
 def read_given(
     opened: OpenedModel,
-    data: str | Path | ImageDataset,
+    data: Any,
     masks: str | Path | Mapping[str, np.ndarray] | None,
     boxes: str | Path | None,
     avoid: str | Path | Mapping[str, np.ndarray] | None,
@@ -59,8 +72,13 @@ def read_given(
     Raises:
         SightlineError: there are no such files, no mark belongs to an image, or images can have several labels.
     """
-    images = opened.match(_open(data, masks, avoid))
-    images.check_single_label("fix")
+    spec = opened.input_spec
+    folders = {n: str(v) for n, v in (("masks", masks), ("avoid", avoid)) if isinstance(v, str | Path)}
+    dataset = as_dataset(data, classes=opened.names, normalization=Normalization(spec.mean, spec.std), **folders)
+    dataset.check_single_label("fix")
+    whole = opened.match(dataset)
+    images = readable_part(whole)
+    left_out = [f"{len(images.skipped)} images cannot be read and are left out: {', '.join(images.skipped)}"]
     classes = images.classes if opened.classes is None else opened.names
     names = [images.path(index) for index in range(len(images))]
     objects = {**_own(images, "mask"), **_by_name(masks, names, images, "masks")}
@@ -74,22 +92,10 @@ def read_given(
     ]
     regions = {index: mask == 1 for index, mask in avoided.items()}
     return Given(
-        images, names, classes, objects, regions, [f"{len(images)} images in {len(images.classes)} classes", *told]
-    )
-
-
-def _open(data: str | Path | ImageDataset, masks: object, avoid: object) -> ImageDataset:
-    if isinstance(data, ImageDataset):
-        for name, value in (("masks", masks), ("avoid", avoid)):
-            if isinstance(value, str | Path):
-                raise SightlineError(
-                    f"{name} is a folder and data is a dataset; give masks by the images' paths instead"
-                )
-        return data
-    options = {
-        name: str(value) for name, value in (("masks", masks), ("avoid", avoid)) if isinstance(value, str | Path)
-    }
-    return DATASETS.create("folder", root=str(data), val=0, test=0, **options)["train"]
+        images, names, classes, objects, regions,
+        [f"{len(images)} images in {len(images.classes)} classes", *told, *(left_out if images.skipped else [])],
+        root=dataset.root if isinstance(dataset, FileDataset) else None,
+    )  # fmt: skip
 
 
 def _own(images: ImageDataset, kind: str) -> dict[int, np.ndarray]:

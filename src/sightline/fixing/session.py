@@ -42,7 +42,7 @@ class Session:
         opened = networks.opened
         self.fingerprint = f"{fingerprint(opened.model)} {given.images.fingerprint} {opened.input_spec}"
         self.title = f"{opened.name}: {'; '.join(opened.describe())}"
-        self.names: Sequence[str] = _relative(given.names)
+        self.names: Sequence[str] = given.relative_names
         self.labels: Sequence[str] = [given.classes[label] for label in given.images.labels.tolist()]
         self._maps, answers = _look(networks, given.images)
         self.predicted: Sequence[str] = [given.classes[answer] for answer in answers]
@@ -117,12 +117,3 @@ def _look(networks: Networks, images: ImageDataset) -> tuple[list[np.ndarray], l
         with torch.no_grad():
             answers.extend(logits_of(opened.model(opened.input_spec.normalize(centre))).argmax(1).tolist())
     return maps, answers
-
-
-def _relative(names: Sequence[str]) -> list[str]:
-    """Return the paths below the folder that all images share."""
-    parts = [Path(name).parts for name in names]
-    shared = 0
-    while all(len(each) > shared + 1 for each in parts) and len({each[shared] for each in parts}) == 1:
-        shared += 1
-    return ["/".join(each[shared:]) for each in parts]

@@ -14,8 +14,6 @@ from torchvision.io import encode_png
 
 from sightline._core.files import is_new, replacing_folder, write_atomically
 from sightline._core.output_lock import holding_file
-from sightline.data.file_dataset import FileDataset
-from sightline.data.formats.found_masks import mask_names
 from sightline.data.transforms import eval_transform, resize_mask
 from sightline.errors import SightlineError
 from sightline.explainers import explain
@@ -86,22 +84,24 @@ def write_model(fixed: Fixed, opened: OpenedModel, given: Given, folder: Path, m
 
 def write_masks(fixed: Fixed, given: Given, folder: Path) -> None:
     """Write a PNG for each image with a mask, 255 = object, at the size of the image."""
-    files = mask_names(given.images)
-    for index, name in enumerate(given.names):
+    for index, (name, relative) in enumerate(zip(given.names, given.relative_names)):
         if name in fixed.masks:
+            file = (folder / relative).with_suffix(".png")
+            if file.exists():
+                raise SightlineError(f"the mask of {name} would be that of another image too; rename one of them")
             size = given.images[index].image.shape[-2:]
             mask = resize_mask(torch.from_numpy(fixed.masks[name]), size)
-            (folder / files[index]).parent.mkdir(parents=True, exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
             encoded = encode_png((mask == 1).to(torch.uint8)[None] * 255)
-            (folder / files[index]).write_bytes(encoded.numpy().tobytes())
+            file.write_bytes(encoded.numpy().tobytes())
 
 
 def recipe_of(opened: OpenedModel, given: Given, masks: Path) -> str | None:
     """Return a recipe that trains the whole network from the mended weights; None for a model without a name or a folder."""
     name = _library_name(opened)
-    if name is None or not isinstance(given.images, FileDataset):
+    if name is None or given.root is None:
         return None
-    data = {"name": "folder", "root": str(given.images.root), "masks": str(masks), "test": 0.0}
+    data = {"name": "folder", "root": str(given.root), "masks": str(masks), "test": 0.0, "skip_corrupt": True}
     recipe = Recipe.model_validate(
         {
             "name": "after-fix",

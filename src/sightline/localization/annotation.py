@@ -16,6 +16,7 @@ from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.loader import Transformed, collate
 from sightline.data.regions import fill_boxes
 from sightline.data.transforms import Fit, eval_transform
+from sightline.datasets.given import read_some
 from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
 from sightline.localization.detectors import BoxDetector
@@ -45,6 +46,7 @@ class Annotated:
         boxed: whether the data have boxes.
         avoid: (n, H, W) regions to avoid, as in `Batch`; None = the data have none.
         has_avoid: (n,) bool, which images have one.
+        skipped: where images come from that cannot be read, and in whose place others were drawn.
     """
 
     images: Tensor
@@ -59,6 +61,7 @@ class Annotated:
     boxed: bool
     avoid: Tensor | None = None
     has_avoid: Tensor | None = None
+    skipped: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -113,7 +116,15 @@ def annotate(
         raise SightlineError(f"samples is {samples}; expected at least 1")
     if annotation == "saliency" and saliency is None:
         raise SightlineError("annotation 'saliency' needs a pretrained network, and none was given")
-    batch, paths = _draw(data, size, samples, annotation, boxes, last, eval_transform(max(1, size), fit), seed)
+    transform = eval_transform(max(1, size), fit)
+    batch, paths, skipped = _draw(data, size, samples, annotation, boxes, last, transform, seed)
+    return replace(_find_objects(batch, paths, annotation, saliency), skipped=skipped)
+
+
+def _find_objects(
+    batch: Batch, paths: list[str], annotation: Annotation, saliency: tuple[nn.Module, InputSpec] | None
+) -> Annotated:
+    """Return the images with the regions of their objects, by the annotation that was asked for."""
     masked = batch.masks is not None and batch.has_mask is not None and bool(batch.has_mask.any())
     if annotation in ("auto", "masks") and masked:
         return _annotated(batch, paths, _masks(batch), "masks", "the data set's masks", "as good as the masks are.")
@@ -159,8 +170,8 @@ def _draw(
     last: Tensor | None,
     transform: v2.Compose,
     seed: int,
-) -> tuple[Batch, list[str]]:
-    """Some images as one batch in a random order, the classes in turn."""
+) -> tuple[Batch, list[str], list[str]]:
+    """Some images as one batch in a random order, the classes in turn; their names; the names of unreadable ones."""
     if isinstance(data, ImageDataset):
         data.check_single_label("diagnose")
         places = torch.arange(len(data))
@@ -168,22 +179,23 @@ def _draw(
         if data.has_mask.any() and (annotation == "masks" or (annotation == "auto" and enough)):
             places = places[data.has_mask]  # where some images have masks, only these
         late = None if last is None else last[places]
-        chosen = places[_in_turn(data.labels[places], samples, seed, late)].tolist()
         seen = Transformed(data, transform, None)
+        shown, skipped = read_some(seen, places[_in_turn(data.labels[places], seed, late)].tolist(), samples)
+        chosen = list(shown)
         masks = bool(data.has_mask[chosen].any()) and not (annotation == "auto" and not enough)
-        batch = collate([seen[0, place] for place in chosen], masks, avoid=bool(data.has_avoid[chosen].any()))
+        batch = collate(list(shown.values()), masks, avoid=bool(data.has_avoid[chosen].any()))
         if boxes is not None:
             batch = _with_boxes(batch, [data[place] for place in chosen], boxes, transform)
-        return batch, [data.path(place) for place in chosen]
+        return batch, [data.path(place) for place in chosen], skipped
     if boxes is not None:
         raise SightlineError("boxes were given with batches; those have their own")
     batches = [batch.to("cpu") for batch in data]
     if not batches:
         raise SightlineError("there are no images to diagnose")
     whole = _concatenate(batches)
-    rows = _in_turn(whole.labels, samples, seed)
+    rows = _in_turn(whole.labels, seed)[:samples]
     assert whole.indices is not None
-    return _take(whole, rows), [f"image {index}" for index in whole.indices[rows].tolist()]
+    return _take(whole, rows), [f"image {index}" for index in whole.indices[rows].tolist()], []
 
 
 def _with_boxes(batch: Batch, samples: Sequence[Sample], source: BoxDetector, transform: v2.Compose) -> Batch:
@@ -200,7 +212,7 @@ def _with_boxes(batch: Batch, samples: Sequence[Sample], source: BoxDetector, tr
     return replace(batch, boxes=padded, has_box=real)
 
 
-def _in_turn(labels: Tensor, samples: int, seed: int, last: Tensor | None = None) -> Tensor:
+def _in_turn(labels: Tensor, seed: int, last: Tensor | None = None) -> Tensor:
     """Places in a random order, one of each class after the other for as long as the classes last; some of them come last."""
     order = torch.randperm(len(labels), generator=generator(seed, len(labels), "diagnosis"))
     turn = torch.zeros_like(labels)
@@ -208,7 +220,7 @@ def _in_turn(labels: Tensor, samples: int, seed: int, last: Tensor | None = None
         members = labels[order] == label
         turn[members] = torch.arange(int(members.sum()))
     late = torch.zeros_like(turn) if last is None else len(labels) * last[order]
-    return order[(turn + late).argsort(stable=True)][:samples]
+    return order[(turn + late).argsort(stable=True)]
 
 
 def _concatenate(batches: list[Batch]) -> Batch:

@@ -12,7 +12,7 @@ from sightline._core.files import replacing_file
 from sightline._core.output_lock import LONG, holding_file
 from sightline._core.tensors import check_images
 from sightline.errors import SightlineError
-from sightline.explainers import resize_maps
+from sightline.explainers import Explained, resize_maps
 from sightline.reporting.colormap import colorize
 from sightline.reporting.thumbnails import data_uri
 from sightline.reporting.tiles import draw_tiles
@@ -99,18 +99,19 @@ class Overlay:
 
 
 def show(
-    images: Tensor,
-    maps: Tensor | Mapping[str, Tensor | None],
+    images: Tensor | Explained,
+    maps: Tensor | Mapping[str, Tensor | None] | None = None,
     titles: Sequence[str] | None = None,
     outliers: float = 0.01,
 ) -> Overlay:
     """Lay maps over their images.
 
     Args:
-        images: (B, C, H, W) float in [0, 1], C = 1 or 3.
+        images: (B, C, H, W) float in [0, 1], C = 1 or 3. Or what `sl.explain` returns for images that are no tensor, which has
+            maps and names of its own.
         maps: (B, H, W) float in [0, 1] as `sl.explain` returns them; or several methods side by side, caption -> maps, with
             None for a method that is not defined for the model.
-        titles: one an image, written beside its row.
+        titles: one an image, written beside its row; None = the names of the images, where they are known.
         outliers: share of each map's highest pixels that are drawn as if they were 1. Without it a single pixel of an
             attribution would leave the rest too faint to see; a class activation map hardly changes.
 
@@ -120,6 +121,14 @@ def show(
     Raises:
         SightlineError: a shape, dtype or range is not as above, or the number of titles is not that of the images.
     """
+    if isinstance(images, Explained):
+        titles = [Path(name).name for name in images.names] if titles is None else titles
+        maps = images.maps if maps is None else maps
+        images = images.images
+    if maps is None:
+        raise SightlineError(
+            "maps was not given; expected the maps (B, H, W) of the images, as `sl.explain` returns them"
+        )
     check_images(images)
     if images.shape[1] not in (1, 3):
         raise SightlineError(f"images have {images.shape[1]} channels; only grey (1) and colour (3) can be shown")

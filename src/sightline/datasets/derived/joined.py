@@ -25,6 +25,7 @@ class Joined(ImageDataset):
             [has for part in parts for has in part.has_mask.tolist()],
             identity=[part.fingerprint for part in parts],
             has_boxes=[has for part in parts for has in part.has_boxes.tolist()],
+            has_avoid=[has for part in parts for has in part.has_avoid.tolist()],
         )
         self.skipped = sorted({name for part in parts for name in part.skipped})
 
