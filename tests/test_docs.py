@@ -49,3 +49,40 @@ def test_every_page_is_in_the_navigation_once() -> None:
 
     named = list(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
     assert sorted(named) == sorted(str(page.relative_to(ROOT / "docs")) for page in [*PAGES[1:], *GENERATED])
+
+
+def test_every_paper_that_a_name_cites_is_in_the_bibliography() -> None:
+    lines = (ROOT / "docs" / "reference" / "bibliography.md").read_text().splitlines()
+    cited = {
+        (author, year)
+        for registry in (EXPLAINERS, GUIDES, METRICS, QUERY_STRATEGIES)
+        for entry in registry
+        if entry.factory.__module__.startswith("sightline.")
+        for author, year in re.findall(r"([A-Z][\w]+)(?: et al\.| & \w+| and \w+) (\d{4})", entry.summary)
+    }
+    assert len(cited) > 20
+    assert [each for each in sorted(cited) if not any(each[0] in line and each[1] in line for line in lines)] == []
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        *("active learning", "query strategy", "faithfulness", "out-of-distribution", "hyperparameter", "saliency map"),
+        *(
+            "guide",
+            "objective",
+            "tap",
+            "recipe",
+            "mask",
+            "shortcut",
+            "energy",
+            "pointing game",
+            "target layer",
+            "study",
+        ),
+    ],
+)
+def test_the_glossary_defines_a_term(term: str) -> None:
+    titles = re.findall(r"^(\S.*)\n:   \S", (ROOT / "docs" / "reference" / "glossary.md").read_text(), re.MULTILINE)
+    text = (ROOT / "docs" / "reference" / "glossary.md").read_text().lower()
+    assert any(term in title.lower() for title in titles) or f"*{term}*" in text
