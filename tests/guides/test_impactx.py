@@ -203,6 +203,26 @@ def test_the_controls_have_the_same_parameters() -> None:
     assert torch.equal(weights[0], weights[2])
 
 
+def test_the_size_follows_the_input_spec_and_the_option_goes_first() -> None:
+    spec = sl.InputSpec((0.5,) * 3, (0.5,) * 3, (24, 24))
+    for given, size in ((None, 24), (8, 8)):
+        model = TinyCNN()
+        sl.Objective(model, IMPACTX(size=given), input_spec=spec)
+        assert model.two_branch.decoder.size == size
+    with pytest.raises(SightlineError, match="24 x 32"):
+        sl.Objective(TinyCNN(), IMPACTX(), input_spec=sl.InputSpec((0.5,) * 3, (0.5,) * 3, (24, 32)))
+
+
+def test_raw_maps_are_signed_as_they_are_predicted() -> None:
+    model, batch = taught()
+    sl.Objective(model, IMPACTX(size=8))
+    branch = model.eval().two_branch
+    expected = branch.decoder(branch.lep(batch.images)).detach()
+    found = sl.explain(model, batch.images, sl.create_explainer("impactx", raw=True))
+    torch.testing.assert_close(found, expected)
+    assert found.min() < 0
+
+
 def test_what_is_missing_is_named() -> None:
     model, batch = taught()
     with pytest.raises(SightlineError, match="does not declare its input's size"):

@@ -16,8 +16,12 @@ def reproduce(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The folder. [default: runs/reproduce/PAPER/ITEM]")
     ] = None,
+    search: Annotated[
+        bool,
+        typer.Option("--search", help="Search what the paper searched, and train with the best (impactx table-2)."),
+    ] = False,
 ) -> None:
     """Make a paper's table or figure again, beside the printed one. Goes on where an earlier call was interrupted."""
     from sightline import studies
 
-    typer.echo(studies.reproduce(paper, item, overrides or [], scale=scale, output=output) / "report.md")
+    typer.echo(studies.reproduce(paper, item, overrides or [], scale=scale, output=output, search=search) / "report.md")

@@ -15,6 +15,7 @@ from sightline.experiments.outputs import AnyOutput, FinishedRuns, Output
 from sightline.experiments.outputs.column_table import ColumnTable
 from sightline.experiments.recipes import Keys, RecipeStudy, file_name, overrides
 from sightline.experiments.steps import AnyStep, Step, StepContext
+from sightline.experiments.steps.search import Search
 from sightline.studies.study import KINDS, Done, Part, Study, check_labels, scale_count
 from sightline.studies.tables import PaperValue
 from sightline.training import Recipe, Run, read_recipe, train
@@ -53,7 +54,8 @@ class TrainingRuns(RecipeStudy):
     new columns.
 
     Attributes:
-        steps: what is made once before the runs (see `sightline.experiments.steps`).
+        steps: what is made once before the runs (see `sightline.experiments.steps`), for each combination of the grid.
+        search: whether steps that search recipe keys are done; without it they are left out.
         variants: what is compared, each with the first.
         grid: further axes, such as datasets and models; every variant is trained for each combination of theirs.
         seeds: of the runs; each is `seed` of the recipe.
@@ -67,6 +69,7 @@ class TrainingRuns(RecipeStudy):
 
     kind: Literal["training_runs"]
     steps: list[AnyStep] = Field(default_factory=list)
+    search: bool = False
     variants: Annotated[list[Annotated[Variant, BeforeValidator(_variant)]], Field(min_length=1)]
     grid: list[Annotated[list[Variant], Field(min_length=1)]] = Field(default_factory=list)
     seeds: Annotated[list[Count], Field(min_length=1)]
@@ -96,10 +99,25 @@ class TrainingRuns(RecipeStudy):
             for row in self.rows:
                 keys |= row.keys if step.label in row.uses else {}
             step.check(before, keys)
+            if missing := [label for label in step.needs if label not in before]:
+                raise ValueError(f"steps: {step.label} uses {missing[0]!r}, which is none of the steps before it")
             before[step.label] = step
         for row in self.rows:
             if missing := [label for label in row.uses if label not in before]:
                 raise ValueError(f"variants: {row.label} uses {missing[0]!r}, which is none of the steps")
+        if self.search and not any(isinstance(step, Search) for step in self.steps):
+            raise ValueError("search: is true, and none of the steps is a search")
+
+    @property
+    def combinations(self) -> dict[str, Keys]:
+        """For every combination of the grid by its name ("" = no grid) the recipe keys that it changes."""
+        found: dict[str, Keys] = {}
+        for combination in product(*self.grid):
+            keys: Keys = {}
+            for axis in combination:
+                keys |= axis.keys
+            found[", ".join(axis.label for axis in combination)] = keys
+        return found
 
     @property
     def rows(self) -> list[Variant]:
@@ -126,8 +144,18 @@ class TrainingRuns(RecipeStudy):
         }
 
     def parts(self) -> list[str]:
-        """The steps, and then one run each, a seed of all variants before the next seed."""
-        return [*(step.label for step in self.steps), *self._runs()]
+        """The steps of every combination, and then one run each, a seed of all variants before the next seed."""
+        return [*self._made(), *self._runs()]
+
+    def needs(self, part: str) -> list[str]:
+        """The steps that a step or a run uses."""
+        made = self._made()
+        if part in made:
+            combination, step = made[part]
+            return [name for label in step.needs if (name := _part(combination, label)) in made]
+        row = next(row for row in self.rows if row.label == part.rpartition("/")[0])
+        combination = self._combination(row.label)
+        return [name for label in row.uses if (name := _part(combination, label)) in made]
 
     def scaled(self, scale: float) -> Self:
         """Less of what `scaled_keys` names."""
@@ -152,35 +180,32 @@ class TrainingRuns(RecipeStudy):
 
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Read every recipe and prepare the steps, so that a mistake is reported before the first run."""
-        shared = read_recipe(self.recipe, [*overrides({"seed": self.seed}), *overrides(self.keys)])
 
-        def run_of(name: str, recipe: Recipe) -> Part:
-            return self._train(Run(folder / "runs" / name), recipe, device)
+        def run_of(run: Run, recipe: Recipe) -> Part:
+            return self._train(run, recipe, device)
 
-        def first(name: str, keys: Keys) -> Part:
-            return run_of(name, read_recipe(self.recipe, self._changes(name, {"seed": self.seed} | keys)))
-
-        context = StepContext(shared, folder, device, first)
-        steps = {step.label: step.prepare(context) for step in self.steps}
-        recipes = {row.label: self.recipe_of(row, context) for row in self.rows}
-        for recipe in recipes.values():
-            check_guides(recipe)
+        contexts = {name: self._context(name, keys, folder, device, run_of) for name, keys in self.combinations.items()}
+        steps = {part: step.prepare(contexts[combination]) for part, (combination, step) in self._made().items()}
+        for row in self.rows:
+            check_guides(self.recipe_of(row, contexts[self._combination(row.label)]))
 
         def work(part: str) -> Part:
             if part in steps:
                 return steps[part]()
             label, _, seed = part.rpartition("/")
-            recipe = recipes[label].model_copy(update={"seed": int(seed)})
-            return run_of(f"{file_name(label)}-seed{seed}", recipe)
+            row = next(row for row in self.rows if row.label == label)
+            recipe = self.recipe_of(row, contexts[self._combination(label)])
+            run = Run(folder / "runs" / f"{file_name(label)}-seed{seed}")
+            return run_of(run, recipe.model_copy(update={"seed": int(seed)}))
 
         return work
 
     def recipe_of(self, row: Variant, context: StepContext | None = None) -> Recipe:
         """Return the recipe of a row; without a context, as if it used no step."""
         made: Keys = {}
-        for step in self.steps:
+        for step in self._steps:
             made |= step.keys(context) if context is not None and step.label in row.uses else {}
-        return read_recipe(self.recipe, self._changes(row.label, made) + overrides(row.keys))
+        return read_recipe(self.recipe, self._changes(row.label, row.keys | made))
 
     def table(self, done: Done) -> list[dict[str, Any]]:
         """The rows of all outputs."""
@@ -190,8 +215,12 @@ class TrainingRuns(RecipeStudy):
     def summary(self, done: Done) -> str:
         """The steps, the outputs, and the table of columns last."""
         runs = self._finished(done)
-        steps = [step.summary(done[step.label]) for step in self.steps if step.label in done]
-        sections = [*filter(None, steps), *(output.summary(runs) for output in self.outputs)]
+        steps = [
+            f"{combination}: {text}" if combination else text
+            for part, (combination, step) in self._made().items()
+            if part in done and (text := step.summary(done[part]))
+        ]
+        sections = [*steps, *(output.summary(runs) for output in self.outputs)]
         if self.columns:
             sections += ["## What the runs are worth"] if self.outputs else []
             sections.append(self._outputs()[0].summary(runs))
@@ -214,8 +243,35 @@ class TrainingRuns(RecipeStudy):
             if row.seeds is None or place < row.seeds
         ]
 
+    @property
+    def _steps(self) -> list[Step]:
+        """The steps that are done."""
+        return [step for step in self.steps if self.search or not isinstance(step, Search)]
+
+    def _made(self) -> dict[str, tuple[str, Step]]:
+        """For every part that is a step: the combination that it is of, and the step."""
+        return {_part(name, step.label): (name, step) for name in self.combinations for step in self._steps}
+
+    def _combination(self, row: str) -> str:
+        """The combination of the grid that a row belongs to."""
+        return next(name for name, rows in self.panels.items() if row in rows.values())
+
+    def _context(
+        self, name: str, keys: Keys, folder: Path, device: torch.device, run_of: Callable[[Run, Recipe], Part]
+    ) -> StepContext:
+        """What the steps of a combination work with: without a grid the study's folder, else a folder in it."""
+        shared = read_recipe(self.recipe, [*overrides({"seed": self.seed}), *overrides(self.keys), *overrides(keys)])
+        place = folder / file_name(name) if name else folder
+
+        def first(label: str, changes: Keys) -> Part:
+            recipe = read_recipe(self.recipe, self._changes(label, {"seed": self.seed} | keys | changes))
+            return run_of(context.run(label), recipe)
+
+        context = StepContext(shared, place, device, first, {step.label: step for step in self._steps})
+        return context
+
     def _finished(self, done: Done) -> FinishedRuns:
-        made = {step.label: done[step.label] for step in self.steps if step.label in done}
+        made = {name: done[name] for name in self._made() if name in done}
         others = {name: part for name, part in done.items() if name not in made}
         return FinishedRuns(self.panels, self._runs(), others, made, self.paper_values)
 
@@ -240,3 +296,8 @@ class TrainingRuns(RecipeStudy):
             values |= found.values
             tensors |= found.tensors
         return Part(values | {"seconds": float(run.rows[-1]["seconds"])}, tensors)
+
+
+def _part(combination: str, step: str) -> str:
+    """Return the name of the part that makes a step for a combination of the grid."""
+    return f"{combination}, {step}" if combination else step

@@ -27,13 +27,19 @@ class OwnMap(Explainer):
 
     The model has one map of an image, that of the class it decides for; `targets` changes nothing. A model without the branch
     is not defined.
+
+    Args:
+        raw: return the map as it is predicted, signed.
     """
+
+    def __init__(self, raw: bool = False) -> None:
+        self.raw = raw
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Maps (B, H, W)."""
         branch = two_branch_of(model)
         maps = at_least_float32(branch.decoder(branch.lep(inputs)))
-        return resize_maps(normalize_maps(maps.relu()), (inputs.shape[-2], inputs.shape[-1]))
+        return resize_maps(maps if self.raw else normalize_maps(maps.relu()), (inputs.shape[-2], inputs.shape[-1]))
 
 
 @EXPLAINERS.register(

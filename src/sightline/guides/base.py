@@ -121,8 +121,10 @@ class Guide(nn.Module):
             cannot be trained from kept features.
         needs: what an image must have for the guide to act on it; None = nothing.
         multi_label: whether the guide can train on images with several labels.
+        input_spec: that of the objective, from `attach` on.
     """
 
+    input_spec: InputSpec | None = None
     views: tuple[View, ...] = (IDENTITY,)
     needs_tap: bool = False
     needs_layer: bool = False

@@ -48,7 +48,8 @@ class IMPACTX(Guide):
 
     Args:
         weight: lambda, of the map's error beside the cross-entropy (the paper searches 0.2 .. 1.4).
-        size: side of the model's input in pixels, which decides the decoder; None = as the model declares, where it does.
+        size: side of the model's input in pixels, which decides the decoder; None = as the objective's input spec says, such as
+            a recipe's `image_size`, else as the model declares.
         features: C reads the deep features in place of the model's logits.
         freeze: keep the model as it is, and train the branch alone.
         teacher: an explainer's name, or a mapping of `name` and its options, that explains each training batch; None = the
@@ -98,11 +99,23 @@ class IMPACTX(Guide):
         Raises:
             SightlineError: the size is not known, or the model cannot have the branch.
         """
-        self.branch = attach_two_branch(model, self.size or _declared_size(model), self.features)
+        self.branch = attach_two_branch(model, self.size or self._known_size(model), self.features)
         self.branch.frozen, self.branch.detached = self.freeze, self.detached
         added = set(self.branch.parameters())
         for parameter in model.parameters() if self.freeze else ():
             parameter.requires_grad_(parameter in added)
+
+    def _known_size(self, model: nn.Module) -> int:
+        """The side of the model's input, where something says it."""
+        if self.input_spec is not None:
+            height, width = self.input_spec.size
+            if height != width:
+                raise SightlineError(f"the input is {height} x {width}; {self.term} needs square images")
+            return height
+        declared = next(stated_shapes(model), None)
+        if declared is None:
+            raise SightlineError(f"{type(model).__name__} does not declare its input's size; give size=, in pixels")
+        return declared[-1]
 
     def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
         """The batch with the maps that it is to learn.
@@ -194,10 +207,3 @@ def _teacher(config: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         raise SightlineError(f"teacher is {config!r}; expected an explainer's name, or a mapping with name and options")
     create_explainer(name, **options)
     return name, options
-
-
-def _declared_size(model: nn.Module) -> int:
-    declared = next(stated_shapes(model), None)
-    if declared is None:
-        raise SightlineError(f"{type(model).__name__} does not declare its input's size; give size=, in pixels")
-    return declared[-1]

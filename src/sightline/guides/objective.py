@@ -96,6 +96,7 @@ class Objective(nn.Module):
             )
 
         for each in self._guides:
+            each.input_spec = input_spec
             each.attach(unwrap(model))
         self.views: tuple[View, ...] = tuple(dict.fromkeys(view for g in self._guides for view in g.views)) or (
             IDENTITY,

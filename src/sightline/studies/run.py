@@ -17,7 +17,7 @@ from sightline._core.files import is_new, make_folder, write_atomically
 from sightline._core.output_lock import holding_folder
 from sightline._core.progress import ProgressBar
 from sightline._core.reading import read_json, read_tensors, reading
-from sightline.errors import MissingFileError, SightlineError
+from sightline.errors import MissingFileError, OutputInUseError, SightlineError, UnwritableError
 from sightline.reporting.plots import png
 from sightline.studies.study import Part, Study, read_study, study_from_yaml
 from sightline.training.run import surroundings
@@ -33,6 +33,7 @@ def reproduce(
     scale: float = 1.0,
     output: str | Path | None = None,
     device: str | torch.device | None = None,
+    search: bool = False,
 ) -> Path:
     """Make a table or figure of a paper again.
 
@@ -45,6 +46,7 @@ def reproduce(
         scale: share of the protocol's images or repetitions, in (0, 1]; the report says so.
         output: the folder; None = runs/reproduce/PAPER/ITEM, with the scale added where it is not 1.
         device: None = a GPU where there is one.
+        search: let validation choose what the paper searched, and train with that; for items whose `steps` have a search.
 
     Returns:
         The folder: table.csv, report.md, figures, and the parts.
@@ -54,36 +56,56 @@ def reproduce(
     """
     if not 0 < scale <= 1:
         raise SightlineError(f"scale is {scale}; expected a share in (0, 1]")
-    study = read_study(paper, item, overrides).scaled(scale)
-    default = Path("runs", "reproduce", paper, item if scale == 1 else f"{item}-scale{scale:g}")
-    return run_study(study, default if output is None else Path(output), scale=scale, device=device)
+    changes = [*overrides, *(["search=true"] if search else [])]
+    study = read_study(paper, item, changes).scaled(scale)
+    called = f"{item}{'-search' if search else ''}{'' if scale == 1 else f'-scale{scale:g}'}"
+    place = default_folder(paper, called) if output is None else Path(output)
+    return run_study(study, place, scale=scale, device=device)
 
 
-def run_study(study: Study, output: Path, *, scale: float = 1.0, device: str | torch.device | None = None) -> Path:
+def default_folder(paper: str, item: str) -> Path:
+    """Return where a paper's table or figure is made unless something else is said."""
+    return Path("runs", "reproduce", paper, item)
+
+
+def run_study(
+    study: Study,
+    output: Path,
+    *,
+    scale: float = 1.0,
+    device: str | torch.device | None = None,
+    only: Sequence[str] | None = None,
+) -> Path:
     """Do what is not done yet of a study's parts, and write its results.
+
+    A part that fails costs what needs it and not the study: the report names what was left out, with the reason, and the next
+    call tries it again.
 
     Args:
         study: any study.
         output: the folder, which may hold parts of the same study already.
         scale: the share of the protocol that the study was scaled to, for the report.
         device: None = a GPU where there is one.
+        only: do these parts, and those that they need; None = all.
 
     Returns:
         The folder.
 
     Raises:
         OutputInUseError: another process works on the folder.
-        MissingFileError: data or weights of all parts are missing; where only some parts lack theirs, the report says so.
-        SightlineError: the folder holds another study.
+        UnwritableError: the disk is full, or a file cannot be written.
+        SightlineError: the folder holds another study, or every part failed; then it is the first part's error.
     """
     with holding_folder(output):
-        return _run(study, StudyFolder(output, study, scale), pick_device(device))
+        return _run(study, StudyFolder(output, study, scale), pick_device(device), only)
 
 
-def _run(study: Study, folder: "StudyFolder", place: torch.device) -> Path:
+def _run(study: Study, folder: "StudyFolder", place: torch.device, only: Sequence[str] | None) -> Path:
     folder.check()
     done = folder.finished()
-    missing = [name for name in study.parts() if name not in done]
+    wanted = set(study.parts()) if only is None else _with_needs(study, only)
+    missing = [name for name in study.parts() if name in wanted and name not in done]
+    first: SightlineError | None = None
     if missing:
         work = study.prepare(
             place, folder.path
@@ -92,15 +114,24 @@ def _run(study: Study, folder: "StudyFolder", place: torch.device) -> Path:
         with ProgressBar(True, study.called, len(study.parts()), len(done)) as bar:
             for name in missing:
                 bar.update(description=f"{study.called}: {name}")
+                lacking = [need for need in study.needs(name) if need in folder.missing]
                 try:
-                    done[name] = folder.keep(name, work, place)
-                except MissingFileError as error:
+                    if lacking:
+                        folder.missing[name] = folder.missing[lacking[0]]
+                    else:
+                        done[name] = folder.keep(name, work, place)
+                except (UnwritableError, OutputInUseError):
+                    raise
+                except SightlineError as error:
+                    first = first or error
                     folder.missing[name] = str(error)
                 bar.advance()
                 folder.report(done)
-    if not done:
+    if not done and first is not None:
+        if not isinstance(first, MissingFileError):
+            raise first
         raise MissingFileError(f"{study.called}: {'; '.join(dict.fromkeys(folder.missing.values()))}")
-    if not folder.missing:
+    if set(study.parts()) <= set(done):
         for name, figure in study.figures(done).items():
             write_atomically(folder.path / name, png(figure))
     folder.report(done)
@@ -118,7 +149,7 @@ class StudyFolder:
         scale: the share of the protocol, for the report.
 
     Attributes:
-        missing: the parts whose data or weights are missing, with what was said of it.
+        missing: the parts that failed, such as for want of data or weights, and those that need them, with the reason.
     """
 
     def __init__(self, path: Path, study: Study, scale: float) -> None:
@@ -143,7 +174,7 @@ class StudyFolder:
 
     @property
     def left_out(self) -> list[str]:
-        """What was not done for want of data, a line for each thing that is missing."""
+        """What was not done, a line for each reason."""
         parts = list(self.missing.values())
         return [f"Left out, {parts.count(reason)} parts: {reason}" for reason in dict.fromkeys(parts)]
 
@@ -213,6 +244,17 @@ class StudyFolder:
                 "",
             ]
         )
+
+
+def _with_needs(study: Study, only: Sequence[str]) -> set[str]:
+    """Some parts of a study, with all that they need."""
+    wanted: set[str] = set()
+    waiting = list(only)
+    while waiting:
+        part = waiting.pop()
+        waiting += [need for need in study.needs(part) if need not in wanted]
+        wanted.add(part)
+    return wanted
 
 
 def _where(device: torch.device) -> str:

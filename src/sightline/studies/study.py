@@ -125,6 +125,10 @@ class Study(StrictDocument, ABC):
     def parts(self) -> list[str]:
         """The names of all parts, in the order of work."""
 
+    def needs(self, part: str) -> list[str]:
+        """The parts, earlier in the order of work, without which a part cannot be done."""
+        return []
+
     @abstractmethod
     def scaled(self, scale: float) -> Self:
         """The same protocol on this share of the data."""

@@ -1,8 +1,8 @@
 """What a study of trained runs makes once, before the runs that use it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -21,16 +21,25 @@ class StepContext:
     """What a step works with.
 
     Attributes:
-        recipe: the recipe that all runs share.
-        folder: of the study.
+        recipe: the recipe that all runs share, those of one combination of the grid.
+        folder: of the study, or in it that of the combination.
         device: where models run.
         train: trains and measures a run, by its name and the recipe keys that it changes.
+        steps: the steps that are done, by label.
     """
 
     recipe: Recipe
     folder: Path
     device: torch.device
     train: Callable[[str, Keys], Part]
+    steps: Mapping[str, "Step"] = field(default_factory=dict)
+
+    def keys(self, labels: Iterable[str]) -> Keys:
+        """Return the recipe keys that let a run use what some steps made; a step that is left out has none."""
+        found: Keys = {}
+        for label in labels:
+            found |= self.steps[label].keys(self) if label in self.steps else {}
+        return found
 
     def run(self, name: str) -> Run:
         """Return the run of a step that trains."""
@@ -45,12 +54,19 @@ class Step(StrictDocument, ABC):
     Attributes:
         name: The kind of step.
         label: what variants list in `uses`, and the name of the part.
+        uses: the earlier steps whose results it uses, by label.
     """
 
     noun: ClassVar[str] = "step"
 
     name: str
     label: Annotated[str, Field(pattern=r"^[\w .+-]+$")]
+    uses: list[str] = Field(default_factory=list)
+
+    @property
+    def needs(self) -> list[str]:
+        """The labels of the earlier steps without whose results there is nothing to do."""
+        return self.uses
 
     def check(self, before: Mapping[str, "Step"], keys: Keys) -> None:
         """Raise ValueError if the step lacks an earlier one, or if keys of a variant contradict it.
@@ -77,6 +93,7 @@ STEPS: Registry[Step] = Registry(
     "study step",
     modules=(
         "sightline.experiments.steps.find_masks",
+        "sightline.experiments.steps.search",
         "sightline.experiments.steps.store_maps",
         "sightline.experiments.steps.train_first",
     ),

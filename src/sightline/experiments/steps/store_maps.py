@@ -29,6 +29,11 @@ class StoreMaps(Step):
     explainer: str
     options: dict[str, Any] = Field(default_factory=dict)
 
+    @property
+    def needs(self) -> list[str]:
+        """The step that trains the model, and those in `uses`."""
+        return [self.of, *self.uses]
+
     def check(self, before: Mapping[str, Step], keys: Keys) -> None:
         """The model must be trained before, and the explainer must exist."""
         if self.of not in before:

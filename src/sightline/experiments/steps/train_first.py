@@ -24,7 +24,7 @@ class TrainFirst(Step):
 
     def prepare(self, context: StepContext) -> Callable[[], Part]:
         """Train the model under the step's label."""
-        return lambda: context.train(self.label, self.changes)
+        return lambda: context.train(self.label, self.changes | context.keys(self.uses))
 
     def keys(self, context: StepContext) -> Keys:
         """The weights by which the run is measured."""

@@ -10,15 +10,16 @@ from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from sightline._core.strict import Count, Positive
+from sightline._core.strict import Count, Positive, StrictModel
 from sightline.evaluation.statistics import paired
-from sightline.explainers import create_explainer
+from sightline.explainers import create_explainer, normalize_maps
 from sightline.metrics import square_curves
 from sightline.metrics.perturbation import area_under_curve
 from sightline.reporting.markdown import markdown
 from sightline.reporting.overlay import blend
 from sightline.reporting.plots import draw_image, new_axes, new_figure, tidy
 from sightline.studies.image_study import DrawnImagesStudy, load_subjects
+from sightline.studies.run import default_folder, run_study
 from sightline.studies.study import (
     KINDS,
     Done,
@@ -27,6 +28,7 @@ from sightline.studies.study import (
     Part,
     check_labels,
     check_methods,
+    read_study,
 )
 from sightline.studies.tables import caption, to_bytes
 
@@ -38,14 +40,30 @@ class OwnMaps(LabelledModel):
 
     Attributes:
         method: The explainer that only this model has.
+        part: The part of the study `trained` that makes the weights, which is done where their file is missing.
     """
 
     method: Method
+    part: str | None = None
+
+
+class Trained(StrictModel):
+    """A study whose runs give the models.
+
+    Attributes:
+        item: the table that trains them.
+        changes: `key.sub=value` each.
+    """
+
+    item: str
+    changes: list[str] = Field(default_factory=list)
 
 
 @KINDS.register("curves")
 class Curves(DrawnImagesStudy):
     """MoRF curves by the maps of one method and by those that a model makes itself, for the class that it predicts.
+
+    Squares go by the values that a method returns, which are signed with the option `raw`; figures show the positive part.
 
     Attributes:
         shown: how many of them have a line in the figures.
@@ -53,6 +71,7 @@ class Curves(DrawnImagesStudy):
         models: each with its own maps.
         method: what those are compared with, on every model.
         options: of `sightline.metrics.square_curves`, such as `square` and `repeats`.
+        trained: the study of the same paper, and changes of it, whose parts make the models' weights in its own folder.
     """
 
     kind: Literal["curves"]
@@ -62,12 +81,17 @@ class Curves(DrawnImagesStudy):
     models: Annotated[list[OwnMaps], Field(min_length=1)]
     method: Method
     options: dict[str, Any] = Field(default_factory=dict)
+    trained: Trained | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_labels("models", [model.label for model in self.models])
         for model in self.models:
             check_labels("methods", [model.method.label], [self.method.label])
+            if model.part is not None and (self.trained is None or model.weights is None):
+                raise ValueError(
+                    f"models: {model.label} has a part; expected `trained` and the weights that it makes too"
+                )
         return self
 
     def parts(self) -> list[str]:
@@ -79,6 +103,7 @@ class Curves(DrawnImagesStudy):
         check_methods([self.method, *(model.method for model in self.models)])
         selection = self.selection()
         places = selection.draw(self.num_images, self.seed)
+        self._train(device)
         subjects = load_subjects(self.models, device, self.seed)
 
         def work(part: str) -> Part:
@@ -100,7 +125,8 @@ class Curves(DrawnImagesStudy):
             pictures = selection.read(places[: self.shown], subject.spec.size[0])
             said = [(selection.classes[int(i)], p) for i, p in _say(subject.probabilities(pictures.to(device)))]
             values = {"paths": [selection.path(place) for place in places], "said": said}
-            tensors = {"curves": curves, "maps": to_bytes(maps[: self.shown]), "images": to_bytes(pictures)}
+            shown = normalize_maps(maps[: self.shown].relu())
+            tensors = {"curves": curves, "maps": to_bytes(shown), "images": to_bytes(pictures)}
             return Part(values, tensors)
 
         return work
@@ -165,6 +191,13 @@ class Curves(DrawnImagesStudy):
             _draw(row[3], {label: part.tensors["curves"][number] for label, part in parts.items()})
         grid[0, 3].legend(fontsize=6, frameon=False)
         return figure
+
+    def _train(self, device: torch.device) -> None:
+        """Make the weights that are missing, in the folder of the study that has them."""
+        parts = [model.part for model in self.models if model.part and not Path(model.weights or "").is_file()]
+        if parts and self.trained is not None:
+            study = read_study(self.paper, self.trained.item, self.trained.changes)
+            run_study(study, default_folder(self.paper, self.trained.item), device=device, only=parts)
 
     def _methods(self, model: OwnMaps) -> list[Method]:
         return [self.method, model.method]
