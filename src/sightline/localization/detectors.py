@@ -16,7 +16,7 @@ from sightline.data.boxes import peak_boxes
 from sightline.data.dataset import Sample
 from sightline.data.files import locate
 from sightline.data.formats.box_files import Box, BoxFile
-from sightline.errors import SightlineError, unknown_name
+from sightline.errors import MissingFileError, SightlineError, unknown_name
 from sightline.localization.image_maps import ExplainedMaps
 from sightline.localization.lost import lost
 from sightline.models.checkpoint import read_checkpoint
@@ -145,7 +145,7 @@ class TorchvisionBoxes(BoxDetector):
             try:
                 state = default.get_state_dict(progress=True, check_hash=True)
             except (OSError, RuntimeError) as error:
-                raise SightlineError(
+                raise MissingFileError(
                     f"weights='default' of {name} cannot be had ({str(error).splitlines()[0]}); give a local file"
                 ) from error
             load_weights(self.detector, state, head=(), source=weights)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sightline._core.optional import requires_extra
-from sightline.errors import SightlineError
+from sightline.errors import MissingFileError, SightlineError
 from sightline.models.made import Made
 from sightline.models.registry import MODELS
 from sightline.models.weights import load_weights
@@ -89,6 +89,6 @@ def _download(name: str, fetch: Callable[[], T]) -> T:
         return fetch()
     except (OSError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise SightlineError(
+        raise MissingFileError(
             f"weights='default' of {name} cannot be had ({reason}); give a local file, or None"
         ) from error

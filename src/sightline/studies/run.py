@@ -79,7 +79,8 @@ def run_study(
     """Do what is not done yet of a study's parts, and write its results.
 
     A part that fails costs what needs it and not the study: the report names what was left out, with the reason, and the next
-    call tries it again.
+    call tries it again. Missing data or weights are no error as long as some part is done; another failure is raised at the
+    end, when everything else is done.
 
     Args:
         study: any study.
@@ -94,7 +95,8 @@ def run_study(
     Raises:
         OutputInUseError: another process works on the folder.
         UnwritableError: the disk is full, or a file cannot be written.
-        SightlineError: the folder holds another study, or every part failed; then it is the first part's error.
+        MissingFileError: data or weights of all parts are missing.
+        SightlineError: the folder holds another study; or the first failure of a part.
     """
     with holding_folder(output):
         return _run(study, StudyFolder(output, study, scale), pick_device(device), only)
@@ -105,7 +107,7 @@ def _run(study: Study, folder: "StudyFolder", place: torch.device, only: Sequenc
     done = folder.finished()
     wanted = set(study.parts()) if only is None else _with_needs(study, only)
     missing = [name for name in study.parts() if name in wanted and name not in done]
-    first: SightlineError | None = None
+    failed: SightlineError | None = None
     if missing:
         work = study.prepare(
             place, folder.path
@@ -120,16 +122,16 @@ def _run(study: Study, folder: "StudyFolder", place: torch.device, only: Sequenc
                         folder.missing[name] = folder.missing[lacking[0]]
                     else:
                         done[name] = folder.keep(name, work, place)
+                except MissingFileError as error:
+                    folder.missing[name] = str(error)
                 except (UnwritableError, OutputInUseError):
                     raise
                 except SightlineError as error:
-                    first = first or error
+                    failed = failed or error
                     folder.missing[name] = str(error)
                 bar.advance()
                 folder.report(done)
-    if not done and first is not None:
-        if not isinstance(first, MissingFileError):
-            raise first
+    if not done and failed is None:
         raise MissingFileError(f"{study.called}: {'; '.join(dict.fromkeys(folder.missing.values()))}")
     if set(study.parts()) <= set(done):
         for name, figure in study.figures(done).items():
@@ -137,6 +139,8 @@ def _run(study: Study, folder: "StudyFolder", place: torch.device, only: Sequenc
     folder.report(done)
     for line in folder.left_out:
         print(line, file=sys.stderr)
+    if failed is not None:
+        raise failed
     return folder.path
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from test_store_maps import DISTILLATION, GUIDE, STAGE, pictures, study
 
-from sightline.errors import SightlineError
+from sightline.errors import NonFiniteLossError, SightlineError
 from sightline.experiments.steps import StepContext
 from sightline.studies import read_study, reproduce, run_study
-from sightline.studies.study import Part
+from sightline.studies.study import Part, make_study
 from sightline.training import Run, read_recipe
 
 __all__ = ["pictures"]  # a fixture
@@ -78,26 +78,35 @@ def test_every_combination_of_a_grid_has_steps_of_its_own(tmp_path: Path) -> Non
 def test_what_fails_costs_its_rows_and_not_the_study(tmp_path: Path, pictures: dict[str, object]) -> None:
     grid = [
         [
-            {"label": "No weights", "keys": {"model.weights": str(tmp_path / "none.safetensors")}},
+            {
+                "label": "No weights",
+                "keys": {"model": {"name": "torchvision/resnet18", "weights": str(tmp_path / "none.pth")}},
+            },
             {"label": "No data", "keys": {"data.root": str(tmp_path / "nowhere")}},
             {"label": "Whole", "keys": {}},
+            {"label": "Diverging", "keys": {"stages.0.lr": 1e20}},
         ]
     ]
     crossed = study(
-        grid=grid, seeds=[0], outputs=[], columns=["test/accuracy"], paper_values={},
+        grid=grid, seeds=[0], outputs=[], columns=["test/accuracy"], paper_values={}, steps=[{"name": "train_first"}],
+        variants=[{"label": "Plain", "uses": ["first"]}],
         keys={**DISTILLATION["keys"], "data": pictures},
     )  # fmt: skip
-    folder = run_study(crossed, tmp_path / "out")
-    rows = (folder / "table.csv").read_text()
-    assert "Whole, Taught" in rows
+    with pytest.raises(NonFiniteLossError):
+        run_study(crossed, tmp_path / "out")
+    rows = (tmp_path / "out" / "table.csv").read_text()
+    assert "Whole, Plain" in rows
     assert "No" not in rows
-    report = (folder / "report.md").read_text()
-    assert "Not finished: 5 of 15 parts are done." in report
-    assert "Left out, 5 parts:" in report
-    assert "none.safetensors" in report
-    broken = crossed.model_copy(update={"grid": [crossed.grid[0][:1]]})
-    with pytest.raises(SightlineError, match=r"none\.safetensors"):
-        run_study(broken, tmp_path / "all")
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "Not finished: 2 of 8 parts are done." in report
+    assert report.count("Left out, 2 parts:") == 3
+    assert "none.pth" in report
+    assert "nowhere" in report
+    grid[0].pop()
+    folder = run_study(
+        make_study(crossed.model_dump() | {"grid": grid}), tmp_path / "again"
+    )  # what is missing is no error
+    assert "Not finished: 2 of 6 parts are done." in (folder / "report.md").read_text()
 
 
 def test_table_2_has_the_figures_of_each_dataset_and_equal_epochs() -> None:

@@ -14,7 +14,7 @@ from sightline.data.formats.box_files import boxed_parts
 from sightline.data.formats.splitting import official_splits
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
-from sightline.errors import SightlineError, unknown_name
+from sightline.errors import MissingFileError, SightlineError, unknown_name
 
 
 @DATASETS.register("pets", masks="all", groups=False)
@@ -85,7 +85,7 @@ def _base(root: str, download: bool) -> Path:
         try:
             OxfordIIITPet(root, target_types="segmentation", download=True)
         except (OSError, RuntimeError) as error:
-            raise SightlineError(f"root: torchvision could not fetch Oxford-IIIT Pet into {root}: {error}") from error
+            raise MissingFileError(f"root: torchvision could not fetch Oxford-IIIT Pet into {root}: {error}") from error
     base = locate(root, "root")
     for place in (base, base / "oxford-iiit-pet"):
         if (place / "annotations" / "trainval.txt").is_file():

@@ -16,7 +16,7 @@ from sightline.data.formats.splitting import official_splits
 from sightline.data.mask_files import mask_meaning, read_mask
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
-from sightline.errors import SightlineError, unknown_name
+from sightline.errors import MissingFileError, SightlineError, unknown_name
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
@@ -81,7 +81,7 @@ def _base(root: str, download: bool) -> Path:
         try:
             VOCSegmentation(root, year="2012", image_set="trainval", download=True)
         except (OSError, RuntimeError) as error:
-            raise SightlineError(f"root: torchvision could not fetch PASCAL VOC 2012 into {root}: {error}") from error
+            raise MissingFileError(f"root: torchvision could not fetch PASCAL VOC 2012 into {root}: {error}") from error
     base = locate(root, "root")
     for place in (base, base / "VOC2012", base / "VOCdevkit" / "VOC2012"):
         if (place / "ImageSets/Segmentation/train.txt").is_file():
