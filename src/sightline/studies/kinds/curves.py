@@ -47,7 +47,7 @@ class OwnMaps(LabelledModel):
     part: str | None = None
 
 
-class Trained(StrictModel):
+class TrainedBy(StrictModel):
     """A study whose runs give the models.
 
     Attributes:
@@ -81,7 +81,7 @@ class Curves(DrawnImagesStudy):
     models: Annotated[list[OwnMaps], Field(min_length=1)]
     method: Method
     options: dict[str, Any] = Field(default_factory=dict)
-    trained: Trained | None = None
+    trained: TrainedBy | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
