@@ -63,6 +63,8 @@ def test_every_kind_of_trouble(pets_folder: Path) -> None:
     assert code == 1
     assert "Bengal_12" in printed
     assert "1 pictures belong to no split" in printed
+    assert found.classes["train"] == {"Abyssinian": 10, "american bulldog": 10, "Bengal": 10}
+    assert "train: 3 classes: Abyssinian 8, american bulldog 8, Bengal 8" in printed
 
 
 def test_numbers_that_are_not_the_official_ones(pets_folder: Path) -> None:

@@ -65,6 +65,14 @@ def test_output_holds_model_masks_and_report(cheat, tmp_path: Path) -> None:
     assert fixed.report == tmp_path / "fixed" / "report.html"
     page = fixed.report.read_text()
     assert "The refit helped" in page
+    card = (tmp_path / "fixed" / "MODEL_CARD.md").read_text()
+    assert f"**The refit helped.** {fixed.summary}" in card
+    for row in fixed.table:
+        assert f"| {row.name} | {100 * row.before:.1f} % | {100 * row.after:.1f} % |" in card
+    assert "48 images, 48 of them marked by people" in card
+    assert "- input: 48 x 48 px" in card
+    assert "classes: apple, leaf" in card
+    assert "Nobody marked" not in card
     program = torch.export.load(tmp_path / "fixed" / "model" / "model.pt2").module()
     images, _ = stack(swapped)
     with torch.no_grad():

@@ -4,12 +4,13 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from pathlib import PurePath
 
 import pytest
 
 from run_folders import write_run
 from sightline import SightlineError
-from sightline.evaluation.comparison import read_comparison
+from sightline.evaluation.comparison import ACCURACY, read_comparison
 from sightline.reporting.comparison import compare
 from sightline.reporting.comparison.report import cautions
 
@@ -218,3 +219,29 @@ def test_no_horizontal_overflow(groups, tmp_path, width):
     assert opened == 7  # six runs and one more split: the hidden parts were measured, too
     assert wide == []
     assert scroll_width == width
+
+
+def test_what_is_no_better_than_chance_is_never_praised(tmp_path, page):
+    """60 images: a model that is always right on the same 2 or 12 of them; the most frequent class is more frequent."""
+    ours, theirs = (
+        write_run(tmp_path / name, name=name, n=60, correct=[1] * right + [0] * (60 - right))
+        for name, right in (("so", 12), ("ce", 2))
+    )
+    compared = read_comparison([ours], [theirs])
+    difference = compared.splits[0].differences[ACCURACY]
+    labels = compared.ours.runs[0].evaluations["test"].samples.label.tolist()
+    assert difference.settled
+    assert difference.chance == max(map(labels.count, labels)) / 60 > 12 / 60
+    assert difference.outcome == "unclear"
+    text = page([ours], [theirs]).text
+    assert "so and ce are both no better than chance on test: the most frequent class is right" in text
+    assert "more accurate" not in text
+    better = write_run(tmp_path / "good", name="good", n=60, correct=[1] * 50 + [0] * 10)
+    assert read_comparison([better], [theirs]).splits[0].differences[ACCURACY].outcome == "better"
+
+
+def test_images_are_shown_with_the_names_of_their_files(tmp_path, page):
+    runs = [write_run(tmp_path / name, name=name) for name in ("a", "b")]
+    samples = read_comparison(runs[:1], runs[1:]).ours.runs[0].evaluations["test"].samples
+    text = page(runs[:1], runs[1:]).text
+    assert sum(text.count(PurePath(path).name) for path in samples.path) >= 8

@@ -84,6 +84,11 @@ def _show(console: "Console", name: str, found: "DatasetReport") -> None:
     for split, kinds in found.found.items():
         table.add_row(split, str(found.images[split]), *(str(len(kinds.get(kind, []))) for kind in findings))
     console.print(table)
+    for split, counts in found.classes.items():
+        some = [f"{name} {count}" for name, count in counts.items()]
+        more = f", and {len(some) - SHOWN} more classes" if len(some) > SHOWN else ""
+        line = f"{split}: {len(some)} classes: {', '.join(some[:SHOWN])}{more}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     for split, (count, official) in found.counts.items():
         if count == official:
             console.print(f"{split}: {count} images, as officially", highlight=False)

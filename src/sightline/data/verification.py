@@ -45,6 +45,7 @@ class DatasetReport:
         needs_masks: whether every image should have a mask.
         leaks: images that are in several splits or have several labels, a line each.
         near_copies: images that are nearly identical to one in another split, a line each; None = imagehash is not installed.
+        classes: how many images of each class each split holds.
         official: whether these are the images of a public data set, whose leaks are not the user's.
     """
 
@@ -56,6 +57,7 @@ class DatasetReport:
     leaks: list[str] = field(default_factory=list)
     near_copies: list[str] | None = None
     official: bool = False
+    classes: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def problems(self) -> list[str]:
@@ -104,6 +106,7 @@ def verify_dataset(name: str, options: Mapping[str, Any] | None = None, *, progr
         leaks=_leaks(splits),
         near_copies=_near_copies(splits, {split: sketches for split, (_, sketches) in examined.items()}),
         official=_is_public(name) and not {"train", "test"} & options.keys(),
+        classes={split: facts["classes"] for split, facts in splits.describe().items()},
     )
 
 

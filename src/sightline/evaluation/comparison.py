@@ -54,6 +54,7 @@ class Difference:
         theirs: one value a run of the group it is set against.
         seeds: interval of the difference of means over seeds; None with one run a group.
         images: the same over images; None where no value is known image by image.
+        chance: the value of a model that does not look at the image; None where it is not known.
     """
 
     key: Key
@@ -62,6 +63,12 @@ class Difference:
     theirs: list[float]
     seeds: Interval | None
     images: Interval | None
+    chance: float | None = None
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether both groups are no better than a model that does not look at the image."""
+        return self.chance is not None and bool(max(np.mean(self.ours), np.mean(self.theirs)) <= self.chance)
 
     @property
     def value(self) -> float:
@@ -76,8 +83,8 @@ class Difference:
 
     @property
     def outcome(self) -> str:
-        """`better`, `worse` or `unclear`."""
-        if not self.settled:
+        """`better`, `worse` or `unclear`, as it is where both groups are no better than chance."""
+        if not self.settled or self.by_chance:
             return "unclear"
         return "better" if (self.value > 0) == self.higher_is_better else "worse"
 
@@ -144,7 +151,14 @@ class SplitComparison:
             theirs=theirs,
             seeds=over_seeds(ours, theirs, self.paired),
             images=self._over_images.get(key),
+            chance=self._chance.get(key),
         )
+
+    @cached_property
+    def _chance(self) -> dict[Key, float]:
+        """The accuracy of the most frequent class as the answer to all images, and that of a guess in the worst group."""
+        counts = np.unique(self.ours[0].samples.label, return_counts=True)[1]
+        return {ACCURACY: float(counts.max() / counts.sum()), WORST_GROUP: 1 / len(counts)} if len(counts) > 1 else {}
 
     @cached_property
     def _over_images(self) -> dict[Key, Interval]:

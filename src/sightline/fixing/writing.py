@@ -17,6 +17,7 @@ from sightline._core.output_lock import holding_file
 from sightline.data.transforms import eval_transform, resize_mask
 from sightline.errors import SightlineError
 from sightline.explainers import explain
+from sightline.fixing.card import render_card
 from sightline.fixing.reading import Given
 from sightline.fixing.report import Look, render_report
 from sightline.fixing.result import Fixed
@@ -40,7 +41,8 @@ def write_fixed(fixed: Fixed, opened: OpenedModel, given: Given, output: Path) -
     """Write all that `fix` found, and return the path of the report.
 
     `model/` holds the mended model as `export_model` writes it, `masks/` a mask for each image with one, `recipe.yaml` a
-    training of the whole network from here where the model has a name, `fix.json` every figure, and `report.html` the page.
+    training of the whole network from here where the model has a name, `MODEL_CARD.md` the verdict in words, `fix.json`
+    every figure, and `report.html` the page.
 
     Raises:
         SightlineError: the folder holds something.
@@ -54,7 +56,7 @@ def write_fixed(fixed: Fixed, opened: OpenedModel, given: Given, output: Path) -
 
 
 def write_model(fixed: Fixed, opened: OpenedModel, given: Given, folder: Path, masks: Path | None = None) -> list[Path]:
-    """Write the model, `recipe.yaml`, `fix.json` and the report into a folder that exists, in place of earlier ones.
+    """Write the model, its card, `recipe.yaml`, `fix.json` and the report into a folder that exists, in place of earlier ones.
 
     Args:
         fixed: what was found.
@@ -72,6 +74,7 @@ def write_model(fixed: Fixed, opened: OpenedModel, given: Given, folder: Path, m
     )  # fmt: skip
     texts = {
         "fix.json": json.dumps(facts_of(fixed, opened, given), indent=1, ensure_ascii=False),
+        "MODEL_CARD.md": render_card(fixed, opened, given),
         "report.html": render_report(fixed, opened, given, looks(fixed, opened, given)),
     }
     masks = folder / "masks" if masks is None else masks

@@ -86,6 +86,11 @@ def verdict(comparison: Comparison) -> Verdict:
         "worse": f"{ours} does not help: it is {points} less accurate than {theirs} on {split.split}",
         "unclear": f"{ours} does not clearly help: its accuracy on {split.split} cannot be told from that of {theirs}",
     }[accuracy.outcome]
+    if accuracy.by_chance:
+        headline = (
+            f"{ours} and {theirs} are both no better than chance on {split.split}: the most frequent class is right "
+            f"{accuracy.chance:.1%} of the time"
+        )
     energies = [
         split.differences[Key(ENERGY, name)]
         for name in split.explainers

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ class GalleryItem:
     """One image with both views at it."""
 
     picture: str  # data URI: the image, the mask outlined
+    name: str  # of the file
     label: str
     ours: RunView
     theirs: RunView
@@ -93,7 +95,9 @@ def make_gallery(split: SplitComparison, classes: Sequence[str], count: int = 8)
             for evaluation, gallery, energy in zip(evaluations, (ours, theirs), energies)
         ]
         samples = evaluations[0].samples
-        return GalleryItem(data_uri(image, border), classes[samples.label[samples.row(index)]], *views)
+        place = samples.row(index)
+        name = PurePath(str(samples.path[place])).name
+        return GalleryItem(data_uri(image, border), name, classes[samples.label[place]], *views)
 
     return Gallery(explainer, len(ours.index), measure, [draw(r) for r in changed], [draw(r) for r in drawn])
 

@@ -1,0 +1,67 @@
+"""The model card of a mended model: what it is, what was found, and what it must not be trusted with."""
+
+from datetime import UTC, datetime
+
+from sightline.fixing.reading import Given
+from sightline.fixing.result import Fixed
+from sightline.models.opening import OpenedModel
+from sightline.reporting.markdown import markdown
+
+
+def render_card(fixed: Fixed, opened: OpenedModel, given: Given) -> str:
+    """Return the card as Markdown."""
+    images, marked = len(given.images), int(given.drawn().sum())
+    verdict = "The refit helped" if fixed.helped else "The refit did not help"
+    rows = [[row.name, _percent(row.before), _percent(row.after), _interval(row.interval)] for row in fixed.table]
+    chosen = fixed.chosen
+    pooling = "an attention that masks taught" if chosen.attention else "their plain average"
+    sections = [
+        f"# {opened.name}, mended by sightline",
+        f"**{verdict}.** {fixed.summary}",
+        "## Before and after",
+        markdown(["Figure", "Given model", "Mended model", "95 % interval"], rows),
+        "Every image was judged by a head that was fitted on other images. The network itself was not trained. These figures "
+        "are of the images below alone; they say nothing of images from elsewhere.",
+        "## The model",
+        _bullets(
+            [
+                *opened.describe(),
+                f"network: {chosen.trunk}; features pooled by {pooling}; penalty {chosen.strength:g}",
+                "pixels: (value / 255 - mean) / std; `model/model.json` has the lines that load the model",
+            ]
+        ),
+        "## The images that it was fitted on",
+        _bullets(
+            [
+                f"{images} images, {marked} of them marked by people; fingerprint {given.images.fingerprint}",
+                f"classes: {', '.join(fixed.classes)}",
+                f"date: {datetime.now(UTC):%Y-%m-%d}",
+            ]
+        ),
+        "## Know before use",
+        _bullets(_limits(fixed, given)),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _limits(fixed: Fixed, given: Given) -> list[str]:
+    limits = [] if fixed.helped else ["The gain is not more than chance. Do not use it in place of the given model."]
+    if not given.drawn().any():
+        limits.append("Nobody marked an image: the objects were found by GrabCut and an attention. Look at `masks/`.")
+    return [
+        *limits,
+        "What the model looks at was measured on the images above alone. Measure it again on yours.",
+        *fixed.notes,
+    ]
+
+
+def _bullets(lines: list[str]) -> str:
+    return "\n".join(f"- {' '.join(line.split())}" for line in lines)
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "–" if interval is None else f"{_percent(interval[0])} to {_percent(interval[1])}"
