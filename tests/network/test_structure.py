@@ -326,6 +326,66 @@ def test_hugging_face_segmentation() -> None:
         assert sl.Tap(model)(torch.rand(1, 3, 64, 96)).activations[0].shape == (1, 16, 2, 3)
 
 
+# ---- poolings ----
+
+
+class PooledBlock(nn.Module):
+    """Pools what it has convolved, in its own forward."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(self.conv(x).relu(), 2)
+
+
+def pooled_features() -> nn.Sequential:
+    layers = [
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+    ]
+    return nn.Sequential(nn.Sequential(*layers, nn.ReLU(), nn.MaxPool2d(2)), nn.Flatten(), nn.Linear(8 * 16 * 24, 3))
+
+
+def pooled_blocks() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Sequential(PooledBlock(3, 4), PooledBlock(4, 8)), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+    )
+
+
+@pytest.mark.parametrize(("build", "layer"), [(pooled_features, "0.5"), (pooled_blocks, "0.1.conv")])
+def test_the_default_layer_comes_before_the_last_pooling(build, layer) -> None:
+    model = build().eval()
+    tapped = Tap(model)(torch.rand(1, 3, 64, 96))
+    assert tapped.layers[0].name == layer
+    assert tapped.activations[0].shape == (1, 8, 32, 48)
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "grid"),
+    [
+        ("torchvision", "alexnet", 13),
+        ("torchvision", "vgg11", 14),
+        ("torchvision", "vgg11_bn", 14),
+        ("timm", "vgg11", 14),
+    ],
+)
+def test_maps_of_alexnet_and_vgg_have_the_places_of_the_last_convolution(library, name, grid) -> None:
+    module = pytest.importorskip(library)
+    create = module.create_model if library == "timm" else module.models.get_model
+    with torch.device("meta"):
+        model = create(name).eval()
+        shapes: list[torch.Size] = []
+        place = model.get_submodule(default_layer(model).name)
+        place.register_forward_hook(lambda module, args, output: shapes.append(output.shape[-2:]))
+        model(torch.rand(1, 3, 224, 224))
+    assert shapes == [(grid, grid)]
+
+
 # ---- transformers ----
 
 

@@ -161,7 +161,7 @@ def test_autocast_gives_full_precision_maps_and_leaves_no_stale_weights() -> Non
     ("name", "layer"),
     [
         ("resnet18", Layer("layer4")),
-        ("vgg11", Layer("features")),
+        ("vgg11", Layer("features.19")),
         ("densenet121", Layer("features")),
         ("mobilenet_v3_small", Layer("features")),
         ("googlenet", Layer("inception5b")),

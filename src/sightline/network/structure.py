@@ -18,9 +18,9 @@ def last_stage(model: nn.Module, record: Record, within: str = "") -> str:
     """Return the name of a model's last convolutional stage, in the order in which it runs.
 
     The stage is the widest module that ends in the last convolution and still returns a feature map, with the norm and
-    the activation that follow. It is not the layer that makes the output, unless a classifier only averages it and has no
-    other convolution; nor one behind global pooling, nor one that the output does not depend on, such as an auxiliary
-    head. In a dense model, such as one for segmentation, it is the last stage with the coarsest grid.
+    the activation that follow, but without a pooling behind it. It is not the layer that makes the output, unless a classifier
+    only averages it and has no other convolution; nor one behind global pooling, nor one that the output does not depend on,
+    such as an auxiliary head. In a dense model, such as one for segmentation, it is the last stage with the coarsest grid.
 
     Args:
         model: an unwrapped model.
@@ -91,7 +91,7 @@ class _Steps:
         return found
 
     def widened(self, place: int) -> int:
-        """Return the widest module around a convolution that returns one feature map, no finer than the convolution's."""
+        """Return the widest module around a convolution that returns one feature map with the convolution's places."""
         stage, inner = place, self.calls[place]
         parts = inner.name.split(".")
         for depth in range(len(parts) - 1, 0, -1):
@@ -103,8 +103,8 @@ class _Steps:
             if (
                 not self._once(outer)
                 or [len(shape) for shape in outer.returned] != [4]
-                or _area(outer) > _area(inner)
-                or (_area(outer) == 1 and (_area(inner) > 1 or pools))
+                or _area(outer) != _area(inner)
+                or (_area(outer) == 1 and pools)
                 or any(is_within(self.calls[j].name, outer.name) for j in range(place, i) if self._makes_output(j))
             ):
                 break
