@@ -40,7 +40,7 @@ def lots(*columns: int, **options: Any) -> Table:
 
 SMALL = {"name": CNN, "size": 32}
 TINY = {"name": LENET, "size": 32}
-PHOTOS = {"data.path": "named/images.csv"}
+PHOTOS = {"data.per_class": 3}
 FEW_PETS = {"data.per_class": 4, "data.val": 2}
 FEW_RECOMPOSED = {"data.source.per_class": 5, "data.source.val": 2, "data.size": 32}
 PETS = {"keys": recipe(**FEW_PETS), "seeds": [0]}
@@ -58,7 +58,7 @@ RIA_PRETRAINED = {key: value for key, value in RIA.items() if not key.startswith
 }  # fmt: skip
 SO = {"keys": recipe(), "seeds": [0]}
 WALK = PHOTOS | {"model": SMALL, "method.options.iterations": 5}
-CLASS_MAPS = PHOTOS | {"model": SMALL} | lots(6)
+CLASS_MAPS = PHOTOS | {"model": SMALL, "columns.2.options.samples": 2} | lots(6)
 TAUGHT = {
     "keys": {"batch_size": 8, "stages.0.epochs": 2},
     "grid.0.0.keys.data.val": 2,
@@ -133,6 +133,7 @@ OVERRIDES: dict[str, Table] = {
     "impactx/figure-4": CURVES,
     "impactx/figure-5": CURVES,
     "impactx/table-2": TAUGHT,
+    "lots/figure-4.1": PHOTOS | {"model": SMALL, "options.iterations": 5, "options.blur": 5},
     "lots/figure-4.2": PHOTOS | {"model": SMALL, "options.iterations": 5, "options.blur": 5},
     "lots/figure-5.1": PHOTOS | {"model": SMALL} | lots(0, 1, 2),
     "lots/figure-5.2": CLASS_MAPS,
@@ -140,7 +141,7 @@ OVERRIDES: dict[str, Table] = {
     "lots/figure-5.4": PHOTOS | {"model": SMALL, "num_images": 6, "abreast": 3} | lots(1),
     "lots/figure-5.5": PHOTOS | {"model": SMALL, "columns.1.model": TINY, "num_images": 4, "abreast": 2} | lots(0, 1),
     "lots/figure-5.6": PHOTOS | {"model": SMALL} | lots(*range(7)),
-    "lots/figure-5.7": {"data.root": "pets", "model": SMALL} | lots(0, 1),
+    "lots/figure-5.7": {"data.root": "pets", "model": SMALL, "columns.4.options.samples": 2} | lots(0, 1),
     "lots/figure-A.1": CLASS_MAPS,
     "lots/figure-A.2": CLASS_MAPS | {"model": TINY},
     "lots/figure-A.3": CLASS_MAPS,
@@ -160,7 +161,7 @@ OVERRIDES: dict[str, Table] = {
         "axes.alpha": [0.00392157, 0.0156863],
     },
     "lots/table-5.1": {
-        "data": {"name": "csv", "path": "named/images.csv"},
+        "data.per_class": 2,
         "num_images": 6,
         "metrics.insertion.steps": 8,
         "metrics.deletion.steps": 8,
@@ -173,14 +174,15 @@ OVERRIDES: dict[str, Table] = {
         "metrics.insertion.steps": 8,
         "metrics.deletion.steps": 8,
         "models": [{"label": "AlexNet"} | TINY, {"label": "ResNet-50"} | SMALL],
+        "explainers.3.options.samples": 2,
         "explainers.6.num_images": 3,
-        "explainers.7.num_images": 3,
-        "explainers.7.options.iterations": 3,
+        "explainers.6.options.iterations": 3,
         "paper_values": {"AlexNet": {"Grad-CAM": {"coherency": 0.7501}}},
     },
     "lots/table-5.3": {
         "models": [{"label": "AlexNet"} | TINY, {"label": "ResNet-50"} | SMALL],
         "rounds": 2,
+        "methods.3.options.samples": 2,
         "methods.6.options.iterations": 2,
         "paper_values": {"Grad-CAM": {"AlexNet": 11.28}},
     },

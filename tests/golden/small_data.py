@@ -16,7 +16,12 @@ SCENES = (970, 976, 977, 978, 979, 980, 508, 580, 620, 673, 681, 743, 453, 509, 
 VOC = {1: "aeroplane", 3: "bird", 4: "boat"}
 SPECIES = ("Black_footed_Albatross", "Indigo_Bunting", "Laysan_Albatross")
 RIVAL10 = ("n03796401", "n02814533", "n02690373")  # truck, car, plane
-NAMED = ("flamingo", "golden retriever", "sea lion", "snail")  # classes of ImageNet that studies name
+NAMED = (
+    "n02007558",
+    "n02099601",
+    "n02077923",
+    "n01944390",
+)  # flamingo, golden retriever, sea lion, snail: studies name them
 THINGS = ("bird", "cat", "ship")
 
 
@@ -61,8 +66,8 @@ def make_all(root: Path) -> None:
     cub(root / "CUB_200_2011")
     imagenet9(root / "bg_challenge")
     rival10(root / "RIVAL10")
-    named_csv(root / "named", NAMED, each=10, split=False)
-    named_csv(root / "aerial", THINGS, each=6, split=True)
+    imagenet(root / "imagenet")
+    listed_images(root / "aerial", THINGS, each=6)
     for folder, name in (("cifar10", "cifar10"), ("data/cifar10", "cifar10"), ("data/cifar100", "cifar100")):
         cifar(root / folder, name)
     stl10(root / "data" / "stl10" / "stl10_binary")
@@ -148,17 +153,24 @@ def rival10(root: Path, train: int = 5, test: int = 3) -> None:
                 file.with_name(f"{wnid}_{i}_attr_dict.pkl").write_bytes(pickle.dumps(known))
 
 
-def named_csv(root: Path, names: tuple[str, ...], each: int, split: bool) -> None:
-    lines = ["path,label,mask" + (",split" if split else "")]
+def imagenet(root: Path, train: int = 4, val: int = 4) -> None:
+    for label, wnid in enumerate(NAMED):
+        for part, count in (("train", train), ("val", val)):
+            for i in range(count):
+                image, _ = picture(label, i if part == "train" else train + i)
+                save(root / part / wnid / f"ILSVRC2012_{part}_{label + len(NAMED) * i:08}.JPEG", image)
+
+
+def listed_images(root: Path, names: tuple[str, ...], each: int) -> None:
+    lines = ["path,label,mask,split"]
     for label, name in enumerate(names):
         for i in range(each):
             image, inside = picture(label, i)
-            stem = f"{name.replace(' ', '_')}_{i}"
-            save(root / f"{stem}.jpg", image)
-            save(root / f"{stem}_mask.png", inside.astype(np.uint8))
-            part = ",train" if i < each * 2 // 3 else ",test"
-            lines.append(f"{stem}.jpg,{name},{stem}_mask.png" + (part if split else ""))
-    (root / ("labels.csv" if split else "images.csv")).write_text("\n".join(lines) + "\n")
+            save(root / f"{name}_{i}.jpg", image)
+            save(root / f"{name}_{i}_mask.png", inside.astype(np.uint8))
+            part = "train" if i < each * 2 // 3 else "test"
+            lines.append(f"{name}_{i}.jpg,{name},{name}_{i}_mask.png,{part}")
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
 
 
 def cifar(root: Path, name: str) -> None:

@@ -110,9 +110,14 @@ def test_files_alone_need_no_data_set(tmp_path):
     assert [row["image"] for row in rows(folder)] == [str(file)] * 2
 
 
-@pytest.mark.parametrize("override", ["data={name: csv}", "data={name: csv, path: nowhere.csv}", "data=null"])
+@pytest.mark.parametrize(
+    "override",
+    ["data={name: imagenet, root: nowhere}", "data={name: csv}", "data={name: csv, path: nowhere.csv}", "data=null"],
+)
 def test_missing_data_is_named_with_what_to_give(override, tmp_path):
-    with pytest.raises(SightlineError, match=r"lots/figure-5.2 needs images.*data.path=FILE.csv.*folder"):
+    with pytest.raises(
+        SightlineError, match=r"lots/figure-5.2 needs images.*data.root=FOLDER.*path: FILE.csv.*name: folder"
+    ):
         reproduce("lots", "figure-5.2", [*PANEL, override], output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -241,7 +246,7 @@ def test_targets_from_training_images_need_some(tmp_path):
     (tmp_path / "photos.csv").write_text("path,label\na.png,1\nb.png,2\n")
     for name in ("a", "b"):
         Image.fromarray(np.full((40, 60, 3), 128, dtype=np.uint8)).save(tmp_path / f"{name}.png")
-    overrides = [f"data={{name: csv, path: {tmp_path / 'photos.csv'}}}", SPLIT[1], "images=[0]"]
+    overrides = [f"data={{name: csv, path: {tmp_path / 'photos.csv'}}}", SPLIT[1], "images=[0]", "split=train"]
     with pytest.raises(SightlineError, match="splits train and test"):
         reproduce("lots", "figure-5.1", overrides, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()

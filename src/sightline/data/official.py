@@ -24,6 +24,7 @@ OFFICIAL = {
     "voc": Official(931, 925, "http://host.robots.ox.ac.uk/pascal/VOC/voc2012"),
     "voc labels=multiple": Official(1464, 1449, "http://host.robots.ox.ac.uk/pascal/VOC/voc2012"),
     "coco": Official(117266, 4952, "https://cocodataset.org/#download"),
+    "imagenet": Official(1281167, 50000, "https://www.image-net.org/download.php"),
     "cifar10": Official(50000, 10000, "https://www.cs.toronto.edu/~kriz/cifar.html"),
     "cifar100": Official(50000, 10000, "https://www.cs.toronto.edu/~kriz/cifar.html"),
     "stl10": Official(5000, 8000, "https://cs.stanford.edu/~acoates/stl10"),

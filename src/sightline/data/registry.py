@@ -64,6 +64,7 @@ DATASETS = Datasets(
         "sightline.datasets.derived.biased",
         "sightline.datasets.derived.marked",
         "sightline.datasets.benchmarks.rival10",
+        "sightline.datasets.benchmarks.imagenet",
         "sightline.datasets.benchmarks.imagenet9",
         "sightline.datasets.benchmarks.digits",
     ),

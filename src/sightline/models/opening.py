@@ -11,10 +11,10 @@ from torch import nn
 from sightline.data.dataset import ImageDataset
 from sightline.data.files import locate
 from sightline.datasets.derived.relabeled import match_classes
+from sightline.datasets.imagenet_names import COUNT, are_wnids, imagenet_classes, imagenet_wnids
 from sightline.errors import SightlineError
 from sightline.models.checkpoint import read_checkpoint
 from sightline.models.hugging_face import classifies_by_texts
-from sightline.models.labels import imagenet_classes
 from sightline.models.loading import FORMS, check_name, make_model
 from sightline.models.made import Made, spec_of
 from sightline.models.weights import load_checkpoint
@@ -51,7 +51,7 @@ class OpenedModel:
         """A name for each class: its own; ImageNet's for 1000 classes; else the indices."""
         if self.classes is not None:
             return self.classes
-        return imagenet_classes() if self.count == 1000 else [str(index) for index in range(self.count)]
+        return imagenet_classes() if self.count == COUNT else [str(index) for index in range(self.count)]
 
     def match(self, data: ImageDataset) -> ImageDataset:
         """Return a dataset whose classes are counted as the model counts them.
@@ -66,8 +66,9 @@ class OpenedModel:
             return match_classes(data, self.classes, "the model")
         if len(data.classes) == self.count:
             return data
-        if self.count == 1000:
-            return match_classes(data, self.names, "the model")
+        if self.count == COUNT:
+            names = imagenet_wnids() if are_wnids(data.classes) else self.names
+            return match_classes(data, names, "the model")
         raise SightlineError(
             f"the model has {self.count} classes without names and the data has {len(data.classes)}; name those of the model "
             "in its order by --classes FILE, one a line (classes= in Python)"

@@ -15,8 +15,8 @@ from sightline.data.image_files import read_image
 from sightline.data.image_listing import IMAGE_SUFFIXES
 from sightline.data.splits import MAIN_TESTS
 from sightline.data.transforms import eval_transform
+from sightline.datasets.imagenet_names import COUNT, are_wnids, imagenet_classes, names_of_wnids
 from sightline.errors import SightlineError, unknown_name
-from sightline.models.labels import imagenet_classes
 from sightline.training.recipe import Data
 
 ImageChoice = int | str
@@ -29,7 +29,7 @@ class ImageSelection:
     Args:
         data: the data set; None = files alone.
         study: whose images they are, for messages.
-        split: the split that is held out; None = the test images where there are any, else all there are.
+        split: the split that is explained; None = the test images.
     """
 
     def __init__(self, data: Data | None, study: str, split: str | None = None) -> None:
@@ -45,8 +45,8 @@ class ImageSelection:
             SightlineError: it is missing; the message names what to give.
         """
         give = (
-            "give data.path=FILE.csv, a list of images with the columns path and label; or "
-            "'data={name: folder, root: FOLDER}', with a folder a class"
+            "give data.root=FOLDER for the data of the study, 'data={name: csv, path: FILE.csv}', a list of images with the "
+            "columns path and label, or 'data={name: folder, root: FOLDER}', with a folder a class"
         )
         if self.data is None:
             raise SightlineError(f"{self.study} needs images: {give}")
@@ -57,14 +57,27 @@ class ImageSelection:
 
     @cached_property
     def held_out(self) -> ImageDataset:
-        """The images that are explained."""
-        return self.splits[self.split or held_out(self.splits)]
+        """The images that are explained.
+
+        Raises:
+            SightlineError: no split is named and there is no test split; training images are explained if that is asked for.
+        """
+        if self.split is not None:
+            return self.splits[self.split]
+        try:
+            return self.splits[self.splits.main_test]
+        except SightlineError as error:
+            raise SightlineError(
+                f"{self.study}: {error} by split=NAME; split=train explains training images"
+            ) from error
 
     @cached_property
     def classes(self) -> list[str]:
-        """The classes' names: ImageNet's, where the data numbers a thousand of them."""
+        """The classes' names: ImageNet's, where the data numbers a thousand of them or names them by wnids."""
         names = self.splits.classes
-        return imagenet_classes() if names == [str(index) for index in range(1000)] else names
+        if are_wnids(names):
+            return names_of_wnids(names)
+        return imagenet_classes() if names == [str(index) for index in range(COUNT)] else names
 
     def draw(self, count: int, seed: int) -> list[Place]:
         """Seeded places of this many images, in increasing order; of fewer images, some of the same."""
@@ -148,8 +161,3 @@ class ImageSelection:
                 f"{self.study} looks up the class of each image; that of the file {place} is not known"
             )
         return int(self.held_out.labels[place])
-
-
-def held_out(splits: Splits) -> str:
-    """Return the name of the main test split, or "train" if there is none."""
-    return next((name for name in MAIN_TESTS if name in splits), "train")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Self
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from sightline._core.strict import Positive, name_or_mapping
@@ -16,7 +16,7 @@ from sightline.reporting.plots import draw_image, new_figure
 from sightline.studies.image_selection import ImageChoice, ImageSelection, Place
 from sightline.studies.study import AnyModel, Done, LabelledModel, Part, Study, scale_count
 from sightline.studies.subject import Subject, load_subject
-from sightline.studies.tables import caption, to_bytes
+from sightline.studies.tables import caption, in_brackets, to_bytes
 from sightline.training.recipe import Data
 
 Images = dict[str, Tensor]
@@ -29,7 +29,7 @@ class ImageStudy(Study):
 
     Attributes:
         data: where the images come from; null where only files are named.
-        split: which of its splits; null = the test images if there are any, else all images.
+        split: which of its splits; null = the test images.
     """
 
     data: Annotated[Data | None, BeforeValidator(name_or_mapping)] = None
@@ -60,12 +60,14 @@ class OneImageStudy(ImageStudy):
     Attributes:
         image: its place, its class (the first image of it) or its file; null draws one.
         model: what is explained, for the class that it predicts.
+        paper_values: value -> the paper's figure.
     """
 
     part: ClassVar[str]
 
     image: ImageChoice | None = None
     model: AnyModel
+    paper_values: dict[str, float] = Field(default_factory=dict)
 
     def parts(self) -> list[str]:
         """All images at once."""
@@ -99,8 +101,9 @@ class OneImageStudy(ImageStudy):
 
     def table(self, done: Done) -> list[dict[str, Any]]:
         """One row: the image and its values."""
+        printed = {f"printed_{key}": value for key, value in self.paper_values.items()}
         return [
-            {key: value for key, value in part.values.items() if key not in ("curve", "said", "pictures")}
+            {key: value for key, value in part.values.items() if key not in ("curve", "said", "pictures")} | printed
             for part in done.values()
         ]
 
@@ -109,7 +112,10 @@ class OneImageStudy(ImageStudy):
         if self.part not in done:
             return ""
         model = f"`{self.model.name}` (weights: {self.model.weights or 'random'})"
-        return f"![{self.figure_text()}](figure.png)\n\n{model}{self.words(done[self.part].values)}"
+        values = done[self.part].values
+        beside = [f"{key} {values[key]:.4f}{in_brackets(printed)}" for key, printed in self.paper_values.items()]
+        told = f"\n\nIn square brackets the paper's figures: {', '.join(beside)}." if beside else ""
+        return f"![{self.figure_text()}](figure.png)\n\n{model}{self.words(values)}{told}"
 
     def figure_text(self) -> str:
         """Return the alternative text of the figure."""

@@ -10,7 +10,6 @@ from sightline.data import DATASETS
 from sightline.errors import SightlineError
 from sightline.evaluation import DEFAULT_EXPLAINERS
 from sightline.models.opening import read_names
-from sightline.studies.image_selection import held_out
 from sightline.studies.study import Study, make_study
 from sightline.training import Run, read_recipe
 from sightline.training.run_data import read_splits, warn_of_training_images
@@ -187,7 +186,7 @@ def _check_data(runs: Sequence[Run], source: dict[str, Any], split: str | None, 
     """Refuse data of runs that is not what it was in training, and warn of images that a run was trained on."""
     for run in runs:
         found = read_splits(run) if own else DATASETS.create_source(source)
-        name = split or held_out(found)
+        name = split or found.main_test
         images = found[name]
         if not own and name != "train":
             warn_of_training_images(run, source["name"], images)

@@ -1,10 +1,11 @@
 """The steps from an image to its LOTS map."""
 
+import math
 import string
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from matplotlib.figure import Figure
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from sightline._core.registry import Entry
@@ -12,14 +13,16 @@ from sightline.explainers.lots import LOTS, grey
 from sightline.metrics.explanation_image import explanation_images
 from sightline.reporting.overlay import blend
 from sightline.studies.image_study import Images, Maker, OneImageStudy
-from sightline.studies.study import KINDS, Done
+from sightline.studies.study import KINDS, Done, check_labels
 from sightline.studies.subject import Subject
 
 WHY = {"converged": "converged", "zero gradient": "found no gradient", "iterations": "had no more"}
-STEPS = (
+Step = Literal[
     "original", "adversarial", "original, grey", "adversarial, grey",
-    "difference", "activation map", "explanation image", "heat map",
-)  # fmt: skip
+    "difference", "activation map", "explanation image", "heat map", "change",
+]  # fmt: skip
+STEPS: tuple[Step, ...] = get_args(Step)[:-1]
+MAGNIFIED = 10  # how often a change is shown as strong as it is (thesis, Figure 4.1)
 
 
 @KINDS.register("lots_steps")
@@ -28,12 +31,21 @@ class LotsSteps(OneImageStudy):
 
     Attributes:
         options: of the explainer `lots`.
+        steps: which steps are shown; a `change` is the difference of the colors, ten times as strong, around grey.
     """
 
     part: ClassVar[str] = "steps"
 
     kind: Literal["lots_steps"]
     options: dict[str, Any] = Field(default_factory=dict)
+    steps: Annotated[list[Step], Field(min_length=1)] = Field(default_factory=lambda: [*STEPS])
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_labels("steps", self.steps)
+        if self.paper_values:
+            raise ValueError("paper_values: the steps have no values that a paper prints")
+        return self
 
     def maker(self) -> Maker:
         """Run LOTS, and keep what each step makes."""
@@ -51,18 +63,21 @@ class LotsSteps(OneImageStudy):
                 "activation map": maps[:, None],
                 "explanation image": explanation_images(image, maps),
                 "heat map": blend(image, maps),
+                "change": (MAGNIFIED * (found.images - image) + 128 / 255).clamp(0, 1),
             }
             values = {
                 "image": path,
                 "said": {
-                    name: subject.say(images[name])[0] for name in ("original", "adversarial", "explanation image")
+                    name: subject.say(images[name])[0]
+                    for name in ("original", "adversarial", "explanation image")
+                    if name in self.steps
                 },
                 "iterations": int(found.iterations[0]),
                 "distance": float(found.distances[0]),
                 "stopped": found.stopped[0],
                 "largest_change": float((found.images - image).abs().max()),
             }
-            return images, values
+            return {name: images[name] for name in self.steps}, values
 
         return make
 
@@ -75,12 +90,17 @@ class LotsSteps(OneImageStudy):
 
     def figure_text(self) -> str:
         """The steps."""
-        return ", ".join(STEPS)
+        return ", ".join(self.steps)
 
     def figures(self, done: Done) -> dict[str, Figure]:
-        """Two lines of four images, lettered as in the thesis."""
-        titles = {name: f"({letter}) {name}" for letter, name in zip(string.ascii_lowercase, STEPS)}
-        return {"figure.png": self.draw(done[self.part], titles, 2)[0]}
+        """Lines of four images, lettered as in the thesis."""
+        titles: dict[str, str] = {
+            name: f"({letter}) {name}" for letter, name in zip(string.ascii_lowercase, self.steps)
+        }
+        figure, axes = self.draw(done[self.part], titles, math.ceil(len(titles) / 4))
+        for empty in axes[len(titles) :]:
+            empty.set_axis_off()
+        return {"figure.png": figure}
 
     def _explainer(self, **changes: Any) -> LOTS:
         return Entry("lots", LOTS)(**{**self.options, **changes})

@@ -1,11 +1,12 @@
 """One image taken through a metric, step by step."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from pydantic import model_validator
 from torch import Tensor
 
 from sightline._core.fills import filled
@@ -20,6 +21,7 @@ from sightline.studies.lines import tidy
 from sightline.studies.study import KINDS, Done, Method, check_methods
 from sightline.studies.subject import Subject
 
+VALUES = {"confidence": ("before", "after"), "coherency": ("coherency",), "insertion": ("area",), "deletion": ("area",)}
 SHARES = (0.0, 0.1, 0.25, 0.5, 1.0)  # of the pixels, where insertion and deletion are shown
 
 
@@ -37,6 +39,15 @@ class MetricWalkthrough(OneImageStudy):
     kind: Literal["metric_walkthrough"]
     method: Method
     metric: Literal["confidence", "coherency", "insertion", "deletion"]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for key in self.paper_values:
+            if key not in VALUES[self.metric]:
+                raise ValueError(
+                    f"paper_values: {key} is no value of {self.metric}; expected {', '.join(VALUES[self.metric])}"
+                )
+        return self
 
     def maker(self) -> Maker:
         """Explain the image, and follow the metric."""

@@ -16,7 +16,10 @@ from torch import Tensor
 from sightline._core.strict import Positive, name_or_mapping
 from sightline.errors import NotDefinedError
 from sightline.explainers import create_explainer
+from sightline.metrics import average_drop
+from sightline.metrics.explanation_image import explanation_images
 from sightline.network.features import ClassFeatures, class_features
+from sightline.reporting.markdown import markdown
 from sightline.reporting.overlay import Overlay, show
 from sightline.reporting.plots import draw_overlay, new_figure
 from sightline.studies.image_selection import ImageChoice
@@ -33,7 +36,7 @@ from sightline.studies.study import (
     scale_count,
 )
 from sightline.studies.subject import load_subject
-from sightline.studies.tables import caption, to_bytes
+from sightline.studies.tables import caption, in_brackets, to_bytes
 
 TOGETHER = 5  # images of one part: what an interrupted study can lose
 LONGEST = 6  # pictures of one image in one line
@@ -64,6 +67,8 @@ class Panel(ImageStudy):
         model: what is explained, for the class that it predicts.
         columns: methods.
         abreast: how many images stand side by side.
+        paper_values: the paper's figures of the first image: `image` -> `probability`, and column -> `drop`, the share of the
+            probability that is lost when the image is seen through the map. Those of columns that are not there are left out.
     """
 
     kind: Literal["panel"]
@@ -73,10 +78,16 @@ class Panel(ImageStudy):
     model: AnyModel
     columns: Annotated[list[Column], Field(min_length=1)]
     abreast: Positive = 1
+    paper_values: dict[str, dict[Literal["probability", "drop"], float]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_labels("columns", [column.label for column in self.columns], taken=("image", "reference"))
+        for label, printed in self.paper_values.items():
+            if [*printed] != ["probability" if label == "image" else "drop"]:
+                raise ValueError(
+                    f"paper_values.{label} is {printed}; expected image: {{probability: ...}} or COLUMN: {{drop: ...}}"
+                )
         return self
 
     def parts(self) -> list[str]:
@@ -101,6 +112,7 @@ class Panel(ImageStudy):
         return [
             {"image": place, "label": label, "method": column.label, "model": self._model(column).name}
             | dict(zip(("predicted", "probability"), done[PICTURES].values["said"][self._model(column).name][row]))
+            | {"drop": self._drop(column, row, done)}
             for row, (place, label) in enumerate(zip(done[PICTURES].values["paths"], done[PICTURES].values["labels"]))
             for column in self.columns
         ]
@@ -117,6 +129,7 @@ class Panel(ImageStudy):
                 *([f"![{self.title}](figure.png)"] if set(self.parts()) <= set(done) else []),
                 f"{self._number()} images, explained for the class that the model predicts: {', '.join(told)}.",
                 *(f"{label} is not defined for this model: {why}" for label, why in missing.items()),
+                *self._beside_the_paper(done),
             ]
         )
 
@@ -144,6 +157,29 @@ class Panel(ImageStudy):
         }
         texts = {place: [caption(*each) for each in saying] for place, saying in captions.items()}
         return {"figure.png": draw(overlay, texts, self.abreast)}
+
+    def _drop(self, column: Column, row: int, done: Done) -> float | None:
+        """The drop of an image's probability under a column's map; None where that is not made yet, or not defined."""
+        start = row // TOGETHER * TOGETHER
+        part = done.get(f"{column.label}/{start}")
+        return None if part is None or "drops" not in part.values else part.values["drops"][row - start]
+
+    def _beside_the_paper(self, done: Done) -> list[str]:
+        """Our figures of the first image beside the paper's."""
+        if not self.paper_values or PICTURES not in done:
+            return []
+        columns = {column.label: column for column in self.columns}
+        rows = []
+        for label, printed in self.paper_values.items():
+            ((what, figure),) = printed.items()
+            if label == "image":
+                ours: float | None = done[PICTURES].values["said"][self.model.name][0][1]
+            elif label in columns:
+                ours = self._drop(columns[label], 0, done)
+            else:
+                continue
+            rows.append([label, what, ("…" if ours is None else f"{ours:.4f}") + in_brackets(figure)])
+        return ["The first image; in square brackets the paper's figures.", markdown(["", "", "value"], rows)]
 
     def _number(self) -> int:
         return self.num_images if self.images is None else len(self.images)
@@ -251,7 +287,10 @@ class _Worker:
             maps = explainer(subject.model, images, targets, subject.layer_for(column.name), subject.spec)
         except NotDefinedError as error:
             return Part({"not_defined": str(error)})
-        return Part({}, {"maps": to_bytes(maps)})
+        clean, explained = (subject.probabilities(each) for each in (images, explanation_images(images, maps)))
+        predicted = clean.argmax(1, keepdim=True)
+        drops = average_drop(*(each.gather(1, predicted)[:, 0] for each in (clean, explained)))
+        return Part({"drops": drops.tolist()}, {"maps": to_bytes(maps)})
 
     def _wants(self, *features: str) -> bool:
         return any(column.features in features for column in self.panel.columns)
