@@ -33,11 +33,13 @@ from sightline.metrics.consistency import ExplanationConsistency
 from sightline.metrics.corloc import CorLoc, corloc
 from sightline.metrics.explanation_image import (
     ADCC,
+    ARCC,
     AverageDrop,
     AverageIncrease,
     Coherency,
     Complexity,
     adcc,
+    arcc,
     average_drop,
     average_increase,
     coherency,
@@ -70,6 +72,7 @@ from sightline.metrics.perturbation import (
     perturbation_curves,
 )
 from sightline.metrics.registry import METRICS, register
+from sightline.metrics.road import ROAD, imputed
 from sightline.metrics.robustness import FGSMAccuracy, fgsm_hits
 from sightline.metrics.sanity import SanityCheck, sanity_check
 from sightline.metrics.scoring import Scorer
@@ -79,9 +82,11 @@ from sightline.metrics.stability import ViewStability, view_stability
 
 __all__ = [
     "ADCC",
+    "ARCC",
     "ECE",
     "METRICS",
     "RFS",
+    "ROAD",
     "Accuracy",
     "AverageDrop",
     "AverageIncrease",
@@ -125,6 +130,7 @@ __all__ = [
     "ViewStability",
     "WorstGroupAccuracy",
     "adcc",
+    "arcc",
     "area_under_curve",
     "average_drop",
     "average_increase",
@@ -145,6 +151,7 @@ __all__ = [
     "filled",
     "foreground_iou",
     "group_accuracies",
+    "imputed",
     "list_metrics",
     "map_boxes",
     "noised",

@@ -1,10 +1,12 @@
-"""What a model makes of an image seen through its map: average drop and increase, coherency, complexity and ADCC.
+"""What a model makes of an image seen through its map: average drop and increase, coherency, complexity, ADCC and ARCC.
 
 The explanation image is the image times its map: what the map points out stays, the rest fades into the fill. Drop and
 increase: Chattopadhyay et al., "Grad-CAM++" (WACV 2018), section 4. Coherency, complexity, ADCC: Poppi et al.,
-"Revisiting the Evaluation of Class Activation Mapping for Explainability" (CVPR workshops 2021), section 3.
+"Revisiting the Evaluation of Class Activation Mapping for Explainability" (CVPR workshops 2021), section 3. ARCC: Domeniconi et
+al., "How to Evaluate and Refine your CAM" (2026), which puts ROAD in the place of the drop.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -17,6 +19,7 @@ from sightline.explainers import Explainer
 from sightline.metrics.base import ExplainerMetric, ModelMetric, PerImageMetric
 from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
+from sightline.metrics.road import SHARES, check_road, road_difference
 from sightline.metrics.similarity import pearson
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection
@@ -83,8 +86,17 @@ def adcc(coherency: Tensor, complexity: Tensor, drop: Tensor) -> Tensor:
 
     Defined for one image, as in the paper's equation; the metric averages it over images like the others.
     """
-    terms = torch.stack([coherency, 1 - complexity, 1 - drop])
-    return torch.where((terms > 0).all(0), 3 / (1 / terms).sum(0), 0.0)
+    return _harmonic_mean(coherency, 1 - complexity, 1 - drop)
+
+
+def arcc(coherency: Tensor, complexity: Tensor, road: Tensor) -> Tensor:
+    """The harmonic mean of coherency, 1 - complexity and ROAD, each (B,), ROAD cut to [0, 1]; 0 where one of them is 0."""
+    return _harmonic_mean(coherency, 1 - complexity, road.clamp(0, 1))
+
+
+def _harmonic_mean(*terms: Tensor) -> Tensor:
+    stacked = torch.stack(terms)
+    return torch.where((stacked > 0).all(0), len(terms) / (1 / stacked).sum(0), 0.0)
 
 
 class _ThroughMap(ModelMetric):
@@ -188,6 +200,49 @@ class ADCC(_MapAgain):
         maps = observation.require("maps")
         drop = average_drop(*observation.cached(_probabilities, self.fill))
         return adcc(coherency(maps, observation.cached(_maps_again, self.fill)), complexity(maps), drop)
+
+
+@register("arcc")
+class ARCC(_MapAgain):
+    """Mean over the images of ARCC: coherent, simple maps that rank pixels by what they do to the class's probability.
+
+    Args:
+        model: a classifier that returns logits (B, K).
+        explainer: the one that makes the maps, or its name.
+        fill: "black" (the papers') or "blur".
+        shares: of the pixels that ROAD removes.
+        noise: standard deviation of ROAD's noise, in the units of the images.
+        seed: of the noise.
+        layer: the target layer of the explainer.
+        input_spec: normalizes images in [0, 1].
+        internal_batch_size: images in one call to the model.
+    """
+
+    slow = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        explainer: str | Explainer,
+        *,
+        fill: Rest = "black",
+        shares: Sequence[float] = SHARES,
+        noise: float = 0.01,
+        seed: int = 0,
+        layer: LayerSelection = None,
+        input_spec: InputSpec | None = None,
+        internal_batch_size: int | None = None,
+    ) -> None:
+        super().__init__(
+            model, explainer, fill=fill, layer=layer, input_spec=input_spec, internal_batch_size=internal_batch_size
+        )
+        self.options = check_road(shares, noise, seed)
+
+    def compute_per_image(self, observation: Observation) -> Tensor:
+        """`arcc` of each image."""
+        maps, again = observation.require("maps"), observation.cached(_maps_again, self.fill)
+        road = observation.cached(road_difference, *self.options)
+        return arcc(coherency(maps, again), complexity(maps), road)
 
 
 def _images(observation: Observation, fill: Rest) -> Tensor:

@@ -15,6 +15,7 @@ METRICS: Registry[PerImageMetric] = Registry(
         "sightline.metrics.localization",
         "sightline.metrics.perturbation",
         "sightline.metrics.squares",
+        "sightline.metrics.road",
         "sightline.metrics.explanation_image",
         "sightline.metrics.boxes",
         "sightline.metrics.corloc",
