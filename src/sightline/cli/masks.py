@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.cli.mask_exchange import Command as Command
 from sightline.cli.options import (
     ClassNames,
     DatasetName,
@@ -57,7 +58,8 @@ def masks(
 ) -> None:
     """Make a mask of every image of a data set, from a model's maps or from boxes.
 
-    An interrupted command goes on when it is given again.
+    An interrupted command goes on when it is given again. `sightline masks export` and `import` exchange masks with
+    annotation tools: see `sightline masks export --help`.
     """
     import sys
 
