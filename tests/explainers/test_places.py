@@ -11,8 +11,9 @@ from torch import Tensor, nn
 import sightline as sl
 from networks import TinyCNN, batch_of
 from sightline.explainers import normalize_maps, resize_maps
-from sightline.explainers.places import refuse_few_places
+from sightline.explainers.places import finer_stages, refuse_few_places
 from sightline.metrics import map_boxes, pearson, spearman
+from sightline.network.layers import resolve_layers
 
 
 class Shrinking(nn.Module):
@@ -66,6 +67,47 @@ def test_a_map_of_rounding_noise_is_like_no_other_and_points_nothing_out() -> No
 
 LAYERED = ["gradcam", "gradcam++", "hirescam", "eigencam", "randomcam", "scorecam", "ablationcam", "smoothgradcam++",
            "guided_gradcam"]  # fmt: skip
+
+
+@pytest.mark.parametrize("slope", [0.0, 1e-8])
+@pytest.mark.parametrize(
+    "name", ["rise", "kernel_shap", "lime", "occlusion", "partition_shap", "weighted_shap", "scorecam", "ablationcam"]
+)
+def test_scores_that_vary_by_rounding_alone_give_no_map(name: str, slope: float) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    )
+    with torch.no_grad():
+        model[0].weight.mul_(slope)
+        model[0].bias.fill_(7.3)
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert (sl.explain(model.eval(), images, name, targets=1) == 0).all()
+
+
+class SharedActivation(nn.Module):
+    """One ReLU after every layer, as many models of users have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = (
+            nn.Conv2d(3, 4, 3, 2, 1),
+            nn.Conv2d(4, 4, 3, 2, 1),
+            nn.Conv2d(4, 4, 3, 2, 1),
+        )
+        self.act, self.head = nn.ReLU(), nn.Linear(4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        for layer in (self.first, self.second, self.third):
+            images = self.act(layer(images))
+        return self.head(images.mean((2, 3)))
+
+
+def test_finer_layers_run_once() -> None:
+    model = SharedActivation().eval()
+    images = torch.rand(1, 3, 32, 32)
+    for layer, finer in (("third", ["first", "second"]), ("second", ["first"])):
+        assert finer_stages(model, resolve_layers(model, layer)[0], images, 2) == finer
+        assert sl.explain(model, images, "refinecam", layer=layer).shape == (1, 32, 32)
 
 
 @pytest.mark.parametrize("name", LAYERED)

@@ -4,10 +4,14 @@ Nothing of sightline is replaced: an audit hook of Python sees every file that i
 """
 
 import errno
+import hashlib
 import multiprocessing
 import os
+import re
+import shutil
 import signal
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +23,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["kept_imports"])
 CHANGES = {"os.rename": (0, 1), "os.remove": (0,), "os.mkdir": (0,), "os.rmdir": (0,), "os.truncate": (0,),
            "sqlite3.connect": (0,)}  # fmt: skip
+RANDOM = re.compile(r"[0-9a-f]{12}(?=\.tmp|\.old)")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
@@ -30,11 +35,13 @@ class Fault:
         kill_at: the file operation before which the process dies, from 0.
         full_at: the file operation from which on the disk is full.
         kill_after: seconds after which the process dies.
+        keep: a folder that gets a copy of the state before each file operation, by number; equal states are kept once.
     """
 
     kill_at: int | None = None
     full_at: int | None = None
     kill_after: float | None = None
+    keep: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -94,8 +101,19 @@ def _inside(folder: Path, arguments: list[str], fault: Fault, said: Path, operat
     os.chdir(folder)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
     root, owner = f"{folder.resolve()}{os.sep}", os.getpid()
+    known: set[bytes] = set()
+    keeping = threading.local()
+
+    def keep(number: int) -> None:
+        keeping.now = True
+        if (state := digest(folder)) not in known:
+            known.add(state)
+            shutil.copytree(folder, fault.keep / str(number) / folder.name, symlinks=True)
+        keeping.now = False
 
     def count(name: str, given: tuple) -> None:
+        if getattr(keeping, "now", False):
+            return
         if name == "open":
             paths = (given[0],) if isinstance(given[2], int) and given[2] & WRITES else ()
         else:
@@ -104,6 +122,8 @@ def _inside(folder: Path, arguments: list[str], fault: Fault, said: Path, operat
             return
         number = operations.value
         operations.value += 1
+        if fault.keep is not None:
+            keep(number)
         if number == fault.kill_at:
             os._exit(99)
         if fault.full_at is not None and number >= fault.full_at and name in ("open", "os.mkdir", "os.truncate"):
@@ -117,6 +137,15 @@ def _inside(folder: Path, arguments: list[str], fault: Fault, said: Path, operat
 
     sys.argv = ["sightline", *arguments]
     main()
+
+
+def digest(folder: Path) -> bytes:
+    """Return a digest of all names and contents below a folder, without the random part of temporary names."""
+    found = hashlib.sha256()
+    for file in sorted(folder.rglob("*")):
+        found.update(RANDOM.sub("", str(file.relative_to(folder))).encode())
+        found.update(file.read_bytes() if file.is_file() else b"folder")
+    return found.digest()
 
 
 def _below(path: object, root: str) -> bool:

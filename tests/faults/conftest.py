@@ -1,4 +1,5 @@
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,18 +20,19 @@ def ready(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(ready, tmp_path_factory) -> Callable[[str], tuple[object, int]]:
-    """By the name of a command: its result when nothing disturbs it, and the number of its file operations."""
-    known: dict[str, tuple[object, int]] = {}
+def undisturbed(ready, tmp_path_factory) -> Callable[[str], tuple[object, int, float]]:
+    """By the name of a command: its result when nothing disturbs it, the number of its file operations, and its seconds."""
+    known: dict[str, tuple[object, int, float]] = {}
 
-    def find(name: str) -> tuple[object, int]:
+    def find(name: str) -> tuple[object, int, float]:
         if name not in known:
             folder = tmp_path_factory.mktemp("undisturbed") / "work"
             shutil.copytree(ready, folder)
             verb = (VERBS | LONG_VERBS)[name]
+            began = time.perf_counter()
             done = run(folder, *verb.arguments)
             assert done.code == 0, done.said
-            known[name] = verb.result(folder), done.operations
+            known[name] = verb.result(folder), done.operations, time.perf_counter() - began
             shutil.rmtree(folder)
         return known[name]
 

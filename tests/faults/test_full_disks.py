@@ -27,7 +27,7 @@ def one_line(said: str, folder: Path) -> bool:
 @pytest.mark.parametrize("name", VERBS)
 def test_a_disk_that_fills_up_at_any_operation(name, work, undisturbed):
     verb, draw = VERBS[name], random.Random(name)
-    expected, operations = undisturbed(name)
+    expected, operations, _ = undisturbed(name)
     for point in draw.sample(range(operations), min(POINTS, operations)):
         folder = work()
         done = run(folder, *verb.arguments, fault=Fault(full_at=point))
@@ -60,7 +60,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
 def test_a_small_disk_that_is_full(name, work, undisturbed, small_disk):
     """All of a real file system is taken; then it is given back."""
     verb, folder = VERBS[name], work()
-    expected, _ = undisturbed(name)
+    expected, *_ = undisturbed(name)
     top = verb.outputs[0].split("/")[0]
     if (folder / top).exists():  # the output lies in a folder that is there already
         shutil.move(folder / top, small_disk / top)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("name", VERBS)
 def test_two_at_once(name, work, undisturbed):
     verb = VERBS[name]
-    expected, _ = undisturbed(name)
+    expected, *_ = undisturbed(name)
     folder = work()
     both = [finish(child) for child in [start(folder, *verb.arguments) for _ in range(2)]]
     codes = sorted(done.code for done in both)

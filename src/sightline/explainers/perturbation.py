@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sightline._core.checks import check_count
 from sightline._core.seeding import seeded
+from sightline._core.tensors import has_contrast
 from sightline.errors import SightlineError
 from sightline.explainers.attribution import AttributionRequest, Baseline, attribution
 
@@ -111,8 +112,9 @@ def lime(
         distance = 1 - shown.double().mean(1).sqrt()  # cosine distance from the image, which shows all patches
         return torch.exp(-(distance**2) / (2 * 0.25**2))
 
-    captum = Lime(_finite(request.forward), interpretable_model=SkLearnRidge(alpha=1.0), similarity_func=nearness)
-    return _surrogate(captum, request, samples, _regions(request.inputs, patch, features), baseline, seed)
+    scores = _Scores(request.forward)
+    captum = Lime(scores, interpretable_model=SkLearnRidge(alpha=1.0), similarity_func=nearness)
+    return _surrogate(captum, scores, request, samples, _regions(request.inputs, patch, features), baseline, seed)
 
 
 @attribution("kernel_shap", needs_gradient=False, precise=True)
@@ -153,23 +155,37 @@ def kernel_shap(
     if count < 2:
         raise SightlineError("kernel_shap: the whole image is one patch; at least 2 are needed")
     samples = 2 * count + 2048 if samples is None else samples
-    return _surrogate(KernelShap(_finite(request.forward)), request, samples, regions, baseline, seed)
+    scores = _Scores(request.forward)
+    return _surrogate(KernelShap(scores), scores, request, samples, regions, baseline, seed)
 
 
-def _finite(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return a function of changed images that refuses scores without a value, which no regression takes."""
+class _Scores:
+    """A function of changed images that notes its range, and refuses scores without a value, which no regression takes.
 
-    def checked(*arguments: Any) -> Tensor:
-        scores = forward(*arguments)
+    Args:
+        forward: returns the score of each changed image.
+    """
+
+    def __init__(self, forward: Callable[..., Tensor]) -> None:
+        self.forward = forward
+        self.range: list[Tensor] = []  # lowest and highest score, once for each call
+
+    def __call__(self, *arguments: Any) -> Tensor:
+        scores = self.forward(*arguments)
         if not scores.isfinite().all():
             raise SightlineError("NaN or infinity in the scores of changed images; is the model finite there?")
+        self.range += scores.detach().aminmax()
         return scores
 
-    return checked
+    def vary(self) -> Tensor:
+        """Return whether the scores varied by more than rounding since the last time that this was asked."""
+        noted, self.range = torch.stack(self.range), []
+        return has_contrast(noted[None])
 
 
 def _surrogate(
     captum: "Lime | KernelShap",
+    scores: _Scores,
     request: AttributionRequest,
     samples: int,
     regions: Tensor,
@@ -188,7 +204,7 @@ def _surrogate(
                 n_samples=samples,
                 perturbations_per_eval=one.rows,
             )
-        parts.append(part)
+        parts.append(part * scores.vary())  # a regression on rounding noise has no meaning
     return torch.cat(parts)
 
 

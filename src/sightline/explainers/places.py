@@ -94,7 +94,9 @@ def _stages_before(model: nn.Module, layer: Layer, inputs: Tensor) -> dict[str, 
     def note(name: str, output: Any) -> None:
         nonlocal reached
         reached = reached or name == layer.name
-        if not reached:
+        if reached and name in grids:
+            grids[name] = None  # it runs again after the layer
+        elif not reached:
             grid = None if name in grids else _grid(model, name, output, (inputs.shape[-2], inputs.shape[-1]))
             grids.pop(name, None)
             grids[name] = grid

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sightline._core.internal_batches import InternalBatches
 from sightline._core.seeding import generator
-from sightline._core.tensors import at_least_float32
+from sightline._core.tensors import at_least_float32, has_contrast
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps
 from sightline.explainers.registry import EXPLAINERS
@@ -57,12 +57,20 @@ class RISE(Explainer):
 
         def weighted(rows: int) -> Tensor:
             total = torch.zeros_like(at_least_float32(inputs[:, 0]))
+            low, high = total.new_full((len(inputs),), torch.inf), total.new_full((len(inputs),), -torch.inf)
             for masks in self._masks(inputs, max(1, rows // len(inputs))):
                 for images, which in zip(inputs.split(rows), of.split(rows)):
                     masked = (images[:, None] * masks[:, None].to(images)).flatten(0, 1)
-                    scores = score(model(masked), which.repeat_interleave(len(masks))).to(total)
-                    total[which] += torch.einsum("bn,nhw->bhw", scores.unflatten(0, (-1, len(masks))), masks.to(total))
-            return total / (self.masks * self.shown)
+                    scores = (
+                        score(model(masked), which.repeat_interleave(len(masks)))
+                        .to(total)
+                        .unflatten(0, (-1, len(masks)))
+                    )
+                    total[which] += torch.einsum("bn,nhw->bhw", scores, masks.to(total))
+                    low[which], high[which] = low[which].minimum(scores.amin(1)), high[which].maximum(scores.amax(1))
+            total /= self.masks * self.shown
+            varies = has_contrast(torch.stack([low, high], 1)[:, None])
+            return total if self.raw else total * varies[:, None, None]  # else the map would be that of the masks alone
 
         maps = self.batches.fit(weighted, inputs)
         return maps if self.raw else normalize_maps(maps)
