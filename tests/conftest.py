@@ -10,7 +10,10 @@ from torchvision import tv_tensors
 
 from layouts import BREEDS, trimap, write_image, write_mask
 from run_folders import write_run
+from sightline._core.allocator import keep_freed_memory
 from sightline.data.dataset import InMemory, Sample
+
+keep_freed_memory()  # as the command line does: forward passes take up to half the time
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import recipe
+from tiny import Squares, recipe
+from torch import Tensor
 
 from sightline.errors import SightlineError
+from sightline.localization.found_masks import FoundMasks
+from sightline.localization.prompts import Prompter
 from sightline.training import read_recipe, train
 from sightline.training.build import build
 
@@ -32,6 +35,37 @@ def test_a_run_without_masks_trains_on_the_task_alone(tmp_path: Path) -> None:
     assert float(figures["n/segment_overlap/unannotated"]) == 20
     assert run.facts["data"]["train"]["masks"] == 0
     assert read_recipe(run.path / "recipe.yaml").mask_fraction == 0
+
+
+def overlap(mask: Tensor, square: Tensor) -> float:
+    return float((mask & square).sum() / (mask | square).sum())
+
+
+@pytest.mark.parametrize("quality", ["found", "box_cut"])
+def test_masks_by_grabcut_are_the_squares(quality: str) -> None:
+    images = build(recipe(mask_quality=quality)).splits["train"]
+    assert images.has_mask.all() == (quality == "found")
+    overlaps = []
+    for index in images.has_mask.nonzero()[:, 0].tolist():
+        sample = images[index]
+        square = sample.image.as_subclass(Tensor).float().amax(0) > 100  # noise is below 60
+        assert sample.mask is not None
+        assert sample.mask.dtype == torch.uint8
+        assert sample.mask.equal(images[index].mask)
+        overlaps.append(overlap(sample.mask.as_subclass(Tensor) == 1, square))
+    assert sum(overlaps) / len(overlaps) > (0.6 if quality == "found" else 0.95)
+
+
+def test_found_masks_do_not_depend_on_drawn_ones_and_a_fraction_of_them_is_kept() -> None:
+    keys = {"mask_quality": "found", "mask_fraction": 0.5}
+    images = build(recipe(**keys)).splits["train"]
+    assert int(images.has_mask.sum()) == len(images) // 2
+    source = Squares(6, 0)
+    prompter = Prompter(center=True)
+    first = FoundMasks(source, prompter, prompter.facts)
+    source.has_mask[:] = False
+    second = FoundMasks(source, prompter, prompter.facts)
+    assert all(first[n].mask.equal(second[n].mask) for n in range(6))
 
 
 @pytest.mark.parametrize(

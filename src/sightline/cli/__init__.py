@@ -3,6 +3,7 @@
 import signal
 import sys
 
+from sightline._core.allocator import keep_freed_memory
 from sightline._core.optional import requires_extra
 from sightline._core.processes import is_first_process
 from sightline._core.signals import TerminatedError, terminable
@@ -20,6 +21,7 @@ def main() -> None:
     except SightlineError as error:
         _report("error:", str(error))
         sys.exit(2)
+    keep_freed_memory()
     try:
         with terminable():
             app()

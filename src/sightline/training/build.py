@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from sightline.data import DATASETS, ImageDataset, Sample, Splits
+from sightline.data import DATASETS, Sample, Splits
 from sightline.data.files import locate
 from sightline.data.loader import create_loader
 from sightline.data.map_store import MapStore
 from sightline.data.mixing import Mixer
 from sightline.data.transforms import augmentation
-from sightline.datasets.derived.mask_quality import DegradedMasks
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers.places import refuse_few_places
 from sightline.explainers.registry import EXPLAINERS
@@ -36,6 +35,7 @@ from sightline.training.loggers import check_installed
 from sightline.training.portion import Portion
 from sightline.training.recipe import Recipe, Stage
 from sightline.training.run_data import FINGERPRINTS, training_images
+from sightline.training.training_masks import remasked
 from sightline.training.validation import known_figures
 
 
@@ -127,8 +127,7 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
     splits = recipe.data.create()
     fingerprints = {name: split.fingerprint for name, split in splits.items()}
     splits["train"] = annotated = training_images(recipe, splits["train"])
-    if recipe.mask_fraction < 1 or recipe.mask_quality is not None:
-        splits["train"] = _remasked(splits["train"], recipe)
+    splits["train"] = remasked(splits["train"], recipe)
     if recipe.mask_fraction > 0:  # a run that asks for no masks gets none
         annotated = splits["train"]
     _check_watched(recipe, splits)
@@ -217,13 +216,6 @@ def check_guides(recipe: Recipe) -> None:
         guide = from_config(config)
         for _, each in guide.summands if isinstance(guide, GuideSum) else []:
             each.loss_weights(alone=False)  # refuses options that a guide has only where it is alone
-
-
-def _remasked(images: ImageDataset, recipe: Recipe) -> ImageDataset:
-    """The training images with as many masks, and as good ones, as the recipe asks for."""
-    options = {} if recipe.mask_quality is None else recipe.mask_quality.model_dump(exclude={"name"})
-    quality = None if recipe.mask_quality is None else recipe.mask_quality.name
-    return DegradedMasks(images, fraction=recipe.mask_fraction, quality=quality, seed=recipe.seed, **options)
 
 
 def _check_watched(recipe: Recipe, splits: Splits) -> None:

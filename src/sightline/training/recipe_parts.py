@@ -24,16 +24,19 @@ class Tracker(BaseModel):
 
 
 class MaskQuality(StrictModel):
-    """How well the training images' masks are drawn, as `sightline.datasets.derived.mask_quality.DegradedMasks` has it.
+    """How the training images' masks are made from the drawn ones, or found without them.
 
     Attributes:
-        name: `coarse` (a grid of cells), `dilated`, `box` (instead of the mask) or `wrong` (another image's, for some images).
+        name: `coarse` (a grid of cells), `dilated`, `box` (instead of the mask) or `wrong` (the mask of another image, for
+            some), see `sightline.datasets.derived.mask_quality.DegradedMasks`; `box_cut` (what GrabCut finds in the box around
+            the mask) or `found` (what GrabCut finds at the maxima of the Grad-CAM of the model before training; drawn masks
+            are not read), see `sightline.localization.found_masks`.
         cells: of `coarse`, along the longer side.
         radius: of `dilated`, as a share of the shorter side.
         share: of `wrong`, how many of the masks.
     """
 
-    name: Literal["coarse", "dilated", "box", "wrong"]
+    name: Literal["coarse", "dilated", "box", "wrong", "box_cut", "found"]
     cells: Positive = 8
     radius: Annotated[Real, Field(gt=0, lt=1)] = 0.05
     share: Annotated[Real, Field(ge=0, le=1)] = 0.5

@@ -1,30 +1,27 @@
 """Masks of objects in images that nobody marked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision import tv_tensors
-from torchvision.transforms.v2 import functional as tf
 
 from sightline._core.progress import bar
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.transforms import resize_mask
 from sightline.fixing.mending.fitting import shares
 from sightline.fixing.mending.trunk import Trunk
+from sightline.localization.found_masks import SIDE, at_most, cut_out
 from sightline.localization.image_maps import ExplainedMaps
-from sightline.localization.prompts import Prompt, Prompter, grabcut_mask, segment
+from sightline.localization.prompts import Prompt, Prompter
 from sightline.network.input_spec import InputSpec
 from sightline.training.heads import fit_attention
 
-SIDE = 256  # the longest side of images that GrabCut sees
 CHUNK = 32
 
 
-def cut_out(
+def cut_out_all(
     dataset: ImageDataset,
     places: Sequence[int],
     saliency: tuple[nn.Module, InputSpec] | None,
@@ -43,11 +40,10 @@ def cut_out(
     found = {}
     with bar(progress, "find objects", len(places)) as advance:
         for start in range(0, len(places), CHUNK):
-            samples = [_smaller(dataset[index]) for index in places[start : start + CHUNK]]
-            prompts = [[Prompt(torch.zeros(0, 2))] for _ in samples] if prompter is None else prompter(samples)
+            samples = [at_most(dataset[index], SIDE) for index in places[start : start + CHUNK]]
+            prompts: list[list[Prompt]] = [[] for _ in samples] if prompter is None else prompter(samples)
             for index, sample, some in zip(places[start:], samples, prompts):
-                mask = segment(sample, some or [Prompt(torch.zeros(0, 2))], grabcut_mask)
-                found[index] = mask.numpy().astype(np.uint8)
+                found[index] = cut_out(sample, some).numpy()
                 advance(1)
     return found
 
@@ -91,14 +87,3 @@ def stretched(sample: Sample, size: int) -> Tensor:
     """Return a whole image as (3, size, size) in [0, 1]."""
     image = sample.image.as_subclass(Tensor)[None].float() / 255
     return F.interpolate(image, (size, size), mode="bilinear", antialias=True, align_corners=False)[0].clamp(0, 1)
-
-
-def _smaller(sample: Sample) -> Sample:
-    """The image with a longest side of at most SIDE."""
-
-    height, width = sample.image.shape[-2:]
-    scale = SIDE / max(height, width)
-    if scale >= 1:
-        return sample
-    image = tf.resize(sample.image, [max(1, round(height * scale)), max(1, round(width * scale))])
-    return replace(sample, image=tv_tensors.Image(image), mask=None, boxes=None, avoid=None, parts=None)

@@ -11,7 +11,7 @@ from torch import nn
 from sightline._core.checks import check_count
 from sightline.errors import SightlineError
 from sightline.fixing.mending.choosing import choose, collect
-from sightline.fixing.mending.finding import cut_out, find_objects
+from sightline.fixing.mending.finding import cut_out_all, find_objects
 from sightline.fixing.mending.judging import gain, judge, judged_images
 from sightline.fixing.mending.marked import MarkedImages
 from sightline.fixing.mending.pretrained import Pretrained, hub_name, load_pretrained
@@ -122,7 +122,7 @@ def find_masks(given: Given, networks: Networks, notes: list[str], bars: bool) -
     size = spec.size[0]
     if not known:
         saliency = None if before is None or before.general is None else (before.general, spec)
-        known = cut_out(given.images, range(len(given.images)), saliency, bars)
+        known = cut_out_all(given.images, range(len(given.images)), saliency, bars)
         told = "in the middle of the image" if saliency is None else "where the pretrained network looks"
         notes.append(f"no masks were given: GrabCut found objects {told}")
         if not trunk.can_find:
