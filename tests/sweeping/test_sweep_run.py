@@ -2,6 +2,7 @@ import csv
 import shlex
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import optuna
@@ -12,6 +13,7 @@ from swept import RECIPE, SPACE
 
 from sightline.errors import RunFailedError, SightlineError
 from sightline.sweeping import Sweep, storage, sweep
+from sightline.sweeping.run import check_recipe
 from sightline.training import read_recipe, train
 
 PLANE = {"stages.0.lr": {"low": 0.003, "high": 0.007, "step": 0.002}, "batch_size": [2, 4]}
@@ -312,3 +314,14 @@ def test_two_processes_share_the_trials(tmp_path):
     assert sorted(row["data.share"] for row in found) == ["0.25", "0.5", "0.75", "1.0"]
     assert all(float(row["val/accuracy"]) == float(row["data.share"]) for row in found)
     assert Sweep(name="dots", recipe=RECIPE, space=SPACE).wanted == len(found)
+
+
+def test_a_validation_split_that_shares_the_shortcut_is_said(made):
+    data = {"name": "digits", "size": 32, "copies": 1}
+    digits = made(recipe=RECIPE | {"data": data}, space={"batch_size": [2, 4]})
+    with pytest.warns(UserWarning, match=r"metric is val/accuracy.*metric=val_shifted/accuracy judges by others"):
+        check_recipe(digits)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        check_recipe(digits.model_copy(update={"metric": "val_shifted/accuracy"}))
+        check_recipe(made())  # no other split

@@ -2,6 +2,7 @@
 
 import shlex
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def sweep(document: Sweep, output: str | Path | None = None, storage: str | None
     """
     folder = Path(output or Path("runs", "sweep", document.name))
     if _is_new(folder, document, storage):
-        _check_recipe(document)
+        check_recipe(document)
     if storage is not None:
         database.open_study(document, storage)  # which may refuse, and then nothing has been written
     url = storage or f"sqlite:///{(folder / 'sweep.db').as_posix()}"
@@ -129,8 +130,11 @@ def _is_new(folder: Path, document: Sweep, storage: str | None) -> bool:
     return False
 
 
-def _check_recipe(document: Sweep) -> None:
-    """Refuse what every trial would fail of: names in any value, and whatever `build` finds at the first values."""
+def check_recipe(document: Sweep) -> None:
+    """Refuse what every trial would fail of: names in any value, and whatever `build` finds at the first values.
+
+    A warning says where the validation split shares the shortcut of training.
+    """
     first = {axis.key: axis.ends[0] for axis in document.axes}
     for axis in document.axes:
         for value in axis.ends:
@@ -146,8 +150,15 @@ def _check_recipe(document: Sweep) -> None:
         )
     if document.metric not in known:
         raise unknown_name("metric", document.metric, known)
+    split, _, figure = document.metric.partition("/")
+    others = [name for name in parts.splits if name.startswith(f"{split}_") and f"{name}/{figure}" in known]
+    if others:
+        warnings.warn(
+            f"metric is {document.metric}, and the split {split!r} has the backgrounds or marks of training: where they give "
+            f"the class away, the best trial may be the one that reads them. metric={others[0]}/{figure} judges by others",
+            stacklevel=3,
+        )
     if document.front is not None:
-        split = document.metric.partition("/")[0]
         check_annotation(document.front, split, parts.splits[split])
 
 
