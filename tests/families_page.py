@@ -52,9 +52,9 @@ model, spec = sl.models.zero_shot_classifier("clip-vit-base-patch32", ["cat", "d
 
 The logit of a class is what the model gives for an image and the text "a photo of a NAME.", or the mean over your templates.
 The embeddings of the texts are computed once, and are the weights of the linear layer `head`. So it is an ordinary classifier:
-explain, evaluate, diagnose and fix it, or train it further. A target can be a contrast of two texts:
-`sl.targets.Contrast(0, 1)`. Nothing is downloaded. Any other encoder with an embedding for each class works as
-`sl.models.ZeroShotClassifier(encoder, embeddings, scale)`.
+explain, evaluate, diagnose and fix it. A recipe with `model: hf:FOLDER` trains it from the names of the data's classes. A
+target can be a contrast of two texts: `sl.targets.Contrast(0, 1)`. Nothing is downloaded. Any other encoder with an embedding
+for each class works as `sl.models.ZeroShotClassifier(encoder, embeddings, scale)`.
 """
 
 

@@ -1,5 +1,7 @@
 """Classifiers over texts: their logits are those of CLIP and SigLIP, and all that works on a classifier works on them."""
 
+import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.io import write_png
 
 import sightline as sl
 from clip_folders import save_clip, save_open_clip, tiny_model, tiny_tokenizer
@@ -14,6 +17,8 @@ from sightline.errors import SightlineError
 from sightline.evaluation import evaluate_model
 from sightline.models import ZeroShotClassifier, load_model, open_model, zero_shot_classifier
 from sightline.network.head import head_name
+from sightline.training import load_run
+from sightline.training.export.writing import export_run
 
 pytest.importorskip("transformers")
 CLASSES = ["cat", "dog", "bird"]
@@ -86,6 +91,27 @@ def test_training_and_measuring() -> None:
     objective(batch)["loss"].backward()
     optimizer.step()
     assert not torch.equal(model.head.weight, before)
+
+
+def test_a_recipe_trains_the_texts_of_its_classes(tmp_path: Path) -> None:
+    save_clip(tmp_path / "clip", "CLIP")
+    for index in range(12):
+        (file := tmp_path / "data" / CLASSES[index % 3] / f"{index}.png").parent.mkdir(parents=True, exist_ok=True)
+        write_png(torch.randint(0, 255, (3, 32, 32), dtype=torch.uint8), str(file))
+    changes = [
+        "name=texts", f"data={{name: folder, root: {tmp_path / 'data'}, val: 0.25, test: 0.25}}", "image_size=32",
+        f"model={{name: 'hf:{tmp_path / 'clip'}', weights: null, layer: null}}", "stages=[{epochs: 1, lr: 1.0e-12}]",
+        "guide=null", "evaluation={splits: null, explainers: [gaussian], metrics: [accuracy]}",
+    ]  # fmt: skip
+    run = sl.train("demo-cross-entropy", changes, tmp_path / "runs", device="cpu")
+    loaded = load_run(run.path, "cpu")
+    expected, _ = load_model(f"hf:{tmp_path / 'clip'}", classes=loaded.classes)
+    torch.testing.assert_close(loaded.model(images()), expected.eval()(images()))
+    card = json.loads((export_run(run, tmp_path / "out", ["state-dict"]) / "model.json").read_text())
+    scope: dict[str, Any] = {}
+    with contextlib.chdir(tmp_path / "out"):
+        exec("\n".join(card["load"]["state-dict"]), scope)
+    torch.testing.assert_close(scope["model"](images()), expected(images()))
 
 
 def test_any_encoder_with_embeddings() -> None:

@@ -1,7 +1,7 @@
 """`load_model`: one door to the models of sightline, torchvision, timm, Hugging Face folders and the user's own code."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -9,12 +9,13 @@ from torch import nn
 from sightline.data.files import locate
 from sightline.errors import SightlineError, unknown_name
 from sightline.models.checkpoint import Checkpoint, read_checkpoint
-from sightline.models.hugging_face import make_folder_model
+from sightline.models.hugging_face import classifies_by_texts, make_folder_model
 from sightline.models.key_matching import fit_checkpoint
 from sightline.models.library import library_names, make_own_model, make_timm_model, make_torchvision_model
 from sightline.models.made import Made
 from sightline.models.user_model import make_user_model
 from sightline.models.weights import load_checkpoint
+from sightline.models.zero_shot import make_zero_shot
 from sightline.network.head import head_name, head_parameters
 from sightline.network.input_spec import InputSpec
 from sightline.network.logits import class_count
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_model(
-    name: str, weights: str | Path | None = None, classes: int | None = None, size: int | None = None
+    name: str, weights: str | Path | None = None, classes: int | Sequence[str] | None = None, size: int | None = None
 ) -> tuple[nn.Module, InputSpec]:
     """A model by name, kept as its library made it, and the input that it expects.
 
@@ -33,7 +34,8 @@ def load_model(
             library downloads; or a local file or folder, seen from here or else from the folder that SIGHTLINE_DATA names:
             safetensors, or a checkpoint of torch or Lightning, read without unpickling code.
         classes: number of logits, 1 for two classes told apart by a single one; None takes that of the weights file, else the
-            library's. A head of another number of classes is left random; a linear one is never left at zero.
+            library's. A head of another number of classes is left random; a linear one is never left at zero. Or the name of
+            each class, of which a folder of CLIP, SigLIP and the like makes a classifier over texts.
         size: side of the input in pixels; None takes that of the weights.
 
     Returns:
@@ -47,17 +49,24 @@ def load_model(
 
 
 def make_model(
-    name: str, weights: str | Path | None = None, classes: int | None = None, size: int | None = None
+    name: str, weights: str | Path | None = None, classes: int | Sequence[str] | None = None, size: int | None = None
 ) -> Made:
     """Make a model as `load_model` does, with what is known of it and notes on what was unwrapped, renamed or assumed."""
     source, plain = check_name(name)
-    if classes is not None and classes < 1:
+    names = None if classes is None or isinstance(classes, int) else list(classes)
+    count = classes if classes is None or isinstance(classes, int) else len(classes)
+    if count is not None and count < 1:
         raise SightlineError(f"classes is {classes}; a model needs at least 1")
-    if weights is None or weights == "default":
-        made = SOURCES[source](plain, weights == "default" or source == "hf", classes, size)
+    if names is not None and source == "hf" and classifies_by_texts(locate(plain, "model")):
+        made = make_zero_shot(plain, names, size=size)
+        if weights is not None:
+            found = read_checkpoint(locate(weights, "weights"))
+            made.notes[:0] = load_checkpoint(made.model, found, head_name(made.model))
+    elif weights is None or weights == "default":
+        made = SOURCES[source](plain, weights == "default" or source == "hf", count, size)
         _start_zero_head(made.model)
     else:
-        made = _with_weights(source, plain, read_checkpoint(locate(weights, "weights")), classes, size)
+        made = _with_weights(source, plain, read_checkpoint(locate(weights, "weights")), count, size)
     for note in made.notes:
         logger.info("%s: %s", name if weights is None else weights, note)
     return made

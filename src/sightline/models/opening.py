@@ -18,7 +18,6 @@ from sightline.models.hugging_face import classifies_by_texts
 from sightline.models.loading import FORMS, check_name, make_model
 from sightline.models.made import Made, spec_of
 from sightline.models.weights import load_checkpoint
-from sightline.models.zero_shot import make_zero_shot
 from sightline.network.head import head_name
 from sightline.network.input_spec import InputSpec
 from sightline.network.logits import class_count, returned_logits
@@ -115,10 +114,9 @@ def open_model(
                 f"weights were not given for {reference}; expected a file, or 'default' for the library's"
             )
         source, plain = check_name(reference)
-        if source == "hf" and weights is None and classes is not None and classifies_by_texts(locate(plain, "model")):
-            name, made = reference, make_zero_shot(plain, read_names(classes), size=size)
-        else:
-            name, made = reference, make_model(reference, weights, size=size)
+        texts = source == "hf" and classes is not None and classifies_by_texts(locate(plain, "model"))
+        names = read_names(classes) if texts and classes is not None else None
+        name, made = reference, make_model(reference, weights, names, size)
     elif isinstance(reference, nn.Module):
         name, made = type(unwrap(reference)).__name__, _from_module(reference, weights, size, input_spec)
     else:

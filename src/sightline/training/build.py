@@ -135,7 +135,7 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
     _check_averaging(recipe)
 
     torch.manual_seed(recipe.seed)  # of the head, and of all weights where none are loaded
-    model, spec = load_model(recipe.model.name, recipe.model.weights, len(splits.classes), recipe.image_size)
+    model, spec = load_model(recipe.model.name, recipe.model.weights, splits.classes, recipe.image_size)
     model.to(memory_format=torch.channels_last)  # the same numbers, a third less time in convolutions on most hardware
     prepare_heads(recipe, splits, model)
     objectives: list[Objective] = []

@@ -82,7 +82,7 @@ def load_run(
     with reading(run.path / "run.json"):
         spec = InputSpec(*(tuple(facts["input_spec"][key]) for key in ("mean", "std", "size")))
         name, layer, classes = facts["model"]["name"], facts["model"]["layer"], list(facts["classes"])
-    model, _ = load_model(name, weights, len(classes), spec.size[0])
+    model, _ = load_model(name, weights, classes, spec.size[0])
     if layer is not None and len(groups := stored_filter_groups(run.resume_point)):
         carry_filter_groups(model, layer, groups)
     model.to(pick_device(device)).to(memory_format=torch.channels_last)

@@ -33,9 +33,10 @@ def model_card(
         outputs: names of the tensors that a program returns.
     """
     library = None if name is None else check_name(name)[0]
-    needs = None if name is None else _sightline_parts(model, name, logits, spec)
+    heads = classes if library == "hf" and logits == len(classes) else logits  # a model of texts is made by names
+    needs = None if name is None else _sightline_parts(model, name, heads, spec)
     load: dict[Format, list[str]] = {
-        "state-dict": _load_state_dict(model, name, logits, spec, needs is not None),
+        "state-dict": _load_state_dict(model, name, heads, spec, needs is not None),
         "torch-export": ["import torch", f"model = torch.export.load({FILES['torch-export']!r}).module()"],
         "onnx": _load_onnx(outputs),
     }
@@ -57,27 +58,34 @@ def model_card(
     }
 
 
-def _sightline_parts(model: nn.Module, name: str, logits: int, spec: InputSpec) -> str | None:
+def _sightline_parts(model: nn.Module, name: str, classes: int | list[str], spec: InputSpec) -> str | None:
     """Return what sightline adds to the model of the library, in words; None = nothing, the library alone loads the weights."""
     library = check_name(name)[0]
-    plain = load_model(name, None, logits, spec.size[0])[0].state_dict().keys()
+    plain = load_model(name, None, classes, spec.size[0])[0].state_dict().keys()
     added = sorted(model.state_dict().keys() - plain)
-    if not added and library != "sightline":
+    if not added and library in ("timm", "torchvision"):
         return None
     return "sightline" + (f", for {', '.join(added)}, which {library}'s model does not have" if added else "")
 
 
-def _load_state_dict(model: nn.Module, name: str | None, logits: int, spec: InputSpec, by_sightline: bool) -> list[str]:
+def _load_state_dict(
+    model: nn.Module, name: str | None, classes: int | list[str], spec: InputSpec, by_sightline: bool
+) -> list[str]:
     """Return lines of Python that make the model and load its weights."""
     load = f"model.load_state_dict(safetensors.torch.load_file({FILES['state-dict']!r}))"
     if name is None:
         made = f"model = ...  # a {type(model).__module__}.{type(model).__qualname__}"
         return ["import safetensors.torch", made, load]
     if by_sightline:
-        call = f"sightline.load_model({name!r}, {FILES['state-dict']!r}, {logits}, {spec.size[0]})"
+        call = f"sightline.load_model({name!r}, {FILES['state-dict']!r}, {classes}, {spec.size[0]})"
         return ["import sightline", f"model, spec = {call}", "model.eval()"]
     library, plain = check_name(name)
-    given = "".join(f", {key}={value!r}" for key, value in library_options(name, logits, spec.size[0]).items())
+    given = "".join(
+        f", {key}={value!r}"
+        for key, value in library_options(
+            name, classes if isinstance(classes, int) else len(classes), spec.size[0]
+        ).items()
+    )
     maker = "timm.create_model" if library == "timm" else "torchvision.models.get_model"
     return [f"import safetensors.torch, {library}", f"model = {maker}({plain!r}{given}).eval()", load]
 
