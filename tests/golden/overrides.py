@@ -53,9 +53,12 @@ RIA = {
     "stages.0.epochs": 1,
     "stages.1.epochs": 1,
 }
-RIA_PRETRAINED = {key: value for key, value in RIA.items() if not key.startswith("stages")} | {
-    "model.weights": None, "stages": [{"epochs": 1, "lr": 0.01}],
-}  # fmt: skip
+RIA_PRETRAINED = {
+    "keys": {key: value for key, value in RIA.items() if not key.startswith("stages")} | {"model.weights": None},
+    "grid.0": [network("ResNet50"), network("ResNet18", LENET)],
+    "grid.1.0.keys.stages": [{"epochs": 1, "lr": 0.01, "trainable": "head"}],
+    "grid.1.1.keys.stages": [{"epochs": 1, "lr": 0.01}],
+}
 SO = {"keys": recipe(), "seeds": [0]}
 WALK = PHOTOS | {"model": SMALL, "method.options.iterations": 5}
 CLASS_MAPS = PHOTOS | {"model": SMALL, "columns.2.options.samples": 2} | lots(6)
@@ -205,7 +208,7 @@ OVERRIDES: dict[str, Table] = {
     "pets/views": RECOMPOSED | {"variants": Pick(0, 1, 3)},
     "pets/weights": RECOMPOSED | {"variants": Pick(0, 7, 10, 18)},
     "ria/figure-1": {"keys": RIA, "num_images": 2},
-    "ria/figure-3": {"keys": RIA_PRETRAINED, "grid.0": [network("ResNet50"), network("ResNet18", LENET)]},
+    "ria/figure-3": RIA_PRETRAINED,
     "ria/figure-4": {"keys": RIA, "grid.0": [network("VGG16", optimizer="sgd"), network("ResNet18", LENET)]},
     "ria/figure-5": {"keys": RIA, "num_images": 3},
     "ria/figure-6": {"keys": RIA, "num_images": 3},
@@ -216,12 +219,7 @@ OVERRIDES: dict[str, Table] = {
         "paper_values": {},
         "seeds": [0, 1],
     },
-    "ria/table-2": {
-        "keys": RIA_PRETRAINED,
-        "grid.0": [network("ResNet50"), network("ResNet18", LENET)],
-        "paper_values": {},
-        "seeds": [0],
-    },
+    "ria/table-2": RIA_PRETRAINED | {"paper_values": {}, "seeds": [0]},
     "so-loss/figure-1": {"keys": recipe(LENET, stages=[{"epochs": 10, "lr": 0.005}])},
     "so-loss/figure-2": {"keys": recipe()},
     "so-loss/figure-5": {"keys": recipe(), "num_images": 3},

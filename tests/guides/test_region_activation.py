@@ -169,6 +169,31 @@ def test_a_map_without_contrast_is_counted_and_costs_nothing() -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
+def test_an_image_without_a_region_leaves_the_mean() -> None:
+    """The first image is black, so that its map is flat; the term is that of the other one alone, as is its gradient."""
+
+    class Bright(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = nn.Conv2d(3, 2, 3, padding=1, bias=False)
+            self.head = nn.Linear(2, 3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.head(self.features(images).mean((2, 3)))
+
+    torch.manual_seed(3)
+    model = Bright().double()
+    images = torch.rand(2, 3, 8, 8).double()
+    images[0] = 0
+    boxes = torch.tensor([[[0.0, 0, 4, 4]]] * 2).double()
+    objective = sl.Objective(model, RegionActivation(), layer="features")
+    both = objective(sl.Batch(images, torch.tensor([0, 1]), boxes=boxes))
+    alone = objective(sl.Batch(images[1:], torch.tensor([1]), boxes=boxes[1:]))
+    assert int(both["n/region_activation/no_region"]) == 1
+    assert alone["region_activation"] > 0
+    torch.testing.assert_close(both["region_activation"], alone["region_activation"])
+
+
 def test_pixels_are_the_literal_unit() -> None:
     torch.manual_seed(1)
     model, batch = TinyCNN().double(), batch_of(4)

@@ -43,8 +43,10 @@ def test_every_item_can_be_read_and_its_arms_differ_in_the_guide_alone() -> None
     assert items == [*(f"figure-{n}" for n in (1, 3, 4, 5, 6, 7)), "table-1", "table-2"]
     for item in items:
         entry = read_study("ria", item)
-        choices = entry.models if entry.kind == "gallery" else entry.variants
-        assert [set(choice.keys) for choice in choices] == [{"guide"}, {"guide"}]
+        if entry.kind == "gallery":
+            assert [set(choice.keys) for choice in entry.models] == [{"guide"}, {"guide"}]
+        else:
+            assert [(choice.keys, choice.uses) for choice in entry.variants] == [({"guide": None}, []), ({}, ["boxes"])]
 
 
 def test_printed_figures_are_the_papers() -> None:
@@ -55,7 +57,32 @@ def test_printed_figures_are_the_papers() -> None:
         "ResNet18, baseline": 88.51, "ResNet18, RIA": 88.78,
     })  # fmt: skip
     # The row of ResNet-50 in Table 2 is that of Table 1, and is left out.
-    assert set(read_study("ria", "table-2").paper_values) == {"ResNet18, baseline", "ResNet18, RIA"}
+    assert read_study("ria", "table-2").paper_values == {
+        "ResNet18, frozen features, baseline": {"test/accuracy": 0.988},
+        "ResNet18, frozen features, RIA": {"test/accuracy": 0.99},
+    }
+
+
+@pytest.mark.parametrize("item", ["table-2", "figure-3"])
+def test_pretrained_models_are_trained_as_moayeri_et_al_do_and_as_a_whole(item: str) -> None:
+    entry = read_study("ria", item)
+    assert [row.label.split(", ")[1] for row in entry.rows] == 2 * (2 * ["frozen features"] + 2 * ["all layers"])
+    for row in entry.rows:
+        recipe = entry.recipe_of(row)
+        (stage,) = recipe.stages
+        assert (recipe.optimizer.name, recipe.batch_size, recipe.model.weights) == ("adam", 32, "default")
+        found = (stage.trainable, stage.epochs, stage.lr, recipe.optimizer.weight_decay)
+        frozen = "frozen features" in row.label
+        assert found == (("head", 10, 1e-5, 1e-4) if frozen else ("all", 50, 1e-4, 0.0))
+        assert (recipe.guide_of(stage) is None) == row.label.endswith("baseline")
+
+
+def test_vgg16_is_trained_by_sgd_without_momentum() -> None:
+    for item in ("table-1", "figure-4"):
+        entry = read_study("ria", item)
+        optimizers = [entry.recipe_of(row).optimizer for row in entry.rows if row.label.startswith("VGG16")]
+        assert [(each.name, each.momentum) for each in optimizers] == 2 * [("sgd", 0.0)]
+    assert read_study("ria", "figure-5").keys["optimizer"] == {"name": "sgd", "momentum": 0.0}
 
 
 @pytest.mark.parametrize("item", ["table-1", "figure-4"])

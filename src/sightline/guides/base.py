@@ -58,6 +58,7 @@ class Context:
         classify: the logits (N, K) of further images, such as the batch's with something erased, by the same model; batch norm
             does not count them.
         counts: what a guide wants logged as a number of images: `context.counts["zero_maps"] = ...`.
+        left_out: for a term's name, the images (B,) bool that turn out to have no value; the term averages over the others.
         figures: scalars that a guide wants logged, equal on all processes: `context.figures["weights/median"] = ...`.
         identity_maps: the maps (B, h, w) of the identity view that a guide last asked for, detached.
         epoch: the epoch, which keys random draws.
@@ -70,6 +71,7 @@ class Context:
     differentiable: bool
     classify: Callable[[Tensor], Tensor]
     counts: dict[str, Tensor] = field(default_factory=dict)
+    left_out: dict[str, Tensor] = field(default_factory=dict)
     figures: dict[str, Tensor] = field(default_factory=dict)
     identity_maps: Tensor | None = None
     epoch: int = 0

@@ -150,7 +150,8 @@ class Objective(nn.Module):
         ]
         for weight, guide, suffix in zip(self.weights, self._guides, self._suffixes):
             for name, values, annotated in guide_terms(guide, context):
-                terms.append((name + suffix, weight, values, annotated.to(values)))
+                counted = annotated & ~context.left_out.pop(name, torch.zeros_like(annotated))
+                terms.append((name + suffix, weight, values, counted.to(values)))
                 context.counts[f"{name}{suffix}/unannotated"] = (~annotated).sum()
         check_names([name for name, *_ in terms[1:]])
 

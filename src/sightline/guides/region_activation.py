@@ -36,6 +36,9 @@ class RegionActivation(MapGuide):
     gradient, and the paper does not say how it gets one: here it is that of a soft region, joined straight-through (see
     `ria_loss`).
 
+    An image whose map has no pixel above the threshold has no box, and leaves the mean; `n/region_activation/no_region` counts
+    these. With gradient accumulation they count as 0, because the mean is over all accumulated images.
+
     The paper trains from scratch with the cross-entropy alone at first: in a recipe, a first stage with `guide: null`.
 
     Args:
@@ -76,7 +79,7 @@ class RegionActivation(MapGuide):
         return {"region_activation": object_region(batch, self.region).known}
 
     def losses(self, context: Context) -> dict[str, Tensor]:
-        """L_RIA (B,); 0 where the map has no pixel above the threshold, which is counted."""
+        """L_RIA (B,); an image whose map has no pixel above the threshold is left out and counted."""
         batch = context.batch
         size = (batch.images.shape[-2], batch.images.shape[-1])
         targets = batch.labels if self.target == "label" else context.logits.detach().argmax(1)
@@ -88,6 +91,7 @@ class RegionActivation(MapGuide):
         unit = math.hypot(*size) if self.unit == "fraction" else 1.0
         loss, found = ria_loss(maps, inside, self.penalty / unit, self.threshold, self.softness)
         context.counts["region_activation/no_region"] = (~found).sum()
+        context.left_out["region_activation"] = ~found
         return {"region_activation": loss}
 
 
