@@ -28,6 +28,8 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/python tools/check_language.py
 
 types: install
 	$(BIN)/mypy

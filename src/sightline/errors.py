@@ -37,7 +37,7 @@ class NonFiniteLossError(SightlineError):
 
 
 class RunFailedError(SightlineError):
-    """A run that had begun could not go on; its last good checkpoint is kept."""
+    """A run that had begun could not continue; its last good checkpoint is kept."""
 
 
 class UnwritableError(RunFailedError, OSError):

@@ -34,7 +34,7 @@ ADVICE = {
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the system refuses into one error that names the file and says what to do.
+    """Turn what the system rejects into one error that names the file and says what to do.
 
     Raises:
         UnwritableError: the system refused to write.
@@ -96,7 +96,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Give a new temporary folder beside `folder`, and put it in the place of `folder` at the end.
+    """Give a new temporary folder beside `folder`, and put it instead of `folder` at the end.
 
     Only one process at a time may replace a folder. What an earlier one left when it was killed is cleared first. A symbolic
     link stays: the folder that it names is replaced.
@@ -150,7 +150,7 @@ def clear_left_by(path: Path) -> None:
 
 
 def is_new(folder: Path, without: Collection[str] = ()) -> bool:
-    """Return whether a folder is missing, or holds nothing but what a process leaves that is killed before its first file.
+    """Return whether a folder is missing, or holds only what a process leaves that is killed before its first file.
 
     Args:
         folder: The folder.

@@ -1,4 +1,4 @@
-"""Files that Git LFS has not fetched: small texts in place of the content."""
+"""Files that Git LFS has not fetched: small texts instead of the content."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from sightline.errors import SightlineError
 
 
 def refuse_pointer(path: Path) -> None:
-    """Refuse a file that is a pointer of Git LFS.
+    """Reject a file that is a pointer of Git LFS.
 
     Raises:
         SightlineError: it is one; the message says how to fetch the content.

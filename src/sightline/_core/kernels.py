@@ -35,7 +35,7 @@ def gaussian_blur(images: Tensor, kernel: int, sigma: float | None = None) -> Te
     """A Gaussian blur with reflected borders: torchvision's, at a fraction of the cost of its square kernel.
 
     The blur is a linear map of the rows and one of the columns, and each is a small matrix, the borders included. So it costs
-    height + width multiplications a pixel in place of kernel^2, and runs as matrix products.
+    height + width multiplications a pixel instead of kernel^2, and runs as matrix products.
 
     Args:
         images: (..., H, W) float.

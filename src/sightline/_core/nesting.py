@@ -11,7 +11,7 @@ _MOST = 1_000_000
 
 
 def check_nesting(value: Any, where: str) -> None:
-    """Refuse mappings and lists that are nested too deeply, are too many, or have keys other than text.
+    """Reject mappings and lists that are nested too deeply, are too many, or have keys other than text.
 
     Args:
         value: Any value; what is no mapping or list is not looked into.

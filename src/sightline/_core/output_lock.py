@@ -1,4 +1,4 @@
-"""One process at a time writes to an output; another one is refused with the name of the process that holds it."""
+"""One process at a time writes to an output; another one is rejected with the name of the process that holds it."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""What was finished of a long pass, kept line by line, so that a pass that was killed goes on."""
+"""What was finished of a long pass, kept line by line, so that a pass that was killed continues."""
 
 import json
 import os

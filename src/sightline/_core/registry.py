@@ -44,7 +44,7 @@ class Entry(Generic[T]):
         return made
 
     def check(self, options: Mapping[str, Any]) -> None:
-        """Refuse an option that the factory does not have, or a value of another type; further options may follow."""
+        """Reject an option that the factory does not have, or a value of another type; further options may follow."""
         parameters = inspect.signature(self.factory).parameters
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             for option in options:

@@ -155,7 +155,7 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that reads 1e-3 as a number, and yes, no, on and off as text, as YAML 1.2 does; and refuses a key given twice."""
+    """YAML that reads 1e-3 as a number, and yes, no, on and off as text, as YAML 1.2 does; and rejects a key given twice."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as in the class above
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]

@@ -25,7 +25,7 @@ WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or f
 def check_options(
     factory: Callable[..., Any], options: Mapping[str, Any], name: str = "", choices: bool = False
 ) -> None:
-    """Refuse options whose values do not fit the annotations.
+    """Reject options whose values do not fit the annotations.
 
     Args:
         factory: What takes the options. A parameter without an annotation takes anything.

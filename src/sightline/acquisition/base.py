@@ -43,7 +43,7 @@ class Pool:
     Args:
         model: a classifier that returns logits (B, K).
         images: batches of the pool, in the same order each time they are gone through; whatever labels they have are ignored.
-        known: batches of the images that the model learned from, likewise; None = not at hand.
+        known: batches of the images that the model learned from, likewise; None = not available.
         layer: the target layer of explainers.
         input_spec: normalises images in [0, 1].
         seed: of everything drawn.
@@ -96,7 +96,7 @@ class Pool:
         """As `features`, for each image that the model learned from.
 
         Raises:
-            SightlineError: those images are not at hand.
+            SightlineError: those images are not available.
         """
         if self._known is None:
             raise SightlineError("known was not given; this strategy looks at the images that have a label already")

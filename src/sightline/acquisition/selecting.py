@@ -39,7 +39,7 @@ def select_samples(
         model: a classifier that returns logits (B, K).
         images: batches of the pool, in the same order each time they are gone through; whatever labels they have are ignored.
         count: how many are wanted.
-        known: batches of the images that the model learned from; None = not at hand, and then `coreset` cannot choose.
+        known: batches of the images that the model learned from; None = not available, and then `coreset` cannot choose.
         layer: the target layer of explainers.
         input_spec: normalises images in [0, 1].
         seed: of everything drawn.

@@ -19,7 +19,8 @@ class Uncertainty(Ranking):
     """Images that the model is least sure of (AL: Lewis and Gale 1994, uncertainty sampling).
 
     Args:
-        by: `"confidence"` = 1 less the highest probability; `"margin"` = 1 less its lead over the second; `"entropy"`, in nats.
+        by: `"confidence"` = 1 minus the highest probability; `"margin"` = 1 minus its lead over the second; `"entropy"`, in
+            nats.
     """
 
     def __init__(self, by: By = "confidence") -> None:

@@ -38,7 +38,7 @@ def pixels_to_inputs(
     check_pixels(images, argument)
     if input_spec is None:
         return lambda pixels: pixels.to(images.dtype)
-    input_spec.normalize(images[:1])  # refuses another number of channels
+    input_spec.normalize(images[:1])  # rejects another number of channels
     with torch.inference_mode(False):
         like = at_least_float32(images.new_empty(0))
         mean, std = (like.new_tensor(values)[:, None, None] for values in (input_spec.mean, input_spec.std))

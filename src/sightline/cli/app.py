@@ -18,7 +18,7 @@ app = typer.Typer(
 )
 SAME = "give the same command again, which goes on from what is finished"
 ANEW = "nothing was written; give the same command again"
-COMMANDS = {  # command -> how to go on after Ctrl+C or SIGTERM
+COMMANDS = {  # command -> how to continue after Ctrl+C or SIGTERM
     "train": "give the same command again with --resume, which goes on from the last whole epoch",
     "evaluate": SAME,
     "explain": SAME,
@@ -65,7 +65,7 @@ def _saying_how_to_go_on(function: Callable[..., Any], advice: str) -> Callable[
     def run(*args: Any, **options: Any) -> Any:
         try:
             return function(*args, **options)
-        except KeyboardInterrupt as error:  # here, because typer turns it into an exit without a word
+        except KeyboardInterrupt as error:  # here, because typer turns it into an exit silently
             raise InterruptedCommandError(advice) from error
 
     return run

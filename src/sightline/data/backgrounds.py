@@ -158,13 +158,13 @@ class Backgrounds:
 
 
 def check_variant(variant: Variant) -> None:
-    """Refuse another variant."""
+    """Reject another variant."""
     if variant not in VARIANTS:
         raise unknown_name("variant", variant, VARIANTS)
 
 
 def check_fill(fill: Fill) -> None:
-    """Refuse another fill."""
+    """Reject another fill."""
     if fill not in get_args(Fill):
         raise unknown_name("fill", fill, get_args(Fill))
 

@@ -49,11 +49,11 @@ class Batch(_Checked):
         groups: (B,) int64, such as the pair (class, background) of a shortcut benchmark.
         maps: (B, H, W) float, stored explanations of the images, moved with them; every image has one.
         parts: (B, P, H, W) uint8 with 1 = one part of the image's objects, padded by empty masks to P parts an image.
-        avoid: (B, H, W) region that must not matter to the answer, such as a watermark, whatever the class: uint8 with 0 =
+        avoid: (B, H, W) region that must not matter to the answer, such as a watermark, regardless of the class: uint8 with 0 =
             free, 1 = to avoid, 255 = ignore; or float in [0, 1].
         has_avoid: (B,) bool, which images have such a region; default: every image, where `avoid` is given.
         targets: (B, K) float in [0, 1], how much of each class an image shows, where images are mixed: the task loss takes them
-            in place of the labels.
+            instead of the labels.
 
     Raises:
         SightlineError: a shape, dtype or range is not as above, or a size differs from that of the images.

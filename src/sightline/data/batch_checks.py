@@ -74,7 +74,7 @@ def check_masks_of_classes(masks: Tensor, labels: Tensor) -> None:
 
 
 def check_parts(parts: Tensor, size: tuple[int, int, int]) -> None:
-    """Raise unless masks of parts (B, P, H, W) hold nothing but 0 and 1."""
+    """Raise unless masks of parts (B, P, H, W) hold only 0 and 1."""
     count, height, width = size
     if parts.ndim != 4 or len(parts) != count or parts.shape[2:] != (height, width):
         raise SightlineError(

@@ -138,7 +138,7 @@ class ImageDataset(Dataset[Sample], ABC):
         return self.labels.tolist()
 
     def check_single_label(self, what: str) -> None:
-        """Refuse images that can have several labels, for what needs one of each."""
+        """Reject images that can have several labels, for what needs one of each."""
         if self.multi_label:
             raise SightlineError(f"{what} needs images with one label each; those of this data set can have several")
 
@@ -167,7 +167,7 @@ class Derived(ImageDataset):
         identity: what tells the changed images from the original ones; enters the fingerprint by its `repr`.
         has_mask: (N,) bool, which images have a mask; None = those that had one.
         has_avoid: (N,) bool, which images have a region to avoid; None = those that had one.
-        groups: names of groups in place of those of the data set, with `group_ids`; empty = those of the data set.
+        groups: names of groups instead of those of the data set, with `group_ids`; empty = those of the data set.
         group_ids: the new group of each image.
     """
 

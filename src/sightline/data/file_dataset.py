@@ -43,7 +43,7 @@ def files_unchecked() -> Iterator[None]:
 
 
 def checks_files() -> bool:
-    """Return whether data sets refuse files that are missing or in two splits."""
+    """Return whether data sets reject files that are missing or in two splits."""
     return _checks_files.get()
 
 

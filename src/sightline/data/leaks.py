@@ -77,7 +77,7 @@ def find_leaks(splits: Mapping[str, ImageDataset], keys: Mapping[Path, Path]) ->
 
 
 def refuse_leaks(splits: Mapping[str, ImageDataset], keys: Mapping[Path, Path]) -> None:
-    """Refuse a file in two splits and an image with two labels; warn of files of equal content in two splits.
+    """Reject a file in two splits and an image with two labels; warn of files of equal content in two splits.
 
     Raises:
         SightlineError: names the first files and their splits or labels.

@@ -118,7 +118,7 @@ class MapStore:
         return self._states() > 0
 
     def check_finished(self) -> None:
-        """Refuse a store that was begun and not finished.
+        """Reject a store that was begun and not finished.
 
         Raises:
             SightlineError: says how many maps are missing.

@@ -22,7 +22,7 @@ class Mixer:
     - What the other image covers is not seen, so it is no object of the label.
     - The object of the other image counts where it has the same label. Where images can have several labels, the mixed image
       has those of both, and the objects of both count.
-    - Regions to avoid are those of both images, since they count whatever the class.
+    - Regions to avoid are those of both images, since they count regardless of the class.
     - What is not annotated is marked 255 = ignore where it is seen.
 
     What is drawn depends on the seed, the epoch and the indices of the batch alone. Each of several processes mixes its own

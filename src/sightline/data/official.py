@@ -10,7 +10,7 @@ class Official:
     Attributes:
         train: its training images, of which "val" is drawn.
         test: its test images.
-        source: where it is to be had.
+        source: where to get it.
     """
 
     train: int

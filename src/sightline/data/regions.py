@@ -69,7 +69,7 @@ def fill_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def check_source(source: str, choices: Sequence[Source] = SOURCES) -> Source:
-    """Return a source, and refuse anything that is none of the choices."""
+    """Return a source, and reject anything that is none of the choices."""
     for choice in choices:
         if source == choice:
             return choice

@@ -11,7 +11,7 @@ from sightline.errors import MissingFileError, SightlineError
 
 
 class Datasets(Registry[Splits]):
-    """Data sets by name; one that is not there is named with where it is to be had."""
+    """Data sets by name; the error about a missing one says where to get it."""
 
     def create(self, name: str, **options: Any) -> Splits:
         """Make the data set of that name with these options.

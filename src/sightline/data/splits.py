@@ -126,7 +126,7 @@ def divide(
 
 
 def check_sizes(parts: Mapping[str, float]) -> None:
-    """Refuse sizes of parts that are neither shares nor counts, or leave nothing."""
+    """Reject sizes of parts that are neither shares nor counts, or leave nothing."""
     for name, size in parts.items():
         if size < 0 or (isinstance(size, float) and not size < 1):
             raise SightlineError(f"{name} is {size}; expected a share in [0, 1) or a whole number of images a class")

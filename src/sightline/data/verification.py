@@ -39,7 +39,7 @@ class DatasetReport:
 
     Attributes:
         images: how many each split holds.
-        found: for each split and kind of finding, one line an image.
+        found: for each split and kind of finding, one line per image.
         unlisted: pictures beside the listed ones that belong to no split.
         counts: for "train" (with "val") and "test" the number of images and the official one; empty where there is none.
         needs_masks: whether every image should have a mask.

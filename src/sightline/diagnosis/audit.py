@@ -65,7 +65,7 @@ def audit(
     """Rank the images of a data set by how much of what a model uses lies outside its evidence for what it says.
 
     Writes `audit.csv` (every image, the largest share first), `index.html` (the ranked gallery) and `maps/` (the maps of
-    LOTS, by which an interrupted audit goes on) to a folder.
+    LOTS, by which an interrupted audit continues) to a folder.
 
     Args:
         model: a classifier that returns logits (B, K).

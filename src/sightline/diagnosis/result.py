@@ -47,7 +47,7 @@ class Diagnosis:
         sources: what the sources of the images are to the model; None = they are not known.
         measurements: every value, by name.
         classes: class -> figure -> [value, low, high, n], the class that loses most by a swap first.
-        images: a row an image, the ones that lean most on the background first.
+        images: a row per image, the ones that lean most on the background first.
         worst: the first of these with their pictures.
         examples: confused classes, and the best and worst images of each class, with their maps.
         names: the name of each of the model's classes.

@@ -89,7 +89,7 @@ def diagnose(
         layer: its target layer.
         training: what a run would be trained on, for the commands that are recommended.
         preprocessing: "check" = try the usual other ways to prepare the images, and say so where one is clearly better;
-            "adopt" = go on with it; "ignore" = do not try.
+            "adopt" = continue with it; "ignore" = do not try.
         seen: (N,) bool, which images of a data set the model was trained on; they are drawn last. None = not known.
         shortcuts: whether to search for what the answers follow: parts, properties and groups of images. It takes about as long
             as all else.

@@ -20,7 +20,7 @@ class RowComparison:
     """How far one row is ahead of another.
 
     Attributes:
-        by: positive where it is better, whatever the metric's direction; 0 for what a table would not show.
+        by: positive where it is better, regardless of the metric's direction; 0 for what a table would not show.
         settled: whether it is more than chance: the paired test at 5 % after Holm's correction; where there is none,
             whether the 95 % intervals are apart.
         n: images that both have; None where there is no paired test.

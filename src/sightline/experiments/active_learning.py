@@ -293,7 +293,7 @@ class _Worker:
             )
         splits = recipe.data.create()
         for column in study.columns:
-            splits[split_column(column)[0]]  # refused here, before there is a folder
+            splits[split_column(column)[0]]  # rejected here, before there is a folder
         self.images = splits["train"]
 
     def work(self, part: str) -> Part:

@@ -31,7 +31,7 @@ def heading(column: str) -> str:
 
 
 def check_columns(columns: Iterable[str]) -> None:
-    """Refuse an unknown metric before any work is done."""
+    """Reject an unknown metric before any work is done."""
     for column in columns:
         METRICS[split_column(column)[1]]
 

@@ -34,7 +34,7 @@ class Consistency(RecipeStudy):
     """Explanation consistency of the images that a model is right about: the highest and the lowest, as pictures.
 
     "Improving Network Interpretability via Explanation Consistency Evaluation", Figure 4. The model is an ordinary run folder,
-    under `runs/` in the study's; the study's seed is its seed. A run that was killed goes on from its checkpoint.
+    under `runs/` in the study's; the study's seed is its seed. A run that was killed continues from its checkpoint.
 
     Attributes:
         method: explains the class that the model predicts for the image as it is.

@@ -87,7 +87,7 @@ PLAIN = Change(label="")
 class Gallery(RecipeStudy):
     """Images beside the maps of several models that a recipe trains, for the class that each of them predicts.
 
-    Every model is an ordinary run folder, under `runs/` in the study's. A run that was killed goes on from its checkpoint.
+    Every model is an ordinary run folder, under `runs/` in the study's. A run that was killed continues from its checkpoint.
 
     Attributes:
         models: what is compared.
@@ -142,7 +142,7 @@ class Gallery(RecipeStudy):
         return lambda part: worker.pictures() if part == PICTURES else worker.maps(part)
 
     def table(self, done: Done) -> list[dict[str, Any]]:
-        """A row an image, change and model."""
+        """A row per image, change and model."""
         return [
             {"image": path, "label": label, "change": change.label, "model": model.label}
             | {key: found[number][row] for key, found in done[model.label].values.items()}
@@ -190,7 +190,7 @@ class Gallery(RecipeStudy):
         )
 
     def figures(self, done: Done) -> dict[str, Figure]:
-        """A line an image and change: the image, and each model's map of it."""
+        """A line per image and change: the image, and each model's map of it."""
         changes, kept = self.changes or [PLAIN], done[PICTURES]
         images = _lines(kept.tensors["images"]).float() / 255  # (image and change, 3, H, W)
         maps = {model.label: _lines(done[model.label].tensors["maps"]).float() / 255 for model in self.models}

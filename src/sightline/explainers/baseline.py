@@ -18,7 +18,7 @@ from sightline.network.targets import Targets
 
 @EXPLAINERS.register("gaussian", differentiable=False, needs_gradient=False, needs_layer=False, pixel_space=False)
 class CenteredGaussian(Explainer):
-    """The same centered Gaussian for every image: what photographs that are centered give away for nothing.
+    """The same centered Gaussian for every image: what images that are centered give away for nothing.
 
     Args:
         sigma: standard deviation as a fraction of each side.
@@ -29,7 +29,7 @@ class CenteredGaussian(Explainer):
         self.sigma = sigma
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """The Gaussian (B, H, W), whatever the model."""
+        """The Gaussian (B, H, W), regardless of the model."""
         dtype = torch.promote_types(inputs.dtype, torch.float32)
         profiles = []
         for side in inputs.shape[-2:]:

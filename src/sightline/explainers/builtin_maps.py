@@ -89,13 +89,13 @@ def _returned(branch: nn.Module, model: nn.Module, inputs: Tensor) -> Any:
 class GroupMap(Explainer):
     """What a group of icCNN's filters responds to: the mean of their positive activations, resized and scaled to [0, 1].
 
-    Of all groups it is the one that adds the most to the explained score: the greatest sum of activation x gradient over its
+    Of all groups it is the one that adds the most to the explained score: the largest sum of activation x gradient over its
     filters and places.
 
     Args:
         groups: (C,) the group of each filter of the layer, such as `ICCNN.filter_groups`; None = those that the layer carries
             since the guide made them, or since its run was loaded. `layer` may be left out then.
-        group: the group to show, whatever the class; None = for each image the one above.
+        group: the group to show, regardless of the class; None = for each image the one above.
 
     Reference:
         Shen et al., "Interpretable Compositional Convolutional Neural Networks", IJCAI 2021, whose groups stand for

@@ -240,7 +240,8 @@ def layercam(activations: Tensor, gradients: Tensor) -> Tensor:
 
 @EXPLAINERS.register("eigencam", differentiable=False, needs_gradient=False, needs_layer=True, pixel_space=False)
 def eigencam(*, center: bool = False) -> CAM:
-    """Eigen-CAM: the activations' projection on their first principal direction, whatever the class (Muhammad & Yeasin 2020).
+    """Eigen-CAM: the activations' projection on their first principal direction, regardless of the class (Muhammad & Yeasin
+    2020).
 
     Args:
         center: subtract each channel's mean first; see `principal`.

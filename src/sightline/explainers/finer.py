@@ -11,7 +11,7 @@ from sightline.network.targets import AgainstSimilar, ClassScore, Resolved, Targ
 
 @EXPLAINERS.register("finercam", differentiable=True, needs_gradient=True, needs_layer=True, pixel_space=False)
 class FinerCAM(CAM):
-    """Finer-CAM: a CAM of the class's score less that of the most similar classes (Zhang et al. 2025).
+    """Finer-CAM: a CAM of the class's score minus that of the most similar classes (Zhang et al. 2025).
 
     The score is y_c - weight * mean(y_d) over the `count` classes d whose logits are the nearest to y_c. As a target of any
     other explainer, it is `sl.targets.AgainstSimilar`.

@@ -3,7 +3,7 @@
 Captum changes the gradient of modules by hooks. It cannot see a functional ReLU, cannot tell two uses of one module apart, and
 passes over an operation without a rule as if the plain gradient were its rule. So the methods with rules get a copy, made by
 `torch.fx`, in which functional operations are modules, modules that are used twice are two, nothing works in place, and
-nothing is left without a rule; a model for which that cannot be had is refused by name.
+nothing is left without a rule; a model without such a rule is rejected by name.
 """
 
 import copy

@@ -84,7 +84,7 @@ class LOTS(PixelExplainer):
         if (other_class or class_features is not None) and not looked_up:
             raise SightlineError("class_features and other_class are for target 'class' or 'mean'")
         check_lots_options(iterations, tau, alpha, distance, target)
-        odd_kernel(blur, 224, BLUR)  # refuses what is no kernel now, not after minutes
+        odd_kernel(blur, 224, BLUR)  # rejects what is no kernel now, not after minutes
         if not 0 <= threshold <= 1:
             raise SightlineError(f"threshold is {threshold}; expected a value of the map, in [0, 1]")
         InternalBatches(internal_batch_size)
@@ -149,7 +149,7 @@ class LOTS(PixelExplainer):
             logits = InternalBatches(self.internal_batch_size).map(
                 lambda a, b: logits_of(model(inputs[a:b])), len(inputs), inputs
             )
-        classes = resolve_targets(targets, logits)  # type: ignore[arg-type]  # which refuses what is no class index
+        classes = resolve_targets(targets, logits)  # type: ignore[arg-type]  # which rejects what is no class index
         if self.other_class:
             unknown = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
             unknown[: len(self.class_features.counts)] = (

@@ -90,7 +90,7 @@ def compute_maps(
     check_choice(Explained, targets=targets)
     check_count(chunk_size=chunk_size)
     entry = EXPLAINERS[method]
-    entry(**(options or {}))  # refuses what the method does not take, before anything is written
+    entry(**(options or {}))  # rejects what the method does not take, before anything is written
     size = map_size or input_spec.size
     classifier = unwrap(model)
     if targets == "label":

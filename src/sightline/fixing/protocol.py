@@ -17,7 +17,7 @@ class MarkingData(Protocol):
     """The images that people mark. Index i is the same image in every attribute and method.
 
     Attributes:
-        fingerprint: tells these images and this model from others; marks of another fingerprint are refused.
+        fingerprint: tells these images and this model from others; marks of another fingerprint are rejected.
         title: what the page says of the model and the data, with size, mean and standard deviation.
         names: the path of each image, relative and with "/"; no two are equal.
         labels: the name of each image's class.

@@ -85,7 +85,7 @@ class Session:
         return write_model(fixed, self.networks.opened, given, folder)
 
     def with_marks(self, marks: Mapping[int, Mark]) -> Given:
-        """Return the images with the marks of the page in place of the given ones, where both are."""
+        """Return the images with the marks of the page instead of the given ones, where both are."""
         objects = {i: mark.object.astype(np.uint8) for i, mark in marks.items() if mark.object is not None}
         avoid = {i: mark.avoid for i, mark in marks.items() if mark.avoid is not None}
         return replace(self.given, objects={**self.given.objects, **objects}, avoid={**self.given.avoid, **avoid})

@@ -32,7 +32,7 @@ SHOWN = 12  # images in the report
 
 
 def check_output(output: Path) -> None:
-    """Refuse a folder that holds something."""
+    """Reject a folder that holds something."""
     if not is_new(output):
         raise SightlineError(f"output {output} holds something already; name another folder")
 
@@ -56,7 +56,7 @@ def write_fixed(fixed: Fixed, opened: OpenedModel, given: Given, output: Path) -
 
 
 def write_model(fixed: Fixed, opened: OpenedModel, given: Given, folder: Path, masks: Path | None = None) -> list[Path]:
-    """Write the model, its card, `recipe.yaml`, `fix.json` and the report into a folder that exists, in place of earlier ones.
+    """Write the model, its card, `recipe.yaml`, `fix.json` and the report into a folder that exists, instead of earlier ones.
 
     Args:
         fixed: what was found.

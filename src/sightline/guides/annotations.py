@@ -24,7 +24,7 @@ REMEDIES: dict[Need, str] = {
 
 
 def check_annotations(objective: Objective, images: ImageDataset, *, maps: bool = False) -> None:
-    """Refuse a guide that would do nothing, because no training image has what it needs; warn if few have.
+    """Reject a guide that would do nothing, because no training image has what it needs; warn if few have.
 
     Masks, boxes and regions to avoid are read until one holds an object, or something to avoid.
 

@@ -20,7 +20,7 @@ from sightline.network.tap import Tap, unwrap
 
 
 def check_model(model: nn.Module, layer: LayerChoice | None = None, images: Tensor | None = None) -> None:
-    """Refuse a model whose maps cannot be trained, and say what to do.
+    """Reject a model whose maps cannot be trained, and say what to do.
 
     A loss on a map differentiates a gradient, so that whatever follows the target layer needs a double backward. This looks
     for what is known to lack one, and then tries: the gradient of a Grad-CAM with respect to every parameter that

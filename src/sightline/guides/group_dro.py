@@ -65,6 +65,6 @@ class GroupDRO(Guide):
         if self.training and torch.is_grad_enabled():
             means = (sums / sizes.clamp_min(1)).nan_to_num(
                 0, 0, 0
-            )  # the objective refuses such a batch; the state must not keep it
+            )  # the objective rejects such a batch; the state must not keep it
             self.log_weights.copy_((self.log_weights + self.step_size * means.to(self.log_weights)).log_softmax(0))
         return (self.log_weights.exp().to(losses) / sizes.clamp_min(1))[batch.groups]

@@ -36,7 +36,7 @@ class ICCNN(Guide):
 
     The objective is CE + weight * L_part + class_weight * L_class. With s_ij the correlation + 1 of two filters' maps in the
     batch, L_part = -sum_k sum_{i,j in A_k} s_ij / sum_{i in A_k, j} s_ij over the groups A_k. L_class is the same ratio of
-    images in place of filters, within a class and to all, by the cosine of how strongly they drive the groups. Multi-category
+    images instead of filters, within a class and to all, by the cosine of how strongly they drive the groups. Multi-category
     classification has both. Single-category has L_part alone: `class_weight=0`, and `category` where one class is an object.
 
     The filters are grouped again before the epochs 0, `interval`, 2 `interval`, ...: spectral clustering of s_ij over the
@@ -129,7 +129,7 @@ class ICCNN(Guide):
             similarity = self._similarity(objective, loader, device)
             assigned = spectral_groups(similarity, self.groups).to(device)
             if world_size() > 1:
-                dist.broadcast(assigned, 0)  # all have the same similarities, but for the last digit on unlike machines
+                dist.broadcast(assigned, 0)  # similarities may differ in the last digit between machines
             self._assigned.values = assigned
         assert objective.layer is not None
         carry_filter_groups(objective.unwrap_model(), objective.layer, self.filter_groups.clone())

@@ -41,7 +41,7 @@ class IMPACTX(Guide):
     Two stages, the paper's choice: a run trains the plain model; `sl.maps.compute_maps` stores the maps of its training
     images for their labels; then a run from those weights with this guide and `maps:` in its recipe, in which the model
     stays as it is, its batch norm included, and the branch alone is trained. A single stage (`freeze=False` with a
-    `teacher`) trains everything, and explains every image anew each time it is seen, as it is after augmentation, by the
+    `teacher`) trains everything, and explains every image again each time it is seen, as it is after augmentation, by the
     whole model of that moment; the paper leaves open which of the two is better.
 
     Two controls have the same parameters: `weight=0`, which needs no maps, and `shuffle_maps`.
@@ -50,7 +50,7 @@ class IMPACTX(Guide):
         weight: lambda, of the map's error beside the cross-entropy (the paper searches 0.2 .. 1.4).
         size: side of the model's input in pixels, which decides the decoder; None = as the objective's input spec says, such as
             a recipe's `image_size`, else as the model declares.
-        features: C reads the deep features in place of the model's logits.
+        features: C reads the deep features instead of the model's logits.
         freeze: keep the model as it is, and train the branch alone.
         teacher: an explainer's name, or a mapping of `name` and its options, that explains each training batch; None = the
             batch's stored maps.
@@ -201,7 +201,7 @@ def map_error(predicted: Tensor, maps: Tensor) -> Tensor:
 
 
 def _teacher(config: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """An explainer's name and options, refused now and not at the first batch."""
+    """An explainer's name and options, rejected now and not at the first batch."""
     options = {"name": config} if isinstance(config, str) else dict(config)
     if not isinstance(name := options.pop("name", None), str):
         raise SightlineError(f"teacher is {config!r}; expected an explainer's name, or a mapping with name and options")

@@ -109,7 +109,7 @@ class StageWeights(MeasuredWeights):
         self._stored.values = self.scaled(self.weights.double(), labels).to(self.weights)
 
     def on_epoch_start(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
-        """Refuse a stage before which nothing was measured.
+        """Reject a stage before which nothing was measured.
 
         Raises:
             SightlineError: `on_stage_start` was not called.

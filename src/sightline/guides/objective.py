@@ -199,7 +199,7 @@ class Objective(nn.Module):
         return totals
 
     def check_multi_label(self) -> None:
-        """Refuse guides that cannot train on images with several labels."""
+        """Reject guides that cannot train on images with several labels."""
         for guide in self._guides:
             if not guide.multi_label:
                 raise SightlineError(f"{type(guide).__name__} needs images with one label each; these can have several")

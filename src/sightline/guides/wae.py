@@ -6,7 +6,7 @@ from sightline.guides.registry import GUIDES
 
 @GUIDES.register("wae", needs_masks=False, needs_layer=False, pixel_space=False, reweights=False)
 class WAE(IMPACTX):
-    """Weighted average explanations (WAE), as we read what is said of it: the paper itself was not at hand.
+    """Weighted average explanations (WAE), as we read what is said of it: the paper itself was not available.
 
     An encoder and decoder learn, from the image, e(x) = sum_k p_k(x) phi_k(x), the SHAP values of all classes k weighted by
     their probabilities: the explainer `weighted_shap`, whose stored maps this guide reads as IMPACTX reads its own. The

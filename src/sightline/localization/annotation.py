@@ -276,7 +276,7 @@ def _rectangles(boxes: Tensor, images: Tensor) -> Tensor:
 
 
 def _salient_boxes(images: Tensor, model: nn.Module, spec: InputSpec) -> Tensor:
-    """The box (n, 4) of what a network responds to in each image, whatever the class."""
+    """The box (n, 4) of what a network responds to in each image, regardless of the class."""
     eigencam = create_explainer("eigencam")
     device = next(model.parameters()).device
     maps = [eigencam(model, some.to(device), input_spec=spec).cpu() for some in images.split(32)]

@@ -26,7 +26,7 @@ from sightline.network.layers import LayerChoice
 
 
 class BoxDetector(ABC):
-    """Says where the objects in photographs are."""
+    """Says where the objects in images are."""
 
     @property
     @abstractmethod
@@ -43,7 +43,7 @@ BOX_DETECTORS: Registry[BoxDetector] = Registry("box detector", modules=("sightl
 
 @BOX_DETECTORS.register("lost", needs_model="transformer")
 class LostBoxes(BoxDetector):
-    """One box an image, by LOST on a self-supervised vision transformer.
+    """One box per image, by LOST on a self-supervised vision transformer.
 
     Args:
         model: such as timm's DINO or DINOv2.
@@ -68,7 +68,7 @@ class LostBoxes(BoxDetector):
         }
 
     def __call__(self, samples: Sequence[Sample]) -> list[list[Box]]:
-        """One box an image; images of one size go through the model together."""
+        """One box per image; images of one size go through the model together."""
         same: dict[torch.Size, list[int]] = defaultdict(list)
         for place, sample in enumerate(samples):
             same[sample.image.shape].append(place)
@@ -84,7 +84,7 @@ class LostBoxes(BoxDetector):
 
 @BOX_DETECTORS.register("saliency", needs_model="classifier")
 class SaliencyBoxes(BoxDetector):
-    """One box an image, around what the map of a classifier's predicted class points out.
+    """One box per image, around what the map of a classifier's predicted class points out.
 
     The threshold is that of Zhou et al., "Learning Deep Features for Discriminative Localization" (CVPR 2016), section 3.2,
     who take the largest part above it.
@@ -117,7 +117,7 @@ class SaliencyBoxes(BoxDetector):
         return {"source": "saliency", "threshold": self.threshold, **self.maps.facts}
 
     def __call__(self, samples: Sequence[Sample]) -> list[list[Box]]:
-        """One box an image, or none."""
+        """One box per image, or none."""
         found = [peak_boxes(one[None], self.threshold) for one in self.maps(samples)]  # images differ in size
         return [[Box(*box.int().tolist())] if exists else [] for (box,), exists in found]
 
@@ -159,7 +159,7 @@ class TorchvisionBoxes(BoxDetector):
         return {"source": "torchvision", "name": self.name, "model": fingerprint(self.detector)}
 
     def __call__(self, samples: Sequence[Sample]) -> list[list[Box]]:
-        """One box an image, or none where the detector finds nothing."""
+        """One box per image, or none where the detector finds nothing."""
         device = next(self.detector.parameters()).device
         with torch.inference_mode():
             detections = self.detector([s.image.as_subclass(Tensor).to(device) / 255 for s in samples])

@@ -1,4 +1,4 @@
-"""Maps of photographs at their own size, by a model or from a store."""
+"""Maps of images at their own size, by a model or from a store."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -48,9 +48,7 @@ def last_keys(model: nn.Module, inputs: Tensor) -> tuple[Tensor, tuple[int, int]
     finally:
         handle.remove()
     if not found:
-        raise SightlineError(
-            f"{type(model).__name__} makes its keys outside of its key layer, where they cannot be had"
-        )
+        raise SightlineError(f"{type(model).__name__} makes its keys outside of its key layer; LOST cannot read them")
     keys = found[-1]
     if keys.ndim == 4:  # (B, heads, tokens, channels)
         keys = keys.transpose(1, 2).flatten(2)

@@ -36,7 +36,7 @@ class Prompt:
 
 
 def local_maxima(saliency: Tensor, threshold: float = 0.5, distance: float = 0.1) -> Tensor:
-    """The centres of the pixels that are above a threshold and the greatest within a distance, greatest first.
+    """The centres of the pixels that are above a threshold and the largest within a distance, greatest first.
 
     Args:
         saliency: (H, W).
@@ -75,7 +75,7 @@ class Prompter:
         boxes: gives the images' boxes; None = no boxes. Each box of an image is a prompt of its own, with the points in it.
         threshold: as for `local_maxima`.
         distance: as for `local_maxima`.
-        center: take a disc around each image's center for the object, in the place of maps and boxes.
+        center: take a disc around each image's center for the object, instead of maps and boxes.
 
     Raises:
         SightlineError: neither maps nor boxes nor the center, the center with others, or an argument out of its range.
@@ -96,7 +96,7 @@ class Prompter:
             raise SightlineError("center was given with maps or boxes; expected one of them")
         if not 0 <= threshold < 1:
             raise SightlineError(f"threshold is {threshold}; expected a value in [0, 1)")
-        local_maxima(torch.zeros(1, 1), threshold, distance)  # refuses a distance out of its range
+        local_maxima(torch.zeros(1, 1), threshold, distance)  # rejects a distance out of its range
         self.maps, self.boxes, self.threshold, self.distance = maps, boxes, threshold, distance
         self.center = center
 

@@ -140,7 +140,7 @@ class MarkPastedAccuracy(MarkMetric):
 
 @register("mark_swapped_accuracy")
 class MarkSwappedAccuracy(MarkMetric):
-    """Accuracy on the images that have a mark, with the mark of another class in place of it."""
+    """Accuracy on the images that have a mark, with the mark of another class instead of it."""
 
     change = "swapped"
 

@@ -28,7 +28,7 @@ class BackgroundMetric(MaskedImageMetric):
 
     Args:
         model: a classifier that returns logits (B, K).
-        fill: what stands in the place of an object, see `sightline.data.backgrounds.background_of`: "tile" or "inpaint".
+        fill: what stands instead of an object, see `sightline.data.backgrounds.background_of`: "tile" or "inpaint".
         seed: of whose background an image gets.
         input_spec: normalizes images in [0, 1].
         internal_batch_size: images in one call to the model.

@@ -1,4 +1,4 @@
-"""What every metric is: one value an image, and their mean."""
+"""What every metric is: one value per image, and their mean."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class PerImageMetric(Metric, ABC):
     """A metric that gives every image a value, and the dataset their mean.
 
     An image for which the value is not defined (a localisation without a mask) has the value NaN; it is left out of the
-    mean and counted in `skipped`. Maps or scores that are NaN are refused, so that no NaN comes from anywhere else.
+    mean and counted in `skipped`. Maps or scores that are NaN are rejected, so that no NaN comes from anywhere else.
 
     Attributes:
         n: images in the mean, over all processes, as of the last `compute()`.

@@ -39,7 +39,7 @@ def expected_calibration_error(
 class ECE(PerImageMetric):
     """Expected calibration error: how far confidence and accuracy are apart.
 
-    An image's own value is its confidence less its correctness, above 0 where the model is too sure.
+    An image's own value is its confidence minus its correctness, above 0 where the model is too sure.
 
     Args:
         bins: number of equal intervals of the confidence.

@@ -21,7 +21,7 @@ def corloc(found: Tensor, boxes: Tensor, has_box: Tensor | None = None, iou: flo
     Deselaers, Alexe, Ferrari, "Localizing Objects while Learning Their Appearance" (ECCV 2010); LOST's measure.
 
     Args:
-        found: (B, 4) xyxy in pixels, one an image; a box without area, such as zeros, says that none was found.
+        found: (B, 4) xyxy in pixels, one per image; a box without area, such as zeros, says that none was found.
         boxes: (B, N, 4) xyxy in pixels.
         has_box: (B, N) bool, which boxes are real; None = all.
         iou: least IoU of a hit, in (0, 1].

@@ -69,7 +69,7 @@ def noised(
 
 
 def normalized_rfs(rfs: Tensor, accuracy: Tensor) -> Tensor:
-    """RFS as a share of the greatest that the mean accuracy allows: RFS / (2 min(a, 1 - a)), in [-1, 1]; 0 where a is 0 or 1.
+    """RFS as a share of the largest that the mean accuracy allows: RFS / (2 min(a, 1 - a)), in [-1, 1]; 0 where a is 0 or 1.
 
     Args:
         rfs: (...), accuracy under background noise less that under foreground noise.

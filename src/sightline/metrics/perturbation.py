@@ -40,7 +40,7 @@ def perturbation_curves(
 
     Insertion starts from the filled image and puts pixels in; deletion starts from the image and takes them out. Step s
     has changed the first floor(s H W / steps) pixels; equal values go in row order. Both curves come from one ranking,
-    one mask a step and the same two ends: 2 steps model evaluations an image, in full batches.
+    one mask per step and the same two ends: 2 steps model evaluations an image, in full batches.
 
     Args:
         model: a classifier that returns logits (B, K); used in eval mode, without a graph, and left as it was.
@@ -50,7 +50,7 @@ def perturbation_curves(
         steps: number of steps.
         fill: what stands where the image is taken away (see `filled`): "blur", "mean" or a constant. It is made before
             the normalization.
-        score: "predicted" = the probability of the target; "max" = the highest of all classes, anew at each step.
+        score: "predicted" = the probability of the target; "max" = the highest of all classes, again at each step.
         curves: those that are wanted.
         input_spec: normalizes the images inside.
         internal_batch_size: images in one call to the model; None chooses, and halves it where the memory does not suffice.
@@ -158,7 +158,7 @@ def curves_between(
         others: (B, C, H, W), what stands where an image is taken away.
         ranks: (B, H, W) int32, each pixel's place in the order of change.
         changed: (S,) int64 ascending: between the two ends, step s has changed the pixels of rank below `changed[s]`.
-        kinds: "insertion", "deletion" or both, which cost one mask a step.
+        kinds: "insertion", "deletion" or both, which cost one mask per step.
         score: as for `perturbation_curves`.
 
     Returns:

@@ -52,7 +52,7 @@ def sanity_check(
 ) -> SanityCheck:
     """Randomise a copy of a model module by module, from its output to its input, and explain the images at each step.
 
-    A module that knows how to start (`reset_parameters`) starts anew. A parameter that belongs to no such module is
+    A module that knows how to start (`reset_parameters`) starts again. A parameter that belongs to no such module is
     shuffled, which keeps its scale and loses what it says.
 
     Args:

@@ -93,7 +93,7 @@ def _read_folder(folder: Path) -> Checkpoint:
 
 
 def _refuse_programs(path: Path) -> None:
-    """Refuse archives that hold a program in place of weights."""
+    """Reject archives that hold a program instead of weights."""
     if not zipfile.is_zipfile(path):
         return
     with reading(path, ADVICE), zipfile.ZipFile(path) as archive:

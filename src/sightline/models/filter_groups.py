@@ -15,7 +15,7 @@ STORED = "._assigned._extra_state"  # of the guide, in a checkpoint
 
 
 def carry_filter_groups(model: nn.Module, layer: str, groups: Tensor) -> None:
-    """Have a layer of a model carry the group (C,) of each of its filters, in place of any that it has."""
+    """Have a layer of a model carry the group (C,) of each of its filters, instead of any that it has."""
     model.get_submodule(layer).register_buffer(NAME, groups, persistent=False)
 
 

@@ -84,7 +84,7 @@ def _of_transformers(folder: Path, pretrained: bool, classes: int | None, size: 
             model, info = AutoModelForImageClassification.from_pretrained(
                 folder, config=config, local_files_only=True, ignore_mismatched_sizes=True, output_loading_info=True
             )
-    except Exception as error:  # transformers refuses a folder in many ways
+    except Exception as error:  # transformers rejects a folder in many ways
         reason = " ".join(str(error).split())[:300]
         raise SightlineError(f"model: {folder} cannot be opened by transformers: {reason}; {AGAIN}") from error
     notes = _check_loading(folder, model, info)
@@ -95,7 +95,7 @@ def _of_transformers(folder: Path, pretrained: bool, classes: int | None, size: 
 
 
 def _check_loading(folder: Path, model: Any, info: dict[str, Any]) -> list[str]:
-    """Refuse weights that were not in the folder, but for a head of another number of classes."""
+    """Reject weights that were not in the folder, except for a head of another number of classes."""
     head = head_name(model)
     changed = [each[0] if isinstance(each, tuple | list) else each for each in info.get("mismatched_keys", ())]
     random = [str(key) for key in {*info.get("missing_keys", ()), *changed}]

@@ -112,7 +112,7 @@ class LatentExplanationPredictor(nn.Module):
 
 
 def _closing_layers(model: nn.Module, images: Tensor) -> list[str]:
-    """The names of the last layers that run, from the first linear one on, nothing but linear, activation and dropout."""
+    """The names of the last layers that run, from the first linear one on, only linear, activation and dropout."""
     ran: list[tuple[str, nn.Module, Any]] = []
     handles = [
         module.register_forward_hook(lambda module, args, output, name=name: ran.append((name, module, output)))

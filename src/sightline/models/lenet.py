@@ -9,7 +9,7 @@ from sightline.models.registry import MODELS
 
 @MODELS.register("lenet5", size=32)
 class LeNet5(nn.Sequential):
-    """LeNet-5 for color images, with ReLU and max pooling in place of squashing units and trainable subsampling.
+    """LeNet-5 for color images, with ReLU and max pooling instead of squashing units and trainable subsampling.
 
     The pooling before the first linear layer is the identity at 32 px, and lets other sizes in.
 

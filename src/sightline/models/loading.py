@@ -42,7 +42,7 @@ def load_model(
         The model in training mode, on the CPU, and its `InputSpec`.
 
     Raises:
-        SightlineError: no such name or file, weights that cannot be had, or weights that do not fit the model.
+        SightlineError: no such name or file, weights that are not available, or weights that do not fit the model.
     """
     made = make_model(name, weights, classes, size)
     return made.model, made.spec

@@ -94,7 +94,7 @@ def open_model(
 
     Args:
         reference: `timm/<name>`, `torchvision/<name>`, `sightline/<name>`, `hf:<folder>`, `package.module:function` (a function
-            or class that returns the model), or a module, which stays as it is but for its mode and its weights.
+            or class that returns the model), or a module, which stays as it is except for its mode and its weights.
         weights: a file or folder of weights, or "default" for those of the library; None for a module, a function or a folder
             of Hugging Face, which have their own.
         size: side of the input in pixels; None = the model's own.
@@ -102,7 +102,7 @@ def open_model(
         std: likewise.
         classes: the name of each class in the order of the logits, or a file with one a line; None = as the model or its
             weights say. A folder of CLIP, SigLIP and the like becomes a zero-shot classifier of these classes.
-        input_spec: of a module, in place of size, mean and std.
+        input_spec: of a module, instead of size, mean and std.
 
     Raises:
         SightlineError: there is no such model, its weights cannot be read or do not fit, it does not take images of that size,
@@ -184,7 +184,7 @@ def _logits(model: nn.Module, spec: InputSpec) -> int:
             return returned_logits(model(image)).shape[1]
     except SightlineError:
         raise
-    except Exception as error:  # the model refuses the image in its own way
+    except Exception as error:  # the model rejects the image in its own way
         raise SightlineError(
             f"the model does not take images of {spec.size[0]} x {spec.size[1]} pixels with {len(spec.mean)} channels "
             f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); give the size that it was trained with by "

@@ -20,7 +20,7 @@ CLOSE = 1e-3  # of how much the logits differ between two feature maps: what rou
 def pooling_place(model: nn.Module) -> tuple[str, int, int]:
     """Return where a model's last feature map is: the module's name, its channels, and the dimension (1 or -1) they are in.
 
-    It is told by what the model does, not by its modules: the last module before the head for which noise in place of its
+    It is told by what the model does, not by its modules: the last module before the head for which noise instead of its
     output gives the logits of the noise's mean over the places, or of the mean of its positive part, where a ReLU follows.
 
     Args:

@@ -37,7 +37,7 @@ class TwoBranch(Branch):
     Args:
         model: the classifier M with K classes; copied for LEP, and not kept.
         size: side of the model's input, in pixels.
-        features: C reads the input of the model's classifier in place of its K logits.
+        features: C reads the input of the model's classifier instead of its K logits.
 
     Attributes:
         frozen: keep M in eval mode whenever it runs, as two-stage training does.
@@ -146,7 +146,7 @@ class SelfExplaining(nn.Module):
 
 
 def _classify(module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor:
-    """C's logits in place of the model's; it knows its arguments alone, so that a copied model applies its own branch."""
+    """C's logits instead of the model's; it knows its arguments alone, so that a copied model applies its own branch."""
     return two_branch_of(module)(args[0], returned_logits(output))
 
 

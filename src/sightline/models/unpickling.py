@@ -10,7 +10,7 @@ import torch
 
 
 class StandIn:
-    """An object in place of one whose class is not imported; it has the attributes that the file gives it."""
+    """An object instead of one whose class is not imported; it has the attributes that the file gives it."""
 
     of: ClassVar[str] = ""
 

@@ -1,4 +1,4 @@
-"""Weights from a file into a model: everything must fit, but for a head of another number of classes."""
+"""Weights from a file into a model: everything must fit, except for a head of another number of classes."""
 
 from torch import Tensor, nn
 

@@ -27,7 +27,7 @@ class ZeroShotClassifier(nn.Module):
     """A classifier whose logit of a class is scale x cosine(image, class) + bias.
 
     It is an ordinary model: `head` is a linear layer whose weights are the embeddings times the scale, so that it can be
-    explained, diagnosed, and fitted anew on frozen features.
+    explained, diagnosed, and fitted again on frozen features.
 
     Args:
         encoder: from images to embeddings (B, D), whose lengths do not count.
@@ -81,7 +81,7 @@ def zero_shot_classifier(
         source: a local folder of CLIP, SigLIP, MetaCLIP 2 and the like, as transformers or open_clip saves them, with its
             tokenizer; or such a model of transformers, together with `tokenize`. Nothing is downloaded.
         classes: the name of each class.
-        templates: texts with {} in place of the name; the embedding of a class is the mean over them.
+        templates: texts with {} instead of the name; the embedding of a class is the mean over them.
         tokenize: from texts to the arguments of the model's `get_text_features`, as a dict; for a model that is given itself.
         size: side of the input in pixels; None = the model's own.
 
@@ -116,7 +116,7 @@ def make_zero_shot(
     try:
         model = AutoModel.from_pretrained(folder, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers refuses a folder in many ways
+    except Exception as error:  # transformers rejects a folder in many ways
         reason = " ".join(str(error).split())[:300]
         raise SightlineError(f"model: {folder} cannot be opened by transformers: {reason}; {AGAIN}") from error
     return _of_transformers(model, folder, _tokenizing(model, tokenizer), prompts, list(classes), size)
@@ -196,7 +196,7 @@ def _of_open_clip(folder: Path, prompts: list[list[str]], classes: list[str], si
     try:
         model = open_clip.create_model(name)
         tokenizer = open_clip.get_tokenizer(name)
-    except Exception as error:  # open_clip refuses a folder in many ways
+    except Exception as error:  # open_clip rejects a folder in many ways
         reason = " ".join(str(error).split())[:300]
         raise SightlineError(f"model: {folder} cannot be opened by open_clip: {reason}; {AGAIN}") from error
     with evaluating(model):

@@ -112,7 +112,7 @@ def record_blank(model: nn.Module) -> Record:
     for shape in dict.fromkeys(likely_shapes(model)):
         try:
             return record(model, torch.zeros(1, *shape, device=parameter.device, dtype=parameter.dtype))
-        except Exception as error:  # the user's code refuses an image in its own way
+        except Exception as error:  # the user's code rejects an image in its own way
             refusals.append(f"{type(error).__name__}: {error}".partition("\n")[0])
     raise SightlineError(
         f"{type(model).__name__} takes no blank image of the usual sizes ({refusals[0]}); give layer=, the name of a layer"

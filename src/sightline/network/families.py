@@ -57,7 +57,7 @@ def declare(model: nn.Module, name: str) -> Layer:
 
 
 def check_order(model: nn.Module, name: str) -> None:
-    """Refuse a layer whose tokens are in another order than the places of the image.
+    """Reject a layer whose tokens are in another order than the places of the image.
 
     Raises:
         SightlineError: they are.

@@ -126,7 +126,7 @@ class ClassFeatures:
         return (self.means if which == "mean" else self.examples)[indices].to(classes.device)
 
     def check(self, model: nn.Module, layer: LayerChoice | None, input_spec: InputSpec | None) -> None:
-        """Refuse another model, another state of its weights, another layer or another normalization."""
+        """Reject another model, another state of its weights, another layer or another normalization."""
         self._refuse_other(_origin(DeepFeatures(model, layer), input_spec))
 
     def save(self, file: str | Path) -> None:
@@ -180,7 +180,7 @@ def class_features(
         batches: a loader of the training set, without augmentation.
         layer: where the features are taken, as in `DeepFeatures`.
         input_spec: normalizes the images inside.
-        seed: of the choice of one image a class.
+        seed: of the choice of one image per class.
         file: a safetensors file to read instead, if it exists and was made from the same model and data; else to write.
         data: with a file, what tells these images from others; None = the dataset's fingerprint and the transform, for a
             loader of `sightline.data.loader`.

@@ -12,7 +12,7 @@ from torch import Tensor
 from sightline._core.optional import requires_extra
 from sightline.errors import SightlineError
 
-# A filter whose variance is this small beside its mean square is constant but for rounding.
+# A filter whose variance is this small beside its mean square is constant except for rounding.
 CONSTANT = 1e-10
 
 

@@ -111,7 +111,7 @@ def naming_fixed_sizes(model: nn.Module) -> Iterator[None]:
 
 
 def check_open(model: nn.Module, layer: str | None = None) -> None:
-    """Refuse a model with a part that no hook can enter.
+    """Reject a model with a part that no hook can enter.
 
     Args:
         model: any model.

@@ -65,7 +65,7 @@ def to_spatial(layer: Layer, raw: Tensor, image_size: Grid) -> Tensor:
 
 
 def _check_reading(layer: Layer, shape: tuple[int, ...], image_size: Grid) -> None:
-    """Refuse an inferred layout that the image or the model contradicts, where the other one agrees with both."""
+    """Reject an inferred layout that the image or the model contradicts, where the other one agrees with both."""
     grids: dict[Layout, Grid] = {"channels_first": (shape[2], shape[3]), "channels_last": (shape[1], shape[2])}
     channels = {"channels_first": shape[1], "channels_last": shape[3]}
     plausible = [

@@ -22,7 +22,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     with eager(model):
         flags = {module: module.training for module in model.modules() if hasattr(module, "training")}  # frozen: none
         try:
-            if any(map(is_exported, flags)):  # these refuse `eval`
+            if any(map(is_exported, flags)):  # these reject `eval`
                 for module in flags:
                     module.training = False
             else:

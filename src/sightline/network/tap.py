@@ -88,7 +88,7 @@ class Tapped:
         """The gradient (B, C, h, w) of every image's score with respect to its activations, for each layer.
 
         Args:
-            scores: (B,), one score an image, computed from `output`.
+            scores: (B,), one score per image, computed from `output`.
             create_graph: make the gradients differentiable in their turn, as a training loss needs them.
 
         Raises:

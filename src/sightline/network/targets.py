@@ -100,7 +100,7 @@ class ClassScore:
 
 
 class Resolved:
-    """A target whose score is settled already, whatever the output it is asked about.
+    """A target whose score is settled already, regardless of the output it is asked about.
 
     Args:
         score: resolved on the images that later ones are copies of, in their order.
@@ -253,7 +253,7 @@ def semantic(category: int | Tensor, region: Tensor | None = None) -> Target:
 def detection(category: int | Tensor, box: Tensor | tuple[float, float, float, float]) -> Target:
     """One object that a torchvision detector found: the score of the category's best detection there.
 
-    That is the greatest score times overlap (IoU) with the box; an image without a detection of the category scores 0.
+    That is the largest score times overlap (IoU) with the box; an image without a detection of the category scores 0.
 
     Args:
         category: the label that the detector gives it; one for all images or (B,).

@@ -27,7 +27,7 @@ class Trunk:
 
     ```python
     trunk = Trunk(objective.unwrap_model(), objective.layer, inputs)
-    values = trunk(inputs)              # what crosses the cut, one row an image
+    values = trunk(inputs)              # what crosses the cut, one row per image
     with trunk.replaying(values):
         objective(batch)                # the model runs from the values; it does not look at the pixels
     ```

@@ -184,7 +184,7 @@ def dihedral_views(count: int) -> tuple[View, ...]:
 
 
 def check_views(views: tuple[View, ...], image_size: tuple[int, int]) -> None:
-    """Refuse views that swap the sides of images that are not square."""
+    """Reject views that swap the sides of images that are not square."""
     height, width = image_size
     if height != width and not all(view.keeps_shape for view in views):
         raise SightlineError(f"images are {height} x {width}; eight views need square ones (four views keep the shape)")

@@ -44,7 +44,7 @@ class Contender:
 
     def __post_init__(self) -> None:
         Run.open(self.run)
-        EXPLAINERS[self.explainer]  # refuses an unknown name, with the nearest
+        EXPLAINERS[self.explainer]  # rejects an unknown name, with the nearest
 
     @property
     def facts(self) -> dict[str, str]:
@@ -171,7 +171,7 @@ def _explained(
 
 
 def _draw(chosen: Sequence[int], labels: Sequence[str], looks: Sequence[Explained]) -> Iterator[Drawn]:
-    """The pictures of the pairs. Both maps lie over the first contender's image, so that nothing but the map differs."""
+    """The pictures of the pairs. Both maps lie over the first contender's image, so that only the map differs."""
     (images, ours), (_, theirs) = looks
     for row, (index, label) in enumerate(zip(chosen, labels)):
         picture = enlarge(images[row], SIDE)

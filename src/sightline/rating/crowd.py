@@ -23,7 +23,7 @@ FOLDER = "pictures"
 def export_batch(store: Store, folder: str | Path, url: str | None = None) -> Path:
     """Write batch.csv, and the pictures that it names, under names that do not tell whose map they are.
 
-    All workers see a pair in the same order, drawn anew for each pair: a batch has one row a pair.
+    All workers see a pair in the same order, drawn again for each pair: a batch has one row per pair.
 
     Args:
         store: the study.

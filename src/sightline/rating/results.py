@@ -211,7 +211,7 @@ def table(found: Results) -> "Table":
 
 
 def write(store: Store, found: Results, folder: Path) -> tuple[Path, Path]:
-    """Write votes.csv, a row a vote, and results.json.
+    """Write votes.csv, a row per vote, and results.json.
 
     Raises:
         RunFailedError: they cannot be written.

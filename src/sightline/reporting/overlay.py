@@ -71,7 +71,7 @@ class Overlay:
     Attributes:
         images: (B, C, H, W) in [0, 1].
         overlays: caption of the column -> (B, 3, H, W) in [0, 1]; None where the method is not defined for the model.
-        titles: one a row, or none.
+        titles: one per row, or none.
     """
 
     images: Tensor
@@ -111,7 +111,7 @@ def show(
             maps and names of its own.
         maps: (B, H, W) float in [0, 1] as `sl.explain` returns them; or several methods side by side, caption -> maps, with
             None for a method that is not defined for the model.
-        titles: one an image, written beside its row; None = the names of the images, where they are known.
+        titles: one per image, written beside its row; None = the names of the images, where they are known.
         outliers: share of each map's highest pixels that are drawn as if they were 1. Without it a single pixel of an
             attribution would leave the rest too faint to see; a class activation map hardly changes.
 

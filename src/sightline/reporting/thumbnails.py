@@ -1,4 +1,4 @@
-"""Photographs as a page carries them: small, with the object outlined, inside the HTML file."""
+"""Images as a page carries them: small, with the object outlined, inside the HTML file."""
 
 import base64
 import io

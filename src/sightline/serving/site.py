@@ -105,7 +105,7 @@ class Site(Generic[Person]):
         return Response(self.static[name], media_type=f"{KINDS[name.rpartition('.')[2]]}; charset=utf-8")
 
     def admit(self, request: Request) -> None:
-        """Refuse a browser that did not come by the link."""
+        """Reject a browser that did not come by the link."""
         if not self._is_token(request.cookies.get(self.token_cookie, "")):
             raise HTTPException(403, "This page opens by the link that you were given.")
 
@@ -114,7 +114,7 @@ class Site(Generic[Person]):
         return await run_in_threadpool(self.person, request.cookies.get(self.person_cookie, ""))
 
     def link(self, person: Person) -> str:
-        """Return the person's own link, which goes on in another browser."""
+        """Return the person's own link, which continues in another browser."""
         return f"/?token={self.token}&{self.who}={person.secret}"
 
     def remember(self, answer: Response, person: Person) -> None:

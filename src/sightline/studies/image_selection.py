@@ -125,7 +125,7 @@ class ImageSelection:
         return others[int(torch.randint(len(others), (), generator=generator(seed, str(place), "reference")))]
 
     def check_training(self) -> None:
-        """Refuse data without training images beside those that are explained."""
+        """Reject data without training images beside those that are explained."""
         if not any(name in self.splits for name in MAIN_TESTS):
             raise SightlineError(
                 f"{self.study} takes features of training images, and the data has one split alone: give data with the "

@@ -59,7 +59,7 @@ def make_grid(
         name: of the table.
         runs: their folders.
         options: `key=value` each, of the data set.
-        model: a model's name, beside the runs or in place of them.
+        model: a model's name, beside the runs or instead of them.
         weights: its weights.
         size: side of its input in pixels; None = the model's own.
         mean: of its normalization; None = the model's own.
@@ -183,7 +183,7 @@ def _trained(run: Run) -> dict[str, Any]:
 
 
 def _check_data(runs: Sequence[Run], source: dict[str, Any], split: str | None, own: bool) -> None:
-    """Refuse data of runs that is not what it was in training, and warn of images that a run was trained on."""
+    """Reject data of runs that is not what it was in training, and warn of images that a run was trained on."""
     for run in runs:
         found = read_splits(run) if own else DATASETS.create_source(source)
         name = split or found.main_test

@@ -37,7 +37,7 @@ def reproduce(
 ) -> Path:
     """Make a table or figure of a paper again.
 
-    Every finished part of the work is kept in the output folder. A later call goes on from there.
+    Every finished part of the work is kept in the output folder. A later call continues from there.
 
     Args:
         paper: short name, such as `lots`.
@@ -166,7 +166,7 @@ class StudyFolder:
             raise SightlineError(f"{study.called}: two of its labels differ in punctuation alone")
 
     def check(self) -> None:
-        """Refuse a folder that holds anything but this study's results, or those of less of it."""
+        """Reject a folder that holds anything but this study's results, or those of less of it."""
         if is_new(self.path):
             return
         if not (self.path / "study.yaml").is_file():

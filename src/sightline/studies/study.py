@@ -148,7 +148,7 @@ class Study(StrictDocument, ABC):
 
         Args:
             device: where models run.
-            folder: of the study, where a part that takes long may keep what it needs to go on; made with the first part.
+            folder: of the study, where a part that takes long may keep what it needs to continue; made with the first part.
 
         Raises:
             SightlineError: data or weights are missing; the message says which keys to give.
@@ -190,14 +190,14 @@ KINDS: Registry[Study] = Registry(
 
 
 def check_labels(key: str, labels: Sequence[str], taken: Sequence[str] = ()) -> None:
-    """Refuse labels that do not tell one from another; a ValueError, as pydantic's validators raise."""
+    """Reject labels that do not tell one from another; a ValueError, as pydantic's validators raise."""
     for label in labels:
         if labels.count(label) > 1 or label in taken:
             raise ValueError(f"{key}: the label {label!r} is taken")
 
 
 def check_methods(methods: Iterable[Method]) -> None:
-    """Refuse an unknown method or option before any work is done."""
+    """Reject an unknown method or option before any work is done."""
     for method in methods:
         create_explainer(method.name, **method.options)
 

@@ -50,7 +50,7 @@ class Subject:
 
         Args:
             data: the images.
-            strict: refuse classes that the model does not know; otherwise a warning says so, because many metrics use no label.
+            strict: reject classes that the model does not know; otherwise a warning says so, because many metrics use no label.
         """
         try:
             return self.opened.match(data)
@@ -91,7 +91,7 @@ def load_subject(choice: SizedModel, device: torch.device, seed: int, key: str =
         key: of the study, for messages.
 
     Raises:
-        SightlineError: there is no such model, its weights cannot be had, or it does not take such images.
+        SightlineError: there is no such model, its weights are not available, or it does not take such images.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, choice.name, "weights"))

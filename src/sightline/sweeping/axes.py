@@ -16,7 +16,7 @@ class Range(StrictDocument):
 
     Attributes:
         low: the least value.
-        high: the greatest value; with a step that does not lead there, the last one below it.
+        high: the largest value; with a step that does not lead there, the last one below it.
         step: from one value to the next, which makes them a list; null takes every number between the ends.
         log: draw as often from each order of magnitude.
     """

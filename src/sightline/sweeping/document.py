@@ -48,7 +48,7 @@ class Sweep(StrictDocument):
         name: of the sweep, by which a database tells it from others.
         recipe: what every trial trains: its keys, a file, or the name of a recipe that sightline ships.
         space: keys of the recipe -> a list of values, or a mapping with `low`, `high` and, if wanted, `step` or `log`.
-        metric: the validation figure that is best: the least `loss`, the greatest of the others.
+        metric: the validation figure that is best: the least `loss`, the largest of the others.
         front: a second figure, such as `energy_in_mask@gradcam`: a metric of maps, and the explainer that makes them. It is
             measured on the validation split of `metric` when a trial is done, and the results name the trials that no other
             trial beats in both figures. It does not choose. null measures nothing.

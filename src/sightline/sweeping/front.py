@@ -30,7 +30,7 @@ def pareto_front(points: Sequence[Sequence[float]], maximized: Sequence[bool]) -
 
 
 def check_front(front: str) -> None:
-    """Refuse anything but the name of a metric of maps and of an explainer, as in `energy_in_mask@gradcam`.
+    """Reject anything but the name of a metric of maps and of an explainer, as in `energy_in_mask@gradcam`.
 
     Raises:
         ValueError: there is no such metric or explainer, or the metric looks at no maps.
@@ -44,7 +44,7 @@ def check_front(front: str) -> None:
 
 
 def check_annotation(front: str, split: str, images: ImageDataset) -> None:
-    """Refuse a second figure that no image of the validation split can have.
+    """Reject a second figure that no image of the validation split can have.
 
     Raises:
         SightlineError: no image has the masks or boxes that the metric needs.

@@ -31,7 +31,7 @@ WAIT = 60.0  # seconds for other processes that write to the sweep's folder
 def sweep(document: Sweep, output: str | Path | None = None, storage: str | None = None) -> Outcome:
     """Make the trials of a sweep that are missing, and write their results.
 
-    The same call on the same folder goes on: a trial whose process was killed continues from its checkpoint, and a greater
+    The same call on the same folder continues: a trial whose process was killed continues from its checkpoint, and a greater
     number of trials adds to those there are. Several processes may work on one sweep at the same time.
 
     Args:
@@ -51,7 +51,7 @@ def sweep(document: Sweep, output: str | Path | None = None, storage: str | None
     if _is_new(folder, document, storage):
         check_recipe(document)
     if storage is not None:
-        database.open_study(document, storage)  # which may refuse, and then nothing has been written
+        database.open_study(document, storage)  # which may reject, and then nothing has been written
     url = storage or f"sqlite:///{(folder / 'sweep.db').as_posix()}"
     with database.reachable(url):
         with holding_folder(folder, WAIT):
@@ -118,7 +118,7 @@ def _make_trial(document: Sweep, study: Study, folder: Path, display: "_Display"
 
 
 def _is_new(folder: Path, document: Sweep, storage: str | None) -> bool:
-    """Whether a folder holds nothing yet; refuses one that holds anything but this sweep."""
+    """Whether a folder holds nothing yet; rejects one that holds anything but this sweep."""
     if is_new(folder):
         return True
     if not (folder / "sweep.yaml").is_file():

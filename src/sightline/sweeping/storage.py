@@ -68,7 +68,7 @@ def open_study(sweep: Sweep, url: str) -> Study:
 
 
 def refuse_another(made: Sweep, wanted: Sweep, where: str) -> None:
-    """Refuse to go on with a sweep that was made otherwise; the number of trials alone may change."""
+    """Reject to continue with a sweep that was made otherwise; the number of trials alone may change."""
     if differs := difference(made.model_copy(update={"trials": wanted.trials}), wanted):
         raise SightlineError(f"{where} that differs in {differs}; choose another by --output and --name")
 
@@ -78,7 +78,7 @@ def create_sampler(sweep: Sweep, number: int = 0) -> BaseSampler:
 
     Args:
         sweep: names it.
-        number: of the trial. It is part of the seed, so that neither a process that goes on with a sweep nor one that shares
+        number: of the trial. It is part of the seed, so that neither a process that continues with a sweep nor one that shares
             it draws again what another has drawn.
     """
     if sweep.sampler == "grid":
@@ -142,7 +142,7 @@ def retry_unwritten(study: Study) -> None:
 
 @contextmanager
 def reachable(url: str) -> Iterator[None]:
-    """Turn what a database refuses in the middle of a sweep into one error.
+    """Turn what a database rejects in the middle of a sweep into one error.
 
     Raises:
         UnwritableError: names the database and the reason.

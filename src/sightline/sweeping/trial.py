@@ -58,7 +58,7 @@ class Watcher:
 
 
 def run_trial(sweep: Sweep, trial: Trial, folder: Path, told: Callable[[int, list[str]], Told]) -> float:
-    """Train a trial in its folder, or go on with it, and return its figure.
+    """Train a trial in its folder, or continue with it, and return its figure.
 
     What training prints goes to a log beside the folder. The trial keeps the epochs and seconds that it took, and, where it
     fails, the error.
@@ -70,7 +70,7 @@ def run_trial(sweep: Sweep, trial: Trial, folder: Path, told: Callable[[int, lis
         told: called with the trial's identity and its overrides; hears of its epochs.
 
     Raises:
-        TrialPruned: it is not worth going on with.
+        TrialPruned: it is not worth continuing with.
         SurplusError: it is not needed.
         Exception: whatever ended the run.
     """

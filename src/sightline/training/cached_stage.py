@@ -91,7 +91,7 @@ def check_cached_stages(
     validation: Mapping[str, Loader],
     processes: int,
 ) -> None:
-    """Refuse stages that cannot be trained from features, or whose features take more room than there is.
+    """Reject stages that cannot be trained from features, or whose features take more room than there is.
 
     Args:
         recipe: with the stages.
@@ -131,7 +131,7 @@ def cached_feed(
     device: torch.device,
     precision: Precision,
 ) -> tuple[Feed, Amount]:
-    """Return what a stage trains with in place of its images, and how much it will take.
+    """Return what a stage trains with instead of its images, and how much it will take.
 
     Args:
         number: of the stage, from 0.

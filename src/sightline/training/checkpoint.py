@@ -1,7 +1,7 @@
-"""What a run needs to go on, in one safetensors file: tensors by name, and the rest as JSON in its header.
+"""What a run needs to continue, in one safetensors file: tensors by name, and the rest as JSON in its header.
 
 One file means one rename, so a kill at any moment leaves the last whole epoch. Nothing here pickles. The state of random
-generators is not saved: they are seeded anew by (seed, epoch, process) at the start of every epoch.
+generators is not saved: they are seeded again by (seed, epoch, process) at the start of every epoch.
 """
 
 import json

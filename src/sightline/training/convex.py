@@ -166,14 +166,14 @@ class HeadFit:
             if figure.endswith("accuracy"):
                 return split, figure
         else:
-            split = self.parts.validation[0]  # `build` refuses data without one
+            split = self.parts.validation[0]  # `build` rejects data without one
         grouped = balanced == "groups" and self.parts.splits[split].group_ids is not None
         return split, "worst_group_accuracy" if grouped else "worst_class_accuracy" if balanced else "accuracy"
 
     def _strata(self) -> Tensor:
         images = self.parts.splits["train"]
         strata = images.group_ids if self.stage.balance_by == "groups" else images.labels
-        return cast(Tensor, strata)  # `build` refuses data without groups
+        return cast(Tensor, strata)  # `build` rejects data without groups
 
     def _blank(self) -> Tensor:
         like = next(self.model.parameters())

@@ -51,7 +51,7 @@ def prepare_heads(recipe: Recipe, splits: Splits, model: nn.Module) -> None:
 
 
 def check_convex_guides(stage: Stage, objective: Objective, key: str) -> None:
-    """Refuse guides that do more than change images, which a fit of the head has no use for."""
+    """Reject guides that do more than change images, which a fit of the head has no use for."""
     if stage.fit != "convex":
         return
     for guide in objective.guides:
@@ -83,7 +83,7 @@ def _validation(splits: Splits) -> list[str]:
 
 
 def _check_shown(splits: Splits, key: str) -> None:
-    """Refuse a class that no training image shows, or where images can have several, every one: its bias would be infinite."""
+    """Reject a class that no training image shows, or where images can have several, every one: its bias would be infinite."""
     images = splits["train"]
     labels = images.labels if images.multi_label else F.one_hot(images.labels, len(images.classes))
     counts = labels.sum(0)

@@ -1,4 +1,4 @@
-"""Batches that hold features in place of pixels."""
+"""Batches that hold features instead of pixels."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -22,7 +22,7 @@ class FeatureBatch(Batch):
 
     @classmethod
     def of(cls, batch: Batch, features: Iterable[Tensor]) -> Self:
-        """Return what is known of a batch, with features in place of its pixels."""
+        """Return what is known of a batch, with features instead of its pixels."""
         new = object.__new__(cls)
         new.__dict__.update(batch.__dict__ | {"features": tuple(features)})
         new.images = _no_pixels(batch.images, batch.images.shape)

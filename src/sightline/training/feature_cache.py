@@ -93,7 +93,7 @@ def cached_activations(
             draw, 0, which keeps labels, indices and groups alone.
         trunk: what comes before the cut.
         folder: keeps the draws on disk, in a subfolder that names what they are of: the trunk's weights, the data, the
-            augmentation, the changes by guides, and the order. A later call goes on with it. None = in memory.
+            augmentation, the changes by guides, and the order. A later call continues with it. None = in memory.
         complete: add the images that the loader leaves out in a draw, as a balanced sampler and `drop_last` do.
         device: of the model.
         precision: a context such as `fabric.autocast` to compute in.

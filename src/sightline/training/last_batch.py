@@ -22,7 +22,7 @@ def last_batch_size(recipe: Recipe, images: int, processes: int) -> int:
 def check_single_image(
     objective: Objective, image: Tensor, remedy: str, train: Callable[[], object] | None = None
 ) -> None:
-    """Refuse a model that cannot train on one image, as batch norm cannot on a map of one place.
+    """Reject a model that cannot train on one image, as batch norm cannot on a map of one place.
 
     Args:
         objective: the model with the views of its guides, which go through it together.

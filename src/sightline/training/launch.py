@@ -35,13 +35,13 @@ def train(
     """Train what a recipe describes, and write a run folder.
 
     Everything in the recipe is checked before the folder is made. A checkpoint follows every epoch; a run that was
-    killed goes on from there, and ends with the same weights.
+    killed continues from there, and ends with the same weights.
 
     Args:
         recipe: a YAML file, the name of a recipe that sightline ships, or a `Recipe`.
         overrides: see `read_recipe`.
         output: the run folder; default: `runs/<name>-seed<seed>`. One that holds something is never overwritten.
-        resume: go on with the run in `output`; where there is none yet, begin it.
+        resume: continue with the run in `output`; where there is none yet, begin it.
         devices: GPUs, or processes where there is no GPU, on each machine.
         nodes: machines, each started by torchrun or SLURM.
         device: the kind of device, such as "cpu", or one of them, such as "cuda:1"; None = GPUs if there are any.

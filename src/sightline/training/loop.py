@@ -41,7 +41,7 @@ class Trainer:
         parts: what the recipe names.
         run: the folder.
         loggers: what is told of every epoch, beside the folder.
-        checkpoint: where to go on from; None = the beginning.
+        checkpoint: where to continue from; None = the beginning.
         watch: called after every epoch.
     """
 

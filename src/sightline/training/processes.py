@@ -11,7 +11,7 @@ from sightline.errors import SightlineError
 
 
 def check_processes(processes: int, how: str) -> None:
-    """Refuse another number of processes than a launcher started.
+    """Reject another number of processes than a launcher started.
 
     Args:
         processes: how many are asked for.

@@ -37,7 +37,7 @@ class Display:
         self._bar.update(advance=1, text=f"loss {loss:.4f}")
 
     def at(self, step: int) -> None:
-        """A stage begins, or goes on, after so many of the run's steps."""
+        """A stage begins, or continues, after so many of the run's steps."""
         self._bar.update(completed=step)
 
     def note(self, line: str) -> None:

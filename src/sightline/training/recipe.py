@@ -167,8 +167,8 @@ class Stage(StrictModel):
             ImageNet weights (He et al. 2017, "Mask R-CNN"). What guides add is never frozen.
         averaging: null takes the weights as they are trained.
         mixing: null mixes nothing; else mixup, CutMix or both. Guides that weigh images or change them cannot take part.
-        start: `previous` goes on from the stage before; `initial` begins anew from the weights that the first stage began with,
-            as the second training of JTT (Liu et al. 2021) does. Guides measure the previous model before.
+        start: `previous` continues from the stage before; `initial` begins again from the weights that the first stage began
+            with, as the second training of JTT (Liu et al. 2021) does. Guides measure the previous model before.
         cache_features: K, with a frozen part: what it gives is computed once for each image in each of K draws of augmentation
             and of the guides' changes of images, and kept; see `feature_cache`. Epoch e of the run takes draw e mod K. null
             runs the frozen part in every step.
@@ -233,8 +233,8 @@ class FeatureCache(StrictModel):
 
     Attributes:
         folder: on disk, one draw in memory at a time; a run that was killed, and later runs with the same frozen part, data,
-            augmentation and changes of images by guides, go on with what is there. null keeps all draws in memory.
-        max_gb: the most that the features of a stage may take, in 10^9 bytes; more is refused before the run begins.
+            augmentation and changes of images by guides, continue with what is there. null keeps all draws in memory.
+        max_gb: the most that the features of a stage may take, in 10^9 bytes; more is rejected before the run begins.
     """
 
     folder: str | None = None
@@ -298,7 +298,7 @@ class Recipe(StrictDocument):
         seed: of weights, order, augmentation and all else that is random.
         data: the data set and its options.
         train_samples: a CSV file whose column `index` names the training images that are used, by their places in the split; a
-            class in its column `pseudo_label` counts in place of the label (see `Subset`). null uses them all.
+            class in its column `pseudo_label` counts instead of the label (see `Subset`). null uses them all.
         train_fraction: share of the training images that are used, alike of every class, as the seed draws them; a larger one
             contains a smaller one.
         mask_fraction: share of the training images' masks that training sees; a larger one contains a smaller one.

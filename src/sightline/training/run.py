@@ -121,15 +121,15 @@ class Run:
 
     @property
     def rows(self) -> list[dict[str, str]]:
-        """The rows of metrics.csv, one an epoch."""
+        """The rows of metrics.csv, one per epoch."""
         file = self.path / "metrics.csv"
         return [row for _, row in read_csv(file, ("epoch",))] if file.exists() else []
 
     def prepare(self, recipe: Recipe, resume: bool) -> None:
-        """Refuse a folder that this run must not write to.
+        """Reject a folder that this run must not write to.
 
         Raises:
-            SightlineError: there is something already and `resume` is False, or it is of another recipe, but for what is
+            SightlineError: there is something already and `resume` is False, or it is of another recipe, except for what is
                 measured after training.
         """
         if is_new(self.path, without=("wandb",)):  # W&B writes there before the run begins
@@ -153,7 +153,7 @@ class Run:
         self._write({**self.facts, **facts})
 
     def log(self, row: dict[str, float | int]) -> None:
-        """Write an epoch's row to metrics.csv in place of any later ones, which an interrupted epoch left."""
+        """Write an epoch's row to metrics.csv instead of any later ones, which an interrupted epoch left."""
         kept: list[dict[str, Any]] = [old for old in self.rows if int(old["epoch"]) < row["epoch"]]
         columns = list(dict.fromkeys(key for each in [*kept, row] for key in each))
         write_atomically(self.path / "metrics.csv", csv_text(columns, [*kept, row]).encode())

@@ -1,4 +1,4 @@
-"""A stage trained from features: what stands in place of its objective and of its loaders."""
+"""A stage trained from features: what stands instead of its objective and of its loaders."""
 
 from collections.abc import Iterator
 from typing import cast
@@ -35,7 +35,7 @@ class TailObjective(nn.Module):
 
 
 class FeatureLoader:
-    """Batches of features in place of a loader's batches of images; epoch e takes draw e mod K.
+    """Batches of features instead of a loader's batches of images; epoch e takes draw e mod K.
 
     The images of an epoch come in the order in which the loader would give them. Below K, epoch and draw are the same.
 

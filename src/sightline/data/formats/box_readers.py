@@ -125,7 +125,7 @@ def read_csv_boxes(path: Path) -> Iterator[AnnotatedImage]:
 
 
 def check_inside(box: Box, size: tuple[int, int]) -> None:
-    """Refuse a box that reaches out of an image by more than 1 pixel and 2 % of the image's side.
+    """Reject a box that reaches out of an image by more than 1 pixel and 2 % of the image's side.
 
     Args:
         box: The box.

@@ -131,7 +131,7 @@ def _with_images(
 def _check_training(
     file: CocoFile, found: Mapping[Hashable, ByClass], names: Sequence[str], single: bool, chosen: bool
 ) -> None:
-    """Refuse a class that the user chose and no training image has; warn of any other."""
+    """Reject a class that the user chose and no training image has; warn of any other."""
     if single:
         shown = {dominant(by_class, names, _where(file, number)) for number, by_class in found.items()}
     else:

@@ -174,7 +174,7 @@ def are_numbers(values: list[Any]) -> bool:
 
 
 def check_pixels(box: Edges, where: str, given: object) -> None:
-    """Refuse a box (x1, y1, x2, y2) in fractions of the image.
+    """Reject a box (x1, y1, x2, y2) in fractions of the image.
 
     Raises:
         SightlineError: All edges are in [0, 1], and not all of them are whole.

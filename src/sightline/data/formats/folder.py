@@ -79,7 +79,7 @@ def folder(
 
 
 def _pair_masks(root: Path, masks: Path, images: Sequence[Path], option: str) -> dict[Path, Path]:
-    """Return the mask of each image that has one: the file of the same path within its folder, but for the suffix.
+    """Return the mask of each image that has one: the file of the same path within its folder, except for the suffix.
 
     Args:
         root: The folder of images.

@@ -1,4 +1,4 @@
-"""Masks that were found for the training images of a data set, in the place of its own or where it has none."""
+"""Masks that were found for the training images of a data set, instead of its own or where it has none."""
 
 from collections.abc import Mapping
 from dataclasses import replace

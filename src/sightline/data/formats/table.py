@@ -50,7 +50,7 @@ def csv(
     Args:
         path: the CSV file.
         root: the folder that its paths start from; None = the CSV file's own.
-        boxes: a file of boxes in place of such columns, as for the data set "folder".
+        boxes: a file of boxes instead of such columns, as for the data set "folder".
         classes: the labels in the order of the classes; None = those of the file, sorted (as numbers, if all are).
         ignore: a value of the file in `mask` that means neither object nor background, such as 255.
         val: share (float), met on average, or count (int) of every class that goes to "val"; 0 = no such split.

@@ -40,7 +40,7 @@ def cifar10(
         The splits "train", "val" and "test", the last one official.
 
     Raises:
-        SightlineError: the files are missing or cannot be had, or fewer than `per_class` images remain.
+        SightlineError: the files are missing or cannot be downloaded, or fewer than `per_class` images remain.
     """
     from torchvision.datasets import CIFAR10
 

@@ -35,18 +35,18 @@ def cub(
     Args:
         root: the folder `CUB_200_2011/` with its `images.txt`, or that which holds it.
         species: keep these alone, such as ["Laysan Albatross", "Indigo Bunting"]; None = all that are there.
-        val: share (float) or count (int) of every species' official training photographs that go to "val"; 0 = no such split.
-        per_class: keep this many training photographs of every species; a larger number contains the smaller's.
+        val: share (float) or count (int) of every species' official training images that go to "val"; 0 = no such split.
+        per_class: keep this many training images of every species; a larger number contains the smaller's.
         masks: read the segmentations; otherwise no image has a mask.
         agreement: the share of the annotators that a pixel of the bird needs more than, in [0, 1).
-        seed: of the choice of validation and training photographs.
-        skip_corrupt: leave out and count photographs that cannot be read; otherwise reading one is an error.
+        seed: of the choice of validation and training images.
+        skip_corrupt: leave out and count images that cannot be read; otherwise reading one is an error.
 
     Returns:
         The splits "train", "val" and "test", the last one official; every image has its box.
 
     Raises:
-        SightlineError: files are missing, a species is unknown, or fewer than `per_class` photographs remain.
+        SightlineError: files are missing, a species is unknown, or fewer than `per_class` images remain.
     """
     if not 0 <= agreement < 1:
         raise SightlineError(f"agreement is {agreement}; expected a share in [0, 1)")
@@ -80,7 +80,7 @@ def _base(root: str) -> Path:
         if (place / "images.txt").is_file():
             return place
     raise SightlineError(
-        f"root: {base} has no images.txt; expected CUB-200-2011's official layout, to be had from "
+        f"root: {base} has no images.txt; expected CUB-200-2011's official layout, available from "
         "https://www.vision.caltech.edu/datasets/cub_200_2011"
     )
 

@@ -1,6 +1,6 @@
-"""The embedded data set: scikit-learn's handwritten digits on crops of scikit-learn's two photographs.
+"""The embedded data set: scikit-learn's handwritten digits on crops of scikit-learn's two images.
 
-Nothing is downloaded. Strokes and backgrounds are real pixels, the masks are exact, and the part of the photograph that
+Nothing is downloaded. Strokes and backgrounds are real pixels, the masks are exact, and the part of the image that
 a digit stands on gives its class away in training and misleads in test.
 """
 
@@ -23,7 +23,7 @@ from sightline.errors import SightlineError
 
 
 class Region(NamedTuple):
-    """Where the backgrounds of a class are cut out of a photograph, as (left, top, right, bottom) in pixels."""
+    """Where the backgrounds of a class are cut out of an image, as (left, top, right, bottom) in pixels."""
 
     photograph: str
     train: tuple[int, int, int, int]
@@ -52,7 +52,7 @@ def digits(
     scale: tuple[float, float] = (0.6, 0.9),
     seed: int = 0,
 ) -> Splits:
-    """Handwritten digits 0 to 4 on photographs whose part gives the digit away in training and misleads in test.
+    """Handwritten digits 0 to 4 on images whose part gives the digit away in training and misleads in test.
 
     Train, validation and test have different handwritten digits. In training, four digits of five stand on crops of
     their own class's region (sky, pagoda, trees, petals, leaves), and in `val` as many on crops of another part of it.
@@ -133,7 +133,7 @@ def _write(ink: Tensor, label: int, path: str, draw: torch.Generator) -> Sample:
 
 
 def _crop(photograph: Tensor, region: tuple[int, int, int, int], label: int, path: str, seed: int) -> Sample:
-    """A square of 80 to 120 pixels, or what the region has room for, cut out of a region of a photograph."""
+    """A square of 80 to 120 pixels, or what the region has room for, cut out of a region of an image."""
     left, top, right, bottom = region
     size, across, down = torch.rand(3, generator=generator(seed, path, "crop")).tolist()
     side = min(round(80 + 40 * size), right - left, bottom - top)

@@ -30,10 +30,10 @@ def imagenet9(
     seed: int = 0,
     skip_corrupt: bool = False,
 ) -> Splits:
-    """ImageNet-9: photographs of nine classes, from dog to fish, and the same objects with their backgrounds changed.
+    """ImageNet-9: images of nine classes, from dog to fish, and the same objects with their backgrounds changed.
 
-    BG-gap is the accuracy on "mixed_same" less that on "mixed_rand". The masks of the test photographs are read where
-    `fg_mask/` is there; those of the training photographs were never released. `background_variants` makes the same
+    BG-gap is the accuracy on "mixed_same" less that on "mixed_rand". The masks of the test images are read where
+    `fg_mask/` is there; those of the training images were never released. `background_variants` makes the same
     variants of any other data set with masks.
 
     Args:
@@ -41,17 +41,17 @@ def imagenet9(
             with a folder a class, such as `00_dog`; or that in which `bg_challenge/` lies.
         train: a folder that holds `train/` with the same class folders, such as that of the released training set "original"
             or "mixed_rand"; None = there is neither "train" nor "val".
-        val: share (float) or count (int) of every class's training photographs that go to "val"; 0 = no such split.
-        per_class: keep this many training photographs of every class; a larger number contains the smaller's.
-        seed: of the choice of validation and training photographs.
-        skip_corrupt: leave out and count photographs that cannot be read; otherwise reading one is an error.
+        val: share (float) or count (int) of every class's training images that go to "val"; 0 = no such split.
+        per_class: keep this many training images of every class; a larger number contains the smaller's.
+        seed: of the choice of validation and training images.
+        skip_corrupt: leave out and count images that cannot be read; otherwise reading one is an error.
 
     Returns:
-        "test", the photographs as they were taken; "mixed_same", "mixed_rand", "mixed_next", "only_fg", "no_fg", "only_bg_b"
+        "test", the images as they were taken; "mixed_same", "mixed_rand", "mixed_next", "only_fg", "no_fg", "only_bg_b"
         and "only_bg_t", as far as they are there; "train" and "val", if asked for.
 
     Raises:
-        SightlineError: files are missing, the parts have other class folders, or fewer than `per_class` photographs remain.
+        SightlineError: files are missing, the parts have other class folders, or fewer than `per_class` images remain.
     """
     base = locate(root, "root")
     base = base / "bg_challenge" if (base / "bg_challenge").is_dir() else base
@@ -102,7 +102,7 @@ class ArrayMask:
 
 
 def _records(base: Path, part: Path, folders: list[str]) -> list[Record]:
-    """The photographs of a part in class folders, with masks where the objects are whole and theirs are known."""
+    """The images of a part in class folders, with masks where the objects are whole and theirs are known."""
     if not (base / part).is_dir():
         raise SightlineError(f"there is no {base / part}; expected ImageNet-9's official layout")
     present = sorted(place.name for place in (base / part).iterdir() if place.is_dir())

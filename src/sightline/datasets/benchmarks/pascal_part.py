@@ -91,7 +91,7 @@ def _annotated(path: Path, written: int) -> np.ndarray:
 
 
 class PascalPart(FileDataset):
-    """Photographs of animals, with a mask of the animals and one of each of their parts."""
+    """Images of animals, with a mask of the animals and one of each of their parts."""
 
     def load(self, index: int) -> Sample:
         """Read a picture, its mask and its parts."""
@@ -117,7 +117,7 @@ class PascalPart(FileDataset):
 
 @DATASETS.register("pascal_part", masks="all", groups=False)
 def pascal_part(root: str, *, val: float = 0.1, seed: int = 0, skip_corrupt: bool = False) -> Splits:
-    """PASCAL-Part's animals: photographs with a bird, cat, cow, dog, horse or sheep, whose every part is drawn.
+    """PASCAL-Part's animals: images with a bird, cat, cow, dog, horse or sheep, whose every part is drawn.
 
     Images of two of these classes are left out, as the lists of PASCAL VOC tell them. Samples have the masks of the parts,
     which the metric `part_interpretability` looks at, and `PascalPart.parts` gives them by name.
@@ -139,7 +139,7 @@ def pascal_part(root: str, *, val: float = 0.1, seed: int = 0, skip_corrupt: boo
     images = next((p for p in (base, base / "VOC2010", base / "VOCdevkit/VOC2010") if (p / LISTS).is_dir()), None)
     if images is None or not (base / ANNOTATIONS).is_dir():
         missing = base / ANNOTATIONS if images else base / "VOCdevkit/VOC2010" / LISTS
-        raise SightlineError(f"root: there is no {missing}; expected PASCAL-Part, to be had from {SOURCE}")
+        raise SightlineError(f"root: there is no {missing}; expected PASCAL-Part, available from {SOURCE}")
     found = {part: _records(base, images, part) for part in ("train", "val")}
     make = partial(PascalPart, classes=ANIMALS, root=base, skip_corrupt=skip_corrupt)
     return official_splits(found["train"], found["val"], make, val, seed)

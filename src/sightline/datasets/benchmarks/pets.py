@@ -38,19 +38,19 @@ def pets(
     Args:
         root: the folder that holds `images/` and `annotations/`, or that in which torchvision put `oxford-iiit-pet/`.
         breeds: keep these breeds alone, such as ["Abyssinian", "american bulldog"]; None = all that are there.
-        val: share (float) or count (int) of every breed's trainval photographs that go to "val"; 0 = no such split.
-        per_class: keep this many training photographs of every breed; a larger number contains the smaller's.
+        val: share (float) or count (int) of every breed's trainval images that go to "val"; 0 = no such split.
+        per_class: keep this many training images of every breed; a larger number contains the smaller's.
         border: what the trimap's border, a rim a few pixels wide, counts as: the pet's, or to be ignored.
         boxes: a file of boxes, as for the data set "folder"; None = no boxes.
-        seed: of the choice of validation and training photographs.
+        seed: of the choice of validation and training images.
         download: fetch the 0.8 GB into `root` by torchvision unless they are there.
-        skip_corrupt: leave out and count photographs that cannot be read; otherwise reading one is an error.
+        skip_corrupt: leave out and count images that cannot be read; otherwise reading one is an error.
 
     Returns:
         The splits "train", "val" and "test".
 
     Raises:
-        SightlineError: files are missing, a breed is unknown, or fewer than `per_class` photographs remain.
+        SightlineError: files are missing, a breed is unknown, or fewer than `per_class` images remain.
     """
     if border not in ("object", "ignore"):
         raise unknown_name("border", border, ("object", "ignore"))

@@ -1,7 +1,7 @@
 """RIVAL10 in its official layout.
 
 Moayeri, Pope, Balaji, Feizi, "A Comprehensive Study of Image Classification Model Sensitivity to Foregrounds, Backgrounds,
-and Visual Attributes", CVPR 2022: 26,000 ImageNet photographs in ten classes, with masks of objects and of their attributes.
+and Visual Attributes", CVPR 2022: 26,000 ImageNet images in ten classes, with masks of objects and of their attributes.
 """
 
 import base64
@@ -54,26 +54,26 @@ def rival10(
     seed: int = 0,
     skip_corrupt: bool = False,
 ) -> Splits:
-    """RIVAL10: ImageNet photographs of ten classes, from truck to bird, with masks of the whole object.
+    """RIVAL10: ImageNet images of ten classes, from truck to bird, with masks of the whole object.
 
-    Only the ordinary photographs are read, not those to which attributes were added or from which they were removed.
+    Only the ordinary images are read, not those to which attributes were added or from which they were removed.
 
     Args:
         root: the folder that holds `train/ordinary/` and `test/ordinary/`, or that in which `RIVAL10/` lies.
         masks: of the whole "object" (the noise study's), or all "attributes" merged, such as wheels and wings. The first are
-            in pickle files, of which nothing but names and texts is loaded; where such a file does not know the object, the
+            in pickle files, of which only names and texts is loaded; where such a file does not know the object, the
             mask is "ignore" everywhere.
-        val: share (float) or count (int) of every class's training photographs that go to "val"; 0 = no such split.
-        per_class: keep this many training photographs of every class; a larger number contains the smaller's.
+        val: share (float) or count (int) of every class's training images that go to "val"; 0 = no such split.
+        per_class: keep this many training images of every class; a larger number contains the smaller's.
         boxes: a file of boxes, as for the data set "folder"; None = no boxes.
-        seed: of the choice of validation and training photographs.
-        skip_corrupt: leave out and count photographs that cannot be read; otherwise reading one is an error.
+        seed: of the choice of validation and training images.
+        skip_corrupt: leave out and count images that cannot be read; otherwise reading one is an error.
 
     Returns:
         The splits "train", "val" and "test", the last one official.
 
     Raises:
-        SightlineError: files are missing, a photograph is of another ImageNet class, or fewer than `per_class` remain.
+        SightlineError: files are missing, an image is of another ImageNet class, or fewer than `per_class` remain.
     """
     if masks not in ("object", "attributes"):
         raise unknown_name("masks", masks, ("object", "attributes"))
@@ -95,10 +95,10 @@ def rival10(
 
 @dataclass(frozen=True)
 class StoredMask:
-    """A mask of a RIVAL10 photograph; told from another by the photograph's name and by what it is of.
+    """A mask of a RIVAL10 image; told from another by the image's name and by what it is of.
 
     Args:
-        photograph: its file.
+        image: its file.
         whole: of the whole object, in `..._attr_dict.pkl`; else of the attributes, in `..._merged_mask.JPEG`.
     """
 
@@ -150,7 +150,7 @@ def _decode(encoded: bytes, height: int, width: int) -> Tensor:
 
 
 def _photographs(base: Path, part: str) -> dict[Path, str]:
-    """The photographs of a part, with their classes."""
+    """The images of a part, with their classes."""
     folder = base / part / "ordinary"
     if not folder.is_dir():
         raise SightlineError(f"root: there is no {folder}; expected RIVAL10's official layout")

@@ -35,7 +35,7 @@ def voc(
     download: bool = False,
     skip_corrupt: bool = False,
 ) -> Splits:
-    """PASCAL VOC 2012: photographs of 20 classes whose every pixel is labelled; those of one class, or of several.
+    """PASCAL VOC 2012: images of 20 classes whose every pixel is labelled; those of one class, or of several.
 
     The classes of an image are those of its segmentation. "single" keeps the images of one class, as SO-Loss's experiments do,
     and their mask is the object; "multiple" keeps all, with a mask for each class. The test split is the official validation
@@ -56,7 +56,7 @@ def voc(
         The splits "train", "val" and "test".
 
     Raises:
-        SightlineError: files are missing or cannot be had, or a class has too few images.
+        SightlineError: files are missing or cannot be downloaded, or a class has too few images.
     """
     if labels not in ("single", "multiple"):
         raise unknown_name("labels", labels, ("single", "multiple"))

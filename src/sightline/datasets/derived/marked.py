@@ -133,7 +133,7 @@ def marked(
         source: `name` and options of a registered data set with the split "train" and a main test split.
         mark: `kind` and options of the marks, one for each class, which differ in color, text, quality or factor. Kinds are
             "text", "ruler", "patch", "border", "jpeg" and "brightness".
-        marks: in place of `mark`, the marks of some classes, by the name of the class.
+        marks: instead of `mark`, the marks of some classes, by the name of the class.
         correlation: see `Marked`.
         rest: see `Marked`.
         tests: which test splits there are.

@@ -61,7 +61,7 @@ class Recompose(ImageDataset):
         size: side of the square picture, in pixels.
         scale: least and greatest longer side of the object's box, as a share of `size`; drawn uniformly.
         feather: standard deviation in pixels of the softness of the object's border, inwards; 0 = hard. Outside the
-            mask, nothing of the object's photograph ever shows.
+            mask, nothing of the object's image ever shows.
         seed: of the draw.
 
     Raises:
@@ -157,7 +157,7 @@ class Recompose(ImageDataset):
         }
 
     def _source(self, index: int) -> tuple[Sample, Tensor]:
-        """An object's photograph, and (H, W) bool where the object is in it."""
+        """An object's image, and (H, W) bool where the object is in it."""
         sample = self.objects[index]
         assert sample.mask is not None  # has_mask said so when this was made
         inside = torch.eq(sample.mask, 1)
@@ -200,7 +200,7 @@ def compose(
     Colours are weighted by the mask before they are scaled, so that what surrounded the object does not bleed in.
 
     Args:
-        image: (3, H, W) uint8, the object's photograph.
+        image: (3, H, W) uint8, the object's image.
         inside: (H, W) bool, where the object is.
         scene: (3, S, S) uint8, the background.
         placement: scale and place.
@@ -245,7 +245,7 @@ def _place(
 def _fit(
     inside: Tensor, placement: Placement, size: int
 ) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
-    """Where the object is in its photograph (top, left, bottom, right) and in the picture (xyxy), ends exclusive."""
+    """Where the object is in its image (top, left, bottom, right) and in the picture (xyxy), ends exclusive."""
     left, top, right, bottom = tight_box(inside)
     longer = placement.scale * size / max(right - left, bottom - top)
     width, height = max(1, round((right - left) * longer)), max(1, round((bottom - top) * longer))
@@ -278,7 +278,7 @@ def recomposed(
 ) -> Splits:
     """Any masked data set as a shortcut benchmark: backgrounds give the class away in training and mislead in test.
 
-    | split | photographs | backgrounds |
+    | split | images | backgrounds |
     | --- | --- | --- |
     | train | the source's train | own class's, `correlation` of them |
     | val | the source's val | held out, own class's as in training |

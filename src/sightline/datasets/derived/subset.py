@@ -16,7 +16,7 @@ from sightline.errors import SightlineError, unknown_name
 
 
 class Subset(ImageDataset):
-    """Some images of a data set, numbered anew from 0.
+    """Some images of a data set, numbered again from 0.
 
     An image with a pseudo-label counts as of that class, and has no mask, boxes or region to avoid, as nobody has annotated
     it. Where any image has a pseudo-label, no groups are known either.
@@ -24,7 +24,7 @@ class Subset(ImageDataset):
     Args:
         dataset: where the images come from.
         indices: theirs in it, each once.
-        pseudo_labels: place -> class, in place of the label.
+        pseudo_labels: place -> class, instead of the label.
 
     Raises:
         SightlineError: there is no such place or class, a place comes twice, or

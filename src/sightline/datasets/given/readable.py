@@ -57,7 +57,7 @@ def read_some(data: Transformed, places: Iterable[int], count: int) -> tuple[dic
 
 
 def report_unreadable(names: Sequence[str], reason: str, total: int) -> None:
-    """Warn of images that were left out; refuse where none is left.
+    """Warn of images that were left out; reject where none is left.
 
     Args:
         names: the images.

@@ -64,7 +64,7 @@ class SplitEvaluation:
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse, before the work rather than after it, a folder that cannot be made or written to.
+    """Reject, before the work rather than after it, a folder that cannot be made or written to.
 
     Raises:
         UnwritableError: The folder cannot be made or written to.

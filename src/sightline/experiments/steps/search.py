@@ -42,7 +42,7 @@ class Search(Step):
     trials: Positive | None = None
 
     def prepare(self, context: StepContext) -> Callable[[], Part]:
-        """Search, or go on with the search; what the ranges contradict is reported now."""
+        """Search, or continue with the search; what the ranges contradict is reported now."""
         self._document(context)
         return partial(self._work, context)
 

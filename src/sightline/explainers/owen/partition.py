@@ -11,7 +11,7 @@ from torch import Tensor
 class Partition:
     """The tree of an image's parts, numbered level by level from the whole image, 0, to single values, the leaves.
 
-    A part's *code* is the way to it: a bit a split, from the highest, which is 1 for the second half. The codes of two parts
+    A part's *code* is the way to it: a bit per split, from the highest, which is 1 for the second half. The codes of two parts
     first differ where the parts were separated. A context is a number `on` of as many bits, which says at each split on the way
     to a part whether the other half is shown. The lowest bits belong to splits of channels.
 

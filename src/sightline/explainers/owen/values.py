@@ -62,9 +62,9 @@ def owen_values(
         input_spec: normalizes the images inside.
         evaluations: of the model for each image, at most as many as there are; they come in pairs, so that an odd number is
             rounded up.
-        masker: what is seen in place of hidden pixels: `"blur"` = a Gaussian blur of the image; `"box_blur"` = the means of
+        masker: what is seen instead of hidden pixels: `"blur"` = a Gaussian blur of the image; `"box_blur"` = the means of
             squares (shap's "blur(k,k)"); `"inpaint_telea"` or `"inpaint_ns"` = what OpenCV makes of the pixels around, for
-            images in [0, 1]; a number, or one a channel; another image (C, H, W), such as the mean of a dataset. Numbers and
+            images in [0, 1]; a number, or one per channel; another image (C, H, W), such as the mean of a dataset. Numbers and
             images are in the units of `images`.
         blur: kernel of the blurs: None = 128 of 224 pixels; int = pixels; float = fraction of the shorter side. It is cut to
             the largest odd number below the side.

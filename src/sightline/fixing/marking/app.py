@@ -309,7 +309,7 @@ def serve(
     port: int = 8371,
     announce: Callable[[str], object] = print,
 ) -> None:
-    """Serve the marking page until it is interrupted; marks that are in the output folder go on.
+    """Serve the marking page until it is interrupted; marks that are in the output folder continue.
 
     Args:
         data: the images with their maps, scores and suggestions.

@@ -52,7 +52,7 @@ class Refitting:
                 self.store.add_refit(number, person, len(marks), self.refit(marks, number, self._report))
             except SightlineError as problem:
                 error = str(problem)
-            except Exception as problem:  # the page goes on, and the marks are safe
+            except Exception as problem:  # the page continues, and the marks are safe
                 traceback.print_exc(file=sys.stderr)
                 error = f"The refit failed ({type(problem).__name__}: {problem}). The terminal has the details."
             with self._lock:

@@ -49,7 +49,7 @@ class Segmenting:
         given = (image, inside, box, outside) if self.takes_outside else (image, inside, box)
         try:
             mask = self._own(*given)
-        except Exception as error:  # the user's code may raise anything; the page goes on
+        except Exception as error:  # the user's code may raise anything; the page continues
             raise SightlineError(f"The segmenter {self.name} failed: {error}") from error
         if not isinstance(mask, np.ndarray) or mask.shape != (height, width) or mask.dtype != bool:
             came = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__

@@ -50,7 +50,7 @@ def open_networks(opened: OpenedModel, reference: str | None, pretrained: str | 
         pretrained: weights, `none`, or None for those of the library.
 
     Raises:
-        SightlineError: the model has no linear head, or the named weights cannot be had or do not fit.
+        SightlineError: the model has no linear head, or the named weights are not available or do not fit.
     """
     check_count(32, size=opened.input_spec.size[0])
     notes: list[str] = []

@@ -41,7 +41,7 @@ def load_pretrained(model: nn.Module, weights: str | Path) -> Pretrained:
         weights: a file of weights, or `timm/<name>` or `torchvision/<name>` for those that the library downloads.
 
     Raises:
-        SightlineError: the weights cannot be had, or are not of this architecture.
+        SightlineError: the weights are not available, or are not of this architecture.
     """
     same = copy.deepcopy(unwrap(model))
     head = linear_head(same)

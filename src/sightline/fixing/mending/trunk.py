@@ -24,7 +24,7 @@ CHUNK = 64  # images of one forward pass
 
 @dataclass(frozen=True)
 class Features:
-    """What a frozen network makes of images; one row an image.
+    """What a frozen network makes of images; one row per image.
 
     Attributes:
         fine: (N, C, h, w) at a sixteenth of the input's side, in which objects are found; None = the network has no such layer.

@@ -55,7 +55,8 @@ def write_masks(
 ) -> MasksWritten:
     """Make a mask of every image of a data set from prompts, and write it as a PNG: 255 = object, 0 = background.
 
-    A pass that was interrupted goes on when it is asked for again. An image's mask has the image's path, as seen from the data
+    A pass that was interrupted continues when it is asked for again. An image's mask has the image's path, as seen from the
+    data
     set's folder, so that the data set `folder` reads them by `masks=FOLDER`; images that are no files have their index for
     a name. Beside the masks of files stands `masks.csv` for the data set `csv`. An image without any prompt gets no mask,
     which says that nothing is known of it; an empty mask says that there is no object.

@@ -77,7 +77,7 @@ class Scale:
 
 
 def learning_curves(comparison: Comparison) -> list[Chart]:
-    """Task loss, guide terms and accuracies by epoch: a thin line a run, a thick one for the mean.
+    """Task loss, guide terms and accuracies by epoch: a thin line per run, a thick one for the mean.
 
     The total loss is left out: it adds up different terms in the two groups, so that its lines say nothing of each
     other.
@@ -145,7 +145,7 @@ class Strip:
 
 
 def accuracy_strips(comparison: Comparison) -> tuple[Scale, list[Strip]]:
-    """Accuracy and worst-group accuracy on every split: a dot a run, a bar for the mean."""
+    """Accuracy and worst-group accuracy on every split: a dot per run, a bar for the mean."""
     differences = [
         (split.split, split.differences[key])
         for split in comparison.splits

@@ -1,4 +1,4 @@
-"""The photographs of the report: the same image under the maps of both groups."""
+"""The images of the report: the same image under the maps of both groups."""
 
 import math
 from collections.abc import Sequence

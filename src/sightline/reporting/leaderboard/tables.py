@@ -79,5 +79,5 @@ def _headings(table: RankingTable) -> list[str]:
 
 
 def _ends(numbers: Sequence[int]) -> list[int]:
-    """The least and the greatest, once where they are one."""
+    """The least and the largest, once where they are one."""
     return sorted({min(numbers), max(numbers)}) if numbers else []

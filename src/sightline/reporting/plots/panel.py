@@ -14,7 +14,7 @@ from sightline.reporting.plots.style import ACCENT, MUTED
 def panel(
     overlay: Overlay, probabilities: Tensor, targets: Sequence[int], classes: Sequence[str], top: int = 5
 ) -> Figure:
-    """One row an image: the image, its overlays, and the most probable classes as bars.
+    """One row per image: the image, its overlays, and the most probable classes as bars.
 
     Args:
         overlay: of `sightline.show`.

@@ -175,7 +175,7 @@ class Curves(DrawnImagesStudy):
         return {"mean.png": figure, **pages}
 
     def _page(self, parts: dict[str, Part]) -> Figure:
-        """A line an image: the image, both maps, both curves."""
+        """A line per image: the image, both maps, both curves."""
         first = next(iter(parts.values()))
         images = first.tensors["images"].float() / 255
         figure = new_figure(len(images), 4)

@@ -106,7 +106,7 @@ class Panel(ImageStudy):
         return lambda part: worker.pictures() if part == PICTURES else worker.maps(*_split(part))
 
     def table(self, done: Done) -> list[dict[str, Any]]:
-        """A row an image and column: what was explained."""
+        """A row per image and column: what was explained."""
         if PICTURES not in done:
             return []
         return [

@@ -55,7 +55,7 @@ class Timing(Study):
         methods: the rows.
         rounds: how often a method is timed.
         batch: images in one call.
-        paper_values: method -> model -> the paper's milliseconds an image.
+        paper_values: method -> model -> the paper's milliseconds per image.
     """
 
     kind: Literal["timing"]
@@ -104,7 +104,7 @@ class Timing(Study):
         return work
 
     def table(self, done: Done) -> list[dict[str, Any]]:
-        """A row a model and method: median, least and greatest milliseconds an image, over how many rounds."""
+        """A row a model and method: median, least and greatest milliseconds per image, over how many rounds."""
         rows = []
         for model in self.models:
             for method in self.methods:

@@ -116,7 +116,7 @@ def _ask_onnx(file: Path, outputs: Sequence[str]) -> Answer:
 
 
 def _compare(answer: Answer, program: Program, images: Tensor) -> None:
-    """Refuse a written program that gives other tensors than its model."""
+    """Reject a written program that gives other tensors than its model."""
     for size in BATCH_SIZES:
         with torch.no_grad():
             expected, found = program.named(images[:size]), answer(images[:size])

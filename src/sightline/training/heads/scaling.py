@@ -37,7 +37,7 @@ class Scaling:
         return folded, bias - folded @ self.mean
 
     def unfold(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the function of the scaled features that equals one of the features, but for constant ones."""
+        """Return the function of the scaled features that equals one of the features, except for constant ones."""
         return torch.where(self.factor > 0, weight / self.factor, 0.0), bias + weight @ self.mean
 
 
@@ -54,7 +54,7 @@ def as_double(values: Tensor) -> Tensor:
 
 
 def check_features(features: Tensor, ndim: int, shape: str) -> None:
-    """Refuse features that are no finite float tensor of so many dimensions, or hold no image."""
+    """Reject features that are no finite float tensor of so many dimensions, or hold no image."""
     if not features.is_floating_point() or features.ndim != ndim or 0 in features.shape:
         raise SightlineError(
             f"features are {features.dtype} {tuple(features.shape)}; expected floats {shape}, none of them 0"

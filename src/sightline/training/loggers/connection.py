@@ -29,7 +29,7 @@ TRACKERS: dict[str, Callable[..., Logger]] = {"wandb": WandbLogger, "mlflow": ML
 
 
 def check_installed(trackers: Sequence[Tracker]) -> None:
-    """Refuse a tracker whose package is missing.
+    """Reject a tracker whose package is missing.
 
     Raises:
         SightlineError: names the package and how to get it.
@@ -75,7 +75,7 @@ class Loggers:
         return {"loggers": record} if record else {}
 
     def open(self, recipe: Recipe, given: Sequence[Logger] = ()) -> None:
-        """Connect, going on with the runs that run.json names, and tell the recipe.
+        """Connect, continuing with the runs that run.json names, and tell the recipe.
 
         Args:
             recipe: names the trackers, and is what they are told.

@@ -13,7 +13,7 @@ class MLflowLogger:
 
     Args:
         run: whose name the run there has.
-        version: id of the run to go on with; None = a new one.
+        version: id of the run to continue with; None = a new one.
         experiment_name: where it is listed.
         tracking_uri: a server, or `sqlite:///FILE`; None = MLflow's own choice, such as the environment's MLFLOW_TRACKING_URI.
         tags: of a new run.

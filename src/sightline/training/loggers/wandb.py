@@ -11,7 +11,7 @@ class WandbLogger:
 
     Args:
         run: whose folder gets W&B's local files, and whose name the run there has.
-        version: id of the run to go on with; None = a new one.
+        version: id of the run to continue with; None = a new one.
         project: where it is listed.
         options: of `wandb.init`, such as `entity`, `tags` or `mode: offline`.
     """
