@@ -120,6 +120,36 @@ def test_rows_cross_the_axes() -> None:
     assert crossed.rows[0].keys == {"image_size": 32}
 
 
+def test_an_entry_of_the_grid_has_columns_of_its_own_and_a_row_can_be_the_papers_alone() -> None:
+    grid = [[{"label": "x", "columns": ["test/accuracy"]}, {"label": "y", "columns": ["mixed/accuracy"]}]]
+    table = study(
+        grid=grid, variants=[{"label": "a"}, {"label": "AL", "seeds": 0}], seeds=[0],
+        columns=["test/accuracy", "mixed/accuracy"], paper_values={"y, AL": {"mixed/accuracy": 0.801}},
+    )  # fmt: skip
+    assert table.parts() == ["x, a/0", "y, a/0"]
+    assert [table.recipe_of(row).evaluation.splits for row in table.rows] == [["test"], ["test"], ["mixed"], ["mixed"]]
+    part = training_runs_module.Part
+    done = {
+        "x, a/0": part(
+            {"columns": ["test/accuracy"], "figures": {"test/accuracy": {"value": 0.5, "n": 9}}, "seconds": 1.0}
+        ),
+        "y, a/0": part(
+            {"columns": ["mixed/accuracy"], "figures": {"mixed/accuracy": {"value": 0.25, "n": 9}}, "seconds": 1.0}
+        ),
+    }
+    assert all(table.is_complete(name, each) for name, each in done.items())
+    rows = {
+        line.split("|")[1].strip(): [c.strip() for c in line.split("|")[3:5]]
+        for line in table.summary(done).splitlines()
+        if line.startswith("| ")
+    }
+    assert rows["x, a"] == ["0.500", ""]
+    assert rows["y, a"] == ["", "0.250"]
+    assert rows["y, AL"] == ["", "[0.801]"]
+    with pytest.raises(SightlineError, match="none of the study's columns"):
+        study(grid=[[{"label": "x", "columns": ["mixed/accuracy"]}]])
+
+
 def test_differences_are_taken_from_the_first_arm_of_the_same_combination() -> None:
     crossed = study(grid=[[{"label": "x"}, {"label": "y"}]], variants=[{"label": "a"}, {"label": "b"}], seeds=[0, 1, 2])
     part = training_runs_module.Part

@@ -101,7 +101,13 @@ OVERRIDES: dict[str, Table] = {
         "grid.0": Pick(0, 2),
         "variants": Pick(0, 1, 3),
     },
-    "ec/figure-9ab": {"keys": recipe(**FEW_RECOMPOSED), "seeds": [0], "variants": Pick(0, 2, 5, 6), "rounds": 2},
+    "ec/figure-9ab": {
+        "keys": recipe(data={"name": "pets", "root": "pets", "per_class": 5, "val": 2}),
+        "columns": ["test/accuracy", "test/miou@gradcam"],
+        "seeds": [0],
+        "variants": Pick(0, 2, 5, 6),
+        "rounds": 2,
+    },
     "ec/figure-9cd": {
         "keys": recipe(),
         "seeds": [0],

@@ -137,6 +137,7 @@ def imagenet9(root: Path, train: int = 5, test: int = 3) -> None:
                 image, inside = picture(label, i if part == "train" else train + i)
                 save(root / "original" / part / folder / f"n0_{i}.JPEG", image)
                 if part == "val":
+                    save(root / "mixed_rand" / part / folder / f"n0_{i}.JPEG", image[:, ::-1])
                     mask = root / "fg_mask" / "val" / folder / f"n0_{i}.npy"
                     mask.parent.mkdir(parents=True, exist_ok=True)
                     np.save(mask, inside)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sightline._core.checks import check_choice
 from sightline._core.fills import filled
 from sightline._core.tensors import check_maps
-from sightline.attacks.fast_gradient import fgsm, sign_step
+from sightline.attacks.fast_gradient import ascent, sign_step
 from sightline.network.input_spec import InputSpec
 
 Psi = Literal["tanh", "softsign", "arctan1"]
@@ -58,9 +58,10 @@ def disturbed_images(
     labels: Tensor,
     *,
     perturbation: Perturbation = "fgsm",
-    eps: float = 0.1,
+    eps: float | Tensor = 0.1,
     input_spec: InputSpec | None = None,
     gradient: Tensor | None = None,
+    clamp: bool = True,
 ) -> Tensor:
     """Images changed where their maps are low: the change times 1 - map, clamped to [0, 1].
 
@@ -70,16 +71,17 @@ def disturbed_images(
         maps: (B, H, W) in [0, 1].
         labels: (B,) the classes whose cross-entropy FGSM raises.
         perturbation: "fgsm", or a fade to "zero" or to the image's "mean" color.
-        eps: FGSM's change of a pixel.
+        eps: FGSM's change of a pixel; (C, 1, 1) for a change of each channel.
         input_spec: normalizes the images inside.
         gradient: (B, C, H, W), that of the images' cross-entropy, where it is known; None = FGSM takes it.
+        clamp: keep the images in [0, 1]; False = Eq. 1 as it is printed.
     """
     check_maps(maps, images[:, 0].shape, low=0, high=1)
     check_options(perturbation=perturbation)
-    if perturbation == "fgsm" and gradient is not None:
-        return sign_step(images, gradient, eps, 1 - maps)
     if perturbation == "fgsm":
-        return fgsm(model, images, labels, eps=eps, weights=1 - maps, input_spec=input_spec)
+        if gradient is None:
+            gradient = ascent(model, images, labels, input_spec=input_spec)
+        return sign_step(images.to(gradient), gradient, eps, 1 - maps, clamp)
     others = filled(images, 0.0 if perturbation == "zero" else "mean")
     return torch.lerp(others, images, maps[:, None].to(images))
 

@@ -55,8 +55,13 @@ def ascent(
         return cross_entropy_gradient(model, pixels, inputs_of, labels)
 
 
-def sign_step(pixels: Tensor, gradient: Tensor, eps: float, weights: Tensor | None = None) -> Tensor:
-    """The step of `fgsm` along a gradient (B, C, H, W) that is known: pixels (B, C, H, W) in [0, 1]."""
+def sign_step(
+    pixels: Tensor, gradient: Tensor, eps: float | Tensor, weights: Tensor | None = None, clamp: bool = True
+) -> Tensor:
+    """The step of `fgsm` along a gradient (B, C, H, W) that is known: pixels (B, C, H, W), in [0, 1] where they are clamped.
+
+    A tensor `eps` (C, 1, 1) changes each channel by its own step.
+    """
     change = eps * torch.where(gradient < 0, -1.0, 1.0).to(pixels)
     if weights is not None:
         if weights.shape != (len(pixels), *pixels.shape[2:]):
@@ -64,7 +69,7 @@ def sign_step(pixels: Tensor, gradient: Tensor, eps: float, weights: Tensor | No
                 f"weights have shape {tuple(weights.shape)}; expected {(len(pixels), *pixels.shape[2:])}, one a pixel"
             )
         change = change * weights[:, None].to(pixels)
-    return (pixels + change).clamp(0, 1)
+    return (pixels + change).clamp(0, 1) if clamp else pixels + change
 
 
 def fgv(

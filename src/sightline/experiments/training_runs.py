@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from pydantic import BeforeValidator, Field, model_validator
 
-from sightline._core.strict import Count, Positive, StrictModel
+from sightline._core.strict import Count, StrictModel
 from sightline.experiments.columns import Column, check_columns, evaluation_keys
 from sightline.experiments.outputs import AnyOutput, FinishedRuns, Output
 from sightline.experiments.outputs.column_table import ColumnTable
@@ -31,13 +31,15 @@ class Variant(StrictModel):
         label: what the table calls it.
         keys: recipe keys, dotted, with their values.
         uses: the steps whose results it uses, by label.
-        seeds: how many of the study's seeds it gets, the first ones; null = all.
+        seeds: how many of the study's seeds it gets, the first ones; null = all; 0 = a row of the paper's values alone.
+        columns: what its runs are evaluated for; null = the study's columns.
     """
 
     label: str
     keys: Keys = Field(default_factory=dict)
     uses: list[str] = Field(default_factory=list)
-    seeds: Positive | None = None
+    seeds: Count | None = None
+    columns: list[Column] | None = None
 
 
 def _variant(value: Any) -> Any:
@@ -85,6 +87,9 @@ class TrainingRuns(RecipeStudy):
         if not self.columns and not self.outputs:
             raise ValueError("columns: is empty, and there are no outputs either")
         check_columns(self.columns)
+        for row in self.rows:
+            if further := sorted(set(row.columns or ()) - set(self.columns)):
+                raise ValueError(f"columns: {row.label} has {further[0]!r}, which is none of the study's columns")
         for output in self.outputs:
             output.check(self.columns, [row.label for row in self.rows])
         self._check_steps()
@@ -130,7 +135,8 @@ class TrainingRuns(RecipeStudy):
                 keys |= variant.keys
             label = ", ".join(variant.label for variant in combination)
             uses = list(dict.fromkeys(use for variant in combination for use in variant.uses))
-            found.append(Variant(label=label, keys=keys, uses=uses, seeds=min(limits, default=None)))
+            columns = next((each.columns for each in reversed(combination) if each.columns is not None), None)
+            found.append(Variant(label=label, keys=keys, uses=uses, seeds=min(limits, default=None), columns=columns))
         return found
 
     @property
@@ -153,7 +159,7 @@ class TrainingRuns(RecipeStudy):
         if part in made:
             combination, step = made[part]
             return [name for label in step.needs if (name := _part(combination, label)) in made]
-        row = next(row for row in self.rows if row.label == part.rpartition("/")[0])
+        row = self._row(part.rpartition("/")[0])
         combination = self._combination(row.label)
         return [name for label in row.uses if (name := _part(combination, label)) in made]
 
@@ -176,13 +182,15 @@ class TrainingRuns(RecipeStudy):
 
     def is_complete(self, name: str, part: Part) -> bool:
         """Whether a run has all that the outputs ask for."""
-        return name not in self._runs() or all(output.is_complete(part) for output in self._outputs())
+        if name not in self._runs():
+            return True
+        return all(output.is_complete(part) for output in self._outputs(self._row(name.rpartition("/")[0])))
 
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
         """Read every recipe and prepare the steps, so that a mistake is reported before the first run."""
 
-        def run_of(run: Run, recipe: Recipe) -> Part:
-            return self._train(run, recipe, device)
+        def run_of(run: Run, recipe: Recipe, row: Variant) -> Part:
+            return self._train(run, recipe, device, self._outputs(row))
 
         contexts = {name: self._context(name, keys, folder, device, run_of) for name, keys in self.combinations.items()}
         steps = {part: step.prepare(contexts[combination]) for part, (combination, step) in self._made().items()}
@@ -193,10 +201,10 @@ class TrainingRuns(RecipeStudy):
             if part in steps:
                 return steps[part]()
             label, _, seed = part.rpartition("/")
-            row = next(row for row in self.rows if row.label == label)
+            row = self._row(label)
             recipe = self.recipe_of(row, contexts[self._combination(label)])
             run = Run(folder / "runs" / f"{file_name(label)}-seed{seed}")
-            return run_of(run, recipe.model_copy(update={"seed": int(seed)}))
+            return run_of(run, recipe.model_copy(update={"seed": int(seed)}), row)
 
         return work
 
@@ -205,7 +213,7 @@ class TrainingRuns(RecipeStudy):
         made: Keys = {}
         for step in self._steps:
             made |= step.keys(context) if context is not None and step.label in row.uses else {}
-        return read_recipe(self.recipe, self._changes(row.label, row.keys | made))
+        return read_recipe(self.recipe, self._changes(row, row.keys | made))
 
     def table(self, done: Done) -> list[dict[str, Any]]:
         """The rows of all outputs."""
@@ -231,9 +239,18 @@ class TrainingRuns(RecipeStudy):
         runs = self._finished(done)
         return {name: figure for output in self._outputs() for name, figure in output.figures(runs).items()}
 
-    def _outputs(self) -> list[Output]:
-        """All outputs; the table of columns is the first one."""
-        return [*([ColumnTable(columns=self.columns)] if self.columns else []), *self.outputs]
+    def _outputs(self, row: Variant | None = None) -> list[Output]:
+        """All outputs, or those of a row; the table of columns is the first one."""
+        columns = self.columns if row is None else self._columns(row)
+        return [*([ColumnTable(columns=columns)] if columns else []), *self.outputs]
+
+    def _columns(self, row: Variant) -> list[str]:
+        """What the runs of a row are evaluated for."""
+        return self.columns if row.columns is None else row.columns
+
+    def _row(self, label: str) -> Variant:
+        """The row of that name."""
+        return next(row for row in self.rows if row.label == label)
 
     def _runs(self) -> list[str]:
         return [
@@ -257,15 +274,16 @@ class TrainingRuns(RecipeStudy):
         return next(name for name, rows in self.panels.items() if row in rows.values())
 
     def _context(
-        self, name: str, keys: Keys, folder: Path, device: torch.device, run_of: Callable[[Run, Recipe], Part]
+        self, name: str, keys: Keys, folder: Path, device: torch.device, run_of: Callable[[Run, Recipe, Variant], Part]
     ) -> StepContext:
         """What the steps of a combination work with: without a grid the study's folder, else a folder in it."""
         shared = read_recipe(self.recipe, [*overrides({"seed": self.seed}), *overrides(self.keys), *overrides(keys)])
         place = folder / file_name(name) if name else folder
 
         def first(label: str, changes: Keys) -> Part:
-            recipe = read_recipe(self.recipe, self._changes(label, {"seed": self.seed} | keys | changes))
-            return run_of(context.run(label), recipe)
+            row = self._row(next(iter(self.panels[name].values()))).model_copy(update={"label": label})
+            recipe = read_recipe(self.recipe, self._changes(row, {"seed": self.seed} | keys | changes))
+            return run_of(context.run(label), recipe, row)
 
         context = StepContext(shared, place, device, first, {step.label: step for step in self._steps})
         return context
@@ -275,14 +293,14 @@ class TrainingRuns(RecipeStudy):
         others = {name: part for name, part in done.items() if name not in made}
         return FinishedRuns(self.panels, self._runs(), others, made, self.paper_values)
 
-    def _changes(self, label: str, keys: Keys) -> list[str]:
+    def _changes(self, row: Variant, keys: Keys) -> list[str]:
         """The overrides that a run shares with all others, and then its own."""
-        shared = {"name": file_name(label)} | evaluation_keys(self.columns) | self.keys
+        shared = {"name": file_name(row.label)} | evaluation_keys(self._columns(row)) | self.keys
         return overrides(shared) + overrides(keys)
 
-    def _train(self, run: Run, recipe: Recipe, device: torch.device) -> Part:
+    def _train(self, run: Run, recipe: Recipe, device: torch.device, outputs: list[Output]) -> Part:
         """Train a run, or resume it, and measure it for every output."""
-        watchers = [watcher for output in self._outputs() if (watcher := output.watch(run)) is not None]
+        watchers = [watcher for output in outputs if (watcher := output.watch(run)) is not None]
 
         def watch(more: bool) -> None:
             for watcher in watchers:
@@ -291,7 +309,7 @@ class TrainingRuns(RecipeStudy):
         train(recipe, output=run.path, resume=True, device=device, watch=watch if watchers else None)
         values: dict[str, Any] = {}
         tensors: dict[str, torch.Tensor] = {}
-        for output in self._outputs():
+        for output in outputs:
             found = output.measure(run, device)
             values |= found.values
             tensors |= found.tensors

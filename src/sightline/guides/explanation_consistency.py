@@ -37,13 +37,16 @@ from sightline.network.tap import Tapped
 
 Mode = Literal["pass", "fused"]
 Labels = Literal["each", "top"]
+Units = Literal["pixels", "normalized"]
+Range = Literal["minmax", "clip"]
 
 
 @GUIDES.register("explanation_consistency", needs_masks=False, needs_layer=True, pixel_space=True, reweights=True)
 class ExplanationConsistency(MeasuredWeights):
     """Explanation consistency: an image weighs v = 1 - E, so much as its map changes when what it left out is attacked.
 
-    x_hat = x + eps sign(grad_x L) (1 - map(x)), sign(0) = 1, clamped to [0, 1] (Eqs. 1 and 7; the paper prints no clamp).
+    x_hat = x + eps sign(grad_x L) (1 - map(x)), sign(0) = 1, clamped to [0, 1] (Eqs. 1 and 7; the paper prints no clamp:
+    `clamp=False`).
     E = 1 - psi(distance of map(x) and map(x_hat)) where x and x_hat are predicted alike, else 0 (Eqs. 2 and 3). Both maps
     explain the class predicted for x. The task loss is sum v L / sum v (Eq. 5, divided); weights start at 1. Only
     images that the model predicts correctly are reweighted; at every measurement the others get 1.
@@ -62,6 +65,10 @@ class ExplanationConsistency(MeasuredWeights):
         explainer: whose maps: an explainer or its name; any in `"pass"` mode, a class activation map in `"fused"`.
         perturbation: of what the map left out: `"fgsm"`, or a fade to `"zero"` or to the image's `"mean"` color.
         eps: FGSM's change of a pixel, in [0, 1].
+        units: what `eps` counts: `"pixels"` in [0, 1], or what the model takes, `"normalized"`: eps times the standard
+            deviation of each channel.
+        clamp: keep attacked images in [0, 1]; False = Eq. 1 as it is printed.
+        range: how a class activation map comes to [0, 1]: `"minmax"`, or `"clip"` what lies outside, as the paper.
         psi: takes the distance to [0, 1): `"tanh"`, `"softsign"` or `"arctan1"` (2 atan / pi).
         distance: `"mean"` = 10 times the mean squared difference; `"sum"` = the sum of squares.
         interval: k: measured every k epochs; None = 4 in `"pass"` mode, 1 in `"fused"`.
@@ -90,11 +97,16 @@ class ExplanationConsistency(MeasuredWeights):
         mode: Mode = "pass",
         normalize: Normalize = "weights",
         labels: Labels = "each",
+        units: Units = "pixels",
+        clamp: bool = True,
+        range: Range = "minmax",
     ) -> None:
         super().__init__((4 if mode == "pass" else 1) if interval is None else interval, min_weight, normalize)
         check_options(psi, distance, perturbation)
         check_choice(Mode, mode=mode)
         check_choice(Labels, labels=labels)
+        check_choice(Units, units=units)
+        check_choice(Range, range=range)
         if not 0 < eps <= 1:
             raise SightlineError(f"eps is {eps}; expected the change of a pixel, above 0 and at most 1")
         if mode == "fused" and min_weight == 0:
@@ -108,10 +120,14 @@ class ExplanationConsistency(MeasuredWeights):
             raise SightlineError(
                 f"explainer {explainer!r} runs the model itself; mode 'fused' needs a class activation map (or use 'pass')"
             )
+        for option, asked in {"range='clip'": range == "clip", "clamp=False": not clamp}.items():
+            if asked and not isinstance(self.explainer, CAM):
+                raise SightlineError(f"explainer is {explainer!r} and no class activation map, which {option} needs")
         self.perturbation: Perturbation = perturbation
         self.psi: Psi = psi
         self.distance: Distance = distance
         self.eps, self.mode, self.labels = eps, mode, labels
+        self.units, self.clamp, self.range = units, clamp, range
         self._step: tuple[GuidedModel, Replay] | None = None  # what this step's hook needs to run the model again
         self._now = False  # whether this epoch's training steps measure
 
@@ -183,7 +199,7 @@ class ExplanationConsistency(MeasuredWeights):
             )
         asked = self._asked(context.logits.detach(), batch)
         unchanged, disturbed = (self._keyed(objective, batch, purpose) for purpose in ("unchanged", "disturbed"))
-        maps = [_maps(unchanged, context.tapped[0], question.classes)[: len(batch)] for question in asked]
+        maps = [self._maps(unchanged, context.tapped[0], question.classes)[: len(batch)] for question in asked]
         device = batch.images.device
         precision = torch.get_autocast_dtype(device.type), torch.is_autocast_enabled(device.type)
         attacked = batch.images if self.perturbation == "fgsm" else context.logits
@@ -240,8 +256,9 @@ class ExplanationConsistency(MeasuredWeights):
             maps,
             classes,
             perturbation=self.perturbation,
-            eps=self.eps,
+            eps=self._eps(images),
             gradient=gradient,
+            clamp=self.clamp,
         )
         logits, explain = self._look(objective, changed.to(images.dtype), explainer)  # attacks return float32 at least
         unchanged = logits.argmax(1) == classes if alone else _found(logits, classes)
@@ -258,22 +275,29 @@ class ExplanationConsistency(MeasuredWeights):
         self, objective: GuidedModel, images: Tensor, explainer: Explainer
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Logits (B, K), and what makes maps (B, H, W) of classes (B,); by one forward pass for a CAM."""
-        inputs = to_inputs(images, objective.input_spec)
+        spec = objective.input_spec
+        inputs = to_inputs(images, spec) if self.clamp or spec is None else spec.normalize(images, checked=False)
         if isinstance(explainer, CAM):
             assert objective.tap is not None
             tapped = objective.tap(inputs, train=images.requires_grad)
-            return tapped.logits, lambda classes: _maps(explainer, tapped, classes)
+            return tapped.logits, lambda classes: self._maps(explainer, tapped, classes)
         model, spec = objective.unwrap_model(), objective.input_spec
         layers = objective.tap.layers if objective.tap else None
         return logits_of(model(inputs)), lambda classes: explainer(model, images.detach(), classes, layers, spec)
 
+    def _eps(self, images: Tensor) -> float | Tensor:
+        """The change of a pixel, or of each channel's pixels (C, 1, 1)."""
+        if self.units == "pixels" or self.input_spec is None:
+            return self.eps
+        return self.eps * torch.tensor(self.input_spec.std).to(images)[:, None, None]
 
-def _maps(explainer: Explainer, tapped: Tapped, classes: Tensor) -> Tensor:
-    """The CAMs (N, H, W) in [0, 1] of a forward pass over one or several views of the images."""
-    assert isinstance(explainer, CAM)
-    repeats = len(tapped.logits) // len(classes)
-    (maps,) = explainer.raw_maps(tapped, classes.repeat(repeats))
-    return normalize_maps(resize_maps(maps, tapped.image_size))
+    def _maps(self, explainer: Explainer, tapped: Tapped, classes: Tensor) -> Tensor:
+        """The CAMs (N, H, W) in [0, 1] of a forward pass over one or several views of the images."""
+        assert isinstance(explainer, CAM)
+        repeats = len(tapped.logits) // len(classes)
+        (maps,) = explainer.raw_maps(tapped, classes.repeat(repeats))
+        resized = resize_maps(maps, tapped.image_size)
+        return resized.clamp(0, 1) if self.range == "clip" else normalize_maps(resized)
 
 
 @dataclass

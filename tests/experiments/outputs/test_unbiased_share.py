@@ -114,6 +114,18 @@ def test_a_run_keeps_its_weights_whenever_they_are_new_also_after_a_kill(tmp_pat
     assert WeightRecorder(killed).epochs == [2, 3]  # from the file
 
 
+def test_a_pass_that_finds_the_same_weights_counts(tmp_path: Path) -> None:
+    recipe = study().recipe_of(study().rows[0])
+    still = recipe.model_copy(
+        update={"stages": [recipe.stages[0].model_copy(update={"lr": 1e-30, "trainable": "head"})]}
+    )
+    run = Run(tmp_path / "still")
+    recorder = WeightRecorder(run)
+    train(still, output=run.path, watch=recorder)
+    assert recorder.epochs == [2, 3]
+    assert torch.equal(*recorder.weights)
+
+
 @pytest.mark.slow
 def test_a_study_goes_on_where_it_was_killed_and_tells_shares_beside_chance(tmp_path: Path, monkeypatch) -> None:
     variants = [{"label": "baseline", "keys": {"guide": None}}, HNM, {"label": "FL", "keys": {"guide": "focal"}}, OURS]

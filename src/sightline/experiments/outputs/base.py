@@ -63,6 +63,7 @@ OUTPUTS: Registry[Output] = Registry(
         "sightline.experiments.outputs.accuracy_and_costs",
         "sightline.experiments.outputs.fgsm_accuracy",
         "sightline.experiments.outputs.filter_coherence",
+        "sightline.experiments.outputs.logged",
         "sightline.experiments.outputs.noise_curves",
         "sightline.experiments.outputs.unbiased_share",
         "sightline.experiments.outputs.votes",

@@ -14,7 +14,7 @@ from sightline.experiments.outputs.runs import FinishedRuns
 from sightline.reporting.markdown import markdown
 from sightline.reporting.plots import new_axes, tidy
 from sightline.studies.study import Part
-from sightline.studies.tables import mean_and_spread
+from sightline.studies.tables import in_brackets, mean_and_spread
 from sightline.training import Run
 
 
@@ -53,7 +53,10 @@ class ColumnTable(Output):
         for row in runs.rows:
             paper = runs.paper_values.get(row, {})
             cells = [
-                mean_and_spread(list(values(runs, row, column).values()), paper.get(column)) for column in self.columns
+                mean_and_spread(list(values(runs, row, column).values()), paper.get(column))
+                if _asked(runs, row, column)
+                else in_brackets(paper.get(column)).strip()
+                for column in self.columns
             ]
             times = [part.values["seconds"] for part in runs.of(row).values()]
             rows.append([row, str(len(times)), *cells, f"{mean(times):.0f}" if times else "…"])
@@ -98,6 +101,12 @@ class ColumnTable(Output):
             for row, _, interval, seeds in runs.differences(found):
                 if interval.excludes_zero:
                     yield f"{row}, {heading(column)}: {interval.low:+.3f} to {interval.high:+.3f} ({seeds} seeds)"
+
+
+def _asked(runs: FinishedRuns, row: str, column: str) -> bool:
+    """Return whether a row has runs that are, or will be, evaluated for a column."""
+    found = runs.of(row).values()
+    return any(column in part.values["figures"] for part in found) or (not found and runs.expects(row))
 
 
 def _sizes(runs: FinishedRuns, row: str) -> str:

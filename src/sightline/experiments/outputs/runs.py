@@ -48,6 +48,10 @@ class FinishedRuns:
         """Whether every run is finished."""
         return set(self.parts) <= set(self.done)
 
+    def expects(self, row: str) -> bool:
+        """Return whether the study has runs of a row, done or not."""
+        return any(name.rpartition("/")[0] == row for name in self.parts)
+
     def of(self, row: str) -> dict[str, Part]:
         """Return the finished runs of a row, by seed."""
         return {seed: part for label, seed, part in self if label == row}

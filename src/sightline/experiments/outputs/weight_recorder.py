@@ -9,13 +9,16 @@ from torch import Tensor
 
 from sightline._core.files import write_atomically
 from sightline._core.reading import read_tensors, reading
+from sightline.guides import from_config
+from sightline.guides.base import GuideSum
+from sightline.guides.measured_weights import MeasuredWeights
 from sightline.training import Run
 
 STORED = "_stored._extra_state"  # how a checkpoint calls the weights of a guide that has them
 
 
 class WeightRecorder:
-    """Keeps the weights of the training images whenever an epoch was trained with new ones.
+    """Keeps the weights of the training images whenever an epoch was trained with newly measured or changed ones.
 
     Called after an epoch, it reads the weights from the checkpoint. It writes them to the run's folder and resumes with the
     run; an epoch that was written just before the run was killed is read when the run resumes.
@@ -44,12 +47,20 @@ class WeightRecorder:
         """Keep the weights of the checkpoint's last epoch, if they are new."""
         epoch, weights = stored_weights(self.run.resume_point)
         before = self.weights[-1] if self.weights else torch.ones_like(weights)
-        if (self.epochs and epoch <= self.epochs[-1]) or torch.equal(weights, before):
+        if self.epochs and epoch <= self.epochs[-1]:
+            return
+        if torch.equal(weights, before) and not self._measured(epoch - 1):
             return
         self.epochs.append(epoch)
         self.weights.append(weights)
         kept = {"epochs": torch.tensor(self.epochs), "weights": torch.stack(self.weights)}
         write_atomically(self.path, save(kept))
+
+    def _measured(self, epoch: int) -> bool:
+        """Whether a pass over the data came before an epoch, counted from 0; its weights may be those of the pass before."""
+        guide = from_config(self.run.recipe.guide)
+        guides = [each for _, each in guide.summands] if isinstance(guide, GuideSum) else [guide]
+        return any(isinstance(each, MeasuredWeights) and each.due(epoch) for each in guides)
 
 
 def stored_weights(checkpoint: Path) -> tuple[int, Tensor]:

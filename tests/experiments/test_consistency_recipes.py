@@ -1,0 +1,47 @@
+"""The experiments of explanation consistency as the paper has them."""
+
+import pytest
+
+from sightline.studies import read_study, shipped_studies
+from sightline.training import read_recipe
+
+
+@pytest.mark.parametrize("name", ["ec-voc", "ec-stl10", "ec-iccnn"])
+def test_networks_start_from_scratch(name: str) -> None:
+    assert read_recipe(name).model.weights is None
+
+
+@pytest.mark.parametrize("item", [name.partition("/")[2] for name in shipped_studies() if name.startswith("ec/")])
+def test_arms_that_start_from_imagenet_say_so(item: str) -> None:
+    study = read_study("ec", item)
+    for row in getattr(study, "rows", []):
+        assert (study.recipe_of(row).model.weights == "default") == ("pretrained" in row.label), row.label
+
+
+@pytest.mark.parametrize("item", ["table-1", "table-2", "table-3", "figure-8"])
+def test_voc_has_several_labels_of_which_the_top_one_is_explained(item: str) -> None:
+    study = read_study("ec", item)
+    for row in study.rows:
+        recipe = study.recipe_of(row)
+        data = recipe.data.model_dump()
+        source = data.get("source", data)
+        assert source["name"] != "voc" or source["labels"] == "multiple", row.label
+        guide = recipe.guide
+        if isinstance(guide, dict) and guide["name"] == "explanation_consistency":
+            assert guide["labels"] == "top", row.label
+
+
+def test_table_4_tests_imagenet_9_out_of_distribution() -> None:
+    table = read_study("ec", "table-4")
+    assert table.paper_values["IN-9, AL"] == {"mixed_rand/accuracy": 0.801}
+    assert not any("AL" in part for part in table.parts())
+    columns = {row.label: row.columns for row in table.rows}
+    assert columns["IN-9, Ours"] == ["mixed_rand/accuracy"]
+    assert columns["CUB, Ours"] == ["test/accuracy", "test/miou@eigencam"]
+
+
+def test_only_ours_weighs_by_explanation_consistency_with_few_labels() -> None:
+    study = read_study("ec", "figure-9ab")
+    assert study.keys["data"]["name"] == "pascal_part"
+    assert study.keys["guide"] == "iccnn"
+    assert [variant.label for variant in study.variants if "guide" in variant.keys] == ["Ours"]
