@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("griffe", reason="griffe is not installed: pip install --group docs")
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
-from reference.commands import every_command, options
+from reference.commands import EXAMPLE, every_command, options
 from reference.keys import fields, parts, study_documents
 from reference.pages import PAGES, registries
 from reference.registered import own_entries, parameters
@@ -83,6 +83,15 @@ def test_a_new_option_of_the_code_needs_no_other_change() -> None:
     """The pages read signatures and docstrings: nothing is listed by hand."""
     names = {option.name for option in parameters(train_transform)}
     assert names == inspect.signature(train_transform).parameters.keys()
+
+
+@pytest.mark.parametrize("name", every_command())
+def test_the_help_of_a_command_has_an_example_of_its_own_options(name: str) -> None:
+    function = every_command()[name]
+    (example,) = EXAMPLE.findall(inspect.getdoc(function) or "")
+    assert example.startswith(f"sightline {name}")
+    known = {each for option in options(function) for each in option.name.split(", ")}
+    assert {word for word in example.split() if word.startswith("-")} <= known
 
 
 def test_short_and_long_names_of_an_option_are_both_listed() -> None:

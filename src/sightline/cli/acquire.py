@@ -62,6 +62,8 @@ def acquire(
     The loop starts with a share of the training labels, trains, evaluates and adds, round after round, with several seeds; an
     interrupted loop goes on when the command is given again. With --next, a trained run chooses among images that have no label
     yet, and the list of them is written, the one that is wanted most first.
+
+    Example: sightline acquire recipe.yaml --strategy uncertainty,random --rounds 3
     """
     names = None if strategy is None else strategy.split(",")
     if count is None:

@@ -38,9 +38,11 @@ def audit(
     num_workers: NumWorkers = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("audit"),
 ) -> None:
-    """Rank a data set's images by how much of what a model uses is no evidence for what it says.
+    """Rank images by the share of attribution outside the evidence for the prediction.
 
     An interrupted command goes on when it is given again.
+
+    Example: sightline audit folder root=photos --run runs/so-loss-seed0
     """
     import torch
 

@@ -38,6 +38,8 @@ def boxes(
     """Find the objects' boxes in every image of a data set, once.
 
     An interrupted command goes on when it is given again.
+
+    Example: sightline boxes folder root=photos --detector lost
     """
     import torch
 

@@ -28,7 +28,10 @@ def compare(
     against: Annotated[list[Path], typer.Option(metavar="RUN...", help="Run folders to set them against.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("report.html"),
 ) -> None:
-    """Compare two groups of evaluated runs in one self-contained HTML page."""
+    """Compare two groups of evaluated runs in one self-contained HTML page.
+
+    Example: sightline compare runs/so-loss-seed0 --against runs/plain-seed0 -o report.html
+    """
     from sightline.reporting import comparison
 
     typer.echo(comparison.compare(runs, against, output))

@@ -21,7 +21,10 @@ def demo(
     seeds: Annotated[int, typer.Option(min=1, help="Times that each model is trained.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="One epoch, a few measures: shows that it runs.")] = False,
 ) -> None:
-    """Train with and without explanation guidance on embedded data, and compare: a few minutes on two cores."""
+    """Train with and without explanation guidance on embedded data, and compare: a few minutes on two cores.
+
+    Example: sightline demo
+    """
     from rich.console import Console
 
     from sightline import training

@@ -54,7 +54,10 @@ def diagnose(
         Path, typer.Option("--output", "-o", help="The page to write, with a JSON file beside it.")
     ] = Path("diagnosis.html"),
 ) -> None:
-    """Does a model look at the object? A verdict with the figures behind it, before any training."""
+    """Measure whether a model uses the object, and write a verdict with the values behind it.
+
+    Example: sightline diagnose --run runs/so-loss-seed0
+    """
     import torch
 
     from sightline.diagnosis import diagnose as diagnose_model

@@ -42,6 +42,8 @@ def evaluate(
     Of one run, the results go into its folder. Several runs, a model from elsewhere or a plan give a table models x
     explainers x metrics in a folder of its own, with every image's values and paired tests; an interrupted table goes on
     when the command is given again.
+
+    Example: sightline evaluate runs/so-loss-seed0
     """
     named = [None if each is None else each.split(",") for each in (splits, explainers, metrics)]
     paths, options = split_given(given)

@@ -52,6 +52,8 @@ def explain(
     """Draw where a model looks in some pictures, by several methods; or keep the maps of a whole data set.
 
     With --store, an interrupted command goes on when it is given again.
+
+    Example: sightline explain cat.jpg --model torchvision/resnet50 --weights default
     """
     given = images or []
     if store is None:

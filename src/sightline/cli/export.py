@@ -13,7 +13,10 @@ def export(
         str, typer.Option(help="Joined by commas; onnx needs `pip install 'sightline-xai[export]'`.")
     ] = "state-dict,torch-export,onnx",
 ) -> None:
-    """Write a run's model as files that load without sightline, with model.json, which says how."""
+    """Write a run's model as files that load without sightline, with model.json, which says how.
+
+    Example: sightline export runs/so-loss-seed0
+    """
     from sightline.training.export import export_run
 
     typer.echo(export_run(run, output, formats.split(",")))

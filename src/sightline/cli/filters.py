@@ -43,7 +43,10 @@ def filters(
     ] = 0.5,
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path("filters.png"),
 ) -> None:
-    """Draw what the filters of a layer respond to, grouped by how alike they respond."""
+    """Draw what the filters of a layer respond to, grouped by how alike they respond.
+
+    Example: sightline filters --run runs/iccnn-seed0
+    """
     import torch
     from torchvision import tv_tensors
 

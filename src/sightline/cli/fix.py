@@ -44,6 +44,8 @@ def fix(
 
     Without --masks, --boxes, --avoid or --found, a page opens on which you mark images and refit. Example:
     `sightline fix --model timm/resnet18 --weights mine.pth --data photos/ --found -o fixed`
+
+    Example: sightline fix --model timm/resnet18 --weights mine.pth --data photos --found -o fixed
     """
     import sys
 

@@ -14,7 +14,10 @@ def leaderboard(
         Path | None, typer.Option("--output", "-o", help="The folder to write into; the first FOLDER if not given.")
     ] = None,
 ) -> None:
-    """Say who is best in what, and what is chance, in one self-contained HTML page and in Markdown."""
+    """Rank explainers per metric, and mark results at chance level, on one HTML page and in Markdown.
+
+    Example: sightline leaderboard runs/reproduce/lots/table-5.2
+    """
     from sightline.reporting.leaderboard import write_leaderboard
 
     for path in write_leaderboard(folders, output):

@@ -17,7 +17,10 @@ Kind = Literal["explainers", "guides", "datasets", "models", "metrics", "box-det
 def list(
     kind: Annotated[Kind | None, typer.Argument(help="What to list; everything where it is left out.")] = None,
 ) -> None:
-    """List what can be chosen by name, with what each of them can do."""
+    """List registered models, explainers, guides, metrics, datasets and recipes.
+
+    Example: sightline list explainers
+    """
     from rich.console import Console
     from rich.table import Table
 

@@ -60,6 +60,8 @@ def masks(
 
     An interrupted command goes on when it is given again. `sightline masks export` and `import` exchange masks with
     annotation tools: see `sightline masks export --help`.
+
+    Example: sightline masks folder root=photos --model torchvision/resnet18 --weights default
     """
     import sys
 

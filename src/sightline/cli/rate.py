@@ -41,9 +41,11 @@ def rate(
         Path | None, typer.Option(metavar="CSV", help="Take in the results of such a batch.")
     ] = None,
 ) -> None:
-    """Let people say which of two maps explains an image better, on a page served from here.
+    """Serve a local page for pairwise human evaluation of saliency maps.
 
     The answers are kept in the study's folder; the command given again goes on with them.
+
+    Example: sightline rate runs/so-loss-seed0 runs/plain-seed0
     """
     from rich.console import Console
 

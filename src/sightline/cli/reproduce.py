@@ -21,7 +21,10 @@ def reproduce(
         typer.Option("--search", help="Search what the paper searched, and train with the best (impactx table-2)."),
     ] = False,
 ) -> None:
-    """Make a paper's table or figure again, beside the printed one. Goes on where an earlier call was interrupted."""
+    """Make a paper's table or figure again, beside the printed one. Goes on where an earlier call was interrupted.
+
+    Example: sightline reproduce lots table-5.3
+    """
     from sightline import studies
 
     typer.echo(studies.reproduce(paper, item, overrides or [], scale=scale, output=output, search=search) / "report.md")

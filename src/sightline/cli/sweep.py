@@ -45,6 +45,8 @@ def sweep(
     """Train a recipe with many values of its keys, and say which are best by a validation figure.
 
     An interrupted sweep goes on when it is given again; so does a sweep in several processes at once.
+
+    Example: sightline sweep recipe.yaml --over 'batch_size=[16, 32]'
     """
     from sightline import sweeping
 

@@ -21,7 +21,10 @@ def train(
     nodes: Annotated[int, typer.Option(min=1, help="Machines, each started by torchrun or SLURM.")] = 1,
     evaluate: Annotated[bool, typer.Option(help="Evaluate the run when it is trained.")] = True,
 ) -> None:
-    """Train what a recipe describes, then evaluate it."""
+    """Train what a recipe describes, then evaluate it.
+
+    Example: sightline train so-loss data.root=data/pets seed=1
+    """
     import logging
 
     from sightline import evaluation, training
