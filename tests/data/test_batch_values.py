@@ -38,6 +38,10 @@ def changed(tensor: Tensor, place: tuple[int, ...], value: float) -> Tensor:
         ({"labels": torch.tensor([[0, 1], [-1, 0]])}, r"labels range over \[-1, 1\]"),
         ({"masks": changed(MASKS, (0, 3, 3), 7)}, "masks hold the value 7"),
         ({"masks": changed(MASKS.float(), (1, 0, 0), math.nan)}, r"masks range over .*nan"),
+        ({"boxes": [BOXES[0], BOXES[1]]}, "boxes is a list; expected a tensor"),
+        ({"labels": [0, 1]}, "labels is a list; expected a tensor"),
+        ({"masks": MASKS.numpy()}, "masks is a ndarray; expected a tensor"),
+        ({"indices": (0, 1)}, "indices is a tuple; expected a tensor"),
         ({"masks": MASKS.bool()}, "masks have dtype torch.bool"),
         ({"masks": torch.ones(2, 0, 8, 8, dtype=torch.uint8)}, "masks have shape"),
         (

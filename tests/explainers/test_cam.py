@@ -89,6 +89,17 @@ def test_a_channel_that_cancels_out_has_no_weight_in_xgradcam() -> None:
     torch.testing.assert_close(summed(xgradcam(a, g)), torch.tensor([[[2.0, 1.0]]], dtype=torch.float64))
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("shape", [(2, 5, 3, 3), (2, 3, 4, 4)])
+@pytest.mark.parametrize("center", [False, True])
+def test_eigencam_does_not_depend_on_the_magnitude(scale: float, shape: tuple[int, ...], center: bool) -> None:
+    """Squares of these values fit no float32; the reference is the same in float64."""
+    contributions = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    expected = normalize_maps(principal(contributions.double() * scale, center))
+    found = normalize_maps(principal(contributions * scale, center))
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-4)
+
+
 def test_centred_eigencam_points_where_the_channels_are_active() -> None:
     a = torch.zeros(1, 4, 3, 3, dtype=torch.float64)
     a[0, :, 1, 2] = torch.tensor([1.0, 2.0, 0.5, 1.5])

@@ -18,6 +18,7 @@ from sightline.data.batch_checks import (
     check_masks_of_classes,
     check_parts,
     check_targets,
+    check_tensors,
 )
 from sightline.errors import SightlineError
 
@@ -75,6 +76,7 @@ class Batch(_Checked):
 
     def __post_init__(self) -> None:
         check_images(self.images)
+        check_tensors(vars(self))
         size, _, height, width = self.images.shape
         area = (size, height, width)
         check_labels(self.labels, size)

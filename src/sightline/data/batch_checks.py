@@ -1,9 +1,18 @@
 """Checks of what a batch holds: shapes, types and values. A batch runs them once, where it is made."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from sightline.errors import SightlineError
+
+
+def check_tensors(fields: Mapping[str, object]) -> None:
+    """Raise unless each field that is given is a tensor."""
+    for name, value in fields.items():
+        if value is not None and not isinstance(value, Tensor):
+            raise SightlineError(f"{name} is a {type(value).__name__}; expected a tensor")
 
 
 def check_labels(labels: Tensor, size: int) -> None:

@@ -89,6 +89,8 @@ def principal(contributions: Tensor, center: bool = False) -> Tensor:
     """
     check_finite(contributions, "the activations or gradients", "is the model finite there?")
     matrix = contributions.flatten(2).transpose(1, 2)  # (B, hw, C)
+    scale = _scale(matrix)
+    matrix = matrix / scale
     channel_sum = matrix.sum(2)
     if center:
         matrix = matrix - matrix.mean(1, keepdim=True)
@@ -101,7 +103,14 @@ def principal(contributions: Tensor, center: bool = False) -> Tensor:
         projection = (matrix @ vectors[:, :, -1:])[:, :, 0]
     reference = channel_sum - channel_sum.mean(1, keepdim=True) if center else torch.ones_like(projection)
     sign = torch.where((projection * reference).sum(1, keepdim=True) < 0, -1.0, 1.0)
-    return (sign * projection).relu().unflatten(1, contributions.shape[2:])
+    return (sign * projection * scale[:, 0]).relu().unflatten(1, contributions.shape[2:])
+
+
+def _scale(matrix: Tensor) -> Tensor:
+    """Return a power of two (B, 1, 1) by which values are divided whose squares would not fit their type; else 1."""
+    largest = matrix.detach().abs().amax((1, 2), keepdim=True)
+    power = torch.exp2(torch.frexp(largest).exponent.clamp(-120, 120).to(largest))
+    return torch.where((largest > 1e-12) & (largest < 1e12) | (largest == 0), 1.0, power)
 
 
 Smooth = Literal["eigen"]
