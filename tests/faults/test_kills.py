@@ -5,17 +5,17 @@ import random
 
 import pytest
 from children import Fault, run
-from verbs import LONG_VERBS, VERBS, left_over
+from verbs import VERBS, left_over
 
 KILLS = int(os.environ.get("SIGHTLINE_KILLS", "20"))  # of each command
 IN_A_ROW = 5  # before the command may end
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", VERBS | LONG_VERBS)
+@pytest.mark.parametrize("name", VERBS)
 def test_a_killed_command_goes_on_to_the_same_result(name, work, undisturbed):
     """Half of the kills come before a file operation, half at a moment, both anywhere in the time that the command takes."""
-    verb, draw = (VERBS | LONG_VERBS)[name], random.Random(name)
+    verb, draw = VERBS[name], random.Random(name)
     expected, operations, seconds = undisturbed(name)
     kills = 0
     while kills < KILLS:

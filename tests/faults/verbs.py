@@ -133,14 +133,6 @@ def fixed(folder: Path) -> Any:
     return whole(folder), facts("fixed/fix.json", "seconds")(folder)
 
 
-def demonstrated(folder: Path) -> Any:
-    tables = [
-        rows(f"demo/{run.name}/metrics.csv", "seconds")(folder) for run in sorted((folder / "demo").glob("demo-*"))
-    ]
-    assert (folder / "demo/report.html").stat().st_size > 1000
-    return tables, contents("demo/*/checkpoints/last.safetensors", "demo/*/evaluation/**/summary.json")(folder)
-
-
 VERBS = {
     "train": Verb(("train", "recipe.yaml", "--output", "new", "--no-evaluate", "--resume"), ("new",), trained),
     "evaluate a run": Verb(("evaluate", "run", "--explainers", "gradcam"), ("run/evaluation",),
@@ -181,9 +173,6 @@ VERBS = {
     "rate to a batch": Verb(("rate", "-o", "rated", "--export-batch", "batch"), ("batch",),
                             lambda folder: (len(list((folder / "batch/pictures").iterdir())), rows("batch/batch.csv")(folder))),
 }  # fmt: skip
-LONG_VERBS = {
-    "demo": Verb(("demo", "--quick", "-o", "demo"), ("demo",), demonstrated),
-}  # of which each step is one of the others, too
 
 
 def prepare(folder: Path) -> list[tuple[str, ...]]:
