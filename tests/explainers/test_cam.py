@@ -335,7 +335,7 @@ def test_normalised_maps_ignore_scale_and_shift(scale: float, shift: float) -> N
         ({"images": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, "dtype torch.uint8; expected a float"),
         ({"images": torch.full((2, 3, 8, 8), torch.nan)}, r"NaN or infinity in images \(images \[0, 1\]"),
         ({"images": torch.rand(0, 3, 8, 8)}, "none of them 0"),
-        ({"images": [[1.0]]}, "images is a list"),
+        ({"images": [[1.0]]}, "image 0 is a float; expected a path"),
         ({"method": "gradcm"}, "unknown explainer 'gradcm'; did you mean 'gradcam'"),
         ({"targets": 3}, r"targets range over \[3, 3\]; the model has classes 0 .. 2"),
         ({"targets": torch.tensor([0.5, 1.0])}, "expected integer class indices"),

@@ -56,6 +56,7 @@ def by_class(found, root: Path) -> dict[str, dict[str, list[str]]]:
     [
         ("train", "val", "test"), ("Training", "Validation", "Testing"), ("TRAIN", "valid", "Test"),
         ("training_set", "validation_set", "test_set"), ("Train", "Valid", "TESTING"), ("train-images", "val", "test"),
+        ("seg_train", "seg_val", "seg_test"), ("my chest train", "my chest valid", "My chest Test"),
     ],
 )  # fmt: skip
 def test_splits_by_all_their_names(tmp_path: Path, train: str, val: str, test: str) -> None:
@@ -65,6 +66,11 @@ def test_splits_by_all_their_names(tmp_path: Path, train: str, val: str, test: s
         name: (8, ["cat", "dog"]) for name in ("train", "val", "test")
     }
     assert all(f"/{train}/" in splits["train"].path(i) for i in range(8))
+
+
+def test_a_class_that_ends_like_a_split_stays_a_class(tmp_path: Path) -> None:
+    make(tmp_path, "freight_train/0.png", "freight_car/0.png", "crash-test/0.png")
+    assert set(layout(tmp_path)) == {""}
 
 
 def test_other_splits_keep_their_names_and_other_folders_are_named(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def read_layout(root: Path, masks: Iterable[Path] = ()) -> FolderLayout:
 
 def _split_folders(root: Path, folders: list[str], inner: Inner) -> dict[str, str]:
     """Return the split of each folder that is one; nothing where the folders are classes."""
-    named = {name: split for name in folders if (split := split_name(name))}
+    named = _named_splits(folders)
     owner: dict[str, str] = {}
     for name, split in named.items():
         if owner.setdefault(split, name) != name:
@@ -117,6 +117,18 @@ def _split_folders(root: Path, folders: list[str], inner: Inner) -> dict[str, st
                 f"into {root}/train"
             )
     return {}
+
+
+def _named_splits(folders: list[str]) -> dict[str, str]:
+    """Return the split that each folder is named after, also behind a common word such as in seg_train and seg_test."""
+    if named := {name: split for name in folders if (split := split_name(name))}:
+        return named
+    groups: dict[str, dict[str, str]] = {}
+    for name in folders:
+        for mark in re.finditer(r"[-_ .]", name):
+            if split := split_name(name[mark.end() :]):
+                groups.setdefault(name[: mark.end()].casefold(), {})[name] = split
+    return next((group for group in groups.values() if "train" in group.values() and len(group) > 1), {})
 
 
 def _repeats(name: str, places: list[Parts], inner: Inner) -> bool:
