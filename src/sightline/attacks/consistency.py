@@ -74,7 +74,7 @@ def disturbed_images(
         eps: FGSM's change of a pixel; (C, 1, 1) for a change of each channel.
         input_spec: normalizes the images inside.
         gradient: (B, C, H, W), that of the images' cross-entropy, where it is known; None = FGSM takes it.
-        clamp: keep the images in [0, 1]; False = Eq. 1 as it is printed.
+        clamp: keep the images in [0, 1]; False = Eq. 1 as printed.
     """
     check_maps(maps, images[:, 0].shape, low=0, high=1)
     check_options(perturbation=perturbation)

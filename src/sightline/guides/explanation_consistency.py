@@ -67,8 +67,8 @@ class ExplanationConsistency(MeasuredWeights):
         eps: FGSM's change of a pixel, in [0, 1].
         units: what `eps` counts: `"pixels"` in [0, 1], or what the model takes, `"normalized"`: eps times the standard
             deviation of each channel.
-        clamp: keep attacked images in [0, 1]; False = Eq. 1 as it is printed.
-        range: how a class activation map comes to [0, 1]: `"minmax"`, or `"clip"` what lies outside, as the paper.
+        clamp: keep attacked images in [0, 1]; False = Eq. 1 as printed.
+        range: how a class activation map comes to [0, 1]: `"minmax"`, or `"clip"`, as in the paper.
         psi: takes the distance to [0, 1): `"tanh"`, `"softsign"` or `"arctan1"` (2 atan / pi).
         distance: `"mean"` = 10 times the mean squared difference; `"sum"` = the sum of squares.
         interval: k: measured every k epochs; None = 4 in `"pass"` mode, 1 in `"fused"`.
