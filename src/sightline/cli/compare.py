@@ -24,8 +24,13 @@ class Command(TyperCommand):
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, such as one recipe's seeds.")],
-    against: Annotated[list[Path], typer.Option(metavar="RUN...", help="Run folders to set them against.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Run folders, or checkpoints of the same model."),
+    ],
+    against: Annotated[
+        list[Path], typer.Option(metavar="RUN...", help="Run folders or checkpoints to set them against.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("report.html"),
 ) -> None:
     """Compare two groups of evaluated runs in one self-contained HTML page.

@@ -10,6 +10,7 @@ import numpy as np
 
 from sightline.data.splits import MAIN_TESTS
 from sightline.errors import SightlineError
+from sightline.evaluation.checkpoint import evaluate_checkpoint
 from sightline.evaluation.run_folder import RunFolder, read_run
 from sightline.evaluation.split_folder import Key, SplitEvaluation
 from sightline.evaluation.statistics import Array, Interval, over_images, over_seeds, weighted_mean, worst_group
@@ -218,13 +219,22 @@ class Comparison:
     def recipe_changes(self) -> list[tuple[str, str, str]]:
         """(key, ours, theirs) of every recipe key in which the groups differ, apart from the name and the seed."""
         ours, theirs = (_settings(group) for group in (self.ours, self.theirs))
+        if not all(run.recipe for group in (self.ours, self.theirs) for run in group.runs):
+            return []  # the recipe of a checkpoint is not known
         keys = [k for k in dict.fromkeys([*ours, *theirs]) if k not in ("name", "seed")]
         pairs = [(k, ours.get(k, "none"), theirs.get(k, "none")) for k in keys]
         return [(k, a, b) for k, a, b in pairs if a != b]
 
 
-def read_comparison(runs: Sequence[str | Path], against: Sequence[str | Path]) -> Comparison:
+def read_comparison(
+    runs: Sequence[str | Path], against: Sequence[str | Path], folder: str | Path | None = None
+) -> Comparison:
     """Read two groups of runs and make sure that they can be compared.
+
+    Args:
+        runs: run folders, or checkpoints, which are measured as the first run was.
+        against: likewise.
+        folder: where measurements of checkpoints are written; None = there are none.
 
     Raises:
         SightlineError: a folder is not an evaluated run or is given twice, or the runs differ in classes, in the
@@ -236,7 +246,19 @@ def read_comparison(runs: Sequence[str | Path], against: Sequence[str | Path]) -
     for path in paths:
         if paths.count(path) > 1:
             raise SightlineError(f"the run {path} is given twice; every run belongs on one side, once")
-    read = [sorted(map(read_run, side), key=lambda run: run.seed) for side in (runs, against)]
+    first_run = next((path for path in paths if not path.is_file()), None)
+    if first_run is None:
+        raise SightlineError("all that was given are checkpoints; expected an evaluated run, which says how to measure")
+    like = read_run(first_run)
+
+    def read_one(path: str | Path) -> RunFolder:
+        if not Path(path).is_file():
+            return read_run(path)
+        if folder is None:
+            raise SightlineError(f"{path} is a checkpoint; expected a run folder")
+        return evaluate_checkpoint(Path(path), like, Path(folder, str(paths.index(Path(path).resolve()))))
+
+    read = [sorted(map(read_one, side), key=lambda run: run.seed) for side in (runs, against)]
     first = read[0][0]
     for run in (*read[0], *read[1]):
         _check_comparable(run, first)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ def compare(runs: Sequence[str | Path], against: Sequence[str | Path], output: s
     """Set a group of runs against another and write what came out as one self-contained HTML file.
 
     Args:
-        runs: run folders of the group in question, such as one recipe under several seeds.
-        against: run folders of the group that it is compared with.
+        runs: run folders of the group in question, such as one recipe under several seeds; or checkpoints of the same
+            model, which are measured as the first run was.
+        against: likewise, the group that it is compared with.
         output: the file to write; its folder is made if need be.
 
     Returns:
@@ -30,7 +32,8 @@ def compare(runs: Sequence[str | Path], against: Sequence[str | Path], output: s
         SightlineError: a folder is not an evaluated run, the runs cannot be compared (see `read_comparison`), or the
             file cannot be written.
     """
-    return write_page(render(read_comparison(runs, against)), output)
+    with TemporaryDirectory() as folder:
+        return write_page(render(read_comparison(runs, against, folder)), output)
 
 
 def render(comparison: Comparison) -> str:
@@ -53,13 +56,19 @@ def render(comparison: Comparison) -> str:
 
 def cautions(comparison: Comparison) -> list[str]:
     """What a reader should know before believing the figures."""
-    runs = [*comparison.ours.runs, *comparison.theirs.runs]
-    notes = []
+    every = [*comparison.ours.runs, *comparison.theirs.runs]
+    runs = [run for run in every if "checkpoint" not in run.info]
+    notes = [
+        f"{run.info['name']} is a checkpoint: nothing is known of its training." for run in every if run not in runs
+    ]
     if min(len(comparison.ours.runs), len(comparison.theirs.runs)) < 3:
         notes.append("Fewer than three seeds in a group: the spread over seeds is hardly known.")
     for what, fact in (("steps", "steps"), ("images", "images_seen")):
         if len({run.info.get(fact, 0) for run in runs}) > 1:
-            totals = [{run.info.get(fact, 0) for run in group.runs} for group in (comparison.ours, comparison.theirs)]
+            totals = [
+                {run.info.get(fact, 0) for run in group.runs if run in runs}
+                for group in (comparison.ours, comparison.theirs)
+            ]
             counts = [" or ".join(f"{n:,}" for n in sorted(t)) for t in totals]
             notes.append(f"The budgets differ: {counts[0]} {what} in training against {counts[1]}.")
     if len({tuple(sorted(run.info["versions"].items())) for run in runs}) > 1:
