@@ -211,6 +211,7 @@ OVERRIDES: dict[str, Table] = {
     "pets/reweighting-plain": PETS | {"variants": Pick(0, 3, 5)},
     "pets/reweighting": RECOMPOSED | {"variants": Pick(1, 2, 4)},
     "pets/robustness": PETS | {"variants": Pick(0, 1, 3), "outputs.0.eps": [0.01, 0.04]},
+    "pets/strong": RECOMPOSED | {"variants": Pick(0, 1, 3, 7)},
     "pets/views": RECOMPOSED | {"variants": Pick(0, 1, 3)},
     "pets/weights": RECOMPOSED | {"variants": Pick(0, 7, 10, 18)},
     "ria/figure-1": {"keys": RIA, "num_images": 2},
