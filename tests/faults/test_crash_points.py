@@ -9,7 +9,7 @@ import pytest
 from children import Fault, run
 from verbs import VERBS, left_over
 
-POINTS = int(os.environ.get("SIGHTLINE_CRASH_POINTS", "12"))  # of each command, evenly spread; 0 = all
+POINTS = int(os.environ.get("SIGHTLINE_CRASH_POINTS", "4"))  # of each command, evenly spread; 0 = all
 pytestmark = pytest.mark.slow
 
 
