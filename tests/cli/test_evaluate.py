@@ -84,6 +84,7 @@ def colors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     torch.save({"state_dict": weights, "classes": ["red", "blue"]}, "named.pth")
     Path("names.txt").write_text("red\nblue\n")
     return ["evaluate", "--model", "their_colors:Colors", "--size", "8", "--data", "folder", "root=images", "val=0", "test=0",
+            "--splits", "train",
             "--explainers", "gradcam", "--metrics", "accuracy"]  # fmt: skip
 
 
@@ -143,7 +144,8 @@ def test_options_of_a_model_are_refused_with_a_run(run: Path, option: tuple[str,
 def test_labels_that_the_model_does_not_know_are_said(colors: list[str]) -> None:
     data = sl.data.create_dataset("folder", root="images", val=0, test=0)["train"]
     plan = {"paper": "", "item": "x", "kind": "grid", "title": "x", "source": "", "explainers": ["gradcam"],
-            "data": {"name": "folder", "root": "images", "val": 0, "test": 0}, "metrics": {"average_drop": {}}}  # fmt: skip
+            "data": {"name": "folder", "root": "images", "val": 0, "test": 0}, "split": "train",
+            "metrics": {"average_drop": {}}}  # fmt: skip
     torch.save({**torch.load("named.pth"), "classes": ["cat", "dog"]}, "cats.pth")
     model = {"label": "m", "name": "their_colors:Colors", "weights": "cats.pth", "size": 8}
     with pytest.warns(UserWarning, match="blue', 'red'.*What uses the label means nothing here"):

@@ -4,6 +4,7 @@ A process that is killed before a file operation leaves what is on the disk at t
 """
 
 import os
+import shutil
 
 import pytest
 from children import Fault, run
@@ -17,12 +18,14 @@ pytestmark = pytest.mark.slow
 def test_a_command_goes_on_from_before_each_file_operation(name, work, undisturbed, tmp_path):
     verb = VERBS[name]
     expected, *_ = undisturbed(name)
-    done = run(work(), *verb.arguments, fault=Fault(keep=tmp_path / "states"))
+    folder = work()  # every state goes on here, since some files name their folder
+    done = run(folder, *verb.arguments, fault=Fault(keep=tmp_path / "states"))
     assert done.code == 0, done.said
     states = sorted((tmp_path / "states").iterdir(), key=lambda state: int(state.name))
     print(f"{name}: {done.operations} file operations, {len(states)} states")
     for state in states[:: max(1, len(states) // POINTS)] if POINTS else states:
-        folder = state / "work"
+        shutil.rmtree(folder)
+        shutil.copytree(state / "work", folder)
         done = run(folder, *verb.arguments)
         assert done.code == 0 or (verb.refused and verb.refused in done.said), f"before {state.name}: {done.said}"
         assert verb.result(folder) == expected, state.name

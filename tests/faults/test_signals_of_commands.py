@@ -37,7 +37,7 @@ def test_a_training_that_is_interrupted_says_how_to_go_on(sent, code, status, wo
 @pytest.mark.parametrize("name", sorted(VERBS.keys() - {"train"}))
 def test_every_command_ends_at_sigterm_and_goes_on(name, work, undisturbed):
     verb, folder = VERBS[name], work()
-    expected, _ = undisturbed(name)
+    expected, *_ = undisturbed(name)
     child = start(folder, *verb.arguments)
     time.sleep(0.5)
     if child.process.is_alive():

@@ -167,7 +167,7 @@ VERBS = {
                  "--masks", "seen/masks", "--size", str(cheats.SIZE), "--mean", "0.5", "--std", "0.5",
                  "--pretrained", "none", "-o", "fixed"),
                 ("fixed",), fixed, "fixed holds something already"),
-    "reproduce": Verb(("reproduce", "lots", "figure-5.3", "data.path=images.csv", "num_images=2", "abreast=1",
+    "reproduce": Verb(("reproduce", "lots", "figure-5.3", "data={name: csv, path: images.csv}", "num_images=2", "abreast=1",
                        "model={name: sightline/lenet5, size: 32}", "columns.1.options.iterations=3", "-o", "figure"),
                       ("figure",), contents("figure/*.png", "figure/table.csv", "figure/parts/*.safetensors")),
     "rate to a batch": Verb(("rate", "-o", "rated", "--export-batch", "batch"), ("batch",),

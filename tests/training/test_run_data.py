@@ -141,7 +141,7 @@ def test_other_data_counts_its_classes_as_the_run_does(place: Path) -> None:
     assert "1 of the 2 classes of the data are unknown to the run run: 'elephant'" in said
 
     said = refusal("evaluate", "run", "--data", "folder", "root=more", "-o", "table", "--explainers", "gradcam")
-    assert "unknown to run: 'elephant'" in said
+    assert "unknown to the model: 'elephant'" in said
 
 
 def test_a_table_is_the_same_in_whatever_order_the_data_has_its_classes(place: Path) -> None:

@@ -68,7 +68,7 @@ class ImageSelection:
             return self.splits[self.splits.main_test]
         except SightlineError as error:
             raise SightlineError(
-                f"{self.study}: {error} by split=NAME; split=train explains training images"
+                f"{self.study}: {error} by split=NAME, or by --splits NAME of evaluate; train explains training images"
             ) from error
 
     @cached_property
