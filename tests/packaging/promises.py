@@ -39,7 +39,7 @@ def hf(folder: Path) -> None:
     assert sl.explain(ResNetForImageClassification(config), IMAGES).shape == (2, 64, 64)
 
 
-def open_clip(folder: Path) -> None:
+def openclip(folder: Path) -> None:
     from clip_folders import save_open_clip
 
     save_open_clip(folder / "clip")
@@ -172,7 +172,7 @@ PROMISES = {
         timm,
         captum,
         hf,
-        open_clip,
+        openclip,
         cluster,
         masks,
         coco,

@@ -14,7 +14,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "timm": ("timm",),
     "captum": ("captum", "sklearn"),
     "hf": ("transformers",),
-    "open_clip": ("open_clip",),
+    "openclip": ("open_clip",),
     "cluster": ("sklearn",),
     "masks": ("cv2",),
     "coco": ("pycocotools",),

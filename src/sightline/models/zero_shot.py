@@ -190,7 +190,7 @@ def _is_siglip(model: Any) -> bool:
 
 
 def _of_open_clip(folder: Path, prompts: list[list[str]], classes: list[str], size: int | None) -> Made:
-    with requires_extra("open_clip", f"the model of open_clip in {folder}"):
+    with requires_extra("openclip", f"the model of open_clip in {folder}"):
         import open_clip
     name = f"local-dir:{folder}"
     try:
