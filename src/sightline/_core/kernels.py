@@ -7,7 +7,7 @@ from sightline.errors import SightlineError
 
 
 def odd_kernel(blur: int | float | None, side: int, default: float = 23 / 224) -> int:
-    """A blur's kernel in pixels for an image of a given side.
+    """Return the size in pixels of a blur's kernel for an image of a given side.
 
     Args:
         blur: None = `default` of the side; int = pixels; float = fraction of the side; 0 = no blur.
@@ -32,7 +32,7 @@ def odd_kernel(blur: int | float | None, side: int, default: float = 23 / 224) -
 
 
 def gaussian_blur(images: Tensor, kernel: int, sigma: float | None = None) -> Tensor:
-    """A Gaussian blur with reflected borders: torchvision's, at a fraction of the cost of its square kernel.
+    """Apply a Gaussian blur with reflected borders: torchvision's, at a fraction of the cost of its square kernel.
 
     The blur is a linear map of the rows and one of the columns, and each is a small matrix, the borders included. So it costs
     height + width multiplications a pixel instead of kernel^2, and runs as matrix products.

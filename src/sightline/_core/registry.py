@@ -76,7 +76,7 @@ class Registry(Generic[T]):
         self._loaded = False
 
     def register(self, name: str, **capabilities: Any) -> Callable[[F], F]:
-        """A decorator that gives a factory a name; a class checks its arguments from then on. A taken name is an error."""
+        """Return a decorator that registers a factory under a free name; a class checks its arguments from then on."""
 
         def decorate(factory: F) -> F:
             if isinstance(factory, type):

@@ -24,7 +24,7 @@ Real = Annotated[float, Field(strict=True)]  # whole numbers too, but no text an
 
 
 def name_or_mapping(value: Any) -> Any:
-    """The long form of a short one: a name alone becomes a mapping with that name."""
+    """Return the long form of a short one: a name alone becomes a mapping with that name."""
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -65,7 +65,7 @@ class StrictDocument(StrictModel):
 
 
 def difference(one: StrictDocument, other: StrictDocument) -> str | None:
-    """The first key in which two documents differ, with both values; None where they are the same."""
+    """Return the first key in which two documents differ, with both values; None if they are equal."""
     first, second = dict(flat(one.model_dump(mode="json"))), dict(flat(other.model_dump(mode="json")))
     for key in {**first, **second}:
         if first.get(key) != second.get(key):
@@ -74,7 +74,7 @@ def difference(one: StrictDocument, other: StrictDocument) -> str | None:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """What a YAML text says; `where` it comes from is for messages."""
+    """Parse a YAML text; `where` says in errors where it comes from."""
     try:
         value = yaml.load(text, _Loader)  # a SafeLoader
     except yaml.YAMLError as error:
@@ -201,7 +201,7 @@ def _explain(root: type[BaseModel], location: tuple[int | str, ...], error: Mapp
 
 
 def _section(root: type[BaseModel], location: Iterable[int | str]) -> type[BaseModel]:
-    """The part of the schema that a path of keys leads to."""
+    """Return the part of the schema that a path of keys leads to."""
     section = root
     for part in location:
         if isinstance(part, str):

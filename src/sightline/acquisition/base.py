@@ -66,7 +66,7 @@ class Pool:
         self._images, self._known = images, known
 
     def images(self) -> Iterator[Tensor]:
-        """The pool's images (B, C, H, W), batch by batch, where the model is."""
+        """Yield the pool's images (B, C, H, W), batch by batch, on the model's device."""
         device = next((p.device for p in self.model.parameters()), None)
         return (batch.images.to(device) for batch in self._images)
 
@@ -118,7 +118,7 @@ class QueryStrategy(ABC):
 
     @abstractmethod
     def select(self, pool: Pool, count: int) -> Selection:
-        """This many images of a pool that has at least as many."""
+        """Select this many images of a pool that has at least as many."""
 
 
 class Ranking(QueryStrategy):
@@ -129,7 +129,7 @@ class Ranking(QueryStrategy):
         """How much each image (N,) is wanted."""
 
     def select(self, pool: Pool, count: int) -> Selection:
-        """The images with the highest scores."""
+        """Select the images with the highest scores."""
         scores = self.scores(pool).double().cpu()
         if not scores.isfinite().all():
             bad = (~scores.isfinite()).nonzero()[:, 0].tolist()

@@ -123,7 +123,7 @@ def select_from_run(
 
 
 def _folder(folder: str | Path, classes: list[str]) -> tuple[ImageDataset, list[int]]:
-    """The images of a folder, at any depth; the label that a data set needs is the first class for all, and nobody reads it."""
+    """Return the images of a folder, at any depth; all get the first class as a label, which nothing reads."""
     root = locate(folder, "pool")
     paths = list_images(root)
     if not paths:

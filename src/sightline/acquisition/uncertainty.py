@@ -29,7 +29,7 @@ class Uncertainty(Ranking):
         self.by = by
 
     def scores(self, pool: Pool) -> Tensor:
-        """The uncertainty (N,)."""
+        """Return the uncertainty (N,)."""
         if self.by == "entropy":
             return entropy(pool.probabilities)
         first, second = pool.probabilities.topk(2, dim=1).values.unbind(1)
@@ -54,7 +54,7 @@ class CEAL(Uncertainty):
         self.threshold, self.decay = threshold, decay
 
     def select(self, pool: Pool, count: int) -> Selection:
-        """The least sure images, and pseudo-labels for the surest."""
+        """Select the least certain images, and pseudo-labels for the most certain ones."""
         selection = super().select(pool, count)
         sure = entropy(pool.probabilities) < self.threshold - self.decay * pool.round
         sure[selection.places] = False
@@ -63,5 +63,5 @@ class CEAL(Uncertainty):
 
 
 def entropy(probabilities: Tensor) -> Tensor:
-    """The entropy (N,) in nats of probabilities (N, K)."""
+    """Return the entropy (N,) in nats of probabilities (N, K)."""
     return torch.special.entr(probabilities.double()).sum(1)

@@ -50,7 +50,7 @@ def fgsm(
 def ascent(
     model: nn.Module, images: Tensor, labels: Tensor | int | None = None, *, input_spec: InputSpec | None = None
 ) -> Tensor:
-    """The gradient (B, C, H, W) of each image's cross-entropy, for steps of many sizes; arguments as of `fgsm`."""
+    """Return the gradient (B, C, H, W) of each image's cross-entropy, for steps of many sizes; arguments as of `fgsm`."""
     with attacked(model, images, input_spec) as (pixels, inputs_of):
         return cross_entropy_gradient(model, pixels, inputs_of, labels)
 
@@ -58,7 +58,7 @@ def ascent(
 def sign_step(
     pixels: Tensor, gradient: Tensor, eps: float | Tensor, weights: Tensor | None = None, clamp: bool = True
 ) -> Tensor:
-    """The step of `fgsm` along a gradient (B, C, H, W) that is known: pixels (B, C, H, W), in [0, 1] where they are clamped.
+    """Return the step of `fgsm` along a known gradient (B, C, H, W): pixels (B, C, H, W), clamped to [0, 1] by default.
 
     A tensor `eps` (C, 1, 1) changes each channel by its own step.
     """

@@ -144,7 +144,7 @@ def check_lots_options(iterations: int, tau: float, alpha: float, distance: str,
 def _target_features(
     target: Tensor | str, features: DeepFeatures, pixels: Tensor, input_spec: InputSpec | None, batches: InternalBatches
 ) -> Tensor:
-    """The target's features (B, D); for `"zero"` (B, 1), which is subtracted as well."""
+    """Return the target's features (B, D); for `"zero"` (B, 1), which is subtracted as well."""
     if isinstance(target, str) and target == "zero":
         return pixels.new_zeros(len(pixels), 1)
     if not isinstance(target, Tensor) or target.ndim not in (1, 2, 3, 4):

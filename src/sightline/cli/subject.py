@@ -56,7 +56,7 @@ def find_subject(
     mean: str | None = None,
     std: str | None = None,
 ) -> Subject:
-    """The classifier that `--run`, or `--model` with `--weights`, stands for, on the CPU; prints how it sees images."""
+    """Load the classifier of `--run`, or of `--model` with `--weights`, on the CPU, and print how it sees images."""
     from sightline._core.processes import is_first_process
     from sightline.models import open_model
 
@@ -166,7 +166,7 @@ def _open_splits(data: str | None, options: Sequence[str], run: Path | None) -> 
 
 
 def _from_run(run: Path) -> Subject:
-    """The model that a run trained: of its best epoch where the recipe selects one, else of the last."""
+    """Load the model that a run trained: of its best epoch if the recipe selects one, else of the last."""
     from sightline.models import open_model
     from sightline.training import load_run
 

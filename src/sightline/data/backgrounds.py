@@ -54,7 +54,7 @@ def is_whole(mask: Tensor, fill: Fill = "tile") -> bool:
 
 
 def background_of(image: Tensor, mask: Tensor, fill: Fill = "tile") -> Tensor:
-    """The background of an image (C, H, W) alone.
+    """Return the background of an image (C, H, W) alone.
 
     Args:
         image: uint8, or float in [0, 1].
@@ -73,7 +73,7 @@ def background_of(image: Tensor, mask: Tensor, fill: Fill = "tile") -> Tensor:
 
 
 def vary(variant: Variant, image: Tensor, mask: Tensor, scene: Tensor | None = None, fill: Fill = "tile") -> Tensor:
-    """An image (C, H, W) in one of the variants of ImageNet-9.
+    """Return an image (C, H, W) in one of the variants of ImageNet-9.
 
     | variant | what is left |
     | --- | --- |
@@ -132,7 +132,7 @@ class Backgrounds:
         self.unmarked: set[int] = set()
 
     def draw(self, variant: Variant, index: int, label: int, seed: int = 0) -> Iterator[int]:
-        """The rows whose background the image at `index` may have in a mixed variant, in random order; never its own.
+        """Yield the rows that may lend their background to the image at `index` in a mixed variant, in random order.
 
         "mixed_same": those of its class; "mixed_next": of the next class, the first after the last; "mixed_rand": of a class
         drawn from all with equal chances, its own too, so that the background says nothing of the class, then of another.
@@ -146,7 +146,7 @@ class Backgrounds:
             yield from rows[torch.randperm(len(rows), generator=draw)].tolist()
 
     def find(self, variant: Variant, index: int, label: int, fill: Fill = "tile", seed: int = 0) -> Tensor | None:
-        """The background (C, H, W) for the image at `index` in a mixed variant; None where no image has one to lend."""
+        """Return the background (C, H, W) for the image at `index` in a mixed variant; None if no image can lend one."""
         for row in self.draw(variant, index, label, seed):
             if (row, fill) in self._barren:
                 continue
@@ -170,7 +170,7 @@ def check_fill(fill: Fill) -> None:
 
 
 def _tile(image: Tensor, box: tuple[int, int, int, int]) -> Tensor:
-    """The image with its largest rectangle beside the box repeated in the box."""
+    """Return the image with its largest rectangle next to the box repeated inside the box."""
     left, top, right, bottom = box
     height, width = image.shape[-2:]
     rows, columns = (0, height), (0, width)

@@ -122,15 +122,15 @@ class Batch(_Checked):
         return self.labels.ndim == 2
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        """The batch on another device."""
+        """Return the batch on another device."""
         return self._map(lambda t: t.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
-        """The batch in page-locked memory, as a DataLoader asks for it."""
+        """Return the batch in page-locked memory, as a DataLoader asks for it."""
         return self._map(Tensor.pin_memory)
 
     def changed(self, **tensors: Tensor) -> Self:
-        """The batch with other tensors of the same kind, which are not checked: on a GPU a check would wait for the device."""
+        """Return the batch with other tensors of the same kind; they are not checked, because on a GPU a check would wait."""
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__ | tensors)
         new._last_class = self._last_class
@@ -170,7 +170,7 @@ class Batch(_Checked):
             yield torch.where(left, present_first[:, number], present_first[:, 0]), left
 
     def object_masks(self) -> Tensor:
-        """The labelled object of each image as float (B, H, W) in [0, 1]; pixels marked 255 count as background.
+        """Return the labelled object of each image as float (B, H, W) in [0, 1]; pixels marked 255 count as background.
 
         Where an image has several labels, it is the union of their objects.
 
@@ -183,7 +183,7 @@ class Batch(_Checked):
         return self.masks_of(self.labels)
 
     def masks_of(self, classes: Tensor) -> Tensor:
-        """The object of one class (B,) an image as float (B, H, W) in [0, 1]; an image's only mask is that of every class.
+        """Return the object of one class (B,) per image as float (B, H, W) in [0, 1]; a single mask stands for every class.
 
         Raises:
             SightlineError: the batch has no masks.

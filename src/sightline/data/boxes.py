@@ -10,7 +10,7 @@ from sightline.errors import SightlineError
 
 
 def components(mask: Tensor, connectivity: int = 8) -> Tensor:
-    """The connected parts of masks.
+    """Return the connected parts of masks.
 
     The nodes are the horizontal runs of pixels, far fewer than the pixels, and the edges join runs that touch in adjacent rows.
     Every run takes the least number among those that it is joined to, and then the number of that run in turn, until no edge
@@ -47,7 +47,7 @@ def components(mask: Tensor, connectivity: int = 8) -> Tensor:
 
 
 def component_of_peak(maps: Tensor, threshold: float = 0.5) -> Tensor:
-    """The part of each map above a threshold that holds the map's maximum, of several maxima the first in row order.
+    """Return the part of each map above a threshold that holds its maximum; of several maxima, the first in row order.
 
     Args:
         maps: (B, H, W), any finite values.
@@ -63,7 +63,7 @@ def component_of_peak(maps: Tensor, threshold: float = 0.5) -> Tensor:
 
 
 def tight_boxes(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The smallest box around each mask.
+    """Return the smallest box around each mask.
 
     Args:
         mask: (B, H, W) bool.
@@ -89,7 +89,7 @@ def tight_box(region: Tensor) -> tuple[int, int, int, int]:
 
 
 def peak_boxes(maps: Tensor, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
-    """The smallest box around the `component_of_peak` of each map, as `tight_boxes` gives it; none where nothing is above."""
+    """Return the smallest box around the `component_of_peak` of each map, as `tight_boxes` does; none if nothing is above."""
     return tight_boxes(component_of_peak(maps, threshold))
 
 

@@ -128,11 +128,11 @@ class ImageDataset(Dataset[Sample], ABC):
         return self._kept[index] if self._kept else self.load(index)
 
     def label(self, index: int) -> int | Tensor:
-        """The label of the image at a place, as its sample has it."""
+        """Return the label of the image at an index, equal to that of its sample."""
         return self.labels[index] if self.multi_label else int(self.labels[index])
 
     def label_list(self) -> list[int] | list[tuple[int, ...]]:
-        """The labels as the constructor takes them: a class of each image, or a tuple of the classes that it shows."""
+        """Return the labels as the constructor takes them: one class per image, or a tuple of the classes that it shows."""
         if self.multi_label:
             return [tuple(row.nonzero()[:, 0].tolist()) for row in self.labels]
         return self.labels.tolist()
@@ -197,7 +197,7 @@ class Derived(ImageDataset):
         self.skipped = dataset.skipped
 
     def path(self, index: int) -> str:
-        """The image's path."""
+        """Return the path of the image."""
         return self.dataset.path(index)
 
 
@@ -231,5 +231,5 @@ class InMemory(ImageDataset):
         self._samples = list(samples)
 
     def load(self, index: int) -> Sample:
-        """The sample at a place."""
+        """Load the sample at an index."""
         return replace(self._samples[index], index=index)

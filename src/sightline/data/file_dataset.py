@@ -140,7 +140,7 @@ class FileDataset(ImageDataset):
         self.skipped = skipped
 
     def path(self, index: int) -> str:
-        """The picture's file."""
+        """Return the path of the image file."""
         return str(self.records[index].path)
 
     def load(self, index: int) -> Sample:

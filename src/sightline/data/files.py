@@ -15,7 +15,7 @@ class UnclearFileError(SightlineError):
 
 
 def locate(path: str | Path, argument: str) -> Path:
-    """The file or folder of that name, seen from here or else from the folder that SIGHTLINE_DATA names.
+    """Return the file or folder with this name, relative to the current folder or to the folder named by SIGHTLINE_DATA.
 
     Args:
         path: absolute, relative, or starting with `~`.

@@ -134,7 +134,7 @@ class Transformed(Dataset[Sample]):
 
 
 def on_image(saliency: torch.Tensor, size: Sequence[int]) -> Saliency:
-    """A map (h, w) of an image's centre square, which is what evaluation sees, on the whole image (H, W); 0 beside it."""
+    """Return a map (h, w) of an image's centre square, which evaluation sees, on the whole image (H, W); 0 outside it."""
     height, width = size
     side = min(height, width)
     square = interpolate(saliency[None, None], (side, side), mode="bilinear", align_corners=False)[0, 0]

@@ -57,7 +57,7 @@ class MapStore:
     def create(
         cls, path: str | Path, metadata: Mapping[str, Any], shape: tuple[int, int, int], dtype: DType, chunk_size: int
     ) -> Self:
-        """The store of that name: a new one, or one that was begun and is to be finished.
+        """Return the store with this name: a new one, or one that was begun and is to be finished.
 
         Args:
             path: its folder.
@@ -129,7 +129,7 @@ class MapStore:
             )
 
     def read(self, indices: Tensor | Sequence[int]) -> Tensor:
-        """The maps (n, h, w) of these samples, float32: in [0, 1], or as they were where they are kept as float16.
+        """Return the maps (n, h, w) of these samples in float32: in [0, 1], or unscaled if they are stored as float16.
 
         Raises:
             SightlineError: an index is outside the data set, or its map is not finished.

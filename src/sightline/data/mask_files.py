@@ -56,7 +56,7 @@ def read_mask(path: Path, meaning: Tensor, colors: Tensor | None = None) -> Tens
 
 
 def mask_meaning(ignore: int | None = None) -> Tensor:
-    """The usual reading of a mask file: 0 = background, `ignore` = ignore, every other value = object."""
+    """Return the usual reading of a mask file: 0 = background, `ignore` = ignore, every other value = object."""
     meaning = torch.ones(256, dtype=torch.uint8)
     meaning[0] = 0
     if ignore is not None:
@@ -112,7 +112,7 @@ def _is_lossy(image: Image.Image, path: Path) -> bool:
 
 
 def _of_palette(mask: Image.Image) -> Tensor:
-    """The indices. A tool that saves a black and white mask with a palette may give white the index 0."""
+    """Return the palette indices; a tool that saves a black and white mask with a palette may give white the index 0."""
     indices = F.pil_to_tensor(mask)[0]
     palette = np.reshape(mask.getpalette("RGB") or [], (-1, 3))
     black = {index for index in indices.unique().tolist() if index < len(palette) and not palette[index].any()}
@@ -160,7 +160,7 @@ def _of_numbers(numbers: np.ndarray, plain: bool) -> Tensor:
 
 
 def _of_colors(pixels: Tensor, plain: bool, has_alpha: bool) -> Tensor:
-    """The gray values, or 1 for what is not black; transparent pixels are 0."""
+    """Return the gray values, or 1 for what is not black; transparent pixels are 0."""
     opaque = pixels[-1] >= 128 if has_alpha else torch.ones_like(pixels[0], dtype=torch.bool)
     colors = pixels[: len(pixels) - has_alpha]
     shown = colors[:, opaque]  # (C, pixels)
@@ -180,7 +180,7 @@ def _of_colors(pixels: Tensor, plain: bool, has_alpha: bool) -> Tensor:
 
 
 def _of_jpeg(pixels: Tensor) -> Tensor:
-    """What is brighter than half, of an image in black and white whose values JPEG has changed a little."""
+    """Return what is brighter than half, in a black and white image whose values JPEG has changed a little."""
     brightest = pixels.amax(0)
     between = (brightest >= 64) & (brightest < 192)
     if brightest.any() and (brightest.max() < 192 or between.float().mean() > 0.1):

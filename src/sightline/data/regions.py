@@ -61,7 +61,7 @@ def object_region(batch: Batch, source: Source) -> Region:
 
 
 def fill_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """The pixels (..., H, W) bool whose centres lie in boxes (..., 4) xyxy, for images of a size (H, W)."""
+    """Return the pixels (..., H, W) bool whose centres are inside boxes (..., 4) xyxy, for images of a size (H, W)."""
     y, x = (torch.arange(side, device=boxes.device) + 0.5 for side in size)
     left, top, right, bottom = (edge[..., None] for edge in boxes.unbind(-1))
     across, down = (x >= left) & (x < right), (y >= top) & (y < bottom)
@@ -77,7 +77,7 @@ def check_source(source: str, choices: Sequence[Source] = SOURCES) -> Source:
 
 
 def _split(batch: Batch, masks: Tensor | None, known: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What masks (B, H, W) cover and what they leave; nothing where they are not known (B,)."""
+    """Return what masks (B, H, W) cover and what they leave; nothing where they are not known (B,)."""
     if masks is None or known is None:
         return _nothing(batch)
     inside, outside = (masks, 1 - masks) if masks.is_floating_point() else (masks == 1, masks == 0)
@@ -86,7 +86,7 @@ def _split(batch: Batch, masks: Tensor | None, known: Tensor | None) -> tuple[Te
 
 
 def _from_boxes(batch: Batch) -> tuple[Tensor, Tensor]:
-    """A box beside the image or without an area holds no pixel."""
+    """Return the pixels inside each box; a box outside the image or without an area holds none."""
     if batch.boxes is None or batch.has_box is None:
         return _nothing(batch)
     size = (batch.images.shape[-2], batch.images.shape[-1])

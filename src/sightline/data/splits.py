@@ -53,7 +53,7 @@ class Splits(dict[str, ImageDataset]):
         return self[name or self.main_test]
 
     def describe(self) -> dict[str, Any]:
-        """What each split holds, as plain numbers and strings for a run's record."""
+        """Describe what each split holds, as plain numbers and strings for a run's record."""
         return {name: _describe(split) for name, split in self.items()}
 
 

@@ -82,7 +82,7 @@ def train_transform(
     magnitude: int = 9,
     jitter: float = 0.0,
 ) -> v2.Compose:
-    """What a training image goes through: a random crop, a horizontal flip, RandAugment, changed colours.
+    """Return the transform of a training image: a random crop, a horizontal flip, RandAugment, changed colors.
 
     Args:
         size: side of the square that comes out, in pixels.
@@ -128,7 +128,7 @@ def augmentation(options: Mapping[str, Any], size: int) -> v2.Compose:
 
 
 def eval_transform(size: int, fit: Fit = "crop") -> v2.Compose:
-    """What a test image goes through: its shorter side is resized to `size`, and the centre square is kept.
+    """Return the transform of a test image: its shorter side is resized to `size`, and the centre square is kept.
 
     The proportions stay as the network saw them in its pretraining; what a squash would keep at the ends is lost.
 
@@ -145,7 +145,7 @@ def eval_transform(size: int, fit: Fit = "crop") -> v2.Compose:
 
 
 def still_seen(boxes: tv_tensors.BoundingBoxes) -> tv_tensors.BoundingBoxes:
-    """What is left of boxes (N, 4) in their image: those below a pixel in width or height are dropped."""
+    """Return what remains of boxes (N, 4) inside their image; boxes below a pixel in width or height are dropped."""
     seen, _ = F.sanitize_bounding_boxes(F.clamp_bounding_boxes(boxes), min_size=1, min_area=1)
     return seen
 

@@ -147,7 +147,7 @@ def _examine(dataset: ImageDataset, name: str, progress: bool) -> tuple[dict[Fin
 
 
 def _look(dataset: ImageDataset, draws: bool, index: int) -> tuple[tuple[Finding, str] | None, Sketch | None]:
-    """What is to be said of an image: the worst, where there are several; and its sketch."""
+    """Return the most important message about an image, and its sketch."""
     if isinstance(dataset, FileDataset):
         record = dataset.records[index]
         for file in record.files:
@@ -195,7 +195,7 @@ def _near_copies(splits: Splits, sketches: Mapping[str, Mapping[int, Sketch]]) -
 
 
 def _unlisted(splits: Splits) -> list[str]:
-    """The pictures in the folder of the listed ones, at any depth, that are neither images nor masks of a split."""
+    """Return the images in the folder of the listed ones, at any depth, that are neither images nor masks of a split."""
     records = [record for images in splits.values() if isinstance(images, FileDataset) for record in images.records]
     if not records:
         return []
@@ -207,7 +207,7 @@ def _unlisted(splits: Splits) -> list[str]:
 
 
 def _counts(name: str, options: Mapping[str, Any], splits: Splits) -> dict[str, tuple[int, int]]:
-    """The numbers of images beside the official ones, where the options ask for the whole set."""
+    """Return the numbers of images next to the official ones, where the options ask for the whole set."""
     official = OFFICIAL.get(f"{name} labels={options.get('labels')}", OFFICIAL.get(name))
     if official is None or NARROWING & options.keys():
         return {}

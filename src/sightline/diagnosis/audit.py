@@ -34,7 +34,7 @@ SHOWN = 24  # images at the top of the page; a third as many at its end, for com
 
 
 def share_outside(used: Tensor, evidence: Tensor) -> Tensor:
-    """The share of each map that lies outside the evidence: sum u (1 - e) / sum u.
+    """Return the share of each map outside the evidence: sum u (1 - e) / sum u.
 
     Args:
         used: (B, H, W) non-negative, what the model uses.
@@ -101,7 +101,7 @@ def audit(
         device = next(model.parameters()).device
 
         def explained(batch: Batch) -> tuple[Tensor, Tensor]:
-            """What the model uses in the images of a batch, and the evidence for the classes that it predicts."""
+            """Return the map of what the model uses in each image of a batch, and the evidence for the predicted classes."""
             assert batch.indices is not None
             used = resize_maps(store.read(batch.indices), input_spec.size).to(device)
             return used, explainer(model, batch.images, layer=layer, input_spec=input_spec)
@@ -145,7 +145,7 @@ def audit(
 def _describe(
     dataset: ImageDataset, classes: Sequence[str], batch: Batch, probabilities: Tensor, used: Tensor, evidence: Tensor
 ) -> Iterator[AuditResult]:
-    """A result for each image of a batch."""
+    """Yield a result for each image of a batch."""
     assert batch.indices is not None
     best = probabilities.topk(2)
     outside, chance = share_outside(used, evidence), share_outside(torch.ones_like(evidence), evidence)

@@ -40,7 +40,7 @@ def draw_item(result: AuditResult, image: Tensor, used: Tensor, evidence: Tensor
 def render(
     results: Sequence[AuditResult], worst: Sequence[GalleryItem], best: Sequence[GalleryItem], facts: Mapping[str, Any]
 ) -> str:
-    """The page as a string.
+    """Render the page as a string.
 
     Args:
         results: of every image, the largest share outside first, those without a map last.

@@ -183,12 +183,12 @@ def by_class(columns: Columns, labels: Tensor, classes: Sequence[str]) -> dict[s
 
 
 def _statistics(names: Sequence[str], counts: Array, columns: Columns) -> Array:
-    """The figures (R, M) under the counts (R, n) of each image in R bootstrap rounds."""
+    """Return the values (R, M) under the counts (R, n) of each image in R bootstrap rounds."""
     return np.stack([_statistic(name, counts, columns) for name in names], 1)
 
 
 def _statistic(name: str, counts: Array, columns: Columns) -> Array:
-    """A figure (R,) under the counts (R, n) of each image in R bootstrap rounds."""
+    """Return one value (R,) under the counts (R, n) of each image in R bootstrap rounds."""
     if name == "ece":
         confidence, hits = (torch.from_numpy(columns[each]) for each in ("confidence", "accuracy"))
         return expected_calibration_error(confidence, hits, weights=torch.from_numpy(counts)).numpy()

@@ -69,7 +69,7 @@ def check_page_name(output: str | Path) -> Path:
 
 
 def render(diagnosis: Diagnosis) -> str:
-    """The page as a string."""
+    """Render the page as a string."""
     about = {row["row"]: row for row in diagnosis.images}
     known = diagnosis.measurements
     return render_page(
@@ -111,7 +111,7 @@ def draw_picture(picture: Picture) -> dict[str, str]:
 
 
 def text(figure: Measurement, value: float) -> str:
-    """A value of a figure, in per cent or as it is."""
+    """Format a value, as a percentage or unchanged."""
     if math.isnan(value):
         return "–"
     share = f"{value:.1%}" if figure.share else f"{value:.2f}"
@@ -120,7 +120,7 @@ def text(figure: Measurement, value: float) -> str:
 
 
 def span(figure: Measurement) -> str:
-    """The interval of a figure."""
+    """Format the interval of a value."""
     if math.isnan(figure.value):
         return "–"
     low, high = (100 * v if figure.share else v for v in (figure.low, figure.high))
@@ -130,5 +130,5 @@ def span(figure: Measurement) -> str:
 
 
 def percent(value: float) -> str:
-    """A place on a strip from 0 to 1, for a style sheet."""
+    """Return a position on a strip from 0 to 1 as a percentage for a style sheet."""
     return f"{100 * min(max(value, 0.0), 1.0):.2f}%"

@@ -276,6 +276,6 @@ class _Search:
 
 
 def _p_better(hits: Array, other: Array) -> float:
-    """The p-value of the difference of two paired columns; 1 where the first is not the better one."""
+    """Return the p-value of the difference of two paired columns; 1 if the first is not the better one."""
     test = paired(hits, other)
     return test.p if test is not None and test.difference > 0 else 1.0

@@ -39,7 +39,7 @@ class Property:
 
 @cache
 def _standard_table() -> Array:
-    """The luminance table of quality 50."""
+    """Return the luminance table of quality 50."""
     buffer = io.BytesIO()
     Image.new("L", (8, 8)).save(buffer, format="JPEG", quality=50)
     with Image.open(buffer) as image:

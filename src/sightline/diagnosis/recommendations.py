@@ -82,7 +82,7 @@ class Recommendation:
 def recommend_guides(
     kind: str, boxed: bool, training: TrainingConfig | None, marked: bool = False
 ) -> list[Recommendation]:
-    """The guides to train with, the one to begin with first; those that the model was trained with are left out.
+    """Return the recommended guides, best first, without those that the model was trained with.
 
     Args:
         kind: of the annotation that was used: "masks", "boxes", "grabcut" or "saliency".
@@ -121,7 +121,7 @@ def recommend_guides(
 def _arguments(
     guide: str, training: TrainingConfig, data: Mapping[str, Any] | None, more: Mapping[str, Any] | None = None
 ) -> list[str]:
-    """The arguments of `sightline train`, with options of the guide; empty where they are not known."""
+    """Return the arguments of `sightline train`, with options of the guide; empty if they are not known."""
     value = guide if more is None else {"name": guide, **more}
     if training.recipe is not None and data is not None:
         changes: dict[str, Any] = {"name": guide, "guide": value, "data": data}
@@ -142,7 +142,7 @@ def _arguments(
 
 
 def _masks_command(data: Mapping[str, Any], boxes: str | None) -> str:
-    """The command that makes masks of the training images, in boxes or around the center."""
+    """Return the command that makes masks of the training images, in boxes or around the center."""
     options = [override_text(key, value) for key, value in data.items() if key != "name"]
     prompts = ["--center"] if boxes is None else ["--boxes", boxes]
     return shlex.join(["sightline", "masks", data["name"], *options, *prompts, "-o", MASKS])
@@ -158,7 +158,7 @@ def read_training(
     size: int,
     boxes: Path | None = None,
 ) -> TrainingConfig:
-    """What a run would be trained on, from the options of a command.
+    """Read what a run would be trained on, from the options of a command.
 
     Args:
         run: a run's folder, whose recipe says what the other arguments leave open.
@@ -184,7 +184,7 @@ def read_training(
 
 
 def _guides(recipe: Recipe) -> frozenset[str]:
-    """The names of all guides of a recipe."""
+    """Return the names of all guides of a recipe."""
     names = set()
     for guide in (recipe.guide, *(recipe.guide_of(stage) for stage in recipe.stages)):
         for one in guide if isinstance(guide, list) else [guide]:

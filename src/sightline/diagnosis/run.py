@@ -66,7 +66,7 @@ def diagnose(
     seed: int = 0,
     progress: bool = False,
 ) -> Diagnosis:
-    """Does a model look at the object?
+    """Measure whether a model looks at the object.
 
     Every image is shown as it is, with its background noised, grey and swapped, with its object noised, and without its
     object; where the maps lie is measured beside. Where the data has regions to avoid, so are answers without the marks in
@@ -231,7 +231,7 @@ def _hits_by_seen(hits: Array, seen: NDArray[np.bool_]) -> list[tuple[int, float
 
 
 def _input_facts(shown: Annotated, spec: InputSpec | None) -> dict[str, Any]:
-    """The size of the images, and how the model takes them."""
+    """Return the size of the images, and how the model takes them."""
     height, width = shown.images.shape[-2:]
     facts: dict[str, Any] = {"size": f"{width} x {height}"}
     if spec is not None:
@@ -240,7 +240,7 @@ def _input_facts(shown: Annotated, spec: InputSpec | None) -> dict[str, Any]:
 
 
 def _sources_of(sources: str | Sequence[str], data: ImageDataset | Iterable[Batch], shown: Annotated) -> Sequence[str]:
-    """The source of each image that was drawn."""
+    """Return the source of each image that was drawn."""
     if isinstance(sources, str):
         return read_sources(shown.paths, sources)
     if isinstance(data, ImageDataset) and len(sources) != len(data):
@@ -251,7 +251,7 @@ def _sources_of(sources: str | Sequence[str], data: ImageDataset | Iterable[Batc
 def _open(
     model: nn.Module, data: Any, classes: Sequence[str] | None, input_spec: InputSpec | None
 ) -> tuple[ImageDataset | list[Batch], InputSpec | None]:
-    """The images as a dataset or batches, and how the model sees them."""
+    """Open the images as a dataset or batches, and find how the model sees them."""
     if isinstance(data, ImageDataset) and input_spec is not None:
         return data, input_spec
     batches, data = take_batches(data)
@@ -272,7 +272,7 @@ def _class_names(
     shown: Annotated,
     input_spec: InputSpec | None,
 ) -> list[str]:
-    """A name for each of the model's classes."""
+    """Return a name for each of the model's classes."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     number = Scorer(model, input_spec)(shown.images[:1].to(device)).shape[1]
     names = data.classes if classes is None and isinstance(data, ImageDataset) else classes
@@ -287,7 +287,7 @@ def _class_names(
 
 
 def _columns(answers: Answers, maps: MapMeasurements) -> dict[str, Tensor]:
-    """The value (n,) of each measurement for each image, NaN where it has none."""
+    """Return the value (n,) of each measurement for each image, NaN if it has none."""
     hits = answers.hits
     return {
         "accuracy": hits["clean"],
@@ -311,7 +311,7 @@ def _examples(
     layer: LayerChoice | None,
     more: Sequence[int],
 ) -> Examples:
-    """The images of confused classes, the best and worst of each class, and more rows, with their maps."""
+    """Return the images of confused classes, the best and worst of each class, and more rows, with their maps."""
     confusions = find_confusions(shown.labels, answers.predicted, answers.confidence)
     extremes = find_extremes(shown.labels, answers.hits["clean"], answers.probability)
     wanted = shown_rows(confusions, extremes)
@@ -331,7 +331,7 @@ def _examples(
 
 
 def _example(row: int, shown: Annotated, answers: Answers, saliency: Tensor) -> Example:
-    """An image with its map and in its changed forms."""
+    """Return an image with its map and in its changed forms."""
     here, partner = slice(row, row + 1), int(answers.partners[row])
     there = slice(partner, partner + 1)
     image, region = shown.images[here], shown.regions[here]
@@ -342,7 +342,7 @@ def _example(row: int, shown: Annotated, answers: Answers, saliency: Tensor) -> 
 def _row(
     row: int, shown: Annotated, answers: Answers, columns: dict[str, Tensor], names: Sequence[str]
 ) -> dict[str, Any]:
-    """What is known of one image, as plain values."""
+    """Return what is known of one image, as plain values."""
     predictions = {"predicted": answers.predicted, "swapped": answers.swapped, "alone": answers.alone}
     return {
         "row": row,

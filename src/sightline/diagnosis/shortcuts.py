@@ -71,7 +71,7 @@ def find_shortcuts(
 
 
 def _name(moved: list[Transplant], properties: list[Property]) -> tuple[str, str]:
-    """The most specific thing that the answers follow, and why."""
+    """Name the most specific property that the answers follow, and say why."""
     followed = [each for each in moved if each.p < LEVEL and each.effect >= MIN_EFFECT]
     whole = next((each.effect for each in followed if each.name == BACKGROUND), 0.0)
     specific = [each for each in followed if each.name != BACKGROUND and each.effect >= SPECIFIC * whole]

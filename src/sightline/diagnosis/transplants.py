@@ -211,7 +211,7 @@ def _able(name: str, everything: Donors, rows: Tensor, donors: Tensor) -> Tensor
 
 
 def _quality(path: str) -> float:
-    """The quality of a JPEG file; NaN for anything else."""
+    """Return the quality of a JPEG file; NaN for other files."""
     try:
         with Image.open(path) as image:
             tables = getattr(image, "quantization", None)

@@ -59,7 +59,7 @@ def decide_verdict(
     check: PreprocessingCheck | None = None,
     adopted: bool = False,
 ) -> Verdict:
-    """The verdict on a model, by `RULES`.
+    """Decide the verdict on a model by `RULES`.
 
     Args:
         figures: by name.

@@ -278,7 +278,7 @@ def read_comparison(
 
 
 def _headline_order(split: str) -> tuple[bool, bool, str]:
-    """The main test split before the other test splits, those before validation."""
+    """Return the splits in order: the main test split, the other test splits, and those before validation."""
     return split not in MAIN_TESTS, not split.startswith("test"), split
 
 
@@ -305,7 +305,7 @@ def _check_comparable(run: RunFolder, first: RunFolder) -> None:
 
 
 def _labels(*sides: Sequence[RunFolder]) -> list[str]:
-    """What tells the groups apart: the name that a group's runs share, else its guide, else its side."""
+    """Return a name for each group: the name that a group's runs share, else its guide, else its side."""
     names, guides = ([{str(run.info.get(key)) for run in side} for side in sides] for key in ("name", "guide"))
     for candidates in (names, guides):
         if all(len(found) == 1 for found in candidates) and candidates[0] != candidates[1]:

@@ -143,7 +143,7 @@ def _describe(
 def _rank_maps(
     table: RankingTable, saved: SavedImages, place: int, looks: Sequence[str], scores: Sequence[str]
 ) -> Iterator[ScoredMap]:
-    """The competitors' maps of one image that have every value, with their ranks; nothing for fewer than two."""
+    """Yield the competitors' maps of one image that have every value, with their ranks; nothing for fewer than two."""
     values = {row: _values(table, saved, place, row, [*looks, *scores]) for row in table.rows if row in saved.maps}
     full = {row: some for row, some in values.items() if np.isfinite(list(some.values())).all()}
     if len(full) < 2:

@@ -94,7 +94,7 @@ class _Filters:
         self._device = next(tap.model.parameters()).device
 
     def over(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The filters' similarity (C, C), and each filter's highest activation in each image (N, C)."""
+        """Return the filters' similarity (C, C), and each filter's highest activation in each image (N, C)."""
         moments = Moments()
 
         def look(start: int, stop: int) -> Tensor:
@@ -123,7 +123,7 @@ class _Filters:
 
 
 def effective_field(weights: Tensor) -> Tensor:
-    """The circle (N, 3), as x, y and radius in pixels, that has the mean place and spread of weights (N, H, W).
+    """Return the circle (N, 3), as x, y and radius in pixels, with the mean place and spread of weights (N, H, W).
 
     A uniform disc of radius R has the mean square distance R^2 / 2 from its centre. The centre of the first pixel is (0, 0).
     """

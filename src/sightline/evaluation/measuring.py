@@ -165,14 +165,14 @@ def _length(loader: Iterable[Batch]) -> int:
 
 
 def _kept(total: int, gallery: int | Sequence[int], key: str) -> Tensor:
-    """The images (total,) bool to keep: a random subset, or those at the given places."""
+    """Return the images (total,) bool to keep: a random subset, or those at the given positions."""
     if isinstance(gallery, int):
         return nested_subset(total, gallery, key)
     return torch.isin(torch.arange(total), torch.tensor(list(gallery), dtype=torch.int64))
 
 
 def _with_places(loader: Iterable[Batch], total: int) -> Iterator[tuple[Batch, Tensor]]:
-    """The batches with the places (B,) of their images in the loader's order, which must be as many as expected."""
+    """Yield the batches with the positions (B,) of their images in the loader's order, which must be as many as expected."""
     place = 0
     for batch in loader:
         places = torch.arange(place, place + len(batch))
@@ -187,7 +187,7 @@ def _with_places(loader: Iterable[Batch], total: int) -> Iterator[tuple[Batch, T
 def _observe(
     batch: Batch, places: Tensor, target: TargetClass, explained: TargetClass, shared: Mapping[str, Any]
 ) -> Observation:
-    """A batch with the model's scores, and the classes that each image's scores and maps are about."""
+    """Return a batch with the model's scores, and the classes that each image's scores and maps are about."""
     probabilities = shared["scorer"](batch.images)
     batch.check_classes(probabilities.shape[1])
     labels = _judged_label(batch, probabilities)
@@ -212,14 +212,14 @@ def _observe(
 
 
 def _judged_label(batch: Batch, probabilities: Tensor) -> Tensor:
-    """The label (B,) that an image is judged by: of several the predicted one, or the first if that is none of them."""
+    """Return the label (B,) against which an image is judged: of several the predicted one, else the first."""
     if not batch.multi_label:
         return batch.labels
     return torch.where(hits(probabilities, batch.labels), probabilities.argmax(1), batch.labels.argmax(1))
 
 
 def _describe(observation: Observation) -> dict[str, Tensor]:
-    """The columns that are known of each image before anything is measured."""
+    """Return the columns that are known of each image before anything is measured."""
     probability, predicted = observation.require("probabilities").max(1)
     columns = {
         "index": observation.require("indices"),
@@ -236,7 +236,7 @@ def _describe(observation: Observation) -> dict[str, Tensor]:
 def _collect(
     measurement: _Measurement, seed: int, left_out: dict[str, str]
 ) -> tuple[list[Result], dict[str, Tensor], dict[str, dict[str, Curve]]]:
-    """The results, the values of each image and the mean curves; metrics without a value are added to `left_out`."""
+    """Collect the results, the values of each image and the mean curves; metrics without a value are added to `left_out`."""
     results: list[Result] = []
     samples = concatenate(measurement.rows)
     curves: dict[str, dict[str, Curve]] = {}

@@ -92,12 +92,12 @@ class RankingTable:
         return list(self.higher_is_better)
 
     def value(self, row: str, metric: str) -> Value | None:
-        """A value; None where there is none."""
+        """Return a value; None if there is none."""
         value = self.values.get((row, metric))
         return value if value is not None and np.isfinite(value.value) else None
 
     def images(self, row: str) -> list[int]:
-        """The numbers of images that the row's values rest on, ascending; one where all metrics saw the same."""
+        """Return the numbers of images behind the row's values, ascending; one number if all metrics saw the same images."""
         found = (self.value(row, metric) for metric in self.metrics)
         return sorted({value.n for value in found if value is not None})
 
@@ -132,14 +132,14 @@ class RankingTable:
         return sorted(found, key=lambda s: (not s.complete, np.isnan(s.mean), s.mean))
 
     def ranking(self, row: str) -> Ranking:
-        """The ranks of one row."""
+        """Return the ranks of one row."""
         given = {metric: self.rank(metric, row) for metric in self.metrics}
         ranks = {metric: rank for metric, rank in given.items() if rank is not None}
         mean = float(np.mean(list(ranks.values()))) if ranks else np.nan
         return Ranking(row, ranks, mean, len(ranks) == len(self.metrics))
 
     def mark(self, row: str, metric: str) -> CellMark:
-        """What is to be said of a cell that has a value."""
+        """Return the mark of a cell that has a value."""
         if row in self.chance:
             return CellMark(0, False, None)
         places = self._places(metric)
@@ -165,7 +165,7 @@ class RankingTable:
         return friedman(rows, self._shared(rows, [metric])[:, 0]) if rows else None
 
     def image_ranks_over_metrics(self) -> ImageRanks | None:
-        """The same over all metrics: an image's ranks are averaged over the metrics, and ranked again."""
+        """Return the ranks of each image averaged over all metrics, and ranked again."""
         rows = [row for row in self.rows if all((row, metric) in self.columns for metric in self.metrics)]
         if not rows or len(self.metrics) < 2:
             return None
@@ -201,7 +201,7 @@ class RankingTable:
 
 
 def ranking_tables(evaluations: Evaluations) -> list[RankingTable]:
-    """The explainers of each model, in the order of the evaluation; models without maps are left out."""
+    """Return the explainers of each model, in the order of the evaluation; models without maps are left out."""
     found = []
     for model in evaluations.models:
         cells = [cell for cell in evaluations.values if cell.model == model and cell.explainer]
@@ -211,7 +211,7 @@ def ranking_tables(evaluations: Evaluations) -> list[RankingTable]:
 
 
 def model_ranking_table(evaluations: Evaluations) -> RankingTable | None:
-    """The models themselves, by the metrics that judge no map; None without such metrics."""
+    """Return the ranking of the models by the metrics that need no map; None without such metrics."""
     cells = [cell for cell in evaluations.values if not cell.explainer]
     return _ranking_table("", cells, {cell: cell.model for cell in cells}, evaluations) if cells else None
 

@@ -85,7 +85,7 @@ class Evaluation:
     facts: dict[str, Any]
 
     def __getitem__(self, column: str) -> Result:
-        """The figure of that name, such as "accuracy" or "miou@gradcam"."""
+        """Return the value with this name, such as "accuracy" or "miou@gradcam"."""
         return {result.column: result for result in self.results}[column]
 
     @property

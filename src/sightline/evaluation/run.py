@@ -91,7 +91,7 @@ def evaluate(
 
 
 def _line(split: str, evaluation: Evaluation) -> str:
-    """The figures that judge no map, and the first explainer's, for whoever waits at a terminal."""
+    """Return the values that need no map, and the first explainer's, for the terminal."""
     first = next((r.explainer for r in evaluation.results if r.explainer is not None), None)
     shown = [r for r in evaluation.results if r.explainer in (None, first)]
     return f"{split} (n = {evaluation.facts['n']})  " + "  ".join(f"{r.column} {r.value:.4g}" for r in shown)

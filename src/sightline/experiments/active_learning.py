@@ -54,7 +54,7 @@ class StrategyVariant(Method):
 
 
 def _variant(value: Any) -> Any:
-    """A query strategy's name alone is its label too."""
+    """Complete a variant: a query strategy's name alone is also its label."""
     return {"label": value, "name": value} if isinstance(value, str) else value
 
 
@@ -129,7 +129,7 @@ class ActiveLearning(Study):
         return _Worker(self, device, folder).work
 
     def table(self, done: Done) -> list[dict[str, Any]]:
-        """A row a variant, seed, round and column."""
+        """Return one row per variant, seed, round and column."""
         return [
             {
                 "variant": variant.label, "seed": seed, "round": number,
@@ -181,7 +181,7 @@ class ActiveLearning(Study):
         return "\n\n".join(text)
 
     def figures(self, done: Done) -> dict[str, Figure]:
-        """A panel a column: the mean of each variant by the share of labels, with its standard deviation."""
+        """Draw one panel per column: the mean of each variant by the share of labels, with its standard deviation."""
         figure, (panels,) = new_axes(3.6 * len(self.columns), 3.6, columns=len(self.columns))
         for axes, column in zip(panels, self.columns):
             for variant, color in zip(self.variants, COLORS * len(self.variants)):
@@ -208,20 +208,20 @@ class ActiveLearning(Study):
         axes.plot(shares, means, "o-", color=color, lw=1.4, ms=3, label=variant.label)
 
     def holder(self, variant: StrategyVariant, number: int) -> StrategyVariant:
-        """The variant whose run a variant's round is: in round 0 the first one with the same keys, else itself."""
+        """Return the variant that holds a variant's run: in round 0 the first one with the same keys, else itself."""
         if number or variant.whole:
             return variant
         return next(each for each in self.variants if each.keys == variant.keys and not each.whole)
 
     def share(self, number: int) -> float:
-        """The share of the training images that have a label in a round."""
+        """Return the share of the training images that have a label in a round."""
         return round(self.initial_fraction + number * self.step_fraction, 9)
 
     def _part(self, variant: StrategyVariant, seed: int, number: int) -> str:
         return f"{self.holder(variant, number).label}/{seed}/{number}"
 
     def _values(self, variant: StrategyVariant, number: int, column: str, done: Done) -> dict[int, float]:
-        """The column's value by seed, where it is defined."""
+        """Return the column's value by seed, where it is defined."""
         found = {}
         for seed in self.seeds:
             kept = done.get(self._part(variant, seed, number))
@@ -231,7 +231,7 @@ class ActiveLearning(Study):
         return found
 
     def _chosen(self, variant: StrategyVariant, column: str, done: Done) -> dict[int, float]:
-        """The mean by seed over all rounds but the first, where all of them are done."""
+        """Return the mean by seed over all rounds except the first, where all of them are done."""
         if variant.whole:
             return {}
         rounds = [self._values(variant, number, column, done) for number in range(1, self.rounds)]
@@ -242,7 +242,7 @@ class ActiveLearning(Study):
         }
 
     def _against(self, variant: StrategyVariant, column: str, done: Done) -> str:
-        """The difference from the first variant, with its interval."""
+        """Return the difference from the first variant, with its interval."""
         here, there = self._chosen(variant, column, done), self._chosen(self.variants[0], column, done)
         seeds = [seed for seed in here if seed in there]
         if variant is self.variants[0] or not seeds:
@@ -323,7 +323,7 @@ class _Worker:
         )
 
     def _list(self, variant: StrategyVariant, seed: int, number: int) -> list[Listed]:
-        """What a round is trained on: what the round before had labels for, and what the variant chose by its model."""
+        """Return the list that a round is trained on: the previous round's labels, and what the variant chose by its model."""
         if number == 0:
             order = torch.randperm(len(self.images), generator=generator(seed, "first labels")).tolist()
             count = len(order) if variant.whole else self._count(0)

@@ -24,7 +24,7 @@ def split_column(column: str) -> tuple[str, str, str]:
 
 
 def heading(column: str) -> str:
-    """What a table calls a column, with an arrow that says which direction is better."""
+    """Return the heading of a column, with an arrow that says which direction is better."""
     split, metric, explainer = split_column(column)
     arrow = "↑" if METRICS[metric].capabilities["higher_is_better"] else "↓"
     return f"{title(metric)} {arrow} ({split}{f', {explainer}' if explainer else ''})"
@@ -37,7 +37,7 @@ def check_columns(columns: Iterable[str]) -> None:
 
 
 def evaluation_keys(columns: Iterable[str]) -> Keys:
-    """The recipe's key `evaluation` for columns; without columns the recipe's own stays."""
+    """Return the recipe's key `evaluation` for columns; without columns the recipe's own stays."""
     asked = [split_column(column) for column in columns]
     if not asked:
         return {}

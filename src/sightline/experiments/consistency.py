@@ -95,7 +95,7 @@ class Consistency(RecipeStudy):
         return work
 
     def table(self, done: Done) -> list[dict[str, Any]]:
-        """A row an image that the model is right about."""
+        """Return one row per image that the model classifies correctly."""
         return [
             {"image": int(place), "consistency": float(part.tensors["consistency"][place])}
             for part in done.values()
@@ -141,7 +141,7 @@ class Consistency(RecipeStudy):
         return {"figure.png": figure}
 
     def _extremes(self, scores: Tensor) -> list[int]:
-        """The places of the highest scores, from the highest on, and of the lowest, from the lowest on."""
+        """Return the indices of the highest scores in descending order, and of the lowest in ascending order."""
         places = (~scores.isnan()).nonzero()[:, 0]
         if len(places) < 2:
             raise SightlineError(
@@ -154,7 +154,7 @@ class Consistency(RecipeStudy):
         return [*order[:shown].tolist(), *rising[:shown].tolist()]
 
     def _compare(self, subject: Subject, batch: Batch) -> dict[str, Tensor]:
-        """Maps, attacked images and their maps, and the consistency (B,), NaN where the model is wrong."""
+        """Return maps, attacked images, their maps, and the consistency (B,), NaN where the model is wrong."""
         explainer, layer = (
             create_explainer(self.method.name, **self.method.options),
             subject.layer_for(self.method.name),

@@ -75,7 +75,7 @@ class Change(StrictModel):
     view: dict[str, Any] = Field(default_factory=dict)
 
     def seen_as(self) -> View:
-        """The view; without interpolation where flips and quarter turns do."""
+        """Return the view; without interpolation where flips and quarter turns need none."""
         kind = View if self.view.keys() <= {"flip", "turns"} else AffineView
         return Entry(f"view of {self.label!r}", kind)(**self.view)
 
@@ -126,7 +126,7 @@ class Gallery(RecipeStudy):
         return self
 
     def parts(self) -> list[str]:
-        """The pictures, then each model's maps."""
+        """Return the parts: the images, then each model's maps."""
         return [PICTURES, *(model.label for model in self.models)]
 
     def scaled(self, scale: float) -> Self:
@@ -142,7 +142,7 @@ class Gallery(RecipeStudy):
         return lambda part: worker.pictures() if part == PICTURES else worker.maps(part)
 
     def table(self, done: Done) -> list[dict[str, Any]]:
-        """A row per image, change and model."""
+        """Return one row per image, change and model."""
         return [
             {"image": path, "label": label, "change": change.label, "model": model.label}
             | {key: found[number][row] for key, found in done[model.label].values.items()}
@@ -153,7 +153,7 @@ class Gallery(RecipeStudy):
         ]
 
     def summary(self, done: Done) -> str:
-        """The gallery, and what its maps have in common."""
+        """Return the gallery, and what its maps have in common."""
         if PICTURES not in done:
             return ""
         number = len(self._shown(done))
@@ -190,7 +190,7 @@ class Gallery(RecipeStudy):
         )
 
     def figures(self, done: Done) -> dict[str, Figure]:
-        """A line per image and change: the image, and each model's map of it."""
+        """Draw one line per image and change: the image, and each model's map of it."""
         changes, kept = self.changes or [PLAIN], done[PICTURES]
         images = _lines(kept.tensors["images"]).float() / 255  # (image and change, 3, H, W)
         maps = {model.label: _lines(done[model.label].tensors["maps"]).float() / 255 for model in self.models}
@@ -248,7 +248,7 @@ class _Worker:
         self.places: list[int] | None = None
 
     def pictures(self) -> Part:
-        """The images as the models see them, and where their objects are."""
+        """Return the images as the models see them, and where their objects are."""
         batch = self._batch(self._places())
         labels = [self.selection.classes[label] for label in batch.labels.tolist()]
         paths = [self.selection.held_out.path(place) for place in self._places()]
@@ -259,7 +259,7 @@ class _Worker:
         return Part({"paths": paths, "labels": labels}, tensors)
 
     def maps(self, label: str) -> Part:
-        """What one model says of every image under every change, and where it looks."""
+        """Return one model's scores of every image under every change, with its maps."""
         subject, batch = self._subject(label), self._batch(self._places())
         keys = ("predicted", "probability", "energy_in_mask", "similarity")
         found: dict[str, list[list[Any]]] = {key: [] for key in keys}
@@ -278,7 +278,7 @@ class _Worker:
         return Part(found, {"maps": torch.stack(kept)})
 
     def _places(self) -> list[int]:
-        """The images, chosen once."""
+        """Return the positions of the images, chosen once."""
         if self.places is None:
             study, selection = self.study, self.selection
             if study.select_low_energy:
@@ -317,7 +317,7 @@ class _Worker:
         return next(iter(batches))
 
     def _subject(self, label: str) -> Subject:
-        """A model with the weights that its recipe trains, or has trained before."""
+        """Return a model with the weights that its recipe trains, or has trained before."""
         if label not in self.subjects:
             recipe = self.recipes[label]
             run = train(recipe, output=self.folder / "runs" / file_name(label), resume=True, device=self.device)
@@ -325,14 +325,14 @@ class _Worker:
         return self.subjects[label]
 
     def _explain(self, subject: Subject, images: Tensor) -> Tensor:
-        """Maps (B, H, W) of the class that the model predicts, on the CPU."""
+        """Return maps (B, H, W) of the class that the model predicts, on the CPU."""
         method = self.study.method
         explainer = create_explainer(method.name, **method.options)
         ask = partial(explainer, subject.model, layer=subject.layer_for(method.name), input_spec=subject.spec)
         return torch.cat([ask(some.to(self.device)).detach().float().cpu() for some in images.split(TOGETHER)])
 
     def _changed(self, change: Change, batch: Batch) -> Tensor:
-        """The images under a change."""
+        """Return the images under a change."""
         images = batch.images
         if change.noise is not None:
             if batch.masks is None or batch.has_mask is None or not batch.has_mask.all():
@@ -343,18 +343,18 @@ class _Worker:
         return change.seen_as()(images)
 
     def _on_object(self, maps: Tensor, batch: Batch, view: View) -> list[float]:
-        """The share (B,) of each map's energy on the object; NaN where the object is not known."""
+        """Return the share (B,) of each map's energy on the object; NaN where the object is not known."""
         if batch.masks is None:
             return [float("nan")] * len(maps)
         return energy_in_mask(maps, view(batch.object_masks()), batch.has_mask).tolist()
 
 
 def mean_of(values: list[float]) -> str:
-    """The mean of what is defined; a dash where nothing is."""
+    """Return the mean of the defined values; a dash if there are none."""
     defined = [value for value in values if value == value]  # NaN is not itself
     return f"{mean(defined):.3f}" if defined else "—"
 
 
 def _lines(changed: Tensor) -> Tensor:
-    """(changes, images, ...) -> (images x changes, ...), an image's changes one after the other."""
+    """Reshape (changes, images, ...) to (images x changes, ...), an image's changes one after the other."""
     return changed.transpose(0, 1).flatten(0, 1)

@@ -43,7 +43,7 @@ class Variant(StrictModel):
 
 
 def _variant(value: Any) -> Any:
-    """A guide's name alone is its label too."""
+    """Complete a variant: a guide's name alone is also its label."""
     return {"label": value, "keys": {"guide": value}} if isinstance(value, str) else value
 
 
@@ -150,11 +150,11 @@ class TrainingRuns(RecipeStudy):
         }
 
     def parts(self) -> list[str]:
-        """The steps of every combination, and then one run each, a seed of all variants before the next seed."""
+        """Return the steps of every combination, and then the runs, one seed of all variants before the next seed."""
         return [*self._made(), *self._runs()]
 
     def needs(self, part: str) -> list[str]:
-        """The steps that a step or a run uses."""
+        """Return the steps that a step or a run uses."""
         made = self._made()
         if part in made:
             combination, step = made[part]
@@ -171,7 +171,7 @@ class TrainingRuns(RecipeStudy):
         return less.model_copy(update={"scaled_keys": self.scaled_keys, "seeds": self.seeds[:number]})
 
     def incompatibility(self, before: Study) -> str | None:
-        """A study grows by variants, seeds and columns; a variant that existed keeps its keys, and stays."""
+        """Return what differs; variants, seeds and columns may be added, and a variant that existed keeps its keys."""
         if isinstance(before, TrainingRuns):
             now = {row.label: row.keys for row in self.rows}
             for row in before.rows:
@@ -216,12 +216,12 @@ class TrainingRuns(RecipeStudy):
         return read_recipe(self.recipe, self._changes(row, row.keys | made))
 
     def table(self, done: Done) -> list[dict[str, Any]]:
-        """The rows of all outputs."""
+        """Return the rows of all outputs."""
         runs = self._finished(done)
         return [row for output in self._outputs() for row in output.table(runs)]
 
     def summary(self, done: Done) -> str:
-        """The steps, the outputs, and the table of columns last."""
+        """Return the steps, the outputs, and the table of columns last."""
         runs = self._finished(done)
         steps = [
             f"{combination}: {text}" if combination else text
@@ -235,7 +235,7 @@ class TrainingRuns(RecipeStudy):
         return "\n\n".join(sections)
 
     def figures(self, done: Done) -> dict[str, Figure]:
-        """The figures of all outputs."""
+        """Draw the figures of all outputs."""
         runs = self._finished(done)
         return {name: figure for output in self._outputs() for name, figure in output.figures(runs).items()}
 
@@ -245,11 +245,11 @@ class TrainingRuns(RecipeStudy):
         return [*([ColumnTable(columns=columns)] if columns else []), *self.outputs]
 
     def _columns(self, row: Variant) -> list[str]:
-        """What the runs of a row are evaluated for."""
+        """Return the columns for which the runs of a row are evaluated."""
         return self.columns if row.columns is None else row.columns
 
     def _row(self, label: str) -> Variant:
-        """The row of that name."""
+        """Return the row with this name."""
         return next(row for row in self.rows if row.label == label)
 
     def _runs(self) -> list[str]:
@@ -270,13 +270,13 @@ class TrainingRuns(RecipeStudy):
         return {_part(name, step.label): (name, step) for name in self.combinations for step in self._steps}
 
     def _combination(self, row: str) -> str:
-        """The combination of the grid that a row belongs to."""
+        """Return the combination of the grid that a row belongs to."""
         return next(name for name, rows in self.panels.items() if row in rows.values())
 
     def _context(
         self, name: str, keys: Keys, folder: Path, device: torch.device, run_of: Callable[[Run, Recipe, Variant], Part]
     ) -> StepContext:
-        """What the steps of a combination work with: without a grid the study's folder, else a folder in it."""
+        """Return the context of a combination's steps: without a grid the study's folder, else a folder in it."""
         shared = read_recipe(self.recipe, [*overrides({"seed": self.seed}), *overrides(self.keys), *overrides(keys)])
         place = folder / file_name(name) if name else folder
 
@@ -294,7 +294,7 @@ class TrainingRuns(RecipeStudy):
         return FinishedRuns(self.panels, self._runs(), others, made, self.paper_values)
 
     def _changes(self, row: Variant, keys: Keys) -> list[str]:
-        """The overrides that a run shares with all others, and then its own."""
+        """Return the overrides that a run shares with all others, and then its own."""
         shared = {"name": file_name(row.label)} | evaluation_keys(self._columns(row)) | self.keys
         return overrides(shared) + overrides(keys)
 

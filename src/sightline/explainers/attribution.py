@@ -68,11 +68,11 @@ class AttributionRequest:
         return max(1, self.rows // len(self.inputs))
 
     def input_leaf(self) -> Tensor:
-        """The inputs as a tensor of our own that gradients may be taken with respect to."""
+        """Return a detached copy of the inputs that records gradients."""
         return self.inputs.detach().clone().requires_grad_()
 
     def baseline(self, value: Baseline) -> Tensor:
-        """What stands for a missing pixel (1, C, H, W), from a number or a tensor that broadcasts to that."""
+        """Return the value that replaces a missing pixel as (1, C, H, W), from a number or a tensor that broadcasts to it."""
         shape = (1, *self.inputs.shape[1:])
         baseline = torch.as_tensor(value, dtype=self.inputs.dtype, device=self.inputs.device)
         if not baseline.isfinite().all():
@@ -124,7 +124,7 @@ class Attribution(Explainer):
         self.batches = InternalBatches(internal_batch_size)
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W) in [0, 1], or attributions (B, C, H, W) with `raw`."""
+        """Return maps (B, H, W) in [0, 1], or attributions (B, C, H, W) with `raw`."""
         if self.precise:
             with in_float32(model, inputs, targets, layer) as precise:
                 return self._explain(*precise)
@@ -199,4 +199,4 @@ def _with_captum(name: str, function: Callable[..., Tensor], request: Attributio
 
 
 def _common(*, sign: Sign = "positive", raw: bool = False, internal_batch_size: int | None = None) -> None:
-    """The options of every attribution."""
+    """Return the options that every attribution has."""

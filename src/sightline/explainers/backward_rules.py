@@ -15,7 +15,7 @@ from sightline.network.targets import Score
 
 
 def _explicit(request: AttributionRequest, rules: Rules) -> ScoreModule:
-    """A copy of the model with its score, for Captum to hook."""
+    """Return a copy of the model with its score, for Captum to hook."""
     module = ScoreModule(explicit(request.model, rules), request.score)
     image, index = request.inputs[:1], request.image_index[:1]
     if not torch.allclose(module(image, index), request.forward(image, index), rtol=1e-3, atol=1e-4):

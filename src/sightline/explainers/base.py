@@ -79,7 +79,7 @@ class Explainer(ABC):
 
     @abstractmethod
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W) in [0, 1] for inputs as the model takes them; the model is in eval mode."""
+        """Return maps (B, H, W) in [0, 1] for inputs as the model takes them; the model is in eval mode."""
 
 
 class PixelExplainer(Explainer):
@@ -97,12 +97,12 @@ class PixelExplainer(Explainer):
 
 
 def _ordinary(tensor: Tensor) -> Tensor:
-    """A tensor that autograd may save, also if it was made in inference mode."""
+    """Return a tensor that autograd can save, even if it was made in inference mode."""
     return tensor.clone() if tensor.is_inference() else tensor
 
 
 def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (B, h, w) at another resolution, bilinearly (corners not aligned)."""
+    """Resize maps (B, h, w) to another resolution bilinearly (corners not aligned)."""
     if maps.shape[-2:] == torch.Size(size):
         return maps
     return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]

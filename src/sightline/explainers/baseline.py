@@ -29,7 +29,7 @@ class CenteredGaussian(Explainer):
         self.sigma = sigma
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """The Gaussian (B, H, W), regardless of the model."""
+        """Return the Gaussian (B, H, W); it does not depend on the model."""
         dtype = torch.promote_types(inputs.dtype, torch.float32)
         profiles = []
         for side in inputs.shape[-2:]:
@@ -61,12 +61,12 @@ class RandomCAM(CAM):
         return keyed
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W) in [0, 1]."""
+        """Return maps (B, H, W) in [0, 1]."""
         keyed = self.for_images(inputs) if self._keys is None else self
         return super(RandomCAM, keyed).explain(model, inputs, targets, layer)
 
     def contributions(self, number: int, activations: Tensor, gradients: Tensor) -> Tensor:
-        """The weighted activations (B, C, h, w) of the layer of that number."""
+        """Return the weighted activations (B, C, h, w) of the tapped layer with this number."""
         rows, channels = activations.shape[:2]
         keys = list(range(rows)) if self._keys is None else self._keys * (rows // len(self._keys))
         if len(keys) != rows:

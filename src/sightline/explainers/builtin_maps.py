@@ -36,7 +36,7 @@ class OwnMap(Explainer):
         self.raw = raw
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W)."""
+        """Return maps (B, H, W)."""
         branch = two_branch_of(model)
         maps = at_least_float32(branch.decoder(branch.lep(inputs)))
         return resize_maps(maps if self.raw else normalize_maps(maps.relu()), (inputs.shape[-2], inputs.shape[-1]))
@@ -49,7 +49,7 @@ class OwnAttention(Explainer):
     """The attention of an attention branch network, resized and scaled to [0, 1]; `targets` changes nothing."""
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W)."""
+        """Return maps (B, H, W)."""
         branch = attention_branch_of(model)
         if branch is None:
             raise NotDefinedError(f"{type(model).__name__} has no attention branch; train it with that guide")
@@ -64,7 +64,7 @@ class PoolingAttention(Explainer):
     """The attention by which a model pools its last feature map, resized and scaled to [0, 1]; `targets` changes nothing."""
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W)."""
+        """Return maps (B, H, W)."""
         gate = pooling_gate_of(model)
         if gate is None:
             raise NotDefinedError(
@@ -112,7 +112,7 @@ class GroupMap(Explainer):
         self.group = group
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W)."""
+        """Return maps (B, H, W)."""
         groups, own = self.groups, None
         if groups is None:
             carried = carried_filter_groups(model)

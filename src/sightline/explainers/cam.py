@@ -45,13 +45,13 @@ class CAM(Explainer):
         self.reduce = reduce or summed
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W) in [0, 1]: resized to the input, normalized, and averaged over the layers."""
+        """Return maps (B, H, W) in [0, 1]: resized to the input, normalized, and averaged over the layers."""
         tapped = tap_layers(model, layer, inputs)
         maps = [normalize_maps(resize_maps(m, tapped.image_size)) for m in self.raw_maps(tapped, targets)]
         return maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
 
     def raw_maps(self, tapped: Tapped, targets: Targets = None, create_graph: bool = False) -> list[Tensor]:
-        """The map (B, h, w) of each tapped layer as the formula gives it.
+        """Return the map (B, h, w) of each tapped layer as the formula gives it.
 
         Args:
             tapped: a forward pass; one with `train=True` where the maps are to be differentiated.
@@ -71,17 +71,17 @@ class CAM(Explainer):
             return [self.reduce(self.contributions(number, a, g)) for number, (a, g) in enumerate(wide)]
 
     def contributions(self, number: int, activations: Tensor, gradients: Tensor) -> Tensor:
-        """What each channel of the layer of that number contributes at each place, (B, C, h, w)."""
+        """Return the contribution (B, C, h, w) of each channel at each place of the tapped layer with this number."""
         return self.function(activations, gradients)
 
 
 def summed(contributions: Tensor) -> Tensor:
-    """The positive part (B, h, w) of the sum over channels."""
+    """Return the positive part (B, h, w) of the sum over channels."""
     return contributions.sum(1).relu()
 
 
 def principal(contributions: Tensor, center: bool = False) -> Tensor:
-    """The positive part (B, h, w) of the projection of contributions (B, C, h, w) on their first principal direction.
+    """Return the positive part (B, h, w) of contributions (B, C, h, w) projected on their first principal direction.
 
     With the contributions as a matrix M of (hw, C), that is M v for the first right singular vector v, its sign such that the
     map's sum is positive. `center=True` subtracts each channel's mean first; the sign is then that of the correlation
@@ -259,5 +259,5 @@ def eigencam(*, center: bool = False) -> CAM:
 
 
 def plain_activations(activations: Tensor, gradients: Tensor) -> Tensor:
-    """The activations themselves."""
+    """Return the activations unchanged."""
     return activations

@@ -33,7 +33,7 @@ class FinerCAM(CAM):
         self.similar = AgainstSimilar(None, count, weight)
 
     def raw_maps(self, tapped: Tapped, targets: Targets = None, create_graph: bool = False) -> list[Tensor]:
-        """The map (B, h, w) of each tapped layer, as `CAM.raw_maps`; targets are classes."""
+        """Return the map (B, h, w) of each tapped layer, as `CAM.raw_maps` does; targets are classes."""
         if isinstance(targets, Resolved) and isinstance(targets.score, ClassScore):
             targets = targets.score.classes
         if not (targets is None or isinstance(targets, Tensor | int)):

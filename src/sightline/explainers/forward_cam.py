@@ -39,7 +39,7 @@ class ForwardCAM(Explainer):
         self.batches = InternalBatches(internal_batch_size)
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W) in [0, 1]: resized to the input, normalized, and averaged over the layers."""
+        """Return maps (B, H, W) in [0, 1]: resized to the input, normalized, and averaged over the layers."""
         maps = []
         for each in resolve_layers(model, layer, inputs):
             activations, weights = self.channel_weights(model, inputs, targets, each)
@@ -51,7 +51,7 @@ class ForwardCAM(Explainer):
     def channel_weights(
         self, model: nn.Module, inputs: Tensor, targets: Targets, layer: Layer
     ) -> tuple[Tensor, Tensor]:
-        """The activations (B, C, h, w) of a layer and the weights (B, C) of its channels, float32 at least."""
+        """Return the activations (B, C, h, w) of a layer and the weights (B, C) of its channels, float32 at least."""
 
 
 @EXPLAINERS.register("ablationcam", differentiable=False, needs_gradient=False, needs_layer=True, pixel_space=False)
@@ -72,14 +72,14 @@ class AblationCAM(ForwardCAM):
         self.softmax = softmax
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W) in [0, 1]; computed in float32 at least, since weights are small differences of scores."""
+        """Return maps (B, H, W) in [0, 1], computed at least in float32, because weights are small differences of scores."""
         with in_float32(model, inputs, targets, layer) as precise:
             return super().explain(*precise)
 
     def channel_weights(
         self, model: nn.Module, inputs: Tensor, targets: Targets, layer: Layer
     ) -> tuple[Tensor, Tensor]:
-        """The activations, and the fraction of the score that each channel's absence costs."""
+        """Return the activations, and the fraction of the score that is lost without each channel."""
         size = (inputs.shape[-2], inputs.shape[-1])
         tail = Tap(model, layer).tail(inputs)
         activations = to_spatial(layer, tail.raw, size)
@@ -133,7 +133,7 @@ class ScoreCAM(ForwardCAM):
     def channel_weights(
         self, model: nn.Module, inputs: Tensor, targets: Targets, layer: Layer
     ) -> tuple[Tensor, Tensor]:
-        """The activations, and the softmax over channels of the masked images' scores."""
+        """Return the activations, and the softmax over channels of the masked images' scores."""
         tapped = tap_layers(model, layer, inputs)
         activations = at_least_float32(tapped.activations[0].detach())
         score = resolve_score(targets, tapped.output)

@@ -73,7 +73,7 @@ class FullGrad(Explainer):
         self.rescale = rescale
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W) in [0, 1]; all layers take part, whatever `layer` says."""
+        """Return maps (B, H, W) in [0, 1]; all layers take part, regardless of `layer`."""
         parts = full_gradients(model, inputs, targets)
         spatial = [parts.input, *(part for _, part in parts.biases if part.ndim == 4 and len(part) == len(inputs))]
         size = (inputs.shape[-2], inputs.shape[-1])
@@ -88,7 +88,7 @@ class FullGrad(Explainer):
 
 
 def full_gradients(model: nn.Module, inputs: Tensor, targets: Targets = None) -> FullGradients:
-    """What the input and each bias contribute to a score; together they are the score, where it is linear in the logits.
+    """Return what the input and each bias contribute to a score; their sum is the score, if it is linear in the logits.
 
     Args:
         model: a classifier in eval mode.
@@ -123,7 +123,7 @@ class _Run:
     output: Tensor
 
     def contribution(self, gradient: Tensor) -> Tensor:
-        """The bias times the output's gradient, channels first where there are places."""
+        """Return the bias times the gradient of the output, channels first where there are places."""
         product = self.bias * gradient
         return product.movedim(-1, 1) if isinstance(self.module, nn.Linear) and product.ndim == 4 else product
 
@@ -131,7 +131,7 @@ class _Run:
 def _take_apart(
     model: nn.Module, inputs: Tensor, ask: Callable[[Any], tuple[Tensor, Tensor]]
 ) -> tuple[FullGradients, bool]:
-    """The contributions to a score, and whether they sum to it.
+    """Return the contributions to a score, and whether they sum to it.
 
     Args:
         model: any module with one input.
@@ -158,7 +158,7 @@ def _take_apart(
 
 
 def _with_bias(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The modules that have a bias, by name; nothing inside one of them."""
+    """Yield the modules that have a bias, by name, without modules inside one of them."""
     if isinstance(module, AFFINE + POINTWISE):
         yield name, module
     else:
@@ -185,7 +185,7 @@ def _record(module: nn.Module, name: str, runs: list[_Run]) -> list[RemovableHan
 
 
 def _bias(module: nn.Module, given: Tensor) -> Tensor | None:
-    """What a module adds to a linear function of its input, in a shape that broadcasts to its output's."""
+    """Return what a module adds to a linear function of its input, in a shape that broadcasts to its output."""
     if isinstance(module, POINTWISE) or any(module.children()):  # timm's normalization holds an activation function
         answer, tangent = torch.func.jvp(lambda z: module.forward(z.clone()), (given,), (given,))[:2]
         return (answer - tangent).detach()
@@ -197,7 +197,7 @@ def _bias(module: nn.Module, given: Tensor) -> Tensor | None:
 
 
 def _culprit(model: nn.Module, inputs: Tensor) -> str:
-    """The innermost module that is not the sum of what its input and its biases contribute."""
+    """Return the innermost module whose output is not the sum of its contributions from input and biases."""
     calls: list[tuple[str, nn.Module, Tensor]] = []  # as they end: the innermost first
     with torch.no_grad(), ExitStack() as stack:
         for name, module in model.named_modules():

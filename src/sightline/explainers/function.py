@@ -36,7 +36,7 @@ class FunctionExplainer(Explainer):
         self.function = function
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """The function's maps."""
+        """Return the maps of the function."""
         if not isinstance(targets, Tensor | int) and targets is not None:
             raise SightlineError("targets: a function explains class indices alone, no contrast and no other score")
         classes = targets if isinstance(targets, Tensor) else resolve_targets(targets, logits_of(model(inputs)))

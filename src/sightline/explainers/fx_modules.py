@@ -82,7 +82,7 @@ class ScoreModule(nn.Module):
         self.score = score
 
     def forward(self, inputs: Tensor, of: Tensor) -> Tensor:
-        """The scores (N,)."""
+        """Return the scores (N,)."""
         return self.score(self.network(inputs), of)
 
 
@@ -99,7 +99,7 @@ class WindowMax(nn.Module):
         self.maximum = nn.MaxPool2d((1, self.kernel[0] * self.kernel[1]))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """What the max pooling returns for inputs (N, C, h, w)."""
+        """Return the max pooling of inputs (N, C, h, w)."""
         pooled = F.max_pool2d(inputs.detach(), self.kernel, self.stride, self.padding, self.dilation, self.ceil).shape[
             -2:
         ]
@@ -117,7 +117,7 @@ class WindowMax(nn.Module):
 
 
 def explicit(model: nn.Module, rules: Rules) -> nn.Module:
-    """A copy of a model in eval mode with a module for every operation that needs a rule; it shares nothing with the model.
+    """Copy a model in eval mode, with one module for every operation that needs a rule; the copy shares nothing with it.
 
     Raises:
         NotDefinedError: the method has no rule for an operation, or the model cannot be traced; nothing was run.
@@ -168,7 +168,7 @@ class _Tracer(Tracer):
 
 
 def _name(node: fx.Node) -> str:
-    """What a function or a method is called."""
+    """Return the name of a function or method."""
     if node.op == "call_method":
         return str(node.target)
     return str(getattr(node.target, "__name__", node.target)) if node.op == "call_function" else ""

@@ -102,7 +102,7 @@ def explain_in_chunks(
 
 
 def _rows_of(targets: Targets, rows: Tensor, count: int) -> Targets:
-    """The targets of some images."""
+    """Return the targets of some images."""
     if isinstance(targets, Contrast):
         return Contrast(_indices_of(targets.target, rows, count), _indices_of(targets.versus, rows, count))
     return _indices_of(targets, rows, count) if isinstance(targets, Tensor) else targets

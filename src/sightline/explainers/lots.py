@@ -104,7 +104,7 @@ class LOTS(PixelExplainer):
         layer: LayerChoice | None = None,
         input_spec: InputSpec | None = None,
     ) -> LOTSResult:
-        """The changed images, with what it took for each; `maps` makes maps of them. Arguments as for the explainer itself."""
+        """Change the images as LOTS does and return them with the steps that it took; `maps` turns them into maps."""
         target = self.target
         if isinstance(target, str) and target != "zero":
             target = self._look_up(unwrap(model), images, targets, layer, input_spec)
@@ -114,7 +114,7 @@ class LOTS(PixelExplainer):
         )  # fmt: skip
 
     def maps(self, images: Tensor, changed: Tensor) -> Tensor:
-        """Maps (B, H, W) in [0, 1] of what was changed between two versions (B, C, H, W) of images in [0, 1] (Algorithm 2)."""
+        """Return maps (B, H, W) in [0, 1] of the change between two versions (B, C, H, W) of images in [0, 1] (Algorithm 2)."""
         change = normalize_maps(grey(changed - images).abs())
         kernel = odd_kernel(self.blur, min(change.shape[-2:]), BLUR)
         if kernel:
@@ -124,7 +124,7 @@ class LOTS(PixelExplainer):
     def explain_images(
         self, model: nn.Module, images: Tensor, targets: Targets, layer: LayerSelection, input_spec: InputSpec | None
     ) -> Tensor:
-        """Maps (B, H, W) in [0, 1] of images in [0, 1]; images whose gradient vanished are logged."""
+        """Return maps (B, H, W) in [0, 1] of images in [0, 1]; images with a vanishing gradient are logged."""
         if isinstance(layer, Sequence) and not isinstance(layer, str):
             raise SightlineError(f"layer is a list of {len(layer)}; LOTS takes the features of one layer")
         result = self.synthesize(model, images, targets, layer, input_spec)
@@ -141,7 +141,7 @@ class LOTS(PixelExplainer):
         layer: LayerChoice | None,
         input_spec: InputSpec | None,
     ) -> Tensor:
-        """The features (B, D) of the images' classes, or of other classes."""
+        """Return the features (B, D) of the images' classes, or of other classes."""
         assert isinstance(self.class_features, ClassFeatures)
         self.class_features.check(model, layer, input_spec)
         inputs = to_inputs(images, input_spec)
@@ -163,7 +163,7 @@ class LOTS(PixelExplainer):
 
 
 def grey(images: Tensor) -> Tensor:
-    """The luma (B, H, W) of color images (B, 3, H, W); of other numbers of channels, their mean."""
+    """Return the luma (B, H, W) of color images (B, 3, H, W); for other numbers of channels, their mean."""
     if images.shape[1] != 3:
         return images.mean(1)
     return (images * images.new_tensor(LUMA)[:, None, None]).sum(1)

@@ -154,7 +154,7 @@ def _images(samples: Sequence[Any]) -> Any:
 
 
 def _pending(store: MapStore) -> list[int]:
-    """The first sample of each group of `chunk_size` that is not finished."""
+    """Yield the first sample of each group of `chunk_size` that is not finished."""
     finished = store.finished
     return [
         start
@@ -164,7 +164,7 @@ def _pending(store: MapStore) -> list[int]:
 
 
 def _told(layer: Layer) -> str:
-    """A layer as a store's facts name it."""
+    """Return the name of a layer as a store's metadata holds it."""
     return layer.name if layer == Layer(layer.name) else f"{layer.name} ({layer.layout}, prefix {layer.prefix})"
 
 

@@ -19,7 +19,7 @@ Length = int | float  # pixels (int), or a fraction of the image's side (float)
 
 
 def _pixels(length: Length, side: int, argument: str) -> int:
-    """A length in pixels, at least 1 and at most the side."""
+    """Return a length in pixels, at least 1 and at most the side."""
     if isinstance(length, bool) or not isinstance(length, int | float) or not length > 0:
         raise SightlineError(
             f"{argument} is {length!r}; expected pixels (int) or a fraction of the side (float), above 0"
@@ -209,7 +209,7 @@ def _surrogate(
 
 
 def _regions(inputs: Tensor, patch: Length, features: Tensor | None) -> Tensor:
-    """The region (1, 1, H, W) that each pixel belongs to, counted from 0 without gaps."""
+    """Return the region (1, 1, H, W) that each pixel belongs to, counted from 0 without gaps."""
     height, width = inputs.shape[-2:]
     if features is None:
         rows, columns = (

@@ -49,7 +49,7 @@ def refuse_few_places(tap: Tap, inputs: Tensor, tapped: Tapped | None = None) ->
 
 
 def _few_places(model: nn.Module, inputs: Tensor, layers: list[Layer], activations: list[Tensor]) -> list[str]:
-    """What to say of each layer with too few places."""
+    """Return a warning for each layer with too few places."""
     problems = []
     for layer, spatial in zip(layers, activations):
         height, width = spatial.shape[-2:]

@@ -46,7 +46,7 @@ class RefineCAM(Explainer):
         return keyed
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W) in [0, 1]: each layer's is resized to the input and scaled to [0, 1] before the product."""
+        """Return maps (B, H, W) in [0, 1]: each layer's map is resized to the input and scaled to [0, 1] before the product."""
         layers = resolve_layers(model, layer, inputs)
         if len(layers) == 1 and self.layers > 1:
             stages = finer_stages(model, layers[0], inputs, self.layers - 1)

@@ -51,7 +51,7 @@ class RISE(Explainer):
         self.batches = InternalBatches(internal_batch_size)
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W), in [0, 1] unless `raw`."""
+        """Return maps (B, H, W), in [0, 1] unless `raw`."""
         score = resolve_score(targets, model(inputs))
         of = torch.arange(len(inputs), device=inputs.device)
 

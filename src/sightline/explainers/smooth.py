@@ -55,7 +55,7 @@ class SmoothGradCAMPlusPlus(Explainer):
         self.batches = InternalBatches(internal_batch_size)
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W) in [0, 1]: resized to the input, normalized, and averaged over the layers."""
+        """Return maps (B, H, W) in [0, 1]: resized to the input, normalized, and averaged over the layers."""
         tap = Tap(model, layer)
         clean = tap(inputs)
         warn_of_few_places(model, inputs, clean.layers, clean.activations)
@@ -82,7 +82,7 @@ class SmoothGradCAMPlusPlus(Explainer):
 
 
 def _map(activations: Tensor, powers: list[Tensor], size: tuple[int, int]) -> Tensor:
-    """The map (B, H, W) in [0, 1] from activations and the mean powers 1, 2, 3 of their gradients, all (B, C, h, w)."""
+    """Return the map (B, H, W) in [0, 1] from activations and the mean powers 1, 2, 3 of their gradients, all (B, C, h, w)."""
     first, second, third = powers
     denominator = 2 * second + activations.sum((2, 3), keepdim=True) * third
     alphas = second / torch.where(denominator != 0, denominator, torch.ones_like(denominator))
@@ -124,7 +124,7 @@ class Augmented(Explainer):
         return keyed
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """The mean (B, H, W) of the copies' maps, in [0, 1]."""
+        """Return the mean (B, H, W) of the copies' maps, in [0, 1]."""
         check_views(self.views, (inputs.shape[-2], inputs.shape[-1]))
         settled = Resolved(resolve_score(targets, model(inputs)))
         maps = [

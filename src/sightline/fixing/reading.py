@@ -99,7 +99,7 @@ def read_given(
 
 
 def _own(images: ImageDataset, kind: str) -> dict[int, np.ndarray]:
-    """The masks or regions that a dataset has."""
+    """Return the masks or regions that a dataset has."""
     has = images.has_mask if kind == "mask" else images.has_avoid
     return {index: np.asarray(getattr(images[index], kind)) for index in has.nonzero()[:, 0].tolist()}
 

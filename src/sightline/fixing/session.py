@@ -91,7 +91,7 @@ class Session:
         return replace(self.given, objects={**self.given.objects, **objects}, avoid={**self.given.avoid, **avoid})
 
     def _outside(self, index: int) -> float:
-        """The share of the map that lies outside of the found object."""
+        """Return the share of the map outside the found object."""
         saliency, mask = self._maps[index], self._found.get(index)
         if mask is None or saliency.sum() <= 0:
             return 0.0

@@ -172,12 +172,12 @@ def looks(fixed: Fixed, opened: OpenedModel, given: Given) -> list[Look]:
 
 
 def _centre(mask: Tensor, size: int) -> Tensor:
-    """The part of a mask that the model sees."""
+    """Return the part of a mask that the model sees."""
     return eval_transform(size)(tv_tensors.Mask(mask)).as_subclass(Tensor)
 
 
 def _spread(labels: Tensor) -> list[int]:
-    """The first images of each class in turn."""
+    """Yield the first images of each class in turn."""
     by_class = [(labels == label).nonzero()[:, 0].tolist() for label in labels.unique().tolist()]
     turns = [members[turn] for turn in range(max(map(len, by_class))) for members in by_class if turn < len(members)]
     return sorted(turns[:SHOWN])

@@ -45,7 +45,7 @@ class AdversarialBackground(Guide):
         self.needs = self.region
 
     def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
-        """The batch with attacked backgrounds; unchanged outside training.
+        """Return the batch with attacked backgrounds; unchanged outside training.
 
         Raises:
             SightlineError: images outside [0, 1].

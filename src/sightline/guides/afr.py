@@ -58,7 +58,7 @@ class AFR(StageWeights):
         self._start.values = parameters_to_vector(self._head).detach().clone()
 
     def scaled(self, weights: Tensor, labels: Tensor) -> Tensor:
-        """The weights (N,) by the frequency of the labels (N,), with a mean of 1."""
+        """Return the weights (N,) by the frequency of the labels (N,), with a mean of 1."""
         return super().scaled(weights / torch.bincount(labels)[labels], labels)
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
@@ -66,7 +66,7 @@ class AFR(StageWeights):
         return {"afr": all_images(batch)} if self.regularization else {}
 
     def losses(self, context: Context) -> dict[str, Tensor]:
-        """The distance of the classifier's weights from those at the stage's start, the same for each image (B,)."""
+        """Return the distance of the classifier's weights from those at the start of the stage, equal for each image (B,)."""
         super().losses(context)
         if not self.regularization:
             return {}

@@ -55,6 +55,6 @@ class AttentionBranch(Guide):
         return {"attention_branch": all_images(batch)}
 
     def losses(self, context: Context) -> dict[str, Tensor]:
-        """The cross-entropy (B,) of the branch's own logits."""
+        """Return the cross-entropy (B,) of the branch's own logits."""
         _, logits = self._recorder.take()
         return {"attention_branch": task_loss(logits_of(logits[: len(context.batch)]), context.batch.labels)}

@@ -65,11 +65,11 @@ class AttentionGate(WeightedGuide):
         return self._recorder.record(self.gate)
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
-        """The images whose object, or region to avoid, is known."""
+        """Return which images (B,) have a known object, or a known region to avoid."""
         return {self.gate.key: object_region(batch, self.region).known}
 
     def losses(self, context: Context) -> dict[str, Tensor]:
-        """The binary cross-entropy (B,) of the identity view's attention and the object."""
+        """Return the binary cross-entropy (B,) of the identity view's attention and the object."""
         region = object_region(context.batch, self.region)
         logits = self._recorder.take()[: len(context.batch), ..., 0].to(region.inside.dtype)
         region = region.at((logits.shape[1], logits.shape[2]))
@@ -78,7 +78,7 @@ class AttentionGate(WeightedGuide):
 
 
 def attention_loss(logits: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
-    """The mean binary cross-entropy of an attention and the share of each place that the object covers.
+    """Return the mean binary cross-entropy of an attention map and the share of each place that the object covers.
 
     Args:
         logits: (B, h, w) of the attention.

@@ -35,7 +35,7 @@ class WeightedGuide(Guide):
         return 1.0, self.weight
 
     def balanced(self, name: str, values: Tensor, known: Tensor, context: Context) -> Tensor:
-        """A term's values (B,), scaled so that their sum over the known images (B,) is the cross-entropy's, if so asked."""
+        """Return a term's values (B,), scaled to the sum of the cross-entropy over the known images (B,) if asked for."""
         if not self.normalize:
             return values
         task = task_loss(context.logits.detach(), context.batch.labels).to(values)
@@ -63,7 +63,7 @@ class MapGuide(WeightedGuide):
         self.explainer = differentiable_cam(explainer)
 
     def maps(self, context: Context) -> Tensor:
-        """The labels' maps (B, H, W) at the input's resolution, non-negative."""
+        """Return the maps (B, H, W) of the labels at the input's resolution, non-negative."""
         size = (context.batch.images.shape[-2], context.batch.images.shape[-1])
         return resize_maps(context.raw_maps(self.explainer, context.batch.labels)[0], size)
 
@@ -84,6 +84,6 @@ def differentiable_cam(name: str) -> CAM:
 
 
 def scaled_to_one(maps: Tensor) -> Tensor:
-    """Maps (B, H, W), non-negative, each divided by its largest value; an all-zero map stays as it is."""
+    """Divide each non-negative map (B, H, W) by its largest value; an all-zero map stays unchanged."""
     largest = maps.amax((1, 2), keepdim=True)
     return maps / torch.where(largest > 0, largest, torch.ones_like(largest))

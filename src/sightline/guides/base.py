@@ -42,7 +42,7 @@ class GuidedModel(Protocol):
         """The name of the target layer on the unwrapped model."""
 
     def unwrap_model(self) -> nn.Module:
-        """The user's classifier without wrappers."""
+        """Return the user's classifier without wrappers."""
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Context:
         return self.passes
 
     def raw_maps(self, explainer: CAM, targets: Tensor, views: tuple[View, ...] = (IDENTITY,)) -> Tensor:
-        """The maps (V, B, h, w) of some views as the explainer's formula gives them, each turned back.
+        """Return the maps (V, B, h, w) of some views by the explainer's formula, each turned back.
 
         Args:
             explainer: a differentiable class activation map.
@@ -136,7 +136,7 @@ class Guide(nn.Module):
     multi_label: bool = False
 
     def loss_weights(self, alone: bool) -> tuple[float, float]:
-        """The weights of the task loss and of this guide's terms, alone or in a sum."""
+        """Return the weights of the task loss and of this guide's terms, alone or in a sum."""
         return 1.0, 1.0
 
     def attach(self, model: nn.Module) -> None:
@@ -155,7 +155,7 @@ class Guide(nn.Module):
         return None
 
     def weight_total(self, batch: Batch) -> Tensor | None:
-        """What divides the weighted task loss (scalar), where known before the forward pass; None = the weights' sum."""
+        """Return the divisor of the weighted task loss (scalar), if known before the forward pass; None = the weights' sum."""
         return None
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
@@ -167,10 +167,10 @@ class Guide(nn.Module):
         return {}
 
     def on_stage_start(self, objective: GuidedModel, loader: Iterable[Batch]) -> None:
-        """What needs a pass over the data before a stage, by the model that the stage before has trained."""
+        """Prepare what needs a pass over the data before a stage, with the model that the stage before has trained."""
 
     def on_epoch_start(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
-        """What needs a pass over the data between epochs."""
+        """Prepare what needs a pass over the data between epochs."""
 
     def synchronize(self) -> None:
         """Make all processes agree on what each of them learnt about its own images."""

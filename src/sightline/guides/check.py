@@ -98,7 +98,7 @@ def _noise(model: nn.Module) -> Tensor:
 
 
 def _modules_after(tap: Tap, inputs: Tensor) -> list[tuple[str, nn.Module]]:
-    """The modules that start to run after the target layer has run, in order."""
+    """Return the modules that start to run after the target layer has run, in order."""
     after: list[tuple[str, nn.Module]] = []
     reached = False
 

@@ -24,17 +24,17 @@ class _Localization(MapGuide):
         self.needs = self.region
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
-        """The images whose object, or region to avoid, is known."""
+        """Return which images (B,) have a known object, or a known region to avoid."""
         return {self.name: object_region(batch, self.region).known}
 
     def losses(self, context: Context) -> dict[str, Tensor]:
-        """The loss (B,) of each image's map."""
+        """Return the loss (B,) of each image's map."""
         region, maps = object_region(context.batch, self.region), self.maps(context)
         context.counts[f"{self.name}/zero_maps"] = (maps.detach().amax((1, 2)) <= 0).sum()
         return {self.name: self.balanced(self.name, self.loss(maps, region), region.known, context)}
 
     def loss(self, maps: Tensor, region: Region) -> Tensor:
-        """The loss (B,) of maps (B, H, W)."""
+        """Return the loss (B,) of maps (B, H, W)."""
         raise NotImplementedError
 
 
@@ -118,7 +118,7 @@ def energy_loss(maps: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
 
 
 def l1_loss(maps: Tensor, inside: Tensor, outside: Tensor, reward: float = 1.0) -> Tensor:
-    """The mean over the pixels of the map outside, and of what it lacks inside.
+    """Return the mean over the pixels of the map outside the object, and of what the map lacks inside.
 
     Args:
         maps: (B, H, W), non-negative; each is divided by its largest value.

@@ -176,7 +176,7 @@ class ExplanationConsistency(MeasuredWeights):
         self._now = self.mode == "fused" and (epoch + 1) % self.interval == 0
 
     def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
-        """The same batch; in fused mode, the backward pass will reach its images."""
+        """Return the batch unchanged; in fused mode, the backward pass will reach its images."""
         if not self._now or not torch.is_grad_enabled():
             return batch
         check_pixels(batch.images)
@@ -223,7 +223,7 @@ class ExplanationConsistency(MeasuredWeights):
     # ---- what both share ----
 
     def _asked(self, logits: Tensor, batch: Batch) -> "list[_Question]":
-        """What is explained of a batch: the predicted class of each image, or each of its labels in turn."""
+        """Return what is explained of a batch: the predicted class of each image, or each of its labels in turn."""
         if not batch.multi_label:
             predicted = logits.argmax(1)
             return [_Question(predicted, torch.ones_like(predicted, dtype=torch.bool), predicted == batch.labels, True)]
@@ -234,7 +234,7 @@ class ExplanationConsistency(MeasuredWeights):
         return [_Question(classes, left, left & _found(logits, classes), False) for classes, left in batch.each_label()]
 
     def _mean(self, asked: "list[_Question]", weights: list[Tensor]) -> Tensor:
-        """The weight (B,) of each image: the mean of what its questions gave, at least the floor; 1 where there was none."""
+        """Return the weight (B,) of each image: the mean over its questions, at least the minimum; 1 where there were none."""
         asks = torch.stack([question.counts for question in asked])
         total = (torch.stack(weights) * asks).sum(0)
         return torch.where(asks.any(0), total / asks.sum(0).clamp_min(1), 1.0).clamp_min(self.min_weight)
@@ -267,7 +267,7 @@ class ExplanationConsistency(MeasuredWeights):
     def _keyed(
         self, objective: GuidedModel, batch: Batch, purpose: str, rows: Tensor | slice = slice(None)
     ) -> Explainer:
-        """The explainer with draws that are keyed by the images of a batch, or of some of its rows, and by the epoch."""
+        """Return the explainer with random draws that depend on the epoch and on the images of a batch or of some rows."""
         indices = None if batch.indices is None else batch.indices[rows]
         return self.explainer.for_images(batch.images[rows], indices, objective.epoch, purpose)
 
@@ -286,13 +286,13 @@ class ExplanationConsistency(MeasuredWeights):
         return logits_of(model(inputs)), lambda classes: explainer(model, images.detach(), classes, layers, spec)
 
     def _eps(self, images: Tensor) -> float | Tensor:
-        """The change of a pixel, or of each channel's pixels (C, 1, 1)."""
+        """Return the change of a pixel, or of each channel's pixels (C, 1, 1)."""
         if self.units == "pixels" or self.input_spec is None:
             return self.eps
         return self.eps * torch.tensor(self.input_spec.std).to(images)[:, None, None]
 
     def _maps(self, explainer: Explainer, tapped: Tapped, classes: Tensor) -> Tensor:
-        """The CAMs (N, H, W) in [0, 1] of a forward pass over one or several views of the images."""
+        """Return the CAMs (N, H, W) in [0, 1] of a forward pass over one or several views of the images."""
         assert isinstance(explainer, CAM)
         repeats = len(tapped.logits) // len(classes)
         (maps,) = explainer.raw_maps(tapped, classes.repeat(repeats))

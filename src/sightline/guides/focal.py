@@ -93,7 +93,7 @@ class EqualizedFocal(Focal):
 
 
 def _focal(logits: Tensor, labels: Tensor, gamma: float | Tensor, scale: float | Tensor = 1.0) -> Tensor:
-    """The factor (B,) that makes each image's task loss a focal loss: scale (1 - p)^gamma, with gamma and scale (B, 1).
+    """Return the focal factor (B,) of each image's task loss: scale (1 - p)^gamma, with gamma and scale (B, 1).
 
     Where images can have several labels, gamma and scale are those of the classes (K,), and the factor is the classes' own
     factors averaged by their losses.

@@ -60,7 +60,7 @@ class GAIN(MapGuide):
         return everyone | ({"gain_mask": object_region(batch, "masks").known} if self.supervision else {})
 
     def losses(self, context: Context) -> dict[str, Tensor]:
-        """The erased image's probability of the label (B,), and the squared distance of map and mask (B,)."""
+        """Return the erased image's probability of the label (B,), and the squared distance of map and mask (B,)."""
         batch, annotated = context.batch, self.sample_mask(context.batch)
         maps = scaled_to_one(self.maps(context))
         erased = batch.images * (1 - soft_mask(maps, self.slope, self.threshold))[:, None].to(batch.images.dtype)

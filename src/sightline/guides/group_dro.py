@@ -45,7 +45,7 @@ class GroupDRO(Guide):
         self.register_buffer("log_weights", torch.zeros(groups).log_softmax(0))
 
     def sample_weights(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The weight q_g / n_g (B,) of each image, n_g the images of its group in the batch.
+        """Return the weight q_g / n_g (B,) of each image, where n_g is the number of images of its group in the batch.
 
         Raises:
             SightlineError: the batch has no groups, or one that is out of range.

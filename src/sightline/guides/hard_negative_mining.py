@@ -51,7 +51,7 @@ class HardNegativeMining(MeasuredWeights):
             return -torch.expm1(true_log_probabilities(logits, batch.labels)).mean(1)
 
     def sample_weights(self, logits: Tensor, batch: Batch) -> Tensor | None:
-        """The stored weights (B,), or which images are kept."""
+        """Return the stored weights (B,), or which images are kept."""
         if self.ohem_fraction is None or not self.training:
             return super().sample_weights(logits, batch)
         losses = task_loss(logits.detach(), batch.labels)
@@ -60,7 +60,7 @@ class HardNegativeMining(MeasuredWeights):
         return self._noted(batch, kept)
 
     def weight_total(self, batch: Batch) -> Tensor | None:
-        """The sum of the weights, or the number of images."""
+        """Return the sum of the weights, or the number of images."""
         if self.ohem_fraction is None or not self.training or self.normalize == "batch":
             return super().weight_total(batch)
         return torch.tensor(float(self._kept(batch)))

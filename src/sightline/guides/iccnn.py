@@ -135,7 +135,7 @@ class ICCNN(Guide):
         carry_filter_groups(objective.unwrap_model(), objective.layer, self.filter_groups.clone())
 
     def _similarity(self, objective: GuidedModel, loader: Iterable[Batch], device: torch.device) -> Tensor:
-        """The filters' similarity (C, C) over the images of all processes."""
+        """Return the similarity (C, C) of the filters over the images of all processes."""
         moments, problem = Moments(), None
         try:
             self._look(moments, objective, loader, device)
@@ -166,10 +166,10 @@ class ICCNN(Guide):
 
 
 def _own(tensor: Tensor) -> Tensor:
-    """A process's own sum."""
+    """Return the sum of this process."""
     return tensor
 
 
 def _total(tensor: Tensor) -> Tensor:
-    """The sum over processes, differentiably: the gradient of each is that of all processes' losses."""
+    """Return the sum over processes, differentiably: the gradient of each is that of all processes' losses."""
     return all_reduce(tensor) if world_size() > 1 else tensor

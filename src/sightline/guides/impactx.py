@@ -106,7 +106,7 @@ class IMPACTX(Guide):
             parameter.requires_grad_(parameter in added)
 
     def _known_size(self, model: nn.Module) -> int:
-        """The side of the model's input, where something says it."""
+        """Return the side of the model's input, where something defines it."""
         if self.input_spec is not None:
             height, width = self.input_spec.size
             if height != width:
@@ -118,7 +118,7 @@ class IMPACTX(Guide):
         return declared[-1]
 
     def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
-        """The batch with the maps that it is to learn.
+        """Return the batch with the maps that the model is to learn.
 
         Raises:
             SightlineError: there are none.
@@ -154,7 +154,7 @@ class IMPACTX(Guide):
         return {self.term: torch.full((len(batch),), known, device=batch.images.device)}
 
     def losses(self, context: Context) -> dict[str, Tensor]:
-        """The mean squared error (B,) of the predicted and the teacher's map."""
+        """Return the mean squared error (B,) of the predicted map and the teacher's map."""
         batch = context.batch
         code = self._recorder.take()[: len(batch)]
         predicted = at_least_float32(self.branch.decoder(code))
@@ -171,7 +171,7 @@ class IMPACTX(Guide):
         return {self.term: errors}
 
     def _gradient_ratio(self, context: Context, code: Tensor, errors: Tensor) -> Tensor:
-        """The norm of the cross-entropy's gradient with respect to all codes, divided by that of the maps' errors."""
+        """Return the norm of the cross-entropy's gradient with respect to all codes, divided by that of the map errors."""
         (by_error,) = torch.autograd.grad(errors.sum(), code, retain_graph=True)
         moved = code.detach().requires_grad_()
         change = F.linear(moved - code.detach(), self.branch.classifier.weight[:, -moved.shape[1] :].detach())
@@ -185,7 +185,7 @@ class IMPACTX(Guide):
 
 
 def map_error(predicted: Tensor, maps: Tensor) -> Tensor:
-    """The mean squared error of predicted maps and a teacher's, each of these divided by its root mean square.
+    """Return the mean squared error of predicted maps and a teacher's, each divided by its root mean square.
 
     Args:
         predicted: (B, H, W).
@@ -201,7 +201,7 @@ def map_error(predicted: Tensor, maps: Tensor) -> Tensor:
 
 
 def _teacher(config: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """An explainer's name and options, rejected now and not at the first batch."""
+    """Check an explainer's name and options now, and not at the first batch; return both."""
     options = {"name": config} if isinstance(config, str) else dict(config)
     if not isinstance(name := options.pop("name", None), str):
         raise SightlineError(f"teacher is {config!r}; expected an explainer's name, or a mapping with name and options")

@@ -9,7 +9,7 @@ from sightline.errors import SightlineError
 
 
 def task_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, targets: Tensor | None = None) -> Tensor:
-    """What each image costs a classifier.
+    """Return the task loss of each image.
 
     Args:
         logits: (B, K).

@@ -34,15 +34,15 @@ class MeasuredWeights(Reweighter):
         self.interval, self.min_weight = interval, min_weight
 
     def measure(self, objective: GuidedModel, batch: Batch) -> Tensor:
-        """The weights (B,) of a batch by the model as it is, in eval mode; for subclasses to give."""
+        """Return the weights (B,) of a batch by the model in eval mode; subclasses define this."""
         raise NotImplementedError
 
     def sample_weights(self, logits: Tensor, batch: Batch) -> Tensor | None:
-        """The stored weights (B,); 1 outside training."""
+        """Return the stored weights (B,); 1 outside training."""
         return self.weights[self._rows(batch)] if self.training else None
 
     def weight_total(self, batch: Batch) -> Tensor | None:
-        """The sum of the stored weights, or the number of images."""
+        """Return the sum of the stored weights, or the number of images."""
         if self.normalize == "batch" or not self.training:
             return torch.tensor(float(len(batch)))
         return self.weights[self._rows(batch)].sum()
@@ -97,7 +97,7 @@ class StageWeights(MeasuredWeights):
         return False
 
     def scaled(self, weights: Tensor, labels: Tensor) -> Tensor:
-        """The weights (N,) of the images with these labels (N,) as the loss takes them."""
+        """Return the weights (N,) of the images with these labels (N,) as the loss takes them."""
         return weights / weights.mean()
 
     def on_stage_start(self, objective: GuidedModel, loader: Iterable[Batch]) -> None:

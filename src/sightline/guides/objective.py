@@ -221,7 +221,7 @@ class Objective(nn.Module):
             guide.synchronize()
 
     def unwrap_model(self) -> nn.Module:
-        """The plain model to ship."""
+        """Return the plain model, without the objective and without what guides added for training."""
         return unwrap(self.model)
 
     @property
@@ -240,7 +240,7 @@ class Objective(nn.Module):
                 )
 
     def _task_total(self, batch: Batch) -> Tensor:
-        """The batch's share of what the task loss is divided by."""
+        """Return this batch's share of the divisor of the task loss."""
         for guide in self._guides:
             if type(guide).sample_weights is not Guide.sample_weights:
                 total = guide.weight_total(batch)
@@ -295,7 +295,7 @@ class Objective(nn.Module):
         return Context(batch, logits, self.views, tapped, differentiable, self._classify, epoch=self.epoch)
 
     def _classify(self, images: Tensor) -> Tensor:
-        """The logits of images that are not part of the batch."""
+        """Return the logits of images that are not part of the batch."""
         inputs = to_inputs(images, self.input_spec)
         with StillStatistics(self.model):
             return logits_of(self.model(inputs))

@@ -47,7 +47,7 @@ class RandomBackground(Guide):
         self.needs = self.region
 
     def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
-        """The batch with exchanged backgrounds, or without what is to be avoided; unchanged outside training."""
+        """Return the batch with exchanged backgrounds, or without the regions to avoid; unchanged outside training."""
         given = (batch.masks, batch.has_mask) if self.region == "masks" else (batch.avoid, batch.has_avoid)
         if not objective.training or any(each is None for each in given):
             return batch
@@ -70,7 +70,7 @@ class RandomBackground(Guide):
         return batch.changed(images=images)
 
     def _without_avoided(self, batch: Batch, taker: Tensor, giver: Tensor) -> Tensor:
-        """The images of the takers with what is to be avoided filled in."""
+        """Return the receiving images with the regions to avoid filled in."""
         avoided = widen(object_region(batch, "avoid").outside > 0)
         if self.fill == "inpaint":
             return inpaint(batch.images[taker], avoided[taker])

@@ -75,7 +75,7 @@ class RegionActivation(MapGuide):
         self.needs = self.region
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
-        """The images with a box that has an area."""
+        """Return which images (B,) have a box with an area."""
         return {"region_activation": object_region(batch, self.region).known}
 
     def losses(self, context: Context) -> dict[str, Tensor]:

@@ -51,15 +51,15 @@ class RightReasons(WeightedGuide):
         self.needs = self.region
 
     def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
-        """The same images, as a leaf of the graph: the one forward pass then serves the input gradient too."""
+        """Return the same images as a leaf of the graph, so that one forward pass also serves the input gradient."""
         return batch.changed(images=batch.images.detach().requires_grad_()) if torch.is_grad_enabled() else batch
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
-        """The images whose object, or region to avoid, is known."""
+        """Return which images (B,) have a known object, or a known region to avoid."""
         return {"right_reasons": object_region(batch, self.region).known}
 
     def losses(self, context: Context) -> dict[str, Tensor]:
-        """The penalty (B,) of each image, and the reward's part."""
+        """Return the penalty (B,) of each image, and the reward's part."""
         region = object_region(context.batch, self.region)
         gradients = at_least_float32(input_gradients(context))
         squares = gradients.square().sum(1)  # (B, H, W)

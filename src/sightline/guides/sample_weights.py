@@ -28,7 +28,7 @@ class Stored(nn.Module):
         self.values = torch.empty(0)
 
     def get_extra_state(self) -> Tensor:
-        """What `state_dict` saves."""
+        """Return the state that `state_dict` saves."""
         return self.values
 
     def set_extra_state(self, state: Tensor) -> None:
@@ -63,7 +63,7 @@ class Reweighter(Guide):
         return self._stored.values
 
     def weight_total(self, batch: Batch) -> Tensor | None:
-        """The number of images, where that is what the loss is divided by."""
+        """Return the number of images, where the loss is divided by it."""
         return torch.tensor(float(len(batch))) if self.normalize == "batch" else None
 
     def losses(self, context: Context) -> dict[str, Tensor]:
@@ -106,13 +106,13 @@ class Reweighter(Guide):
         self._fresh[rows] = True
 
     def _noted(self, batch: Batch, weights: Tensor) -> Tensor:
-        """The weights, after they were kept for whoever ranks the images."""
+        """Store the weights for a later ranking of the images, and return them."""
         if self.training and len(self.weights):
             self._remember(batch, weights)
         return weights
 
     def _rows(self, batch: Batch) -> Tensor:
-        """The places (B,) of a batch's images among the weights."""
+        """Return the positions (B,) of a batch's images among the weights."""
         if batch.indices is None:
             raise SightlineError("weights are kept by batch.indices, which this batch does not have")
         low, high = torch.aminmax(batch.indices)

@@ -101,7 +101,7 @@ class SegmentOverlap(Guide):
         return 1.0, 1.0 if self.weight is None else self.weight
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:
-        """The images that have a mask with an object in it, or something to avoid."""
+        """Return which images (B,) have a mask with an object in it, or a region to avoid."""
         if self.region == "avoid":
             return {"segment_overlap": object_region(batch, "avoid").known}
         has_mask = torch.zeros(len(batch), dtype=torch.bool, device=batch.images.device)
@@ -137,13 +137,13 @@ class SegmentOverlap(Guide):
         return {"segment_overlap": (torch.stack(losses) * shares).sum(0) / shares.sum(0).clamp_min(1)}
 
     def _masks_of(self, classes: Tensor, batch: Batch) -> Tensor:
-        """What the map (B, H, W) of a class (B,) is compared with."""
+        """Return the mask that the map (B, H, W) of a class (B,) is compared with."""
         if self.region == "avoid":
             return object_region(batch, "avoid").outside
         return torch.zeros_like(batch.images[:, 0]) if batch.masks is None else batch.masks_of(classes)
 
     def _pooled_maps(self, context: Context, targets: Tensor) -> Tensor:
-        """The map (B, h, w) of each image's target, pooled over the views."""
+        """Return the map (B, h, w) of each image's target, pooled over the views."""
         size = (context.batch.images.shape[-2], context.batch.images.shape[-1])
         maps = context.raw_maps(self.explainer, targets, self.views)  # (V, B, h, w)
         views, images = maps.shape[:2]

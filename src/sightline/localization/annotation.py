@@ -67,7 +67,7 @@ class Annotated:
         return len(self.labels)
 
     def batches(self, size: int) -> list[Batch]:
-        """The images as batches, with their regions as masks."""
+        """Yield the images as batches, with their regions as masks."""
         rows = torch.arange(len(self)).split(size)
         return [
             Batch(
@@ -171,7 +171,7 @@ def _draw(
     transform: v2.Compose,
     seed: int,
 ) -> tuple[Batch, list[str], list[str]]:
-    """Some images as one batch in a random order, the classes in turn; their names; the names of unreadable ones."""
+    """Draw some images as one batch in random order, the classes in turn; with their names and the names of unreadable ones."""
     if isinstance(data, ImageDataset):
         data.check_single_label("diagnose")
         places = torch.arange(len(data))
@@ -199,7 +199,7 @@ def _draw(
 
 
 def _with_boxes(batch: Batch, samples: Sequence[Sample], source: BoxDetector, transform: v2.Compose) -> Batch:
-    """The batch with the boxes of its samples, moved with the images; what is cropped away is left out."""
+    """Return the batch with the boxes of its samples, moved with the images; what is cropped away is left out."""
     moved = []
     for sample, found in zip(samples, source(samples)):
         corners = torch.tensor([box.xyxy for box in found]).reshape(-1, 4)
@@ -240,12 +240,12 @@ def _concatenate(batches: list[Batch]) -> Batch:
 
 
 def _take(batch: Batch, rows: Tensor) -> Batch:
-    """Some images of a batch."""
+    """Return some images of a batch."""
     return batch._map(lambda value: value[rows])
 
 
 def _masks(batch: Batch) -> Tensor:
-    """The masks (n, H, W) uint8 with 0, 1, 255; 255 everywhere for an image without one."""
+    """Return the masks (n, H, W) uint8 with 0, 1, 255; 255 everywhere for an image without one."""
     assert batch.masks is not None
     assert batch.has_mask is not None
     masks = class_masks(batch.masks, batch.labels)
@@ -264,7 +264,7 @@ def _boxes(batch: Batch) -> tuple[Tensor, Tensor, str]:
 
 
 def _boxes_around_masks(batch: Batch) -> tuple[Tensor, Tensor, str]:
-    """The same around each image's mask."""
+    """Return the boxes around each image's mask."""
     if batch.masks is None:
         raise SightlineError("annotation is 'boxes', and no image has a box or a mask")
     return *tight_boxes(_masks(batch) == 1), "boxes around the data set's masks"
@@ -276,7 +276,7 @@ def _rectangles(boxes: Tensor, images: Tensor) -> Tensor:
 
 
 def _salient_boxes(images: Tensor, model: nn.Module, spec: InputSpec) -> Tensor:
-    """The box (n, 4) of what a network responds to in each image, regardless of the class."""
+    """Return the salient box (n, 4) of each image, regardless of the class."""
     eigencam = create_explainer("eigencam")
     device = next(model.parameters()).device
     maps = [eigencam(model, some.to(device), input_spec=spec).cpu() for some in images.split(32)]

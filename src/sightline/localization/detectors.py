@@ -35,7 +35,7 @@ class BoxDetector(ABC):
 
     @abstractmethod
     def __call__(self, samples: Sequence[Sample]) -> list[list[Box]]:
-        """The boxes in each image, in pixels of the image; an empty list where nothing was found."""
+        """Return the boxes in each image, in pixels of the image; an empty list if nothing was found."""
 
 
 BOX_DETECTORS: Registry[BoxDetector] = Registry("box detector", modules=("sightline.localization.detectors",))
@@ -191,5 +191,5 @@ class AnnotatedBoxes(BoxDetector):
         return {"source": "annotations", "content": self.file.fingerprint}
 
     def __call__(self, samples: Sequence[Sample]) -> list[list[Box]]:
-        """The boxes of each image, none for one that the file does not name."""
+        """Return the boxes of each image, none for one that the file does not name."""
         return [self.file.of(sample.path) for sample in samples]

@@ -39,7 +39,7 @@ class FoundMasks(Derived):
         self._found: dict[int, Tensor] = {}
 
     def load(self, index: int) -> Sample:
-        """The image with its mask."""
+        """Load the image with its mask."""
         sample = self.dataset[index]
         if index not in self._found:
             small = at_most(sample, SIDE)
@@ -60,7 +60,7 @@ class CutBoxes(Derived):
         self._found: dict[int, Tensor] = {}
 
     def load(self, index: int) -> Sample:
-        """The image with its mask (H, W) or masks (K, H, W), 1 = object and 0 = background."""
+        """Load the image with its mask (H, W) or masks (K, H, W), 1 = object and 0 = background."""
         sample = self.dataset[index]
         if sample.mask is None or not self.has_mask[index]:
             return replace(sample, mask=None)

@@ -74,7 +74,7 @@ def center_points(size: Sequence[int]) -> Tensor:
 
 
 def _cut(picture: np.ndarray, box: np.ndarray, points: np.ndarray, iterations: int) -> np.ndarray:
-    """The mask (H, W) uint8 of one picture (H, W, 3) uint8."""
+    """Return the mask (H, W) uint8 of one image (H, W, 3) uint8."""
     with requires_extra("masks", "GrabCut"):
         import cv2
 
@@ -100,7 +100,7 @@ def _cut(picture: np.ndarray, box: np.ndarray, points: np.ndarray, iterations: i
 
 
 def _around_the_centre(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The box (4,) within a margin of the image's border, widened to hold the points."""
+    """Return the box (4,) within a margin of the image's border, widened to hold the points."""
     height, width = picture.shape[:2]
     box = np.array([MARGIN * width, MARGIN * height, (1 - MARGIN) * width, (1 - MARGIN) * height])
     if not len(points):

@@ -34,10 +34,10 @@ class ImageMaps(ABC):
 
     @abstractmethod
     def squares(self, samples: Sequence[Sample]) -> Tensor:
-        """The maps (n, h, w) of the images' centre squares."""
+        """Return the maps (n, h, w) of the images' centre squares."""
 
     def __call__(self, samples: Sequence[Sample]) -> list[Tensor]:
-        """The map (H, W) of each image, on the CPU."""
+        """Return the map (H, W) of each image, on the CPU."""
         maps = self.squares(samples).cpu()
         return [on_image(one, s.image.shape[-2:]).as_subclass(Tensor)[0] for one, s in zip(maps, samples)]
 
@@ -72,7 +72,7 @@ class ExplainedMaps(ImageMaps):
         }
 
     def squares(self, samples: Sequence[Sample]) -> Tensor:
-        """The maps (n, h, w) at the size at which the model sees the images."""
+        """Return the maps (n, h, w) at the size at which the model sees the images."""
         images = torch.stack([self._see(tv_tensors.Image(s.image)).as_subclass(Tensor) for s in samples])
         device = next(self.model.parameters()).device
         return self.explainer(self.model, images.to(device), None, self.layer, self.input_spec)
@@ -101,5 +101,5 @@ class StoredMaps(ImageMaps):
         return self.store.metadata
 
     def squares(self, samples: Sequence[Sample]) -> Tensor:
-        """The stored maps (n, h, w); values outside [0, 1] are cut off."""
+        """Return the stored maps (n, h, w); values outside [0, 1] are clamped."""
         return self.store.read([s.index for s in samples]).clamp(0, 1)

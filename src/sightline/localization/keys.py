@@ -16,7 +16,7 @@ SEPARATE = ("k_proj", "k", "key")  # what libraries call the layer that makes th
 
 
 def last_keys(model: nn.Module, inputs: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """The key of each patch in the last attention layer, its heads joined; class and register tokens are left out.
+    """Return the key of each patch in the last attention layer, with its heads joined, without class and register tokens.
 
     Queries, keys and values may come from one layer (`qkv`) or from three. Where a network normalises its keys, these are the
     normalised ones; a rotation that encodes positions comes after and is not in them.
@@ -96,7 +96,7 @@ def _grid(model: nn.Module, inputs: Tensor) -> tuple[int, int]:
 
 
 def _attention(model: nn.Module) -> nn.Module:
-    """The last module that makes keys."""
+    """Return the last module that computes keys."""
     for module in reversed(list(model.modules())):
         if any(isinstance(getattr(module, name, None), nn.Module) for name in ("qkv", *SEPARATE)):
             return module
@@ -107,7 +107,7 @@ def _attention(model: nn.Module) -> nn.Module:
 
 
 def _source(model: nn.Module) -> nn.Module:
-    """The module whose output holds the keys; timm's `k_norm`, an identity in most models, gives just them."""
+    """Return the module whose output holds the keys; timm's `k_norm`, an identity in most models, gives just them."""
     attention = _attention(model)
     children = (getattr(attention, name, None) for name in ("k_norm", "qkv", *SEPARATE))
     return next(child for child in children if isinstance(child, nn.Module))

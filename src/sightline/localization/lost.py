@@ -82,7 +82,7 @@ def lost(
     candidates: int = 100,
     internal_batch_size: int | None = None,
 ) -> Tensor:
-    """The box of one object in each image, by LOST.
+    """Find the box of one object in each image by LOST.
 
     Images are resized so that both sides are divisible by the patch; sides are rounded, not padded, because a patch of
     padding is unlike all others and would be taken for an object.
@@ -124,7 +124,7 @@ def lost(
 
 
 def box_around(region: np.ndarray, place: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The tight box xyxy of the part of a region that holds a place (row, column); of the place alone if none does.
+    """Return the tight box xyxy of the part of a region that holds a place (row, column); of the place alone if none does.
 
     Args:
         region: (H, W) bool.

@@ -36,7 +36,7 @@ class Prompt:
 
 
 def local_maxima(saliency: Tensor, threshold: float = 0.5, distance: float = 0.1) -> Tensor:
-    """The centres of the pixels that are above a threshold and the largest within a distance, greatest first.
+    """Return the centres of the pixels above a threshold that are the largest within a distance, in descending order.
 
     Args:
         saliency: (H, W).
@@ -111,7 +111,7 @@ class Prompter:
         return {"points": points or None, "boxes": None if self.boxes is None else self.boxes.facts}
 
     def __call__(self, samples: Sequence[Sample]) -> list[list[Prompt]]:
-        """The prompts of each image; an empty list where its map has no maximum above the threshold and it has no box."""
+        """Return the prompts of each image; an empty list if its map has no maximum above the threshold and it has no box."""
         if self.center:
             return [[Prompt(center_points(sample.image.shape[-2:]))] for sample in samples]
         points = [torch.zeros(0, 2) for _ in samples]
@@ -130,7 +130,7 @@ def _in_box(points: Tensor, box: Box) -> Prompt:
 
 
 def segment(sample: Sample, prompts: Sequence[Prompt], segmenter: Segmenter) -> Tensor:
-    """The mask (H, W) bool of the objects in an image: the union of what the segmenter makes of each prompt.
+    """Return the mask (H, W) bool of the objects in an image: the union of the segmenter's answers to each prompt.
 
     Raises:
         SightlineError: the segmenter returned something else than a mask of the image's size.
@@ -156,7 +156,7 @@ def grabcut_mask(image: np.ndarray, points: np.ndarray, box: np.ndarray | None) 
 
 
 def find_segmenter(name: str) -> Segmenter:
-    """The segmenter of that name: "grabcut", or a function of the user's as "package.module:function".
+    """Return the segmenter with this name: "grabcut", or a function of the user as "package.module:function".
 
     Raises:
         SightlineError: there is no such module or function.

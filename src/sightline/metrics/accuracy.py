@@ -40,7 +40,7 @@ def correct(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def group_accuracies(hits: Tensor, groups: Tensor) -> dict[int, tuple[float, int]]:
-    """The accuracy and the number of images of each group.
+    """Return the accuracy and the number of images of each group.
 
     Args:
         hits: (n,) 1 where the prediction is right, else 0.
@@ -51,7 +51,7 @@ def group_accuracies(hits: Tensor, groups: Tensor) -> dict[int, tuple[float, int
 
 
 def worst_group_accuracy(hits: Tensor, groups: Tensor) -> Tensor:
-    """The lowest accuracy of any group that has images.
+    """Return the lowest accuracy of any group that has images.
 
     Args:
         hits: (..., n) 1 where the prediction is right, else 0.
@@ -117,7 +117,7 @@ class WorstGroupAccuracy(PerImageMetric):
         self.groups.append(observation.require("groups").float())
 
     def compute(self) -> Tensor:
-        """The lowest accuracy; `table` then holds that of each group.
+        """Return the lowest accuracy; `table` then holds the accuracy of each group.
 
         Raises:
             SightlineError: no image belongs to a group.
@@ -127,7 +127,7 @@ class WorstGroupAccuracy(PerImageMetric):
         return torch.tensor(min(accuracy for accuracy, _ in self.table.values()), device=self.device)
 
     def resample(self, index: Tensor) -> Tensor:
-        """The lowest accuracy (R,) of R other draws of the images that belong to a group."""
+        """Return the lowest accuracy (R,) of R other draws of the images that belong to a group."""
         values, groups = self._gathered(), dim_zero_cat(self.groups)
         counted = ~values.isnan()
         return worst_group_accuracy(values[counted][index], groups[counted][index])

@@ -31,7 +31,7 @@ Change = Literal["removed", "pasted", "swapped"]
 
 
 def energy_in_avoid(maps: Tensor, avoid: Tensor, has_avoid: Tensor | None = None) -> Tensor:
-    """The share of the map's energy that lies in the region to avoid.
+    """Return the share of the map's energy inside the region to avoid.
 
     Args:
         maps: (B, H, W), no value below 0.

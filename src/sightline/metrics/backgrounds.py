@@ -125,7 +125,7 @@ class BGGap(BackgroundMetric):
     higher_is_better = False
 
     def compute_per_image(self, observation: Observation) -> Tensor:
-        """The difference, -1, 0 or 1, of an image that has both."""
+        """Return the difference, -1, 0 or 1, of an image that has both versions."""
         return self.hits(observation, "mixed_same") - self.hits(observation, "mixed_rand")
 
 

@@ -58,13 +58,13 @@ class PerImageMetric(Metric, ABC):
 
     @classmethod
     def capabilities(cls) -> dict[str, bool]:
-        """What a caller can ask before making one."""
+        """Return the capabilities that a caller can read before creating a metric."""
         needs = ("maps", "masks", "boxes", "avoid", "groups", "parts", "layer", "model", "explainer")
         return {name: getattr(cls, name) for name in (*(f"needs_{n}" for n in needs), "slow", "higher_is_better")}
 
     @abstractmethod
     def compute_per_image(self, observation: Observation) -> Tensor:
-        """The value (B,) of each image of a batch, NaN where it is not defined."""
+        """Return the value (B,) of each image of a batch, NaN where it is not defined."""
 
     def update(self, *args: Any, **known: Any) -> None:
         """Take a batch by what is known of it: `update(maps=..., labels=...)`, as `Observation` names it."""
@@ -78,7 +78,7 @@ class PerImageMetric(Metric, ABC):
         self.values.append(self.compute_per_image(observation).float())
 
     def compute(self) -> Tensor:
-        """The mean over the images that have a value, over all processes.
+        """Return the mean over the images that have a value, over all processes.
 
         Raises:
             SightlineError: there is no such image.
@@ -91,12 +91,12 @@ class PerImageMetric(Metric, ABC):
         return values[counted].double().mean().float()
 
     def per_image(self) -> Tensor:
-        """The value (n,) of every image in the order seen (process after process), NaN where it is not defined."""
+        """Return the value (n,) of every image in the order seen (process after process), NaN where it is not defined."""
         with self.sync_context():
             return self._gathered()
 
     def resample(self, index: Tensor) -> Tensor:
-        """What the metric would be (R,) for R other draws of the images: indices (R, m) among the n that have a value."""
+        """Return the metric (R,) of R other draws of the images: indices (R, m) among the n images that have a value."""
         values = self._gathered()
         return values[~values.isnan()][index].mean(1)
 
@@ -185,10 +185,10 @@ class CurveMetric(ModelMetric):
 
     @abstractmethod
     def curves(self, observation: Observation) -> Tensor:
-        """The curve (B, points) of each image, NaN where it has none."""
+        """Return the curve (B, points) of each image, NaN where it has none."""
 
     def compute_per_image(self, observation: Observation) -> Tensor:
-        """The mean over each image's curve."""
+        """Return the mean over each image's curve."""
         return self.curves(observation).mean(1)
 
     def update_batch(self, observation: Observation) -> None:
@@ -197,7 +197,7 @@ class CurveMetric(ModelMetric):
         self.curve_total = self.curve_total + self.curves(observation).nansum(0).to(self.curve_total)
 
     def compute(self) -> Tensor:
-        """The metric over all images; `curve` then holds the mean curve."""
+        """Return the metric over all images; `curve` then holds the mean curve."""
         value = super().compute()
         self.curve = self.curve_total / self.n
         return value
@@ -237,7 +237,7 @@ class ExplainerMetric(ModelMetric):
 
 
 def observe(scorer: Scorer, images: Tensor, maps: Tensor, targets: Tensor | int | None = None) -> Observation:
-    """A batch with its probabilities and the classes that count; targets None = the predicted ones."""
+    """Return a batch as an observation, with its probabilities and the explained classes; targets None = the predicted ones."""
     check_images(images)
     check_maps(maps, images[:, 0].shape)
     probabilities = scorer(images)

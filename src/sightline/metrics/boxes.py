@@ -27,7 +27,7 @@ By = Literal["pixels", "value"]
 
 
 def map_boxes(maps: Tensor, share: float = 0.2, by: By = "pixels") -> Tensor:
-    """The tight box of the largest connected part of what each map points out most.
+    """Return the tight box of the largest connected part of each map's highest values.
 
     Args:
         maps: (B, H, W), any finite values.
@@ -86,7 +86,7 @@ def box_localization(
 
 
 def energy_in_box(maps: Tensor, boxes: Tensor, has_box: Tensor | None = None) -> Tensor:
-    """The share of the map's energy that lies in the boxes: Wang et al., "Score-CAM" (CVPR workshops 2020), section 4.3.
+    """Return the share of the map's energy inside the boxes: Wang et al., "Score-CAM" (CVPR workshops 2020), section 4.3.
 
     Args:
         maps: (B, H, W), no value below 0.
@@ -180,7 +180,7 @@ class EnergyInBox(BoxMetric):
 
 
 def object_boxes(observation: Observation) -> tuple[Tensor, Tensor]:
-    """The boxes (B, N, 4) of each image, its mask's where it has none, and which are real (B, N)."""
+    """Return the boxes (B, N, 4) of each image, around its mask where it has none, and which are real (B, N)."""
     maps = observation.require("maps")
     boxes = maps.new_zeros(len(maps), 1, 4) if observation.boxes is None else observation.boxes.to(maps)
     real = (
@@ -202,7 +202,7 @@ def _real(maps: Tensor, boxes: Tensor, has_box: Tensor | None) -> Tensor:
 
 
 def _largest_part(region: np.ndarray) -> tuple[int, int, int, int]:
-    """The tight box of a region's largest 8-connected part, the first in row order among equals; zeros for none."""
+    """Return the tight box of a region's largest 8-connected part, the first in row order among equals; zeros for none."""
     parts, count = ndimage.label(region, np.ones((3, 3)))
     if not count:
         return (0, 0, 0, 0)

@@ -15,7 +15,7 @@ from sightline.metrics.registry import register
 def expected_calibration_error(
     confidences: Tensor, hits: Tensor, bins: int = 15, weights: Tensor | None = None
 ) -> Tensor:
-    """The expected calibration error: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), Eq. 3.
+    """Compute the expected calibration error: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), Eq. 3.
 
     Args:
         confidences: (..., n) probability of the predicted class.
@@ -60,7 +60,7 @@ class ECE(PerImageMetric):
         self.update_batch(Observation(probabilities=probabilities, labels=labels))
 
     def compute_per_image(self, observation: Observation) -> Tensor:
-        """The confidence less the correctness of each image."""
+        """Return the confidence minus the correctness of each image."""
         probabilities = observation.require("probabilities")
         hits = correct(probabilities, observation.require("labels"))
         check_unit_range(probabilities, "probabilities", "(softmax of the logits)")
@@ -72,12 +72,12 @@ class ECE(PerImageMetric):
         self.confidences.append(observation.require("probabilities").amax(1).float())
 
     def compute(self) -> Tensor:
-        """The expected calibration error over all images, over all processes."""
+        """Return the expected calibration error over all images and all processes."""
         super().compute()
         return self.resample(torch.arange(self.n, device=self.device)[None])[0]
 
     def resample(self, index: Tensor) -> Tensor:
-        """The expected calibration error (R,) of R other draws of the images."""
+        """Return the expected calibration error (R,) of R other draws of the images."""
         confidences = dim_zero_cat(self.confidences)
         hits = (confidences - self._gathered()).round()
         return expected_calibration_error(confidences[index], hits[index], self.bins)

@@ -78,7 +78,7 @@ class ExplanationConsistency(ExplainerMetric):
 
 
 def _again(observation: Observation, perturbation: Perturbation, eps: float) -> tuple[Tensor, Tensor]:
-    """The maps (B, H, W) of the disturbed images, and where the prediction is unchanged (B,)."""
+    """Return the maps (B, H, W) of the disturbed images, and where the prediction is unchanged (B,)."""
     scorer, targets = observation.require("scorer"), observation.require("targets")
     changed = disturbed_images(
         scorer.model,

@@ -46,7 +46,7 @@ def explanation_images(images: Tensor, maps: Tensor, fill: Rest = "black") -> Te
 
 
 def average_drop(clean: Tensor, explained: Tensor) -> Tensor:
-    """The share of the probability that is lost: max(0, p - p_e) / p, in [0, 1]; 0 where p is 0.
+    """Return the share of the probability that is lost: max(0, p - p_e) / p, in [0, 1]; 0 where p is 0.
 
     Args:
         clean: (B,) probability p of the class on the image.
@@ -76,13 +76,13 @@ def coherency(maps: Tensor, again: Tensor) -> Tensor:
 
 
 def complexity(maps: Tensor) -> Tensor:
-    """The mean of each map (B, H, W) in [0, 1]: the less a map points out, the simpler it is."""
+    """Return the mean of each map (B, H, W) in [0, 1]: a lower mean is a simpler map."""
     check_maps(maps, low=0, high=1)
     return maps.mean((1, 2))
 
 
 def adcc(coherency: Tensor, complexity: Tensor, drop: Tensor) -> Tensor:
-    """The harmonic mean of coherency, 1 - complexity and 1 - drop, each (B,) in [0, 1]; 0 where one of them is 0.
+    """Return the harmonic mean of coherency, 1 - complexity and 1 - drop, each (B,) in [0, 1]; 0 where one of them is 0.
 
     Defined for one image, as in the paper's equation; the metric averages it over images like the others.
     """
@@ -90,7 +90,7 @@ def adcc(coherency: Tensor, complexity: Tensor, drop: Tensor) -> Tensor:
 
 
 def arcc(coherency: Tensor, complexity: Tensor, road: Tensor) -> Tensor:
-    """The harmonic mean of coherency, 1 - complexity and ROAD, each (B,), ROAD cut to [0, 1]; 0 where one of them is 0."""
+    """Return the harmonic mean of coherency, 1 - complexity and ROAD, each (B,), with ROAD clamped to [0, 1]; 0 if one is 0."""
     return _harmonic_mean(coherency, 1 - complexity, road.clamp(0, 1))
 
 
@@ -250,12 +250,12 @@ def _images(observation: Observation, fill: Rest) -> Tensor:
 
 
 def _probabilities(observation: Observation, fill: Rest) -> tuple[Tensor, Tensor]:
-    """The target's probability (B,) on the images, and on the explanation images."""
+    """Return the target's probability (B,) on the images, and on the explanation images."""
     targets = observation.require("targets")[:, None]
     explained: Tensor = observation.require("scorer")(observation.cached(_images, fill))
     return observation.require("probabilities").gather(1, targets)[:, 0], explained.gather(1, targets)[:, 0]
 
 
 def _maps_again(observation: Observation, fill: Rest) -> Tensor:
-    """The maps (B, H, W) of the explanation images, for the same classes."""
+    """Return the maps (B, H, W) of the explanation images, for the same classes."""
     return observation.explain_again(observation.cached(_images, fill), f"explanation image {fill}")

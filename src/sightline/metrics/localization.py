@@ -85,7 +85,7 @@ def pointing_game(
 def energy_in_mask(
     maps: Tensor, masks: Tensor, has_mask: Tensor | None = None, targets: Tensor | None = None
 ) -> Tensor:
-    """The share of the map's energy that lies on the object: the energy-based pointing game (Wang et al. 2020).
+    """Return the share of the map's energy on the object: the energy-based pointing game (Wang et al. 2020).
 
     Args:
         maps: (B, H, W), no value below 0.
@@ -170,7 +170,7 @@ class EnergyInMask(MapMetric):
 def mask_regions(
     maps: Tensor, masks: Tensor, has_mask: Tensor | None, targets: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The object (B, H, W), the pixels that count (B, H, W) and the images with an object (B,), all bool."""
+    """Return the object (B, H, W), the pixels that count (B, H, W) and the images with an object (B,), all bool."""
     check_masks(masks, (len(maps), *maps.shape[1:]))
     if targets is not None:
         check_indices(targets, "targets", len(maps), 0)

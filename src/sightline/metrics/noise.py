@@ -150,7 +150,7 @@ class RFS(NoiseMetric):
     """Relative foreground sensitivity: accuracy under background noise less that under foreground noise."""
 
     def curves(self, observation: Observation) -> Tensor:
-        """The difference, at each level."""
+        """Return the difference at each level."""
         foreground, background = self.hits(observation)
         return background - foreground
 
@@ -178,13 +178,13 @@ class NormalizedRFS(RFS):
         self.accuracy_total = self.accuracy_total + accuracy.nansum(0).to(self.accuracy_total)
 
     def compute(self) -> Tensor:
-        """The normalized RFS over all images; `curve` then holds that of each level."""
+        """Return the normalized RFS over all images; `curve` then holds the value at each level."""
         rfs = super().compute()
         self.curve = normalized_rfs(self.curve, self.accuracy_total / self.n)
         return normalized_rfs(rfs, dim_zero_cat(self.accuracies).double().nanmean().float())
 
     def resample(self, index: Tensor) -> Tensor:
-        """The normalized RFS (R,) of R other draws of the images."""
+        """Return the normalized RFS (R,) of R other draws of the images."""
         values, accuracies = self._gathered(), dim_zero_cat(self.accuracies)
         counted = ~values.isnan()
         return normalized_rfs(values[counted][index].mean(1), accuracies[counted][index].mean(1))

@@ -66,7 +66,7 @@ class Observation:
     _known: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def require(self, name: str) -> Any:
-        """The attribute of that name.
+        """Return the attribute with this name, or raise an error that says what is missing.
 
         Raises:
             SightlineError: it is not known of this batch.
@@ -84,7 +84,7 @@ class Observation:
         return self._known[key]
 
     def explain_again(self, images: Tensor, purpose: str) -> Tensor:
-        """The maps (B, H, W) of changed versions of the images, for the same classes.
+        """Return the maps (B, H, W) of changed versions of the images, for the same classes.
 
         What an explainer draws at random is keyed by the unchanged image and the purpose: a change may differ by rounding.
         """
@@ -100,7 +100,7 @@ class Observation:
         return self.require("targets") if self.explained is None else self.explained
 
     def take(self, rows: Tensor) -> Self:
-        """The images that a bool tensor (B,) picks."""
+        """Return the images that a bool tensor (B,) selects."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         taken: dict[str, Any] = {n: v[rows.to(v.device)] for n, v in values.items() if isinstance(v, Tensor)}
         return replace(self, **taken)

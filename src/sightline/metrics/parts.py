@@ -17,7 +17,7 @@ from sightline.network.tap import Tap
 
 
 def part_iou(activations: Tensor, parts: Tensor, threshold: float = 0.5) -> Tensor:
-    """The IoU of every filter's region with every part of an image.
+    """Return the IoU of every filter's region with every part of an image.
 
     A filter's region is where its map, resized to the image, reaches a share of its highest value there.
 
@@ -92,7 +92,7 @@ class PartInterpretability(PerImageMetric):
         self.update_batch(Observation(images=images, parts=parts))
 
     def compute_per_image(self, observation: Observation) -> Tensor:
-        """The value (B,) of each image, NaN where no part is seen."""
+        """Return the value (B,) of each image, NaN where no part is visible."""
         images, parts, tap = observation.require("images"), observation.require("parts"), self._tap[0]
         values = []
         with evaluating(tap.model), torch.no_grad():

@@ -36,7 +36,7 @@ def perturbation_curves(
     input_spec: InputSpec | None = None,
     internal_batch_size: int | None = None,
 ) -> dict[str, Tensor]:
-    """The scores of images while pixels are put in, or taken out, from the map's highest value down.
+    """Return the scores of images while pixels are inserted or deleted, from the map's highest value down.
 
     Insertion starts from the filled image and puts pixels in; deletion starts from the image and takes them out. Step s
     has changed the first floor(s H W / steps) pixels; equal values go in row order. Both curves come from one ranking,
@@ -66,7 +66,7 @@ def perturbation_curves(
 
 
 def area_under_curve(curves: Tensor) -> Tensor:
-    """The area (B,) under curves (B, steps + 1) over the share of pixels changed, 0 to 1, by the trapezoid rule."""
+    """Return the area (B,) under curves (B, steps + 1) over the share of changed pixels, 0 to 1, by the trapezoid rule."""
     return torch.trapezoid(curves, dx=1 / (curves.shape[1] - 1))
 
 
@@ -108,12 +108,12 @@ class PerturbationMetric(CurveMetric):
         self.steps, self.fill, self.score = steps, fill, score
 
     def curves(self, observation: Observation) -> Tensor:
-        """The curve (B, steps + 1) of each image."""
+        """Return the curve (B, steps + 1) of each image."""
         together = observation.curves if self.kind in observation.curves else (self.kind,)
         return observation.cached(_curves, together, self.steps, self.fill, self.score)[self.kind]
 
     def compute_per_image(self, observation: Observation) -> Tensor:
-        """The area under the curve of each image."""
+        """Return the area under the curve of each image."""
         return area_under_curve(self.curves(observation))
 
 
@@ -151,7 +151,7 @@ def curves_between(
     kinds: tuple[str, ...],
     score: Score = "predicted",
 ) -> dict[str, Tensor]:
-    """The scores on the way from other images to these ("insertion"), or from these to the others ("deletion").
+    """Return the scores on the way from other images to these ("insertion"), or from these to the others ("deletion").
 
     Args:
         observation: the batch, with images, targets, probabilities and scorer.
@@ -205,7 +205,7 @@ def curves_between(
 
 
 def ranks_of(maps: Tensor) -> Tensor:
-    """The place (B, H, W) of each pixel from the map's highest value down; equal values in row order."""
+    """Return the rank (B, H, W) of each pixel from the map's highest value down; equal values are in row order."""
     check_maps(maps)
     order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
     places = torch.arange(order.shape[1], device=maps.device, dtype=torch.int32).expand_as(order)
@@ -213,7 +213,7 @@ def ranks_of(maps: Tensor) -> Tensor:
 
 
 def _like(images: Tensor, *leading: int) -> Tensor:
-    """An empty tensor (..., C, H, W) for many such images, channels last in memory where the images are."""
+    """Return an empty tensor (..., C, H, W) for many such images, channels last in memory where the images are."""
     channels, height, width = images.shape[1:]
     if images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous():
         return images.new_empty(*leading, height, width, channels).movedim(-1, -3)

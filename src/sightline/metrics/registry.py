@@ -32,7 +32,7 @@ METRICS: Registry[PerImageMetric] = Registry(
 
 
 def register(name: str) -> Callable[[M], M]:
-    """A decorator that gives a metric's class a name; its capabilities are the class's own attributes."""
+    """Return a decorator that registers a metric class under a name; its capabilities are attributes of the class."""
 
     def decorate(metric: M) -> M:
         return METRICS.register(name, **metric.capabilities())(metric)

@@ -59,7 +59,7 @@ def imputed(images: Tensor, removed: Tensor) -> Tensor:
 
 
 def road_difference(observation: Observation, shares: tuple[float, ...], noise: float, seed: int) -> Tensor:
-    """The mean (B,) over shares of the target's probability without the least relevant pixels, less that without the most.
+    """Return the mean (B,) over shares of the probability without the least relevant pixels minus that without the most.
 
     Args:
         observation: the batch, with images, maps, targets and scorer.

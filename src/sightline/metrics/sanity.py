@@ -101,7 +101,7 @@ def sanity_check(
 
 
 def _last_first(model: nn.Module, inputs: Tensor) -> tuple[list[str], Tensor]:
-    """The names of the modules that have parameters of their own, from the one that starts last; and the logits."""
+    """Return the names of the modules with parameters, from the one that starts last, and the logits."""
     started: dict[str, int] = {}
     ticks = count()
     handles = []

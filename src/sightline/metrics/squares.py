@@ -43,7 +43,7 @@ def square_curves(
     input_spec: InputSpec | None = None,
     internal_batch_size: int | None = None,
 ) -> Tensor:
-    """The probability of a class while squares of the image are replaced, in the order of the map's mean over each.
+    """Return the probability of a class while squares of the image are replaced, in the order of the map's mean over each.
 
     Args:
         model: a classifier that returns logits (B, K); left as it was.
@@ -131,16 +131,16 @@ class SquareMetric(CurveMetric):
         self.update_batch(observation)
 
     def compute_per_image(self, observation: Observation) -> Tensor:
-        """The area under the curve of each image."""
+        """Return the area under the curve of each image."""
         return area_under_curve(self.raw_curves(observation))
 
     def curves(self, observation: Observation) -> Tensor:
-        """The curve (B, steps + 1) of each image, between its steps where it has fewer."""
+        """Return the curve (B, steps + 1) of each image, interpolated between its steps where it has fewer."""
         raw = self.raw_curves(observation)
         return F.interpolate(raw[:, None], self.steps + 1, mode="linear", align_corners=True)[:, 0]
 
     def raw_curves(self, observation: Observation) -> Tensor:
-        """The curve of each image at the steps that it has."""
+        """Return the curve of each image at the steps that it has."""
         raise NotImplementedError
 
 
@@ -151,7 +151,7 @@ class MoRF(SquareMetric):
     higher_is_better = False
 
     def raw_curves(self, observation: Observation) -> Tensor:
-        """The MoRF curve of each image."""
+        """Return the MoRF curve of each image."""
         return observation.cached(_curves, "morf", *self.options)
 
 
@@ -160,7 +160,7 @@ class LeRF(SquareMetric):
     """Mean area under the class's probability while squares go, the least relevant first."""
 
     def raw_curves(self, observation: Observation) -> Tensor:
-        """The LeRF curve of each image."""
+        """Return the LeRF curve of each image."""
         return observation.cached(_curves, "lerf", *self.options)
 
 
@@ -169,7 +169,7 @@ class LeRFMinusMoRF(SquareMetric):
     """Mean area between the LeRF and the MoRF curve: how much the map's order matters, whatever the noise does."""
 
     def raw_curves(self, observation: Observation) -> Tensor:
-        """The difference of the two curves of each image."""
+        """Return the difference of the two curves of each image."""
         return observation.cached(_curves, "lerf", *self.options) - observation.cached(_curves, "morf", *self.options)
 
 
@@ -191,7 +191,7 @@ def _curves(
 
 
 def _others(images: Tensor, fill: SquareFill, repeats: int, seed: int, indices: Tensor | None) -> Iterator[Tensor]:
-    """What the squares are replaced by, once for every repeat."""
+    """Yield the replacements of the squares, drawn once for every repeat."""
     if fill != "noise":
         yield filled(images, fill)
         return
@@ -201,7 +201,7 @@ def _others(images: Tensor, fill: SquareFill, repeats: int, seed: int, indices: 
 
 
 def _square_ranks(maps: Tensor, side: int) -> tuple[Tensor, int]:
-    """The place (B, H, W) int32 of each pixel's square in the order of relevance, and the number of squares."""
+    """Return the rank (B, H, W) int32 of each pixel's square in the order of relevance, and the number of squares."""
     # A square that the border cuts counts by the pixels that it has.
     relevance = F.avg_pool2d(maps[:, None].double(), side, ceil_mode=True)[:, 0]
     height, width = maps.shape[1:]

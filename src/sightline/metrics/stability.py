@@ -20,7 +20,7 @@ from sightline.network.views import check_views, dihedral_views
 def view_stability(
     explain: Callable[[Tensor, Tensor], Tensor], images: Tensor, maps: Tensor, targets: Tensor, views: int | None = None
 ) -> Tensor:
-    """The mean correlation of each map with the maps of the flipped and turned images, flipped and turned back.
+    """Return the mean correlation of each map with the maps of the flipped and turned images, flipped and turned back.
 
     A map of zeros correlates with nothing and counts as 0.
 

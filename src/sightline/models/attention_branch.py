@@ -41,7 +41,7 @@ class AttentionBranchModule(Branch):
         self.head = nn.Conv2d(classes, classes, 1)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """The attention and the logits."""
+        """Return the attention and the logits."""
         maps = F.relu(self.norm(self.features(features.movedim(self.dimension, 1))))
         maps = F.relu(self.class_norm(self.classes(maps)))  # (B, classes, h, w)
         return self.attention_norm(self.attention(maps))[:, 0].sigmoid(), self.head(maps).mean((2, 3))
@@ -75,7 +75,7 @@ def restore_attention_branch(model: nn.Module, state: dict[str, Tensor]) -> None
 
 
 def attention_branch_of(model: nn.Module) -> AttentionBranchModule | None:
-    """A model's attention branch, or None."""
+    """Return a model's attention branch, or None."""
     return next((module for module in model.modules() if isinstance(module, AttentionBranchModule)), None)
 
 
@@ -88,7 +88,7 @@ def _insert(model: nn.Module, name: str, channels: int, classes: int, dimension:
 
 
 def _apply(module: nn.Module, args: Any, features: Tensor) -> Tensor:
-    """The features times one plus the attention; it knows its arguments alone, so that a copied model applies its own."""
+    """Return the features times one plus the attention; it depends on its arguments alone, so a copy applies its own."""
     branch: AttentionBranchModule = module.get_submodule(NAME)  # type: ignore[assignment]
     attention, _ = branch(features)
     return features * (1 + attention.unsqueeze(branch.dimension))

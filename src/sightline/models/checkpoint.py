@@ -76,7 +76,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _read_folder(folder: Path) -> Checkpoint:
-    """The weights of a folder as Hugging Face saves them: one file, or several with an index."""
+    """Read the weights of a folder as Hugging Face saves them: one file, or several with an index."""
     if (index := folder / INDEX).is_file():
         files = sorted(set(read_json(index, "fetch the folder again")["weight_map"].values()))
         if missing := [file for file in files if not (folder / file).is_file()]:
@@ -156,7 +156,7 @@ def _converted(path: Path) -> str:
 
 
 def _class_names(content: Any) -> list[str] | None:
-    """The names of classes that a checkpoint gives beside its weights; None where it gives none or contradicts itself."""
+    """Return the class names that a checkpoint stores with its weights; None if there are none or they differ."""
     found: list[list[str]] = []
     for holder in _holders(content):
         found += [names for key in NAMES if (names := _as_names(holder.get(key)))]

@@ -20,7 +20,7 @@ def carry_filter_groups(model: nn.Module, layer: str, groups: Tensor) -> None:
 
 
 def carried_filter_groups(model: nn.Module) -> tuple[str, Tensor] | None:
-    """The layer of a model that carries groups, by name, and the group (C,) of each of its filters; None where none does."""
+    """Return the layer that carries filter groups, by name, and the group (C,) of each of its filters; None if none does."""
     for name, module in model.named_modules():
         if isinstance(groups := module._buffers.get(NAME), Tensor):
             return name, groups
@@ -28,7 +28,7 @@ def carried_filter_groups(model: nn.Module) -> tuple[str, Tensor] | None:
 
 
 def stored_filter_groups(checkpoint: Path) -> Tensor:
-    """The group (C,) of each filter in a run's checkpoint, as its last grouping left them; (0,) where there are none.
+    """Return the group (C,) of each filter in a run's checkpoint, as the last grouping left them; (0,) if there are none.
 
     Raises:
         SightlineError: the file is damaged.

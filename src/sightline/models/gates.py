@@ -48,7 +48,7 @@ class Gate(nn.Module):
         self.detached = False
 
     def forward(self, features: Tensor) -> Tensor:
-        """The logits (B, h, w, 1) of the attention."""
+        """Return the logits (B, h, w, 1) of the attention."""
         return F.linear(features.movedim(self.dimension, -1), self.weight, self.bias)
 
     def factor(self, logits: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ def attention_place(model: nn.Module, layer: LayerChoice | None = None) -> tuple
 
 
 def innermost(model: nn.Module, name: str) -> str:
-    """The module whose output a named one returns: for a sequence its last part, where a child would run as a layer."""
+    """Return the module whose output a named one returns: for a sequence its last part, where a child would run as a layer."""
     module = model.get_submodule(name)
     while isinstance(module, nn.Sequential):
         child, module = list(module.named_children())[-1]

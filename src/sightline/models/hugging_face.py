@@ -109,7 +109,7 @@ def _check_loading(folder: Path, model: Any, info: dict[str, Any]) -> list[str]:
 
 
 def input_of(folder: Path, model: Any, size: int | None) -> tuple[InputSpec, list[str]]:
-    """The input by the folder's preprocessor_config.json: (255 f x - mean) / std of x in [0, 1], with the factor f."""
+    """Return the input by the folder's preprocessor_config.json: (255 f x - mean) / std of x in [0, 1], with the factor f."""
     file = folder / "preprocessor_config.json"
     if not file.is_file():
         spec, notes = spec_of(model, size)

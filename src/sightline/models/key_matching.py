@@ -40,7 +40,7 @@ class Fit:
     left_out: list[str]
 
     def notes(self) -> list[str]:
-        """What was unwrapped, renamed and left out, in words."""
+        """Return in words what was unwrapped, renamed and left out."""
         found = []
         if self.place:
             found.append(f"the weights are those under {self.place}")
@@ -108,14 +108,14 @@ def _renamed(place: str, state: dict[str, Tensor], strip: str, add: str) -> Fit:
 
 
 def _common_fronts(keys: list[str]) -> list[str]:
-    """The fronts that all names share, up to a dot, the empty one first."""
+    """Return the prefixes that all names share, up to a dot, the empty one first."""
     parts = keys[0].split(".")[:-1]
     fronts = [".".join(parts[:length]) + "." for length in range(1, len(parts) + 1)]
     return ["", *(front for front in fronts if all(key.startswith(front) for key in keys))]
 
 
 def _without_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict without the parts of names that torch.compile and other wrappers add."""
+    """Return a state dict without the parts of names that torch.compile and other wrappers add."""
     if not any(part in key for key in state for part in WRAPPERS):
         return state
     return {".".join(part for part in key.split(".") if part not in WRAPPERS): value for key, value in state.items()}
@@ -126,7 +126,7 @@ def _equal(fit: Fit, other: Fit, body: dict[str, Tensor]) -> bool:
 
 
 def _ambiguous(checkpoint: Checkpoint, fits: list[Fit]) -> str:
-    """What to say of weights that fit in several ways: their names, and how to keep one of them."""
+    """Return a message about weights that fit in several ways: their names, and how to keep one of them."""
     ways = [
         "".join([fit.place, f" {fit.strip}*" if fit.strip else ""]).strip() or "the names as they are" for fit in fits
     ]

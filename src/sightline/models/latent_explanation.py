@@ -65,7 +65,7 @@ class Decoder(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, code: Tensor) -> Tensor:
-        """The maps (B, size, size)."""
+        """Return the maps (B, size, size)."""
         grid = self.grid(code).unflatten(1, (1, self.side, self.side))
         maps = self.output(self.blocks(grid))
         if self.side * 2**self.doublings != self.size:
@@ -107,12 +107,12 @@ class LatentExplanationPredictor(nn.Module):
             )
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The code (B, code) in (0, 1)."""
+        """Return the code (B, code) in (0, 1)."""
         return returned_logits(self.trunk(inputs)).sigmoid()
 
 
 def _closing_layers(model: nn.Module, images: Tensor) -> list[str]:
-    """The names of the last layers that run, from the first linear one on, only linear, activation and dropout."""
+    """Return the names of the last layers that run, from the first linear one on: only linear, activation and dropout."""
     ran: list[tuple[str, nn.Module, Any]] = []
     handles = [
         module.register_forward_hook(lambda module, args, output, name=name: ran.append((name, module, output)))

@@ -41,7 +41,7 @@ class LeNet5(nn.Sequential):
         self._layers = tuple(self._modules)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The logits; a branch that a guide adds is a child too, and no layer."""
+        """Return the logits; a branch that a guide adds is also a child, but not a layer."""
         for name in self._layers:
             images = self.get_submodule(name)(images)
         return images

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def library_options(name: str, classes: int | None, size: int | None) -> dict[str, Any]:
-    """What timm or torchvision is given, beside the name, to make a model with so many classes for images of such a side."""
+    """Return the options with which timm or torchvision makes a model for this number of classes and this image side."""
     source, _, plain = name.partition("/")
     options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     if size is None:

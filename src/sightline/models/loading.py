@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 def load_model(
     name: str, weights: str | Path | None = None, classes: int | Sequence[str] | None = None, size: int | None = None
 ) -> tuple[nn.Module, InputSpec]:
-    """A model by name, kept as its library made it, and the input that it expects.
+    """Load a model by name, unchanged as its library made it, with the input that it expects.
 
     Args:
         name: `timm/<any>`, `torchvision/<any>`, `sightline/<own>`, `hf:FOLDER` or `package.module:function`.
@@ -73,7 +73,7 @@ def make_model(
 
 
 def _with_weights(source: str, plain: str, checkpoint: Checkpoint, classes: int | None, size: int | None) -> Made:
-    """A model with the weights of a checkpoint, and as many classes as these have where no number is given."""
+    """Return a model with the weights of a checkpoint; without a number of classes it has as many as the checkpoint."""
     if classes is None:
         bare = SOURCES[source](plain, False, None, size).model
         head = head_name(bare)
@@ -102,7 +102,7 @@ def _start_zero_head(model: nn.Module) -> None:
 
 
 def check_name(name: str) -> tuple[str, str]:
-    """The source and the plain name in a model's name.
+    """Return the source and the plain name in a model's name.
 
     Raises:
         SightlineError: there is no such model; the message names the nearest.

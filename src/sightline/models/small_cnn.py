@@ -44,6 +44,6 @@ class SmallCNN(nn.Module):
         self.head = nn.Linear(4 * width, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The logits."""
+        """Return the logits."""
         features = self.blocks(self.stem(images))  # (B, 4 width, H/8, W/8)
         return self.head(features.mean((2, 3)))

@@ -62,7 +62,7 @@ class TwoBranch(Branch):
         self.frozen = self.detached = False
 
     def forward(self, inputs: Tensor, seen: Tensor) -> Tensor:
-        """The logits (B, K) for inputs and what the model says of them."""
+        """Return the logits (B, K) for inputs and the model's output for them."""
         code = self.lep(inputs)
         return self.classifier(torch.cat([seen, code.detach() if self.detached else code], 1))
 
@@ -105,7 +105,7 @@ def restore_two_branch(model: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def two_branch_of(model: nn.Module) -> TwoBranch:
-    """A model's second branch.
+    """Return a model's second branch.
 
     Raises:
         NotDefinedError: it has none.

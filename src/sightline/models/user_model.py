@@ -59,7 +59,7 @@ def make_user_model(name: str, pretrained: bool, classes: int | None, size: int 
 
 
 def _options(function: Any, name: str, classes: int | None, size: int | None) -> dict[str, Any]:
-    """What the function is called with."""
+    """Return the options that the function is called with."""
     parameters = inspect.signature(function).parameters
     by_name = {each for each, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     options: dict[str, Any] = {}

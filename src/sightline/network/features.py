@@ -66,7 +66,7 @@ class DeepFeatures:
             self.place = f"output of {self._name}"
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """The features (B, D), float32 at least, of inputs (B, C, H, W) as the model takes them."""
+        """Return the features (B, D), float32 at least, of inputs (B, C, H, W) as the model takes them."""
         kept: list[Tensor] = []
         if self._name is None:
             kept.append(returned_logits(self.model(inputs)))
@@ -111,7 +111,7 @@ class ClassFeatures:
     origin: dict[str, str]
 
     def of(self, classes: Tensor, which: Literal["mean", "class"]) -> Tensor:
-        """The mean features (`"mean"`) or those of one image (`"class"`) of each of these classes (B,), as (B, D).
+        """Return the mean features (`"mean"`) or those of one image (`"class"`) of each of these classes (B,), as (B, D).
 
         Raises:
             SightlineError: the dataset had no image of a class.
@@ -170,7 +170,7 @@ def class_features(
     file: str | Path | None = None,
     data: str | None = None,
 ) -> ClassFeatures:
-    """The mean features of each class, and those of one random image of each, in one pass over a dataset.
+    """Compute the mean features of each class, and those of one random image of each, in one pass over a dataset.
 
     Sums are kept in float64. Which image stands for its class depends on the seed and the images' indices alone, not on how
     they are batched or ordered.
@@ -236,7 +236,7 @@ def class_features(
 
 
 def _longer(table: Tensor, rows: int, value: int) -> Tensor:
-    """A table (K, ...) with this many rows more, filled with a value."""
+    """Return a table (K, ...) with this many more rows, filled with a value."""
     return torch.cat([table, table.new_full((rows, *table.shape[1:]), value)])
 
 
@@ -245,7 +245,7 @@ def _origin(features: DeepFeatures, input_spec: InputSpec | None) -> dict[str, s
 
 
 def _identity(batches: Iterable[Batch]) -> str:
-    """What tells the images of a loader from others: its dataset's fingerprint, and what they go through."""
+    """Return a key that distinguishes the images of one loader from others: its dataset's fingerprint and its transforms."""
     transformed = getattr(batches, "dataset", None)
     if not isinstance(transformed, Transformed):
         raise SightlineError(

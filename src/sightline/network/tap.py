@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The user's own module inside DDP, DataParallel, Fabric's wrapper or `torch.compile`."""
+    """Return the user's own module inside DDP, DataParallel, Fabric's wrapper or `torch.compile`."""
     wrappers = nn.parallel.DistributedDataParallel | nn.DataParallel
     while True:
         wrapped = isinstance(model, wrappers) or type(model).__name__ == "_FabricModule"
@@ -85,7 +85,7 @@ class Tapped:
         return [to_spatial(layer, raw, self.image_size) for layer, raw in zip(self.layers, self.raw)]
 
     def gradients(self, scores: Tensor, create_graph: bool = False) -> list[Tensor]:
-        """The gradient (B, C, h, w) of every image's score with respect to its activations, for each layer.
+        """Return the gradient (B, C, h, w) of every image's score with respect to its activations, for each layer.
 
         Args:
             scores: (B,), one score per image, computed from `output`.
@@ -201,19 +201,19 @@ class Tap:
         return Tapped(output, self.layers, [t for t in raw if t is not None], (inputs.shape[-2], inputs.shape[-1]))
 
     def tail(self, inputs: Tensor) -> "Tail":
-        """The tail alone, to run again from changed activations of these inputs."""
+        """Return the tail alone, to run again from changed activations of these inputs."""
         return Tail(self, inputs)
 
 
 def first_of(output: Any) -> Any:
-    """A layer's activations: its output, or the first part of a tuple, a list or a mapping (such as `ModelOutput`)."""
+    """Return a layer's activations: its output, or the first part of a tuple, a list or a mapping (such as `ModelOutput`)."""
     if isinstance(output, Mapping):
         return next(iter(output.values()), None)
     return output[0] if isinstance(output, tuple | list) else output
 
 
 def with_first(output: Any, tensor: Tensor) -> Any:
-    """A layer's output with other activations."""
+    """Return a layer's output with other activations."""
     if isinstance(output, Mapping):
         changed: Any = copy.copy(output)
         changed[next(iter(output))] = tensor
@@ -265,7 +265,7 @@ class Tail:
         return self._cut is not None
 
     def __call__(self, raw: Tensor, of: Tensor | None = None) -> Any:
-        """The model's output for N inputs that follows from activations.
+        """Return the model's output for N inputs that follows from activations.
 
         Args:
             raw: (N, ...) activations in the layer's own layout.

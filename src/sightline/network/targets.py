@@ -20,7 +20,7 @@ class Score(Protocol):
     """The scalars (N,) that N rows of a model's output are explained by."""
 
     def __call__(self, output: Any, of: Tensor) -> Tensor:
-        """The scores.
+        """Return the scores.
 
         Args:
             output: what the model returned for N inputs.
@@ -32,14 +32,14 @@ class Target(Protocol):
     """A question about a model's answer that needs its answer for the unchanged images to become a score: `Contrast()`, say."""
 
     def resolve(self, output: Any) -> Score:
-        """The score for images whose unchanged versions give this output."""
+        """Return the target for images whose unchanged versions give this output."""
 
 
 Targets = Tensor | int | Target | Callable[[Any], Tensor] | None
 
 
 def resolve_score(targets: Targets, output: Any) -> Score:
-    """What `targets` asks for, given the output for the unchanged images.
+    """Return the target that `targets` asks for, given the output for the unchanged images.
 
     Args:
         targets: a class index, (B,) indices, None = the predicted class of each image (of a single logit, class 1 where it is
@@ -60,7 +60,7 @@ def resolve_score(targets: Targets, output: Any) -> Score:
 
 
 def resolve_targets(targets: Tensor | int | None, logits: Tensor) -> Tensor:
-    """The classes (B,) that are explained: the predicted ones by default.
+    """Return the classes (B,) that are explained: the predicted ones by default.
 
     Raises:
         SightlineError: an index outside 0 .. K - 1, or another number of them than images.
@@ -95,7 +95,7 @@ class ClassScore:
         self.classes = classes
 
     def __call__(self, output: Any, of: Tensor) -> Tensor:
-        """The scores (N,)."""
+        """Return the scores (N,)."""
         return class_scores(output).gather(1, self.classes[of, None])[:, 0]
 
 
@@ -110,7 +110,7 @@ class Resolved:
         self.score = score
 
     def resolve(self, output: Any) -> Score:
-        """The score."""
+        """Return the target itself: it does not depend on the output."""
         return self.score
 
 
@@ -139,7 +139,7 @@ class Contrast:
         self.versus = versus
 
     def resolve(self, output: Any) -> Score:
-        """The difference of two logits.
+        """Return the difference of two logits.
 
         Raises:
             SightlineError: a class is set against itself, or an index is not one of the model's.
@@ -178,7 +178,7 @@ class AgainstSimilar:
         self.weight = weight
 
     def resolve(self, output: Any) -> Score:
-        """The difference of the class's score and the mean of the others.
+        """Return the difference of the class's score and the mean of the others.
 
         Raises:
             SightlineError: an index is not one of the model's.
@@ -280,7 +280,7 @@ def detection(category: int | Tensor, box: Tensor | tuple[float, float, float, f
 
 
 def _each_row(argument: str, value: Any, ndim: int, of: Tensor) -> Tensor:
-    """What each of N rows takes of a value of `ndim` dimensions that is given once for all images, or for each of them."""
+    """Return the value for each of N rows, from a value of `ndim` dimensions given once for all images, or for each of them."""
     value = torch.as_tensor(value, device=of.device)
     if value.ndim == ndim:
         return value.expand(len(of), *value.shape)

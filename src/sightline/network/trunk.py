@@ -85,7 +85,7 @@ class Trunk:
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor) -> list[Tensor]:
-        """What crosses the cut for inputs (B, C, H, W): tensors with a row for each image."""
+        """Return the tensors that cross the cut for inputs (B, C, H, W), with one row for each image."""
         values = self._before(inputs)
         return [value for number, value in enumerate(values) if number not in self._constants]
 

@@ -24,7 +24,7 @@ class Whole(nn.Module):
         self.tapped = None if tapped is None else _Body(model.get_submodule(tapped))
 
     def forward(self, images: Tensor) -> Any:
-        """The logits, where the model returns an object that holds them among other things; else what it returns."""
+        """Return the logits, where the model returns an object that holds them among other things; else the model's output."""
         output = self.model.forward(images)
         return output if isinstance(output, fx.Proxy) else getattr(output, "logits", output)
 
@@ -69,7 +69,7 @@ class WholeTracer(Tracer):
         return bool(self.value_of(obj.node))
 
     def value_of(self, node: fx.Node) -> Any:
-        """What a node gives for the images."""
+        """Return the value of a node for the images."""
         self._running = True
         try:
             with torch.no_grad():

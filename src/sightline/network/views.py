@@ -22,7 +22,7 @@ class View:
     turns: int = 0
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The view of images or maps (..., H, W)."""
+        """Apply the view to images or maps (..., H, W)."""
         flipped = images.flip(-1) if self.flip else images
         return torch.rot90(flipped, self.turns, (-2, -1)) if self.turns else flipped
 
@@ -80,7 +80,7 @@ class AffineView(View):
             raise SightlineError(f"shear is {self.shear}; expected degrees in (-90, 90)")
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The view of images or maps (..., H, W)."""
+        """Apply the view to images or maps (..., H, W)."""
         turned = super().__call__(images)
         return _sample(turned, self._theta(turned.shape[-2:], back=True), "reflection")
 
@@ -156,7 +156,7 @@ NAMED: dict[str, tuple[View, ...]] = {
 
 
 def choose_views(views: int | str | Sequence[Mapping[str, Any]]) -> tuple[View, ...]:
-    """Views as a recipe names them; the identity comes first.
+    """Return the views that a recipe names; the identity comes first.
 
     Args:
         views: 1, 2, 4 or 8 elements of D4; "scaling" (four views) or "affine" (eight views, of D4 the identity alone); or the
@@ -177,7 +177,7 @@ def choose_views(views: int | str | Sequence[Mapping[str, Any]]) -> tuple[View, 
 
 
 def dihedral_views(count: int) -> tuple[View, ...]:
-    """The first 1, 2, 4 or 8 elements of D4, the identity first (SO-Loss, section III and Fig. 7)."""
+    """Return the first 1, 2, 4 or 8 elements of D4, the identity first (SO-Loss, section III and Fig. 7)."""
     if count not in (1, 2, 4, 8):
         raise SightlineError(f"views is {count}; accepted are 1, 2, 4 and 8")
     return D4[:count]

@@ -93,7 +93,7 @@ def draw_pairs(
 
 
 def examples() -> dict[str, bytes]:
-    """A picture with a good and a bad map, for the instructions: a digit of the embedded data.
+    """Return an image with a good and a bad map for the instructions: a digit of the bundled data.
 
     No model made these maps: the good one is the digit's mask, smoothed; the bad one lies in the corner that is farthest
     from the digit.
@@ -117,12 +117,12 @@ def main_test_of(run: Path) -> str:
 
 
 def _splits(run: Path) -> dict[str, dict[str, Any]]:
-    """What a run says of its data's splits, by their names."""
+    """Return what a run records of its data's splits, by their names."""
     return {name: value for name, value in Run(run).facts["data"].items() if isinstance(value, dict)}
 
 
 def _shared_data(a: Path, b: Path, split: str) -> dict[str, Any]:
-    """What both runs say of their split, where they say the same."""
+    """Return what both runs record of their split, where they agree."""
     ours, theirs = (_splits(run) for run in (a, b))
     for run, data in ((a, ours), (b, theirs)):
         if split not in data:
@@ -171,7 +171,7 @@ def _explained(
 
 
 def _draw(chosen: Sequence[int], labels: Sequence[str], looks: Sequence[Explained]) -> Iterator[Drawn]:
-    """The pictures of the pairs. Both maps lie over the first contender's image, so that only the map differs."""
+    """Draw the images of the pairs; both maps lie over the first contender's image, so only the map differs."""
     (images, ours), (_, theirs) = looks
     for row, (index, label) in enumerate(zip(chosen, labels)):
         picture = enlarge(images[row], SIDE)
@@ -180,7 +180,7 @@ def _draw(chosen: Sequence[int], labels: Sequence[str], looks: Sequence[Explaine
 
 
 def _over(picture: Tensor, saliency: Tensor) -> Tensor:
-    """A map (h, w) in [0, 1] over a picture (3, H, W), as a picture."""
+    """Draw a map (h, w) in [0, 1] over an image (3, H, W)."""
     size = (picture.shape[-2], picture.shape[-1])
     overlay = show(picture[None], resize_maps(saliency[None], size).clamp(0, 1)).overlays["map"]
     assert overlay is not None

@@ -27,7 +27,7 @@ VERDICTS: dict[Choice, Verdict] = {"a": "pos", "same": "same", "b": "neg"}
 
 
 def plurality(counts: Mapping[Choice, int]) -> Choice:
-    """The answer that most votes are for; "same" where two answers share the first place.
+    """Return the answer with the most votes; "same" if two answers share the first place.
 
     The paper counts a tie of the two maps as no difference. A tie of a map with "no difference" is read alike: most
     raters did not prefer that map.
@@ -176,7 +176,7 @@ def results(store: Store, quorum: int = QUORUM) -> Results:
 
 
 def contender_names(store: Store) -> tuple[str, str]:
-    """What the two are called: by explainer where the run is the same, by folder, or by the whole path."""
+    """Return names of the two contenders: by explainer if the run is the same, by folder, or by the whole path."""
     a, b = store.facts["contenders"]
     if a["run"] == b["run"]:
         return a["explainer"], b["explainer"]

@@ -74,7 +74,7 @@ class Page(Site[Rater]):
         return self.store.rater(secret)
 
     async def picture(self, request: Request) -> Response:
-        """A picture by its name in the study's file; nothing is ever read by a path."""
+        """Serve an image by its name in the study's file; nothing is read by a path."""
         self.admit(request)
         jpeg = await run_in_threadpool(self.store.picture, request.path_params["name"])
         if jpeg is None:

@@ -152,7 +152,7 @@ class Store(StoreFile):
         return cls(path)
 
     def picture(self, name: str) -> bytes | None:
-        """A JPEG file by its name; None where there is none of that name."""
+        """Return a JPEG file by its name; None if no file has this name."""
         rows = self._read("SELECT jpeg FROM pictures WHERE name = ?", name)
         return rows[0][0] if rows else None
 
@@ -172,7 +172,7 @@ class Store(StoreFile):
         return Rater(int(cursor.lastrowid or 0), "page", name, secret)
 
     def rater(self, secret: str) -> Rater | None:
-        """The rater of a secret; None where there is none."""
+        """Return the rater of a secret; None if there is none."""
         rows = self._read("SELECT rater, source, name, secret FROM raters WHERE secret = ?", secret)
         return Rater(*rows[0]) if rows else None
 

@@ -42,23 +42,23 @@ SHARES = {
 
 
 def title(metric: str) -> str:
-    """What a metric is called on the page."""
+    """Return the title of a metric on the page."""
     return TITLES.get(metric, metric.replace("_", " ").capitalize())
 
 
 def number(value: float, metric: str) -> str:
-    """A value of a metric: shares of images or of energy in per cent, the others as they are."""
+    """Format a metric's value: shares of images or of energy as percentages, the others unchanged."""
     return f"{value:.1%}" if metric in SHARES else f"{value:.3f}"
 
 
 def change(value: float, metric: str) -> str:
-    """A difference of two values, with its sign; shares in percentage points."""
+    """Format a difference of two values, with its sign; shares in percentage points."""
     text = f"{100 * value:+.1f}" if metric in SHARES else f"{value:+.3f}"
     return text.replace("-", "−") if float(text) else text[1:]
 
 
 def interval(bounds: Interval | None, metric: str) -> str:
-    """An interval of a difference."""
+    """Format an interval of a difference."""
     return "–" if bounds is None else f"{change(bounds.low, metric)} to {change(bounds.high, metric)}"
 
 
@@ -78,7 +78,7 @@ class Verdict:
 
 
 def verdict(comparison: Comparison) -> Verdict:
-    """The findings on the headline split; they claim a difference only where every interval excludes zero."""
+    """Return the findings on the headline split; they claim a difference only where every interval excludes zero."""
     split = comparison.splits[0]
     accuracy = split.differences[ACCURACY]
     ours, theirs = comparison.ours.label, comparison.theirs.label

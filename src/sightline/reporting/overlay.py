@@ -149,7 +149,7 @@ def show(
 
 
 def _stretched(maps: Tensor, outliers: float) -> Tensor:
-    """Maps scaled so that the value which that share of their pixels exceeds becomes 1; what is zero stays zero."""
+    """Scale maps by the value that this share of their pixels exceeds, which becomes 1; zero stays zero."""
     pixels = maps.detach().float().flatten(1)
     top = pixels.kthvalue(max(1, round((1 - outliers) * pixels.shape[1])), dim=1).values[:, None, None]
     return torch.where(top > 0, maps / top.clamp_min(1e-12), maps).clamp(0, 1)

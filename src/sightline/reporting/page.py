@@ -15,7 +15,7 @@ with requires_extra("report", "an HTML page"):
 
 
 def render_page(template: str, **values: Any) -> str:
-    """A template of this room, filled.
+    """Fill a template of this package.
 
     Args:
         template: its file name under `templates/`.

@@ -31,14 +31,14 @@ def outline(mask: Tensor | None) -> Tensor | None:
 
 
 def draw_outline(image: Tensor, border: Tensor | None) -> Tensor:
-    """The image (3, H, W) in [0, 1] with an `outline` (2, H, W) drawn on it, where there is one."""
+    """Return the image (3, H, W) in [0, 1] with an `outline` (2, H, W) drawn on it, if there is one."""
     if border is None:
         return image
     return torch.where(border[0], torch.ones(()), torch.where(border[1], 0.35 * image, image))
 
 
 def data_uri(image: Tensor, border: Tensor | None = None) -> str:
-    """A data URI of the image (3, H, W) in [0, 1] with an `outline` drawn on it."""
+    """Return a data URI of the image (3, H, W) in [0, 1] with an `outline` drawn on it."""
     buffer = io.BytesIO()
     to_pil_image(draw_outline(image, border).clamp(0, 1)).save(buffer, format="JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

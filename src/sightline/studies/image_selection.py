@@ -87,7 +87,7 @@ class ImageSelection:
         return [*sorted(torch.randperm(size, generator=generator(seed, "images"))[:count].tolist())]
 
     def find(self, choice: ImageChoice) -> Place:
-        """The image at a place, the first one of a class, or a file's.
+        """Return the image at an index, the first one of a class, or that of a file.
 
         Raises:
             SightlineError: no such place, class or file.
@@ -101,7 +101,7 @@ class ImageSelection:
         return self.members(choice)[0]
 
     def members(self, name: str) -> list[int]:
-        """The places of a class's images."""
+        """Return the indices of a class's images."""
         if name not in self.classes:
             raise unknown_name("class of an image:", name, self.classes)
         members = (self.held_out.labels == self.classes.index(name)).nonzero().flatten().tolist()
@@ -133,7 +133,7 @@ class ImageSelection:
             )
 
     def training(self, labels: Tensor, side: int) -> Iterator[Batch]:
-        """The training images of these classes, as batches."""
+        """Yield the training images of these classes, as batches."""
         train = self.splits["train"]
         see = eval_transform(side)
         for places in torch.isin(train.labels, labels).nonzero().flatten().split(32):
@@ -151,11 +151,11 @@ class ImageSelection:
         return str(place) if isinstance(place, Path) else self.held_out.path(place)
 
     def label(self, place: Place) -> str | None:
-        """The name of an image's class; None for a file, whose class is not known."""
+        """Return the name of an image's class; None for a file, whose class is not known."""
         return None if isinstance(place, Path) else self.classes[self.class_of(place)]
 
     def class_of(self, place: Place) -> int:
-        """The class of an image, as the data set counts them."""
+        """Return the class index of an image in the dataset."""
         if isinstance(place, Path):
             raise SightlineError(
                 f"{self.study} looks up the class of each image; that of the file {place} is not known"

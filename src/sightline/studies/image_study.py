@@ -74,7 +74,7 @@ class OneImageStudy(ImageStudy):
         return [self.part]
 
     def scaled(self, scale: float) -> Self:
-        """The same: there is one image."""
+        """Return the study unchanged: it has one image."""
         return self
 
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
@@ -108,7 +108,7 @@ class OneImageStudy(ImageStudy):
         ]
 
     def summary(self, done: Done) -> str:
-        """The figure, and what it shows."""
+        """Return the figure, and what it shows."""
         if self.part not in done:
             return ""
         model = f"`{self.model.name}` (weights: {self.model.weights or 'random'})"

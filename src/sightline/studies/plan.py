@@ -18,7 +18,7 @@ METRICS = ("average_drop", "average_increase", "coherency", "insertion", "deleti
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
-    """A study of the user's own, from a YAML file as sightline ships them, without `title` and `source` if need be.
+    """Load a user's study from a YAML file of the same form as those in sightline; `title` and `source` are optional.
 
     Args:
         path: the file.
@@ -53,7 +53,7 @@ def make_grid(
     contrast: bool = False,
     compiled: bool = False,
 ) -> Study:
-    """A grid of trained runs, or of a model from elsewhere, over explainers and metrics.
+    """Make a grid of trained runs, or of a given model, over explainers and metrics.
 
     Args:
         name: of the table.
@@ -119,7 +119,7 @@ def load_active_learning(
     seeds: int | None = None,
     columns: Sequence[str] | None = None,
 ) -> Study:
-    """The loop over a recipe, or a plan of one from a YAML file with `kind: active_learning`.
+    """Load active learning over a recipe, or a plan of it from a YAML file with `kind: active_learning`.
 
     Args:
         source: a recipe that sightline ships, a recipe file, or a plan.
@@ -164,13 +164,13 @@ def load_active_learning(
 
 
 def _own(name: str, kind: str = "grid") -> dict[str, Any]:
-    """What the user's own study is called."""
+    """Return the title of the user's own study."""
     title = f"{name}: learning from few labels" if kind == "active_learning" else name
     return {"paper": "", "item": name, "kind": kind, "title": title, "source": ""}
 
 
 def _trained(run: Run) -> dict[str, Any]:
-    """A run's model, with the weights that it is judged by."""
+    """Return a run's model, with the weights by which the run is judged."""
     facts = run.facts
     return {
         "label": run.path.name,
@@ -193,7 +193,7 @@ def _check_data(runs: Sequence[Run], source: dict[str, Any], split: str | None, 
 
 
 def _shared_data(runs: Sequence[Run]) -> dict[str, Any]:
-    """The data set that all runs were trained on."""
+    """Return the dataset that all runs were trained on."""
     found = [run.recipe.data.model_dump() for run in runs]
     if not found or any(each != found[0] for each in found):
         raise SightlineError("--data was not given, and there is no data set that all models were trained on")

@@ -188,7 +188,7 @@ class StudyFolder:
         write_atomically(self.path / "study.yaml", self.study.to_yaml().encode())
 
     def finished(self) -> dict[str, Part]:
-        """The parts that were kept and have all that is asked of them, in the order of work."""
+        """Return the stored parts that have everything they need, in the order of work."""
         kept = {name: _read(file) for name, file in self.files.items() if file.is_file()}
         return {name: part for name, part in kept.items() if self.study.is_complete(name, part)}
 
@@ -251,7 +251,7 @@ class StudyFolder:
 
 
 def _with_needs(study: Study, only: Sequence[str]) -> set[str]:
-    """Some parts of a study, with all that they need."""
+    """Return some parts of a study, with all that they need."""
     wanted: set[str] = set()
     waiting = list(only)
     while waiting:
@@ -262,7 +262,7 @@ def _with_needs(study: Study, only: Sequence[str]) -> set[str]:
 
 
 def _where(device: torch.device) -> str:
-    """The hardware, with what decides its speed."""
+    """Describe the hardware, with what decides its speed."""
     cpu = f"{_processor()}, {torch.get_num_threads()} threads"
     if device.type == "cpu":
         return f"{cpu}, torch {torch.__version__}"
@@ -271,7 +271,7 @@ def _where(device: torch.device) -> str:
 
 
 def _processor() -> str:
-    """The processor's name as Linux tells it, else as Python does."""
+    """Return the processor's name from Linux, else from Python."""
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:

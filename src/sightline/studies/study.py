@@ -123,18 +123,18 @@ class Study(StrictDocument, ABC):
 
     @abstractmethod
     def parts(self) -> list[str]:
-        """The names of all parts, in the order of work."""
+        """Return the names of all parts, in the order of work."""
 
     def needs(self, part: str) -> list[str]:
-        """The parts, earlier in the order of work, without which a part cannot be done."""
+        """Return the parts, earlier in the order of work, that a part needs."""
         return []
 
     @abstractmethod
     def scaled(self, scale: float) -> Self:
-        """The same protocol on this share of the data."""
+        """Return the same protocol on this share of the data."""
 
     def incompatibility(self, before: "Study") -> str | None:
-        """What keeps this study from using the parts of an earlier form of it; None: nothing. Words are free to change."""
+        """Say what keeps this study from using the parts of an earlier form of it; None: nothing. Words are free to change."""
         words = {"title": self.title, "source": self.source, "notes": self.notes}
         return difference(before.model_copy(update=words), self)
 
@@ -156,11 +156,11 @@ class Study(StrictDocument, ABC):
 
     @abstractmethod
     def table(self, done: Done) -> list[dict[str, Any]]:
-        """The rows of table.csv, as far as parts are done."""
+        """Return the rows of table.csv for the parts that are done."""
 
     @abstractmethod
     def summary(self, done: Done) -> str:
-        """What the report says: the study's figures beside the paper's, in Markdown."""
+        """Return the text of the report: the study's values next to the paper's, in Markdown."""
 
     def figures(self, done: Done) -> dict[str, Figure]:
         """Pictures by file name, when all parts are done."""
@@ -203,7 +203,7 @@ def check_methods(methods: Iterable[Method]) -> None:
 
 
 def read_study(paper: str, item: str, overrides: Sequence[str] = ()) -> Study:
-    """A study that sightline ships, with keys overridden.
+    """Read a study that sightline ships, with keys overridden.
 
     Args:
         paper: short name, such as `lots`.
@@ -225,23 +225,23 @@ def read_study(paper: str, item: str, overrides: Sequence[str] = ()) -> Study:
 
 
 def study_from_yaml(path: Path) -> Study:
-    """The study that a folder of results was made for."""
+    """Read the study for which a folder of results was made."""
     return make_study(read_mapping(path))
 
 
 def shipped_studies() -> dict[str, Path]:
-    """The studies in the package, as `paper/item`."""
+    """Return the studies in the package, as `paper/item`."""
     folder = Path(str(files("sightline"))) / "recipes" / "study"
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.glob("*/*.yaml"))}
 
 
 def scale_count(count: int, scale: float) -> int:
-    """A share of a number of images or repetitions, at least 1."""
+    """Return a share of a number of images or repetitions, at least 1."""
     return max(1, math.ceil(count * scale - 1e-9))
 
 
 def make_study(values: dict[str, Any], overrides: Sequence[str] = ()) -> Study:
-    """A study of the kind that its keys name, with keys overridden."""
+    """Make a study of the kind that its keys name, with keys overridden."""
     apply_overrides(values, overrides)
     if not isinstance(values.get("kind"), str):
         raise SightlineError(f"study: kind is {values.get('kind')!r}; expected one of {', '.join(KINDS.names())}")

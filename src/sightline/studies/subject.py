@@ -66,12 +66,12 @@ class Subject:
             return probabilities_of(self.model(self.spec.normalize(images)))
 
     def say(self, images: Tensor) -> list[tuple[str, float]]:
-        """What the model says of each image: the likeliest class, and its probability."""
+        """Return the most likely class of each image, and its probability."""
         best, names = self.probabilities(images).max(1), self.classes
         return [(names[k], p) for p, k in zip(best.values.tolist(), best.indices.tolist())]
 
     def layer_for(self, method: str) -> str | None:
-        """The layer for a method that takes its maps from one; others understand something else by it."""
+        """Return the layer for a method that takes its maps from one; None for methods that use the layer differently."""
         return layer_for(method, self.layer)
 
 

@@ -87,7 +87,7 @@ class Axis:
         return [_stored(value) for value in self.values or []]
 
     def suggest(self, trial: Trial) -> Any:
-        """A trial's value of the key."""
+        """Suggest a trial's value of the key."""
         if self.range is None:
             return self.value(trial.suggest_categorical(self.key, self.stored))
         if self.values is None:
@@ -98,7 +98,7 @@ class Axis:
         return self.value(found)
 
     def value(self, stored: Any) -> Any:
-        """What a stored value stands for; of a range with a step, the value that rounding has led away from."""
+        """Return what a stored value stands for; in a range with a step, undo the effect of rounding."""
         if self.values is None:
             return stored
         if self.range is not None:

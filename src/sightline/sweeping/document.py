@@ -117,7 +117,7 @@ class Sweep(StrictDocument):
         return min(self.trials or points, points)
 
     def overrides(self, stored: dict[str, Any]) -> list[str]:
-        """A trial's values, as a database holds them, as `sightline train` takes them."""
+        """Return a trial's values, as a database holds them, in the form that `sightline train` takes."""
         return self.changes({axis.key: axis.value(stored[axis.key]) for axis in self.axes if axis.key in stored})
 
     def changes(self, values: dict[str, Any]) -> list[str]:
@@ -126,7 +126,7 @@ class Sweep(StrictDocument):
 
 
 def read_sweep(source: str | Path, changes: Sequence[str] = (), over: Sequence[str] = (), **settings: Any) -> Sweep:
-    """A sweep from a YAML file or from the package, or over a recipe.
+    """Read a sweep from a YAML file or from the package, or over a recipe.
 
     Args:
         source: a sweep's YAML file, the name of a sweep that sightline ships, or a recipe as `read_recipe` takes it.
@@ -158,13 +158,13 @@ def read_sweep(source: str | Path, changes: Sequence[str] = (), over: Sequence[s
 
 
 def shipped_sweeps() -> dict[str, Path]:
-    """The sweeps in the package, by name."""
+    """Return the sweeps in the package, by name."""
     folder = Path(str(files("sightline"))) / "recipes" / "sweep"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def _find(source: str | Path) -> dict[str, Any]:
-    """The keys of a sweep; of a recipe, the one key `recipe`."""
+    """Return the keys of a sweep; of a recipe, the one key `recipe`."""
     shipped = shipped_sweeps()
     path = shipped.get(str(source), Path(source))
     if path.is_file():

@@ -35,7 +35,7 @@ def history(outcome: Outcome) -> Figure:
 
 
 def slices(outcome: Outcome) -> Figure:
-    """The figure by each key that changes; the best trial has a ring."""
+    """Draw the value by each key that changes; the best trial has a ring."""
     swept = outcome.sweep.axes
     rows, columns = ceil(len(swept) / COLUMNS), min(len(swept), COLUMNS)
     figure, grid = new_axes(2.6 * columns + 0.8, 2.6 * rows, rows=rows, columns=columns, sharey=True)
@@ -80,6 +80,6 @@ def _places(axes: Axes, axis: Axis, trials: list[Result]) -> list[Any]:
 
 
 def _short(value: Any) -> str:
-    """A value in a few short lines; of JSON, the words alone."""
+    """Return a value in a few short lines; of JSON, only the words."""
     text = "null" if value is None else re.sub(r'[{}"]', "", str(value))
     return "\n".join(wrap(text, 16, max_lines=3, placeholder="…"))

@@ -101,7 +101,7 @@ class Outcome:
 
 
 def read_outcome(sweep: Sweep, study: Study, folder: Path) -> Outcome:
-    """The trials in the database."""
+    """Read the trials in the database."""
     return Outcome(sweep, folder, sorted((_result(sweep, trial) for trial in attempts(study)), key=_order(sweep)))
 
 

@@ -175,7 +175,7 @@ class _Display:
         self._refresh("")
 
     def __call__(self, trial: int, overrides: list[str]) -> Any:
-        """A trial begins; gives what hears of its epochs."""
+        """Start a trial; return the callback for its epochs."""
         epochs = sum(stage.epochs for stage in read_recipe(self._document.recipe, overrides).stages)
 
         def told(epoch: int) -> None:
@@ -184,7 +184,7 @@ class _Display:
         return told
 
     def done(self, number: int) -> None:
-        """A trial ended."""
+        """Note that a trial ended."""
         self._refresh("")
         trial = self._study.get_trials(deepcopy=False)[number]
         if "surplus" in trial.user_attrs:
@@ -203,7 +203,7 @@ class _Display:
         self._refresh("waiting for trials of other processes")
 
     def left(self, running: int) -> None:
-        """This process has done its part."""
+        """Note that this process has done its part."""
         if running:
             self.bar.print(
                 f"{running} trials are still running in other processes; the same command shows their results later"

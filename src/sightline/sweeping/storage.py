@@ -49,7 +49,7 @@ class SweepStorage(RDBStorage):
 
 
 def open_study(sweep: Sweep, url: str) -> Study:
-    """The sweep in a database, made where it is not there yet.
+    """Open the sweep in a database, and create it if it does not exist.
 
     Args:
         sweep: what it is to be.
@@ -74,7 +74,7 @@ def refuse_another(made: Sweep, wanted: Sweep, where: str) -> None:
 
 
 def create_sampler(sweep: Sweep, number: int = 0) -> BaseSampler:
-    """What draws a trial's values.
+    """Create the sampler that draws a trial's values.
 
     Args:
         sweep: names it.
@@ -88,7 +88,7 @@ def create_sampler(sweep: Sweep, number: int = 0) -> BaseSampler:
 
 
 def create_pruner(sweep: Sweep) -> BasePruner:
-    """What ends a trial early."""
+    """Create the pruner that ends a trial early."""
     rule = sweep.pruning
     if rule is None:
         return NopPruner()
@@ -96,14 +96,14 @@ def create_pruner(sweep: Sweep) -> BasePruner:
 
 
 def attempts(study: Study) -> list[FrozenTrial]:
-    """The trials, each in its last attempt."""
+    """Return the trials, each in its last attempt."""
     trials = study.get_trials(deepcopy=False)
     retried = {number for trial in trials for number in trial.system_attrs.get("retry_history", [])}
     return [trial for trial in trials if trial.number not in retried and "surplus" not in trial.user_attrs]
 
 
 def identity(trial: FrozenTrial) -> int:
-    """The number of a trial's first attempt, which names its folder."""
+    """Return the number of a trial's first attempt, which names its folder."""
     return trial.system_attrs.get("retry_history", [trial.number])[0]
 
 
@@ -184,7 +184,7 @@ def _connect(sweep: Sweep, url: str) -> Study:
 
 
 def _shown(url: str) -> str:
-    """The address of a database without its password."""
+    """Return the address of a database without its password."""
     try:
         return make_url(url).render_as_string(hide_password=True)
     except SQLAlchemyError:

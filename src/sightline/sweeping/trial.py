@@ -124,7 +124,7 @@ def _logged(file: Path) -> Iterator[None]:
 
 
 def figure(run: Run, recipe: Recipe, metric: str) -> float:
-    """A run's validation figure, at the epoch whose weights the run stands for: the selected one, else the last."""
+    """Return a run's validation value, at the epoch whose weights the run stands for: the selected one, else the last."""
     rows = [row for row in run.rows if row.get(metric)]
     if not rows:
         raise SightlineError(f"the run has no {metric}")

@@ -71,7 +71,7 @@ class Parts:
         )  # fmt: skip
 
     def plain_loader(self, split: str, rank: int, world_size: int) -> "DataLoader[Sample]":
-        """A split in order, without augmentation."""
+        """Return a loader of a split in order, without augmentation."""
         r = self.recipe
         return create_loader(
             self.splits[split], size=self.spec.size[0], batch_size=max(1, r.batch_size // world_size), train=False,
@@ -79,12 +79,12 @@ class Parts:
         )  # fmt: skip
 
     def blank(self) -> Tensor:
-        """A black image (1, C, H, W) of the size that the recipe trains on, on the model's device."""
+        """Return a black image (1, C, H, W) of the size that the recipe trains on, on the model's device."""
         like = next(self.model.parameters())
         return torch.zeros(1, len(self.spec.mean), *self.spec.size, dtype=like.dtype, device=like.device)
 
     def mixer(self, stage: Stage) -> Mixer | None:
-        """What mixes the images of a stage's batches; None where nothing does."""
+        """Return the mixer of a stage's batches; None if the stage does not mix."""
         if stage.mixing is None:
             return None
         return Mixer(**stage.mixing.model_dump(), classes=len(self.splits.classes), seed=self.recipe.seed)
@@ -95,7 +95,7 @@ class Parts:
         return [name for name in self.splits if name.startswith("val")]
 
     def facts(self) -> dict[str, Any]:
-        """What a run's record says of them."""
+        """Return the facts about the data for a run's record."""
         r = self.recipe
         layers = [objective.layer for objective in self.objectives if objective.layer is not None]
         return {

@@ -222,7 +222,7 @@ def _some_images(loader: Loader) -> Batch:
 
 
 def _trunk(objective: Objective, batch: Batch) -> Trunk:
-    """The trunk of a model that is frozen as a stage has it."""
+    """Return the trunk of a model that is frozen as a stage has it."""
     inputs = to_inputs(batch.images, objective.input_spec)
     tapped = None
     if objective.tap is not None and any(isinstance(g, Guide) and g.needs_tap for g in objective.guides):

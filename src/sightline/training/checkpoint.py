@@ -48,7 +48,7 @@ class State:
     scaler: dict[str, Any] = field(default_factory=dict)
 
     def spent(self) -> dict[str, float]:
-        """What the run has cost so far, for its record."""
+        """Return the time and memory that the run has used so far, for its record."""
         return {"steps": self.step, "images_seen": self.images, "seconds": round(self.seconds, 3)}
 
 

@@ -50,7 +50,7 @@ class FeatureStore:
         self._kept: dict[int, FeatureBatch] = {}
 
     def draw(self, number: int) -> FeatureBatch:
-        """The rows of one draw, in the order in which the loader gives them; those it leaves out come last, if at all.
+        """Return the rows of one draw, in the order of the loader; rows that it leaves out come last, if at all.
 
         Raises:
             SightlineError: the draw's file is damaged.
@@ -120,12 +120,12 @@ def cached_activations(
 
 
 def _labels_alone(batch: Batch) -> Batch:
-    """What evaluation needs of a batch beside its features; one pixel of each image, so that none costs time."""
+    """Return the labels of a batch next to its features; one pixel of each image, so that images take no time."""
     return Batch(batch.images[..., :1, :1], batch.labels, indices=batch.indices, groups=batch.groups)
 
 
 def _batches(loader: "DataLoader[Sample]", draw: int, complete: bool) -> Iterator[Batch]:
-    """The batches of a draw, and then those of the images that they leave out."""
+    """Yield the batches of a draw, and then those of the images that they leave out."""
     seen = set()
     for batch in cast(Iterable[Batch], loader):
         assert batch.indices is not None
@@ -156,7 +156,7 @@ def _epoch_of(objective: Objective, loader: "DataLoader[Sample]", number: int) -
 def _digest(
     objective: Objective, loader: "DataLoader[Sample]", trunk: Trunk, complete: bool, precision: Precision
 ) -> str:
-    """What tells the draws from others that lie in the same folder."""
+    """Return a digest that distinguishes these draws from others in the same folder."""
     data, sampler = cast(Transformed, loader.dataset), cast(EpochSampler, loader.sampler)
     guides = [] if data.seed is None else [guide for guide in objective.guides if isinstance(guide, Guide)]
     changing = [guide for guide in guides if type(guide).transform is not Guide.transform]
@@ -181,14 +181,14 @@ def _options(guide: nn.Module) -> list[tuple[str, object]]:
 
 
 def _file(rows: FeatureBatch) -> bytes:
-    """The rows as a safetensors file, which holds contiguous tensors."""
+    """Return the rows as a safetensors file, which holds contiguous tensors."""
     orders = {name: memory_order(each) for name, each in rows.tensors.items()}
     packed = {name: each.permute(orders[name]).contiguous() for name, each in rows.tensors.items()}
     return save(packed, {"images": json.dumps(list(rows.images.shape)), "orders": json.dumps(orders)})
 
 
 def _read(file: Path) -> FeatureBatch:
-    """The rows in a file."""
+    """Read the rows in a file."""
     advice = f"remove {file.parent}, and give the command again"
     tensors, metadata = read_tensors(file, advice)
     with reading(file, advice):

@@ -189,7 +189,7 @@ class Trainer:
         return values
 
     def strata(self, stage: Stage) -> Tensor | None:
-        """What a stage balances: each training image's group or class."""
+        """Return what a stage balances: each training image's group or class."""
         images = self.parts.splits["train"]
         return {"groups": images.group_ids, "classes": images.labels, None: None}[stage.balance_by]
 
@@ -281,7 +281,7 @@ class Trainer:
 
 
 def _groups(batches: Iterable[Batch], size: int, device: torch.device) -> Iterator[list[Batch]]:
-    """The batches of each optimiser step, on the device; the last step may have fewer."""
+    """Yield the batches of each optimizer step, on the device; the last step may have fewer."""
     iterator = iter(batches)
     while group := [batch.to(device, non_blocking=True) for batch in islice(iterator, size)]:
         yield group
@@ -296,7 +296,7 @@ def _check_finite(objective: Objective) -> None:
 def _improve(
     best: tuple[float, int] | None, watch: Watch | None, row: dict[str, float], epoch: int
 ) -> tuple[tuple[float, int] | None, bool]:
-    """The best value so far with its epoch, and whether this epoch has it; the first of equal ones stays."""
+    """Return the best value so far with its epoch, and whether this epoch has it; the first of equal values is kept."""
     if watch is None or watch.metric not in row:
         return best, False
     if better := watch.is_better(row[watch.metric], None if best is None else best[0]):
@@ -305,7 +305,7 @@ def _improve(
 
 
 def _wait(reached: tuple[float, int] | None, watch: Watch | None, row: dict[str, float]) -> tuple[float, int] | None:
-    """The best value so far with how often the metric has been measured since; an epoch without validation does not count."""
+    """Return the best value so far and the measurements since; an epoch without validation does not count."""
     if watch is None or watch.metric not in row:
         return reached
     if reached is None or watch.is_better(row[watch.metric], reached[0]):

@@ -33,7 +33,7 @@ class Meter:
                     self._sums[name] += value.detach() * share
 
     def compute(self, fabric: Fabric) -> dict[str, float]:
-        """The epoch's figures over all processes, which must have seen the same terms."""
+        """Return the values of the epoch over all processes, which must have seen the same terms."""
         names = sorted(self._sums)
         sums = torch.stack([torch.as_tensor(self._sums[name], device=fabric.device).float() for name in names])
         everyone = torch.as_tensor(fabric.all_reduce(sums, reduce_op="sum"))

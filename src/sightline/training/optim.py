@@ -14,7 +14,7 @@ from sightline.training import recipe as r
 def create_optimizer(
     config: r.Optimizer, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], lr: float
 ) -> Optimizer:
-    """The optimiser that a recipe describes, over these parameters or groups of them."""
+    """Create the optimizer that a recipe describes, over these parameters or groups of them."""
     if config.name == "sgd":
         return SGD(parameters, lr=lr, momentum=config.momentum, weight_decay=config.weight_decay)
     kind = {"adam": Adam, "adamw": AdamW}[config.name]
@@ -46,7 +46,7 @@ def decayed_groups(
 
 
 def rate(schedule: r.Schedule, step: int, steps: int, steps_an_epoch: int) -> float:
-    """What the learning rate is multiplied by at a step of a stage.
+    """Return the factor of the learning rate at a step of a stage.
 
     Args:
         schedule: its shape.

@@ -29,15 +29,15 @@ class Display:
         self._bar.__exit__(kind, error, trace)
 
     def epoch(self, number: int) -> None:
-        """An epoch begins, counted from 1."""
+        """Note that an epoch begins, counted from 1."""
         self._bar.update(description=f"epoch {number}/{self._epochs}")
 
     def step(self, loss: float) -> None:
-        """An optimiser step is done."""
+        """Note that an optimizer step is done."""
         self._bar.update(advance=1, text=f"loss {loss:.4f}")
 
     def at(self, step: int) -> None:
-        """A stage begins, or continues, after so many of the run's steps."""
+        """Note that a stage begins, or continues, after this many of the run's steps."""
         self._bar.update(completed=step)
 
     def note(self, line: str) -> None:
@@ -45,7 +45,7 @@ class Display:
         self._bar.print(line)
 
     def row(self, row: dict[str, float | int]) -> None:
-        """An epoch is done."""
+        """Note that an epoch is done, with its values."""
         accuracies = [key for key in row if key.endswith(("/accuracy", "/worst_group_accuracy"))]
         shown = ["train/loss", "train/accuracy", *accuracies]
         figures = "  ".join(f"{key} {row[key]:.4g}" for key in dict.fromkeys(shown))

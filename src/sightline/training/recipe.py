@@ -374,12 +374,12 @@ class Recipe(StrictDocument):
         return loggers
 
     def guide_of(self, stage: Stage) -> Any:
-        """The configuration of a stage's guide."""
+        """Return the configuration of a stage's guide."""
         return self.guide if stage.guide == "inherit" else stage.guide
 
 
 def read_recipe(source: str | Path | Recipe, overrides: Overrides = ()) -> Recipe:
-    """A recipe from a YAML file or from the package, with keys overridden.
+    """Read a recipe from a YAML file or from the package, with keys overridden.
 
     Args:
         source: a path, the name of a recipe that sightline ships, or a recipe.
@@ -399,7 +399,7 @@ def read_recipe(source: str | Path | Recipe, overrides: Overrides = ()) -> Recip
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """The recipes in the package, by name."""
+    """Return the recipes in the package, by name."""
     folder = Path(str(files("sightline"))) / "recipes" / "run"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 

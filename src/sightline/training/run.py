@@ -188,7 +188,7 @@ class _Facts(dict[str, Any]):
 
 
 def now() -> str:
-    """The time in UTC, as ISO 8601."""
+    """Return the time in UTC, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

@@ -29,7 +29,7 @@ class TailObjective(nn.Module):
         self._trunk = trunk
 
     def forward(self, batch: FeatureBatch, counts: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """What `Objective.forward` returns for the images that the features are of."""
+        """Return the result of `Objective.forward` for the images of these features."""
         with self._trunk.replaying(batch.features):
             return self.objective(batch, counts=counts, replayed=True)
 

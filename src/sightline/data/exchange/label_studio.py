@@ -61,7 +61,7 @@ def read_label_studio(file: Path) -> list[MarkedImage]:
 
 
 def _path_of(data: dict[str, Any]) -> str:
-    """The path of the image of a task, from the address that Label Studio shows it by."""
+    """Return the path of a task's image, from the address by which Label Studio shows it."""
     address = next(str(value) for key, value in data.items() if key in ("image", "img") or "image" in key.lower())
     parsed = urlparse(address)
     local = parse_qs(parsed.query).get("d")

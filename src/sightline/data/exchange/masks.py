@@ -173,7 +173,7 @@ def _write(masks: dict[Path, np.ndarray], root: Path, output: Path) -> None:
 
 
 def _find(path: str, by_path: dict[str, Path], by_name: dict[str, list[Path]]) -> Path | None:
-    """The image of that path, or of the end of that path, or of that name alone."""
+    """Return the image with this path, or with the end of this path, or with its name alone."""
     parts = PurePosixPath(path.replace("\\", "/")).parts
     for start in range(len(parts)):
         if file := by_path.get("/".join(parts[start:])):

@@ -63,7 +63,7 @@ class BoxFile:
         return self._digest.hexdigest()
 
     def of(self, path: str) -> list[Box]:
-        """The boxes of the upright image at a path.
+        """Return the boxes of the upright image at a path.
 
         Raises:
             SightlineError: the name in the file that stands for it has stood for another image, or the file tells another
@@ -106,7 +106,7 @@ class BoxFile:
 
 
 def with_boxes(records: Sequence[Record], file: str | Path | None) -> list[Record]:
-    """The records with the boxes that a file knows of them; as they are where no file is given.
+    """Return the records with the boxes that a file holds for them; unchanged if no file is given.
 
     Args:
         records: the images.

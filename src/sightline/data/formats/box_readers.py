@@ -48,7 +48,7 @@ class Box:
         return replace(self, x1=x1, y1=y1, x2=x2, y2=y2)
 
     def within(self, size: Sequence[int]) -> "Box | None":
-        """The part of it that lies in an image (height, width); None where that has no area."""
+        """Return the part of the box inside an image (height, width); None if it has no area."""
         height, width = size
         x1, x2 = (min(max(x, 0), width) for x in (self.x1, self.x2))
         y1, y2 = (min(max(y, 0), height) for y in (self.y1, self.y2))
@@ -150,7 +150,7 @@ def check_inside(box: Box, size: tuple[int, int]) -> None:
 
 
 def name_parts(name: str) -> tuple[str, ...]:
-    """The folders and the plain name of an image, by which names are compared; where it starts from does not count."""
+    """Return the folders and the plain name of an image, by which names are compared; the start of the path does not count."""
     path = PurePosixPath(name.replace("\\", "/"))
     plain = path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path
     return tuple(part for part in plain.parts if part not in ("/", "..", "."))

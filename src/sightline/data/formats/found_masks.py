@@ -37,7 +37,7 @@ class FoundMasks(Derived):
         super().__init__(dataset, ((place / "journal").read_text(encoding="utf-8"),), found)
 
     def load(self, index: int) -> Sample:
-        """The image with the mask that was found."""
+        """Load the image with the mask that was found."""
         sample = self.dataset[index]
         if not self.has_mask[index]:
             return replace(sample, mask=None)
@@ -53,7 +53,7 @@ class FoundMasks(Derived):
 
 
 def mask_files(dataset: ImageDataset, folder: str | Path) -> list[Path]:
-    """The mask file of each image of a data set in a folder that `write_masks` finished; no file where it made no mask.
+    """Return the mask file of each image of a dataset in a folder that `write_masks` finished; None where it made no mask.
 
     Raises:
         SightlineError: the folder is of something else, or its masks are not all made yet.
@@ -70,7 +70,7 @@ def mask_files(dataset: ImageDataset, folder: str | Path) -> list[Path]:
 
 
 def mask_names(dataset: ImageDataset) -> list[str]:
-    """The mask file of each image, as seen from the masks' folder."""
+    """Return the mask file of each image, relative to the folder of masks."""
     if not isinstance(dataset, FileDataset):
         return [f"{index:06}.png" for index in range(len(dataset))]
     seen = [PurePath(relpath(record.path, dataset.root)) for record in dataset.records]

@@ -29,7 +29,7 @@ def own_splits(
     make: Callable[[Sequence[Record]], FileDataset],
     name: Callable[[Path], str],
 ) -> Splits:
-    """The parts as given, a missing "val" taken from "train"; or one part without a name, divided by the sizes.
+    """Return the parts as given, with a missing "val" taken from "train"; or one part without a name, divided by the sizes.
 
     Files of equal content stay together.
 
@@ -146,7 +146,7 @@ def divide_by_name(
 
 
 def _divide_class(names: Sequence[str], sizes: Mapping[str, float], seed: int, train: int) -> dict[str, list[int]]:
-    """The places of the names of one class by part, "train" last; shares leave so many for it, and the counts."""
+    """Return the positions of one class's names by part, "train" last; `shares` leave this many for it; and the counts."""
     counts = sum(size for size in sizes.values() if isinstance(size, int))
     remaining, shared, parts = set(names), 1.0, {}
     for part, size in reversed([*sizes.items()]):  # "test" comes first, so that the size of "val" does not change it
@@ -165,7 +165,7 @@ def _divide_class(names: Sequence[str], sizes: Mapping[str, float], seed: int, t
 
 
 def _hash(seed: int, part: str, name: str) -> float:
-    """A number in [0, 1): the same on every machine, and for two spellings that are the same text in Unicode."""
+    """Return a number in [0, 1), equal on every machine and for two spellings that are the same text in Unicode."""
     key = repr((seed, part)) + unicodedata.normalize("NFC", name)
     digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little") / 2**64

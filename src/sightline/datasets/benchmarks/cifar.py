@@ -115,11 +115,11 @@ class Pictures(ImageDataset):
         self.name = name
 
     def path(self, index: int) -> str:
-        """The set's name and the picture's."""
+        """Return the names of the set and the image."""
         return f"{self.name}/{self.names[index]}"
 
     def load(self, index: int) -> Sample:
-        """The picture at a place.
+        """Load the image at an index.
 
         Raises:
             UnreadableFileError: its bytes are no picture.
@@ -166,7 +166,7 @@ def _fetch(name: str, root: str, download: bool, make: Callable[..., Any]) -> An
 
 
 def _from_zips(files: Sequence[Path], val: float, per_class: int | None, seed: int) -> Splits:
-    """The pictures SPLIT/CLASS/NAME of two zip files, in the order of their names; only those that are kept are read."""
+    """Return the images SPLIT/CLASS/NAME of two zip files in the order of their names; only those that are kept are read."""
     listed = [_listed(file) for file in files]
     classes = sorted({kind for names in listed for _, kind, _ in names})
     labels = [[classes.index(kind) for _, kind, _ in names] for names in listed]

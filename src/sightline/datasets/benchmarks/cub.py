@@ -95,7 +95,7 @@ def _segmentations(base: Path) -> Path:
 
 
 def _read(base: Path, name: str) -> dict[str, str]:
-    """What a list says of each number that its lines begin with."""
+    """Return the text of a list for each number at the start of its lines."""
     with reading(base / f"{name}.txt", RESTORE):
         lines = (base / f"{name}.txt").read_text(encoding="utf-8").splitlines()
         pairs = (line.split(maxsplit=1) for line in lines if line.strip())
@@ -107,6 +107,6 @@ def _species(name: str) -> str:
 
 
 def _box(said: str) -> tuple[float, float, float, float]:
-    """A box x, y, width, height as its edges."""
+    """Return the edges of a box given as x, y, width, height."""
     x, y, width, height = map(float, said.split())
     return x, y, x + width, y + height

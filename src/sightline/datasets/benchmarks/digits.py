@@ -116,7 +116,7 @@ def digits(
 
 
 def _write(ink: Tensor, label: int, path: str, draw: torch.Generator) -> Sample:
-    """A digit of 8 x 8 grey values drawn large: its own shading from a dark rim to a bright core, in a light tint."""
+    """Draw a digit of 8 x 8 gray values large, with its shading from a dark rim to a bright core, in a light tint."""
     ink = F.resize(F.pad(ink[None], [1]), [80, 80], interpolation=v2.InterpolationMode.BICUBIC)[0]
     hue, saturation = torch.rand(2, generator=draw).tolist()
     bright = torch.tensor(colorsys.hsv_to_rgb(hue, 0.3 + 0.4 * saturation, 1.0))
@@ -133,7 +133,7 @@ def _write(ink: Tensor, label: int, path: str, draw: torch.Generator) -> Sample:
 
 
 def _crop(photograph: Tensor, region: tuple[int, int, int, int], label: int, path: str, seed: int) -> Sample:
-    """A square of 80 to 120 pixels, or what the region has room for, cut out of a region of an image."""
+    """Crop a square of 80 to 120 pixels, or as large as fits, out of a region of an image."""
     left, top, right, bottom = region
     size, across, down = torch.rand(3, generator=generator(seed, path, "crop")).tolist()
     side = min(round(80 + 40 * size), right - left, bottom - top)

@@ -102,7 +102,7 @@ class ArrayMask:
 
 
 def _records(base: Path, part: Path, folders: list[str]) -> list[Record]:
-    """The images of a part in class folders, with masks where the objects are whole and theirs are known."""
+    """Return the images of a part in class folders, with masks where the objects are whole and the masks are known."""
     if not (base / part).is_dir():
         raise SightlineError(f"there is no {base / part}; expected ImageNet-9's official layout")
     present = sorted(place.name for place in (base / part).iterdir() if place.is_dir())

@@ -58,7 +58,7 @@ class AnimalMask:
         return found
 
     def _objects(self) -> Iterator[Any]:
-        """The annotated animals of the class.
+        """Yield the annotated animals of the class.
 
         Raises:
             UnreadableFileError: the file is not as MATLAB or the data set has it.
@@ -80,7 +80,7 @@ class AnimalMask:
 
 @lru_cache(maxsize=1)  # an image's mask and its parts are asked for one after the other
 def _annotated(path: Path, written: int) -> np.ndarray:
-    """The objects in a file of annotations that was written then."""
+    """Return the annotated objects in a file of annotations."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -102,7 +102,7 @@ class PascalPart(FileDataset):
         return replace(sample, parts=tv_tensors.Mask(drawn))
 
     def parts(self, index: int) -> dict[str, tv_tensors.Mask]:
-        """The parts of the animals in the image at a place: official name, such as "torso" or "lfleg" -> (H, W) uint8.
+        """Return the parts of the animals in the image at an index: official name, such as "torso" or "lfleg" -> (H, W) uint8.
 
         A part that does not show is not there. Parts of several animals are one mask.
         """
@@ -146,7 +146,7 @@ def pascal_part(root: str, *, val: float = 0.1, seed: int = 0, skip_corrupt: boo
 
 
 def _records(base: Path, images: Path, part: str) -> list[Record]:
-    """The images of an official list that show one of the animals."""
+    """Return the images of an official list that show one of the animals."""
     shown: dict[str, list[int]] = {}
     for label, animal in enumerate(ANIMALS):
         path = images / LISTS / f"{animal}_{part}.txt"

@@ -94,7 +94,7 @@ def _base(root: str, download: bool) -> Path:
 
 
 def _read_list(path: Path) -> list[tuple[str, int]]:
-    """The (file stem, class number from 1) of each line `Abyssinian_100 1 1 1`."""
+    """Return the (file stem, class number from 1) of each line `Abyssinian_100 1 1 1`."""
     with reading(path, RESTORE):
         lines = path.read_text(encoding="utf-8").splitlines()
         entries = [line.split() for line in lines if line.strip() and not line.startswith("#")]

@@ -141,7 +141,7 @@ def _known(file: Path) -> dict[str, Any]:
 
 
 def _decode(encoded: bytes, height: int, width: int) -> Tensor:
-    """The bright pixels, at the image's size."""
+    """Return the bright pixels, at the size of the image."""
     from PIL import Image
 
     with Image.open(io.BytesIO(encoded)) as picture:
@@ -150,7 +150,7 @@ def _decode(encoded: bytes, height: int, width: int) -> Tensor:
 
 
 def _photographs(base: Path, part: str) -> dict[Path, str]:
-    """The images of a part, with their classes."""
+    """Return the images of a part, with their classes."""
     folder = base / part / "ordinary"
     if not folder.is_dir():
         raise SightlineError(f"root: there is no {folder}; expected RIVAL10's official layout")

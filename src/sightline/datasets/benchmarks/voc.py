@@ -92,7 +92,7 @@ def _base(root: str, download: bool) -> Path:
 
 
 def _records(base: Path, part: str, single: bool, skip_corrupt: bool) -> tuple[list[Record], list[str]]:
-    """The images of an official list with the classes of their segmentations, and those whose classes cannot be read."""
+    """Return the images of an official list with the classes of their segmentations, and unreadable images."""
     file = base / "ImageSets/Segmentation" / f"{part}.txt"
     with reading(file, RESTORE):
         names = file.read_text(encoding="utf-8").split()
@@ -110,7 +110,7 @@ def _records(base: Path, part: str, single: bool, skip_corrupt: bool) -> tuple[l
 
 
 def _classes_of(mask: Path, skip_corrupt: bool) -> tuple[int, ...] | None:
-    """The classes that a segmentation shows; None where it cannot be read, and that is allowed.
+    """Return the classes that a segmentation shows; None if it cannot be read and this is allowed.
 
     Raises:
         SightlineError: the segmentation has a value or a color of no class.

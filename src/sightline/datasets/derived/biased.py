@@ -56,7 +56,7 @@ class Biased(Derived):
         super().__init__(dataset, (bias, self.biased.tolist()))
 
     def load(self, index: int) -> Sample:
-        """The image, changed if it is one of those."""
+        """Load the image, changed if it is one of the biased ones."""
         sample = self.dataset[index]
         if not self.biased[index]:
             return sample
@@ -64,7 +64,7 @@ class Biased(Derived):
 
 
 def change(image: Tensor, bias: Bias) -> Tensor:
-    """An image (C, H, W) uint8 with a bias put into it."""
+    """Put a bias into an image (C, H, W) uint8."""
     return CHANGES[bias](image.float()).round().clamp(0, 255).to(torch.uint8)
 
 

@@ -30,7 +30,7 @@ class Joined(ImageDataset):
         self.skipped = sorted({name for part in parts for name in part.skipped})
 
     def load(self, index: int) -> Sample:
-        """The sample at a place."""
+        """Load the sample at an index."""
         part, place = self._places[index]
         return replace(part[place], index=index, group=None)
 

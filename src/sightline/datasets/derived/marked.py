@@ -91,7 +91,7 @@ class Marked(Derived):
         return (label + int(step)) % len(self.marks)
 
     def load(self, index: int) -> Sample:
-        """The image with its mark."""
+        """Load the image with its mark."""
         sample = self.dataset[index]
         image = sample.image.as_subclass(Tensor)
         mark = self.marks[owner] if (owner := int(self.owners[index])) >= 0 else None

@@ -313,6 +313,6 @@ def make_variants(options: Mapping[str, Any], count: int) -> list[Mark]:
 
 
 def _blend(image: Tensor, layer: Tensor, alpha: Tensor) -> Tensor:
-    """The layer (3, H, W) over the image with an opacity (H, W); where it is 0, the image exactly."""
+    """Blend the layer (3, H, W) over the image with an opacity (H, W); where the opacity is 0, the image is unchanged."""
     mixed = (alpha * layer.float() + (1 - alpha) * image.float()).round().to(torch.uint8)
     return torch.where(alpha > 0, mixed, image)

@@ -83,7 +83,7 @@ class DegradedMasks(Derived):
         super().__init__(dataset, (quality, cells, radius, share, seed), has_mask)
 
     def load(self, index: int) -> Sample:
-        """The image with its mask as it is now, or without."""
+        """Load the image with its changed mask, or without a mask."""
         sample = self.dataset[index]
         if sample.mask is None or not self.has_mask[index]:
             return replace(sample, mask=None)
@@ -95,7 +95,7 @@ class DegradedMasks(Derived):
         return replace(sample, mask=tv_tensors.Mask(mask))
 
     def _another(self, index: int, size: torch.Size) -> Tensor:
-        """The mask of another image, at this one's size (height, width)."""
+        """Return the mask of another image, at this image's size (height, width)."""
         others = self.masked[self.masked != index]
         other = others[torch.randint(len(others), (), generator=generator(self.seed, index, "wrong mask"))]
         mask = self.dataset[int(other)].mask
@@ -104,7 +104,7 @@ class DegradedMasks(Derived):
 
 
 def coarse(inside: Tensor, cells: int) -> Tensor:
-    """An object (H, W) bool as a grid of cells, so many along its longer side, which are object where half of each is.
+    """Return an object (H, W) bool as a grid of cells, this many along its longer side; a cell is object if half of it is.
 
     Of an object that fills half of no cell, the fullest cells remain.
     """
@@ -117,19 +117,19 @@ def coarse(inside: Tensor, cells: int) -> Tensor:
 
 
 def dilated(inside: Tensor, radius: float) -> Tensor:
-    """An object (H, W) bool with all pixels that are no farther from it than `radius` times the shorter side."""
+    """Return an object (H, W) bool with all pixels no farther from it than `radius` times the shorter side."""
     return torch.from_numpy(distance_transform_edt(~inside.numpy())) <= radius * min(inside.shape)
 
 
 def boxed(inside: Tensor) -> Tensor:
-    """The box (H, W) bool around an object (H, W) bool that has a pixel."""
+    """Return the box (H, W) bool around a non-empty object (H, W) bool."""
     down, across = (inside.any(d).int() for d in (1, 0))
     spans = [line.cummax(0).values & line.flip(0).cummax(0).values.flip(0) for line in (down, across)]
     return (spans[0][:, None] & spans[1]).bool()
 
 
 def nested_share(places: Tensor, strata: Tensor, share: float, seed: int, purpose: str) -> Tensor:
-    """A share of places (n,), drawn alike from every stratum; a larger share contains a smaller one."""
+    """Return a share of positions (n,), drawn equally from every stratum; a larger share contains a smaller one."""
     draw = generator(seed, purpose)
     position = torch.empty(len(places), dtype=torch.float64)
     for stratum in strata[places].unique():

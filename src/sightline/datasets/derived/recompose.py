@@ -117,7 +117,7 @@ class Recompose(ImageDataset):
         self._backdrops: dict[int, Tensor] = {}
 
     def path(self, index: int) -> str:
-        """The object's path."""
+        """Return the path of the object."""
         return self.objects.path(index)
 
     def load(self, index: int) -> Sample:
@@ -157,7 +157,7 @@ class Recompose(ImageDataset):
         }
 
     def _source(self, index: int) -> tuple[Sample, Tensor]:
-        """An object's image, and (H, W) bool where the object is in it."""
+        """Return an object's image, and (H, W) bool where the object is in it."""
         sample = self.objects[index]
         assert sample.mask is not None  # has_mask said so when this was made
         inside = torch.eq(sample.mask, 1)
@@ -167,7 +167,7 @@ class Recompose(ImageDataset):
 
 
 def assign_scenes(labels: Tensor, classes: int, own: float, draw: torch.Generator) -> Tensor:
-    """The class of the background of each object.
+    """Assign the class of the background of each object.
 
     Args:
         labels: (N,) int64, the objects' classes.
@@ -322,7 +322,7 @@ def recompose_splits(
     correlation: float | Literal["uniform"],
     **options: Any,
 ) -> Splits:
-    """The five splits of the data set "recomposed" (three, where `scenes` has no "val"), from objects and scenes.
+    """Make the five splits of the dataset "recomposed" (three, if `scenes` has no "val"), from objects and scenes.
 
     Args:
         objects: masked data sets "train", "test" and, where `scenes` has it, "val".

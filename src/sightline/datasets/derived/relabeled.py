@@ -39,11 +39,11 @@ class Relabeled(ImageDataset):
         self.skipped = dataset.skipped
 
     def path(self, index: int) -> str:
-        """The image's path."""
+        """Return the path of the image."""
         return self.dataset.path(index)
 
     def load(self, index: int) -> Sample:
-        """The image with its label, and with a mask for each class where it has those."""
+        """Load the image with its label, and with one mask per class if it has those."""
         sample = self.dataset[index]
         mask = sample.mask
         if mask is not None and mask.ndim == 3:

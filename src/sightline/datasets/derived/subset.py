@@ -66,11 +66,11 @@ class Subset(ImageDataset):
         self.skipped = dataset.skipped
 
     def path(self, index: int) -> str:
-        """The image's path."""
+        """Return the path of the image."""
         return self.dataset.path(self.indices[index])
 
     def load(self, index: int) -> Sample:
-        """The image, with its pseudo-label where it has one."""
+        """Load the image, with its pseudo-label if it has one."""
         place = self.indices[index]
         sample = replace(self.dataset[place], index=index)
         if not self.groups:
@@ -100,7 +100,7 @@ class Listed:
 
 
 def read_list(file: Path) -> list[Listed]:
-    """The lines of a list of samples: a CSV with the column `index`, and perhaps others of `Listed`.
+    """Read a list of samples: a CSV file with the column `index`, and perhaps other columns of `Listed`.
 
     Raises:
         SightlineError: the file cannot be read, or a line does not say which image; the message names it.
@@ -137,7 +137,7 @@ def write_list(file: Path, lines: Sequence[Listed]) -> None:
 
 
 def listed(dataset: ImageDataset, file: Path) -> Subset:
-    """The images of a split that a list of samples names.
+    """Return the images of a split that a list of samples names.
 
     Raises:
         SightlineError: as for `read_list` and `Subset`, or the list has another file name for an image than the data.

@@ -74,7 +74,7 @@ class MaskedImages:
             )
 
     def read(self, place: int) -> tuple[Tensor, Tensor]:
-        """The image (3, S, S) uint8 and its mask (S, S) uint8."""
+        """Read the image (3, S, S) uint8 and its mask (S, S) uint8."""
         sample = self.objects[place]
         image, mask = self._square(sample.image, sample.mask)
         return image.as_subclass(Tensor), mask.as_subclass(Tensor)
@@ -117,7 +117,7 @@ class BackgroundVariant(ImageDataset):
         self.skipped = [*objects.skipped, *(objects.path(p) for p in range(len(objects)) if p not in kept)]
 
     def path(self, index: int) -> str:
-        """The path of the image that the label is of."""
+        """Return the path of the image to which the label belongs."""
         return self.squares.objects.path(self.squares.indices[index])
 
     def load(self, index: int) -> Sample:

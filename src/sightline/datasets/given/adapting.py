@@ -93,7 +93,7 @@ def _open(path: Path, options: Mapping[str, Any]) -> ImageDataset:
 
 
 def _scan(items: Items) -> tuple[list[int], list[Item]]:
-    """The places of the items that can be read, and these items, with True instead of an image or mask that is no path."""
+    """Return the positions of readable items, and these items, with True instead of an image or mask that is not a path."""
     if items.labels is not None:
         return list(range(len(items))), [Item(None, label) for label in items.labels]
     places, kept, unreadable, reason = [], [], [], ""

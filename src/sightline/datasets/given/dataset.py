@@ -61,7 +61,7 @@ class GivenDataset(ImageDataset):
         )
 
     def path(self, index: int) -> str:
-        """The name of the image."""
+        """Return the name of the image."""
         return self._names[index]
 
     def load(self, index: int) -> Sample:
@@ -76,7 +76,7 @@ class GivenDataset(ImageDataset):
         return as_pixels(item.image, name, self._undo if is_float(item.image) else None)
 
     def _some_items(self) -> dict[int, Item]:
-        """Some items, by index, which show how the images are given."""
+        """Return some items, by index, which show how the images are given."""
         spread = np.unique(np.linspace(0, len(self._places) - 1, LOOKED_AT).astype(int)).tolist()
         found = {}
         for index in spread:
@@ -85,7 +85,7 @@ class GivenDataset(ImageDataset):
         return found
 
     def _digest(self, seen: dict[int, Item]) -> str:
-        """What tells some images from others; a warning says where they change from one reading to the next."""
+        """Return a digest of these images; warn where they change between two readings."""
         digest = hashlib.blake2b(digest_size=8)
         for number, (index, item) in enumerate(seen.items()):
             with suppress(UnreadableFileError):

@@ -42,7 +42,7 @@ def as_labels(
 
 
 def _plain(value: Any, place: int) -> int | str:
-    """A label as a plain number or text."""
+    """Return a label as a plain number or text."""
     if isinstance(value, Tensor | np.ndarray) and len(np.ravel(value)) == 1:
         value = value.item()
     if isinstance(value, str | np.str_) and value.strip():

@@ -138,7 +138,7 @@ def _is_in_unit_range(image: Any) -> bool:
 
 
 def _rows(table: Any) -> list[dict[str, Any]]:
-    """The rows of a table of pandas or polars."""
+    """Return the rows of a table of pandas or polars."""
     if hasattr(table, "to_dicts"):
         return list(table.to_dicts())
     if not hasattr(table, "to_dict"):
@@ -147,7 +147,7 @@ def _rows(table: Any) -> list[dict[str, Any]]:
 
 
 def _class_names(data: Any) -> list[str] | None:
-    """The names of classes that a dataset of torchvision or Hugging Face has."""
+    """Return the class names of a dataset of torchvision or Hugging Face."""
     features = getattr(data, "features", None)
     if isinstance(features, Mapping):
         named = [list(each.names) for each in features.values() if isinstance(getattr(each, "names", None), list)]
@@ -159,7 +159,7 @@ def _class_names(data: Any) -> list[str] | None:
 
 
 def _known_labels(data: Any, items: Items) -> list[Any] | None:
-    """The labels that a dataset of torchvision lists, where some of its items agree with them."""
+    """Return the labels that a dataset of torchvision lists, if some of its items agree with them."""
     listed = getattr(data, "targets", None)
     if listed is None or getattr(data, "target_transform", None) is not None:
         return None
@@ -187,7 +187,7 @@ def _shows_dataset_once(loader: "DataLoader[Any]") -> bool:
 
 
 def _collected(data: Iterable[Any], normalization: Normalization | None) -> Iterator[Item]:
-    """The items of what can only be gone through, with their images as 8-bit pixels, which takes the least memory."""
+    """Yield the items of an iterable, with their images as 8-bit pixels, which takes the least memory."""
     buffer: list[Item] = []
     undo: Normalization | None = None
     decided = False
@@ -207,7 +207,7 @@ def _as_8_bits(item: Item, undo: Normalization | None) -> Item:
 
 
 def _unbatched(data: Iterable[Any]) -> Iterator[Item]:
-    """The items of samples or batches, one by one."""
+    """Yield the items of samples or batches, one by one."""
     for place, value in enumerate(data):
         if isinstance(value, Batch):
             yield from _rows_of_batch(value)

@@ -119,7 +119,7 @@ def _merge(first: Evaluations, second: Evaluations) -> Evaluations:
 
 
 def _merge_notes(first: Evaluations, second: Evaluations, shared: Sequence[str]) -> list[str]:
-    """The notes of both, and a note on cells that both hold and on models that differ."""
+    """Merge the notes of both, with a note on cells that both hold and on models that differ."""
     notes = [*first.notes, *(note for note in second.notes if note not in first.notes)]
     both = [cell for cell in second.values if cell in first.values and cell.explainer]
     if both:

@@ -67,6 +67,6 @@ def _images(model: str, columns: Columns) -> tuple[dict[int, str], dict[int, int
 
 
 def _paired(first: Column, second: Column) -> Paired | None:
-    """The paired difference over the images that both have; None with fewer than two."""
+    """Return the paired difference over the images that both have; None with fewer than two."""
     both, one, other = np.intersect1d(first.index, second.index, return_indices=True)
     return paired(first.value[one], second.value[other]) if len(both) else None

@@ -55,7 +55,7 @@ class AccuracyAndCosts(Output):
         return Part(values)
 
     def table(self, runs: FinishedRuns) -> list[Values]:
-        """A row per training."""
+        """Return one row per training."""
         trained = {**runs.made, **runs.done}
         return [{"training": name, **part.values} for name, part in trained.items() if "accuracy" in part.values]
 

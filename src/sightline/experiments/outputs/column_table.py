@@ -37,7 +37,7 @@ class ColumnTable(Output):
         return set(self.columns) <= set(part.values["columns"])
 
     def table(self, runs: FinishedRuns) -> list[dict[str, Any]]:
-        """A row per variant, seed and column; also of columns that the report does not show."""
+        """Return one row per variant, seed and column, including columns that the report does not show."""
         return [
             {"variant": row, "seed": int(seed), "column": column, **value}
             for row, seed, part in runs
@@ -80,7 +80,7 @@ class ColumnTable(Output):
         return "\n\n".join(text)
 
     def figures(self, runs: FinishedRuns) -> dict[str, Figure]:
-        """A panel per column: the mean of each row with its standard deviation, and every seed's value."""
+        """Draw one panel per column: the mean of each row with its standard deviation, and every seed's value."""
         figure, panels = new_axes(2.2 + 1.9 * len(self.columns), 0.9 + 0.26 * len(runs.rows), columns=len(self.columns))
         for axes, column in zip(panels[0], self.columns):
             for place, row in enumerate(runs.rows):

@@ -59,7 +59,7 @@ class FgsmAccuracy(Output):
         return Part({}, {"stays_right": torch.cat(found).nan_to_num(WRONG).to(torch.uint8)})
 
     def table(self, runs: FinishedRuns) -> list[dict[str, Any]]:
-        """A row per variant, seed and eps."""
+        """Return one row per variant, seed and eps."""
         return [
             {"variant": row, "seed": int(seed), "column": "relative_accuracy", "value": value, "n": n, "eps": eps}
             for row, seeds in self._relative(runs).items()

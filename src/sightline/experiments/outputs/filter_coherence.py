@@ -60,7 +60,7 @@ class FilterCoherence(Output):
         return Part({"coherence": found})
 
     def table(self, runs: FinishedRuns) -> list[dict[str, Any]]:
-        """A row per variant and seed, before and after training."""
+        """Return one row per variant and seed, before and after training."""
         return [
             {"variant": row, "seed": int(seed), "column": f"coherence_{time}", "value": value}
             for time in TIMES
@@ -69,7 +69,7 @@ class FilterCoherence(Output):
         ]
 
     def summary(self, runs: FinishedRuns) -> str:
-        """The coherence before and after training, and the differences from the first variant."""
+        """Return the coherence before and after training, and the differences from the first variant."""
         before, after = (self._found(runs, time) for time in TIMES)
         rows = [
             [row, str(len(after[row])), *(mean_and_spread(list(found[row].values())) for found in (before, after))]
@@ -86,7 +86,7 @@ class FilterCoherence(Output):
         return "\n\n".join([*sections, *runs.differences_text("After training", after)])
 
     def figures(self, runs: FinishedRuns) -> dict[str, Figure]:
-        """The coherence before and after training."""
+        """Draw the coherence before and after training."""
         curves = {
             row: {
                 seed: {float(place): part.values["coherence"][time] for place, time in enumerate(TIMES)}

@@ -35,7 +35,7 @@ class Logged(Output):
         return "logged" in part.values
 
     def table(self, runs: FinishedRuns) -> list[dict[str, Any]]:
-        """A row per variant, seed and name."""
+        """Return one row per variant, seed and name."""
         return [
             {"variant": row, "seed": int(seed), "column": name, "value": value}
             for row, seed, part in runs

@@ -35,7 +35,7 @@ class NoiseCurves(Output):
     split: str = "test"
 
     def check(self, columns: Sequence[str], rows: Sequence[str]) -> None:
-        """The columns must hold both noise metrics of the split."""
+        """Check that the columns hold both noise metrics of the split."""
         found = {metric for split, metric, _ in map(split_column, columns) if split == self.split}
         if missing := sorted(REGIONS.keys() - found):
             raise ValueError(f"columns: {self.split}/{missing[0]} is missing, which the output noise_curves draws")
@@ -46,7 +46,7 @@ class NoiseCurves(Output):
         return Part({"curves": {name: dict(zip(("at", "score"), curves[name].tolist())) for name in REGIONS}})
 
     def table(self, runs: FinishedRuns) -> list[dict[str, Any]]:
-        """A row per variant, seed, metric and level."""
+        """Return one row per variant, seed, metric and level."""
         return [
             {"variant": row, "seed": int(seed), "column": metric, "value": score, "level": level}
             for row, seed, part in runs
@@ -55,7 +55,7 @@ class NoiseCurves(Output):
         ]
 
     def summary(self, runs: FinishedRuns) -> str:
-        """The accuracy by level."""
+        """Return the accuracy by level."""
         sections = ["![accuracy by level of noise, and RFS](noise.png)"] if runs.complete else []
         for metric, name in REGIONS.items():
             curves = {row: _curves(runs, row, metric) for row in runs.rows}
@@ -73,7 +73,7 @@ class NoiseCurves(Output):
         return "\n\n".join(sections)
 
     def figures(self, runs: FinishedRuns) -> dict[str, Figure]:
-        """The accuracy by level for both regions, and the RFS."""
+        """Draw the accuracy by level for both regions, and the RFS."""
         figure, grid = new_axes(11, 4, columns=3)
         left, middle, right = grid[0]
         for axes, (metric, name) in zip((left, middle), REGIONS.items()):
@@ -94,7 +94,7 @@ class NoiseCurves(Output):
 
 
 def _draw_rfs(axes: Axes, runs: FinishedRuns) -> None:
-    """A bar per row, and the value of every seed."""
+    """Draw one bar per row, and the value of every seed."""
     for place, (row, style) in enumerate(_styles(runs).items()):
         foreground, background = (_curves(runs, row, metric) for metric in REGIONS)
         values = [mean(b.values()) - mean(f.values()) for f, b in zip(foreground, background)]
@@ -129,5 +129,5 @@ def _curves(runs: FinishedRuns, row: str, metric: str) -> list[dict[float, float
 
 
 def _means(curves: list[dict[float, float]]) -> list[float]:
-    """The mean over seeds at each level."""
+    """Return the mean over seeds at each level."""
     return [mean(curve[level] for curve in curves) for level in curves[0]]

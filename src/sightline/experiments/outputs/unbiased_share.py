@@ -51,7 +51,7 @@ class UnbiasedShare(Output):
         return Part(values | {"images": len(unbiased)}, {"weights": weights, "unbiased": unbiased})
 
     def table(self, runs: FinishedRuns) -> list[dict[str, Any]]:
-        """A row per variant, seed and pass."""
+        """Return one row per variant, seed and pass."""
         return [
             {"variant": row, "seed": int(seed), "column": "unbiased_share", "value": share, "n": part.values["images"]}
             | {"epoch": epoch}
@@ -60,7 +60,7 @@ class UnbiasedShare(Output):
         ]
 
     def summary(self, runs: FinishedRuns) -> str:
-        """The shares compared with chance."""
+        """Return the shares compared with chance."""
         rows = []
         for row in runs.rows:
             found = [part.values for part in runs.of(row).values() if part.values["shares"]]
@@ -91,7 +91,7 @@ class UnbiasedShare(Output):
         return "\n\n".join([*sections, *(["![unbiased images by pass](shares.png)"] if runs.complete else [])])
 
     def figures(self, runs: FinishedRuns) -> dict[str, Figure]:
-        """The shares by epoch, with the line of chance and its spread."""
+        """Draw the shares by epoch, with the line of chance and its spread."""
         curves = {
             row: {
                 seed: {epoch: 100 * share for epoch, share in zip(part.values["epochs"], part.values["shares"])}
@@ -116,7 +116,7 @@ class UnbiasedShare(Output):
 
 
 def _beyond_chance(means: list[float], chances: list[float]) -> str:
-    """The mean difference from chance and its interval over seeds."""
+    """Return the mean difference from chance and its interval over seeds."""
     difference = f"{100 * (mean(means) - mean(chances)):+.1f}"
     interval = over_seeds(means, chances, paired=True)
     return difference if interval is None else f"{difference} ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"

@@ -42,7 +42,7 @@ class Votes(Output):
         return Part({"run": str(run.path)})
 
     def table(self, runs: FinishedRuns) -> list[dict[str, Any]]:
-        """A row for each share of the votes."""
+        """Return one row per share of the votes."""
         return [
             {"variant": f"{row}, {label}", "seed": _seed(runs), "column": verdict, "value": value, "n": found.decided}
             for row, label, _, found in self._pairs(runs)
@@ -51,7 +51,7 @@ class Votes(Output):
         ]
 
     def summary(self, runs: FinishedRuns) -> str:
-        """The shares with the paper's, and the commands to run."""
+        """Return the shares with the paper's, and the commands to run."""
         rows, commands = [], []
         for row, label, command, found in self._pairs(runs):
             paper = self.paper_votes.get(f"{row}, {label}", {})
@@ -94,12 +94,12 @@ class Votes(Output):
 
 
 def _seed(runs: FinishedRuns) -> int:
-    """The seed whose runs people look at."""
+    """Return the seed whose runs people rate."""
     return int(runs.parts[0].rpartition("/")[2])
 
 
 def _count(folder: Path) -> Results | None:
-    """The votes in a folder; None where nobody was asked."""
+    """Count the votes in a folder; None if nobody voted."""
     if not (folder / FILE).is_file():
         return None
     store = open_study(folder)

@@ -62,7 +62,7 @@ class FindBoxes(Step):
         return work
 
     def keys(self, context: StepContext) -> Keys:
-        """The boxes beside the data, and the guide that takes its region from them."""
+        """Return the keys of the boxes of the data, and of the guide that takes its region from them."""
         if self.model.weights is None:
             return {}
         return {"data.boxes": str(context.folder / self.label / FILE), "guide.region": "boxes"}

@@ -61,7 +61,7 @@ class FindMasks(Step):
         return work
 
     def keys(self, context: StepContext) -> Keys:
-        """The dataset with the found masks."""
+        """Return the keys of the dataset with the found masks."""
         source = context.recipe.data.model_dump(mode="json")
         return {"data": {"name": "found_masks", "source": source, "masks": str(context.folder / self.label)}}
 

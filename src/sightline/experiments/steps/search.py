@@ -47,13 +47,13 @@ class Search(Step):
         return partial(self._work, context)
 
     def keys(self, context: StepContext) -> Keys:
-        """The best trial's keys, once it is known."""
+        """Return the best trial's keys, once they are known."""
         file = self._best(context)
         found: Keys = read_json(file, "remove the study's folder") if file.is_file() else {}
         return found
 
     def summary(self, part: Part) -> str:
-        """The best keys, with their figure."""
+        """Return the best keys, with their value."""
         chosen = ", ".join(f"{key} = {value}" for key, value in part.values["best"].items())
         found = f"{self.metric} is {part.values['value']:.4f} with {chosen}"
         return f"Search `{self.label}`: {part.values['trials']} trials; {found}."

@@ -35,7 +35,7 @@ class StoreMaps(Step):
         return [self.of, *self.uses]
 
     def check(self, before: Mapping[str, Step], keys: Keys) -> None:
-        """The model must be trained before, and the explainer must exist."""
+        """Check that the model is trained before, and that the explainer exists."""
         if self.of not in before:
             raise ValueError(f"steps: {self.label} explains the model {self.of!r}, which no earlier step trains")
         create_explainer(self.explainer, **self.options)
@@ -45,7 +45,7 @@ class StoreMaps(Step):
         return lambda: self._work(context)
 
     def keys(self, context: StepContext) -> Keys:
-        """The map store."""
+        """Return the keys of the map store."""
         return {"maps": str(context.folder / "maps" / self.label)}
 
     def summary(self, part: Part) -> str:

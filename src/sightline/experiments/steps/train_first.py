@@ -27,7 +27,7 @@ class TrainFirst(Step):
         return lambda: context.train(self.label, self.changes | context.keys(self.uses))
 
     def keys(self, context: StepContext) -> Keys:
-        """The weights by which the run is measured."""
+        """Return the keys of the weights by which the run is measured."""
         run = context.run(self.label)
         weights = run.last if context.recipe.save_best is None else run.best
         return {"model.weights": str(weights)}

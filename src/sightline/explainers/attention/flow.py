@@ -25,7 +25,7 @@ class _Flow(Explainer):
     share: ClassVar[float]
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W) in [0, 1]; `layer` says how tokens stand in the image where the family does not."""
+        """Return maps (B, H, W) in [0, 1]; `layer` says how tokens are arranged in the image if the model does not."""
         with in_float32(model, inputs, targets, layer) as precise:
             return self._explain(*precise)
 
@@ -53,7 +53,7 @@ class _Flow(Explainer):
 
     @abstractmethod
     def part(self, weights: Tensor, gradients: Tensor) -> Tensor:
-        """The matrix A (B, Q, K) of a call of attention, from its weights and their gradients (B, heads, Q, K)."""
+        """Return the matrix A (B, Q, K) of one attention call, from its weights and their gradients (B, heads, Q, K)."""
 
 
 @EXPLAINERS.register(
@@ -74,7 +74,7 @@ class AttentionRollout(_Flow):
     share = 0.5
 
     def part(self, weights: Tensor, gradients: Tensor) -> Tensor:
-        """The mean over heads."""
+        """Return the mean over heads."""
         return weights.mean(1)
 
 
@@ -92,5 +92,5 @@ class TransformerAttribution(_Flow):
     share = 1.0
 
     def part(self, weights: Tensor, gradients: Tensor) -> Tensor:
-        """The mean over heads of the positive part of weights times gradients."""
+        """Return the mean over heads of the positive part of weights times gradients."""
         return (weights * gradients).relu().mean(1)

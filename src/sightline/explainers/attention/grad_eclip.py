@@ -26,7 +26,7 @@ class GradECLIP(Explainer):
     """
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W) in [0, 1]; `layer` says how tokens stand in the image where the family does not."""
+        """Return maps (B, H, W) in [0, 1]; `layer` says how tokens are arranged in the image if the model does not."""
         with in_float32(model, inputs, targets, layer) as precise:
             return self._explain(*precise)
 

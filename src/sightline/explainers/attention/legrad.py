@@ -39,7 +39,7 @@ class LeGrad(Explainer):
         self.blocks = blocks
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Maps (B, H, W) in [0, 1]; `layer`, one in the last block, is needed where the family does not tell it."""
+        """Return maps (B, H, W) in [0, 1]; `layer`, in the last block, is needed where the model family does not define it."""
         with in_float32(model, inputs, targets, layer) as precise:
             return self._explain(*precise)
 

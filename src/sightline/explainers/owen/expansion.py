@@ -9,7 +9,7 @@ TOGETHER = 5  # expansions of an image before the next best are chosen, of two e
 
 
 def expand(game: Game, base: Tensor, full: Tensor, expansions: int, first: int, rows: int) -> Tensor:
-    """The values (n, K, C, H, W) of n images from number `first`, all advancing together.
+    """Compute the values (n, K, C, H, W) of n images from number `first`, all advancing together.
 
     Args:
         game: of all images.

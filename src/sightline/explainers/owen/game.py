@@ -45,7 +45,7 @@ class Game:
 
 
 def explained_score(targets: Targets | Literal["all"], answer: Any, output: Output) -> Callable[[Any, Tensor], Tensor]:
-    """What gives scores (N, K) for the output for N inputs and the images they are made from; K = 1 except for all classes."""
+    """Return a function from N inputs and the images they come from to scores (N, K); K = 1 except for all classes."""
 
     def explained(answer: Any) -> Tensor:
         return probabilities_of(answer) if output == "probability" else at_least_float32(class_scores(answer))

@@ -23,7 +23,7 @@ class MaskedInputs(Protocol):
     """Inputs with parts hidden."""
 
     def __call__(self, shown: Tensor, images: slice) -> Tensor:
-        """Inputs (n * e, C, H, W) for what is shown (n, e, C, H, W) of n images, e times."""
+        """Return inputs (n * e, C, H, W) for the shown parts (n, e, C, H, W) of n images, e times."""
 
 
 def check_masker(masker: Masker, blur: int | float | None) -> None:
@@ -72,7 +72,7 @@ def _box(images: Tensor, kernel: int) -> Tensor:
 
 
 def _constant(images: Tensor, masker: float | Sequence[float] | Tensor) -> Tensor:
-    """A number, one per channel or an image, as a tensor like the images."""
+    """Return a constant, one number per channel or an image, as a tensor like the images."""
     try:
         value = torch.as_tensor(masker, dtype=images.dtype, device=images.device)
         return (value[:, None, None] if value.ndim == 1 else value).expand_as(images)

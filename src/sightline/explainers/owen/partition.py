@@ -60,7 +60,7 @@ class Partition:
         return shown.scatter_(-1, where, bits[..., None]).unflatten(-1, wide)
 
     def lowered(self, worths: Tensor) -> Tensor:
-        """What each value gets (n, C * H * W, K) when parts hand what they are worth (n, N, K) to their halves, by size."""
+        """Return the value of each pixel (n, C * H * W, K), where parts pass their values (n, N, K) to their halves by size."""
         for start, stop in self.levels[1:]:
             parent = self.parent[start:stop]
             share = self.size[start:stop].to(worths.dtype) / self.size[parent]
@@ -75,7 +75,7 @@ def _separated_by(difference: Tensor, on: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def partition_of(channels: int, height: int, width: int, device: torch.device) -> Partition:
-    """The partition of images (C, H, W)."""
+    """Return the partition of images (C, H, W)."""
     pixel_bits = (height - 1).bit_length() + (width - 1).bit_length()
     channel_bits = (channels - 1).bit_length()
     low, high = torch.zeros(1, 3, dtype=torch.int64), torch.tensor([[height, width, channels]])

@@ -35,7 +35,7 @@ class MarkedImages(Derived):
         self.has_avoid = torch.tensor([index in self.avoided for index in range(len(dataset))])
 
     def load(self, index: int) -> Sample:
-        """The image with its mask."""
+        """Load the image with its mask."""
         sample = self.dataset[index]
         size = sample.image.shape[-2:]
         masks = [

@@ -120,7 +120,7 @@ def _write(
 
 
 def _boxed(sample: Sample, found: Iterable[Box]) -> dict[str, Any]:
-    """What the log keeps of an image's boxes."""
+    """Return what the log stores of an image's boxes."""
     size = tuple(sample.image.shape[-2:])
     found = list(found)
     within = [box.within(size) for box in found]

@@ -65,7 +65,7 @@ class Scale:
 
     @classmethod
     def over(cls, values: Sequence[float] | Array, bins: int = 4) -> "Scale":
-        """The scale that holds all finite values."""
+        """Return the scale that holds all finite values."""
         finite = np.asarray(values, float)[np.isfinite(values)]
         low, high = float(finite.min()), float(finite.max())
         ticks = MaxNLocator(bins, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high if high > low else low + 1e-6)
@@ -105,7 +105,7 @@ def learning_curves(comparison: Comparison) -> list[Chart]:
 
 
 def score_curves(split: SplitComparison) -> list[Chart]:
-    """Insertion and deletion by share of pixels, mean over runs; chance explainers of `ours` as broken lines."""
+    """Draw insertion and deletion by share of pixels, mean over runs, with chance explainers of `ours` as broken lines."""
     charts = []
     for explainer in split.explainers:
         if explainer in CHANCE:

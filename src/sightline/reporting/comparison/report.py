@@ -37,7 +37,7 @@ def compare(runs: Sequence[str | Path], against: Sequence[str | Path], output: s
 
 
 def render(comparison: Comparison) -> str:
-    """The page as a string."""
+    """Render the page as a string."""
     scale, strips = charts.accuracy_strips(comparison)
     return render_page(
         "report.html.j2",
@@ -55,7 +55,7 @@ def render(comparison: Comparison) -> str:
 
 
 def cautions(comparison: Comparison) -> list[str]:
-    """What a reader should know before believing the figures."""
+    """Return the cautions that a reader should know before using the values."""
     every = [*comparison.ours.runs, *comparison.theirs.runs]
     runs = [run for run in every if "checkpoint" not in run.info]
     notes = [

@@ -40,7 +40,7 @@ def line_styles(evaluations: Evaluations) -> dict[str, tuple[str, str]]:
 
 
 def curve_panels(table: RankingTable, evaluations: Evaluations, styles: dict[str, tuple[str, str]]) -> list[Panel]:
-    """A panel a metric that has curves, the chance rows at the back."""
+    """Draw one panel per metric that has curves, with the chance rows at the back."""
     panels = []
     for metric in table.metrics:
         found = {

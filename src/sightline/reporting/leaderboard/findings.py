@@ -42,7 +42,7 @@ def list_findings(table: RankingTable, overall: ImageRanks | None) -> list[str]:
 
 
 def _front_finding(table: RankingTable) -> str:
-    """The Pareto front in words."""
+    """Describe the Pareto front in words."""
     beaten = [s.row for s in table.rankings if s.complete and s.row not in table.unbeaten]
     if not beaten:
         return "No explainer is equalled or beaten by another in all metrics at once."

@@ -36,7 +36,7 @@ def write_leaderboard(folders: Sequence[str | Path], output: str | Path | None =
 
 
 def render(evaluations: Evaluations, sections: Sequence[Section]) -> str:
-    """The page as a string."""
+    """Render the page as a string."""
     return render_page(
         "leaderboard.html.j2",
         evaluations=evaluations,

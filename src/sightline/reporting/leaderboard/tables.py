@@ -11,7 +11,7 @@ from sightline.reporting.markdown import markdown
 
 
 def render_markdown(evaluations: Evaluations, sections: Sequence[Section]) -> str:
-    """The tables as Markdown."""
+    """Render the tables as Markdown."""
     parts = [f"# {evaluations.title}"]
     if evaluations.notes:
         parts.append("\n".join(f"- {note}" for note in evaluations.notes))
@@ -79,5 +79,5 @@ def _headings(table: RankingTable) -> list[str]:
 
 
 def _ends(numbers: Sequence[int]) -> list[int]:
-    """The least and the largest, once where they are one."""
+    """Return the smallest and the largest value, once if they are equal."""
     return sorted({min(numbers), max(numbers)}) if numbers else []

@@ -19,21 +19,21 @@ UNEQUAL = (
 
 
 def rank_words(ranking: Ranking) -> str:
-    """A mean rank; in brackets where a metric is missing from it."""
+    """Format a mean rank, in brackets if a metric is missing from it."""
     if np.isnan(ranking.mean):
         return "–"
     return f"{ranking.mean:.2f}" if ranking.complete else f"({ranking.mean:.2f})"
 
 
 def span(value: Value, metric: str) -> str:
-    """The interval of a value."""
+    """Format the interval of a value."""
     if np.isnan(value.low):
         return "no interval"
     return f"{number(value.low, metric)} to {number(value.high, metric)}"
 
 
 def about(value: Value, metric: str, mark: CellMark) -> str:
-    """What a cell says of itself when asked."""
+    """Return the tooltip of a cell."""
     parts = [f"95 % interval {span(value, metric)}", f"n = {value.n}"]
     parts += ["cannot be told from the best"] if mark.level else []
     parts += {None: [], "level": ["not shown to be better than chance"], "below": ["worse than chance"]}[mark.chance]
@@ -41,5 +41,5 @@ def about(value: Value, metric: str, mark: CellMark) -> str:
 
 
 def p_value(p: float) -> str:
-    """A p-value with the digits that mean something."""
+    """Format a p-value with its meaningful digits."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

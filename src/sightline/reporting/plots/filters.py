@@ -42,7 +42,7 @@ class FilterGallery:
     threshold: float
 
     def figure(self) -> Figure:
-        """The grid as a matplotlib figure."""
+        """Draw the grid as a matplotlib figure."""
         columns = len(self.rows[0].images)
         figure = new_figure(len(self.rows), columns)
         axes = figure.subplots(len(self.rows), columns, squeeze=False)

@@ -132,7 +132,7 @@ class Curves(DrawnImagesStudy):
         return work
 
     def table(self, done: Done) -> list[dict[str, Any]]:
-        """A row a model, method and image."""
+        """Return one row per model, method and image."""
         return [
             {"model": model.label, "method": method.label, "image": path, "area": float(area)}
             for model, method, part in self._done(done)
@@ -140,7 +140,7 @@ class Curves(DrawnImagesStudy):
         ]
 
     def summary(self, done: Done) -> str:
-        """The mean areas, and the difference between the two methods on each model."""
+        """Return the mean areas, and the difference between the two methods on each model."""
         rows = []
         for model in self.models:
             areas = {m.label: area_under_curve(part.tensors["curves"]) for o, m, part in self._done(done) if o is model}
@@ -164,7 +164,7 @@ class Curves(DrawnImagesStudy):
         return "\n\n".join(sections)
 
     def figures(self, done: Done) -> dict[str, Figure]:
-        """The mean curves; and for each model some images with both maps and both curves."""
+        """Draw the mean curves, and for each model some images with both maps and both curves."""
         figure, (panels,) = new_axes(3.2 * len(self.models), 2.8, columns=len(self.models))
         for model, axes in zip(self.models, panels):
             parts = self._pair(model, done)
@@ -175,7 +175,7 @@ class Curves(DrawnImagesStudy):
         return {"mean.png": figure, **pages}
 
     def _page(self, parts: dict[str, Part]) -> Figure:
-        """A line per image: the image, both maps, both curves."""
+        """Draw one line per image: the image, both maps, both curves."""
         first = next(iter(parts.values()))
         images = first.tensors["images"].float() / 255
         figure = new_figure(len(images), 4)
@@ -211,7 +211,7 @@ class Curves(DrawnImagesStudy):
 
 
 def _say(probabilities: Tensor) -> list[tuple[int, float]]:
-    """The likeliest class of each image, and its probability."""
+    """Return the most likely class of each image, and its probability."""
     best = probabilities.max(1)
     return [(int(index), float(value)) for value, index in zip(best.values, best.indices)]
 

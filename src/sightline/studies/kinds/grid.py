@@ -38,7 +38,7 @@ class Grid(GridKeys):
         return GridWorker(self, device).work
 
     def table(self, done: Done) -> list[Row]:
-        """A row a model, explainer and metric."""
+        """Return one row per model, explainer and metric."""
         rows = []
         for model, row, part in self._done(done):
             printed = self.paper_values.get(model, {}).get(row, {})
@@ -132,7 +132,7 @@ class Grid(GridKeys):
                     yield model, row, key.removeprefix("values/"), part, values
 
     def _samples(self, done: Done) -> Iterator[tuple[Cell, Column]]:
-        """The values image by image."""
+        """Yield the values image by image."""
         for model, row, metric, part, values in self._columns(done):
             index, label, predicted = (part.tensors[key].numpy() for key in ("index", "label", "predicted"))
             column = Column(index, part.values["paths"], label, predicted, values.numpy())
@@ -164,7 +164,7 @@ class Grid(GridKeys):
 
 
 def _aligned(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The values of two columns for the images that both have; indices are in increasing order."""
+    """Return the values of two columns for the images that both have; indices are in increasing order."""
     (one, a), (other, b) = first, second
     return a[torch.isin(one, other)].numpy(), b[torch.isin(other, one)].numpy()
 
@@ -174,7 +174,7 @@ def _arrow(metric: str) -> str:
 
 
 def _cell(figure: Row | None, printed: float | None) -> str:
-    """A value with its interval and the paper's; a dash where it is not defined."""
+    """Format a value with its interval and the paper's; a dash if it is not defined."""
     beside = in_brackets(printed)
     if figure is None or math.isnan(figure["value"]):
         return f"–{beside}"

@@ -62,7 +62,7 @@ class Rows(StrictModel):
 
 
 def _row(value: Any) -> Any:
-    """An explainer's name alone is its label too."""
+    """Complete a row: an explainer's name alone is also its label."""
     return {"label": value, "name": value} if isinstance(value, str) else value
 
 

@@ -139,7 +139,7 @@ class GridWorker:
 
 
 def _given(row: Rows) -> Source:
-    """A function, or maps that were made before."""
+    """Return a function, or maps that were made before."""
     if row.maps is not None:
         path = locate(row.maps, f"maps of {row.label}")
         try:
@@ -150,6 +150,6 @@ def _given(row: Rows) -> Source:
 
 
 def split_part(part: str, models: Iterable[str]) -> tuple[str, str]:
-    """The model and the explainer of a part's name, either of which may hold a slash."""
+    """Return the model and the explainer in a part's name; either may contain a slash."""
     model = max((m for m in models if part == m or part.startswith(f"{m}/")), key=len)
     return model, part[len(model) + 1 :]

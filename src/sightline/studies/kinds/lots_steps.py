@@ -89,7 +89,7 @@ class LotsSteps(OneImageStudy):
         )
 
     def figure_text(self) -> str:
-        """The steps."""
+        """Return the steps in words."""
         return ", ".join(self.steps)
 
     def figures(self, done: Done) -> dict[str, Figure]:

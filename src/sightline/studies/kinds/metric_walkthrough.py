@@ -68,11 +68,11 @@ class MetricWalkthrough(OneImageStudy):
         return make
 
     def words(self, values: dict[str, Any]) -> str:
-        """The method, the class and the value."""
+        """Return the method, the class and the value in words."""
         return f", {self.method.label} for the class {values['class']!r}. {values['words']}"
 
     def figures(self, done: Done) -> dict[str, Figure]:
-        """The images, four in a line, and the curve if there is one."""
+        """Draw the images, four in a line, and the curve if there is one."""
         part = done[self.part]
         curve = part.values.get("curve")
         titles = {name: name for name in part.values["pictures"]}

@@ -91,12 +91,12 @@ class Panel(ImageStudy):
         return self
 
     def parts(self) -> list[str]:
-        """The pictures, then every column, some images at a time."""
+        """Return the parts: the images, then every column, some images at a time."""
         starts = range(0, self._number(), TOGETHER)
         return [PICTURES, *(f"{column.label}/{start}" for column in self.columns for start in starts)]
 
     def scaled(self, scale: float) -> Self:
-        """The first of the images, or fewer drawn ones."""
+        """Return the study with the first of the images, or fewer drawn ones."""
         number = scale_count(self._number(), scale)
         return self.model_copy(update={"images": self.images and self.images[:number], "num_images": number})
 
@@ -106,7 +106,7 @@ class Panel(ImageStudy):
         return lambda part: worker.pictures() if part == PICTURES else worker.maps(*_split(part))
 
     def table(self, done: Done) -> list[dict[str, Any]]:
-        """A row per image and column: what was explained."""
+        """Return one row per image and column: what was explained."""
         if PICTURES not in done:
             return []
         return [
@@ -118,7 +118,7 @@ class Panel(ImageStudy):
         ]
 
     def summary(self, done: Done) -> str:
-        """The panel, the models, and which methods are not defined for them."""
+        """Return the panel, the models, and the methods that are not defined for them."""
         models = {self._model(column).name: self._model(column) for column in self.columns}
         told = [f"`{model.name}` (weights: {model.weights or 'random'})" for model in models.values()]
         missing = {
@@ -134,7 +134,7 @@ class Panel(ImageStudy):
         )
 
     def figures(self, done: Done) -> dict[str, Figure]:
-        """The panel."""
+        """Draw the panel."""
         images = done[PICTURES].tensors["images"].float() / 255
         starts = range(0, len(images), TOGETHER)
         maps: dict[str, Tensor | None] = {}
@@ -159,7 +159,7 @@ class Panel(ImageStudy):
         return {"figure.png": draw(overlay, texts, self.abreast)}
 
     def _drop(self, column: Column, row: int, done: Done) -> float | None:
-        """The drop of an image's probability under a column's map; None where that is not made yet, or not defined."""
+        """Return the drop of an image's probability under a column's map; None if the map is not made yet, or not defined."""
         start = row // TOGETHER * TOGETHER
         part = done.get(f"{column.label}/{start}")
         return None if part is None or "drops" not in part.values else part.values["drops"][row - start]
@@ -189,7 +189,7 @@ class Panel(ImageStudy):
 
 
 def draw(overlay: Overlay, captions: dict[int, list[str]], abreast: int) -> Figure:
-    """An overlay's rows, several of them side by side; a single long row is folded in two.
+    """Draw an overlay's rows, several of them side by side; a single long row is folded in two.
 
     Args:
         overlay: images and maps.
@@ -259,7 +259,7 @@ class _Worker:
         self.known: dict[str, ClassFeatures] = {}
 
     def pictures(self) -> Part:
-        """The images, where they come from, and what each model says of them."""
+        """Return the images, their sources, and each model's answers."""
         images = self.images.to(self.device)
         values = {
             "paths": [self.selection.path(place) for place in self.places],
@@ -270,7 +270,7 @@ class _Worker:
         return Part(values, tensors if self.references is None else tensors | {"references": to_bytes(self.references)})
 
     def maps(self, label: str, start: int) -> Part:
-        """The maps of some images by one column's method."""
+        """Return the maps of some images by one column's method."""
         column = self.columns[label]
         name = (column.model or self.panel.model).name
         subject = self.subjects[name]
@@ -296,7 +296,7 @@ class _Worker:
         return any(column.features in features for column in self.panel.columns)
 
     def _class_features(self, name: str, labels: Tensor) -> ClassFeatures:
-        """What a model makes of the classes that the panel shows, from their training images."""
+        """Return the model's features of the classes that the panel shows, from their training images."""
         if name not in self.known:
             subject = self.subjects[name]
             batches = self.selection.training(labels, subject.spec.size[0])

@@ -57,7 +57,7 @@ class Sweep(DrawnImagesStudy):
         return self
 
     def parts(self) -> list[str]:
-        """The settings, each once."""
+        """Return the settings, each once."""
         return list(self._settings())
 
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
@@ -91,7 +91,7 @@ class Sweep(DrawnImagesStudy):
         return work
 
     def table(self, done: Done) -> list[dict[str, Any]]:
-        """A row a setting."""
+        """Return one row per setting."""
         return [
             options
             | {"ms": done[name].values["ms"], "n": self.num_images}
@@ -105,7 +105,7 @@ class Sweep(DrawnImagesStudy):
         ]
 
     def summary(self, done: Done) -> str:
-        """A table a changed option, the others being as the method has them."""
+        """Return one table per changed option, with the other options at the method's values."""
         fixed = ", ".join(f"{key} = {_text(value)}" for key, value in self.method.options.items())
         sections = [
             f"{self.method.label} on {self.model.name}, {self.num_images} images, {self.batch} at a time; one option "
@@ -161,7 +161,7 @@ class Sweep(DrawnImagesStudy):
         return {"figure.png": figure}
 
     def _settings(self) -> dict[str, dict[str, Any]]:
-        """The method's options by the name of the setting."""
+        """Return the method's options by the name of the setting."""
         changes = [{axis: value} for axis, values in self.axes.items() for value in values]
         return {self._name(change): {**self.method.options, **change} for change in changes}
 
@@ -181,7 +181,7 @@ class _Timed(Explainer):
     def explain_images(
         self, model: nn.Module, images: Tensor, targets: Targets, layer: LayerSelection, input_spec: InputSpec | None
     ) -> Tensor:
-        """The maps of the explainer, timed."""
+        """Return the maps of the explainer, and time them."""
         wait(images.device)
         start = time.perf_counter()
         maps = self.explainer(model, images, targets, layer, input_spec)
@@ -191,7 +191,7 @@ class _Timed(Explainer):
         return maps
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """The maps of the explainer, for inputs as the model takes them."""
+        """Return the maps of the explainer, for inputs as the model takes them."""
         return self.explain_images(model, inputs, targets, layer, None)
 
 
@@ -200,7 +200,7 @@ def _text(value: Any) -> str:
 
 
 def _figure(part: Part, metric: str) -> str:
-    """A value with its interval; a dash where it is not defined."""
+    """Format a value with its interval; a dash if it is not defined."""
     found = part.values["metrics"].get(metric)
     if found is None or math.isnan(found["value"]):
         return "–"

@@ -104,7 +104,7 @@ class Timing(Study):
         return work
 
     def table(self, done: Done) -> list[dict[str, Any]]:
-        """A row a model and method: median, least and greatest milliseconds per image, over how many rounds."""
+        """Return one row per model and method: median, smallest and largest milliseconds per image, and the rounds."""
         rows = []
         for model in self.models:
             for method in self.methods:
@@ -118,7 +118,7 @@ class Timing(Study):
         return rows
 
     def summary(self, done: Done) -> str:
-        """The paper's table with our figure before each of its own."""
+        """Return the paper's table with our value before each of its own."""
         rows = {(row["method"], row["model"]): row for row in self.table(done)}
         header = ["Method", *(model.label for model in self.models), "rounds"]
         lines = [

@@ -44,7 +44,7 @@ class Program(nn.Module):
         return returned_logits(output) if len(self.outputs) == 1 else tuple(output)
 
     def named(self, images: Tensor) -> Outputs:
-        """The tensors by name."""
+        """Return the tensors by name."""
         return _by_name(self.outputs, self(images))
 
 

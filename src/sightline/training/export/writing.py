@@ -106,7 +106,7 @@ def export_model(
 
 
 def _check(output: str | Path, formats: Sequence[str]) -> Path:
-    """The folder to write, or what keeps the export from its beginning."""
+    """Return the folder to write, or raise what prevents the export from its beginning."""
     if not formats:
         raise SightlineError(f"formats is empty; expected some of {', '.join(FORMATS)}")
     for each in formats:
