@@ -1,5 +1,6 @@
 """The layout of a layer's output: read as declared, and refused where an inferred one contradicts the image."""
 
+import warnings
 from math import ceil
 
 import pytest
@@ -47,9 +48,37 @@ def test_channels_last_are_not_read_as_channels_first(size: tuple[int, int]) -> 
     assert difference.nonzero().tolist() == [[5, 2]]
 
 
-def test_what_is_declared_is_not_checked() -> None:
-    tapped = sl.Tap(ChannelsLast(), Layer("stage"))(torch.rand(1, 3, 64, 64))
-    assert tapped.activations[0].shape == (1, 8, 8, 24)
+@pytest.mark.parametrize("size", [(64, 64), (64, 96), (96, 64)])
+def test_a_declared_layout_that_the_image_contradicts_warns(size: tuple[int, int]) -> None:
+    grid = (size[0] // 8, size[1] // 8)
+    last, first = ChannelsLast(), nn.Sequential(nn.Conv2d(3, 24, 8, 8), nn.AdaptiveAvgPool2d(1))
+    tapped = sl.Tap(last, Layer("stage"))(torch.rand(1, 3, *size))
+    with pytest.warns(UserWarning, match=r"sightline.Layer\('stage', 'channels_last'\)"):
+        assert tapped.activations[0].shape == (1, grid[0], grid[1], 24)  # as declared
+    tapped = sl.Tap(first, Layer("0", "channels_last"))(torch.rand(1, 3, *size))
+    with pytest.warns(UserWarning, match=r"sightline.Layer\('0', 'channels_first'\)"):
+        assert tapped.activations[0].shape == (1, grid[1], 24, grid[0])
+
+
+@pytest.mark.parametrize(
+    ("stride", "size"), [((8, 1), (32, 128)), ((1, 8), (128, 32)), ((32, 1), (32, 100)), ((8, 8), (64, 96))]
+)
+def test_a_declared_layout_that_nothing_contradicts_is_silent(stride: tuple[int, int], size: tuple[int, int]) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 24, 3, stride, 1), nn.Conv2d(24, 3, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        activations = sl.Tap(model, Layer("0"))(torch.rand(1, 3, *size)).activations[0]
+    assert activations.shape[1] == 24
+
+
+def test_a_declared_layout_that_the_model_contradicts_is_rejected() -> None:
+    timm = pytest.importorskip("timm")
+    model, images = timm.create_model("test_convnext").eval(), torch.rand(1, 3, 160, 160)
+    name = sl.Tap(model).layers[0].name
+    for inside, layer in ((model, name), (nn.Sequential(model), f"0.{name}")):
+        with pytest.raises(SightlineError, match=rf"sightline.Layer\('{layer}', 'channels_first'\)"):
+            sl.explain(inside, images, layer=Layer(layer, "channels_last"))
+        assert torch.equal(sl.explain(inside, images, layer=Layer(layer)), sl.explain(inside, images, layer=layer))
 
 
 def test_channels_that_the_model_states_decide_where_the_image_does_not() -> None:

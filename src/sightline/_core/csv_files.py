@@ -8,6 +8,16 @@ from typing import Any
 
 from sightline.errors import SightlineError
 
+_MISSING = frozenset({
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
+    "NaN", "NaT", "None", "n/a", "nan", "null",
+})  # fmt: skip
+
+
+def is_missing(value: str) -> bool:
+    """Return whether a value is empty, or a text that pandas writes or reads as a missing value, such as "nan"."""
+    return value in _MISSING
+
 
 def read_csv(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     """Return the rows of a CSV file that has these columns, each with the number of its last line.

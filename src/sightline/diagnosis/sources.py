@@ -8,7 +8,7 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
-from sightline._core.csv_files import read_csv
+from sightline._core.csv_files import is_missing, read_csv
 from sightline.diagnosis.probe import FOLDS, Probe, deep_features, fitted_answers, out_of_fold, probe
 from sightline.errors import SightlineError
 from sightline.localization.annotation import Annotated
@@ -128,7 +128,13 @@ def read_sources(paths: Sequence[str], where: str) -> list[str]:
         return found
     if not file or not key or file == "folder":
         raise SightlineError(f"sources is {where!r}; expected 'folder:N' with N of 1 or more, or 'FILE.csv:COLUMN'")
-    rows = {PurePath(row["path"]).parts: row[key] for _, row in read_csv(Path(file), ["path", key])}
+    rows: dict[tuple[str, ...], str] = {}
+    for line, row in read_csv(Path(file), ["path", key]):
+        if is_missing(row[key]):
+            raise SightlineError(
+                f"sources is {where!r}; {file}, line {line}, has no {key}; expected one for every image"
+            )
+        rows[PurePath(row["path"]).parts] = row[key]
     lengths = sorted({len(parts) for parts in rows}, reverse=True)
     found = []
     for path in paths:

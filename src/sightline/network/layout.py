@@ -1,5 +1,6 @@
 """How the output of a layer is laid out, and the output as a feature map."""
 
+import warnings
 from dataclasses import dataclass, field
 from math import ceil, log
 from typing import Literal
@@ -48,7 +49,11 @@ def to_spatial(layer: Layer, raw: Tensor, image_size: Grid) -> Tensor:
     """Return what a layer gave as activations (B, C, h, w).
 
     Raises:
-        SightlineError: it has another layout than the layer's, or tokens that are no grid.
+        SightlineError: it has another layout than the layer's, or tokens that are no grid; or another layout alone agrees with
+            the model, or, where the layout is not declared, with the image.
+
+    Warns:
+        UserWarning: the layout is declared, and another one alone agrees with the image.
     """
     expected = 3 if layer.layout == "tokens" else 4
     if raw.ndim != expected:
@@ -59,13 +64,15 @@ def to_spatial(layer: Layer, raw: Tensor, image_size: Grid) -> Tensor:
     if layer.layout == "tokens":
         tokens = raw[:, layer.prefix :]
         return tokens.transpose(1, 2).unflatten(2, _token_grid(layer, tokens.shape[1], image_size))
-    if layer.inferred:
-        _check_reading(layer, tuple(raw.shape), image_size)
+    _check_reading(layer, tuple(raw.shape), image_size)
     return raw if layer.layout == "channels_first" else raw.permute(0, 3, 1, 2)
 
 
 def _check_reading(layer: Layer, shape: tuple[int, ...], image_size: Grid) -> None:
-    """Reject an inferred layout that the image or the model contradicts, where the other one agrees with both."""
+    """Reject a layout that the image or the model contradicts, where the other one agrees with both.
+
+    A network may shrink one side of the image more than the other, so the image alone does not prove a declared layout wrong.
+    """
     grids: dict[Layout, Grid] = {"channels_first": (shape[2], shape[3]), "channels_last": (shape[1], shape[2])}
     channels = {"channels_first": shape[1], "channels_last": shape[3]}
     plausible = [
@@ -73,14 +80,18 @@ def _check_reading(layer: Layer, shape: tuple[int, ...], image_size: Grid) -> No
         for layout, grid in grids.items()
         if _fits(grid, image_size) and layer.evidence.channels in (None, channels[layout])
     ]
-    if plausible and layer.layout not in plausible:
-        (other,) = plausible
-        mine, theirs = grids[layer.layout], grids[other]
-        raise SightlineError(
-            f"layer {layer.name!r} returned shape {shape}: as {layer.layout}, {mine[0]} x {mine[1]} places of an image of "
-            f"{image_size[0]} x {image_size[1]} pixels; as {other}, {theirs[0]} x {theirs[1]}; if so, declare it: "
-            f"sightline.Layer({layer.name!r}, {other!r})"
-        )
+    if not plausible or layer.layout in plausible:
+        return
+    (other,) = plausible
+    mine, theirs = grids[layer.layout], grids[other]
+    message = (
+        f"layer {layer.name!r} returned shape {shape}: as {layer.layout}, {mine[0]} x {mine[1]} places of an image of "
+        f"{image_size[0]} x {image_size[1]} pixels; as {other}, {theirs[0]} x {theirs[1]}; if so, declare it: "
+        f"sightline.Layer({layer.name!r}, {other!r})"
+    )
+    if layer.inferred or channels[other] == layer.evidence.channels:
+        raise SightlineError(message)
+    warnings.warn(message, stacklevel=3)
 
 
 def _fits(grid: Grid, image_size: Grid) -> bool:

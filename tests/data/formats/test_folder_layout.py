@@ -68,6 +68,50 @@ def test_splits_by_all_their_names(tmp_path: Path, train: str, val: str, test: s
     assert all(f"/{train}/" in splits["train"].path(i) for i in range(8))
 
 
+@pytest.mark.parametrize("names", [("seg_train", "seg_test"), ("train", "test"), ("Training", "valid")])
+@pytest.mark.parametrize("both", [True, False])
+def test_splits_in_folders_of_the_same_name(tmp_path: Path, names: tuple[str, str], both: bool) -> None:
+    """As the data set of Intel's scenes is unpacked, with images for a prediction that have no class."""
+    train, other = names
+    at = {train: f"{train}/{train}", other: f"{other}/{other.upper()}" if both else other}
+    make(tmp_path, *(f"{at[part]}/{name}/{i}.png" for part in names for name in ("cat", "dog") for i in range(3)))
+    make(tmp_path, "seg_pred/seg_pred/7.png", "seg_pred/seg_pred/8.png", f"{train}/0.png", f"{train}/{train}/0.png")
+    found = left_out(
+        tmp_path, "2 in folders that are not splits", f"2 outside the folders of classes, such as {train}/0.png"
+    )
+    assert found["train"]["cat"] == [f"{train}/{train}/cat/{i}.png" for i in range(3)]
+    assert len(found) == 2
+    assert all([len(some) for some in part.values()] == [3, 3] for part in found.values())
+
+
+def test_a_folder_of_the_same_name_in_a_class_changes_nothing(tmp_path: Path) -> None:
+    make(tmp_path, "cat/cat/tabby/0.png", "cat/cat/1.png", "dog/dog/2.png")
+    found = layout(tmp_path)
+    assert found == {"": {"cat": ["cat/cat/1.png", "cat/cat/tabby/0.png"], "dog": ["dog/dog/2.png"]}}
+
+
+def test_a_folder_moved_into_one_of_its_name_is_divided_as_before(tmp_path: Path) -> None:
+    files = [f"{name}/{i}.png" for name in ("cat", "dog") for i in range(20)]
+    plain = data.create_dataset("folder", root=str(make(tmp_path / "a", *(f"train/{file}" for file in files))))
+    moved = data.create_dataset("folder", root=str(make(tmp_path / "b", *(f"train/train/{file}" for file in files))))
+    for name in ("train", "val"):
+        one, other = ([Path(s[name].path(i)).parts[-2:] for i in range(len(s[name]))] for s in (plain, moved))
+        assert one == other
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["all/cat/0.png", "all/dog/0.png"], r"one class folder, all, with the folders cat, dog; .* give root=.*/all$"),
+        (["data/train/cat/0.png", "data/test/cat/0.png"], r"folders test, train; .* give root=.*/data$"),
+        (["train/images/cat/0.png", "train/images/dog/0.png"], r"one class folder, images, .*, move them up"),
+    ],
+)
+def test_classes_below_a_single_folder_are_refused(tmp_path: Path, files: list[str], message: str) -> None:
+    with pytest.raises(SightlineError, match=message):
+        read_layout(make(tmp_path, *files))
+
+
 def test_a_class_that_ends_like_a_split_stays_a_class(tmp_path: Path) -> None:
     make(tmp_path, "freight_train/0.png", "freight_car/0.png", "crash-test/0.png")
     assert set(layout(tmp_path)) == {""}

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from layouts import write_image
+from layouts import write_image, write_mask
 from sightline import SightlineError, data
 
 
@@ -30,6 +31,39 @@ def test_an_empty_value_is_refused_with_its_line(tmp_path: Path, column: str, va
     content = f"path,label,group\na.jpg,cat,g\n\n   \n{','.join(row.values())}\n"
     with pytest.raises(SightlineError, match=f"line 5: the {column} is empty"):
         make(tmp_path, content)
+
+
+@pytest.mark.parametrize("column", ["path", "label", "group"])
+def test_what_pandas_reads_as_missing_is_refused_with_its_line(tmp_path: Path, column: str) -> None:
+    pandas = pytest.importorskip("pandas")
+    missing = pandas._libs.parsers.STR_NA_VALUES - {""}
+    for value in [*sorted(missing), str(pandas.NaT)]:
+        row = {"path": "b.jpg", "label": "dog", "group": "g"} | {column: value}
+        with pytest.raises(SightlineError, match=r"line 3: the .*, which stands for a missing value"):
+            make(tmp_path, f"path,label,group\na.jpg,cat,g\n{','.join(row.values())}\n")
+
+
+def test_a_class_that_is_called_like_a_missing_value_is_listed(tmp_path: Path) -> None:
+    content = "path,label\na.jpg,None\nb.jpg,crack\nc.jpg,nano\n"
+    with pytest.raises(SightlineError, match=r"line 2: the label is 'None', .* or list it in classes="):
+        make(tmp_path, content)
+    assert make(tmp_path, content, val=0, test=0, classes=["None", "crack", "nano"])["train"].labels.tolist() == [
+        0,
+        1,
+        2,
+    ]
+
+
+@pytest.mark.parametrize("value", ["", "nan", "<NA>", "None"])
+def test_missing_masks_and_boxes_are_no_masks_and_boxes(tmp_path: Path, value: str) -> None:
+    write_mask(tmp_path / "m.png", np.ones((24, 32)))
+    v = value
+    content = f"path,label,mask,avoid,x1,y1,x2,y2\na.jpg,cat,m.png,{v},1,2,3,4\nb.jpg,dog,{v},{v},{v},{v},{v},{v}\n"
+    train = make(tmp_path, content, val=0, test=0)["train"]
+    assert train.has_mask.tolist() == train.has_boxes.tolist() == [True, False]
+    assert not train.has_avoid.any()
+    with pytest.raises(SightlineError, match=r"line 3: '.*' is no finite number"):
+        make(tmp_path, content.replace(f"{v},{v},{v},{v}\n", f"1,{v},3,4\n"), val=0, test=0)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
-from sightline._core.csv_files import read_csv
+from sightline._core.csv_files import is_missing, read_csv
 from sightline.data.formats.coco_file import CocoFile, check_pixels
 from sightline.data.formats.frames import Edges
 from sightline.data.image_listing import IMAGE_SUFFIXES
@@ -115,13 +115,16 @@ def read_csv_boxes(path: Path) -> Iterator[AnnotatedImage]:
     for line, row in read_csv(path, required=("path", "x1", "y1", "x2", "y2")):
         where = f"{path}, line {line}"
         given = [row[edge] for edge in ("x1", "y1", "x2", "y2")]
-        if not any(given):
+        if all(map(is_missing, given)):
             yield AnnotatedImage(row["path"], [])
             continue
         edges = _edges(given, where)
         _check_order(edges, where, given)
-        score = _number(row["score"], where) if row.get("score") else None
-        yield AnnotatedImage(row["path"], [Box(*edges, score, row.get("label") or None, where)])
+        score, label = row.get("score", ""), row.get("label", "")
+        box = Box(
+            *edges, None if is_missing(score) else _number(score, where), None if is_missing(label) else label, where
+        )
+        yield AnnotatedImage(row["path"], [box])
 
 
 def check_inside(box: Box, size: tuple[int, int]) -> None:

@@ -34,7 +34,8 @@ def folder(
 
     Either `root/CLASS/.../image.jpg`, which is divided; or `root/SPLIT/CLASS/.../image.jpg` with a split "train" and any
     others. There, a missing "val" is taken from "train", and `test` is not used. Folders may also be called Training, valid,
-    validation_set, Testing and the like. Images that belong to no class are counted and named in a warning.
+    validation_set, Testing and the like, and be repeated, as in seg_train/seg_train/CLASS. Images that belong to no class are
+    counted and named in a warning.
     The path of an image within the folder of its class decides its split, so that images which are added later leave the others
     where they are.
 
@@ -71,11 +72,7 @@ def folder(
     make = partial(
         FileDataset, classes=layout.classes, root=base, meaning=mask_meaning(ignore), skip_corrupt=skip_corrupt
     )
-
-    def within_class(path: Path) -> str:
-        return "/".join(path.relative_to(base).parts[layout.depth :])
-
-    return own_splits(parts, {"val": val, "test": test}, seed, make, within_class)
+    return own_splits(parts, {"val": val, "test": test}, seed, make, layout.within.__getitem__)
 
 
 def _pair_masks(root: Path, masks: Path, images: Sequence[Path], option: str) -> dict[Path, Path]:

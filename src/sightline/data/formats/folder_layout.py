@@ -24,12 +24,12 @@ class FolderLayout:
     Attributes:
         classes: the classes' names.
         images: by split, "" where there are no splits, each image with the place of its class.
-        depth: how many folders of an image's path are its split and its class.
+        within: the path of each image within the folder of its class.
     """
 
     classes: list[str]
     images: dict[str, list[tuple[Path, int]]]
-    depth: int
+    within: dict[Path, str]
 
 
 def read_layout(root: Path, masks: Iterable[Path] = ()) -> FolderLayout:
@@ -45,27 +45,27 @@ def read_layout(root: Path, masks: Iterable[Path] = ()) -> FolderLayout:
     """
     listing = scan_images(root)
     used = [parts for folder in masks if (parts := _parts_inside(root, folder)) is not None]
-    paths: dict[Parts, Path] = {}
-    inner: Inner = defaultdict(set)
-    for image in listing.images:
-        parts = image.parts[len(root.parts) :]
-        if any(parts[: len(folder)] == folder for folder in used):
-            continue
-        paths[parts] = image
-        for depth in range(len(parts) - 1):
-            inner[parts[:depth]].add(parts[depth])
+    found = [(image.parts[len(root.parts) :], image) for image in listing.images]
+    found = [(parts, image) for parts, image in found if not any(parts[: len(folder)] == folder for folder in used)]
+    repeated = _repeated_folders(_inner(found))
+    found = [(_shorten(parts, repeated), image) for parts, image in found]
+    inner = _inner(found)
 
     folders = [name for name in _folders(root) if (name,) not in used]
     splits = _split_folders(root, folders, inner)
     depth = 2 if splits else 1
-    places = [root / folder for folder in splits] if splits else [root]
-    names = {name for place in places for name in _folders(place) if splits or name in folders}
-    classes = sorted(name for name in names if not _repeats(name, [p.relative_to(root).parts for p in places], inner))
+    places: list[Parts] = [(folder,) for folder in splits] if splits else [()]
+    names = {
+        name for at in places for name in _folders(root.joinpath(*_lengthen(at, repeated))) if splits or name in folders
+    }
+    classes = sorted(name for name in names if not _repeats(name, places, inner))
     _check_names(root, classes)
+    _check_count(root, classes, places, inner)
 
-    stems = {(*parts[:-1], image.stem) for parts, image in paths.items()}
+    stems = {(*parts[:-1], image.stem) for parts, image in found}
     images: dict[str, list[tuple[Path, int]]] = {}
-    for parts, image in paths.items():
+    within: dict[Path, str] = {}
+    for parts, image in found:
         beside = _MASK_STEM.fullmatch(image.stem)
         if len(parts) <= depth:
             listing.leave_out("outside the folders of classes", image)
@@ -77,9 +77,10 @@ def read_layout(root: Path, masks: Iterable[Path] = ()) -> FolderLayout:
             listing.leave_out("masks beside their images", image)
         else:
             images.setdefault(splits.get(parts[0], ""), []).append((image, classes.index(parts[depth - 1])))
+            within[image] = "/".join(parts[depth:])
     warn_left_out(listing.left_out, root)
     for folder, split in splits.items():
-        if images and split not in images and not any(parts[0] == folder for parts in paths):
+        if images and split not in images and not any(parts[0] == folder for parts, _ in found):
             raise SightlineError(
                 f"root: {root / folder} holds no images; remove the folder or add {folder}/CLASS/image.jpg"
             )
@@ -88,8 +89,47 @@ def read_layout(root: Path, masks: Iterable[Path] = ()) -> FolderLayout:
             f"root: {root} holds no images in class folders; expected {root}/CLASS/image.jpg or {root}/train/CLASS/image.jpg"
         )
     return FolderLayout(
-        classes, {split: sorted(some, key=lambda pair: pair[1]) for split, some in images.items()}, depth
+        classes, {split: sorted(some, key=lambda pair: pair[1]) for split, some in images.items()}, within
     )
+
+
+def _inner(found: Iterable[tuple[Parts, Path]]) -> Inner:
+    """Return the folders with images in each folder."""
+    inner: dict[Parts, set[str]] = defaultdict(set)
+    for parts, _ in found:
+        for depth in range(len(parts) - 1):
+            inner[parts[:depth]].add(parts[depth])
+    return inner
+
+
+def _repeated_folders(inner: Inner) -> dict[str, Parts]:
+    """Return the folders that hold one folder of the same name with folders in it, such as seg_train/seg_train/CLASS.
+
+    Archives are often unpacked like this. The values are the paths of the innermost folders of that name.
+    """
+    repeated: dict[str, Parts] = {}
+    for name in tuple(inner[()]):
+        path: Parts = (name,)
+        while len(inner[path]) == 1:
+            (below,) = inner[path]
+            same = below.casefold() == name.casefold() or (split_name(below) or "-") == split_name(name)
+            if not same or not inner[(*path, below)]:
+                break
+            path = (*path, below)
+        if len(path) > 1:
+            repeated[name] = path
+    return repeated
+
+
+def _shorten(parts: Parts, repeated: Mapping[str, Parts]) -> Parts:
+    """Return an image's path without the folders that repeat a name."""
+    whole = repeated.get(parts[0], ())
+    return (parts[0], *parts[len(whole) :]) if whole and parts[: len(whole)] == whole else parts
+
+
+def _lengthen(folder: Parts, repeated: Mapping[str, Parts]) -> Parts:
+    """Return where a folder is: the opposite of `_shorten`."""
+    return (*repeated.get(folder[0], folder[:1]), *folder[1:]) if folder else folder
 
 
 def _split_folders(root: Path, folders: list[str], inner: Inner) -> dict[str, str]:
@@ -143,6 +183,16 @@ def _check_names(root: Path, classes: list[str]) -> None:
             raise SightlineError(
                 f"root: the classes {other!r} and {name!r} in {root} differ in spelling alone; join them"
             )
+
+
+def _check_count(root: Path, classes: list[str], places: list[Parts], inner: Inner) -> None:
+    """Reject a single class folder that holds what look like classes."""
+    if len(classes) == 1 and len(below := sorted({name for place in places for name in inner[(*place, *classes)]})) > 1:
+        shown = ", ".join(below[:3]) + (" ..." if len(below) > 3 else "")
+        raise SightlineError(
+            f"root: {root} has one class folder, {classes[0]}, with the folders {shown}; expected two classes or more. If "
+            f"these folders are classes or splits, {'move them up' if places[0] else f'give root={root / classes[0]}'}"
+        )
 
 
 def _parts_inside(root: Path, masks: Path) -> Parts | None:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from functools import partial
 from unicodedata import normalize
 
-from sightline._core.csv_files import read_csv
+from sightline._core.csv_files import is_missing, read_csv
 from sightline.data.file_dataset import FileDataset, Record, path_from
 from sightline.data.files import locate
 from sightline.data.formats.box_files import boxed_parts
@@ -42,7 +42,8 @@ def csv(
     which are added later leave the others where they are. With such a column (train, val and test, also Training, valid and the
     like), a missing "val" is taken from "train", and `test` is not used. An empty `mask` means that the image has none. A file
     in `avoid` shows by every value but 0 what must not matter to the answer, such as a watermark; empty = not known. Other
-    columns are not read. Spaces around names and values do not count.
+    columns are not read. Spaces around names and values do not count. What pandas takes for a missing value, such as nan, None
+    or NA, is an empty value, except for a label that `classes` lists.
 
     The columns x1, y1, x2, y2 hold a box in pixels of the upright image, empty = none: the first pixel is the box 0, 0, 1, 1.
     Several rows of one path are then several boxes of one image, and agree on everything else.
@@ -72,17 +73,17 @@ def csv(
         if boxes is not None:
             raise SightlineError(f"boxes: {boxes} was given, and {file} has boxes of its own")
         boxes = str(file)
+    given = [str(name).strip() for name in classes or ()]
     for line, row in rows:
-        for column in ("path", "label", *(("group",) if "group" in row else ())):
-            if not row[column]:
-                raise SightlineError(f"{file.name}, line {line}: the {column} is empty; expected one for every image")
+        for column, value in row.items():
+            if not is_missing(value) or (column == "label" and value in given):
+                continue
+            if column in ("path", "label", "group"):
+                raise SightlineError(f"{file.name}, line {line}: {_missing(column, value)}")
+            row[column] = ""
     _warn_of_columns(file.name, list(rows[0][1]))
     seen: dict[str, dict[str, str]] = {}  # by path, where rows may be boxes of one image
-    names = (
-        [str(name).strip() for name in classes]
-        if classes is not None
-        else sort_names({row["label"] for _, row in rows})
-    )
+    names = given if classes is not None else sort_names({row["label"] for _, row in rows})
     _warn_of_similar(file.name, names)
     group_names = sort_names({row["group"] for _, row in rows}) if "group" in rows[0][1] else []
     listed: dict[str, list[Record]] = defaultdict(list)
@@ -119,6 +120,14 @@ def csv(
         skip_corrupt=skip_corrupt,
     )
     return own_splits(parts, {"val": val, "test": test}, seed, make, partial(path_from, base))
+
+
+def _missing(column: str, value: str) -> str:
+    """Return the error message for an empty value."""
+    if not value:
+        return f"the {column} is empty; expected one for every image"
+    instead = "list it in classes= if a class has this name" if column == "label" else "give it another name"
+    return f"the {column} is {value!r}, which stands for a missing value; expected one for every image, or {instead}"
 
 
 def _warn_of_columns(name: str, columns: Sequence[str]) -> None:
