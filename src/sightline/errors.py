@@ -8,6 +8,13 @@ class SightlineError(ValueError):
     """A mistake in what was given. The message names the argument, what came and what is accepted.
 
     torch raises the error of a process that loads images again, with the whole traceback as the message; the message is kept.
+
+    Examples:
+        >>> try:
+        ...     sl.create_explainer("gradcan")
+        ... except sl.SightlineError as error:
+        ...     print(error)
+        unknown explainer 'gradcan'; did you mean ...
     """
 
     def __init__(self, message: str = "") -> None:
@@ -21,14 +28,24 @@ class MissingFileError(SightlineError):
 
 
 class MissingDependencyError(SightlineError):
-    """An optional package is not installed; the message has the command that installs it."""
+    """An optional package is not installed; the message has the command that installs it.
+
+    Examples:
+        >>> raise sl.MissingDependencyError("captum is not installed; pip install 'sightline-xai[captum]'")
+        Traceback (most recent call last):
+        sightline.errors.MissingDependencyError: captum is not installed; pip install 'sightline-xai[captum]'
+    """
 
 
 class NonFiniteLossError(SightlineError):
     """The loss became NaN or infinite.
 
     Attributes:
-        indices: data-set indices of the images in the batches that failed, over all processes.
+        indices: dataset indices of the images in the batches that failed, over all processes.
+
+    Examples:
+        >>> sl.NonFiniteLossError("the loss is nan", indices=[3, 7]).indices
+        [3, 7]
     """
 
     def __init__(self, message: str, indices: Sequence[int] = ()) -> None:
@@ -49,7 +66,16 @@ class OutputInUseError(SightlineError):
 
 
 class NotDefinedError(SightlineError):
-    """A method is not defined for this model; the message names the module that it cannot handle."""
+    """A method is not defined for this model; the message names the module that it cannot handle.
+
+    Examples:
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        >>> try:
+        ...     sl.explain(model, torch.rand(1, 3, 16, 16), method="guided_backprop")
+        ... except sl.NotDefinedError as error:
+        ...     print(type(error).__name__)
+        NotDefinedError
+    """
 
 
 def unknown_name(noun: str, name: str, known: Iterable[str]) -> SightlineError:

@@ -33,6 +33,23 @@ def meanings(thing: Any) -> dict[str, str]:
     return found
 
 
+def references(thing: Any) -> str:
+    """Return the papers that a docstring names, as a list in Markdown; empty without any."""
+    papers = [
+        line.strip() if line[:1].isspace() else f"- {line}"
+        for section in _sections(thing)
+        if section.kind is DocstringSectionKind.admonition and section.value.kind == "references"
+        for line in section.value.contents.splitlines()
+    ]
+    return "\n".join(papers).replace("\n- ", "\0").replace("\n", " ").replace("\0", "\n- ")
+
+
+def example(thing: Any) -> str:
+    """Return the example of a docstring; empty without one."""
+    found = [section.value for section in _sections(thing) if section.kind is DocstringSectionKind.examples]
+    return "\n\n".join(str(text) for parts in found for _, text in parts)
+
+
 def _sections(thing: Any) -> list[Any]:
     own = thing.__doc__ if isinstance(thing, type) else inspect.getdoc(thing)
     return Docstring(inspect.cleandoc(own or "")).parse("google")

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
-from reference.docstrings import meanings, text
+from reference.docstrings import example, meanings, references, text
 from reference.tables import Option, code, table
 from reference.words import type_words
 
@@ -49,4 +49,7 @@ def _section(entry: Any) -> str:
     parts = [f"## {entry.name}", text(entry.factory)]
     parts += [f"Capabilities: {', '.join(f'`{each}`' for each in able)}."] if able else []
     options = parameters(entry.factory)
-    return "\n\n".join([*parts, table(options) if options else "No options."]) + "\n"
+    parts.append(table(options) if options else "No options.")
+    papers, code = references(entry.factory), example(entry.factory)
+    parts += [f"References:\n\n{papers}"] * bool(papers) + [f"```pycon\n{code}\n```"] * bool(code)
+    return "\n\n".join(parts) + "\n"

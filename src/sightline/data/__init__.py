@@ -1,4 +1,10 @@
-"""Data: what a batch holds, data sets with masks and groups, joint transforms, the loader, and recomposition."""
+"""Data: batches, datasets with masks and groups, transforms, the loader, readers of files.
+
+Examples:
+    >>> splits = sl.data.create_dataset("digits", size=32, copies=1)  # bundled; needs the extra `cluster`
+    >>> list(splits)
+    ['train', 'val', 'val_shifted', 'test_shifted', 'test_iid']
+"""
 
 from typing import Any
 

@@ -34,7 +34,7 @@ class _Checked:
 class Batch(_Checked):
     """Images with their labels, and what else is known of each of them.
 
-    Only `images` and `labels` are required. Beside every optional annotation stands a flag that says which images have
+    Only `images` and `labels` are required. Every optional annotation has a flag that says which images have
     it, because a missing mask and an empty one differ: the first says nothing, the second says that there is no object.
     So do regions to avoid: an empty one says that the image shows nothing to avoid.
 
@@ -44,12 +44,12 @@ class Batch(_Checked):
         masks: (B, H, W), or (B, K, H, W) with K = 1 or the number of classes: uint8 with 0 = background,
             1 = object, 255 = ignore; or float in [0, 1].
         has_mask: (B,) bool; default: every image, where `masks` is given.
-        boxes: (B, N, 4) float, xyxy in pixels, padded to N boxes an image.
+        boxes: (B, N, 4) float, xyxy in pixels, padded to N boxes per image.
         has_box: (B, N) bool, which boxes are real; default: all, where `boxes` is given.
-        indices: (B,) int64, each image's place in its data set.
+        indices: (B,) int64, the index of each image in its dataset.
         groups: (B,) int64, such as the pair (class, background) of a shortcut benchmark.
         maps: (B, H, W) float, stored explanations of the images, moved with them; every image has one.
-        parts: (B, P, H, W) uint8 with 1 = one part of the image's objects, padded by empty masks to P parts an image.
+        parts: (B, P, H, W) uint8 with 1 = one part of the image's objects, padded by empty masks to P parts per image.
         avoid: (B, H, W) region that must not matter to the answer, such as a watermark, regardless of the class: uint8 with 0 =
             free, 1 = to avoid, 255 = ignore; or float in [0, 1].
         has_avoid: (B,) bool, which images have such a region; default: every image, where `avoid` is given.
@@ -58,6 +58,12 @@ class Batch(_Checked):
 
     Raises:
         SightlineError: a shape, dtype or range is not as above, or a size differs from that of the images.
+
+    Examples:
+        >>> masks = torch.ones(2, 64, 64, dtype=torch.uint8)
+        >>> batch = sl.Batch(torch.rand(2, 3, 64, 64), torch.tensor([0, 1]), masks=masks)
+        >>> len(batch), batch.has_mask.tolist()
+        (2, [True, True])
     """
 
     images: Tensor

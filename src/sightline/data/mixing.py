@@ -35,7 +35,7 @@ class Mixer:
         classes: how many there are.
         seed: of what is drawn.
 
-    Reference:
+    References:
         Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; Yun et al., "CutMix: Regularization Strategy to
         Train Strong Classifiers with Localizable Features", ICCV 2019.
     """

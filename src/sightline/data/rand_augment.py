@@ -13,7 +13,7 @@ class RandAugment(v2.RandAugment):
     Where an image is moved away from, it is black, a mask is 0 (background) and a map is 0. What changes colors alone leaves
     the others as they are.
 
-    Reference:
+    References:
         Cubuk et al., "RandAugment: Practical automated data augmentation with a reduced search space", 2020.
     """
 

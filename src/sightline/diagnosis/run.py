@@ -66,10 +66,10 @@ def diagnose(
     seed: int = 0,
     progress: bool = False,
 ) -> Diagnosis:
-    """Measure whether a model looks at the object.
+    """Measure whether a classifier uses the object or something else in the image.
 
-    Every image is shown as it is, with its background noised, grey and swapped, with its object noised, and without its
-    object; where the maps lie is measured beside. Where the data has regions to avoid, so are answers without the marks in
+    The model sees every image unchanged, with its background noised, gray and swapped, with its object noised, and without its
+    object. Saliency maps are measured too. If the data has regions to avoid, the model also sees images without the marks in
     them and with those of other classes. The images are kept in memory: 0.6 MB each at 224 pixels.
 
     Args:
@@ -95,14 +95,26 @@ def diagnose(
             as all else.
         sources: where the images of a data set come from (hospital, camera, site): a name for each, or "folder:N" or
             "FILE.csv:COLUMN" as in `sightline.diagnosis.sources.read_sources`. None = not known.
-        about: what else the page says of the model and the data, such as the run and the folder.
-        name: the model's, for the page.
+        about: further facts about the model and the data for the page, such as the run and the folder.
+        name: name of the model on the page.
         batch_size: images that go through the model together.
-        seed: of the draw, the noise and the pairs.
+        seed: random seed of the drawn images, the noise and the pairs.
         progress: show bars with the time that remains.
 
     Raises:
         SightlineError: an argument is not as above, the model has other classes than the data, or its output is not finite.
+
+    Returns:
+        The diagnosis: its `verdict`, the measurements behind it, and `save("page.html")`, which writes the page.
+
+    Examples:
+        >>> model, spec = sl.load_model("sightline/small_cnn", classes=2)
+        >>> masks = torch.zeros(40, 64, 64, dtype=torch.uint8)
+        >>> masks[:, 16:48, 16:48] = 1
+        >>> batch = sl.Batch(torch.rand(40, 3, 64, 64), torch.arange(40) % 2, masks=masks)
+        >>> diagnosis = sl.diagnose(model, [batch], input_spec=spec, shortcuts=False)
+        >>> diagnosis.verdict.answer  # weights are random
+        'cannot tell'
     """
     if explainer in BASELINES:
         raise SightlineError(f"explainer is {explainer!r}, which is what maps are compared with; choose another")

@@ -1,4 +1,9 @@
-"""Explainers: from a model and images to saliency maps."""
+"""Explainers: from a model and images to saliency maps.
+
+Examples:
+    >>> sl.explainers.list_explainers()["gradcam"]["differentiable"]
+    True
+"""
 
 from typing import Any, overload
 
@@ -33,7 +38,24 @@ def list_explainers() -> dict[str, dict[str, Any]]:
 
 
 def create_explainer(name: str, **options: Any) -> Explainer:
-    """Return an explainer by name, with its options: `create_explainer("eigencam", center=True)`."""
+    """Return an explainer by name.
+
+    Args:
+        name: name of an explainer; `sightline list explainers` prints all of them.
+        **options: options of the explainer, as its class or function takes them.
+
+    Returns:
+        The explainer.
+
+    Raises:
+        SightlineError: no explainer has this name, or it has no such option, or a value is not accepted.
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> explainer = sl.create_explainer("eigencam", center=True)
+        >>> explainer(model, torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 64, 64])
+    """
     return EXPLAINERS.create(name, **options)
 
 
@@ -67,10 +89,10 @@ def explain(
     layer: LayerSelection = None,
     input_spec: InputSpec | None = None,
 ) -> Tensor | Explained:
-    """Saliency maps (B, H, W) in [0, 1] of a batch of images (B, C, H, W); of images in any other form, what `sl.show` draws.
+    """Explain images: return a saliency map for each of them.
 
     Args:
-        model: a classifier that returns logits (B, K), or an object with `.logits`; left as it was.
+        model: a classifier that returns logits (B, K), or an object with `.logits`; it is left unchanged.
         images: float (B, C, H, W); in [0, 1] with an input spec, else as the model takes them. Or a path, a PIL image, an
             array, a list of these, a folder, a dataset, a loader or a table: they are resized, cropped and normalized as the
             input spec says.
@@ -83,6 +105,16 @@ def explain(
 
     Raises:
         SightlineError: an argument is not as above; the message says which, and what is accepted.
+
+    Returns:
+        Of a tensor, saliency maps (B, H, W) in [0, 1]. Of images in any other form, an `Explained` with the images, maps and
+        names that `sl.show` draws.
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> maps = sl.explain(model, torch.rand(2, 3, 64, 64), method="gradcam")
+        >>> maps.shape, maps.min().item() >= 0, maps.max().item() <= 1
+        (torch.Size([2, 64, 64]), True, True)
     """
     explainer = create_explainer(method) if isinstance(method, str) else method
     if isinstance(images, Tensor):

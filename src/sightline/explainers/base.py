@@ -23,6 +23,14 @@ class Explainer(ABC):
 
     Call it with a model and images. The model is used in eval mode, every module's flag is restored, no `.grad` is
     touched, and no graph is kept.
+
+    Examples:
+        >>> class Brightness(sl.Explainer):
+        ...     def explain(self, model, inputs, targets, layer):
+        ...         return inputs.mean(1)
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> sl.explain(model, torch.rand(2, 3, 64, 64), method=Brightness()).shape
+        torch.Size([2, 64, 64])
     """
 
     def __call__(

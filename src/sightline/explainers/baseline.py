@@ -18,7 +18,7 @@ from sightline.network.targets import Targets
 
 @EXPLAINERS.register("gaussian", differentiable=False, needs_gradient=False, needs_layer=False, pixel_space=False)
 class CenteredGaussian(Explainer):
-    """The same centered Gaussian for every image: what images that are centered give away for nothing.
+    """The same centered Gaussian for every image: a chance baseline, because objects are often at the center.
 
     Args:
         sigma: standard deviation as a fraction of each side.
@@ -40,12 +40,12 @@ class CenteredGaussian(Explainer):
 
 @EXPLAINERS.register("randomcam", differentiable=True, needs_gradient=False, needs_layer=True, pixel_space=False)
 class RandomCAM(CAM):
-    """Random-CAM: channel weights drawn from U(-1, 1) for every image: the chance baseline.
+    """Random-CAM: a chance baseline with channel weights drawn from U(-1, 1) for every image.
 
     The draws are keyed by the image: by its index in an evaluation, and by its pixels elsewhere (see `for_images`).
 
     Args:
-        seed: of the draws.
+        seed: random seed of the draws.
     """
 
     def __init__(self, seed: int = 0) -> None:

@@ -25,11 +25,15 @@ from sightline.network.targets import Targets, resolve_score
 class OwnMap(Explainer):
     """The map that an IMPACTX or WAE model predicts with its logits: its positive part, scaled to [0, 1].
 
-    The model has one map of an image, that of the class it decides for; `targets` changes nothing. A model without the branch
+    The model has one map per image, that of the class it decides for; `targets` changes nothing. A model without the branch
     is not defined.
 
     Args:
         raw: return the map as it is predicted, signed.
+
+    References:
+        Apicella et al., "IMPACTX: improving model performance by appropriately constraining the training with teacher
+            explanations" (Artificial Intelligence Review 2026).
     """
 
     def __init__(self, raw: bool = False) -> None:
@@ -46,7 +50,11 @@ class OwnMap(Explainer):
     "attention_branch", differentiable=False, needs_gradient=False, needs_layer=False, pixel_space=False
 )
 class OwnAttention(Explainer):
-    """The attention of an attention branch network, resized and scaled to [0, 1]; `targets` changes nothing."""
+    """The attention of an attention branch network, resized and scaled to [0, 1]; `targets` changes nothing.
+
+    References:
+        Fukui et al., "Attention Branch Network: Learning of Attention Mechanism for Visual Explanation" (CVPR 2019).
+    """
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Return maps (B, H, W)."""
@@ -61,7 +69,12 @@ class OwnAttention(Explainer):
     "attention_pooling", differentiable=False, needs_gradient=False, needs_layer=False, pixel_space=False
 )
 class PoolingAttention(Explainer):
-    """The attention by which a model pools its last feature map, resized and scaled to [0, 1]; `targets` changes nothing."""
+    """The attention by which a model pools its last feature map, resized and scaled to [0, 1]; `targets` changes nothing.
+
+    References:
+        Mitsuhara et al., "Embedding Human Knowledge into Deep Neural Network via Attention Map" (VISAPP 2021), for an attention
+            that is trained by masks. The pooling is sightline's.
+    """
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Return maps (B, H, W)."""
@@ -97,7 +110,7 @@ class GroupMap(Explainer):
             since the guide made them, or since its run was loaded. `layer` may be left out then.
         group: the group to show, regardless of the class; None = for each image the one above.
 
-    Reference:
+    References:
         Shen et al., "Interpretable Compositional Convolutional Neural Networks", IJCAI 2021, whose groups stand for
         parts. Which of them explains a class it does not say; that choice is ours.
     """

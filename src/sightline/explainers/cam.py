@@ -253,7 +253,10 @@ def eigencam(*, center: bool = False) -> CAM:
     2020).
 
     Args:
-        center: subtract each channel's mean first; see `principal`.
+        center: subtract the mean of each channel first; see `principal`.
+
+    References:
+        Muhammad, Yeasin, "Eigen-CAM: Class Activation Map using Principal Components" (IJCNN 2020).
     """
     return CAM(plain_activations, needs_gradient=False, reduce=partial(principal, center=center))
 

@@ -18,8 +18,11 @@ class FinerCAM(CAM):
 
     Args:
         method: name of the class activation map; one that uses gradients.
-        count: how many similar classes; all others where the model has fewer.
-        weight: of their mean score; the paper's gamma.
+        count: number of similar classes; all other classes if the model has fewer.
+        weight: weight of their mean score; the paper's gamma.
+
+    References:
+        Zhang et al., "Finer-CAM: Spotting the Difference Reveals Finer Details for Visual Explanation" (CVPR 2025).
     """
 
     def __init__(self, method: str = "gradcam", count: int = 3, weight: float = 0.6) -> None:

@@ -65,6 +65,10 @@ class AblationCAM(ForwardCAM):
     Args:
         softmax: ask the probabilities instead of the logits; targets then see them as the model's output.
         internal_batch_size: ablations (images x channels) in one call to the tail; None = chosen by their size.
+
+    References:
+        Desai, Ramaswamy, "Ablation-CAM: Visual Explanations for Deep Convolutional Network via Gradient-free Localization"
+            (WACV 2020).
     """
 
     def __init__(self, softmax: bool = False, internal_batch_size: int | None = None) -> None:
@@ -122,6 +126,10 @@ class ScoreCAM(ForwardCAM):
         top: run only the `top` channels of an image with the highest energy, the sum of their squared activations; the others
             get the weight 0. None = all.
         internal_batch_size: masked images (images x channels) in one call to the model; None = chosen by their size.
+
+    References:
+        Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks" (CVPR workshops 2020),
+            Algorithm 1.
     """
 
     def __init__(self, top: int | None = None, internal_batch_size: int | None = None) -> None:

@@ -65,6 +65,9 @@ class FullGrad(Explainer):
     Args:
         rescale: what psi scales to [0, 1]: each `"channel"`, as the formula reads, or all channels of a `"layer"` together,
             as the authors' code does.
+
+    References:
+        Srinivas, Fleuret, "Full-Gradient Representation for Neural Network Visualization" (NeurIPS 2019).
     """
 
     def __init__(self, rescale: Literal["channel", "layer"] = "channel") -> None:

@@ -44,17 +44,22 @@ class LOTS(PixelExplainer):
             in [0, 1]; `"class"`: those of one training image of the class; `"mean"`: the mean of the class (thesis, 4.2).
         class_features: for `"class"` and `"mean"`: what `sightline.network.features.class_features` made, or its file.
         other_class: take the features of the likeliest other class instead of the image's own (thesis, 6.1).
-        iterations: the most steps.
+        iterations: largest number of steps.
         tau: the distance to the target at which an image has converged.
         alpha: the largest change of a pixel in one step.
         distance: which one is compared with tau: `"euclidean"` or `"cosine"`.
         blur: kernel of the map's Gaussian blur: None = 49 of 224 pixels; int = pixels; float = fraction of the shorter side;
             smaller for fine detail; 0 = none. It is cut to the largest odd number below the side.
         threshold: where the final map is below this value, it is set to zero (thesis, 6.2).
-        internal_batch_size: the most images in one call of the model; None chooses.
+        internal_batch_size: largest number of images in one call of the model; None chooses.
 
     Raises:
         SightlineError: an option is not as above.
+
+    References:
+        Rozsa, Günther, Boult, "LOTS about Attacking Deep Features" (IJCB 2017).
+        Weber, "Visualization of Deep Features with Grad-CAM and LOTS" (Master thesis, University of Zurich 2023), Algorithms 1
+            and 2.
     """
 
     def __init__(

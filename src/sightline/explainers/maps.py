@@ -1,4 +1,12 @@
-"""One pass over a dataset that explains every image and keeps the maps."""
+"""One pass over a dataset that explains every image and stores the maps.
+
+Examples:
+    >>> digits = sl.data.create_dataset("digits", size=32, copies=1)
+    >>> model, spec = sl.load_model("sightline/small_cnn", classes=5, size=32)
+    >>> store = sl.maps.compute_maps(model, digits["val"], "maps.zarr", input_spec=spec)
+    >>> store.read([0, 1]).shape
+    torch.Size([2, 32, 32])
+"""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext

@@ -33,6 +33,9 @@ class PartitionSHAP(PixelExplainer):
             `"absolute"` the evidence for or against it.
         raw: Return the signed sums (B, H, W) themselves instead of maps in [0, 1].
         internal_batch_size: Largest number of images in one call to the model; None chooses.
+
+    References:
+        Lundberg, Lee, "A Unified Approach to Interpreting Model Predictions" (NeurIPS 2017).
     """
 
     def __init__(
@@ -86,6 +89,9 @@ class WeightedSHAP(PartitionSHAP):
 
     p_k is the model's probability of class k, and phi_k the class's Owen values summed over the color channels. There is one
     map per image, regardless of `targets`. The options are those of `partition_shap`.
+
+    References:
+        Apicella et al., "SHAP-based explanations to improve classification systems" (XAI.it 2023).
     """
 
     def signed_map(self, model: nn.Module, images: Tensor, targets: Targets, input_spec: InputSpec | None) -> Tensor:

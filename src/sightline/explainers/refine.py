@@ -27,7 +27,10 @@ class RefineCAM(Explainer):
 
     Args:
         method: name of the explainer that makes the map of each layer.
-        layers: how many layers take part where one is given: the layer and up to `layers` - 1 stages before it.
+        layers: number of layers that take part if one is given: the layer and up to `layers` - 1 stages before it.
+
+    References:
+        Domeniconi, Stramiglio, Lombardi, Salti, "How to Evaluate and Refine your CAM" (2026).
     """
 
     def __init__(self, method: str = "gradcam++", layers: int = 3) -> None:

@@ -26,12 +26,15 @@ class RISE(Explainer):
     the same masks.
 
     Args:
-        masks: number of masks N, each one evaluation an image.
+        masks: number of masks N; each costs one evaluation per image.
         cells: side s of the grid of random bits that is scaled up to a mask.
         shown: probability p that a bit is 1.
-        seed: of the masks.
+        seed: random seed of the masks.
         raw: return the weighted means (B, H, W) themselves instead of maps in [0, 1].
         internal_batch_size: how many images go through the model at once; None chooses.
+
+    References:
+        Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models" (BMVC 2018), section 3.
     """
 
     def __init__(

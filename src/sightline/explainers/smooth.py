@@ -31,11 +31,15 @@ class SmoothGradCAMPlusPlus(Explainer):
     those of the image itself.
 
     Args:
-        samples: noisy copies of each image.
+        samples: number of noisy copies of each image.
         noise: standard deviation of the noise, as a fraction of the range of each image.
         absolute: `noise` is in the units of the model's input instead.
-        seed: of the noise; every image gets the same draws.
+        seed: random seed of the noise; every image gets the same draws.
         internal_batch_size: images in one call to the model; None = automatic.
+
+    References:
+        Omeiza et al., "Smooth Grad-CAM++: An Enhanced Inference Level Visualization Technique for Deep Convolutional Neural
+            Network Models" (2019).
     """
 
     def __init__(
@@ -94,7 +98,7 @@ def _map(activations: Tensor, powers: list[Tensor], size: tuple[int, int]) -> Te
 class Augmented(Explainer):
     """Another explainer's maps, averaged over flips, turns and intensities of the image.
 
-    The class, or what else is explained, is settled on the image as it is. Maps are turned back before the mean. A place that
+    The explained class is chosen on the unchanged image. Maps are turned back before the mean. A place that
     a target names, such as a detection's box, is not turned with the image: use `views=1` for those.
 
     Args:

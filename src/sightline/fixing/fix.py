@@ -54,12 +54,12 @@ def fix(
         pretrained: weights of the same architecture from before it learned the shortcut: a file, or `timm/<name>` or
             `torchvision/<name>`. None = those of the model's library if they can be had; "none" = the given network alone.
         size: side of the input in pixels; None = the model's own.
-        mean: of the normalization; None = the model's own.
-        std: likewise.
+        mean: mean of the normalization, one value per channel; None = the model's own.
+        std: standard deviation of the normalization, likewise.
         output: a folder to write, which must be new; None = nothing is written.
-        weights: of a model given by name.
+        weights: weights file of a model given by name.
         classes: the name of each class in the order of the logits, or a file with one a line.
-        seed: of crops, partners and folds.
+        seed: random seed of crops, partners and folds.
         progress: show bars.
 
     Returns:
@@ -67,6 +67,13 @@ def fix(
 
     Raises:
         SightlineError: an argument is not as above, the model has no linear head, or a class has fewer than two images.
+
+    Examples:
+        >>> digits = sl.data.create_dataset("digits", size=32, copies=1)  # bundled; the background predicts the digit
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=5)
+        >>> fixed = sl.fix(model, digits["val"], size=32, mean=[0.5], std=[0.5], pretrained="none")
+        >>> fixed.model.training
+        False
     """
     if output is not None:
         check_output(Path(output))

@@ -33,7 +33,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Fixed:
-    """A mended classifier, and what shows that it is mended.
+    """A classifier with a new head, and the measurements before and after.
 
     Attributes:
         model: takes what the given model takes and answers its classes; in eval mode.
@@ -41,13 +41,20 @@ class Fixed:
         classes: the name of each class.
         helped: whether it is better where what must not matter is exchanged, by more than chance.
         summary: what the refit did, in plain sentences.
-        table: figures before and after, each with the interval of the second.
+        table: values before and after, each with the interval of the second.
         chosen: the network and the head that cross-validation chose.
         candidates: all that was tried.
         masks: (h, w) uint8 with 1 = object, by image; those that were found too.
         notes: what was assumed, found or left out.
         seconds: that each step took.
         report: the page; None where no output was asked for.
+
+    Examples:
+        >>> digits = sl.data.create_dataset("digits", size=32, copies=1)  # bundled; the background predicts the digit
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=5)
+        >>> fixed = sl.fix(model, digits["val"], size=32, mean=[0.5], std=[0.5], pretrained="none")
+        >>> fixed.helped in (True, False), len(fixed.classes), len(fixed.masks)
+        (True, 5, 180)
     """
 
     model: nn.Module

@@ -1,4 +1,10 @@
-"""Guides: methods that train a classifier to look at the right thing."""
+"""Guides: methods that train a classifier to use the object.
+
+Examples:
+    >>> guide = sl.guides.from_config({"name": "segment_overlap", "beta": 0.5})  # as in a recipe
+    >>> "segment_overlap" in sl.guides.list_guides()
+    True
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -64,7 +70,23 @@ def list_guides() -> dict[str, dict[str, Any]]:
 
 
 def create_guide(name: str, **options: Any) -> Guide:
-    """Return a guide by name, with its options: `create_guide("segment_overlap", beta=0.5)`."""
+    """Return a guide by name.
+
+    Args:
+        name: name of a guide; `sightline list guides` prints all of them.
+        **options: options of the guide, as its class takes them.
+
+    Returns:
+        The guide.
+
+    Raises:
+        SightlineError: no guide has this name, or it has no such option, or a value is not accepted.
+
+    Examples:
+        >>> guide = sl.create_guide("segment_overlap", beta=0.5)
+        >>> guide.beta
+        0.5
+    """
     return GUIDES.create(name, **options)
 
 

@@ -24,9 +24,17 @@ class AdversarialBackground(Guide):
             go from any point to the border of what is allowed.
         region: the object by its `"masks"` or by `"boxes"`; or `"avoid"`: the region to avoid is attacked and nothing else.
 
-    Reference:
+    References:
         Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018, for the steps; Goodfellow et
         al., "Explaining and Harnessing Adversarial Examples", ICLR 2015, for a single one.
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> masks = torch.zeros(2, 64, 64, dtype=torch.uint8)
+        >>> masks[:, 16:48, 16:48] = 1
+        >>> batch = sl.Batch(torch.rand(2, 3, 64, 64), torch.tensor([0, 1]), masks=masks)
+        >>> objective = sl.Objective(model, sl.AdversarialBackground(eps=0.03))
+        >>> objective(batch)["loss"].backward()
     """
 
     needs_pixels = True

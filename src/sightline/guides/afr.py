@@ -30,7 +30,7 @@ class AFR(StageWeights):
             validation.
         regularization: of the squared distance of the classifier's weights from those at the stage's start (lambda).
 
-    Reference:
+    References:
         Qiu et al., "Simple and Fast Group Robustness by Automatic Feature Reweighting", ICML 2023. The paper retrains the last
         layer on 20 % of the training images that the first stage has not seen.
     """

@@ -25,7 +25,7 @@ class AttentionBranch(Guide):
         weight: of the branch's cross-entropy beside the model's.
         layer: behind which the branch stands; None = the last stage at a sixteenth of the input's side.
 
-    Reference:
+    References:
         Fukui et al., "Attention Branch Network: Learning of Attention Mechanism for Visual Explanation", CVPR 2019; its branch
         has residual blocks of the network's kind, where this one has one convolution.
     """

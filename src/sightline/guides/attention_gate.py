@@ -34,9 +34,19 @@ class AttentionGate(WeightedGuide):
             avoid, and free elsewhere.
         normalize: scale the term to the cross-entropy's size in every batch.
 
-    Reference:
+    References:
         Mitsuhara et al., "Embedding Human Knowledge into Deep Neural Network via Attention Map", VISAPP 2021, teach the
         attention of an attention branch network by hand-made maps; this gate is the plainest network with such an attention.
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> masks = torch.zeros(2, 64, 64, dtype=torch.uint8)
+        >>> masks[:, 16:48, 16:48] = 1
+        >>> batch = sl.Batch(torch.rand(2, 3, 64, 64), torch.tensor([0, 1]), masks=masks)
+        >>> objective = sl.Objective(model, sl.AttentionGate())
+        >>> objective(batch)["loss"].backward()
+        >>> any("attention_gate" in name for name in model.state_dict())  # the gate is part of the model
+        True
     """
 
     gate: Gate

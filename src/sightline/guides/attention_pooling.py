@@ -23,6 +23,18 @@ class AttentionPooling(AttentionGate):
         detach: train the attention by the masks alone; else the classifier's gradient reaches it too.
         region: the object by its `"masks"` or by `"boxes"`; or what to `"avoid"`.
         normalize: scale the term to the cross-entropy's size in every batch.
+
+    References:
+        Mitsuhara et al., "Embedding Human Knowledge into Deep Neural Network via Attention Map" (VISAPP 2021), for an attention
+            that is trained by masks. The pooling is sightline's.
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> masks = torch.zeros(2, 64, 64, dtype=torch.uint8)
+        >>> masks[:, 16:48, 16:48] = 1
+        >>> batch = sl.Batch(torch.rand(2, 3, 64, 64), torch.tensor([0, 1]), masks=masks)
+        >>> objective = sl.Objective(model, sl.AttentionPooling())
+        >>> objective(batch)["loss"].backward()
     """
 
     def __init__(

@@ -124,6 +124,19 @@ class Guide(nn.Module):
         needs: what an image must have for the guide to act on it; None = nothing.
         multi_label: whether the guide can train on images with several labels.
         input_spec: that of the objective, from `attach` on.
+
+    Examples:
+        >>> class Entropy(sl.Guide):
+        ...     def sample_mask(self, batch):
+        ...         return {"entropy": torch.ones(len(batch), dtype=torch.bool)}
+        ...
+        ...     def losses(self, context):
+        ...         probabilities = context.logits.softmax(1)
+        ...         return {"entropy": -(probabilities * probabilities.log()).sum(1)}
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> losses = sl.Objective(model, 0.1 * Entropy())(sl.Batch(torch.rand(2, 3, 64, 64), torch.tensor([0, 1])))
+        >>> 0 < losses["entropy"].item() < 0.7  # at most the logarithm of 2
+        True
     """
 
     input_spec: InputSpec | None = None

@@ -33,6 +33,10 @@ def check_model(model: nn.Module, layer: LayerChoice | None = None, images: Tens
 
     Raises:
         SightlineError: the model cannot be trained with a guide; the message names the module and the remedy.
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> sl.check_model(model)  # returns nothing: the model can be trained with a guide
     """
     plain = unwrap(model)
     for name, module in [("", model), *model.named_modules()]:

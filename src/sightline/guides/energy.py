@@ -42,8 +42,8 @@ class _Localization(MapGuide):
 class Energy(_Localization):
     """Energy loss: the share of the map that lies outside the object.
 
-    The paper finds it to work with coarse annotations, boxes that are dilated and few, since inside the box it asks for
-    nothing. Penalty and reward are one here: what leaves the background is on the object.
+    According to the paper it works with coarse annotations, such as few or dilated boxes, because inside the box it asks for
+    nothing. One term penalizes and rewards: energy that leaves the background moves to the object.
 
     Args:
         weight: of the loss beside the cross-entropy.
@@ -51,8 +51,18 @@ class Energy(_Localization):
         explainer: a differentiable class activation map, by name.
         normalize: scale the term to the cross-entropy's size in every batch.
 
-    Reference:
+    References:
         Rao et al., "Studying How to Efficiently and Effectively Guide Models with Explanations", ICCV 2023.
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> masks = torch.zeros(2, 64, 64, dtype=torch.uint8)
+        >>> masks[:, 16:48, 16:48] = 1
+        >>> batch = sl.Batch(torch.rand(2, 3, 64, 64), torch.tensor([0, 1]), masks=masks)
+        >>> losses = sl.Objective(model, sl.Energy(weight=0.5))(batch)
+        >>> losses["loss"].backward()
+        >>> 0 <= losses["energy"].item() <= 1
+        True
     """
 
     name = "energy"
@@ -66,7 +76,7 @@ class Energy(_Localization):
 
 @GUIDES.register("l1", needs_masks=True, needs_layer=True, pixel_space=False, reweights=False)
 class L1(_Localization):
-    """L1 loss: the mean distance of the map, its maximum scaled to 1, from the mask.
+    """L1 loss: the mean distance of the map, scaled to a maximum of 1, from the mask.
 
     Args:
         weight: of the loss beside the cross-entropy.
@@ -77,8 +87,16 @@ class L1(_Localization):
         explainer: a differentiable class activation map, by name.
         normalize: scale the term to the cross-entropy's size in every batch.
 
-    Reference:
+    References:
         Rao et al., "Studying How to Efficiently and Effectively Guide Models with Explanations", ICCV 2023.
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> masks = torch.zeros(2, 64, 64, dtype=torch.uint8)
+        >>> masks[:, 16:48, 16:48] = 1
+        >>> batch = sl.Batch(torch.rand(2, 3, 64, 64), torch.tensor([0, 1]), masks=masks)
+        >>> objective = sl.Objective(model, sl.L1(weight=0.5))
+        >>> objective(batch)["loss"].backward()
     """
 
     name = "l1"

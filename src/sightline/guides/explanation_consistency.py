@@ -43,7 +43,7 @@ Range = Literal["minmax", "clip"]
 
 @GUIDES.register("explanation_consistency", needs_masks=False, needs_layer=True, pixel_space=True, reweights=True)
 class ExplanationConsistency(MeasuredWeights):
-    """Explanation consistency: an image weighs v = 1 - E, so much as its map changes when what it left out is attacked.
+    """Explanation consistency: an image gets the weight v = 1 - E, which is high if its map changes under an attack.
 
     x_hat = x + eps sign(grad_x L) (1 - map(x)), sign(0) = 1, clamped to [0, 1] (Eqs. 1 and 7; the paper prints no clamp:
     `clamp=False`).
@@ -79,6 +79,18 @@ class ExplanationConsistency(MeasuredWeights):
             then raises the objective's whole loss, guides that are added to this one included.
         normalize: what the weighted loss is divided by: the sum of the `"weights"`, or the number of images in the `"batch"`.
         labels: of images that can have several: `"each"` of them is explained, or the `"top"` class alone (the paper).
+
+    References:
+        Wu et al., "Improving Network Interpretability via Explanation Consistency Evaluation" (IEEE Transactions on Multimedia
+            2024), section III.
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> images, labels = torch.rand(4, 3, 64, 64), torch.tensor([0, 1, 0, 1])
+        >>> loader = [sl.Batch(images, labels, indices=torch.arange(4))]
+        >>> objective = sl.Objective(model, sl.ExplanationConsistency(interval=1))
+        >>> objective.on_epoch_start(loader, epoch=1)  # a pass over the data that measures the weights
+        >>> objective(loader[0])["loss"].backward()
     """
 
     second_order = False

@@ -24,6 +24,15 @@ class Focal(Reweighter):
         gamma: the exponent; 0 is the cross-entropy.
         normalize: what the loss is divided by: the number of images in the `"batch"` (focal loss as it is known), or the sum of
             the `"weights"`, held fixed.
+
+    References:
+        Lin et al., "Focal Loss for Dense Object Detection" (ICCV 2017), section 3.
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> batch = sl.Batch(torch.rand(2, 3, 64, 64), torch.tensor([0, 1]))
+        >>> objective = sl.Objective(model, sl.Focal(gamma=2.0))
+        >>> objective(batch)["loss"].backward()
     """
 
     multi_label = True
@@ -52,6 +61,15 @@ class EqualizedFocal(Focal):
         gamma: the exponent of a class in balance, above 0.
         scale: the most that is added to it.
         normalize: what the loss is divided by: as for focal loss.
+
+    References:
+        Li et al., "Equalized Focal Loss for Dense Long-Tailed Object Detection" (CVPR 2022).
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> batch = sl.Batch(torch.rand(2, 3, 64, 64), torch.tensor([0, 1]))
+        >>> objective = sl.Objective(model, sl.EqualizedFocal())
+        >>> objective(batch)["loss"].backward()
     """
 
     def __init__(self, gamma: float = 2.0, scale: float = 8.0, normalize: Normalize = "batch") -> None:

@@ -18,8 +18,8 @@ class GAIN(MapGuide):
     """GAIN: attention mining, which needs no mask, and the masks' supervision of its extension, where there are any.
 
     The label's map A, scaled to a maximum of 1, becomes the soft mask T(A) = sigmoid(slope (A - threshold)). The mined term
-    is the label's probability for the image with T(A) erased, x - T(A) x, so that the map has to cover all that gives the
-    class away. With `supervision`, a second term pulls A onto the object: their mean squared distance (GAIN_ext). The
+    is the label's probability for the image with T(A) erased, x - T(A) x. So the map has to cover everything that reveals the
+    class. With `supervision`, a second term pulls A onto the object: their mean squared distance (GAIN_ext). The
     erased images take a forward pass of their own, which batch norm's running statistics do not see. Erased pixels tend to 0:
     black where an input spec normalizes inside, the mean color where the images are normalized already.
 
@@ -31,8 +31,16 @@ class GAIN(MapGuide):
         explainer: a differentiable class activation map, by name.
         normalize: scale each term to the cross-entropy's size in every batch.
 
-    Reference:
+    References:
         Li et al., "Tell Me Where to Look: Guided Attention Inference Network", CVPR 2018.
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> masks = torch.zeros(2, 64, 64, dtype=torch.uint8)
+        >>> masks[:, 16:48, 16:48] = 1
+        >>> batch = sl.Batch(torch.rand(2, 3, 64, 64), torch.tensor([0, 1]), masks=masks)
+        >>> objective = sl.Objective(model, sl.GAIN())
+        >>> objective(batch)["loss"].backward()
     """
 
     needs_pixels = True

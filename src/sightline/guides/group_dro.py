@@ -23,15 +23,21 @@ class GroupDRO(Guide):
     all processes and saved with the objective.
 
     Args:
-        groups: how many groups the data has; `batch.groups` holds 0 .. groups - 1.
-        step_size: of the weights, eta in the paper.
+        groups: number of groups in the data; `batch.groups` holds 0 .. groups - 1.
+        step_size: step size of the weights (> 0), eta in the paper.
 
     Attributes:
         log_weights: (groups,) the logarithm of each group's weight.
 
-    Reference:
+    References:
         Sagawa et al., "Distributionally Robust Neural Networks for Group Shifts: On the Importance of Regularization for
         Worst-Case Generalization", ICLR 2020, Algorithm 1.
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> batch = sl.Batch(torch.rand(2, 3, 64, 64), torch.tensor([0, 1]), groups=torch.tensor([0, 3]))
+        >>> objective = sl.Objective(model, sl.GroupDRO(groups=4))
+        >>> objective(batch)["loss"].backward()
     """
 
     needs: Need | None = "groups"

@@ -18,19 +18,30 @@ from sightline.network.logits import logits_of
 
 @GUIDES.register("hard_negative_mining", needs_masks=False, needs_layer=False, pixel_space=False, reweights=True)
 class HardNegativeMining(MeasuredWeights):
-    """Hard negative mining: an image weighs 1 - p, with p the probability that the model gives its label.
+    """Hard negative mining: an image gets the weight 1 - p, where p is the probability that the model gives its label.
 
     Where images can have several labels, it is the mean of 1 - p over the classes, as the task loss is, with p the probability
     of what is true of the class: that the image shows it, or that it does not.
 
-    The rival of "Improving Network Interpretability via Explanation Consistency Evaluation", refreshed as its weights are.
+    The explanation-consistency paper compares with it. Its weights are measured again every `interval` epochs.
 
     Args:
-        interval: the epochs between two passes over the data.
+        interval: number of epochs between two passes over the data.
         ohem_fraction: replaces the pass by online hard example mining (OHEM, Shrivastava et al. 2016): at every step, this
             fraction of the batch, the images with the highest losses, has weight 1, and the rest weight 0. Each process
             selects among its own images.
         normalize: what the weighted loss is divided by: the sum of the `"weights"`, or the number of images in the `"batch"`.
+
+    References:
+        Wu et al., "Improving Network Interpretability via Explanation Consistency Evaluation" (IEEE Transactions on Multimedia
+            2024), which compares with it.
+        Shrivastava, Gupta, Girshick, "Training Region-based Object Detectors with Online Hard Example Mining" (CVPR 2016).
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> batch = sl.Batch(torch.rand(4, 3, 64, 64), torch.tensor([0, 1, 0, 1]), indices=torch.arange(4))
+        >>> objective = sl.Objective(model, sl.HardNegativeMining(ohem_fraction=0.5))
+        >>> objective(batch)["loss"].backward()  # the two images with the highest losses
     """
 
     multi_label = True

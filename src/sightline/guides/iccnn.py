@@ -51,9 +51,9 @@ class ICCNN(Guide):
         interval: the epochs between two groupings.
         category: the class whose images L_part and the grouping look at; None = all images.
 
-    Reference:
+    References:
         Shen et al., "Interpretable Compositional Convolutional Neural Networks", IJCAI 2021. The weights and `interval` are
-        those of "Improving Network Interpretability via Explanation Consistency Evaluation", section IV-B.
+        those of Wu et al., "Improving Network Interpretability via Explanation Consistency Evaluation", section IV-B.
     """
 
     needs_tap = True

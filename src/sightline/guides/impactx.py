@@ -57,9 +57,9 @@ class IMPACTX(Guide):
         shuffle_maps: give every image the map of another image of its batch, by chance; a lone image keeps its own.
         seed: of the shuffling.
 
-    Reference:
+    References:
         Apicella et al., "IMPACTX: improving model performance by appropriately constraining the training with teacher
-        explanations", sections 3 and 4.3.
+        explanations" (Artificial Intelligence Review 2026), sections 3 and 4.3.
     """
 
     branch: TwoBranch

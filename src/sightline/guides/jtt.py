@@ -23,7 +23,7 @@ class JTT(StageWeights):
     Args:
         upweight: 100 on Waterbirds and 50 on CelebA in the paper, which chooses it on validation by the worst group.
 
-    Reference:
+    References:
         Liu et al., "Just Train Twice: Improving Group Robustness without Training Group Information", ICML 2021, Algorithm 1.
     """
 

@@ -34,18 +34,29 @@ class Objective(nn.Module):
     In any loop: `objective(batch)["loss"].backward()`. To train on several processes, wrap the objective, not the model.
 
     Args:
-        model: the user's classifier, kept as it is: `objective.model` is the same module.
+        model: the classifier, unchanged: `objective.model` is the same module.
         guide: a guide, a sum of guides, or None for the task loss alone.
         layer: the target layer (see `sightline.network.tap.Tap`); None chooses by the model's family.
         input_spec: normalizes images in [0, 1] inside; without it, images are what the model takes.
         task_weight: weight of the cross-entropy; default: what the guide says when it is alone, else 1.
-        label_smoothing: of the cross-entropy, as `task_loss` has it, in [0, 1]; guides see the labels as they are.
-        view_chunk: how many of a guide's views go through the model at a time; None = all in one batch. Smaller chunks bound
+        label_smoothing: label smoothing of the cross-entropy, in [0, 1]; guides see the labels as they are.
+        view_chunk: number of a guide's views that go through the model at a time; None = all in one batch. Smaller chunks bound
             memory by computing the forward pass again during backward; batch norm then sees one chunk at a time.
 
     Attributes:
         epoch: the epoch that randomness in guides depends on; `on_epoch_start` sets it.
         tap: the model opened at the target layer; None where no guide needs one.
+
+    Raises:
+        SightlineError: an argument is not as above, or the guides cannot be combined.
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> objective = sl.Objective(model)  # without a guide: the cross-entropy
+        >>> optimizer = torch.optim.SGD(objective.parameters(), lr=0.1)
+        >>> batch = sl.Batch(torch.rand(2, 3, 64, 64), torch.tensor([0, 1]))
+        >>> objective(batch)["loss"].backward()
+        >>> optimizer.step()
     """
 
     def __init__(

@@ -22,18 +22,30 @@ Fill = Literal["random", "inpaint"]
 class RandomBackground(Guide):
     """Random backgrounds: each object on the background of another image of its batch, without any explanation.
 
-    What a reviewer asks to compare a guide with that uses the same masks. The other image's own object is painted over
+    The natural baseline of a guide that uses the same masks. The object of the other image is painted over
     from its surroundings. Only training batches change, and only images with a mask, among each other.
 
     With regions to avoid, what is in them is replaced instead, and all else stays. The shape of the region can still be seen
     where the fill does not fit.
 
     Args:
-        probability: that an image is changed.
+        probability: probability that an image is changed, in [0, 1].
         region: `"masks"`: what is outside the object is replaced; `"avoid"`: what is in the region to avoid.
         fill: of a region to avoid: `"random"` = the same place of another image of the batch, whose own region is filled from
             its surroundings; `"inpaint"` = the image's own surroundings (extra `masks`).
-        seed: of the pairing, which depends on the seed, the epoch and the indices of the images in the batch.
+        seed: random seed of the pairing, which depends on the seed, the epoch and the indices of the images in the batch.
+
+    References:
+        Xiao, Engstrom, Ilyas, Madry, "Noise or Signal: The Role of Image Backgrounds in Object Recognition" (ICLR 2021),
+            section 4, which trains on such images.
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> masks = torch.zeros(2, 64, 64, dtype=torch.uint8)
+        >>> masks[:, 16:48, 16:48] = 1
+        >>> batch = sl.Batch(torch.rand(2, 3, 64, 64), torch.tensor([0, 1]), masks=masks)
+        >>> objective = sl.Objective(model, sl.RandomBackground(probability=0.5))
+        >>> objective(batch)["loss"].backward()
     """
 
     def __init__(self, probability: float = 1.0, seed: int = 0, region: str = "masks", fill: Fill = "random") -> None:

@@ -50,6 +50,17 @@ class RegionActivation(MapGuide):
         unit: of the diagonal: as a `"fraction"` of the image's, or in `"pixels"` as the paper's text can be read.
         softness: of the soft region that gives the gradient, in units of the map.
         explainer: a differentiable class activation map, by name.
+
+    References:
+        Ahmadi, Rajabi, Khalooei, Sabokrou, "Mitigating Bias: Enhancing Image Classification by Improving Model Explanations"
+            (ACML 2023), Eqs. 6 to 8.
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> boxes = torch.tensor([[[16.0, 16.0, 48.0, 48.0]], [[0.0, 0.0, 32.0, 32.0]]])
+        >>> batch = sl.Batch(torch.rand(2, 3, 64, 64), torch.tensor([0, 1]), boxes=boxes)
+        >>> objective = sl.Objective(model, sl.RegionActivation())
+        >>> objective(batch)["loss"].backward()
     """
 
     def __init__(

@@ -23,16 +23,24 @@ class RightReasons(WeightedGuide):
     `normalize=True` the weight means the same everywhere.
 
     Args:
-        weight: of the penalty, the paper's lambda.
+        weight: weight of the penalty, the paper's lambda.
         region: what tells the object from the background: `"masks"`, or `"boxes"` for the gradient outside the box; or
             `"avoid"` for the gradient in the region to avoid, such as a watermark, and nowhere else.
         reward: weight of a second part, 1 minus the object's share of the squared gradient of the whole image, which asks
             for reasons inside the object where the penalty alone is content with none.
         normalize: scale the term to the cross-entropy's size in every batch.
 
-    Reference:
+    References:
         Ross et al., "Right for the Right Reasons: Training Differentiable Models by Constraining their Explanations",
         IJCAI 2017.
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> masks = torch.zeros(2, 64, 64, dtype=torch.uint8)
+        >>> masks[:, 16:48, 16:48] = 1
+        >>> batch = sl.Batch(torch.rand(2, 3, 64, 64), torch.tensor([0, 1]), masks=masks)
+        >>> objective = sl.Objective(model, sl.RightReasons(normalize=True))
+        >>> objective(batch)["loss"].backward()
     """
 
     needs_pixels = True

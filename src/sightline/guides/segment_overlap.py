@@ -30,7 +30,7 @@ class SegmentOverlap(Guide):
     The total of the paper is beta * cross-entropy + (1 - beta) * SO-Loss; it prints the similarity itself as the loss,
     which training would minimize, so this takes one minus it. Its five arms (Table I) are beta = 1; 0 and 0.5, each with
     blur and with `blur=0`. An image without a mask, or with an empty one, is left out of the average; an all-zero map
-    counts as 1 and has no gradient. Both are counted. An image with several labels has a map for each of them, held against
+    counts as 1 and has no gradient. Both are counted. An image with several labels has a map for each of them, compared with
     the mask of that class, and the mean of their losses (the paper's future work); a label without a mask is left out of it.
 
     Args:
@@ -50,6 +50,19 @@ class SegmentOverlap(Guide):
         region: `"masks"`, or `"avoid"`: the loss is then the cosine similarity itself, of the map and the region to avoid, so
             that it vanishes where the map leaves that region out; all else is free.
         resolution: where maps and masks are compared: `"input"` (the paper), or `"layer"` with masks reduced to it.
+
+    References:
+        Anonymous, "Employing Explanations for Effective Image Classification" (manuscript), section III.
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> masks = torch.zeros(2, 64, 64, dtype=torch.uint8)
+        >>> masks[:, 16:48, 16:48] = 1
+        >>> batch = sl.Batch(torch.rand(2, 3, 64, 64), torch.tensor([0, 1]), masks=masks)
+        >>> losses = sl.Objective(model, sl.SegmentOverlap(beta=0.5))(batch)
+        >>> losses["loss"].backward()
+        >>> losses["segment_overlap"].item() <= 1  # next to "task", the cross-entropy, and their weighted sum "loss"
+        True
     """
 
     needs_tap = True

@@ -17,7 +17,7 @@ class WAE(IMPACTX):
 
     The options are those of `IMPACTX`; `weight`, of the map's error, trains other parameters here than the cross-entropy does.
 
-    Reference:
+    References:
         Apicella et al., "SHAP-based explanations to improve classification systems", XAI.it 2023.
     """
 

@@ -1,6 +1,15 @@
 """Metrics: from maps, images and a model to a number.
 
 Each is a pure function that gives every image its value, and a thin `torchmetrics.Metric` that averages them.
+
+Examples:
+    >>> maps, masks = torch.tensor([[[0.9, 0.6], [0.1, 0.0]]]), torch.tensor([[[1, 0], [0, 0]]], dtype=torch.uint8)
+    >>> sl.metrics.foreground_iou(maps, masks)
+    tensor([0.5000])
+    >>> metric = sl.metrics.MIoU()
+    >>> metric.update(maps, masks)
+    >>> metric.compute()
+    tensor(0.5000)
 """
 
 from typing import Any

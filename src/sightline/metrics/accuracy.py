@@ -71,7 +71,14 @@ def worst_group_accuracy(hits: Tensor, groups: Tensor) -> Tensor:
 
 @register("accuracy")
 class Accuracy(PerImageMetric):
-    """Share of the images whose top-1 class is the label."""
+    """Share of the images whose class with the highest score is the label, in [0, 1]; higher is better.
+
+    Examples:
+        >>> metric = sl.metrics.Accuracy()
+        >>> metric.update(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0]))
+        >>> metric.compute().item()
+        0.5
+    """
 
     needs_maps = False
 
@@ -86,10 +93,21 @@ class Accuracy(PerImageMetric):
 
 @register("worst_group_accuracy")
 class WorstGroupAccuracy(PerImageMetric):
-    """Lowest accuracy of any group of images.
+    """Lowest accuracy of any group of images, in [0, 1]; higher is better.
 
     Attributes:
         table: group -> (accuracy, number of images), over all processes, as of the last `compute()`.
+
+    References:
+        Sagawa et al., "Distributionally Robust Neural Networks for Group Shifts: On the Importance of Regularization for
+            Worst-Case Generalization" (ICLR 2020).
+
+    Examples:
+        >>> metric = sl.metrics.WorstGroupAccuracy()
+        >>> scores = torch.tensor([[2.0, 1.0], [0.0, 3.0], [4.0, 1.0]])
+        >>> metric.update(scores, labels=torch.tensor([0, 0, 0]), groups=torch.tensor([0, 1, 1]))
+        >>> metric.compute().item(), metric.table
+        (0.5, {0: (1.0, 1), 1: (0.5, 2)})
     """
 
     needs_maps = False

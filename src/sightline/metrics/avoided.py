@@ -50,7 +50,18 @@ def energy_in_avoid(maps: Tensor, avoid: Tensor, has_avoid: Tensor | None = None
 
 @register("energy_in_avoid")
 class EnergyInAvoid(PerImageMetric):
-    """Mean share of the map's energy that lies in the region to avoid."""
+    """Mean share of the map's energy inside the region to avoid, in [0, 1]; lower is better.
+
+    References:
+        Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks" (CVPR workshops 2020),
+            section 4.3, whose energy-based pointing game this is, with the region to avoid instead of the object.
+
+    Examples:
+        >>> metric = sl.metrics.EnergyInAvoid()
+        >>> metric.update(torch.tensor([[[1.0, 3.0]]]), avoid=torch.tensor([[[1, 0]]], dtype=torch.uint8))
+        >>> metric.compute().item()
+        0.25
+    """
 
     needs_avoid: ClassVar[bool] = True
     higher_is_better = False
@@ -69,7 +80,7 @@ class MarkMetric(ModelMetric):
 
     Args:
         model: a classifier that returns logits (B, K).
-        seed: of whose mark an image gets.
+        seed: random seed of the image that lends its mark.
         input_spec: normalizes images in [0, 1].
         internal_batch_size: images in one call to the model.
     """
@@ -126,21 +137,56 @@ class MarkMetric(ModelMetric):
 
 @register("mark_removed_accuracy")
 class MarkRemovedAccuracy(MarkMetric):
-    """Accuracy on the images that have a mark, without it."""
+    """Accuracy without the mark, over the images that have one, in [0, 1]; higher is better.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images = torch.zeros(1, 3, 8, 8)
+        >>> images[:, 1] = 0.1  # green, with a red mark
+        >>> images[:, 0, :4, :4] = 1
+        >>> avoid = (images[:, 0] == 1).to(torch.uint8)
+        >>> metric = sl.metrics.MarkRemovedAccuracy(model)
+        >>> metric.update(images, torch.tensor([1]), avoid)
+        >>> metric.compute().item()
+        1.0
+    """
 
     change = "removed"
 
 
 @register("mark_pasted_accuracy")
 class MarkPastedAccuracy(MarkMetric):
-    """Accuracy on all images with a known region, marked or not, with the mark of another class pasted on."""
+    """Accuracy with the mark of another class pasted on, over all images with a known region; higher is better.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images = torch.zeros(2, 3, 8, 8)
+        >>> images[0, 1], images[1, 0] = 0.1, 0.1  # a green image without a mark, a red one with a red mark
+        >>> images[1, 0, :4, :4] = 1
+        >>> avoid = (images[:, 0] == 1).to(torch.uint8)
+        >>> metric = sl.metrics.MarkPastedAccuracy(model)
+        >>> metric.update(images, torch.tensor([1, 0]), avoid)
+        >>> metric.compute().item(), metric.n  # the green image turns red; no other class lends the red one a mark
+        (0.0, 1)
+    """
 
     change = "pasted"
 
 
 @register("mark_swapped_accuracy")
 class MarkSwappedAccuracy(MarkMetric):
-    """Accuracy on the images that have a mark, with the mark of another class instead of it."""
+    """Accuracy with the mark of another class instead of its mark, over the images that have one; higher is better.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images = torch.zeros(2, 3, 8, 8)
+        >>> images[0, 0, :4, :4], images[1, 1, :4, :4] = 1, 1  # marks that reveal the class
+        >>> avoid = images.sum(1).to(torch.uint8)
+        >>> metric = sl.metrics.MarkSwappedAccuracy(model)
+        >>> metric.update(images, torch.tensor([0, 1]), avoid)
+        >>> metric.compute().item()
+        0.0
+    """
 
     change = "swapped"
 

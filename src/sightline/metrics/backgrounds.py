@@ -29,7 +29,7 @@ class BackgroundMetric(MaskedImageMetric):
     Args:
         model: a classifier that returns logits (B, K).
         fill: what stands instead of an object, see `sightline.data.backgrounds.background_of`: "tile" or "inpaint".
-        seed: of whose background an image gets.
+        seed: random seed of the image that lends its background.
         input_spec: normalizes images in [0, 1].
         internal_batch_size: images in one call to the model.
     """
@@ -65,14 +65,45 @@ class VariantAccuracy(BackgroundMetric):
 
 @register("only_fg_accuracy")
 class OnlyForegroundAccuracy(VariantAccuracy):
-    """Accuracy on the object alone, on black."""
+    """Accuracy on the object alone, on black, in [0, 1]; higher is better.
+
+    References:
+        Xiao, Engstrom, Ilyas, Madry, "Noise or Signal: The Role of Image Backgrounds in Object Recognition" (ICLR 2021),
+            Only-FG.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images, masks = torch.zeros(1, 3, 8, 8), torch.zeros(1, 8, 8, dtype=torch.uint8)
+        >>> images[:, 0], masks[:, 2:6, 2:6] = 1, 1
+        >>> images[:, :, 2:6, 2:6] = torch.tensor([0, 1, 0])[:, None, None]  # a green object on a red background
+        >>> metric = sl.metrics.OnlyForegroundAccuracy(model)
+        >>> metric.update(images, torch.tensor([1]), masks)
+        >>> metric.compute().item()
+        1.0
+    """
 
     variant = "only_fg"
 
 
 @register("no_fg_accuracy")
 class NoForegroundAccuracy(VariantAccuracy):
-    """Accuracy on the background with the object's shape in black; what is above chance, background or shape tells."""
+    """Accuracy on the background with the shape of the object in black; lower is better.
+
+    A value above chance shows how well the background and the shape alone predict the class.
+
+    References:
+        Xiao, Engstrom, Ilyas, Madry, "Noise or Signal: The Role of Image Backgrounds in Object Recognition" (ICLR 2021),
+            No-FG.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images, masks = torch.zeros(1, 3, 8, 8), torch.zeros(1, 8, 8, dtype=torch.uint8)
+        >>> images[:, 0], masks[:, 2:6, 2:6] = 1, 1  # red, the object too
+        >>> metric = sl.metrics.NoForegroundAccuracy(model)
+        >>> metric.update(images, torch.tensor([0]), masks)
+        >>> metric.compute().item()  # the background alone reveals the class
+        1.0
+    """
 
     variant = "no_fg"
     higher_is_better = False
@@ -80,7 +111,23 @@ class NoForegroundAccuracy(VariantAccuracy):
 
 @register("only_bg_b_accuracy")
 class BlackedBackgroundAccuracy(VariantAccuracy):
-    """Accuracy on the background with the object's box in black; what is above chance, the background tells."""
+    """Accuracy on the background with the box of the object in black; lower is better.
+
+    A value above chance shows how well the background alone predicts the class.
+
+    References:
+        Xiao, Engstrom, Ilyas, Madry, "Noise or Signal: The Role of Image Backgrounds in Object Recognition" (ICLR 2021),
+            Only-BG-B.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images, masks = torch.zeros(1, 3, 8, 8), torch.zeros(1, 8, 8, dtype=torch.uint8)
+        >>> images[:, 0], masks[:, 2:6, 2:6] = 1, 1  # red, the object too
+        >>> metric = sl.metrics.BlackedBackgroundAccuracy(model)
+        >>> metric.update(images, torch.tensor([0]), masks)
+        >>> metric.compute().item()
+        1.0
+    """
 
     variant = "only_bg_b"
     higher_is_better = False
@@ -88,7 +135,24 @@ class BlackedBackgroundAccuracy(VariantAccuracy):
 
 @register("only_bg_t_accuracy")
 class TiledBackgroundAccuracy(VariantAccuracy):
-    """Accuracy on the background that covers the object too; what is above chance, the background tells."""
+    """Accuracy on the background alone, which also covers the object; lower is better.
+
+    A value above chance shows how well the background alone predicts the class.
+
+    References:
+        Xiao, Engstrom, Ilyas, Madry, "Noise or Signal: The Role of Image Backgrounds in Object Recognition" (ICLR 2021),
+            Only-BG-T.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images, masks = torch.zeros(1, 3, 8, 8), torch.zeros(1, 8, 8, dtype=torch.uint8)
+        >>> images[:, 0], masks[:, 2:6, 2:6] = 1, 1
+        >>> images[:, :, 2:6, 2:6] = torch.tensor([0, 1, 0])[:, None, None]  # a green object on a red background
+        >>> metric = sl.metrics.TiledBackgroundAccuracy(model)
+        >>> metric.update(images, torch.tensor([1]), masks)
+        >>> metric.compute().item()
+        0.0
+    """
 
     variant = "only_bg_t"
     higher_is_better = False
@@ -96,30 +160,86 @@ class TiledBackgroundAccuracy(VariantAccuracy):
 
 @register("mixed_same_accuracy")
 class MixedSameAccuracy(VariantAccuracy):
-    """Accuracy on the object before the background of another image of its class."""
+    """Accuracy on the object in front of the background of another image of its class; higher is better.
+
+    References:
+        Xiao, Engstrom, Ilyas, Madry, "Noise or Signal: The Role of Image Backgrounds in Object Recognition" (ICLR 2021),
+            Mixed-Same.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images, masks = torch.zeros(4, 3, 8, 8), torch.zeros(4, 8, 8, dtype=torch.uint8)
+        >>> images[:2, 0], images[2:, 1], masks[:, 2:6, 2:6] = 1, 1, 1  # two red images, two green ones
+        >>> metric = sl.metrics.MixedSameAccuracy(model)
+        >>> metric.update(images, torch.tensor([0, 0, 1, 1]), masks)
+        >>> metric.compute().item()
+        1.0
+    """
 
     variant = "mixed_same"
 
 
 @register("mixed_rand_accuracy")
 class MixedRandAccuracy(VariantAccuracy):
-    """Accuracy on the object before the background of an image of a random class."""
+    """Accuracy on the object in front of the background of an image of a random class; higher is better.
+
+    References:
+        Xiao, Engstrom, Ilyas, Madry, "Noise or Signal: The Role of Image Backgrounds in Object Recognition" (ICLR 2021),
+            Mixed-Rand.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images, masks = torch.zeros(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.uint8)
+        >>> images[0, 0], images[1, 1], masks[:, 1:7, 1:7] = 1, 1, 1  # a red image and a green one; large objects
+        >>> metric = sl.metrics.MixedRandAccuracy(model)
+        >>> metric.update(images, torch.tensor([0, 1]), masks)
+        >>> metric.compute().item()
+        1.0
+    """
 
     variant = "mixed_rand"
 
 
 @register("mixed_next_accuracy")
 class MixedNextAccuracy(VariantAccuracy):
-    """Accuracy on the object before the background of an image of the next class."""
+    """Accuracy on the object in front of the background of an image of the next class; higher is better.
+
+    References:
+        Xiao, Engstrom, Ilyas, Madry, "Noise or Signal: The Role of Image Backgrounds in Object Recognition" (ICLR 2021),
+            Mixed-Next.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images, masks = torch.zeros(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.uint8)
+        >>> images[0, 0], images[1, 1], masks[:, 3:5, 3:5] = 1, 1, 1  # a red image and a green one; small objects
+        >>> metric = sl.metrics.MixedNextAccuracy(model)
+        >>> metric.update(images, torch.tensor([0, 1]), masks)
+        >>> metric.compute().item()
+        0.0
+    """
 
     variant = "mixed_next"
 
 
 @register("bg_gap")
 class BGGap(BackgroundMetric):
-    """BG-gap: accuracy before backgrounds of the own class less that before backgrounds of random classes.
+    """BG-gap: accuracy with backgrounds of the same class minus accuracy with those of random classes; lower is better.
 
-    What the model owes to the background's class where the object is there; near 0 for one that looks at the object.
+    It says how much the class of the background changes the accuracy while the object is visible. It is near 0 for a model
+    that uses the object.
+
+    References:
+        Xiao, Engstrom, Ilyas, Madry, "Noise or Signal: The Role of Image Backgrounds in Object Recognition" (ICLR 2021),
+            section 4.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images, masks = torch.zeros(4, 3, 8, 8), torch.zeros(4, 8, 8, dtype=torch.uint8)
+        >>> images[:2, 0], images[2:, 1], masks[:, 1:7, 1:7] = 1, 1, 1  # two red images, two green ones; large objects
+        >>> metric = sl.metrics.BGGap(model)
+        >>> metric.update(images, torch.tensor([0, 0, 1, 1]), masks)
+        >>> metric.compute().item()
+        0.0
     """
 
     higher_is_better = False

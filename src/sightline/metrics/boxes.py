@@ -146,12 +146,26 @@ class BoxMetric(PerImageMetric):
 
 @register("box_localization")
 class BoxLocalization(BoxMetric):
-    """Share of the images where the box of what the map points out most overlaps the object's box by an IoU of 0.5.
+    """Share of the images where the box around the map's highest values and the object's box have an IoU of 0.5 or more.
+
+    In [0, 1]; higher is better. Also called MaxBoxAcc or GT-known localization: the class is taken as known.
 
     Args:
-        share: how much the map points out.
-        by: "pixels" = the share of them, "value" = above the share of the maximum.
-        threshold: least IoU of a hit.
+        share: how much of the map counts as pointed out, in (0, 1).
+        by: "pixels" = this share of the pixels, "value" = the pixels above this share of the maximum.
+        threshold: smallest IoU of a hit.
+
+    References:
+        Zhou et al., "Learning Deep Features for Discriminative Localization" (CVPR 2016), section 3.2, whose box is that of
+            `share=0.2, by="value"`.
+
+    Examples:
+        >>> maps = torch.zeros(1, 8, 8)
+        >>> maps[:, 2:5, 2:5] = 1
+        >>> metric = sl.metrics.BoxLocalization(share=0.5, by="value")
+        >>> metric.update(maps, boxes=torch.tensor([[[2.0, 2.0, 5.0, 6.0]]]))
+        >>> metric.compute().item()
+        1.0
     """
 
     def __init__(self, share: float = 0.2, by: By = "pixels", threshold: float = 0.5) -> None:
@@ -172,7 +186,18 @@ class BoxLocalization(BoxMetric):
 
 @register("energy_in_box")
 class EnergyInBox(BoxMetric):
-    """Mean share of the map's energy that lies in the object's boxes."""
+    """Mean share of the map's energy inside the object's boxes, in [0, 1]; higher is better.
+
+    References:
+        Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks" (CVPR workshops 2020),
+            section 4.3.
+
+    Examples:
+        >>> metric = sl.metrics.EnergyInBox()
+        >>> metric.update(torch.ones(1, 8, 8), boxes=torch.tensor([[[0.0, 0.0, 4.0, 4.0]]]))
+        >>> metric.compute().item()
+        0.25
+    """
 
     def compute_per_image(self, observation: Observation) -> Tensor:
         """`energy_in_box` of each image."""

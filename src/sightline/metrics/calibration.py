@@ -37,12 +37,21 @@ def expected_calibration_error(
 
 @register("ece")
 class ECE(PerImageMetric):
-    """Expected calibration error: how far confidence and accuracy are apart.
+    """Expected calibration error: how far confidence and accuracy are apart, in [0, 1]; lower is better.
 
     An image's own value is its confidence minus its correctness, above 0 where the model is too sure.
 
     Args:
-        bins: number of equal intervals of the confidence.
+        bins: number of equal intervals of the confidence (> 0).
+
+    References:
+        Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), Eq. 3.
+
+    Examples:
+        >>> metric = sl.metrics.ECE()
+        >>> metric.update(torch.tensor([[0.75, 0.25], [0.75, 0.25]]), torch.tensor([0, 1]))
+        >>> metric.compute().item()  # 75 % sure, 50 % right
+        0.25
     """
 
     needs_maps = False

@@ -21,11 +21,13 @@ from sightline.network.layers import LayerSelection
 
 @register("explanation_consistency")
 class ExplanationConsistency(ExplainerMetric):
-    """Mean agreement of the map and the map after an attack on what the map left out; 0 where the class changes.
+    """Mean agreement of each map with the map after an attack on the pixels that the map left out, in [0, 1].
+
+    Higher is better. An image whose predicted class changes has the value 0.
 
     Args:
         model: a classifier that returns logits (B, K).
-        explainer: the one that makes the maps, or its name.
+        explainer: the explainer that makes the maps, or its name.
         psi: "tanh", "softsign" or "arctan1".
         distance: "mean" (times 10) or "sum".
         perturbation: "fgsm", "zero" or "mean".
@@ -33,6 +35,19 @@ class ExplanationConsistency(ExplainerMetric):
         layer: the target layer of the explainer.
         input_spec: normalizes images in [0, 1].
         internal_batch_size: images in one call to the model.
+
+    References:
+        Wu et al., "Improving Network Interpretability via Explanation Consistency Evaluation" (IEEE Transactions on Multimedia
+            2024), Eqs. 1 to 3.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images = torch.zeros(1, 3, 8, 8)
+        >>> images[:, 0] = 1
+        >>> metric = sl.metrics.ExplanationConsistency(model, "gaussian")  # a map that does not depend on the image
+        >>> metric.update(images, sl.explain(model, images, "gaussian"))
+        >>> metric.compute().item()
+        1.0
     """
 
     def __init__(

@@ -45,14 +45,23 @@ def corloc(found: Tensor, boxes: Tensor, has_box: Tensor | None = None, iou: flo
 
 @register("corloc")
 class CorLoc(PerImageMetric):
-    """Share of the images where a found box overlaps the object's by an IoU of 0.5.
+    """Share of the images where a found box and an object's box have an IoU of 0.5 or more, in [0, 1]; higher is better.
 
     Given boxes, it judges them. Given maps, it judges the tight box of what lies above the threshold and is connected with the
     map's maximum.
 
     Args:
-        threshold: least value, itself left out, of a pixel that a map points out.
-        iou: least IoU of a hit.
+        threshold: value above which a pixel of a map counts as pointed out.
+        iou: smallest IoU of a hit.
+
+    References:
+        Deselaers, Alexe, Ferrari, "Localizing Objects while Learning Their Appearance" (ECCV 2010).
+
+    Examples:
+        >>> metric = sl.metrics.CorLoc()
+        >>> metric.update(torch.tensor([[0.0, 0.0, 4.0, 4.0]]), boxes=torch.tensor([[[0.0, 0.0, 4.0, 6.0]]]))
+        >>> metric.compute().item()  # IoU = 16 / 24
+        1.0
     """
 
     needs_boxes = True

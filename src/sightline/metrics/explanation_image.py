@@ -123,7 +123,21 @@ class _ThroughMap(ModelMetric):
 
 @register("average_drop")
 class AverageDrop(_ThroughMap):
-    """Mean share of the class's probability that is lost on the explanation image."""
+    """Mean share of the class's probability that is lost on the explanation image, in [0, 1]; lower is better.
+
+    References:
+        Chattopadhyay et al., "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep Convolutional Networks"
+            (WACV 2018), section 4.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images = torch.zeros(1, 3, 8, 8)
+        >>> images[:, 0] = 1
+        >>> metric = sl.metrics.AverageDrop(model)
+        >>> metric.update(images, torch.ones(1, 8, 8))  # the map keeps the whole image
+        >>> metric.compute().item()
+        0.0
+    """
 
     higher_is_better = False
 
@@ -134,7 +148,21 @@ class AverageDrop(_ThroughMap):
 
 @register("average_increase")
 class AverageIncrease(_ThroughMap):
-    """Share of the images whose class becomes more probable on the explanation image."""
+    """Share of the images whose class is more probable on the explanation image, in [0, 1]; higher is better.
+
+    References:
+        Chattopadhyay et al., "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep Convolutional Networks"
+            (WACV 2018), section 4.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images = torch.zeros(1, 3, 8, 8)
+        >>> images[:, 0, :, :4], images[:, 1, :, 4:] = 1, 0.5  # red on the left, green on the right
+        >>> metric = sl.metrics.AverageIncrease(model)
+        >>> metric.update(images, maps=images[:, 0])  # the map removes the green half
+        >>> metric.compute().item()
+        1.0
+    """
 
     def compute_per_image(self, observation: Observation) -> Tensor:
         """`average_increase` of each image."""
@@ -169,7 +197,20 @@ class _MapAgain(ExplainerMetric):
 
 @register("coherency")
 class Coherency(_MapAgain):
-    """Mean agreement of the map and the map of the explanation image, for the same class."""
+    """Mean agreement of the map and the map of the explanation image, for the same class, in [0, 1]; higher is better.
+
+    References:
+        Poppi et al., "Revisiting The Evaluation of Class Activation Mapping for Explainability" (CVPR workshops 2021),
+            section 3.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images = torch.ones(1, 3, 8, 8)
+        >>> metric = sl.metrics.Coherency(model, "gaussian")  # a map that does not depend on the image
+        >>> metric.update(images, sl.explain(model, images, "gaussian"))
+        >>> round(metric.compute().item(), 3)
+        1.0
+    """
 
     def compute_per_image(self, observation: Observation) -> Tensor:
         """`coherency` of each image."""
@@ -178,7 +219,18 @@ class Coherency(_MapAgain):
 
 @register("complexity")
 class Complexity(PerImageMetric):
-    """Mean of the maps."""
+    """Mean of the maps, in [0, 1]; lower is better: a lower mean is a simpler map.
+
+    References:
+        Poppi et al., "Revisiting The Evaluation of Class Activation Mapping for Explainability" (CVPR workshops 2021),
+            section 3.
+
+    Examples:
+        >>> metric = sl.metrics.Complexity()
+        >>> metric.update(torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]))
+        >>> metric.compute().item()
+        0.25
+    """
 
     higher_is_better = False
 
@@ -193,7 +245,22 @@ class Complexity(PerImageMetric):
 
 @register("adcc")
 class ADCC(_MapAgain):
-    """Mean over the images of ADCC: coherent, simple maps that keep the class's probability."""
+    """ADCC: harmonic mean of coherency, 1 - complexity and 1 - average drop, averaged over the images; in [0, 1].
+
+    Higher is better: maps that are coherent and simple, and keep the class's probability.
+
+    References:
+        Poppi et al., "Revisiting The Evaluation of Class Activation Mapping for Explainability" (CVPR workshops 2021),
+            section 3.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images = torch.ones(1, 3, 8, 8)
+        >>> metric = sl.metrics.ADCC(model, "gaussian")
+        >>> metric.update(images, sl.explain(model, images, "gaussian"))
+        >>> 0 < metric.compute().item() < 1
+        True
+    """
 
     def compute_per_image(self, observation: Observation) -> Tensor:
         """`adcc` of each image."""
@@ -204,18 +271,32 @@ class ADCC(_MapAgain):
 
 @register("arcc")
 class ARCC(_MapAgain):
-    """Mean over the images of ARCC: coherent, simple maps that rank pixels by what they do to the class's probability.
+    """ARCC: harmonic mean of coherency, 1 - complexity and ROAD, averaged over the images; in [0, 1].
+
+    Higher is better: maps that are coherent and simple, and rank pixels by their effect on the class's probability.
 
     Args:
         model: a classifier that returns logits (B, K).
-        explainer: the one that makes the maps, or its name.
+        explainer: the explainer that makes the maps, or its name.
         fill: "black" (the papers') or "blur".
-        shares: of the pixels that ROAD removes.
+        shares: shares of the pixels that ROAD removes, each in (0, 1).
         noise: standard deviation of ROAD's noise, in the units of the images.
-        seed: of the noise.
+        seed: random seed of the noise.
         layer: the target layer of the explainer.
         input_spec: normalizes images in [0, 1].
         internal_batch_size: images in one call to the model.
+
+    References:
+        Domeniconi, Stramiglio, Lombardi, Salti, "How to Evaluate and Refine your CAM" (2026).
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images = torch.zeros(1, 3, 8, 8)
+        >>> images[:, 0, 2:6, 2:6] = 1  # a red object at the center
+        >>> metric = sl.metrics.ARCC(model, "gaussian")
+        >>> metric.update(images, sl.explain(model, images, "gaussian"))
+        >>> 0 < metric.compute().item() < 1
+        True
     """
 
     slow = True

@@ -110,10 +110,19 @@ def energy_in_mask(
 
 @register("miou")
 class MIoU(MapMetric):
-    """Mean IoU of the object and the map's region.
+    """Mean intersection over union (IoU) of the object and the map's region, in [0, 1]; higher is better.
 
     Args:
-        threshold: least value of a pixel that the map points out.
+        threshold: value from which on a pixel belongs to the map's region, in [0, 1].
+
+    References:
+        Everingham et al., "The Pascal Visual Object Classes (VOC) Challenge" (IJCV 2010), for the IoU of regions.
+
+    Examples:
+        >>> metric = sl.metrics.MIoU(threshold=0.5)
+        >>> metric.update(torch.tensor([[[0.9, 0.6], [0.1, 0.0]]]), torch.tensor([[[1, 0], [0, 0]]], dtype=torch.uint8))
+        >>> metric.compute().item()
+        0.5
     """
 
     def __init__(self, threshold: float = 0.5) -> None:
@@ -134,10 +143,19 @@ class MIoU(MapMetric):
 
 @register("pointing_game")
 class PointingGame(MapMetric):
-    """Share of the images where the map's maximum lies on the object.
+    """Pointing game: share of the images where the map's maximum is on the object, in [0, 1]; higher is better.
 
     Args:
-        tolerance: greatest distance from the object, in pixels, that still is a hit; 15 in the paper.
+        tolerance: largest distance from the object, in pixels, that is still a hit; 15 in the paper.
+
+    References:
+        Zhang et al., "Top-down Neural Attention by Excitation Backprop" (ECCV 2016), section 4.
+
+    Examples:
+        >>> metric = sl.metrics.PointingGame()
+        >>> metric.update(torch.tensor([[[0.9, 0.6], [0.1, 0.0]]]), torch.tensor([[[1, 0], [0, 0]]], dtype=torch.uint8))
+        >>> metric.compute().item()
+        1.0
     """
 
     def __init__(self, tolerance: int = 0) -> None:
@@ -158,7 +176,18 @@ class PointingGame(MapMetric):
 
 @register("energy_in_mask")
 class EnergyInMask(MapMetric):
-    """Mean share of the map's energy that lies on the object."""
+    """Mean share of the map's energy on the object, in [0, 1]; higher is better.
+
+    References:
+        Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks" (CVPR workshops 2020),
+            section 4.3: the energy-based pointing game.
+
+    Examples:
+        >>> metric = sl.metrics.EnergyInMask()
+        >>> metric.update(torch.tensor([[[0.5, 0.5], [1.0, 0.0]]]), torch.tensor([[[1, 0], [0, 0]]], dtype=torch.uint8))
+        >>> metric.compute().item()
+        0.25
+    """
 
     def compute_per_image(self, observation: Observation) -> Tensor:
         """`energy_in_mask` of each image."""

@@ -129,7 +129,23 @@ class NoiseMetric(MaskedImageMetric, CurveMetric):
 
 @register("foreground_noise_accuracy")
 class ForegroundNoiseAccuracy(NoiseMetric):
-    """Accuracy with noise on the object, mean over its levels."""
+    """Accuracy with noise on the object, averaged over the noise levels, in [0, 1].
+
+    Lower is better: a model that uses the object loses accuracy.
+
+    References:
+        Moayeri et al., "A Comprehensive Study of Image Classification Model Sensitivity to Foregrounds, Backgrounds, and Visual
+            Attributes" (CVPR 2022).
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images, masks = torch.zeros(1, 3, 16, 16), torch.zeros(1, 16, 16, dtype=torch.uint8)
+        >>> images[:, 0], masks[:, 4:12, 4:12] = 1, 1
+        >>> metric = sl.metrics.ForegroundNoiseAccuracy(model)
+        >>> metric.update(images, torch.tensor([0]), masks)
+        >>> metric.compute().item()  # red is too far ahead for noise to matter
+        1.0
+    """
 
     def curves(self, observation: Observation) -> Tensor:
         """1 where the model is right, at each level."""
@@ -138,7 +154,21 @@ class ForegroundNoiseAccuracy(NoiseMetric):
 
 @register("background_noise_accuracy")
 class BackgroundNoiseAccuracy(NoiseMetric):
-    """Accuracy with noise around the object, mean over its levels."""
+    """Accuracy with noise around the object, averaged over the noise levels, in [0, 1]; higher is better.
+
+    References:
+        Moayeri et al., "A Comprehensive Study of Image Classification Model Sensitivity to Foregrounds, Backgrounds, and Visual
+            Attributes" (CVPR 2022).
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images, masks = torch.zeros(1, 3, 16, 16), torch.zeros(1, 16, 16, dtype=torch.uint8)
+        >>> images[:, 0], masks[:, 4:12, 4:12] = 1, 1
+        >>> metric = sl.metrics.BackgroundNoiseAccuracy(model)
+        >>> metric.update(images, torch.tensor([0]), masks)
+        >>> metric.compute().item()
+        1.0
+    """
 
     def curves(self, observation: Observation) -> Tensor:
         """1 where the model is right, at each level."""
@@ -147,7 +177,23 @@ class BackgroundNoiseAccuracy(NoiseMetric):
 
 @register("rfs")
 class RFS(NoiseMetric):
-    """Relative foreground sensitivity: accuracy under background noise less that under foreground noise."""
+    """Relative foreground sensitivity: accuracy under background noise minus accuracy under foreground noise, in [-1, 1].
+
+    Higher is better: above 0, noise on the object costs more than noise around it.
+
+    References:
+        Moayeri et al., "A Comprehensive Study of Image Classification Model Sensitivity to Foregrounds, Backgrounds, and Visual
+            Attributes" (CVPR 2022).
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images, masks = torch.zeros(1, 3, 16, 16), torch.zeros(1, 16, 16, dtype=torch.uint8)
+        >>> images[:, 0], masks[:, 4:12, 4:12] = 1, 1
+        >>> metric = sl.metrics.RFS(model)
+        >>> metric.update(images, torch.tensor([0]), masks)
+        >>> metric.compute().item()  # no noise matters to this model
+        0.0
+    """
 
     def curves(self, observation: Observation) -> Tensor:
         """Return the difference at each level."""
@@ -157,9 +203,24 @@ class RFS(NoiseMetric):
 
 @register("normalized_rfs")
 class NormalizedRFS(RFS):
-    """Relative foreground sensitivity as a share of what the accuracy allows, so that models compare.
+    """Relative foreground sensitivity as a share of the largest value that the accuracy allows, in [-1, 1].
+
+    Higher is better. The division makes models of different accuracy comparable.
 
     Made of accuracies over all images (and levels, where it is one figure); an image's value is its part in the RFS.
+
+    References:
+        Moayeri et al., "A Comprehensive Study of Image Classification Model Sensitivity to Foregrounds, Backgrounds, and Visual
+            Attributes" (CVPR 2022).
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images, masks = torch.zeros(1, 3, 16, 16), torch.zeros(1, 16, 16, dtype=torch.uint8)
+        >>> images[:, 0], masks[:, 4:12, 4:12] = 1, 1
+        >>> metric = sl.metrics.NormalizedRFS(model)
+        >>> metric.update(images, torch.tensor([0]), masks)
+        >>> metric.compute().item()
+        0.0
     """
 
     accuracies: list[Tensor]

@@ -49,7 +49,7 @@ def part_iou(activations: Tensor, parts: Tensor, threshold: float = 0.5) -> Tens
 
 @register("part_interpretability")
 class PartInterpretability(PerImageMetric):
-    """Of each image, the mean over a layer's filters of the best IoU with one of its parts.
+    """Mean over a layer's filters of the best IoU with one of the image's parts, averaged over the images; in [0, 1].
 
     "Improving Network Interpretability via Explanation Consistency Evaluation", Figure 9b, gives it on animals without its
     formula. This is our reading. Filters that respond to one part in one image and to another in the next count as much as
@@ -61,6 +61,19 @@ class PartInterpretability(PerImageMetric):
         threshold: see `part_iou`.
         input_spec: normalizes images in [0, 1]. None = images are what the model takes.
         internal_batch_size: images in one call to the model; None takes a batch as it comes.
+
+    References:
+        Wu et al., "Improving Network Interpretability via Explanation Consistency Evaluation" (IEEE Transactions on Multimedia
+            2024), Figure 9b.
+
+    Examples:
+        >>> model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        >>> parts = torch.zeros(1, 2, 8, 8, dtype=torch.uint8)
+        >>> parts[:, 0, :4], parts[:, 1, 4:] = 1, 1
+        >>> metric = sl.metrics.PartInterpretability(model, layer="0")
+        >>> metric.update(torch.rand(1, 3, 8, 8), parts=parts)
+        >>> 0 < metric.compute().item() < 1
+        True
     """
 
     needs_maps = False

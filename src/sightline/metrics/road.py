@@ -84,15 +84,30 @@ def road_difference(observation: Observation, shares: tuple[float, ...], noise: 
 
 @register("road")
 class ROAD(ModelMetric):
-    """Mean gap of the class's probability without the least and without the most relevant pixels, filled from neighbors.
+    """ROAD: mean gap between the class's probability without the least relevant and without the most relevant pixels.
+
+    In [-1, 1]; higher is better. Removed pixels are filled from their neighbors, so that their shape does not show.
 
     Args:
         model: a classifier that returns logits (B, K).
-        shares: of the pixels that are removed; the value is the mean over them.
-        noise: standard deviation of what is added to the removed pixels, in the units of the images.
-        seed: of the noise.
+        shares: shares of the pixels that are removed, each in (0, 1); the value is the mean over them.
+        noise: standard deviation of the noise on removed pixels, in the units of the images.
+        seed: random seed of the noise.
         input_spec: normalizes images in [0, 1].
         internal_batch_size: images in one call to the model.
+
+    References:
+        Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods" (ICML 2022), section 4.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images = torch.zeros(1, 3, 8, 8)
+        >>> images[:, 0, 2:6, 2:6] = 1  # a red object
+        >>> good, bad = sl.metrics.ROAD(model), sl.metrics.ROAD(model)
+        >>> good.update(images, images[:, 0])
+        >>> bad.update(images, 1 - images[:, 0])
+        >>> good.compute().item() > 0 > bad.compute().item()
+        True
     """
 
     slow = True

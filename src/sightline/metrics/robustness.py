@@ -53,10 +53,12 @@ def fgsm_hits(
 
 @register("fgsm_accuracy")
 class FGSMAccuracy(CurveMetric):
-    """Accuracy under FGSM on the images that the model is right about, mean over the sizes of the change.
+    """Accuracy under FGSM on the images that the model classifies correctly, averaged over the attack sizes; in [0, 1].
 
-    "Improving Network Interpretability via Explanation Consistency Evaluation", Fig. 9c and 9d ("relative accuracy"). Images
-    that the model is wrong about count as skipped.
+    Higher is better. An image that the model misclassifies without an attack counts as skipped.
+
+    Called "relative accuracy" in the paper.
+
 
     Args:
         model: a classifier that returns logits (B, K).
@@ -66,6 +68,19 @@ class FGSMAccuracy(CurveMetric):
 
     Attributes:
         curve: the accuracy (number of eps,) under each change, over all processes, as of the last `compute()`.
+
+    References:
+        Wu et al., "Improving Network Interpretability via Explanation Consistency Evaluation" (IEEE Transactions on Multimedia
+            2024), Figures 9c and 9d.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images = torch.zeros(1, 3, 8, 8)
+        >>> images[:, 0] = 0.5
+        >>> metric = sl.metrics.FGSMAccuracy(model, eps=[0.1, 0.4])
+        >>> metric.update(images, torch.tensor([0]))
+        >>> metric.compute().item(), metric.curve.tolist()  # 0.4 against 0.1, then 0.1 against 0.4
+        (0.5, [1.0, 0.0])
     """
 
     needs_maps = False

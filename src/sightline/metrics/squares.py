@@ -146,7 +146,23 @@ class SquareMetric(CurveMetric):
 
 @register("morf")
 class MoRF(SquareMetric):
-    """Mean area under the class's probability while squares go, the most relevant first."""
+    """Mean area under the class's probability while squares are replaced, the most relevant first; in [0, 1].
+
+    Lower is better.
+
+    References:
+        Samek et al., "Evaluating the Visualization of What a Deep Neural Network Has Learned" (TNNLS 2017), section III.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images = torch.zeros(1, 3, 16, 16)
+        >>> images[:, 0, 8:, 8:] = 1  # a red object
+        >>> morf, lerf = sl.metrics.MoRF(model), sl.metrics.LeRF(model)
+        >>> morf.update(images, images[:, 0])
+        >>> lerf.update(images, images[:, 0])
+        >>> morf.compute().item() < lerf.compute().item()
+        True
+    """
 
     higher_is_better = False
 
@@ -157,7 +173,22 @@ class MoRF(SquareMetric):
 
 @register("lerf")
 class LeRF(SquareMetric):
-    """Mean area under the class's probability while squares go, the least relevant first."""
+    """Mean area under the class's probability while squares are replaced, the least relevant first; in [0, 1].
+
+    Higher is better.
+
+    References:
+        Samek et al., "Evaluating the Visualization of What a Deep Neural Network Has Learned" (TNNLS 2017), section III.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images = torch.zeros(1, 3, 16, 16)
+        >>> images[:, 0, 8:, 8:] = 1  # a red object
+        >>> metric = sl.metrics.LeRF(model, fill=0.0)
+        >>> metric.update(images, images[:, 0])
+        >>> metric.curve.shape  # a value at each step
+        torch.Size([65])
+    """
 
     def raw_curves(self, observation: Observation) -> Tensor:
         """Return the LeRF curve of each image."""
@@ -166,7 +197,22 @@ class LeRF(SquareMetric):
 
 @register("lerf_minus_morf")
 class LeRFMinusMoRF(SquareMetric):
-    """Mean area between the LeRF and the MoRF curve: how much the map's order matters, whatever the noise does."""
+    """Mean area between the LeRF and the MoRF curve, in [-1, 1]; higher is better.
+
+    It measures how much the order of the map matters, regardless of the effect of the noise.
+
+    References:
+        Samek et al., "Evaluating the Visualization of What a Deep Neural Network Has Learned" (TNNLS 2017), section III.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images = torch.zeros(1, 3, 16, 16)
+        >>> images[:, 0, 8:, 8:] = 1  # a red object
+        >>> metric = sl.metrics.LeRFMinusMoRF(model)
+        >>> metric.update(images, images[:, 0])
+        >>> metric.compute().item() > 0
+        True
+    """
 
     def raw_curves(self, observation: Observation) -> Tensor:
         """Return the difference of the two curves of each image."""

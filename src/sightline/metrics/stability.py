@@ -47,15 +47,25 @@ def view_stability(
 
 @register("view_stability")
 class ViewStability(ExplainerMetric):
-    """Mean correlation of the map with the maps of the flipped and turned image, flipped and turned back.
+    """Mean correlation of the map with the maps of the flipped and turned image, turned back; in [-1, 1].
+
+    Higher is better; 1 for a map that turns with the image. This metric is not from a paper.
 
     Args:
         model: a classifier that returns logits (B, K).
-        explainer: the one that makes the maps, or its name.
-        views: 2, 4 or 8; None = 8, or 4 for images that are not square.
+        explainer: the explainer that makes the maps, or its name.
+        views: number of flips and quarter turns: 2, 4 or 8; None = 8, or 4 for images that are not square.
         layer: the target layer of the explainer.
         input_spec: normalizes images in [0, 1].
         internal_batch_size: images in one call to the model.
+
+    Examples:
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
+        >>> images = torch.rand(1, 3, 8, 8)
+        >>> metric = sl.metrics.ViewStability(model, "gaussian")  # a symmetric map
+        >>> metric.update(images, sl.explain(model, images, "gaussian"))
+        >>> round(metric.compute().item(), 3)
+        1.0
     """
 
     def __init__(

@@ -16,7 +16,7 @@ class LeNet5(nn.Sequential):
     Shape:
         images (B, 3, H, W) with H, W >= 18 to logits (B, classes).
 
-    Reference:
+    References:
         LeCun et al., "Gradient-based learning applied to document recognition", 1998, section II.B.
     """
 

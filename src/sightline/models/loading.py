@@ -43,6 +43,11 @@ def load_model(
 
     Raises:
         SightlineError: no such name or file, weights that are not available, or weights that do not fit the model.
+
+    Examples:
+        >>> model, input_spec = sl.load_model("sightline/small_cnn", classes=2)
+        >>> input_spec.size
+        (64, 64)
     """
     made = make_model(name, weights, classes, size)
     return made.model, made.spec

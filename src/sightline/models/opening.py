@@ -98,15 +98,24 @@ def open_model(
         weights: a file or folder of weights, or "default" for those of the library; None for a module, a function or a folder
             of Hugging Face, which have their own.
         size: side of the input in pixels; None = the model's own.
-        mean: of the normalization, for images in [0, 1], a value for each channel or one for all; None = the model's own.
-        std: likewise.
+        mean: mean of the normalization, for images in [0, 1], one value per channel or one for all; None = the model's own.
+        std: standard deviation of the normalization, likewise.
         classes: the name of each class in the order of the logits, or a file with one a line; None = as the model or its
             weights say. A folder of CLIP, SigLIP and the like becomes a zero-shot classifier of these classes.
-        input_spec: of a module, instead of size, mean and std.
+        input_spec: input specification of a module, instead of size, mean and std.
 
     Raises:
         SightlineError: there is no such model, its weights cannot be read or do not fit, it does not take images of that size,
             or `classes` are not as many as it has.
+
+    Returns:
+        The model in eval mode with its input, the names of its classes, and notes on what was assumed.
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> opened = sl.open_model(model, size=64, mean=[0.5], std=[0.25], classes=["cat", "dog"])
+        >>> opened.classes
+        ['cat', 'dog']
     """
     if isinstance(reference, str):
         if weights is None and check_name(reference)[0] not in ("hf", "function"):

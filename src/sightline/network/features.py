@@ -1,7 +1,10 @@
-"""Deep features: what a model makes of images just before it classifies them, and what it makes of whole classes.
+"""Deep features: the input of a model's last linear layer, for images and for whole classes.
 
-means = class_features(model, loader, input_spec=spec, file="features.safetensors")
-explainer = sightline.create_explainer("lots", target="mean", class_features=means)
+Examples:
+    >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+    >>> loader = [sl.Batch(torch.rand(4, 3, 64, 64), torch.tensor([0, 1, 0, 1]))]
+    >>> means = sl.features.class_features(model, loader)
+    >>> explainer = sl.create_explainer("lots", target="mean", class_features=means)
 """
 
 import json

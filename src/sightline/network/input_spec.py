@@ -14,9 +14,14 @@ class InputSpec:
     """The normalization and size that a model was trained with, kept next to the model and not inside it.
 
     Args:
-        mean: one value per channel, for images in [0, 1].
-        std: one positive value per channel, for images in [0, 1].
-        size: (height, width) in pixels.
+        mean: mean of the training images, one value per channel, for images in [0, 1].
+        std: their standard deviation, one positive value per channel.
+        size: (height, width) of the input in pixels.
+
+    Examples:
+        >>> spec = sl.InputSpec(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), size=(64, 64))
+        >>> spec.normalize(torch.ones(1, 3, 64, 64)).max().item()
+        2.0
     """
 
     mean: tuple[float, ...]

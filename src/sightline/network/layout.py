@@ -36,6 +36,12 @@ class Layer:
         prefix: for tokens, how many of them at the start stand for no place (class and register tokens).
         evidence: set by the library: what the model says of the output.
         inferred: set by the library: the layout is not declared, so it must not contradict the image and the evidence.
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> first = next(name for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
+        >>> sl.explain(model, torch.rand(1, 3, 64, 64), layer=sl.Layer(first, "channels_first")).shape
+        torch.Size([1, 64, 64])
     """
 
     name: str

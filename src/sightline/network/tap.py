@@ -125,6 +125,12 @@ class Tap:
 
     Raises:
         SightlineError: the layer is unknown, or none was given and the family is unknown (the message lists candidates).
+
+    Examples:
+        >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
+        >>> tapped = sl.Tap(model)(torch.rand(1, 3, 64, 64))
+        >>> tapped.logits.shape, tapped.activations[0].ndim
+        (torch.Size([1, 2]), 4)
     """
 
     def __init__(

@@ -1,4 +1,8 @@
-"""What a map explains: one scalar of the model's output an image, by default the logit of the predicted class.
+"""What a map explains: one scalar of the model's output per image, by default the logit of the predicted class.
+
+Examples:
+    >>> model, _ = sl.load_model("sightline/small_cnn", classes=3)
+    >>> maps = sl.explain(model, torch.rand(1, 3, 64, 64), targets=sl.targets.Contrast())  # why this class and not another?
 
 A user may name a class, or give any function of the output. Both become a `Score`, which methods that run the model on many
 changed copies of an image can ask too, because it is told which image each row of the output belongs to.

@@ -120,6 +120,12 @@ def show(
 
     Raises:
         SightlineError: a shape, dtype or range is not as above, or the number of titles is not that of the images.
+
+    Examples:
+        >>> images = torch.rand(2, 3, 64, 64)
+        >>> overlay = sl.show(images, maps=torch.rand(2, 64, 64), titles=["one", "two"])
+        >>> overlay.save("overlay.png").name
+        'overlay.png'
     """
     if isinstance(images, Explained):
         titles = [Path(name).name for name in images.names] if titles is None else titles

@@ -40,13 +40,13 @@ def train(
     Args:
         recipe: a YAML file, the name of a recipe that sightline ships, or a `Recipe`.
         overrides: see `read_recipe`.
-        output: the run folder; default: `runs/<name>-seed<seed>`. One that holds something is never overwritten.
-        resume: continue with the run in `output`; where there is none yet, begin it.
-        devices: GPUs, or processes where there is no GPU, on each machine.
-        nodes: machines, each started by torchrun or SLURM.
+        output: the run folder; default: `runs/<name>-seed<seed>`. A folder that is not empty is never overwritten.
+        resume: continue the run in `output`; if there is none yet, begin it.
+        devices: number of GPUs, or of processes if there is no GPU, on each machine.
+        nodes: number of machines, each started by torchrun or SLURM.
         device: the kind of device, such as "cpu", or one of them, such as "cuda:1"; None = GPUs if there are any.
         watch: called by every process when an epoch is written, with whether more is to come; what it raises ends the run.
-        loggers: any loggers of Fabric's interface, beside those of the recipe and the run folder.
+        loggers: loggers with Fabric's interface, in addition to those of the recipe and the run folder.
 
     Returns:
         The finished run.
@@ -56,6 +56,12 @@ def train(
         NonFiniteLossError: the loss became NaN; names the images.
         OutputInUseError: another process trains in the output folder.
         RunFailedError: the run folder cannot be written any more.
+
+    Examples:
+        >>> small = ["data.copies=1", "train_fraction=0.1", "stages.0.epochs=1"]
+        >>> run = sl.train("demo-cross-entropy", small, device="cpu")  # bundled images, a small network
+        >>> run.last.exists()
+        True
     """
     recipe = read_recipe(recipe, overrides)
     run = Run(Path(output or Path("runs") / f"{recipe.name}-seed{recipe.seed}"))

@@ -291,44 +291,59 @@ class Evaluation(StrictModel):
 
 
 class Recipe(StrictDocument):
-    """Everything that decides a run.
+    """Everything that decides a training run, with the keys of a recipe's YAML file.
 
     Attributes:
-        name: of the run.
-        seed: of weights, order, augmentation and all else that is random.
-        data: the data set and its options.
+        name: name of the run.
+        seed: random seed of weights, order, augmentation and everything else that is random.
+        data: the dataset and its options.
         train_samples: a CSV file whose column `index` names the training images that are used, by their places in the split; a
             class in its column `pseudo_label` counts instead of the label (see `Subset`). null uses them all.
-        train_fraction: share of the training images that are used, alike of every class, as the seed draws them; a larger one
+        train_fraction: share of the training images that are used, equal in every class, drawn by the seed; a larger share
             contains a smaller one.
-        mask_fraction: share of the training images' masks that training sees; a larger one contains a smaller one.
-        mask_quality: what becomes of these masks; null leaves them as they are.
-        image_size: the input's side in pixels; null takes the model's own.
+        mask_fraction: share of the training images' masks that training sees; a larger share contains a smaller one.
+        mask_quality: a change of these masks, such as their quality; null leaves them unchanged.
+        image_size: side of the input in pixels; null takes the model's own.
         model: the model and its weights.
-        guide: what `sightline.guides.from_config` reads: null, a name, a mapping with `name` and options, or a list.
-        view_chunk: views of a guide that go through the model at a time, which bounds memory; null takes all at once.
-        batch_size: images of one forward, over all processes together.
-        gradient_accumulation: forwards of one optimiser step.
-        augment: options of `sightline.data.transforms.train_transform`.
-        stages: trained one after the other.
-        optimizer: its learning rate is the stage's.
+        guide: the guide: null, a name, a mapping with `name` and options, or a list whose guides are summed.
+        view_chunk: number of a guide's views in one forward pass, which bounds memory; null takes all at once.
+        batch_size: number of images in one forward pass, over all processes together.
+        gradient_accumulation: number of forward passes per optimizer step.
+        augment: the augmentation: options of `sightline.data.transforms.train_transform`.
+        stages: the stages of training, in order.
+        optimizer: the optimizer; its learning rate is that of the stage.
         label_smoothing: share of the target that is spread evenly over all classes; where images can have several labels, over
             the two answers for each class. Szegedy et al. 2016 ("Rethinking the Inception Architecture for Computer Vision")
             take 0.1.
-        schedule: of every stage that names none.
-        precision: Lightning Fabric's name for it.
+        schedule: learning rate schedule of every stage that names none.
+        precision: number format of training, by the name in Lightning Fabric.
         grad_clip_norm: largest norm of the gradient; null clips nothing.
-        early_stopping: null trains every epoch.
-        val_interval: epochs from one validation to the next; the last epoch of a stage is always validated.
+        early_stopping: when to stop before the last epoch; null trains every epoch.
+        val_interval: number of epochs between two validations; the last epoch of a stage is always validated.
         save_best: the metric by which `best.safetensors` is kept; null keeps the last checkpoint alone.
         drop_last: leave out the last batch of an epoch if it is not full; every epoch leaves out other images.
-        num_workers: processes that load data, on each training process.
+        num_workers: number of processes that load data, for each training process.
         cache_images: decode every training image once, and keep it in memory.
         feature_cache: where stages with `cache_features` keep features, and how much they may take.
         maps: a folder of stored maps of the training images, which go with them as `Batch.maps`; null reads none.
-        evaluation: what is measured after training.
+        evaluation: what `sightline evaluate` measures after training.
         loggers: experiment trackers that get every epoch and the final figures, beside the run folder: `wandb` and `mlflow`,
             each alone or with options.
+
+    Examples:
+        >>> recipe = sl.Recipe(
+        ...     name="mine",
+        ...     data={"name": "folder", "root": "photos"},
+        ...     model={"name": "timm/resnet18", "weights": "default"},
+        ...     guide={"name": "segment_overlap", "beta": 0.5},
+        ...     stages=[{"epochs": 5, "lr": 1e-4}],
+        ... )
+        >>> recipe.batch_size
+        32
+        >>> sl.Recipe(name="mine", stages=[])
+        Traceback (most recent call last):
+        ...
+        sightline.errors.SightlineError: recipe: data is missing; model is missing; ...
     """
 
     noun: ClassVar[str] = "recipe"

@@ -43,7 +43,15 @@ class Run:
     """A run's folder.
 
     Args:
-        path: the folder; `prepare` says whether it can be used, `begin` makes it.
+        path: the folder; `prepare` checks whether it can be used, `begin` creates it.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> sl.Run(Path("runs/so-loss-seed0")).last.name
+        'last.safetensors'
+        >>> sl.Run.open("runs/nothing")
+        Traceback (most recent call last):
+        sightline.errors.SightlineError: runs/nothing is not a run folder: ...
     """
 
     path: Path

@@ -67,8 +67,11 @@ class _Flow(Explainer):
 class AttentionRollout(_Flow):
     """Attention rollout: the product of (I + A) / 2 over all blocks, A the mean over heads (Abnar & Zuidema 2020).
 
-    It shows what the tokens that are read for the score have of each place: the class token, the mean of all tokens, or what a
+    It shows how much of each place reaches the tokens that the score reads: the class token, the mean of all tokens, or what a
     pooling attention reads. The class changes nothing.
+
+    References:
+        Abnar, Zuidema, "Quantifying Attention Flow in Transformers" (ACL 2020).
     """
 
     share = 0.5
@@ -87,6 +90,11 @@ class TransformerAttribution(_Flow):
 
     R <- R + A R from R = I, with A the mean over heads of the positive part of dY/dA * A, as in "Generic Attention-model
     Explainability" (ICCV 2021). A pooling attention multiplies R by its own A.
+
+    References:
+        Chefer, Gur, Wolf, "Transformer Interpretability Beyond Attention Visualization" (CVPR 2021).
+        Chefer, Gur, Wolf, "Generic Attention-model Explainability for Interpreting Bi-Modal and Encoder-Decoder Transformers"
+            (ICCV 2021).
     """
 
     share = 1.0

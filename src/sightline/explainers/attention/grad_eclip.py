@@ -23,6 +23,9 @@ class GradECLIP(Explainer):
     one token that is read, v are the values, and l is the cosine of the token's query and the place's key, scaled to [0, 1]
     over the places. The token is the class token, or the query of a pooling attention. Made for CLIP, and defined for any
     transformer that reads one token.
+
+    References:
+        Zhao et al., "Gradient-based Visual Explanation for Transformer-based CLIP" (ICML 2024).
     """
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:

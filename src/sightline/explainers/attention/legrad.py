@@ -30,7 +30,10 @@ class LeGrad(Explainer):
     tokens. The gradients are averaged over heads, queries and blocks.
 
     Args:
-        blocks: how many blocks take part, counted from the last; None = all.
+        blocks: number of blocks that take part, counted from the last; None = all.
+
+    References:
+        Bousselham et al., "LeGrad: An Explainability Method for Vision Transformers via Feature Formation Sensitivity" (2024).
     """
 
     def __init__(self, blocks: int | None = None) -> None:

@@ -43,10 +43,19 @@ INVERSES = {torch.rsqrt, Tensor.rsqrt, torch.reciprocal, Tensor.reciprocal}
 
 @attribution("attnlrp", precise=True)
 def attnlrp(request: AttributionRequest) -> Tensor:
-    """AttnLRP: the score, handed back by rules for attention, activation functions and norms too (Achtibat et al. 2024).
+    """AttnLRP: relevance propagation with rules for attention, activation functions and norms too (Achtibat et al. 2024).
 
     The epsilon rule with an epsilon of 0 for everything linear. A network of ReLUs without attention or norms gets the map of
     input x gradient.
+
+    Args:
+        request: The model, its inputs (N, C, H, W) and the explained scores.
+
+    Returns:
+        Attributions (N, C, H, W), with signs.
+
+    References:
+        Achtibat et al., "AttnLRP: Attention-Aware Layer-Wise Relevance Propagation for Transformers" (ICML 2024).
     """
     check_open(request.model)
     inputs = request.input_leaf()

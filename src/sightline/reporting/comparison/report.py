@@ -17,13 +17,13 @@ from sightline.reporting.page import render_page, write_page
 
 
 def compare(runs: Sequence[str | Path], against: Sequence[str | Path], output: str | Path = "report.html") -> Path:
-    """Set a group of runs against another and write what came out as one self-contained HTML file.
+    """Compare two groups of runs and write the result as one self-contained HTML file.
 
     Args:
-        runs: run folders of the group in question, such as one recipe under several seeds; or checkpoints of the same
+        runs: run folders of one group, such as one recipe with several seeds; or checkpoints of the same
             model, which are measured as the first run was.
-        against: likewise, the group that it is compared with.
-        output: the file to write; its folder is made if need be.
+        against: run folders or checkpoints of the group that it is compared with.
+        output: the file to write; its folder is made if needed.
 
     Returns:
         The path of the file.
@@ -31,6 +31,16 @@ def compare(runs: Sequence[str | Path], against: Sequence[str | Path], output: s
     Raises:
         SightlineError: a folder is not an evaluated run, the runs cannot be compared (see `read_comparison`), or the
             file cannot be written.
+
+    Examples:
+        >>> from sightline.evaluation import evaluate
+        >>> small = ["data.copies=1", "train_fraction=0.1", "stages.0.epochs=1", "evaluation.splits=[test_iid]"]
+        >>> small += ["evaluation.explainers=[gradcam]", "evaluation.metrics=[accuracy, energy_in_mask]"]
+        >>> for recipe in ("demo-cross-entropy", "demo-so-loss"):  # bundled images, a small network
+        ...     run = sl.train(recipe, small, output=f"runs/{recipe}", device="cpu")
+        ...     _ = evaluate(run.path)
+        >>> sl.compare(["runs/demo-so-loss"], against=["runs/demo-cross-entropy"], output="report.html").name
+        'report.html'
     """
     with TemporaryDirectory() as folder:
         return write_page(render(read_comparison(runs, against, folder)), output)

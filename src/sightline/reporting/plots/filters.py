@@ -99,7 +99,7 @@ def show_filters(
     Raises:
         SightlineError: an argument is not as above.
 
-    Reference:
+    References:
         Figures 5 and 6 of "Improving Network Interpretability via Explanation Consistency Evaluation". The effective receptive
         field is that of Luo et al., NeurIPS 2016.
     """

@@ -30,7 +30,7 @@ def minimize(linear: Linear, losses: Losses, start: Tensor, tolerance: float, no
         tolerance: largest absolute value of the gradient where the search ends.
         noise: the rounding of the sum, relative to it.
 
-    Reference:
+    References:
         Nocedal and Wright, "Numerical Optimization", 2006, algorithm 7.1 (line search Newton-CG).
     """
     with torch.inference_mode(False), torch.enable_grad():

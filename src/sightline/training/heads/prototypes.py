@@ -27,7 +27,7 @@ def fit_prototypes(
     Raises:
         SightlineError: an argument is not as above, or a class has no image of positive weight.
 
-    Reference:
+    References:
         Snell et al., "Prototypical Networks for Few-shot Learning", NeurIPS 2017, equation 8.
     """
     check_features(features, 2, "(N, D)")
