@@ -3,6 +3,7 @@
 import inspect
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 pytest.importorskip("griffe", reason="griffe is not installed: pip install --group docs")
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
+import sightline as sl
+from reference.api import API_PAGES, PACKAGES, api_names
 from reference.commands import EXAMPLE, every_command, options
 from reference.keys import fields, parts, study_documents
 from reference.pages import PAGES, registries
@@ -76,7 +79,9 @@ def test_parts_of_documents_have_different_names() -> None:
 def test_generated_pages_are_not_committed() -> None:
     root = Path(__file__).parents[1]
     ignored = (root / ".gitignore").read_text().splitlines()
-    assert {f"/docs/reference/{name}" for name in PAGES} == {line for line in ignored if line.startswith("/docs/")}
+    assert {f"/docs/reference/{name}" for name in PAGES | API_PAGES} == {
+        line for line in ignored if line.startswith("/docs/")
+    }
 
 
 def test_a_new_option_of_the_code_needs_no_other_change() -> None:
@@ -97,3 +102,10 @@ def test_the_help_of_a_command_has_an_example_of_its_own_options(name: str) -> N
 def test_short_and_long_names_of_an_option_are_both_listed() -> None:
     names = {option.name for option in options(every_command()["train"])}
     assert {"--output, -o", "--resume", "RECIPE", "[KEY=VALUE]..."} <= names
+
+
+def test_every_public_name_is_on_the_page_of_its_package() -> None:
+    listed = {name for package in PACKAGES for name in api_names(package)}
+    modules = {name for name in sl.__all__ if isinstance(getattr(sl, name), ModuleType)}
+    assert {f"sightline.{name}" for name in sl.__all__ if name not in modules} <= listed
+    assert len(listed) == sum(len(api_names(package)) for package in PACKAGES)  # each on one page

@@ -3,12 +3,14 @@
 import sys
 from pathlib import Path
 
+from reference.api import API_PAGES
 from reference.pages import PAGES
 
 
 def main(folder: Path) -> None:
     """Write every generated page."""
-    for name, page in PAGES.items():
+    (folder / "api").mkdir(exist_ok=True)
+    for name, page in (PAGES | API_PAGES).items():
         (folder / name).write_text(page(), encoding="utf-8")
 
 

@@ -1,1 +1,1 @@
-"""Data sets by name: public benchmarks, and data sets that are derived from others."""
+"""Datasets by name: public benchmarks, and datasets that are made from others."""

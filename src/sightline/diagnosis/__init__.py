@@ -1,4 +1,4 @@
-"""Diagnosis: does a model look at the object, and what to do if not."""
+"""Diagnosis: whether a model uses the object, and what to do if not."""
 
 from sightline.diagnosis.measurements import Measurement
 from sightline.diagnosis.page import write_diagnosis

@@ -1,4 +1,4 @@
-"""What a person looks at: overlays, plots, and reports of runs and evaluations."""
+"""Reporting: overlays, plots, and pages about runs and evaluations."""
 
 from sightline.reporting.overlay import Overlay, show
 

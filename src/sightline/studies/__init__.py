@@ -1,4 +1,4 @@
-"""Reproduction: the papers' tables and figures, and a user's own studies, made by one command each."""
+"""Studies: tables and figures of papers and of users, each made by one command."""
 
 from sightline._core.optional import requires_extra
 

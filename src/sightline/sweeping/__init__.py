@@ -1,4 +1,4 @@
-"""Searches over a recipe's keys, on Optuna: many runs of one recipe, judged by a validation figure."""
+"""Hyperparameter search on Optuna: many runs of one recipe, judged by a validation value."""
 
 from sightline._core.optional import requires_extra
 
