@@ -144,24 +144,29 @@ def test_the_head_is_scikit_learns_on_changed_images_of_all_passes(tmp_path: Pat
     assert evaluate(run, ["test"], ["gradcam"], ["accuracy"], device="cpu")["test"].facts["n"] == 8
 
 
-@pytest.mark.parametrize("region", ["masks", "boxes"])
-def test_attention_pooling_is_fitted_and_then_the_head_behind_it(region: str, tmp_path: Path) -> None:
-    head = {"name": "attention_pooling", "region": region, "strength": 0.05}
+@pytest.mark.parametrize(("region", "layer"), [("masks", None), ("boxes", None), ("masks", "blocks.1")])
+def test_attention_pooling_is_fitted_and_then_the_head_behind_it(
+    region: str, layer: str | None, tmp_path: Path
+) -> None:
+    head = {"name": "attention_pooling", "region": region, "strength": 0.05, "layer": layer}
     r = convex({"name": "random_background", "probability": 0.5}, "boxed-squares", passes=2, head=head)
     model, batches = seen(r, 2)
     maps = torch.cat([features_of(model, images) for images, _ in batches])
+    with torch.no_grad():
+        read = maps if layer is None else torch.cat([model.blocks[:2](model.stem(images)) for images, _ in batches])
     objects = torch.cat([(batch.masks == 1) & batch.has_mask[:, None, None] for _, batch in batches]).float()
     present = torch.cat([batch.has_mask for _, batch in batches])[:, None, None]
-    inside = F.avg_pool2d(objects, 32 // maps.shape[-1])
+    inside = F.avg_pool2d(objects, 32 // read.shape[-1])
     outside = (1 - inside) * present
     run = train(r, output=tmp_path / "run")
     loaded = load_run(run.path, device="cpu").model
     key = next(name for name in loaded.state_dict() if name.endswith("attention_pooling.weight")).removesuffix("weight")
     weight, bias = loaded.state_dict()[f"{key}weight"], loaded.state_dict()[f"{key}bias"]
-    expected = fit_attention(maps, inside, outside, strength=0.05)
+    expected = fit_attention(read, inside, outside, strength=0.05)
     torch.testing.assert_close((weight.double(), bias.double()), expected, rtol=1e-2, atol=1e-3)
 
-    squares = (torch.einsum("nchw,c->nhw", maps, weight[0]) + bias).sigmoid() ** 2
+    squares = (torch.einsum("nchw,c->nhw", read, weight[0]) + bias).sigmoid() ** 2
+    squares = F.avg_pool2d(squares, read.shape[-1] // maps.shape[-1])
     rows = torch.einsum("nchw,nhw->nc", maps, squares / squares.sum((1, 2), keepdim=True))
     linear = fit_linear(rows, torch.cat([batch.labels for _, batch in batches]), strength=0.1)
     assert_same_logits((loaded.head.weight.double(), loaded.head.bias.double()), linear, rows)
@@ -295,7 +300,7 @@ def test_what_follows_the_last_map_is_what_the_model_does(make: Any, side: int, 
         nn.init.normal_(gate.weight)
     with torch.no_grad():
         last, layer = LastMap(model, torch.zeros(1, 3, side, side)), last_layer(model)
-        maps = last.of(images)
+        maps, _ = last.of(images)
         factor = (
             torch.ones(())
             if gate is None

@@ -97,15 +97,17 @@ def test_the_three_lines_make_the_librarys_own_model(name: str, size: int, tmp_p
     torch.testing.assert_close(logits, expected)
 
 
-@pytest.mark.parametrize("pooling", [False, True])
+@pytest.mark.parametrize(
+    ("key", "layer"), [("attention_gate", "layer2"), ("attention_pooling", None), ("attention_pooling", "layer2")]
+)
 def test_a_gated_model_says_that_its_state_dict_needs_sightline(
-    pooling: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    key: str, layer: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnxruntime", reason="ONNX is not installed: pip install 'sightline-xai[export]'")
     model, spec = sl.load_model("timm/test_resnet", None, 3, 32)
-    place, gate = insert_pooling_gate(model) if pooling else insert_gate(model, "layer2")
+    _, gate = insert_pooling_gate(model, layer) if key == "attention_pooling" else insert_gate(model, layer)
     nn.init.normal_(gate.weight)
-    key = "attention_pooling" if pooling else "attention_gate"
+    place = {module: name for name, module in model.named_modules()}[gate].rpartition(".")[0]
     folder = export_model(model, tmp_path / "out", name="timm/test_resnet", input_spec=spec, classes=CLASSES)
     facts = json.loads((folder / "model.json").read_text())
     assert f"{place}.{key}.bias, {place}.{key}.weight" in facts["state_dict_needs"]

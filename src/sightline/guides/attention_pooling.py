@@ -23,6 +23,8 @@ class AttentionPooling(AttentionGate):
         detach: train the attention by the masks alone; else the classifier's gradient reaches it too.
         region: the object by its `"masks"` or by `"boxes"`; or what to `"avoid"`.
         normalize: scale the term to the cross-entropy's size in every batch.
+        layer: that the attention reads; None = the last feature map. An earlier layer has finer places, at which masks are
+            followed more closely; its squared attention is averaged over the places of the last feature map.
 
     References:
         Mitsuhara et al., "Embedding Human Knowledge into Deep Neural Network via Attention Map" (VISAPP 2021), for an attention
@@ -38,11 +40,16 @@ class AttentionPooling(AttentionGate):
     """
 
     def __init__(
-        self, weight: float = 1.0, detach: bool = False, region: str = "masks", normalize: bool = False
+        self,
+        weight: float = 1.0,
+        detach: bool = False,
+        region: str = "masks",
+        normalize: bool = False,
+        layer: str | None = None,
     ) -> None:
-        super().__init__(weight, None, detach, region, normalize)
+        super().__init__(weight, layer, detach, region, normalize)
 
     def attach(self, model: nn.Module) -> None:
         """Put the pooling gate into the model, or take the one that is there."""
-        _, self.gate = insert_pooling_gate(model)
+        _, self.gate = insert_pooling_gate(model, self.layer)
         self.gate.detached = self.detach

@@ -14,7 +14,7 @@ from sightline.guides.attention_gate import attention_loss
 from sightline.guides.losses import task_loss
 from sightline.guides.measured_weights import StageWeights
 from sightline.guides.objective import Objective
-from sightline.models.gates import pooling_gate_of
+from sightline.models.gates import PoolingGate, pooling_gate_of
 from sightline.network.input_spec import to_inputs
 from sightline.network.logits import hits, logits_of
 from sightline.training.build import Parts
@@ -93,42 +93,60 @@ class HeadFit:
                     if last is None:
                         found.append(Rows(inputs_of(self.layer, self.model, inputs).cpu(), *known))
                     else:
-                        maps = last.of(inputs).cpu()
-                        region = object_region(batch, self.stage.head.region).at((maps.shape[2], maps.shape[3]))
-                        found.append(Rows(maps, *known, region.inside.cpu(), region.outside.cpu()))
+                        maps, read = last.of(inputs)
+                        height, width = (maps if read is None else read).shape[2:]
+                        region = object_region(batch, self.stage.head.region).at((height, width))
+                        objects = region.inside.cpu(), region.outside.cpu()
+                        found.append(Rows(maps.cpu(), *known, *objects, None if read is None else read.cpu()))
                 self.display.step(0.0)
         return _join(found)
 
     def _pooled(self, rows: Rows, last: LastMap) -> tuple[Rows, dict[str, float]]:
         """Return the last layer's inputs that follow from the maps, pooled by the attention or over the object."""
-        inside, outside = cast(Tensor, rows.inside), cast(Tensor, rows.outside)
-        figures = {}
-        gate = pooling_gate_of(self.model)
-        if self.stage.head.name == "attention_pooling":
-            assert gate is not None  # `build` has put it there
-            some = slice(None, None, -(-len(inside) // ATTENTION_IMAGES))
-            weight, bias = fit_attention(
-                rows.features[some], inside[some], outside[some], strength=self.stage.head.strength
-            )
-            gate.weight.copy_(weight)
-            gate.bias.copy_(bias)
-            known = inside.flatten(1).any(1)
-            figures["attention"] = torch.cat([
-                attention_loss(torch.einsum("nchw,c->nhw", maps.double(), weight[0]) + bias, i, o)
-                for maps, i, o in zip(*(each[known].split(CHUNK) for each in (rows.features, inside, outside)))
-            ]).mean().item()  # fmt: skip
+        attends = self.stage.head.name == "attention_pooling"
+        figures = self._fit_attention(rows) if attends else {}
         found = []
-        for maps, covered in zip(rows.features.split(CHUNK), inside.split(CHUNK)):
-            maps, covered = maps.to(self.fabric.device), covered.to(self.fabric.device)
-            if self.stage.head.name == "attention_pooling":
-                assert gate is not None
-                factor = gate.factor(F.linear(maps.movedim(1, -1), gate.weight, gate.bias))[..., 0]
-            else:  # the mean over the object; over the whole image where none is known
-                mean = covered.mean((1, 2), keepdim=True)
-                factor = torch.where(mean > 0, covered / mean.clamp_min(torch.finfo(mean.dtype).tiny), 1.0)
+        for n in torch.arange(len(rows.features)).split(CHUNK):
+            maps = rows.features[n].to(self.fabric.device)
+            factor = self._attention_factor(rows, n) if attends else self._object_factor(rows, n)
             with self.fabric.autocast():
-                found.append(last.head_inputs(maps * factor[:, None]).cpu())
+                found.append(last.head_inputs(maps * factor.to(maps)[:, None]).cpu())
         return Rows(torch.cat(found), rows.labels, rows.indices), figures
+
+    def _fit_attention(self, rows: Rows) -> dict[str, float]:
+        """Fit the attention of the model's pooling gate, and return its loss on all rows with an object."""
+        inside, outside, read = (cast(Tensor, each) for each in (rows.inside, rows.outside, rows.read))
+        gate = self._gate()
+        some = slice(None, None, -(-len(inside) // ATTENTION_IMAGES))
+        weight, bias = fit_attention(read[some], inside[some], outside[some], strength=self.stage.head.strength)
+        gate.weight.copy_(weight)
+        gate.bias.copy_(bias)
+        known = inside.flatten(1).any(1)
+        losses = [
+            attention_loss(torch.einsum("nchw,c->nhw", maps.double(), weight[0]) + bias, i, o)
+            for maps, i, o in zip(*(each[known].split(CHUNK) for each in (read, inside, outside)))
+        ]
+        return {"attention": torch.cat(losses).mean().item()}
+
+    def _attention_factor(self, rows: Rows, n: Tensor) -> Tensor:
+        """Return the factor (n, h, w) of the fitted attention at the places of the last feature map."""
+        gate, read = self._gate(), cast(Tensor, rows.read)[n].to(self.fabric.device)
+        height, width = rows.features.shape[2:]
+        return gate.factor(F.linear(read.movedim(1, -1), gate.weight, gate.bias), (height, width))[..., 0]
+
+    def _object_factor(self, rows: Rows, n: Tensor) -> Tensor:
+        """Return the factor (n, h, w) of the mean over the object; over the whole image where none is known."""
+        covered = cast(Tensor, rows.inside)[n]
+        height, width = rows.features.shape[2:]
+        if covered.shape[1:] != (height, width):  # on the places that an attention reads
+            covered = F.adaptive_avg_pool2d(covered[:, None], (height, width))[:, 0]
+        mean = covered.mean((1, 2), keepdim=True)
+        return torch.where(mean > 0, covered / mean.clamp_min(torch.finfo(mean.dtype).tiny), 1.0)
+
+    def _gate(self) -> PoolingGate:
+        gate = pooling_gate_of(self.model)
+        assert gate is not None  # `build` has put it there
+        return gate
 
     def _strength(self, rows: Rows, weights: Tensor | None, classes: int) -> tuple[float, dict[str, float]]:
         """Return the strength of the penalty, and the validation accuracy that it was chosen by."""
@@ -183,5 +201,5 @@ class HeadFit:
 
 def _join(rows: list[Rows]) -> Rows:
     """Return the rows of several batches as one."""
-    parts = zip(*((r.features, r.labels, r.indices, r.inside, r.outside) for r in rows))
+    parts = zip(*((r.features, r.labels, r.indices, r.inside, r.outside, r.read) for r in rows))
     return Rows(*(None if part[0] is None else torch.cat(part) for part in parts))  # type: ignore[arg-type]

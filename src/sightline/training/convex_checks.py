@@ -46,7 +46,7 @@ def prepare_heads(recipe: Recipe, splits: Splits, model: nn.Module) -> None:
         if stage.head.name != "linear":
             _check_objects(splits, stage, key)
         if stage.head.name == "attention_pooling":
-            _, gate = insert_pooling_gate(model)
+            _, gate = insert_pooling_gate(model, stage.head.layer)
             gate.requires_grad_(False)
 
 

@@ -1,7 +1,7 @@
 """What a frozen model makes of images: the input of its last layer, and its last feature map."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
-from sightline.models.gates import innermost, pooling_gate_of
+from sightline.models.gates import innermost, pooled_module, pooling_gate_of
 from sightline.models.pooling_place import pooling_place
 from sightline.network.execution import record_blank
 from sightline.network.head import head_name
@@ -67,20 +67,31 @@ class LastMap:
     """
 
     def __init__(self, model: nn.Module, image: Tensor) -> None:
-        gate = pooling_gate_of(model)
-        names = {module: name for name, module in model.named_modules()}
-        name = names[gate].rpartition(".")[0] if gate is not None else innermost(model, pooling_place(model)[0])
-        self.channels_last = (gate.dimension if gate is not None else pooling_place(model)[2]) == -1
+        self.gate = gate = pooling_gate_of(model)
+        if gate is None:
+            place, _, dimension = pooling_place(model)
+            name = innermost(model, place)
+        else:
+            name, dimension = pooled_module(model, gate), gate.pooled_dimension
+        self.channels_last = dimension == -1
         self._module = model.get_submodule(name)
         self._model, self._layer = model, last_layer(model)
         self._tail = Tap(model, name).tail(image)
 
-    def of(self, inputs: Tensor) -> Tensor:
-        """Return the maps (B, C, h, w) of inputs, before any attention pooling."""
+    def of(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the maps (B, C, h, w) of inputs, before any attention pooling, and the maps that its attention reads."""
         kept: list[Tensor] = []
-        with _recording(self._module, lambda args, output: kept.append(at_least_float32(output.detach())), first=True):
+        read: list[Tensor] = []
+        with ExitStack() as stack:
+            note = _recording(
+                self._module, lambda args, output: kept.append(at_least_float32(output.detach())), first=True
+            )
+            stack.enter_context(note)
+            if self.gate is not None:
+                stack.enter_context(_recording(self.gate, lambda args, output: read.append(at_least_float32(args[0]))))
             self._model(inputs)
-        return kept[0].movedim(-1, 1) if self.channels_last else kept[0]
+        maps = kept[0].movedim(-1, 1) if self.channels_last else kept[0]
+        return maps, None if self.gate is None else read[0].detach().movedim(self.gate.dimension, 1)
 
     def head_inputs(self, maps: Tensor) -> Tensor:
         """Return the input (B, D) of the last layer that follows from maps (B, C, h, w)."""
@@ -99,6 +110,7 @@ class Rows:
         indices: (N,) places of the images in their split.
         inside: (N, h, w) the share of each place that the object covers; None where it was not asked for.
         outside: (N, h, w) the share that the background covers.
+        read: (N, C, h, w) maps that the attention of attention pooling reads, on whose places `inside` and `outside` are then.
     """
 
     features: Tensor
@@ -106,6 +118,7 @@ class Rows:
     indices: Tensor
     inside: Tensor | None = None
     outside: Tensor | None = None
+    read: Tensor | None = None
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Parts of a recipe that stand for themselves."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sightline._core.strict import Positive, Real, StrictModel
 
@@ -51,8 +51,19 @@ class Head(StrictModel):
             `prototype`: the class whose mean feature, pooled over the object, is the nearest (Snell et al. 2017).
         region: the object by its `masks` or by `boxes`; of `attention_pooling` and `prototype`.
         strength: of the attention's L2 penalty, see `sightline.training.heads.fit_attention`.
+        layer: that the attention of `attention_pooling` reads; null = the last feature map. An earlier layer has finer places,
+            at which masks are followed more closely.
     """
 
     name: Literal["linear", "attention_pooling", "prototype"] = "linear"
     region: Literal["masks", "boxes"] = "masks"
     strength: Annotated[Real, Field(gt=0)] = 1e-2
+    layer: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.layer is not None and self.name != "attention_pooling":
+            raise ValueError(
+                f"head.layer is {self.layer!r}, which only attention_pooling reads; leave it out for {self.name}"
+            )
+        return self

@@ -81,8 +81,9 @@ class Trunk:
             self._fine = place, dimension
         with suppress(SightlineError):
             place, gate = insert_pooling_gate(self.model)
-            self._last, self._gate = (place, gate.dimension), gate
-            self._tail = cut_after(self.model, place)[1]
+            if gate.carried is None:  # an attention that reads an earlier layer stays as it is
+                self._last, self._gate = (place, gate.dimension), gate
+                self._tail = cut_after(self.model, place)[1]
 
     @property
     def head(self) -> nn.Linear:
@@ -158,7 +159,7 @@ class Trunk:
         gate = next((each for each in model.modules() if isinstance(each, PoolingGate)), None)
         if gate is not None and attention is not None:
             _set(gate, *attention)
-        elif gate is not None:
+        elif gate is not None and self.can_attend:
             _set(gate, torch.zeros_like(gate.weight), torch.zeros_like(gate.bias))
         return model.requires_grad_(True).eval()
 
