@@ -105,7 +105,7 @@ def test_run_lengths(coco_folder: Path, packed: bool) -> None:
     assert np.array_equal(sample.mask.numpy(), drawn)
     wrong = runs(drawn, packed) | {"size": [32, 24]}
     write(coco_folder, "val", {30: [instance(1, 30, 1, (0, 0, 31, 13), wrong)]})
-    with pytest.raises(SightlineError, match=r"\[32, 24\] rows and columns; \[24, 32\] expected"):
+    with pytest.raises(SightlineError, match=r"annotation 1 of .* run lengths is \[32, 24\]; expected \[24, 32\]"):
         data.create_dataset("coco", root=str(coco_folder), classes=["person", "dog"])["test"][0]
 
 

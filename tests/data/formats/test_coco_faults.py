@@ -179,6 +179,8 @@ def test_a_flat_polygon(tmp_path: Path) -> None:
         {"size": [24, 32], "counts": [0, 5]},
         {"size": [24, 32], "counts": [-1, 769]},
         {"size": [24], "counts": [24]},
+        {"size": [12, 16], "counts": [0, 192]},
+        {"size": [32, 24], "counts": [0, 768]},
     ],
 )
 def test_a_wrong_segmentation_is_named(tmp_path: Path, wrong: Any) -> None:

@@ -11,7 +11,7 @@ from sightline.data.files import locate
 from sightline.data.formats.box_readers import check_inside
 from sightline.data.formats.coco_file import CocoFile
 from sightline.data.formats.coco_instances import ByClass, dominant, read_instances
-from sightline.data.formats.coco_masks import Instances
+from sightline.data.formats.coco_masks import Instances, check_runs_fit
 from sightline.data.formats.frames import Frame, find_frame, unknown_orientation
 from sightline.data.formats.splitting import official_splits
 from sightline.data.leaks import content_keys
@@ -163,6 +163,9 @@ def _records(
         path = folder / image.name
         instances = [each for name in present for each in by_class[name]]
         frame = find_frame(path, image.size, str(file.path))
+        if frame is not None:
+            for each in (*instances, *(each for some in (avoided or {}).get(number, {}).values() for each in some)):
+                check_runs_fit(each.segmentation, frame, f"{file.path}, annotation {each.number} of {image.name}")
         if frame is not None and not frame.known:
             turned.append(path)
         mask = None

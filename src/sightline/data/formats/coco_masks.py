@@ -102,6 +102,19 @@ def segmentation_of(annotation: dict[str, Any], where: str) -> Segmentation | No
     return polygons
 
 
+def check_runs_fit(segmentation: Segmentation | None, frame: Frame, where: str) -> None:
+    """Reject run lengths that were counted on an image of another size.
+
+    Raises:
+        SightlineError: they were.
+    """
+    if isinstance(segmentation, dict) and segmentation["size"] != [frame.height, frame.width]:
+        raise SightlineError(
+            f"{where}: the size of the run lengths is {segmentation['size']}; expected {[frame.height, frame.width]}, the "
+            "height and width of the image"
+        )
+
+
 def area_of(annotation: dict[str, Any], segmentation: Segmentation | None) -> float:
     """Return the area of an annotation in pixels: as the file tells it, else of the segmentation, else of the box."""
     told: Any = annotation.get("area")
