@@ -1,4 +1,4 @@
-"""sightline: train image classifiers that look at the right thing, and measure whether they do.
+"""sightline: train image classifiers that use the object, and measure whether they do.
 
 Public names are imported lazily, so that `import sightline` costs little more than `import torch`.
 """

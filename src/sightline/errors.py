@@ -1,4 +1,4 @@
-"""What goes wrong by the caller's hand, and says so."""
+"""Exceptions raised by sightline."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches

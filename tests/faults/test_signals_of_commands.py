@@ -29,7 +29,7 @@ def test_a_training_that_is_interrupted_says_how_to_go_on(sent, code, status, wo
     done = finish(child)
     assert done.code == code, done.said
     assert "Traceback" not in done.said, done.said
-    assert "interrupted: give the same command again with --resume" in done.said
+    assert "interrupted: run the same command again with --resume" in done.said
     assert json.loads(facts.read_text())["status"] == status
     assert not left_over(folder)
 

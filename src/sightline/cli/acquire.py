@@ -25,15 +25,19 @@ def acquire(
     strategy: Annotated[
         str | None,
         typer.Option(
-            help="How images are chosen, joined by commas (`sightline list query-strategies`). [default: all of them]"
+            help="Query strategies, joined by commas (`sightline list query-strategies`). [default: all of them]"
         ),
     ] = None,
     initial_fraction: Annotated[
-        float | None, typer.Option(help="Share with labels in the first round. [default: 0.3]")
+        float | None, typer.Option(help="Share of the images that have a label in the first round. [default: 0.3]")
     ] = None,
-    step_fraction: Annotated[float | None, typer.Option(help="Share that each round adds. [default: 0.1]")] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="How many, the first included. [default: 7]")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="How many, from 0 on. [default: 3]")] = None,
+    step_fraction: Annotated[
+        float | None, typer.Option(help="Share of the images that each round adds. [default: 0.1]")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Number of rounds, including the first. [default: 7]")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds, from 0 on. [default: 3]")] = None,
     columns: Annotated[
         str | None,
         typer.Option(
@@ -60,7 +64,7 @@ def acquire(
     """Compare active-learning strategies, or select the next images to label.
 
     The loop starts with a share of the training labels, trains, evaluates and adds, round after round, with several seeds; an
-    interrupted loop goes on when the command is given again. With --next, a trained run chooses among images that have no label
+    interrupted loop is resumed by the same command. With --next, a trained run selects among images that have no label
     yet, and the list of them is written, the one that is wanted most first.
 
     Example: sightline acquire recipe.yaml --strategy uncertainty,random --rounds 3

@@ -11,38 +11,38 @@ from sightline._core.version import __version__
 
 app = typer.Typer(
     name="sightline",
-    help="Train image classifiers that look at the right thing, and measure whether they do.",
+    help="Train image classifiers that use the object, and measure whether they do.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-SAME = "give the same command again, which goes on from what is finished"
-ANEW = "nothing was written; give the same command again"
+RESUME = "run the same command again; it resumes after what is finished"
+RESTART = "nothing was written; run the same command again"
 COMMANDS = {  # command -> how to continue after Ctrl+C or SIGTERM
-    "train": "give the same command again with --resume, which goes on from the last whole epoch",
-    "evaluate": SAME,
-    "explain": SAME,
-    "compare": ANEW,
-    "leaderboard": ANEW,
-    "diagnose": ANEW,
-    "audit": SAME,
-    "filters": ANEW,
-    "boxes": SAME,
-    "masks": SAME,
-    "rate": "give the same command again; all votes are kept",
-    "fix": "give the same command again; all marks are kept",
-    "reproduce": SAME,
-    "sweep": SAME,
-    "acquire": SAME,
-    "export": ANEW,
-    "data": "give the same command again",
-    "list": "give the same command again",
-    "demo": SAME,
+    "train": "run the same command again with --resume; it resumes after the last complete epoch",
+    "evaluate": RESUME,
+    "explain": RESUME,
+    "compare": RESTART,
+    "leaderboard": RESTART,
+    "diagnose": RESTART,
+    "audit": RESUME,
+    "filters": RESTART,
+    "boxes": RESUME,
+    "masks": RESUME,
+    "rate": "run the same command again; all votes are kept",
+    "fix": "run the same command again; all marks are kept",
+    "reproduce": RESUME,
+    "sweep": RESUME,
+    "acquire": RESUME,
+    "export": RESTART,
+    "data": "run the same command again",
+    "list": "run the same command again",
+    "demo": RESUME,
 }
 
 
 class InterruptedCommandError(Exception):
-    """A command was interrupted; the message says how to go on."""
+    """A command was interrupted; the message says how to continue."""
 
 
 def _print_version(asked: bool) -> None:

@@ -30,17 +30,17 @@ def audit(
     std: Std = None,
     classes: ClassNames = None,
     run: RunFolder = None,
-    split: Annotated[str, typer.Option(help="The split to look through.")] = "train",
+    split: Annotated[str, typer.Option(help="Split of the dataset.")] = "train",
     reference_explainer: Annotated[
-        str, typer.Option(help="The explainer that shows the predicted class's evidence.")
+        str, typer.Option(help="Explainer that shows the evidence for the predicted class.")
     ] = "gradcam",
-    iterations: Annotated[int, typer.Option(min=1, help="Of LOTS; fewer are faster.")] = 500,
+    iterations: Annotated[int, typer.Option(min=1, help="Number of iterations of LOTS; fewer are faster.")] = 500,
     num_workers: NumWorkers = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("audit"),
 ) -> None:
     """Rank images by the share of attribution outside the evidence for the prediction.
 
-    An interrupted command goes on when it is given again.
+    To resume an interrupted command, run it again.
 
     Example: sightline audit folder root=photos --run runs/so-loss-seed0
     """

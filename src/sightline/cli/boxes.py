@@ -13,31 +13,38 @@ def boxes(
     dataset: DatasetName,
     options: DatasetOptions = None,
     detector: Annotated[
-        str, typer.Option(help="Where boxes come from: lost, saliency, torchvision, annotations, or a package's own.")
+        str,
+        typer.Option(help="Box detector: lost, saliency, torchvision, annotations, or one of an installed package."),
     ] = "lost",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="The detector's options, such as size=480 or file=boxes.json."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="For saliency and lost. [default for lost: timm/vit_small_patch16_224.dino]")
+        str | None,
+        typer.Option(
+            help="Model of the detectors saliency and lost. [default for lost: timm/vit_small_patch16_224.dino]"
+        ),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="A .safetensors or .pth file, or `default`. [default for lost: default]")
+        str | None,
+        typer.Option(
+            help="Weights of the model: a .safetensors or .pth file, or `default`. [default for lost: default]"
+        ),
     ] = None,
-    run: Annotated[Path | None, typer.Option(help="For saliency: a trained run, in place of --model.")] = None,
+    run: Annotated[Path | None, typer.Option(help="For saliency: a trained run, instead of --model.")] = None,
     size: Size = None,
     mean: Mean = None,
     std: Std = None,
-    split: Annotated[str, typer.Option(help="The split to go through.")] = "train",
+    split: Annotated[str, typer.Option(help="Split of the dataset.")] = "train",
     num_workers: NumWorkers = 0,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .csv, or .json (COCO), to write.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .csv, or .json (COCO).")] = Path(
         "boxes.csv"
     ),
 ) -> None:
-    """Find the objects' boxes in every image of a data set, once.
+    """Find the boxes of the objects in every image of a dataset.
 
-    An interrupted command goes on when it is given again.
+    To resume an interrupted command, run it again.
 
     Example: sightline boxes folder root=photos --detector lost
     """

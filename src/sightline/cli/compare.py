@@ -28,10 +28,8 @@ def compare(
         list[Path],
         typer.Argument(metavar="RUN...", help="Run folders, or checkpoints of the same model."),
     ],
-    against: Annotated[
-        list[Path], typer.Option(metavar="RUN...", help="Run folders or checkpoints to set them against.")
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("report.html"),
+    against: Annotated[list[Path], typer.Option(metavar="RUN...", help="Run folders or checkpoints to compare with.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")] = Path("report.html"),
 ) -> None:
     """Compare two groups of evaluated runs in one self-contained HTML page.
 

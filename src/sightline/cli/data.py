@@ -17,11 +17,12 @@ SHOWN = 20
 def data(
     action: Annotated[
         Literal["list", "prepare", "check"],
-        typer.Argument(help="List the data sets; fetch one by torchvision and check it; or check one."),
+        typer.Argument(help="List the datasets, download one and check it, or check one."),
     ],
-    name: Annotated[str | None, typer.Argument(help="The data set.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of the dataset.")] = None,
     options: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Its options, such as root=data/pets.")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Options of the dataset, such as root=data/pets."),
     ] = None,
 ) -> None:
     """List, download and verify datasets.

@@ -18,8 +18,8 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the runs and the report.")] = Path(
         "runs/demo"
     ),
-    seeds: Annotated[int, typer.Option(min=1, help="Times that each model is trained.")] = 1,
-    quick: Annotated[bool, typer.Option("--quick", help="One epoch, a few measures: shows that it runs.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of trainings of each model.")] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="One epoch and a few metrics, to see that it runs.")] = False,
 ) -> None:
     """Train with and without explanation guidance on embedded data, and compare: a few minutes on two cores.
 

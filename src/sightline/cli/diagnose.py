@@ -12,7 +12,9 @@ ADVISED = ("leans on the background", "cannot tell")  # the answers after which 
 
 
 def diagnose(
-    options: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Of the data set.")] = None,
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the dataset.")
+    ] = None,
     model: ModelName = None,
     weights: Weights = None,
     size: Size = None,
@@ -23,35 +25,41 @@ def diagnose(
     data: DataName = None,
     split: Annotated[
         str | None,
-        typer.Option(help="The split to look at. [default: all images; those that the run was trained on come last]"),
+        typer.Option(help="Split of the dataset. [default: all images; those that the run was trained on come last]"),
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="How many images, drawn at random, every class alike.")] = 200,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Number of images, drawn at random, equally from each class.")
+    ] = 200,
     annotation: Annotated[
-        str, typer.Option(help="Where the objects are: masks, boxes, grabcut, saliency; auto takes the best there is.")
+        str, typer.Option(help="Where the objects are: masks, boxes, grabcut, saliency; auto takes the best available.")
     ] = "auto",
     boxes: Annotated[
-        Path | None, typer.Option(help="The objects' boxes: a COCO or CSV file, such as `sightline boxes` writes.")
+        Path | None, typer.Option(help="Boxes of the objects: a COCO or CSV file, such as `sightline boxes` writes.")
     ] = None,
-    saliency_model: Annotated[str | None, typer.Option(help="For saliency: a network trained on other images.")] = None,
-    saliency_weights: Annotated[str, typer.Option(help="Its weights.")] = "default",
+    saliency_model: Annotated[
+        str | None, typer.Option(help="Model for saliency boxes, trained on other images.")
+    ] = None,
+    saliency_weights: Annotated[
+        str, typer.Option(help="Weights of the saliency model: a file, or `default`.")
+    ] = "default",
     preprocessing: Annotated[
         str,
         typer.Option(
             help="Other normalizations, orders of channels, sizes and crops: `check` says when one is clearly better, "
-            "`adopt` goes on with it, `ignore` does not try them."
+            "`adopt` continues with it, `ignore` does not try them."
         ),
     ] = "check",
     shortcuts: Annotated[
-        bool, typer.Option(help="Search for what the answers follow; it takes about as long as all else.")
+        bool, typer.Option(help="Search for what the predictions depend on; this doubles the time.")
     ] = True,
     source: Annotated[
         str | None,
         typer.Option(help="Where each image comes from: folder:N, the N-th folder above it, or FILE.csv:COLUMN."),
     ] = None,
-    explainer: Annotated[str, typer.Option(help="Whose maps are looked at.")] = "gradcam",
+    explainer: Annotated[str, typer.Option(help="Explainer of the maps.")] = "gradcam",
     layer: TargetLayer = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The page to write, with a JSON file beside it.")
+        Path, typer.Option("--output", "-o", help="HTML page to write; a JSON file is written next to it.")
     ] = Path("diagnosis.html"),
 ) -> None:
     """Measure whether a model uses the object, and write a verdict with the values behind it.

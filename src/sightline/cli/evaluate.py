@@ -25,23 +25,28 @@ def evaluate(
     classes: ClassNames = None,
     data: DataName = None,
     splits: Annotated[
-        str | None, typer.Option(help="Joined by commas. [default: the recipe's, or every test split]")
+        str | None, typer.Option(help="Splits, joined by commas. [default: the recipe's, or every test split]")
     ] = None,
-    explainers: Annotated[str | None, typer.Option(help="Joined by commas. [default: the recipe's]")] = None,
-    metrics: Annotated[str | None, typer.Option(help="Joined by commas. [default: the recipe's]")] = None,
-    num_images: Annotated[int | None, typer.Option(min=1, help="Images, drawn at random. [default: all]")] = None,
+    explainers: Annotated[
+        str | None, typer.Option(help="Explainers, joined by commas. [default: the recipe's]")
+    ] = None,
+    metrics: Annotated[str | None, typer.Option(help="Metrics, joined by commas. [default: the recipe's]")] = None,
+    num_images: Annotated[
+        int | None, typer.Option(min=1, help="Number of images, drawn at random. [default: all]")
+    ] = None,
     max_images_slow: Annotated[
-        int | None, typer.Option(min=0, help="Of one run: images that slow metrics see. [default: the recipe's number]")
+        int | None,
+        typer.Option(min=0, help="Number of images of one run for slow metrics. [default: the recipe's number]"),
     ] = None,
     contrast: Annotated[bool, typer.Option("--contrast", help="Explain why this class and not the next one.")] = False,
     compiled: Annotated[bool, typer.Option("--compiled", help="Speed up the slow metrics by torch.compile.")] = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder of a table.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write a table into.")] = None,
 ) -> None:
-    """Measure how often a model is right, and where its maps lie under several explainers.
+    """Measure the accuracy of a model, and how well its maps of several explainers cover the object.
 
     Of one run, the results go into its folder. Several runs, a model from elsewhere or a plan give a table models x
-    explainers x metrics in a folder of its own, with every image's values and paired tests; an interrupted table goes on
-    when the command is given again.
+    explainers x metrics in a folder of its own, with every image's values and paired tests. To resume an interrupted table,
+    run the command again.
 
     Example: sightline evaluate runs/so-loss-seed0
     """

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 def explain(
     images: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[IMAGE]...", help="Pictures to explain; with --store, KEY=VALUE options of the data set."
-        ),
+        typer.Argument(metavar="[IMAGE]...", help="Images to explain; with --store, KEY=VALUE options of the dataset."),
     ] = None,
     model: ModelName = None,
     weights: Weights = None,
@@ -35,23 +33,27 @@ def explain(
     target: Annotated[str | None, typer.Option(help="Class to explain: name or index. [default: as predicted]")] = None,
     against: Annotated[
         str | None,
-        typer.Option(help="Why the target and not this class: name or index, or `next` for the likeliest other."),
+        typer.Option(
+            help="Explain why it is the target and not this class: name or index, or `next` for the most likely other."
+        ),
     ] = None,
     layer: TargetLayer = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path("panel.png"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Image file to write.")] = Path("panel.png"),
     store: Annotated[
         Path | None,
-        typer.Option(help="Instead of a picture: the folder for the maps of a whole data set, by one method."),
+        typer.Option(help="Folder for the maps of a whole dataset by one method, instead of an image."),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="The data set's name, for --store. [default: the run's]")] = None,
-    split: Annotated[str, typer.Option(help="Its split, for --store.")] = "train",
-    dtype: Annotated[str, typer.Option(help="uint8 or float16, for --store.")] = "uint8",
-    num_workers: Annotated[int, typer.Option(min=0, help="Processes that load images, for --store.")] = 0,
-    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes where there is none, for --store.")] = 1,
+    data: Annotated[str | None, typer.Option(help="Name of the dataset, for --store. [default: the run's]")] = None,
+    split: Annotated[str, typer.Option(help="Split of the dataset, for --store.")] = "train",
+    dtype: Annotated[str, typer.Option(help="Number format of stored maps: uint8 or float16.")] = "uint8",
+    num_workers: Annotated[int, typer.Option(min=0, help="Number of processes that load images, for --store.")] = 0,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Number of GPUs, or of processes if there is no GPU, for --store.")
+    ] = 1,
 ) -> None:
-    """Draw where a model looks in some pictures, by several methods; or keep the maps of a whole data set.
+    """Draw the saliency maps of some images by several methods, or store the maps of a whole dataset.
 
-    With --store, an interrupted command goes on when it is given again.
+    With --store, an interrupted command is resumed when you run it again.
 
     Example: sightline explain cat.jpg --model torchvision/resnet50 --weights default
     """

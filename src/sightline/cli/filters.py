@@ -15,7 +15,7 @@ def filters(
         list[str] | None,
         typer.Argument(
             metavar="[IMAGE]... [KEY=VALUE]...",
-            help="Pictures to draw every filter in, in place of those that it responds to the most; options of --data.",
+            help="Images to draw every filter in, instead of those with its highest activations; or options of --data.",
         ),
     ] = None,
     model: ModelName = None,
@@ -26,22 +26,27 @@ def filters(
     mean: Mean = None,
     std: Std = None,
     data: DataName = None,
-    split: Annotated[str | None, typer.Option(help="Its split. [default: the main test split]")] = None,
-    count: Annotated[int, typer.Option(min=2, help="Images that filters are judged by, drawn at random.")] = 256,
+    split: Annotated[str | None, typer.Option(help="Split of the dataset. [default: the main test split]")] = None,
+    count: Annotated[
+        int, typer.Option(min=2, help="Number of images, drawn at random, from which filters are chosen.")
+    ] = 256,
     layer: Annotated[str | None, typer.Option(help="Layer to look at. [default: the run's, or by the family]")] = None,
     groups: Annotated[
         int | None,
-        typer.Option(min=2, help="How many groups of filters to make. [default: the run's own groups, or 16]"),
+        typer.Option(min=2, help="Number of groups of filters. [default: the run's own groups, or 16]"),
     ] = None,
     numbers: Annotated[
-        str | None, typer.Option("--filters", help="Joined by commas. [default: the most typical of every group]")
+        str | None,
+        typer.Option(
+            "--filters", help="Filters by number, joined by commas. [default: the most typical of every group]"
+        ),
     ] = None,
-    columns: Annotated[int, typer.Option(min=1, help="Images a filter, where no pictures are given.")] = 6,
-    style: Annotated[str, typer.Option(help="contours or circles.")] = "contours",
+    columns: Annotated[int, typer.Option(min=1, help="Number of images per filter, if no images are given.")] = 6,
+    style: Annotated[str, typer.Option(help="Drawing style: contours or circles.")] = "contours",
     threshold: Annotated[
-        float, typer.Option(help="The share of a filter's highest activation that contours follow.")
+        float, typer.Option(help="Level of the contours, as a share of the filter's highest activation.")
     ] = 0.5,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path("filters.png"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Image file to write.")] = Path("filters.png"),
 ) -> None:
     """Draw what the filters of a layer respond to, grouped by how alike they respond.
 

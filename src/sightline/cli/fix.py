@@ -21,7 +21,7 @@ def fix(
     avoid: Annotated[
         Path | None, typer.Option(help="Folder of regions that must not matter, named like masks.")
     ] = None,
-    found: Annotated[bool, typer.Option("--found", help="Find the objects; nobody marks anything.")] = False,
+    found: Annotated[bool, typer.Option("--found", help="Find the objects instead of marking them.")] = False,
     pretrained: Annotated[
         str | None,
         typer.Option(
@@ -34,11 +34,11 @@ def fix(
     std: Std = None,
     classes: ClassNames = None,
     segmenter: Annotated[
-        str, typer.Option(help="Of clicks on the page: grabcut, or package.module:function.")
+        str, typer.Option(help="Segmenter of clicks on the page: grabcut, or package.module:function.")
     ] = "grabcut",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 = any free one.")] = 8371,
     seed: Annotated[int, typer.Option(help="Seed of crops, partners and folds.")] = 0,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("fixed"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("fixed"),
 ) -> None:
     """Mend a model that looks at the wrong place.
 

@@ -8,10 +8,10 @@ import typer
 
 def leaderboard(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER...", help="Written by `evaluate PLAN.yaml` or `reproduce`.")
+        list[Path], typer.Argument(metavar="FOLDER...", help="Folders written by `evaluate PLAN.yaml` or `reproduce`.")
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The folder to write into; the first FOLDER if not given.")
+        Path | None, typer.Option("--output", "-o", help="Folder to write. [default: the first FOLDER]")
     ] = None,
 ) -> None:
     """Rank explainers per metric, and mark results at chance level, on one HTML page and in Markdown.

@@ -15,7 +15,7 @@ Kind = Literal["explainers", "guides", "datasets", "models", "metrics", "box-det
 
 
 def list(
-    kind: Annotated[Kind | None, typer.Argument(help="What to list; everything where it is left out.")] = None,
+    kind: Annotated[Kind | None, typer.Argument(help="What to list. [default: everything]")] = None,
 ) -> None:
     """List registered models, explainers, guides, metrics, datasets and recipes.
 

@@ -29,9 +29,9 @@ def export(
     to: Annotated[
         str, typer.Option(help="coco, cvat, label-studio, labelme; heatmaps for maps as gray images.")
     ] = "coco",
-    split: Annotated[str | None, typer.Option(help="The split. [default: all images]")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the dataset. [default: all images]")] = None,
     maps: Annotated[
-        Path | None, typer.Option(help="A store of maps (`sightline explain --store`) in place of the masks.")
+        Path | None, typer.Option(help="A store of maps (`sightline explain --store`) instead of the masks.")
     ] = None,
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Where a map counts as the object, as a share of its maximum.")

@@ -34,7 +34,7 @@ def masks(
     std: Std = None,
     method: Annotated[str, typer.Option(help="The explainer that makes the maps.")] = "gradcam",
     maps: Annotated[
-        Path | None, typer.Option(help="A store of maps (`sightline explain --store`) in their place.")
+        Path | None, typer.Option(help="Stored maps (`sightline explain --store`), instead of a model.")
     ] = None,
     boxes: Annotated[
         Path | None,
@@ -43,8 +43,10 @@ def masks(
     center: Annotated[
         bool, typer.Option("--center", help="Take the object to be in the middle of each image: no model, no boxes.")
     ] = False,
-    threshold: Annotated[float, typer.Option(help="Points are the maps' maxima above this.")] = 0.5,
-    distance: Annotated[float, typer.Option(help="How far apart they are, as a share of the shorter side.")] = 0.1,
+    threshold: Annotated[float, typer.Option(help="Smallest value of a map at a point, in [0, 1].")] = 0.5,
+    distance: Annotated[
+        float, typer.Option(help="Smallest distance of two points, as a share of the shorter side.")
+    ] = 0.1,
     segmenter: Annotated[
         str,
         typer.Option(
@@ -52,13 +54,13 @@ def masks(
             " for a bool mask (H, W); such as a few lines around SAM."
         ),
     ] = "grabcut",
-    split: Annotated[str, typer.Option(help="The split to go through.")] = "train",
+    split: Annotated[str, typer.Option(help="Split of the dataset.")] = "train",
     num_workers: NumWorkers = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("masks"),
 ) -> None:
-    """Make a mask of every image of a data set, from a model's maps or from boxes.
+    """Make a mask for every image of a dataset, from a model's maps or from boxes.
 
-    An interrupted command goes on when it is given again. `sightline masks export` and `import` exchange masks with
+    To resume an interrupted command, run it again. `sightline masks export` and `import` exchange masks with
     annotation tools: see `sightline masks export --help`.
 
     Example: sightline masks folder root=photos --model torchvision/resnet18 --weights default

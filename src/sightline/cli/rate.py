@@ -12,38 +12,37 @@ def rate(
     runs: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[RUN_A] [RUN_B]", help="Two runs; or one, for two explainers; or none, for --output's."
+            metavar="[RUN_A] [RUN_B]",
+            help="Two run folders; or one, to compare two explainers; or none, for the study in --output.",
         ),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The study's folder; what is there goes on.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Study folder; an existing study is resumed.")] = Path(
         "rating"
     ),
     explainers: Annotated[
-        str, typer.Option(help="Whose maps are shown: one name for two runs, two joined by a comma for one.")
+        str, typer.Option(help="Explainer of the maps: one name for two runs, two joined by a comma for one run.")
     ] = "gradcam",
-    images: Annotated[
-        int | None, typer.Option(min=1, help="Images that are drawn. [default: 100, or the study's]")
-    ] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Number of images. [default: 100, or the study's]")] = None,
     split: Annotated[
-        str | None, typer.Option(help="Where they are drawn from. [default: the main test split, or the study's]")
+        str | None, typer.Option(help="Split of the images. [default: the main test split, or the study's]")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all that is drawn. [default: 0, or the study's]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed. [default: 0, or the study's]")] = None,
     host: Annotated[str, typer.Option(help="Address to serve at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve at; 0 = any.")] = 8370,
     results: Annotated[
         bool, typer.Option("--results", help="Count the votes; write votes.csv and results.json.")
     ] = False,
     export_batch: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write the pairs as a crowdsourcing batch.")
+        Path | None, typer.Option(metavar="FOLDER", help="Folder to write the pairs into, as a crowdsourcing batch.")
     ] = None,
-    url: Annotated[str | None, typer.Option(help="Where the batch's pictures will be found.")] = None,
+    url: Annotated[str | None, typer.Option(help="Address under which the images of the batch will be found.")] = None,
     import_batch: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Take in the results of such a batch.")
+        Path | None, typer.Option(metavar="CSV", help="Results of such a batch, to add to the study.")
     ] = None,
 ) -> None:
     """Serve a local page for pairwise human evaluation of saliency maps.
 
-    The answers are kept in the study's folder; the command given again goes on with them.
+    The answers are kept in the study's folder. To resume, run the command again.
 
     Example: sightline rate runs/so-loss-seed0 runs/plain-seed0
     """

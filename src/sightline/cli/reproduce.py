@@ -14,7 +14,7 @@ def reproduce(
     ] = None,
     scale: Annotated[float, typer.Option(help="Share of the images or repetitions, in (0, 1].")] = 1.0,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The folder. [default: runs/reproduce/PAPER/ITEM]")
+        Path | None, typer.Option("--output", "-o", help="Folder to write. [default: runs/reproduce/PAPER/ITEM]")
     ] = None,
     search: Annotated[
         bool,

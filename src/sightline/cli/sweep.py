@@ -21,7 +21,7 @@ def sweep(
             "'stages.0.lr={low: 1e-4, high: 1e-2, log: true}', or with step: in place of log:. May be repeated.",
         ),
     ] = None,
-    metric: Annotated[str | None, typer.Option(help="The figure that is best. [default: val/accuracy]")] = None,
+    metric: Annotated[str | None, typer.Option(help="Validation value to optimize. [default: val/accuracy]")] = None,
     front: Annotated[
         str | None,
         typer.Option(
@@ -30,21 +30,23 @@ def sweep(
         ),
     ] = None,
     sampler: Annotated[
-        Literal["grid", "random", "tpe"] | None, typer.Option(help="How values are chosen. [default: grid]")
+        Literal["grid", "random", "tpe"] | None,
+        typer.Option(help="How values are chosen: every combination, at random, or by TPE. [default: grid]"),
     ] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="How many. [default: the whole grid]")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of what is drawn. [default: 0]")] = None,
-    name: Annotated[str | None, typer.Option(help="Of the sweep. [default: the recipe's]")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Number of trials. [default: the whole grid]")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Random seed. [default: 0]")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the sweep. [default: the recipe's]")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The folder. [default: runs/sweep/NAME]")
+        Path | None, typer.Option("--output", "-o", help="Folder to write. [default: runs/sweep/NAME]")
     ] = None,
     storage: Annotated[
-        str | None, typer.Option(metavar="URL", help="A database that several machines share. [default: in the folder]")
+        str | None,
+        typer.Option(metavar="URL", help="URL of a database that several machines share. [default: in the folder]"),
     ] = None,
 ) -> None:
-    """Train a recipe with many values of its keys, and say which are best by a validation figure.
+    """Train a recipe with many values of its keys, and report which are best by a validation value.
 
-    An interrupted sweep goes on when it is given again; so does a sweep in several processes at once.
+    To resume an interrupted sweep, run it again. Several processes can run one sweep at once.
 
     Example: sightline sweep recipe.yaml --over 'batch_size=[16, 32]'
     """

@@ -14,14 +14,16 @@ def train(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, such as seed=1 or guide.beta=0.1.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The run folder. [default: runs/NAME-seedSEED]")
+        Path | None, typer.Option("--output", "-o", help="Run folder. [default: runs/NAME-seedSEED]")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run, or begin it.")] = False,
-    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes where there is none, on each machine.")] = 1,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines, each started by torchrun or SLURM.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run if it exists, otherwise start it.")] = False,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Number of GPUs, or of processes if there is no GPU, on each machine.")
+    ] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Number of machines, each started by torchrun or SLURM.")] = 1,
     evaluate: Annotated[bool, typer.Option(help="Evaluate the run when it is trained.")] = True,
 ) -> None:
-    """Train what a recipe describes, then evaluate it.
+    """Train a model by a recipe, then evaluate it.
 
     Example: sightline train so-loss data.root=data/pets seed=1
     """

@@ -84,7 +84,7 @@ def decide_verdict(
     without = f"With the images as they were given, the verdict would be: {answer}. {because}"
     return Verdict(
         "wrong preprocessing",
-        f"{said} Prepare the images so before anything else; `--preprocessing adopt` goes on with it.",
+        f"{said} Prepare the images in this way first; `--preprocessing adopt` does so.",
         [without, *findings],
     )
 

@@ -1,4 +1,4 @@
-"""Mending a model: people or programs mark where it should look, and its head is fitted again.
+"""Fixing: the head of a trained model is fitted again, on images whose objects people marked or programs found.
 
 `fix` does all of it; `marks` and `protocol` say what a mark is and what a refit returns; `mending` is the core, without a page
 or a file; `marking` is the page on which people mark.

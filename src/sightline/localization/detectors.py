@@ -146,7 +146,8 @@ class TorchvisionBoxes(BoxDetector):
                 state = default.get_state_dict(progress=True, check_hash=True)
             except (OSError, RuntimeError) as error:
                 raise MissingFileError(
-                    f"weights='default' of {name} cannot be had ({str(error).splitlines()[0]}); give a local file"
+                    f"weights='default' of {name} could not be downloaded ({str(error).splitlines()[0]}); "
+                    "pass a local file with weights="
                 ) from error
             load_weights(self.detector, state, head=(), source=weights)
         else:

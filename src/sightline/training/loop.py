@@ -272,7 +272,7 @@ class Trainer:
             self.loggers.send()
 
         if problem := on_rank_zero(self.fabric, write):
-            raise UnwritableError(f"{problem}; the last good checkpoint is kept, and --resume goes on from it")
+            raise UnwritableError(f"{problem}; the last good checkpoint is kept, and --resume continues from it")
         self.display.row(row)
 
     def _out_of_patience(self) -> bool:
