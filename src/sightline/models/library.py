@@ -90,5 +90,6 @@ def _download(name: str, fetch: Callable[[], T]) -> T:
     except (OSError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise MissingFileError(
-            f"weights='default' of {name} could not be downloaded ({reason}); pass a local file with weights=, or None for random weights"
+            f"weights='default' of {name} could not be downloaded ({reason}); "
+            "pass a local file with weights=, or None for random weights"
         ) from error
