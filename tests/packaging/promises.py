@@ -105,9 +105,15 @@ def train(folder: Path, **changes: object) -> None:
 
 
 def cli(folder: Path) -> None:
-    command = [sys.executable, "-c", "from sightline.cli import main; main()"]
-    for arguments in (["--help"], ["--version"], ["list", "explainers"], ["list", "metrics"]):
-        subprocess.run([*command, *arguments], check=True, stdout=subprocess.DEVNULL)
+    command("--help")
+    command("--version")
+    command("list", "explainers")
+    command("list", "metrics")
+
+
+def command(*arguments: str) -> None:
+    beside = Path(sys.executable).with_name("sightline")
+    subprocess.run([beside, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
 def report(folder: Path) -> None:
@@ -127,7 +133,7 @@ def rating(folder: Path) -> None:
     with serving(study) as (_, address, token):
         browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
         assert browser.open(f"{address}/?token={token}").status == 200
-    cli(folder)
+    command("rate", "--help")
 
 
 def fix(folder: Path) -> None:
@@ -136,7 +142,7 @@ def fix(folder: Path) -> None:
     with serving(folder / "fixed") as (_, address, token):
         browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
         assert browser.open(f"{address}/?token={token}").status == 200
-    cli(folder)
+    command("fix", "--help")
 
 
 def sweep(folder: Path) -> None:
