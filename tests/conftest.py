@@ -14,6 +14,10 @@ from sightline._core.allocator import keep_freed_memory
 from sightline.data.dataset import InMemory, Sample
 
 keep_freed_memory()  # as the command line does: forward passes take up to half the time
+if not torch.cuda.is_available():
+    os.environ["CUDA_VISIBLE_DEVICES"] = (
+        ""  # torch.export asks for a device a hundred times, and looks for the driver each time
+    )
 
 
 @pytest.fixture(scope="session")

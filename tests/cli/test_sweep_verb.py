@@ -77,6 +77,6 @@ def test_without_optuna_the_extra_is_named(recipe):
         "from sightline.cli import main\n"
         "main()"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600)
     assert done.returncode == 2
     assert done.stderr.strip().endswith("needs optuna, which is not installed: pip install 'sightline-xai[sweep]'")

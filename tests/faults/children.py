@@ -86,7 +86,7 @@ class Child:
 
 def finish(child: Child) -> Done:
     """Wait for a command."""
-    child.process.join(120)
+    child.process.join(600)
     assert child.process.exitcode is not None, f"still running: {child.said.read_text()}"
     done = Done(child.process.exitcode, child.said.read_text(), child.operations.value)
     child.said.unlink()

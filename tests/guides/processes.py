@@ -1,10 +1,12 @@
 """What a test needs to compare two processes with one."""
 
 import os
-import socket
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 import sightline as sl
@@ -12,18 +14,16 @@ import sightline as sl
 WORLD = 2
 
 
-def free_port() -> int:
-    """A port that nobody listens to."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def in_two(work: Callable[[int, str], None], folder: Path) -> None:
+    """Call `work(rank, folder)` in two processes, which have torch already where the fault suite has begun its server."""
+    mp.start_processes(work, (str(folder),), nprocs=WORLD, start_method="forkserver")
 
 
-def join(rank: int, port: int) -> None:
-    """Make this process one of the two."""
+def join(rank: int, folder: str) -> None:
+    """Make this process one of the two. They meet by a file, since another process may take a port that was free."""
     torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=WORLD)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD)
 
 
 def share(batch: sl.Batch, rank: int) -> sl.Batch:

@@ -2,12 +2,13 @@
 
 import os
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import WORLD, gradients_of, in_two, join, share
 from torch.nn.parallel import DistributedDataParallel
 
 import sightline as sl
@@ -15,7 +16,6 @@ from networks import TinyCNN, batch_of
 from sightline.data.batch import Batch
 from sightline.errors import NonFiniteLossError
 
-WORLD = 2
 CASES = {
     "even": [True] * 6,
     "uneven": [True, False, True, True, True, False],
@@ -35,45 +35,21 @@ def guide() -> sl.SegmentOverlap:
     return sl.SegmentOverlap(beta=0.4, views=2, blur=3)
 
 
-def share(batch: Batch, rank: int) -> Batch:
-    half = slice(rank * 3, rank * 3 + 3)
-    assert batch.masks is not None
-    assert batch.has_mask is not None
-    assert batch.indices is not None
-    return Batch(
-        batch.images[half],
-        batch.labels[half],
-        masks=batch.masks[half],
-        has_mask=batch.has_mask[half],
-        indices=batch.indices[half],
-    )
-
-
-def gradients(model: torch.nn.Module) -> list[torch.Tensor]:
-    return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def join(rank: int, port: int) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=WORLD)
-
-
-def train_ddp(rank: int, port: int, folder: str) -> None:
-    join(rank, port)
+def train_ddp(rank: int, folder: str) -> None:
+    join(rank, folder)
     for name, has_mask in CASES.items():
         for static in (False, True):
             model, batch = setting(has_mask)
             wrapped = DistributedDataParallel(sl.Objective(model, guide()), static_graph=static)
             wrapped(share(batch, rank))["loss"].backward()
             if rank == 0:
-                torch.save(gradients(model), Path(folder) / f"{name}-{static}.pt")
+                torch.save(gradients_of(model), Path(folder) / f"{name}-{static}.pt")
     # Two batches that add up to one step, synchronised at the second.
     model, batch = setting(CASES["uneven"])
     wrapped = DistributedDataParallel(sl.Objective(model, guide()))
@@ -86,24 +62,24 @@ def train_ddp(rank: int, port: int, folder: str) -> None:
         wrapped(parts[0], counts=counts)["loss"].backward()
     wrapped(parts[1], counts=counts)["loss"].backward()
     if rank == 0:
-        torch.save(gradients(model), Path(folder) / "accumulated.pt")
+        torch.save(gradients_of(model), Path(folder) / "accumulated.pt")
     dist.destroy_process_group()
 
 
 def test_plain_ddp_gives_the_gradients_of_one_process(tmp_path: Path) -> None:
-    mp.spawn(train_ddp, (free_port(), str(tmp_path)), nprocs=WORLD)
+    in_two(train_ddp, tmp_path)
     for name, has_mask in CASES.items():
         model, batch = setting(has_mask)
         sl.Objective(model, guide())(batch)["loss"].backward()
         for static in (False, True):
-            for ours, one in zip(torch.load(tmp_path / f"{name}-{static}.pt"), gradients(model)):
+            for ours, one in zip(torch.load(tmp_path / f"{name}-{static}.pt"), gradients_of(model)):
                 torch.testing.assert_close(ours, one, atol=1e-8, rtol=0)
         if name == "uneven":
-            for ours, one in zip(torch.load(tmp_path / "accumulated.pt"), gradients(model)):
+            for ours, one in zip(torch.load(tmp_path / "accumulated.pt"), gradients_of(model)):
                 torch.testing.assert_close(ours, one, atol=1e-8, rtol=0)
 
 
-def train_fabric(rank: int, port: int, folder: str) -> None:
+def train_fabric(port: int, rank: int, folder: str) -> None:
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments import LightningEnvironment
     from lightning_fabric.strategies import DDPStrategy
@@ -126,24 +102,24 @@ def train_fabric(rank: int, port: int, folder: str) -> None:
             mine.images = mine.images.float()
         fabric.backward(wrapped(mine)["loss"])
         if rank == 0:
-            torch.save(gradients(model), Path(folder) / f"{precision}.pt")
+            torch.save(gradients_of(model), Path(folder) / f"{precision}.pt")
         optimizer.step()
         assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
 def test_fabric_gives_the_gradients_of_one_process(tmp_path: Path) -> None:
     pytest.importorskip("lightning_fabric")
-    mp.spawn(train_fabric, (free_port(), str(tmp_path)), nprocs=WORLD)
+    in_two(partial(train_fabric, free_port()), tmp_path)
     model, batch = setting(CASES["uneven"])
     sl.Objective(model, guide())(batch)["loss"].backward()
-    for ours, one in zip(torch.load(tmp_path / "64-true.pt"), gradients(model)):
+    for ours, one in zip(torch.load(tmp_path / "64-true.pt"), gradients_of(model)):
         torch.testing.assert_close(ours, one, atol=1e-8, rtol=0)
-    for ours, one in zip(torch.load(tmp_path / "bf16-mixed.pt"), gradients(model)):
+    for ours, one in zip(torch.load(tmp_path / "bf16-mixed.pt"), gradients_of(model)):
         torch.testing.assert_close(ours.double(), one, atol=0.05, rtol=0.2)
 
 
-def stop_together(rank: int, port: int, folder: str) -> None:
-    join(rank, port)
+def stop_together(rank: int, folder: str) -> None:
+    join(rank, folder)
     model, batch = setting(CASES["even"])
     mine = share(batch, rank)
     if rank == 1:
@@ -158,5 +134,5 @@ def stop_together(rank: int, port: int, folder: str) -> None:
 
 
 def test_a_bad_loss_on_one_process_stops_both_and_names_its_images(tmp_path: Path) -> None:
-    mp.spawn(stop_together, (free_port(), str(tmp_path)), nprocs=WORLD)
+    in_two(stop_together, tmp_path)
     assert (tmp_path / "0.txt").read_text() == (tmp_path / "1.txt").read_text() == "[3, 4, 5]"

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 import torch.nn.functional as F
-from processes import WORLD, free_port, gradients_of, join, share
+from processes import WORLD, gradients_of, in_two, join, share
 from torch.nn.parallel import DistributedDataParallel
 
 import sightline as sl
@@ -100,8 +99,8 @@ def test_groups_that_are_missing_or_out_of_range() -> None:
         create_guide("group_dro", groups=2, step_size=-1.0)
 
 
-def train(rank: int, port: int, folder: str) -> None:
-    join(rank, port)
+def train(rank: int, folder: str) -> None:
+    join(rank, folder)
     model, batch = setting()
     wrapped = DistributedDataParallel(sl.Objective(model, GroupDRO(groups=3, step_size=0.5)))
     for _ in range(2):
@@ -113,7 +112,7 @@ def train(rank: int, port: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_have_the_weights_and_gradients_of_one(tmp_path: Path) -> None:
-    mp.spawn(train, (free_port(), str(tmp_path)), nprocs=WORLD)
+    in_two(train, tmp_path)
     model, batch = setting()
     objective = sl.Objective(model, GroupDRO(groups=3, step_size=0.5))
     for _ in range(2):

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import sightline as sl
 from guides.differences import check_gradients
-from guides.processes import free_port, gradients_of, join, share
+from guides.processes import gradients_of, in_two, join, share
 from networks import TinyCNN, batch_of
 from sightline.errors import SightlineError
 from sightline.guides import create_guide
@@ -418,8 +417,8 @@ def two_epochs(wrapped: nn.Module, objective: sl.Objective, batch: sl.Batch) -> 
     return [objective.guides[0].filter_groups.clone(), output["iccnn/coherence"], *gradients]
 
 
-def in_one_of_two(rank: int, port: int, folder: str) -> None:
-    join(rank, port)
+def in_one_of_two(rank: int, folder: str) -> None:
+    join(rank, folder)
     objective, batch = setting()
     mine = share(batch, rank)  # three images and four
     torch.save(two_epochs(DistributedDataParallel(objective), objective, mine), Path(folder, f"{rank}.pt"))
@@ -435,7 +434,7 @@ def in_one_of_two(rank: int, port: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_have_the_groups_and_gradients_of_one(tmp_path: Path) -> None:
-    mp.spawn(in_one_of_two, (free_port(), str(tmp_path)), nprocs=2)
+    in_two(in_one_of_two, tmp_path)
     objective, batch = setting()
     one = two_epochs(objective, objective, batch)
     for rank in range(2):

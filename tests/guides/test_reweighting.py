@@ -1,15 +1,13 @@
 """Stored weights, and the rivals of explanation consistency: closed forms, resuming, accumulation and two processes."""
 
 import math
-import os
-import socket
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
+from processes import in_two, join
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torchvision.ops import sigmoid_focal_loss
@@ -376,10 +374,8 @@ def two_epochs(wrapped: nn.Module, objective: sl.Objective, batch: Batch) -> lis
     return [guide.weights.clone(), *[p.grad.clone() for p in objective.model.parameters()]]
 
 
-def join(rank: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+def in_one_of_two(rank: int, folder: str) -> None:
+    join(rank, folder)
     for number, guide in enumerate(guides()):
         model, batch = setting()
         objective = sl.Objective(model, guide)
@@ -403,10 +399,7 @@ def join(rank: int, port: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_have_the_weights_and_gradients_of_one(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(join, (port, str(tmp_path)), nprocs=2)
+    in_two(in_one_of_two, tmp_path)
     for number, guide in enumerate(guides()):
         model, batch = setting()
         objective = sl.Objective(model, guide)

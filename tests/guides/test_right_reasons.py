@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from differences import check_gradients
-from processes import WORLD, free_port, gradients_of, join, share
+from processes import gradients_of, in_two, join, share
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -210,8 +209,8 @@ def uneven() -> tuple[TinyCNN, sl.Batch]:
     return model, batch
 
 
-def train(rank: int, port: int, folder: str) -> None:
-    join(rank, port)
+def train(rank: int, folder: str) -> None:
+    join(rank, folder)
     model, batch = uneven()
     wrapped = DistributedDataParallel(sl.Objective(model, all_weighted()))
     wrapped(share(batch, rank))["loss"].backward()
@@ -222,7 +221,7 @@ def train(rank: int, port: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_give_the_gradients_of_one(tmp_path: Path) -> None:
-    mp.spawn(train, (free_port(), str(tmp_path)), nprocs=WORLD)
+    in_two(train, tmp_path)
     model, batch = uneven()
     sl.Objective(model, all_weighted())(batch)["loss"].backward()
     for ours, one in zip(torch.load(tmp_path / "gradients.pt"), gradients_of(model), strict=True):

@@ -77,6 +77,6 @@ def work(rank: int, folder: str, split: int) -> None:
 def test_two_processes_give_the_value_of_one(split: int) -> None:
     expected = measure(slice(0, 7))
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(work, (folder, split), nprocs=2)
+        mp.start_processes(work, (folder, split), nprocs=2, start_method="forkserver")
         for rank in range(2):
             torch.testing.assert_close(torch.load(Path(folder) / f"{rank}.pt"), expected, equal_nan=True)

@@ -212,7 +212,7 @@ def test_no_horizontal_overflow(groups, tmp_path, width):
     done = subprocess.run(
         ["chromium", *options.split(), "--disable-component-update", "--disable-sync", "--hide-scrollbars",
          f"--user-data-dir={tmp_path}/profile", "--virtual-time-budget=5000", "--dump-dom", f"file://{frame}"],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=600, check=True,
     )  # fmt: skip
     found = re.search(r'<p id="out">(.*?)</p>', done.stdout)
     scroll_width, opened, wide = json.loads(html.unescape(found[1]))

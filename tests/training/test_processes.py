@@ -52,7 +52,7 @@ def test_kill_at_random_moments_then_resume_gives_the_same_weights(tmp_path, lau
         epochs.append(len(run.rows))
     assert run.facts["status"] == "running"
     process = launch(r, run.path)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     first, second = load_file(whole.last), load_file(run.last)
     assert all(torch.equal(first[key], second[key]) for key in first), epochs
@@ -67,7 +67,7 @@ def test_two_processes_train_as_one_and_write_once(tmp_path, launch):
     r = recipe(batch_size=10, stages=[{"epochs": 1, "lr": 1e-2, "trainable": "head"}, {"epochs": 2, "lr": 1e-2}])
     one = sl.train(r, output=tmp_path / "one")
     process = launch(r, tmp_path / "two", "2")
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     two = Run(tmp_path / "two")
     assert two.facts["hardware"]["processes"] == 2
@@ -100,7 +100,7 @@ def test_two_processes_average_and_weigh_as_one(tmp_path, launch, last):
     r = recipe(batch_size=10, guide=None, stages=[first, last], save_best={"metric": "val/loss", "mode": "min"})
     one = sl.train(r, output=tmp_path / "one")
     process = launch(r, tmp_path / "two", "2")
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     two = Run(tmp_path / "two")
     expected, found = load_file(one.last), load_file(two.last)
@@ -113,7 +113,7 @@ def test_two_processes_average_and_weigh_as_one(tmp_path, launch, last):
 def test_a_full_disk_stops_every_process(tmp_path, launch):
     (tmp_path / "file").touch()
     process = launch(recipe(), tmp_path / "file" / "run", "2")
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "Traceback" not in output
     assert "cannot write" in output
