@@ -37,9 +37,23 @@ def test_masks_mend_a_model_that_reads_the_background(cheat) -> None:
     assert accuracy(fixed.model, swapped) > 0.9
     assert accuracy(fixed.model, seen) > 0.9
     assert fixed.helped
+    assert not any("another order" in note for note in fixed.notes)
     assert fixed.table[0].before < 0.3 < 0.9 < fixed.table[0].after
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())  # the given model stays
     assert not fixed.model.training
+
+
+def test_classes_in_another_order_are_named(cheat) -> None:
+    model, seen, _ = cheat
+    turned = copy.deepcopy(model)
+    with torch.no_grad():
+        for part in (turned[-1].weight, turned[-1].bias):
+            part.copy_(part.flip(0))
+    notes = fixed_with(turned, seen, masks=seen / "masks").notes
+    assert any("0% are right in the order of the folder, and 100% in the order leaf, apple" in note for note in notes)
+    named = fixed_with(turned, seen, masks=seen / "masks", classes=["leaf", "apple"])
+    assert named.table[0].before < 0.3 < 0.9 < named.table[0].after
+    assert not any("another order" in note for note in named.notes)
 
 
 def test_a_few_masks_suffice_because_the_others_are_found(cheat) -> None:

@@ -39,7 +39,7 @@ def test_marks_refit_and_export_the_model(session, tmp_path: Path) -> None:
     told: list[str] = []
     found = page.refit(marks, 1, lambda text, share: told.append(text))
     assert found.helped
-    assert told == ["find objects", "features", "fit"]
+    assert told == ["find objects", "fit heads"]
     files = page.export(1, marks, tmp_path)
     assert all(file.exists() for file in files)
     program = torch.export.load(tmp_path / "model" / "model.pt2").module()

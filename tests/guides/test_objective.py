@@ -46,6 +46,19 @@ def test_without_a_guide_it_is_the_cross_entropy() -> None:
     assert set(output) == {"loss", "task", "logits"}
 
 
+def test_a_criterion_of_ones_own_replaces_the_cross_entropy() -> None:
+    model, batch = TinyCNN().double(), batch_of()
+    count = len(batch)
+    output = sl.Objective(model, task=lambda logits, labels: (logits**2).sum(1) + labels)(batch)
+    expected = ((output["logits"] ** 2).sum(1) + batch.labels).mean()
+    torch.testing.assert_close(output["loss"], expected)
+    for returned in (torch.ones(()), torch.ones(count, 2), 1.0):
+        with pytest.raises(SightlineError, match=rf"expected one loss for each image, \({count},\)"):
+            sl.Objective(model, task=lambda logits, labels, returned=returned: returned)(batch)
+    with pytest.raises(SightlineError, match="task and label_smoothing"):
+        sl.Objective(model, task=nn.CrossEntropyLoss(reduction="none"), label_smoothing=0.1)
+
+
 def test_guides_add_and_scale() -> None:
     model, batch = TinyCNN().double(), batch_of()
     output = sl.Objective(model, sl.SegmentOverlap() + 0.3 * Shrink())(batch)

@@ -108,6 +108,25 @@ def test_a_start_changes_nothing_and_half_precision_is_read() -> None:
     torch.testing.assert_close(fit_linear(scaled.half(), labels, strength=0.1), expected, rtol=0.02, atol=0.02)
 
 
+def test_a_tolerance_ends_the_search_where_the_gradient_is_that_small() -> None:
+    features, labels = points()
+    scaled = (features - features.mean(0)) / features.std(0, correction=0).clamp_min(1e-9)
+
+    def gradient(tolerance: float) -> float:
+        weight, bias = fit_linear(features, labels, strength=0.1, tolerance=tolerance)
+        slopes = (weight * features.std(0, correction=0)).clone().requires_grad_()
+        free = (bias + weight @ features.mean(0)).clone().requires_grad_()
+        loss = F.cross_entropy(scaled @ slopes.T + free, labels) + 0.05 * slopes.square().sum()
+        return max(part.abs().max().item() for part in torch.autograd.grad(loss, (slopes, free)))
+
+    assert gradient(1e-8) <= 1.01e-8 < gradient(1e-2) <= 1.01e-2
+    with pytest.raises(SightlineError, match="tolerance"):
+        fit_linear(features, labels, strength=0.1, tolerance=0)
+    inside = (torch.rand(4, 2, 2, generator=torch.Generator().manual_seed(0)) < 0.5).double()
+    with pytest.raises(SightlineError, match="tolerance"):
+        fit_attention(torch.randn(4, 3, 2, 2), inside, 1 - inside, tolerance=-1.0)
+
+
 def test_separable_classes_have_an_optimum_too() -> None:
     labels = torch.arange(40) % 2
     features = (2.0 * labels - 1)[:, None] + torch.linspace(-0.1, 0.1, 40)[:, None]

@@ -15,7 +15,7 @@ from sightline.data.transforms import eval_transform
 from sightline.explainers import explain
 from sightline.fixing.marks import Mark
 from sightline.fixing.mending.finding import stretched
-from sightline.fixing.mending.mend import Networks, find_masks, mend
+from sightline.fixing.mending.mend import Networks, find_masks, mend, open_bank
 from sightline.fixing.protocol import Progress, Refitted
 from sightline.fixing.reading import Given
 from sightline.fixing.result import Fixed
@@ -46,7 +46,9 @@ class Session:
         self.labels: Sequence[str] = [given.classes[label] for label in given.images.labels.tolist()]
         self._maps, answers = _look(networks, given.images)
         self.predicted: Sequence[str] = [given.classes[answer] for answer in answers]
-        self._found = find_masks(replace(given, avoid={}), networks, [], False)
+        self._bank = open_bank(networks, given.images, seed)  # what a refit computes, the next one has
+        self._found = find_masks(replace(given, avoid={}), networks, self._bank, [], False)
+        self._latest: dict[int, np.ndarray] = {}  # masks of the latest refit
         self.scores: Sequence[float] = [self._outside(index) for index in range(len(self.names))]
         self._refits: dict[int, tuple[Fixed, Given]] = {}
 
@@ -66,7 +68,9 @@ class Session:
     def refit(self, marks: Mapping[int, Mark], number: int, progress: Progress) -> Refitted:
         """Fit the heads again on the marks so far."""
         given = self.with_marks(marks)
-        fixed = mend(self.networks, given, self.seed, progress)
+        fixed = mend(self.networks, given, self.seed, progress, bank=self._bank, found=self._latest)
+        place = {name: index for index, name in enumerate(given.names)}
+        self._latest = {place[name]: mask for name, mask in fixed.masks.items()}
         self._refits[number] = fixed, given
         steps = ", ".join(f"{escape(name)} {seconds:.0f} s" for name, seconds in fixed.seconds.items())
         notes = "".join(f"<li>{escape(note)}</li>" for note in fixed.notes)

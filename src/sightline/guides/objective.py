@@ -5,7 +5,7 @@ silently wrong and mixed precision fails. The caller does one ordinary `backward
 """
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import torch
@@ -40,6 +40,8 @@ class Objective(nn.Module):
         input_spec: normalizes images in [0, 1] inside; without it, images are what the model takes.
         task_weight: weight of the cross-entropy; default: what the guide says when it is alone, else 1.
         label_smoothing: label smoothing of the cross-entropy, in [0, 1]; guides see the labels as they are.
+        task: your own criterion instead of the cross-entropy: a function or module from logits (B, K) and labels, (B,) or
+            (B, K), to one loss for each image (B,). Guides that use the cross-entropy themselves still do.
         view_chunk: number of a guide's views that go through the model at a time; None = all in one batch. Smaller chunks bound
             memory by computing the forward pass again during backward; batch norm then sees one chunk at a time.
 
@@ -68,6 +70,7 @@ class Objective(nn.Module):
         input_spec: InputSpec | None = None,
         task_weight: float | None = None,
         label_smoothing: float = 0.0,
+        task: Callable[[Tensor, Tensor], Tensor] | None = None,
         view_chunk: int | None = None,
     ) -> None:
         super().__init__()
@@ -83,19 +86,24 @@ class Objective(nn.Module):
         self.model = model
         self.input_spec = input_spec
         self.label_smoothing = label_smoothing
+        if task is not None and not callable(task):
+            raise SightlineError(f"task is {task!r}; expected a function of logits and labels that returns (B,) losses")
+        if task is not None and label_smoothing:
+            raise SightlineError("task and label_smoothing were given; smooth the labels inside task, or leave one out")
+        self.criterion = task
         self.view_chunk = view_chunk
         self.epoch = 0
 
         if isinstance(guide, Guide):
-            task, weight = guide.loss_weights(alone=True)
+            share, weight = guide.loss_weights(alone=True)
             weighted = [(weight, guide)]
         else:
-            task = 1.0
+            share = 1.0
             weighted = [
                 (s * g.loss_weights(alone=False)[1], g) for s, g in (guide.summands if guide is not None else [])
             ]
-        check_number(task_weight=task if task_weight is None else task_weight)
-        self.task_weight = task if task_weight is None else float(task_weight)
+        check_number(task_weight=share if task_weight is None else task_weight)
+        self.task_weight = share if task_weight is None else float(task_weight)
         self.weights = [weight for weight, _ in weighted]
         for weight, each in weighted:
             check_number(**{f"the weight of {type(each).__name__}": weight})
@@ -153,7 +161,7 @@ class Objective(nn.Module):
             batch = self.transform(batch)
         context = self._look(batch, batch.images if replayed else to_inputs(batch.images, self.input_spec))
         batch.check_classes(context.logits.shape[1])
-        task = task_loss(context.logits, batch.labels, self.label_smoothing if self.training else 0.0, batch.targets)
+        task = self._task(context.logits, batch)
         sample_weights = [w for g in self._guides if (w := sample_weights_of(g, context.logits, batch)) is not None]
 
         terms = [
@@ -249,6 +257,20 @@ class Objective(nn.Module):
                     f"Give Batch({guide.needs}=...)",
                     stacklevel=4,
                 )
+
+    def _task(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return what each image costs (B,)."""
+        if self.criterion is None:
+            return task_loss(logits, batch.labels, self.label_smoothing if self.training else 0.0, batch.targets)
+        if batch.targets is not None:
+            raise SightlineError("images are mixed, and a task of your own takes labels; leave out task or the mixing")
+        losses = self.criterion(logits, batch.labels)
+        if not isinstance(losses, Tensor) or losses.shape != (len(logits),):
+            came = f"a tensor of shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else repr(losses)
+            raise SightlineError(
+                f"task returned {came}; expected one loss for each image, ({len(logits)},): use reduction='none'"
+            )
+        return losses
 
     def _task_total(self, batch: Batch) -> Tensor:
         """Return this batch's share of the divisor of the task loss."""

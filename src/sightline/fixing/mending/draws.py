@@ -1,8 +1,7 @@
 """Draws of images: as they are, and with what must not matter exchanged."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -10,72 +9,47 @@ from torch import Tensor
 from sightline._core.seeding import generator
 from sightline.data.backgrounds import paint_over
 from sightline.data.batch import Batch
-from sightline.data.dataset import ImageDataset
-from sightline.data.loader import EpochSampler, create_loader
 
 AUGMENT = {"crop": 0.25, "jitter": 0.3}
 BATCH = 32
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Images of one pass over a dataset.
+class Block:
+    """The images that exchange what must not matter among each other in one pass over a dataset.
 
     Attributes:
-        images: (n, 3, S, S) in [0, 1].
-        inside: (n, S, S) float, where the object is; 0 where nobody knows.
-        outside: (n, S, S) float, what must not matter: the background of a known object, and the region to avoid.
-        labels: (n,).
-        indices: (n,) places in the dataset.
-        changed: (n,) bool, whether what must not matter was exchanged.
-        foreign: (n,) bool, whether it was exchanged with an image of another class.
+        members: places in the dataset.
+        partners: for each member the other members, by rank: the first of them that has a known region lends its own.
+        shown: for each member, whether a region to avoid is replaced by that of the other image; else it is painted over.
     """
 
-    images: Tensor
-    inside: Tensor
-    outside: Tensor
-    labels: Tensor
-    indices: Tensor
-    changed: Tensor
-    foreign: Tensor
+    members: list[int]
+    partners: list[list[int]]
+    shown: list[bool]
 
 
-def draws(dataset: ImageDataset, size: int, number: int, seed: int, augment: bool = True) -> Iterator[Draw]:
-    """Yield batches of one pass: each image as it is, and each one with a known region with what lies outside exchanged.
+def blocks(labels: Tensor, number: int, seed: int, other_class: bool) -> list[Block]:
+    """Return the blocks of one pass. They depend on the arguments alone, whatever is known of the images.
 
     Args:
-        dataset: images with masks or regions to avoid, some or all.
-        size: side of the images in pixels.
-        number: of the pass; another number, other crops, flips, colors and partners.
+        labels: (N,) of all images.
+        number: of the pass; another number, other blocks and partners.
         seed: of all that is random.
-        augment: crop, flip and jitter, and exchange with any other image; else the centre square, and exchange with an image
-            of another class.
+        other_class: images of another class come first among the partners.
     """
-    order = torch.randperm(len(dataset), generator=generator(seed, number, "order")).tolist()
-    loader = create_loader(
-        dataset,
-        size=size,
-        batch_size=BATCH,
-        train=augment,
-        seed=seed,
-        augment=AUGMENT if augment else None,
-        indices=order,
-    )
-    cast(EpochSampler, loader.sampler).set_epoch(number)
-    for step, batch in enumerate(loader):
-        inside, outside = regions(batch)
-        assert batch.indices is not None
-        unchanged = torch.zeros(len(batch), dtype=torch.bool)
-        yield Draw(batch.images, inside, outside, batch.labels, batch.indices, unchanged, unchanged)
-        usable = outside.flatten(1).any(1)
-        if usable.sum() > 1:
-            draw = generator(seed, number, step, "exchange")
-            rows = usable.nonzero()[:, 0]
-            givers = rows[_partners(batch.labels[rows], draw, other_class=not augment)]
-            images = exchange(batch, inside, outside, rows, givers, draw)
-            foreign = batch.labels[givers] != batch.labels[rows]
-            known = inside[rows], outside[rows], batch.labels[rows], batch.indices[rows]
-            yield Draw(images, *known, ~unchanged[rows], foreign)
+    order = torch.randperm(len(labels), generator=generator(seed, number, "order"))
+    found = []
+    for step, members in enumerate(order.split(BATCH)):
+        draw = generator(seed, number, step, "exchange")
+        ranks = torch.rand(len(members), len(members), generator=draw)
+        if other_class:
+            ranks -= (labels[members][:, None] == labels[members]).to(ranks)
+        places = ranks.argsort(1, descending=True).tolist()
+        partners = [[int(members[place]) for place in row if place != own] for own, row in enumerate(places)]
+        shown = (torch.rand(len(members), generator=draw) < 0.5).tolist()
+        found.append(Block(members.tolist(), partners, shown))
+    return found
 
 
 def regions(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -98,11 +72,9 @@ def regions(batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def exchange(
-    batch: Batch, inside: Tensor, outside: Tensor, rows: Tensor, givers: Tensor, draw: torch.Generator
+    batch: Batch, inside: Tensor, outside: Tensor, rows: Sequence[int], givers: Sequence[int], shown: Tensor
 ) -> Tensor:
     """Return images (n, 3, S, S) whose outside is that of another image, whose own object is painted over.
-
-    A region to avoid is painted over, and in half of the images the region of the other image is put on it.
 
     Args:
         batch: the images.
@@ -110,22 +82,17 @@ def exchange(
         outside: (B, S, S) what must not matter.
         rows: (n,) which images are changed.
         givers: (n,) the other image of each.
-        draw: of the half.
+        shown: (n,) bool, whether a region to avoid is replaced by that of the other image; else it is painted over.
     """
-    free = torch.ones(len(rows), dtype=torch.bool) if batch.has_mask is None else ~batch.has_mask[rows]
-    images, other = batch.images[rows], batch.images[givers]
-    kept = inside[rows, None]
-    swapped = kept * images + (1 - kept) * paint_over(other, inside[givers, None])
-    cleaned = paint_over(images, outside[rows, None])
-    shown = (torch.rand(len(rows), generator=draw) < 0.5)[:, None, None, None]
-    marked = torch.where(shown & (outside[givers, None] > 0), other, cleaned)
-    return torch.where(free[:, None, None, None], marked, swapped)
-
-
-def _partners(labels: Tensor, draw: torch.Generator, other_class: bool) -> Tensor:
-    """Return another image for each of (n,) images, in random order; of another class, where there is one."""
-    values = torch.rand(len(labels), len(labels), generator=draw)
-    values.fill_diagonal_(-2)
-    if other_class:
-        values -= (labels[:, None] == labels).to(values)
-    return values.argmax(1)
+    taken, given = torch.tensor(rows), torch.tensor(givers)
+    free = torch.ones(len(rows), dtype=torch.bool) if batch.has_mask is None else ~batch.has_mask[taken]
+    images, other = batch.images[taken], batch.images[given]
+    made = torch.empty_like(images)
+    if (part := ~free).any():
+        kept = inside[taken[part], None]
+        made[part] = kept * images[part] + (1 - kept) * paint_over(other[part], inside[given[part], None])
+    if free.any():
+        cleaned = paint_over(images[free], outside[taken[free], None])
+        visible = shown[free][:, None, None, None] & (outside[given[free], None] > 0)
+        made[free] = torch.where(visible, other[free], cleaned)
+    return made

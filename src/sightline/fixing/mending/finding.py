@@ -11,7 +11,6 @@ from sightline._core.progress import bar
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.transforms import resize_mask
 from sightline.fixing.mending.fitting import shares
-from sightline.fixing.mending.trunk import Trunk
 from sightline.localization.found_masks import SIDE, at_most, cut_out
 from sightline.localization.image_maps import ExplainedMaps
 from sightline.localization.prompts import Prompt, Prompter
@@ -49,26 +48,18 @@ def cut_out_all(
 
 
 def find_objects(
-    trunk: Trunk, dataset: ImageDataset, known: Mapping[int, np.ndarray], size: int, strength: float = 1e-3
+    maps: Tensor, known: Mapping[int, np.ndarray], size: int, strength: float = 1e-3
 ) -> dict[int, np.ndarray]:
     """Return masks of all images by an attention that known masks teach, (size, size) uint8 over the whole image.
 
     The attention is a linear function of features at a sixteenth of the input's side.
 
     Args:
-        trunk: has features for it.
-        dataset: the images.
+        maps: (N, C, h, w) these features of whole images, stretched to a square.
         known: masks by index, at least one.
-        size: side in pixels of the square that whole images are resized to.
+        size: side of the masks in pixels.
         strength: of the attention's penalty.
     """
-    fine = []
-    for start in range(0, len(dataset), CHUNK):
-        samples = [dataset[index] for index in range(start, min(start + CHUNK, len(dataset)))]
-        features = trunk.features(torch.stack([stretched(sample, size) for sample in samples])).fine
-        assert features is not None
-        fine.append(features)
-    maps = torch.cat(fine)
     rows = torch.tensor(sorted(known))
     masks = torch.stack([resize_mask(torch.from_numpy(known[i].astype(np.uint8)), (size, size)) for i in rows.tolist()])
     inside, outside = (shares(masks == value, maps.shape[-2:]) for value in (1, 0))

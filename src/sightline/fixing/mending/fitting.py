@@ -12,7 +12,9 @@ from sightline.fixing.mending.trunk import Features
 from sightline.training.heads import fit_attention, fit_linear
 
 FOLDS = 5
-ATTENTION_ROWS = 400  # images that an attention is fitted on: more change nothing and take time
+JUDGED = 1e-4  # largest gradient of heads that only judge: their answers are then those of the optimum
+ATTENTION_ROWS = 200  # images that an attention is fitted on
+ATTENTION_TOLERANCE = 1e-3  # of its gradient; the rest of the way to the optimum takes most of the time
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class Rows:
 
     Attributes:
         features: of the frozen network.
-        inside: (n, S, S) uint8, where the object is.
-        outside: (n, S, S) uint8, what must not matter.
+        inside: (n, h, w) share of each place of the last feature map that the object covers.
+        outside: (n, h, w) likewise, of what must not matter.
         labels: (n,).
         indices: (n,) which image of the dataset.
         changed: (n,) bool, whether what must not matter was exchanged.
@@ -60,13 +62,21 @@ class Penalty:
     unchanged: float
 
 
-def fit_head(inputs: Tensor, rows: Rows, penalty: Penalty, classes: int) -> tuple[Tensor, Tensor]:
+Head = tuple[Tensor, Tensor]
+
+
+def fit_head(
+    inputs: Tensor, rows: Rows, penalty: Penalty, classes: int, start: Head | None = None, tolerance: float = 1e-8
+) -> Head:
     """Fit a linear head on what it gets (n, D); images without a changed form count in full."""
     paired = torch.zeros(int(rows.indices.max()) + 1, dtype=torch.bool)
     paired[rows.indices[rows.changed]] = True
     weights = torch.where(rows.changed | ~paired[rows.indices], 1.0, penalty.unchanged).double()
     kept = weights > 0
-    return fit_linear(inputs[kept], rows.labels[kept], weights[kept], strength=penalty.strength, classes=classes)
+    return fit_linear(
+        inputs[kept], rows.labels[kept], weights[kept],
+        strength=penalty.strength, classes=classes, start=start, tolerance=tolerance,
+    )  # fmt: skip
 
 
 def attend(rows: Rows) -> tuple[Tensor, Tensor]:
@@ -75,8 +85,9 @@ def attend(rows: Rows) -> tuple[Tensor, Tensor]:
     known = rows.inside.flatten(1).any(1).nonzero()[:, 0]
     known = known[:: max(1, len(known) // ATTENTION_ROWS)]
     last = rows.features.last[known].float()
-    inside, outside = (shares(part[known], last.shape[-2:]) for part in (rows.inside, rows.outside))
-    weight, bias = fit_attention(last, inside, outside, strength=2e-2)
+    weight, bias = fit_attention(
+        last, rows.inside[known], rows.outside[known], strength=2e-2, tolerance=ATTENTION_TOLERANCE
+    )
     return weight.float(), bias.float()
 
 
@@ -97,10 +108,20 @@ def folds(labels: Tensor, seed: int, number: int = FOLDS) -> Tensor:
     return fold
 
 
-def cross_logits(inputs: Tensor, rows: Rows, penalty: Penalty, fold_of: Tensor, classes: int) -> Tensor:
+def cross_logits(
+    inputs: Tensor, rows: Rows, penalty: Penalty, fold_of: Tensor, classes: int, heads: dict[int, Head]
+) -> Tensor:
     """Return the logits (n, K) of each row by a head fitted on the augmented rows of the images in the other folds.
 
     Rows are NaN where the other folds lack a class.
+
+    Args:
+        inputs: (n, D) of the head.
+        rows: what is known of them.
+        penalty: of the heads.
+        fold_of: (N,) the fold of each image.
+        classes: number of logits.
+        heads: by fold, where each search starts, such as those of another penalty; replaced by those that are found.
     """
     logits = torch.full((len(rows.labels), classes), torch.nan, dtype=torch.float64)
     row_fold = fold_of[rows.indices]
@@ -108,6 +129,8 @@ def cross_logits(inputs: Tensor, rows: Rows, penalty: Penalty, fold_of: Tensor, 
         seen = ((row_fold != number) & rows.augmented).nonzero()[:, 0]
         held = (row_fold == number).nonzero()[:, 0]
         if len(held) and len(rows.labels[seen].unique()) == classes:
-            weight, bias = fit_head(inputs[seen], rows[seen], penalty, classes)
+            start = heads.get(number)
+            heads[number] = fit_head(inputs[seen], rows[seen], penalty, classes, start, tolerance=JUDGED)
+            weight, bias = heads[number]
             logits[held] = inputs[held].double() @ weight.T + bias
     return logits

@@ -1,15 +1,17 @@
 """What the refit changed, on images that nobody marked."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from sightline.evaluation.statistics import over_images, weighted_mean, worst_group
 from sightline.fixing.mending.choosing import Mended
-from sightline.fixing.mending.fitting import Rows
 from sightline.fixing.protocol import Figure
 from sightline.network.logits import logits_of
 
+REORDERED = 0.3  # gain in accuracy from which on another order of the classes is named
 FEW = 20  # images; fewer that nobody marked say too little, so that the marked ones are judged too
 
 
@@ -24,20 +26,21 @@ def judged_images(marked: Tensor) -> tuple[Tensor, str]:
     return torch.ones_like(marked), f"all {len(marked)} images, of which {int(marked.sum())} are marked"
 
 
-def judge(before: Rows, mended: Mended, where: Tensor) -> list[Figure]:
+def judge(mended: Mended, where: Tensor) -> list[Figure]:
     """Compare the given model with the mended one, on the centre of each image.
 
     The answers of the mended model are cross-fitted: those for an image come from a head that was fitted on other images.
 
     Args:
-        before: rows with the logits of the given model.
-        mended: the mended model, with rows of the same draws.
+        mended: the mended model, with what both answer.
         where: (N,) bool, the images that count.
     """
-    rows = mended.rows
-    seen = where[rows.indices] & ~rows.augmented & ~mended.logits.isnan().any(1)
-    given = before.features.logits
-    right = {"before": logits_of(given).argmax(1) == rows.labels, "after": mended.logits.argmax(1) == rows.labels}
+    rows = mended.still
+    seen = where[rows.indices] & ~mended.logits.isnan().any(1)
+    right = {
+        "before": logits_of(rows.features.logits).argmax(1) == rows.labels,
+        "after": mended.logits.argmax(1) == rows.labels,
+    }
     figures = []
     for name, part in (
         ("accuracy, what must not matter exchanged", rows.changed),
@@ -53,14 +56,38 @@ def judge(before: Rows, mended: Mended, where: Tensor) -> list[Figure]:
     return figures
 
 
-def gain(before: Rows, mended: Mended, where: Tensor) -> tuple[float, float, float]:
+def gain(mended: Mended, where: Tensor) -> tuple[float, float, float]:
     """Return the gain in accuracy where what must not matter is exchanged, and its 95 % interval over images."""
-    rows = mended.rows
-    use = where[rows.indices] & ~rows.augmented & rows.changed & ~mended.logits.isnan().any(1)
+    rows = mended.still
+    use = where[rows.indices] & rows.changed & ~mended.logits.isnan().any(1)
     after = (mended.logits.argmax(1) == rows.labels)[use].double()
-    differences = (after - (logits_of(before.features.logits).argmax(1) == rows.labels)[use].double()).numpy()
+    differences = (after - (logits_of(rows.features.logits).argmax(1) == rows.labels)[use].double()).numpy()
     (interval,) = over_images(len(differences), lambda counts: weighted_mean(counts, differences)[:, None])
     return float(differences.mean()), interval.low, interval.high
+
+
+def other_order(mended: Mended, classes: Sequence[str]) -> str | None:
+    """Return a note where the answers of the given model fit the classes far better in another order; None where not.
+
+    Args:
+        mended: the mended model, with what the given one answers.
+        classes: in the order that was taken to be that of the logits.
+    """
+    as_it_is = ~mended.still.changed
+    answers = logits_of(mended.still.features.logits)[as_it_is].argmax(1)
+    counts = torch.zeros(len(classes), len(classes), dtype=torch.float64)
+    counts.index_put_((mended.still.labels[as_it_is], answers), torch.ones(len(answers)).double(), accumulate=True)
+    likely = counts.argmax(1)  # the answer for each class
+    taken, other = (
+        counts[range(len(classes)), each].sum().item() / len(answers) for each in (range(len(classes)), likely)
+    )
+    if len(likely.unique()) < len(classes) or other - taken < REORDERED:
+        return None
+    order = ", ".join(classes[place] for place in likely.argsort().tolist())
+    return (
+        f"the classes of the model have no names, and its answers fit in another order: {taken:.0%} are right in the order of "
+        f"the folder, and {other:.0%} in the order {order}. If that is the order of the logits, name it by classes"
+    )
 
 
 def _figure(name: str, right: dict[str, Tensor], labels: Tensor | None = None) -> Figure:

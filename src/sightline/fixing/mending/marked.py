@@ -27,12 +27,18 @@ class MarkedImages(Derived):
     ) -> None:
         self.objects, self.avoided = dict(objects), dict(avoid or {})
         has_mask = torch.tensor([index in self.objects for index in range(len(dataset))])
-        digest = hashlib.blake2b(digest_size=8)
-        for masks in (self.objects, self.avoided):
-            for index, mask in sorted(masks.items()):
-                digest.update(f"{index} {mask.shape}".encode() + np.ascontiguousarray(mask).tobytes())
-        super().__init__(dataset, ("marked", digest.hexdigest()), has_mask)
+        known = sorted({*self.objects, *self.avoided})
+        self._digests = {index: _digest(self.objects.get(index), self.avoided.get(index)) for index in known}
+        super().__init__(dataset, ("marked", tuple(self._digests.items())), has_mask)
         self.has_avoid = torch.tensor([index in self.avoided for index in range(len(dataset))])
+
+    def is_known(self, index: int) -> bool:
+        """Whether an image has an object or a region to avoid."""
+        return index in self._digests
+
+    def digest(self, index: int) -> str:
+        """Return what tells the regions of an image from others; empty where nothing is known."""
+        return self._digests.get(index, "")
 
     def load(self, index: int) -> Sample:
         """Load the image with its mask."""
@@ -45,3 +51,10 @@ class MarkedImages(Derived):
             for given in (self.objects, self.avoided)
         ]
         return replace(sample, mask=masks[0], avoid=masks[1])
+
+
+def _digest(*masks: np.ndarray | None) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for mask in masks:
+        digest.update(b"none" if mask is None else f"{mask.shape}".encode() + np.ascontiguousarray(mask).tobytes())
+    return digest.hexdigest()

@@ -1,7 +1,7 @@
 """From a model, images and marks to a mended model."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -9,10 +9,12 @@ import numpy as np
 from torch import nn
 
 from sightline._core.checks import check_count
+from sightline.data.dataset import ImageDataset
 from sightline.errors import SightlineError
-from sightline.fixing.mending.choosing import choose, collect
+from sightline.fixing.mending.bank import Bank
+from sightline.fixing.mending.choosing import choose
 from sightline.fixing.mending.finding import cut_out_all, find_objects
-from sightline.fixing.mending.judging import gain, judge, judged_images
+from sightline.fixing.mending.judging import gain, judge, judged_images, other_order
 from sightline.fixing.mending.marked import MarkedImages
 from sightline.fixing.mending.pretrained import Pretrained, hub_name, load_pretrained
 from sightline.fixing.mending.trunk import Trunk
@@ -21,7 +23,8 @@ from sightline.fixing.reading import Given
 from sightline.fixing.result import Candidate, Fixed
 from sightline.models.opening import OpenedModel
 
-STEPS = ("find objects", "features", "fit")
+STEPS = ("read images", "find objects", "fit heads")
+STEADY = 0.9  # IoU of a found mask with an earlier one, from which on the earlier one stays
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,19 @@ def open_networks(opened: OpenedModel, reference: str | None, pretrained: str | 
     return Networks(opened, before, trunks, notes)
 
 
+def open_bank(networks: Networks, images: ImageDataset, seed: int) -> Bank:
+    """Return where the features of images are kept, for one fit or more."""
+    return Bank(images, networks.trunks, networks.opened.input_spec.size[0], seed)
+
+
 def mend(
-    networks: Networks, given: Given, seed: int = 0, progress: Progress | None = None, bars: bool = False
+    networks: Networks,
+    given: Given,
+    seed: int = 0,
+    progress: Progress | None = None,
+    bars: bool = False,
+    bank: Bank | None = None,
+    found: Mapping[int, np.ndarray] | None = None,
 ) -> Fixed:
     """Fit the heads of the networks on the given images and marks, and keep the best.
 
@@ -72,8 +86,10 @@ def mend(
         seed: of crops, partners and folds.
         progress: is told what is done.
         bars: show bars.
+        bank: of these networks and images, which keeps features for the next fit; None = a new one.
+        found: masks of an earlier fit; see `steady`.
     """
-    opened, size = networks.opened, networks.opened.input_spec.size[0]
+    opened = networks.opened
     notes = [*opened.notes, *networks.notes, *given.notes]
     seconds: dict[str, float] = {}
 
@@ -85,16 +101,19 @@ def mend(
         yield
         seconds[name] = round(time.perf_counter() - started, 2)
 
+    if bank is None:
+        with step("read images"):
+            bank = open_bank(networks, given.images, seed)
     with step("find objects"):
-        objects = find_masks(given, networks, notes, bars)
-    images = MarkedImages(given.images, objects, given.avoid).keep_in_memory(round(1.5 * size))
-    with step("features"):
-        rows = [collect(trunk, images, size, seed, bars) for trunk in networks.trunks]
-    with step("fit"):
-        mended = choose(networks.trunks, rows, given.marked(), given.images.labels, opened.count, seed)
+        objects = {**steady(find_masks(given, networks, bank, notes, bars), found or {}), **given.objects}
+    with step("fit heads"):
+        marked = MarkedImages(bank.images, objects, given.avoid)
+        mended = choose(bank, marked, given.marked(), opened.count, seed, bars)
+    if opened.classes is None and (note := other_order(mended, given.classes)) is not None:
+        notes.append(note)
     where, which = judged_images(given.drawn())
-    table = judge(rows[0], mended, where)
-    difference = gain(rows[0], mended, where)
+    table = judge(mended, where)
+    difference = gain(mended, where)
     return Fixed(
         model=mended.model,
         input_spec=opened.input_spec,
@@ -110,30 +129,43 @@ def mend(
     )
 
 
-def find_masks(given: Given, networks: Networks, notes: list[str], bars: bool) -> dict[int, np.ndarray]:
+def find_masks(given: Given, networks: Networks, bank: Bank, notes: list[str], bars: bool) -> dict[int, np.ndarray]:
     """Return a mask for every image: the given ones, and found ones for the others.
 
     Nothing is found where regions to avoid are given and no masks: then all the rest of an image counts.
     """
-    known, trunk, before = dict(given.objects), networks.trunks[-1], networks.before
-    spec = networks.opened.input_spec
+    known, before = dict(given.objects), networks.before
+    spec, last = networks.opened.input_spec, len(networks.trunks) - 1
     if len(known) == len(given.images) or (given.avoid and not known):
         return known
-    size = spec.size[0]
+    can_find = networks.trunks[last].can_find
     if not known:
         saliency = None if before is None or before.general is None else (before.general, spec)
         known = cut_out_all(given.images, range(len(given.images)), saliency, bars)
         told = "in the middle of the image" if saliency is None else "where the pretrained network looks"
         notes.append(f"no masks were given: GrabCut found objects {told}")
-        if not trunk.can_find:
-            return known
-        return find_objects(trunk, given.images, known, size)
-    if not trunk.can_find:
-        notes.append(f"{len(given.images) - len(known)} images have no mask, and none can be found with this network")
+        return find_objects(bank.fine(last), known, spec.size[0]) if can_find else known
+    rest = len(given.images) - len(known)
+    if not can_find:
+        notes.append(f"{rest} images have no mask, and none can be found with this network")
         return known
-    found = find_objects(trunk, given.images, known, size)
-    notes.append(f"masks of {len(given.images) - len(known)} images were found from the {len(known)} given ones")
+    found = find_objects(bank.fine(last), known, spec.size[0])
+    notes.append(f"masks of {rest} images were found from the {len(known)} given ones")
     return {**found, **known}
+
+
+def steady(masks: Mapping[int, np.ndarray], earlier: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """Return masks, but the earlier one of an image where it is nearly the same: then its features need no new pass."""
+
+    def one(index: int, mask: np.ndarray) -> np.ndarray:
+        other = earlier.get(index)
+        if other is None or other.shape != mask.shape:
+            return mask
+        first, second = mask == 1, other == 1
+        union = (first | second).sum()
+        return other if (first & second).sum() >= STEADY * union else mask
+
+    return {index: one(index, mask) for index, mask in masks.items()}
 
 
 def _load_before(

@@ -16,7 +16,7 @@ CHUNK = 2**21  # numbers that are looked at together
 
 
 def fit_attention(
-    features: Tensor, inside: Tensor, outside: Tensor, *, strength: float = 1e-3
+    features: Tensor, inside: Tensor, outside: Tensor, *, strength: float = 1e-3, tolerance: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """Fit one 1 x 1 convolution whose sigmoid is the object's mask.
 
@@ -29,17 +29,17 @@ def fit_attention(
         inside: (N, h, w) the share of each place that the object covers.
         outside: (N, h, w) the share that the background covers; what is missing to 1 does not count.
         strength: of the penalty, above 0.
+        tolerance: largest gradient where the search ends, above 0; None = 1e-8 for features in float64, else 1e-5, because
+            features of lower precision are multiplied in float32. A larger one takes less time.
 
     Returns:
-        Weight (1, C) and bias (1,) in float64 for the features as they are: the scaling is folded in. The search
-        ends where the largest gradient is at most 1e-8 for features in float64, else 1e-5, because features of lower precision
-        are multiplied in float32.
+        Weight (1, C) and bias (1,) in float64 for the features as they are: the scaling is folded in.
 
     Raises:
         SightlineError: an argument is not as above, or no image has an object.
     """
     check_features(features, 4, "(N, C, h, w)")
-    check_positive(strength=strength)
+    check_positive(strength=strength, **({} if tolerance is None else {"tolerance": tolerance}))
     expected = torch.Size([len(features), *features.shape[2:]])
     for name, part in (("inside", inside), ("outside", outside)):
         if part.shape != expected:
@@ -75,7 +75,8 @@ def fit_attention(
 
     losses = [lambda weight: strength / 2 * weight.square().sum(), *map(loss_of, chunks)]
     start = torch.zeros(places.shape[1] + 1, dtype=torch.float64, device=places.device)
-    found = minimize(linear, losses, start, *((1e-8, 1e-14) if precise else (1e-5, 1e-7)))
+    enough, noise = (1e-8, 1e-14) if precise else (1e-5, 1e-7)
+    found = minimize(linear, losses, start, tolerance or enough, noise)
     return scaling.fold(found[None, :-1], found[-1:])
 
 

@@ -22,6 +22,7 @@ def fit_linear(
     strength: float,
     classes: int | None = None,
     start: tuple[Tensor, Tensor] | None = None,
+    tolerance: float = TOLERANCE,
 ) -> tuple[Tensor, Tensor]:
     """Fit a logistic regression with an L2 penalty on standardized features.
 
@@ -39,16 +40,16 @@ def fit_linear(
         classes: number of logits; 1 = a single logit of two classes, the labels being 0 and 1. None = one for each class up to
             the largest label.
         start: a head (K, D) and (K,) to start from, such as one of another strength. It changes the time, not the result.
+        tolerance: largest gradient where the search ends, above 0. A larger one takes less time.
 
     Returns:
-        Weight (K, D) and bias (K,) in float64 for the features as they are: the scaling is folded in. The search
-        ends where the largest gradient is at most 1e-8.
+        Weight (K, D) and bias (K,) in float64 for the features as they are: the scaling is folded in.
 
     Raises:
         SightlineError: an argument is not as above, or a class has no image of positive weight: its bias would be infinite.
     """
     check_features(features, 2, "(N, D)")
-    check_positive(strength=strength)
+    check_positive(strength=strength, tolerance=tolerance)
     rows = as_double(features)
     share = shares(weights, rows)
     targets = targets_of(labels.to(rows.device), len(rows), classes)
@@ -71,7 +72,7 @@ def fit_linear(
     if start is not None:
         weight, bias = scaling.unfold(*(as_double(part).to(begin.device) for part in start))
         begin = torch.cat([weight, bias[:, None]], 1)
-    found = minimize(linear, (loss, lambda weight: strength / 2 * weight.square().sum()), begin, TOLERANCE)
+    found = minimize(linear, (loss, lambda weight: strength / 2 * weight.square().sum()), begin, tolerance)
     return scaling.fold(found[:, :-1], found[:, -1])
 
 
