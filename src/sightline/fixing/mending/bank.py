@@ -1,4 +1,4 @@
-"""Features of draws: those of an image as it is are computed once, those of a changed one when its regions change."""
+"""Features of draws: those of an unchanged image are computed once, those of a changed one when its regions change."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -49,9 +49,7 @@ class Bank:
     """
 
     def __init__(self, images: ImageDataset, trunks: Sequence[Trunk], size: int, seed: int) -> None:
-        self.images = MarkedImages(images, {}).keep_in_memory(
-            round(1.5 * size)
-        )  # a copy: the given images stay as they are
+        self.images = MarkedImages(images, {}).keep_in_memory(round(1.5 * size))  # a copy of the given dataset
         self.trunks, self.size, self.seed = trunks, size, seed
         self._known: dict[tuple[Pass, int], _Known] = {}
         self._features: dict[tuple[int, Pass, int, str], Features] = {}
@@ -71,13 +69,13 @@ class Bank:
         return self._fine[number]
 
     def rows(self, number: int, marked: MarkedImages, passes: Sequence[Pass], advance: Callable[[int], None]) -> Rows:
-        """Return the rows of some passes by one network: each image as it is, and those with a known region changed.
+        """Return the rows of some passes by one network: each image unchanged, and those with a known region changed.
 
         Args:
             number: of the network.
             marked: the images with what is known of them.
             passes: which.
-            advance: is told of each pass that is done.
+            advance: called after each pass with 1.
         """
         parts = []
         for each in passes:
@@ -95,7 +93,7 @@ class Bank:
         for index in stale:
             for other in range(len(self.trunks)):
                 self._features.pop((other, each, index, "changed"), None)
-        unseen = [i for i in block.members if (number, each, i, "as it is") not in self._features]
+        unseen = [i for i in block.members if (number, each, i, "unchanged") not in self._features]
         unchanged = [
             i for i in block.members
             if i in stale or (self._known[each, i].giver is not None and (number, each, i, "changed") not in self._features)
@@ -121,7 +119,7 @@ class Bank:
             rows, givers = ([place_of[pair[side]] for pair in exchanged] for side in (0, 1))
             shown = torch.tensor([block.shown[block.members.index(index)] for index, _ in exchanged])
             images.append(exchange(batch, inside, outside, rows, givers, shown))
-        keys = [*((i, "as it is") for i in unseen), *((i, "changed") for i, _ in exchanged)]
+        keys = [*((i, "unchanged") for i in unseen), *((i, "changed") for i, _ in exchanged)]
         trunk = self.trunks[number]
         if keys:
             found = trunk.features(torch.cat(images))
@@ -136,7 +134,7 @@ class Bank:
 
     def _collected(self, number: int, each: Pass, block: Block) -> tuple[Features, *tuple[Tensor, ...]]:
         """Return the rows of a block."""
-        keys = [(i, "as it is") for i in block.members]
+        keys = [(i, "unchanged") for i in block.members]
         keys += [(i, "changed") for i in block.members if self._known[each, i].giver is not None]
         labels = self.images.labels
         known = [self._known[each, index] for index, _ in keys]

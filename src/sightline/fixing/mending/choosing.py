@@ -17,7 +17,7 @@ DRAWS = (2, 8)  # least and most augmented passes
 STILL: Pass = (False, 0)  # the pass that is not augmented: the centre of each image
 SCREENING: tuple[Pass, ...] = ((True, 0), STILL)  # passes on which networks are compared
 STRENGTHS = (3.0, 0.3, 0.03)
-UNCHANGED = (1.0, 0.1, 0.0)  # weights of images as they are
+UNCHANGED = (1.0, 0.1, 0.0)  # weights of unchanged images
 FIRST = Penalty(0.3, 0.1)  # with which networks and ways to average are compared
 
 

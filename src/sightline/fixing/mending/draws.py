@@ -1,4 +1,4 @@
-"""Draws of images: as they are, and with what must not matter exchanged."""
+"""Draws of images: unchanged, and with what must not matter exchanged."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Block:
 
 
 def blocks(labels: Tensor, number: int, seed: int, other_class: bool) -> list[Block]:
-    """Return the blocks of one pass. They depend on the arguments alone, whatever is known of the images.
+    """Return the blocks of one pass. They depend on the arguments alone, not on masks.
 
     Args:
         labels: (N,) of all images.

@@ -73,10 +73,10 @@ def other_order(mended: Mended, classes: Sequence[str]) -> str | None:
         mended: the mended model, with what the given one answers.
         classes: in the order that was taken to be that of the logits.
     """
-    as_it_is = ~mended.still.changed
-    answers = logits_of(mended.still.features.logits)[as_it_is].argmax(1)
+    unchanged = ~mended.still.changed
+    answers = logits_of(mended.still.features.logits)[unchanged].argmax(1)
     counts = torch.zeros(len(classes), len(classes), dtype=torch.float64)
-    counts.index_put_((mended.still.labels[as_it_is], answers), torch.ones(len(answers)).double(), accumulate=True)
+    counts.index_put_((mended.still.labels[unchanged], answers), torch.ones(len(answers)).double(), accumulate=True)
     likely = counts.argmax(1)  # the answer for each class
     taken, other = (
         counts[range(len(classes)), each].sum().item() / len(answers) for each in (range(len(classes)), likely)
