@@ -1,6 +1,7 @@
 """Tables of trained runs."""
 
 import csv
+import re
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -280,3 +281,23 @@ def test_every_arm_of_every_study_on_pets_is_a_recipe(item: str, monkeypatch: py
     shipped = read_study("pets", item)
     for variant in shipped.rows:
         check_names(shipped.recipe_of(variant))
+
+
+PAPER_RECIPES = ["so-loss", "ria", "ec-voc", "ec-stl10", "ec-iccnn", "impactx-mobilenet", "impactx-efficientnet-b2"]
+
+
+@pytest.mark.parametrize("name", PAPER_RECIPES)
+def test_recipes_of_the_papers_load_large_images_in_processes_of_their_own(name: str) -> None:
+    recipe = read_recipe(name)
+    assert recipe.num_workers > 0 or recipe.cache_images
+
+
+def test_the_45_standard_deviations_of_table_1_are_printed_next_to_the_means() -> None:
+    table = read_study("so-loss", "table-1")
+    pairs = {row: values["test/accuracy"] for row, values in table.paper_values.items()}
+    assert sum(isinstance(value, tuple) for value in pairs.values()) == 45
+    assert len(pairs) == 60
+    report = table.summary({})
+    for row, value in pairs.items():
+        shown = " ± ".join(repr(each) for each in value) if isinstance(value, tuple) else repr(value)
+        assert re.search(rf"^\| {re.escape(row)} \|.*\[{re.escape(shown)}\]", report, re.MULTILINE), row

@@ -24,6 +24,7 @@ def recipe(model: str = CNN, **more: Any) -> Table:
     """Recipe keys of a small training; a double underscore stands for a dot."""
     stages = [{"epochs": 1, "lr": 0.01}]
     keys = {"model": {"name": model}, "image_size": 32, "batch_size": 8, "cache_images": True, "stages": stages}
+    keys |= {"num_workers": 0}
     return keys | {key.replace("__", "."): value for key, value in more.items()}
 
 
@@ -50,6 +51,7 @@ RIA = {
     "image_size": 32,
     "batch_size": 8,
     "cache_images": True,
+    "num_workers": 0,
     "stages.0.epochs": 1,
     "stages.1.epochs": 1,
 }
@@ -84,6 +86,11 @@ CURVES = {
     "trained.changes": [f"{key}={json.dumps(value)}" for key, value in TAUGHT.items()],
 }
 
+FILTERS = {"keys": recipe(), "models.0.keys.guide": {"name": "iccnn", "groups": 3}, "num_images": 6, "filters": 2} | {
+    "models.1.keys.guide": [{"name": "iccnn", "groups": 3}, {"name": "explanation_consistency", "explainer": "eigencam"}],
+    "columns": 2,
+}  # fmt: skip
+
 TIMED_PARTS = {"lots/table-5.3"}  # studies whose parts hold nothing but times
 
 OVERRIDES: dict[str, Table] = {
@@ -94,6 +101,8 @@ OVERRIDES: dict[str, Table] = {
         "models": [network("VGG-16", LENET, guide=None), network("VGG-16, ours", LENET), network("ResNet-50, ours")],
     },
     "ec/figure-4": {"keys": recipe(), "shown": 2},
+    "ec/figure-5": FILTERS,
+    "ec/figure-6": FILTERS,
     "ec/figure-7": {"keys": recipe(), "seeds": [0], "variants": Pick(0, 1, 6)},
     "ec/figure-8": {
         "keys": recipe(),
@@ -136,6 +145,15 @@ OVERRIDES: dict[str, Table] = {
         "steps.0.changes": {"stages.0.epochs": 2},
         "steps.1.options.evaluations": 20,
         "steps.2.options.evaluations": 20,
+        "seeds": [0],
+    },
+    "impactx/controls": {
+        "keys": {"batch_size": 8, "stages.0.epochs": 2, "data.val": 2, "data.per_class": 4},
+        "steps.0.changes": {"stages.0.epochs": 2},
+        "steps.1.options.evaluations": 20,
+        "outputs.1.options.evaluations": 20,
+        "outputs.1.num_images": 4,
+        "variants.3.keys": {"stages.0.epochs": 2},
         "seeds": [0],
     },
     "impactx/figure-3": CURVES,

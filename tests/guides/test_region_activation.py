@@ -237,7 +237,7 @@ def test_half_precision_is_finite() -> None:
         {"unit": "metres"},
         {"region": "outline"},
         {"weight": -1},
-        {"explainer": "scorecam"},
+        {"explainer": "eigencam"},
     ],
 )
 def test_bad_options_are_refused(options: dict[str, object]) -> None:

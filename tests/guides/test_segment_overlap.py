@@ -14,6 +14,7 @@ import sightline as sl
 from networks import TinyCNN, batch_of
 from sightline._core.kernels import odd_kernel
 from sightline.errors import SightlineError
+from sightline.explainers.forward_cam import ScoreCAM
 from sightline.guides.segment_overlap import blur_masks, pool_views, segment_overlap_loss
 from sightline.network.views import D4, View, dihedral_views
 
@@ -256,6 +257,7 @@ def test_descending_it_moves_the_map_onto_the_mask() -> None:
         ({"temperature": 0}, "temperature is 0"),
         ({"explainer": "eigencam"}, "'eigencam' is not differentiable; a loss can use"),
         ({"explainer": "gaussian"}, "not differentiable"),
+        ({"explainer": {"top": 2}}, "expected an explainer's name, or a mapping with name and options"),
         ({"target": "truth"}, "target is 'truth'; expected 'label' or 'predicted'"),
         ({"resolution": "half"}, "resolution is 'half'; expected 'input' or 'layer'"),
     ],
@@ -263,6 +265,96 @@ def test_descending_it_moves_the_map_onto_the_mask() -> None:
 def test_bad_options(options: dict[str, object], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         sl.SegmentOverlap(**options)  # type: ignore[arg-type]
+
+
+# ---- maps whose channel weights are constants ----
+
+
+def changed_scores(model: TinyCNN, images: Tensor, labels: Tensor, explainer: str) -> Tensor:
+    """For each channel k the score (B, K) of what the explainer shows the model, a pass each."""
+    activations = model.features(images)
+    found = []
+    for k in range(activations.shape[1]):
+        if explainer == "ablationcam":
+            without = activations.clone()
+            without[:, k] = 0
+            logits = model.classifier(model.head(without))
+        else:
+            channel = activations[:, k]
+            low, high = channel.amin((1, 2), keepdim=True), channel.amax((1, 2), keepdim=True)
+            logits = model(images * ((channel - low) / (high - low))[:, None])
+        found.append(logits.gather(1, labels[:, None]))
+    return torch.cat(found, 1)
+
+
+@pytest.mark.parametrize("explainer", ["ablationcam", "scorecam"])
+def test_the_weights_of_ablation_cam_and_score_cam_are_constants(explainer: str) -> None:
+    torch.manual_seed(3)
+    model, batch = TinyCNN().double(), batch_of()
+    model.classifier.bias.data += 5  # scores above zero
+    with torch.no_grad():
+        changed = changed_scores(model, batch.images, batch.labels, explainer)
+        whole = model(batch.images).gather(1, batch.labels[:, None])
+        weights = (whole - changed) / whole if explainer == "ablationcam" else changed.softmax(1)
+
+    def loss_by_hand() -> Tensor:
+        maps = (weights[:, :, None, None] * model.features(batch.images)).sum(1).relu()
+        assert batch.masks is not None
+        a, b = maps.flatten(1), batch.masks.flatten(1).double()
+        return (1 - F.cosine_similarity(a, b)).mean()
+
+    parameters = [p for name, p in model.named_parameters() if name.startswith("features")]
+    expected = torch.autograd.grad(loss_by_hand(), parameters)
+    guide = sl.SegmentOverlap(beta=0.0, blur=0, explainer=explainer)
+    objective = sl.Objective(model, guide, layer="features.3")
+    loss = objective(batch)["loss"]
+    torch.testing.assert_close(loss, loss_by_hand())
+    gradients = torch.autograd.grad(loss, parameters)
+    for gradient, by_hand in zip(gradients, expected):
+        torch.testing.assert_close(gradient, by_hand)
+    assert gradients[0].abs().max() > 1e-4
+
+    place, step = (
+        model.features[0].weight.data.view(-1),
+        1e-6,
+    )  # against finite differences of the form with fixed weights
+    values = []
+    for shift in (step, -2 * step):
+        place[5] += shift
+        values.append(loss_by_hand().item())
+    place[5] += step
+    assert gradients[0].view(-1)[5].item() == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-4)
+
+
+def test_constant_weights_leave_batch_norm_and_flags_alone_and_work_with_several_views() -> None:
+    def network() -> nn.Sequential:
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Softplus(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)
+        ).double()
+
+    batch = batch_of(6, 8)
+    models = {}
+    for explainer in ("gradcam", "ablationcam"):
+        models[explainer] = network()
+        objective = sl.Objective(models[explainer], sl.SegmentOverlap(views=4, explainer=explainer), layer="2")
+        objective(batch)["loss"].backward()
+    for name, value in models["gradcam"].state_dict().items():
+        assert torch.equal(models["ablationcam"].state_dict()[name], value), name
+    assert all(module.training for module in models["ablationcam"].modules())
+    weight = models["ablationcam"][0].weight.grad
+    assert weight is not None
+    assert weight.abs().max() > 0
+    chunked = sl.Objective(network(), sl.SegmentOverlap(views=4, explainer="ablationcam"), layer="2", view_chunk=1)
+    assert chunked(batch)["loss"].isfinite()
+
+
+def test_a_guide_with_constant_weights_needs_one_backward_pass_and_pixels() -> None:
+    guide = sl.SegmentOverlap(explainer={"name": "scorecam", "top": 2})
+    assert (guide.second_order, guide.needs_pixels) == (False, True)
+    assert (sl.SegmentOverlap().second_order, sl.SegmentOverlap().needs_pixels) == (True, False)
+    assert isinstance(guide.explainer, ScoreCAM)
+    assert guide.explainer.top == 2
 
 
 def test_views_can_be_pooled_without_scaling() -> None:

@@ -65,7 +65,7 @@ def test_every_metric_says_what_it_needs() -> None:
     assert needs["needs_masks"] == {"miou", "pointing_game", "energy_in_mask"} | noise | backgrounds
     marks = {"mark_removed_accuracy", "mark_pasted_accuracy", "mark_swapped_accuracy"}
     assert needs["needs_avoid"] == {"energy_in_avoid"} | marks
-    assert needs["needs_boxes"] == {"box_localization", "energy_in_box", "corloc"}
+    assert needs["needs_boxes"] == {"box_localization", "energy_in_box", "pointing_game_in_box", "corloc"}
     assert needs["needs_explainer"] == {"coherency", "adcc", "arcc", "explanation_consistency", "view_stability"}
     assert needs["slow"] == {"insertion", "deletion", "morf", "lerf", "lerf_minus_morf", "road", "arcc"}
     assert needs["needs_parts"] == needs["needs_layer"] == {"part_interpretability"}

@@ -8,10 +8,13 @@ from sightline.metrics import (
     BoxLocalization,
     EnergyInBox,
     Observation,
+    PointingGameInBox,
     box_localization,
     energy_in_box,
     energy_in_mask,
     map_boxes,
+    pointing_game,
+    pointing_game_in_box,
 )
 
 # Two parts above 0.5: one of three pixels that touch at corners, one of two.
@@ -55,6 +58,29 @@ def test_boxes_equal_those_of_scikit_image(share: float) -> None:
         parts = regionprops(label((one >= top[-1]).numpy(), connectivity=2))
         y0, x0, y1, x1 = max(parts, key=lambda part: part.area).bbox
         assert box.tolist() == [x0, y0, x1, y1]
+
+
+def test_the_pointing_game_by_hand() -> None:
+    boxes = torch.tensor([[4.0, 3, 5, 4], [0, 0, 2, 3], [4, 4, 5, 5]])  # the maximum is at row 3, column 4
+    hits = [pointing_game_in_box(MAP, box[None, None]).item() for box in boxes]
+    assert hits == [1, 0, 0]
+    assert pointing_game_in_box(MAP, boxes[None, 2:], tolerance=1).item() == 1
+    assert pointing_game_in_box(MAP, boxes[None, :2], torch.tensor([[False, True]])).item() == 0
+    assert pointing_game_in_box(MAP, boxes[None, :1], torch.tensor([[False]])).isnan().all()
+    flat = torch.ones(1, 4, 5)
+    assert pointing_game_in_box(flat, torch.tensor([[[0.0, 0, 2, 2]]])).item() == pytest.approx(4 / 20)  # chance
+
+
+def test_a_maximum_beside_the_object_and_in_its_box_hits_by_boxes_alone() -> None:
+    mask = torch.zeros(1, 5, 5, dtype=torch.uint8)
+    mask[0, 1:, 2] = mask[0, 4, 2:] = 1  # an L, with the maximum between its arms
+    assert pointing_game(MAP, mask).item() == 0
+    metric = PointingGameInBox()
+    metric.update(MAP, masks=mask)
+    assert metric.compute() == 1
+    whole = torch.zeros(1, 5, 5, dtype=torch.uint8)
+    whole[0, 1:, 2:] = 1
+    assert pointing_game(MAP, whole).item() == 1
 
 
 def test_energy_by_hand() -> None:

@@ -17,11 +17,11 @@ from sightline.explainers import create_explainer
 from sightline.network.features import class_features
 from sightline.reporting.overlay import Overlay
 from sightline.studies import read_study, reproduce
+from sightline.studies.folder import StudyFolder
 from sightline.studies.image_selection import ImageSelection
 from sightline.studies.kinds import panel as panel_module
 from sightline.studies.kinds import timing
 from sightline.studies.kinds.sweep import Sweep
-from sightline.studies.run import StudyFolder
 from sightline.studies.study import SizedModel
 from sightline.studies.subject import load_subject
 from sightline.training.recipe import Data

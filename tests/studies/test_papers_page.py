@@ -8,7 +8,7 @@ import pytest
 from sightline.studies import shipped_studies
 
 PAGE = Path(__file__).parents[2] / "docs" / "results" / "papers.md"
-OWN = {"ec/cifar10", "impactx/cifar10"}  # studies of ours among those of papers
+OWN = {"ec/cifar10", "impactx/cifar10", "impactx/controls"}  # studies of ours among those of papers
 
 # What each paper has, counted in its text: numbers of tables and of figures. Roman numerals are written as digits.
 PAPERS = {

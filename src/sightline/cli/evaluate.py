@@ -5,7 +5,19 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.options import ClassNames, DataName, Mean, ModelName, Size, Std, Weights, split_given, split_numbers
+from sightline.cli.options import (
+    ClassNames,
+    DataName,
+    Devices,
+    Mean,
+    ModelName,
+    Size,
+    Std,
+    Weights,
+    split_devices,
+    split_given,
+    split_numbers,
+)
 from sightline.errors import SightlineError
 
 
@@ -41,6 +53,7 @@ def evaluate(
     contrast: Annotated[bool, typer.Option("--contrast", help="Explain why this class and not the next one.")] = False,
     compiled: Annotated[bool, typer.Option("--compiled", help="Speed up the slow metrics by torch.compile.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write a table into.")] = None,
+    devices: Devices = None,
 ) -> None:
     """Measure the accuracy of a model, and how well its maps of several explainers cover the object.
 
@@ -65,6 +78,7 @@ def evaluate(
             ("--data", data),
             ("--num-images", num_images),
             ("--contrast", contrast),
+            ("--devices", devices),
         ):
             if value:
                 raise SightlineError(
@@ -95,4 +109,4 @@ def evaluate(
             metrics=named[2], num_images=num_images, contrast=contrast, compiled=compiled,
         )  # fmt: skip
         folder = output
-    typer.echo(studies.run_study(study, folder) / "report.md")
+    typer.echo(studies.run_study(study, folder, devices=split_devices(devices)) / "report.md")

@@ -31,6 +31,10 @@ RunFolder = Annotated[Path | None, typer.Option(help="Folder of a trained run, i
 DataName = Annotated[str | None, typer.Option(help="Name of the dataset. [default: that of the run]")]
 TargetLayer = Annotated[str | None, typer.Option(help="Target layer. [default: chosen by the family of the model]")]
 NumWorkers = Annotated[int, typer.Option(min=0, help="Number of processes that load images.")]
+Devices = Annotated[
+    str | None,
+    typer.Option(help="Spread the runs of a table over devices, a process each: cuda:0,cuda:1. [default: one device]"),
+]
 DatasetName = Annotated[str, typer.Argument(help="Name of a dataset (`sightline list datasets`).")]
 DatasetOptions = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the dataset.")]
 
@@ -43,6 +47,11 @@ def split_numbers(text: str | None, option: str) -> list[float] | None:
         return [float(each) for each in text.split(",")]
     except ValueError:
         raise SightlineError(f"{option} is {text!r}; expected numbers joined by commas, such as 0.5,0.5,0.5") from None
+
+
+def split_devices(text: str | None) -> list[str] | None:
+    """Return the devices that an option joins by commas; None where it was not given."""
+    return None if text is None else [each.strip() for each in text.split(",")]
 
 
 def split_given(given: Sequence[str] | None) -> tuple[list[Path], list[str]]:

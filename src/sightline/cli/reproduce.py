@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from sightline.cli.options import Devices, split_devices
+
 
 def reproduce(
     paper: Annotated[str, typer.Argument(help="Short name of the paper, such as lots.")],
@@ -20,6 +22,7 @@ def reproduce(
         bool,
         typer.Option("--search", help="Search what the paper searched, and train with the best (impactx table-2)."),
     ] = False,
+    devices: Devices = None,
 ) -> None:
     """Make a paper's table or figure again, beside the printed one. Goes on where an earlier call was interrupted.
 
@@ -27,4 +30,7 @@ def reproduce(
     """
     from sightline import studies
 
-    typer.echo(studies.reproduce(paper, item, overrides or [], scale=scale, output=output, search=search) / "report.md")
+    folder = studies.reproduce(
+        paper, item, overrides or [], scale=scale, output=output, search=search, devices=split_devices(devices)
+    )
+    typer.echo(folder / "report.md")

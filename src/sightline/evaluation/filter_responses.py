@@ -28,6 +28,7 @@ class FilterRow:
         images: (M, C, H, W) in [0, 1].
         maps: (M, H, W) its activation, as a share of its highest one in the images it was judged by.
         circles: (M, 3) x, y and radius in pixels: the effective receptive field of its highest activation; 0 where silent.
+        places: (M,) which of the images that filters are judged by these are; counted from 0 where images were given.
     """
 
     number: int
@@ -36,6 +37,7 @@ class FilterRow:
     images: Tensor
     maps: Tensor
     circles: Tensor
+    places: Tensor
 
 
 def measure_filters(
@@ -80,7 +82,8 @@ def measure_filters(
             maps, circles = look.at(shown, number)
             shares = (maps / peaks[:, number].amax().clamp_min(torch.finfo(maps.dtype).tiny)).clamp(0, 1)
             group = int(assigned[number])
-            rows.append(FilterRow(number, group, int((assigned == group).sum()), shown.cpu(), shares, circles))
+            places = best.cpu() if given is None else torch.arange(len(given))
+            rows.append(FilterRow(number, group, int((assigned == group).sum()), shown.cpu(), shares, circles, places))
     rows.sort(key=lambda row: (row.group, row.number))
     return rows, part_coherence(similarity, members).item()
 

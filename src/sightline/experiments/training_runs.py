@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from matplotlib.figure import Figure
@@ -68,6 +68,8 @@ class TrainingRuns(RecipeStudy):
         paper_values: row -> column -> the paper's value, or its mean and standard deviation; a row is called by its labels,
             `A, B, variant`.
     """
+
+    independent_runs: ClassVar[bool] = True
 
     kind: Literal["training_runs"]
     steps: list[AnyStep] = Field(default_factory=list)

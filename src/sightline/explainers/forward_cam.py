@@ -2,7 +2,8 @@
 
 Ablation-CAM takes a channel away and runs what follows the layer; Score-CAM shows the model the part of the image that
 the channel covers. Both run images x channels in full batches, in bounded memory, and the map is the CAMs' own:
-ReLU(sum_k a_k A_k) at the layer's resolution. The weights are constants: no gradient goes through the runs behind them.
+ReLU(sum_k a_k A_k) at the layer's resolution. The weights are constants: no gradient goes through the runs behind them. A
+loss can train through the activations alone (`ForwardCAM.raw_maps`).
 """
 
 from abc import abstractmethod
@@ -21,7 +22,8 @@ from sightline.explainers.registry import EXPLAINERS
 from sightline.network.layers import LayerSelection, resolve_layers
 from sightline.network.layout import Layer, to_spatial
 from sightline.network.logits import probabilities_of
-from sightline.network.tap import Tap
+from sightline.network.modes import evaluating
+from sightline.network.tap import Tap, Tapped
 from sightline.network.targets import Targets, resolve_score
 
 # Denominators below this are taken for this: a class with a score below zero must not turn its map round.
@@ -46,6 +48,27 @@ class ForwardCAM(Explainer):
             raw = (weights[:, :, None, None] * activations).sum(1).relu()
             maps.append(normalize_maps(resize_maps(raw, (inputs.shape[-2], inputs.shape[-1]))))
         return maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
+
+    def raw_maps(self, model: nn.Module, inputs: Tensor, tapped: Tapped, targets: Tensor) -> Tensor:
+        """Return the map (B, h, w) of a forward pass by the formula, with a gradient through the activations alone.
+
+        The weights are constants. They come from the model in eval mode. Batch norm does not count the changed images.
+
+        Args:
+            model: the classifier.
+            inputs: (B, C, H, W), those of the forward pass, as the model takes them.
+            tapped: the forward pass, through one layer.
+            targets: (B,) classes.
+        """
+        (layer,) = tapped.layers
+        with (
+            torch.no_grad(),
+            evaluating(model),
+            in_float32(model, inputs.detach(), targets, layer) as (wide, seen, wanted, layers),
+        ):
+            _, weights = self.channel_weights(wide, seen, wanted, resolve_layers(wide, layers)[0])
+        with torch.autocast(weights.device.type, enabled=False):
+            return (weights[:, :, None, None] * at_least_float32(tapped.activations[0])).sum(1).relu()
 
     @abstractmethod
     def channel_weights(

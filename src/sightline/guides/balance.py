@@ -1,5 +1,8 @@
 """What guides with a weight share: the weight itself, and a term of the cross-entropy's size."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -8,6 +11,7 @@ from sightline._core.distributed import sum_over_processes
 from sightline.errors import SightlineError
 from sightline.explainers import EXPLAINERS, create_explainer, resize_maps
 from sightline.explainers.cam import CAM
+from sightline.explainers.forward_cam import ForwardCAM
 from sightline.guides.base import Context, Guide
 from sightline.guides.losses import task_loss
 
@@ -53,14 +57,14 @@ class MapGuide(WeightedGuide):
     Args:
         weight: see `WeightedGuide`.
         normalize: see `WeightedGuide`.
-        explainer: a differentiable class activation map, by name.
+        explainer: see `explain_with`.
     """
 
     needs_tap = True
 
-    def __init__(self, weight: float, normalize: bool, explainer: str) -> None:
+    def __init__(self, weight: float, normalize: bool, explainer: str | Mapping[str, Any]) -> None:
         super().__init__(weight, normalize)
-        self.explainer = differentiable_cam(explainer)
+        self.explainer = explain_with(self, explainer)
 
     def maps(self, context: Context) -> Tensor:
         """Return the maps (B, H, W) of the labels at the input's resolution, non-negative."""
@@ -68,19 +72,41 @@ class MapGuide(WeightedGuide):
         return resize_maps(context.raw_maps(self.explainer, context.batch.labels)[0], size)
 
 
-def differentiable_cam(name: str) -> CAM:
-    """Return the class activation map of that name, for a loss that trains through it.
+def explain_with(guide: Guide, config: str | Mapping[str, Any]) -> CAM | ForwardCAM:
+    """Return the class activation map that a guide trains through, and set what the guide needs for it.
+
+    Args:
+        guide: `second_order` and `needs_pixels` are set: a map whose weights are constants needs one backward pass alone, and
+            runs the model again from pixels.
+        config: a name, or a mapping with `name` and options: a differentiable class activation map; or `ablationcam` or
+            `scorecam`, whose channel weights are constants.
 
     Raises:
-        SightlineError: The explainer is not differentiable, or not a class activation map.
+        SightlineError: A loss cannot train through the explainer, or it is no class activation map.
     """
-    explainer = create_explainer(name)
-    if not EXPLAINERS[name].capabilities.get("differentiable"):
+    name, options = named_explainer(config, "explainer")
+    explainer = create_explainer(name, **options)
+    constant_weights = isinstance(explainer, ForwardCAM)
+    if not constant_weights and not EXPLAINERS[name].capabilities.get("differentiable"):
         usable = [entry.name for entry in EXPLAINERS if entry.capabilities.get("differentiable")]
-        raise SightlineError(f"explainer {name!r} is not differentiable; a loss can use {', '.join(usable)}")
-    if not isinstance(explainer, CAM):
+        raise SightlineError(
+            f"explainer {name!r} is not differentiable; a loss can use {', '.join(usable)}, and with constant channel weights "
+            "ablationcam and scorecam"
+        )
+    if not isinstance(explainer, CAM | ForwardCAM):
         raise SightlineError(f"explainer {name!r} is not a class activation map, which a loss on maps needs")
+    guide.second_order, guide.needs_pixels = not constant_weights, guide.needs_pixels or constant_weights
     return explainer
+
+
+def named_explainer(config: str | Mapping[str, Any], argument: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and options of an explainer, given as a name or as a mapping with `name` and options."""
+    options = {"name": config} if isinstance(config, str) else dict(config)
+    if not isinstance(name := options.pop("name", None), str):
+        raise SightlineError(
+            f"{argument} is {config!r}; expected an explainer's name, or a mapping with name and options"
+        )
+    return name, options
 
 
 def scaled_to_one(maps: Tensor) -> Tensor:

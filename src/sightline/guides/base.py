@@ -12,6 +12,7 @@ from sightline._core.checks import check_number
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.explainers.cam import CAM
+from sightline.explainers.forward_cam import ForwardCAM
 from sightline.network.input_spec import InputSpec
 from sightline.network.tap import Tap, Tapped
 from sightline.network.views import IDENTITY, View
@@ -54,6 +55,8 @@ class Context:
         logits: (B, K), those of the identity view.
         views: the views in the order in which the model saw them, the identity first.
         passes: for each chunk of views, its forward pass; empty where no guide needs the tap.
+        model: the classifier without wrappers.
+        inputs: for each chunk of views, what the model saw.
         differentiable: whether gradients with respect to the parameters are wanted.
         classify: the logits (N, K) of further images, such as the batch's with something erased, by the same model; batch norm
             does not count them.
@@ -68,6 +71,8 @@ class Context:
     logits: Tensor
     views: tuple[View, ...]
     passes: list[Tapped]
+    model: nn.Module
+    inputs: list[Tensor]
     differentiable: bool
     classify: Callable[[Tensor], Tensor]
     counts: dict[str, Tensor] = field(default_factory=dict)
@@ -89,19 +94,22 @@ class Context:
             )
         return self.passes
 
-    def raw_maps(self, explainer: CAM, targets: Tensor, views: tuple[View, ...] = (IDENTITY,)) -> Tensor:
+    def raw_maps(self, explainer: CAM | ForwardCAM, targets: Tensor, views: tuple[View, ...] = (IDENTITY,)) -> Tensor:
         """Return the maps (V, B, h, w) of some views by the explainer's formula, each turned back.
 
         Args:
-            explainer: a differentiable class activation map.
+            explainer: a differentiable class activation map, or one whose channel weights are constants.
             targets: (B,) the class to explain, the same in every view.
             views: which views, among those that the guide declared.
         """
         maps = []
         explainer = explainer.for_images(self.batch.images, self.batch.indices, self.epoch)
-        for tapped in self.tapped:
-            repeats = len(tapped.logits) // len(targets)
-            maps.append(explainer.raw_maps(tapped, targets.repeat(repeats), self.differentiable)[0])
+        for inputs, tapped in zip(self.inputs, self.tapped):
+            repeated = targets.repeat(len(tapped.logits) // len(targets))
+            if isinstance(explainer, ForwardCAM):
+                maps.append(explainer.raw_maps(self.model, inputs, tapped, repeated))
+            else:
+                maps.append(explainer.raw_maps(tapped, repeated, self.differentiable)[0])
         per_view = torch.cat(maps).unflatten(0, (len(self.views), len(targets)))
         self.identity_maps = per_view[0].detach()
         return torch.stack([view.inverse(per_view[self.views.index(view)]) for view in views])

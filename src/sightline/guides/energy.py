@@ -1,5 +1,8 @@
 """Model guidance: the map's energy should lie on the object, or the map should be the object's mask."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -17,7 +20,11 @@ class _Localization(MapGuide):
     name: str
 
     def __init__(
-        self, weight: float = 1.0, region: str = "masks", explainer: str = "gradcam", normalize: bool = False
+        self,
+        weight: float = 1.0,
+        region: str = "masks",
+        explainer: str | Mapping[str, Any] = "gradcam",
+        normalize: bool = False,
     ) -> None:
         super().__init__(weight, normalize, explainer)
         self.region: Source = check_source(region)
@@ -48,7 +55,7 @@ class Energy(_Localization):
     Args:
         weight: of the loss beside the cross-entropy.
         region: the object by its `"masks"` or by `"boxes"`; or `"avoid"`: the share of the map in the region to avoid.
-        explainer: a differentiable class activation map, by name.
+        explainer: a class activation map, by name or as a mapping of `name` and options, as for `segment_overlap`.
         normalize: scale the term to the cross-entropy's size in every batch.
 
     References:
@@ -84,7 +91,7 @@ class L1(_Localization):
             there is nothing to reward.
         reward: weight of the pixels inside, where the map should be 1, beside those outside, where it should be 0; 1 is
             the paper's loss, 0 a penalty alone.
-        explainer: a differentiable class activation map, by name.
+        explainer: a class activation map, by name or as a mapping of `name` and options, as for `segment_overlap`.
         normalize: scale the term to the cross-entropy's size in every batch.
 
     References:
@@ -106,7 +113,7 @@ class L1(_Localization):
         weight: float = 1.0,
         region: str = "masks",
         reward: float = 1.0,
-        explainer: str = "gradcam",
+        explainer: str | Mapping[str, Any] = "gradcam",
         normalize: bool = False,
     ) -> None:
         super().__init__(weight, region, explainer, normalize)

@@ -1,5 +1,8 @@
 """Guided attention inference: without what the map shows, the class must not be recognized."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -28,7 +31,7 @@ class GAIN(MapGuide):
         supervision: weight of the squared distance of map and mask within this guide; 0 leaves the term out.
         slope: how sharply T falls from what is erased to what stays.
         threshold: the value of the map at which half is erased, in (0, 1).
-        explainer: a differentiable class activation map, by name.
+        explainer: a class activation map, by name or as a mapping of `name` and options, as for `segment_overlap`.
         normalize: scale each term to the cross-entropy's size in every batch.
 
     References:
@@ -51,7 +54,7 @@ class GAIN(MapGuide):
         supervision: float = 0.0,
         slope: float = 10.0,
         threshold: float = 0.5,
-        explainer: str = "gradcam",
+        explainer: str | Mapping[str, Any] = "gradcam",
         normalize: bool = False,
     ) -> None:
         super().__init__(weight, normalize, explainer)

@@ -16,6 +16,7 @@ from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
 from sightline.explainers.registry import layer_for
+from sightline.guides.balance import named_explainer
 from sightline.guides.base import Context, Guide, GuidedModel
 from sightline.guides.losses import task_loss
 from sightline.guides.recording import OutputRecorder
@@ -202,8 +203,6 @@ def map_error(predicted: Tensor, maps: Tensor) -> Tensor:
 
 def _teacher(config: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Check an explainer's name and options now, and not at the first batch; return both."""
-    options = {"name": config} if isinstance(config, str) else dict(config)
-    if not isinstance(name := options.pop("name", None), str):
-        raise SightlineError(f"teacher is {config!r}; expected an explainer's name, or a mapping with name and options")
+    name, options = named_explainer(config, "teacher")
     create_explainer(name, **options)
     return name, options

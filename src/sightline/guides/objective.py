@@ -304,13 +304,14 @@ class Objective(nn.Module):
             return nullcontext(), StillStatistics(self.model)
 
         step = self.view_chunk or len(self.views)
-        outputs = []
+        outputs, seen = [], []
         with ExitStack() as stack:
             for guide in self._guides:
                 stack.enter_context(guide.capture())
             for start in range(0, len(self.views), step):
                 shown = [view(inputs) for view in self.views[start : start + step]]
                 images = shown[0] if len(shown) == 1 else torch.cat(shown)
+                seen.append(images)
                 if differentiable and step < len(self.views):
                     outputs.append(checkpoint(run, images, use_reentrant=False, context_fn=contexts))
                 else:
@@ -325,7 +326,17 @@ class Objective(nn.Module):
                 "the model has one logit, which tells two classes apart; images with several labels need a logit a class"
             )
         logits = logits_of(returned)
-        return Context(batch, logits, self.views, tapped, differentiable, self._classify, epoch=self.epoch)
+        return Context(
+            batch,
+            logits,
+            self.views,
+            tapped,
+            unwrap(self.model),
+            seen,
+            differentiable,
+            self._classify,
+            epoch=self.epoch,
+        )
 
     def _classify(self, images: Tensor) -> Tensor:
         """Return the logits of images that are not part of the batch."""

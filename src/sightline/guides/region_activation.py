@@ -4,7 +4,8 @@
 """
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -49,7 +50,7 @@ class RegionActivation(MapGuide):
         target: the class that is explained: the `"predicted"` one as in the paper, or the `"label"`.
         unit: of the diagonal: as a `"fraction"` of the image's, or in `"pixels"` as the paper's text can be read.
         softness: of the soft region that gives the gradient, in units of the map.
-        explainer: a differentiable class activation map, by name.
+        explainer: a class activation map, by name or as a mapping of `name` and options, as for `segment_overlap`.
 
     References:
         Ahmadi, Rajabi, Khalooei, Sabokrou, "Mitigating Bias: Enhancing Image Classification by Improving Model Explanations"
@@ -72,7 +73,7 @@ class RegionActivation(MapGuide):
         target: Target = "predicted",
         unit: Unit = "fraction",
         softness: float = 0.1,
-        explainer: str = "gradcam",
+        explainer: str | Mapping[str, Any] = "gradcam",
     ) -> None:
         super().__init__(weight, False, explainer)
         check_choice(Target, target=target)

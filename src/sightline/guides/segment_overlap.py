@@ -13,7 +13,7 @@ from sightline.data.batch import Batch, non_empty
 from sightline.data.regions import check_source, object_region
 from sightline.errors import SightlineError
 from sightline.explainers import resize_maps
-from sightline.guides.balance import differentiable_cam
+from sightline.guides.balance import explain_with
 from sightline.guides.base import Context, Guide, Need
 from sightline.guides.registry import GUIDES
 from sightline.network.views import choose_views
@@ -45,7 +45,10 @@ class SegmentOverlap(Guide):
         temperature: of softmax and logsumexp, on maps whose maximum is 1.
         scale_views: divide each view's map by its own maximum before they are pooled; the paper does not say. Without it, the
             temperature is in the units of the maps, and a view with large values outvotes the others.
-        explainer: a differentiable class activation map, by name.
+        explainer: a differentiable class activation map, by name or as a mapping of `name` and options. Or `"ablationcam"` or
+            `"scorecam"` (the paper's future work): their channel weights are constants, computed by the model in eval mode, and
+            the gradient goes through the activations alone. Each costs a run of the tail or of the model for every channel of
+            every view; `{name: scorecam, top: 16}` runs 16 channels.
         target: whose map: that of the true `"label"` (the paper) or of the `"predicted"` class.
         region: `"masks"`, or `"avoid"`: the loss is then the cosine similarity itself, of the map and the region to avoid, so
             that it vanishes where the map leaves that region out; all else is free.
@@ -78,7 +81,7 @@ class SegmentOverlap(Guide):
         pooling: Pooling = "softmax",
         temperature: float = 0.1,
         scale_views: bool = True,
-        explainer: str = "gradcam",
+        explainer: str | Mapping[str, Any] = "gradcam",
         target: Target = "label",
         resolution: Resolution = "input",
         region: str = "masks",
@@ -95,7 +98,7 @@ class SegmentOverlap(Guide):
         odd_kernel(blur, 224)  # raises for an impossible kernel now, and not at the first batch
         self.region = check_source(region, ("masks", "avoid"))
         self.needs = self.region
-        self.explainer = differentiable_cam(explainer)
+        self.explainer = explain_with(self, explainer)
         self.beta, self.weight = beta, weight
         self.views = choose_views(views)
         self.blur, self.pooling, self.temperature = blur, pooling, temperature

@@ -36,7 +36,15 @@ from sightline.metrics.backgrounds import (
     TiledBackgroundAccuracy,
 )
 from sightline.metrics.base import CurveMetric, PerImageMetric
-from sightline.metrics.boxes import BoxLocalization, EnergyInBox, box_localization, energy_in_box, map_boxes
+from sightline.metrics.boxes import (
+    BoxLocalization,
+    EnergyInBox,
+    PointingGameInBox,
+    box_localization,
+    energy_in_box,
+    map_boxes,
+    pointing_game_in_box,
+)
 from sightline.metrics.calibration import ECE, expected_calibration_error
 from sightline.metrics.consistency import ExplanationConsistency
 from sightline.metrics.corloc import CorLoc, corloc
@@ -133,6 +141,7 @@ __all__ = [
     "PerImageMetric",
     "PerturbationMetric",
     "PointingGame",
+    "PointingGameInBox",
     "SanityCheck",
     "Scorer",
     "TiledBackgroundAccuracy",
@@ -169,6 +178,7 @@ __all__ = [
     "pearson",
     "perturbation_curves",
     "pointing_game",
+    "pointing_game_in_box",
     "register",
     "sanity_check",
     "spearman",

@@ -1,4 +1,4 @@
-"""How well maps localise the object by boxes: box localisation and energy in the box.
+"""How well maps localise the object by boxes: box localisation, the pointing game with boxes, and energy in the box.
 
 Boxes are (x0, y0, x1, y1) in pixels: the first pixel of an image is the box (0, 0, 1, 1). An image without a box of its
 own takes the tight box of its mask; with neither, or with an empty mask, it has no value (NaN).
@@ -13,13 +13,14 @@ from scipy import ndimage
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from sightline._core.checks import check_choice, check_number, check_positive
+from sightline._core.checks import check_choice, check_count, check_number, check_positive
 from sightline._core.tensors import check_maps, has_contrast
 from sightline.data.batch_checks import check_boxes
 from sightline.data.boxes import tight_boxes
+from sightline.data.regions import fill_boxes
 from sightline.errors import SightlineError
 from sightline.metrics.base import PerImageMetric
-from sightline.metrics.localization import mask_regions
+from sightline.metrics.localization import mask_regions, pointing_game
 from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
 
@@ -97,15 +98,29 @@ def energy_in_box(maps: Tensor, boxes: Tensor, has_box: Tensor | None = None) ->
         (B,) in [0, 1]; 0 for a map without energy, NaN without a box.
     """
     check_maps(maps, low=0)
-    real = _real(maps, boxes, has_box)
-    y, x = (torch.arange(side, device=maps.device) + 0.5 for side in maps.shape[1:])
-    x0, y0, x1, y1 = boxes.to(maps).unbind(-1)  # (B, N) each
-    across = (x >= x0[..., None]) & (x < x1[..., None])
-    down = (y >= y0[..., None]) & (y < y1[..., None])
-    inside = (down[..., None] & across[:, :, None] & real[..., None, None]).any(1)
+    inside, known = _inside(maps, boxes, has_box)
     total = maps.sum((1, 2))
     shares = (maps * inside).sum((1, 2)) / torch.where(total > 0, total, 1)
-    return torch.where(real.any(1), shares, torch.nan)
+    return torch.where(known, shares, torch.nan)
+
+
+def pointing_game_in_box(maps: Tensor, boxes: Tensor, has_box: Tensor | None = None, tolerance: int = 0) -> Tensor:
+    """Return whether the map's maximum is in one of the object's boxes: Zhang et al. 2016, with boxes as the thesis has it.
+
+    The thesis is "Visualization of Deep Features with Grad-CAM and LOTS" (2023), section 3.3. Where several pixels share the
+    maximum, the value is the share of them that hit, as in `pointing_game`.
+
+    Args:
+        maps: (B, H, W), any finite values.
+        boxes: (B, N, 4) xyxy in pixels; a pixel is in a box if its center is.
+        has_box: (B, N) bool, which boxes are real; None = all.
+        tolerance: Greatest distance from the boxes, in pixels, that still is a hit.
+
+    Returns:
+        (B,) in [0, 1], NaN without a box.
+    """
+    inside, known = _inside(maps, boxes, has_box)
+    return pointing_game(maps, inside.to(torch.uint8), known, tolerance=tolerance).masked_fill(~known, torch.nan)
 
 
 def check_share(share: float) -> None:
@@ -204,6 +219,25 @@ class EnergyInBox(BoxMetric):
         return energy_in_box(observation.require("maps"), *observation.cached(object_boxes))
 
 
+@register("pointing_game_in_box")
+class PointingGameInBox(BoxMetric):
+    """Share of the images where the map's maximum is in a box of the object.
+
+    Args:
+        tolerance: Greatest distance from the boxes, in pixels, that still is a hit.
+    """
+
+    def __init__(self, tolerance: int = 0) -> None:
+        super().__init__()
+        check_count(0, tolerance=tolerance)
+        self.tolerance = tolerance
+
+    def compute_per_image(self, observation: Observation) -> Tensor:
+        """`pointing_game_in_box` of each image."""
+        boxes, real = observation.cached(object_boxes)
+        return pointing_game_in_box(observation.require("maps"), boxes, real, self.tolerance)
+
+
 def object_boxes(observation: Observation) -> tuple[Tensor, Tensor]:
     """Return the boxes (B, N, 4) of each image, around its mask where it has none, and which are real (B, N)."""
     maps = observation.require("maps")
@@ -219,6 +253,14 @@ def object_boxes(observation: Observation) -> tuple[Tensor, Tensor]:
     drawn, _ = tight_boxes(inside)
     drawn_real = (defined & ~real.any(1))[:, None]
     return torch.cat([boxes, drawn[:, None].to(boxes)], 1), torch.cat([real, drawn_real], 1)
+
+
+def _inside(maps: Tensor, boxes: Tensor, has_box: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the pixels (B, H, W) in the real boxes, and the images (B,) that have one."""
+    check_maps(maps)
+    real = _real(maps, boxes, has_box)
+    size = (maps.shape[-2], maps.shape[-1])
+    return (fill_boxes(boxes.to(maps), size) & real[..., None, None]).any(1), real.any(1)
 
 
 def _real(maps: Tensor, boxes: Tensor, has_box: Tensor | None) -> Tensor:

@@ -16,6 +16,7 @@ TITLES = {
     "pointing_game": "Pointing game",
     ENERGY: "Energy on the object",
     "energy_in_box": "Energy in the box",
+    "pointing_game_in_box": "Pointing game (boxes)",
     "energy_in_avoid": "Energy in the region to avoid",
     "mark_removed_accuracy": "Accuracy, mark removed",
     "mark_pasted_accuracy": "Accuracy, another class's mark pasted",
@@ -37,6 +38,7 @@ TITLES = {
 SHARES = {
     "accuracy", "worst_group_accuracy", "pointing_game", ENERGY, "energy_in_box", "average_drop", "average_increase",
     "fgsm_accuracy", "foreground_noise_accuracy", "background_noise_accuracy", "box_localization", "corloc",
+    "pointing_game_in_box",
     "energy_in_avoid", "mark_removed_accuracy", "mark_pasted_accuracy", "mark_swapped_accuracy",
 }  # fmt: skip
 

@@ -1,28 +1,23 @@
-"""`reproduce`: a study's parts worked off one by one and kept, and its results beside the paper's."""
+"""`reproduce`: a study's parts worked off and kept, and its results beside the paper's."""
 
-import json
-import platform
-import re
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 
-from sightline._core.csv_files import csv_text
 from sightline._core.devices import pick_device
-from sightline._core.files import is_new, make_folder, write_atomically
+from sightline._core.files import write_atomically
 from sightline._core.output_lock import holding_folder
 from sightline._core.progress import ProgressBar
-from sightline._core.reading import read_json, read_tensors, reading
 from sightline.errors import MissingFileError, OutputInUseError, SightlineError, UnwritableError
 from sightline.reporting.plots import png
-from sightline.studies.study import Part, Study, read_study, study_from_yaml
-from sightline.training.run import surroundings
+from sightline.studies.folder import StudyFolder
+from sightline.studies.spreading import Outcome, spread
+from sightline.studies.study import Part, Study, read_study
 
-ADVICE = "remove the file of this part and give the command again, which does the part anew"
+Devices = Sequence[str | torch.device]
 
 
 def reproduce(
@@ -33,6 +28,7 @@ def reproduce(
     scale: float = 1.0,
     output: str | Path | None = None,
     device: str | torch.device | None = None,
+    devices: Devices | None = None,
     search: bool = False,
 ) -> Path:
     """Make a table or figure of a paper again.
@@ -46,6 +42,7 @@ def reproduce(
         scale: share of the protocol's images or repetitions, in (0, 1]; the report says so.
         output: the folder; None = runs/reproduce/PAPER/ITEM, with the scale added where it is not 1.
         device: None = a GPU where there is one.
+        devices: several devices over which the runs of a table are spread, instead of `device`; see `run_study`.
         search: let validation choose what the paper searched, and train with that; for items whose `steps` have a search.
 
     Returns:
@@ -60,7 +57,7 @@ def reproduce(
     study = read_study(paper, item, changes).scaled(scale)
     called = f"{item}{'-search' if search else ''}{'' if scale == 1 else f'-scale{scale:g}'}"
     place = default_folder(paper, called) if output is None else Path(output)
-    return run_study(study, place, scale=scale, device=device)
+    return run_study(study, place, scale=scale, device=device, devices=devices)
 
 
 def default_folder(paper: str, item: str) -> Path:
@@ -74,6 +71,7 @@ def run_study(
     *,
     scale: float = 1.0,
     device: str | torch.device | None = None,
+    devices: Devices | None = None,
     only: Sequence[str] | None = None,
 ) -> Path:
     """Do what is not done yet of a study's parts, and write its results.
@@ -87,6 +85,9 @@ def run_study(
         output: the folder, which may hold parts of the same study already.
         scale: the share of the protocol that the study was scaled to, for the report.
         device: None = a GPU where there is one.
+        devices: instead of `device`: a process for each of them, such as `["cuda:0", "cuda:1"]` or `["cpu", "cpu"]`, works off
+            the runs of a table; every process does one run at a time. The table is that of one process. A process that is
+            killed costs its unfinished run, which resumes from its last epoch in the next call.
         only: do these parts, and those that they need; None = all.
 
     Returns:
@@ -98,39 +99,48 @@ def run_study(
         MissingFileError: data or weights of all parts are missing.
         SightlineError: the folder holds another study; or the first failure of a part.
     """
+    places = [pick_device(device)] if devices is None else [pick_device(each) for each in devices]
+    if devices is not None and (device is not None or not places):
+        raise SightlineError(f"devices is {list(devices)} and device is {device!r}; give one device, or a list of them")
+    if len(places) > 1 and not study.independent_runs:
+        raise SightlineError(
+            f"devices names {len(places)} devices, and {study.called} is of the kind {study.kind!r}; only the runs of a table "
+            "(kind training_runs) are spread over several. Give one device"
+        )
     with holding_folder(output):
-        return _run(study, StudyFolder(output, study, scale), pick_device(device), only)
+        return _run(study, StudyFolder(output, study, scale), places, only)
 
 
-def _run(study: Study, folder: "StudyFolder", place: torch.device, only: Sequence[str] | None) -> Path:
+def _run(study: Study, folder: StudyFolder, places: list[torch.device], only: Sequence[str] | None) -> Path:
     folder.check()
     done = folder.finished()
     wanted = set(study.parts()) if only is None else _with_needs(study, only)
     missing = [name for name in study.parts() if name in wanted and name not in done]
     failed: SightlineError | None = None
     if missing:
-        work = study.prepare(
-            place, folder.path
-        )  # before the folder is made, so that what is missing leaves nothing behind
+        # Before the folder is made, so that what is missing leaves nothing behind.
+        work = study.prepare(places[0] if len(places) == 1 else torch.device("cpu"), folder.path)
         folder.begin()
         with ProgressBar(True, study.called, len(study.parts()), len(done)) as bar:
-            for name in missing:
-                bar.update(description=f"{study.called}: {name}")
-                lacking = [need for need in study.needs(name) if need in folder.missing]
-                try:
-                    if lacking:
-                        folder.missing[name] = folder.missing[lacking[0]]
+
+            def show(doing: str) -> None:
+                bar.update(description=f"{study.called}: {doing}")
+
+            outcomes = (
+                _one_by_one(folder, missing, work, places[0], show)
+                if len(places) == 1
+                else spread(folder, missing, places, show)
+            )
+            with closing(outcomes):
+                for name, outcome in outcomes:
+                    if isinstance(outcome, Part):
+                        done[name] = outcome
+                        done = {each: done[each] for each in study.parts() if each in done}
                     else:
-                        done[name] = folder.keep(name, work, place)
-                except MissingFileError as error:
-                    folder.missing[name] = str(error)
-                except (UnwritableError, OutputInUseError):
-                    raise
-                except SightlineError as error:
-                    failed = failed or error
-                    folder.missing[name] = str(error)
-                bar.advance()
-                folder.report(done)
+                        folder.missing[name] = str(outcome)
+                        failed = failed or (None if isinstance(outcome, MissingFileError) else outcome)
+                    bar.advance()
+                    folder.report(done)
     if not done and failed is None:
         raise MissingFileError(f"{study.called}: {'; '.join(dict.fromkeys(folder.missing.values()))}")
     if set(study.parts()) <= set(done):
@@ -144,110 +154,25 @@ def _run(study: Study, folder: "StudyFolder", place: torch.device, only: Sequenc
     return folder.path
 
 
-class StudyFolder:
-    """Where a study's parts and results are written.
-
-    Args:
-        path: the folder.
-        study: what it is for.
-        scale: the share of the protocol, for the report.
-
-    Attributes:
-        missing: the parts that failed, such as for want of data or weights, and those that need them, with the reason.
-    """
-
-    def __init__(self, path: Path, study: Study, scale: float) -> None:
-        self.path = path
-        self.study = study
-        self.scale = scale
-        self.missing: dict[str, str] = {}
-        self.files = {name: path / "parts" / f"{_file_name(name)}.json" for name in study.parts()}
-        if len(set(self.files.values())) < len(self.files):
-            raise SightlineError(f"{study.called}: two of its labels differ in punctuation alone")
-
-    def check(self) -> None:
-        """Reject a folder that holds anything but this study's results, or those of less of it."""
-        if is_new(self.path):
-            return
-        if not (self.path / "study.yaml").is_file():
-            raise SightlineError(f"output {self.path} is not the folder of a study; choose another by --output")
-        if differs := self.study.incompatibility(study_from_yaml(self.path / "study.yaml")):
-            raise SightlineError(
-                f"output {self.path} holds results of a study that differs in {differs}; choose another by --output"
-            )
-
-    @property
-    def left_out(self) -> list[str]:
-        """What was not done, a line for each reason."""
-        parts = list(self.missing.values())
-        return [f"Left out, {parts.count(reason)} parts: {reason}" for reason in dict.fromkeys(parts)]
-
-    def begin(self) -> None:
-        """Make the folder, and say what study it is of."""
-        make_folder(self.path / "parts")
-        write_atomically(self.path / "study.yaml", self.study.to_yaml().encode())
-
-    def finished(self) -> dict[str, Part]:
-        """Return the stored parts that have everything they need, in the order of work."""
-        kept = {name: _read(file) for name, file in self.files.items() if file.is_file()}
-        return {name: part for name, part in kept.items() if self.study.is_complete(name, part)}
-
-    def keep(self, name: str, work: Callable[[str], Part], device: torch.device) -> Part:
-        """Do a part, and write it: its tensors first, since the JSON file says that it is done."""
-        start = time.perf_counter()
-        part = work(name)
-        facts = {"part": name, "seconds": round(time.perf_counter() - start, 3), "where": _where(device)}
-        file = self.files[name]
-        if part.tensors:
-            tensors = {key: tensor.contiguous() for key, tensor in part.tensors.items()}
-            write_atomically(file.with_suffix(".safetensors"), save(tensors))
-        write_atomically(file, json.dumps({**facts, "values": part.values}, indent=1).encode())
-        return part
-
-    def report(self, done: dict[str, Part]) -> None:
-        """Write study.yaml, table.csv and report.md, as far as parts are done."""
-        self.begin()
-        rows = self.study.table(done)
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        short = ({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
-        write_atomically(self.path / "table.csv", csv_text(columns, short).encode())
-        for name, content in self.study.files(done).items():
-            write_atomically(self.path / name, content)
-        write_atomically(self.path / "report.md", self._page(done).encode())
-
-    def _page(self, done: dict[str, Part]) -> str:
-        study, total = self.study, len(self.files)
-        notes = list(study.notes)
-        if self.scale != 1:
-            notes.insert(
-                0, f"Made at --scale {self.scale:g}: the same protocol on less data than the study's full size."
-            )
-        if len(done) < total:
-            notes[:0] = [f"Not finished: {len(done)} of {total} parts are done.", *self.left_out]
-        kept = [read_json(self.files[name], ADVICE) for name in done]
-        here = surroundings(1, torch.device("cpu"))
-        facts = [
-            f"command: `{here['command']}`",
-            f"seed {study.seed}; {len(done)} of {total} parts, {sum(each['seconds'] for each in kept):.0f} s of work",
-            *(f"on {where}" for where in dict.fromkeys(each["where"] for each in kept)),
-            "versions: " + ", ".join(f"{name} {version}" for name, version in here["versions"].items()),
-            "every key of the study: [study.yaml](study.yaml); the figures as data: [table.csv](table.csv)",
-        ]
-        return "\n".join(
-            [
-                f"# {study.title}",
-                "",
-                *([f"After {study.source}.", ""] if study.source else []),
-                *(f"- {note}" for note in notes),
-                "",
-                study.summary(done),
-                "",
-                "## How it was made",
-                "",
-                *(f"- {fact}" for fact in facts),
-                "",
-            ]
-        )
+def _one_by_one(
+    folder: StudyFolder,
+    missing: Sequence[str],
+    work: Callable[[str], Part],
+    place: torch.device,
+    show: Callable[[str], None],
+) -> Generator[Outcome, None, None]:
+    """Do parts in this process, in their order; yield what became of each."""
+    for name in missing:
+        show(name)
+        if lacking := [need for need in folder.study.needs(name) if need in folder.missing]:
+            yield name, MissingFileError(folder.missing[lacking[0]])
+            continue
+        try:
+            yield name, folder.keep(name, work, place)
+        except (UnwritableError, OutputInUseError):
+            raise
+        except SightlineError as error:
+            yield name, error
 
 
 def _with_needs(study: Study, only: Sequence[str]) -> set[str]:
@@ -259,33 +184,3 @@ def _with_needs(study: Study, only: Sequence[str]) -> set[str]:
         waiting += [need for need in study.needs(part) if need not in wanted]
         wanted.add(part)
     return wanted
-
-
-def _where(device: torch.device) -> str:
-    """Describe the hardware, with what decides its speed."""
-    cpu = f"{_processor()}, {torch.get_num_threads()} threads"
-    if device.type == "cpu":
-        return f"{cpu}, torch {torch.__version__}"
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return f"{name} ({cpu}), torch {torch.__version__}"
-
-
-def _processor() -> str:
-    """Return the processor's name from Linux, else from Python."""
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()
-
-
-def _file_name(part: str) -> str:
-    return re.sub(r"[^\w.+=-]+", "-", part)
-
-
-def _read(file: Path) -> Part:
-    tensors = file.with_suffix(".safetensors")
-    written = read_json(file, ADVICE)
-    with reading(file, ADVICE):
-        values = written["values"]
-    return Part(values, read_tensors(tensors, ADVICE)[0] if tensors.is_file() else {})

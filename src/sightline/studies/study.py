@@ -107,6 +107,7 @@ class Study(StrictDocument, ABC):
     """
 
     noun: ClassVar[str] = "study"
+    independent_runs: ClassVar[bool] = False  # whether several processes can do parts at a time, after those of `needs`
 
     paper: str
     item: str
@@ -182,6 +183,7 @@ KINDS: Registry[Study] = Registry(
         "sightline.studies.kinds.metric_walkthrough",
         "sightline.experiments.training_runs",
         "sightline.experiments.gallery",
+        "sightline.experiments.filters",
         "sightline.studies.kinds.curves",
         "sightline.experiments.active_learning",
         "sightline.experiments.consistency",

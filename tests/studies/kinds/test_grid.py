@@ -18,8 +18,8 @@ from sightline.cli.app import app
 from sightline.data.transforms import eval_transform
 from sightline.evaluation import evaluate_model
 from sightline.network.features import class_features
+from sightline.studies import folder as folder_module
 from sightline.studies import load_study, read_study, run_study
-from sightline.studies import run as run_module
 
 PLAN = """
 data: {name: digits, size: 32, copies: 1}
@@ -129,14 +129,14 @@ def test_paired_differences_are_over_the_images_that_both_rows_see(plan: Path, t
 
 def test_an_interrupted_table_goes_on(plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run_study(load_study(plan), tmp_path / "whole")
-    keep, calls = run_module.StudyFolder.keep, itertools.count()
+    keep, calls = folder_module.StudyFolder.keep, itertools.count()
 
     def stops(self, name, work, device):
         if next(calls) == 3:
             raise KeyboardInterrupt
         return keep(self, name, work, device)
 
-    monkeypatch.setattr(run_module.StudyFolder, "keep", stops)
+    monkeypatch.setattr(folder_module.StudyFolder, "keep", stops)
     with pytest.raises(KeyboardInterrupt):
         run_study(load_study(plan), tmp_path / "parts")
     assert "Not finished: 3 of 6 parts" in (tmp_path / "parts" / "report.md").read_text()

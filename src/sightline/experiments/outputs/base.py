@@ -64,6 +64,7 @@ OUTPUTS: Registry[Output] = Registry(
         "sightline.experiments.outputs.fgsm_accuracy",
         "sightline.experiments.outputs.filter_coherence",
         "sightline.experiments.outputs.logged",
+        "sightline.experiments.outputs.map_correlation",
         "sightline.experiments.outputs.noise_curves",
         "sightline.experiments.outputs.unbiased_share",
         "sightline.experiments.outputs.votes",

@@ -1,0 +1,95 @@
+"""How well a model that predicts maps has learnt those of its teacher, on images that it was not trained on."""
+
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from sightline._core.seeding import generator
+from sightline._core.strict import Count
+from sightline._core.tensors import at_least_float32
+from sightline.data.loader import create_loader
+from sightline.errors import NotDefinedError
+from sightline.experiments.outputs.base import OUTPUTS, Output
+from sightline.experiments.outputs.runs import FinishedRuns
+from sightline.explainers import create_explainer
+from sightline.metrics.similarity import pearson
+from sightline.models import load_model
+from sightline.models.two_branch import two_branch_of
+from sightline.reporting.markdown import markdown
+from sightline.studies.study import Part
+from sightline.studies.tables import mean_and_spread
+from sightline.training import Run, load_run
+
+
+@OUTPUTS.register("map_correlation")
+class MapCorrelation(Output):
+    """Pearson correlation of a model's own map and its teacher's map of the first model for the true class.
+
+    The first model is the one whose weights a run began with. Both maps are signed. Runs without a branch that predicts maps
+    have no value.
+
+    Attributes:
+        teacher: Name of the explainer that the model learns from.
+        options: Options of this explainer.
+        split: The split whose images are explained; null takes the main test split.
+        num_images: Number of images, drawn by `seed`.
+        seed: Random seed of the draw.
+    """
+
+    teacher: str = "partition_shap"
+    options: dict[str, Any] = Field(default_factory=lambda: {"raw": True})
+    split: str | None = None
+    num_images: Annotated[Count, Field(ge=1)] = 200
+    seed: int = 0
+
+    def measure(self, run: Run, device: torch.device) -> Part:
+        """Explain the same images by the trained model and by the teacher."""
+        loaded = load_run(run, device)
+        try:
+            two_branch_of(loaded.model)
+        except NotDefinedError:
+            return Part({"map_correlation": None})
+        spec, recipe = loaded.input_spec, loaded.recipe.model
+        first, _ = load_model(recipe.name, recipe.weights, loaded.classes, spec.size[0])
+        first.to(device).eval()
+        dataset = loaded.splits[self.split or loaded.splits.main_test]
+        draw = torch.randperm(len(dataset), generator=generator(self.seed, "map correlation"))[: self.num_images]
+        batches = create_loader(dataset, size=spec.size[0], batch_size=100, train=False, indices=sorted(draw.tolist()))
+        teacher, own = create_explainer(self.teacher, **self.options), create_explainer("impactx", raw=True)
+        found: list[Tensor] = []
+        for batch in batches:
+            images, labels = batch.images.to(device), batch.labels.to(device)
+            maps = own(loaded.model, images, labels, None, spec)
+            taught = teacher(first, images, labels, loaded.layer, spec)
+            found.append(pearson(at_least_float32(maps), at_least_float32(taught)))
+        return Part({"map_correlation": torch.cat(found).mean().item(), "explained": len(draw)})
+
+    def is_complete(self, part: Part) -> bool:
+        """Return whether the correlation was measured."""
+        return "map_correlation" in part.values
+
+    def table(self, runs: FinishedRuns) -> list[dict[str, Any]]:
+        """Return a row for each variant and seed."""
+        return [
+            {"variant": row, "seed": int(seed), "column": "map_correlation", "value": part.values["map_correlation"]}
+            for row, seed, part in runs
+            if part.values["map_correlation"] is not None
+        ]
+
+    def summary(self, runs: FinishedRuns) -> str:
+        """Write mean and spread over seeds of the variants that predict maps."""
+        rows, number = [], 0
+        for row in runs.rows:
+            parts = [part.values for part in runs.of(row).values() if part.values["map_correlation"] is not None]
+            if parts:
+                number = parts[0]["explained"]
+                rows.append([row, mean_and_spread([each["map_correlation"] for each in parts]), str(len(parts))])
+        return "\n\n".join(
+            [
+                f"Correlation of the predicted maps with the maps of `{self.teacher}` for the true class, which explains the "
+                f"first model: mean over {number} images of the {self.split or 'test'} split, ± standard deviation over seeds.",
+                markdown(["Variant", "Correlation", "Seeds"], rows),
+            ]
+        )
