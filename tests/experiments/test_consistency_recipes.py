@@ -1,9 +1,21 @@
 """The experiments of explanation consistency as the paper has them."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 
 from sightline.studies import read_study, shipped_studies
 from sightline.training import read_recipe
+
+
+def test_table_1_has_the_measured_cost_next_to_the_papers_five_times() -> None:
+    results = Path(__file__).parents[2] / "benchmarks" / "results" / "reweighting-cpu-resnet18.json"
+    measured = json.loads(results.read_text())["pass, ratio to hard negative mining's"]
+    (note,) = [note for note in read_study("ec", "table-1").notes if "five times" in note]
+    for explainer, name in (("gradcam", "Grad-CAM"), ("xgradcam", "XGrad-CAM"), ("eigencam", "Eigen-CAM")):
+        assert re.search(rf"{measured[explainer]:.1f} (times as long )?with {name}\b", note), name
 
 
 @pytest.mark.parametrize("name", ["ec-voc", "ec-stl10", "ec-iccnn"])

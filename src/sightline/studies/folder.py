@@ -1,4 +1,4 @@
-"""The folder of a study: its parts, each written as soon as it is finished, and its results."""
+"""The folder of a study: its parts, each written when it is finished, and its results."""
 
 import json
 import platform

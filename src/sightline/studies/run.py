@@ -118,7 +118,7 @@ def _run(study: Study, folder: StudyFolder, places: list[torch.device], only: Se
     missing = [name for name in study.parts() if name in wanted and name not in done]
     failed: SightlineError | None = None
     if missing:
-        # Before the folder is made, so that what is missing leaves nothing behind.
+        # Before the folder is made: what is missing then leaves nothing behind.
         work = study.prepare(places[0] if len(places) == 1 else torch.device("cpu"), folder.path)
         folder.begin()
         with ProgressBar(True, study.called, len(study.parts()), len(done)) as bar:

@@ -142,7 +142,7 @@ def _work(path: Path, scale: float, device: str, threads: int, tasks: Connection
         folder = StudyFolder(path, study_from_yaml(path / "study.yaml"), scale)
         while True:
             name = tasks.recv()
-            sys.stderr = _Prefixed(sys.__stderr__, f"{name}: ")  # type: ignore[assignment]
+            sys.stderr = _Prefixed(sys.__stderr__, f"{name}: ")
             try:
                 work = work or folder.study.prepare(torch.device(device), path)
                 folder.keep(name, work, torch.device(device))
