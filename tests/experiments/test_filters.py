@@ -27,7 +27,7 @@ def study(style: str) -> Filters:
         "models": [
             {"label": "plain", "keys": {"guide": None}}, {"label": "icCNN", "keys": {"guide": {"name": "iccnn", "groups": 3}}},
         ],
-        "style": style, "num_images": 40, "groups": 4, "filters": 2, "columns": 3,
+        "style": style, "num_images": 40, "groups": 4, "filters": 2, "images_per_filter": 3,
     })  # fmt: skip
     assert isinstance(made, Filters)
     return made

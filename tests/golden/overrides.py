@@ -88,7 +88,7 @@ CURVES = {
 
 FILTERS = {"keys": recipe(), "models.0.keys.guide": {"name": "iccnn", "groups": 3}, "num_images": 6, "filters": 2} | {
     "models.1.keys.guide": [{"name": "iccnn", "groups": 3}, {"name": "explanation_consistency", "explainer": "eigencam"}],
-    "columns": 2,
+    "images_per_filter": 2,
 }  # fmt: skip
 
 TIMED_PARTS = {"lots/table-5.3"}  # studies whose parts hold nothing but times

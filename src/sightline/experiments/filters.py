@@ -43,7 +43,7 @@ class Filters(RecipeStudy):
         num_images: Number of images that judge the filters, drawn by the seed.
         groups: Number of groups to make for models that carry none.
         filters: Number of filters to show for each model, those of the first groups.
-        columns: Number of images to show for each filter.
+        images_per_filter: Number of images to show for each filter.
         threshold: Share of the highest activation of a filter that contours follow.
     """
 
@@ -54,7 +54,7 @@ class Filters(RecipeStudy):
     num_images: Annotated[Count, Field(ge=2)] = 1000
     groups: Annotated[Count, Field(ge=2)] = 16
     filters: Positive = 6
-    columns: Positive = 6
+    images_per_filter: Positive = 6
     threshold: Annotated[Real, Field(gt=0, lt=1)] = 0.5
 
     @model_validator(mode="after")
@@ -94,7 +94,7 @@ class Filters(RecipeStudy):
         return "\n\n".join(
             [
                 f"{self.num_images} images of {self.split or 'the test split'}, drawn by the seed, judge the filters. Each "
-                f"filter is shown in the {self.columns} images that drive it the most. Coherence is 1 if groups mean nothing. "
+                f"filter is shown in the {self.images_per_filter} images that drive it the most. Coherence is 1 if groups mean nothing. "
                 f"On the object: share of the {marked} pixels on the object, mean over filters and images with a mask.",
                 markdown(["Model", "Coherence of the groups", "Filters shown", "On the object"], lines),
                 *(drawn if set(self.parts()) <= set(done) else []),
@@ -148,7 +148,7 @@ class Filters(RecipeStudy):
             groups=groups,
             filters=None,
             given=None,
-            columns=self.columns,
+            columns=self.images_per_filter,
         )
         objects = torch.cat([_objects(batch) for batch in batches])
         shown = found[: self.filters]
