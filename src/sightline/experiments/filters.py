@@ -95,7 +95,7 @@ class Filters(RecipeStudy):
             [
                 f"{self.num_images} images of {self.split or 'the test split'}, drawn by the seed, judge the filters. Each "
                 f"filter is shown in the {self.images_per_filter} images that drive it the most. Coherence is 1 if groups mean "
-                f"nothing. On the object: share of the {marked} pixels on the object, mean over filters and images with a mask.",
+                f"nothing. On the object: share of the {marked} pixels on it, mean over filters and images with a mask.",
                 markdown(["Model", "Coherence of the groups", "Filters shown", "On the object"], lines),
                 *(drawn if set(self.parts()) <= set(done) else []),
             ]
