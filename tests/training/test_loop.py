@@ -2,6 +2,7 @@ import copy
 import json
 import math
 import platform
+import re
 
 import pytest
 import torch
@@ -209,6 +210,17 @@ def test_launched_processes_must_be_those_that_were_asked_for(tmp_path, monkeypa
         sl.train(recipe(), output=tmp_path / "run")
     monkeypatch.setenv("WORLD_SIZE", "")
     assert sl.train(recipe(stages=[{"epochs": 1, "lr": 1e-3}]), output=tmp_path / "run").rows
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("RANK", "x"), ("LOCAL_RANK", "-1"), ("SLURM_NTASKS", "2(x3)"), ("SLURM_NTASKS", ""), ("SLURM_PROCID", "a")],
+)
+def test_a_variable_of_a_launcher_that_is_no_number_is_named(tmp_path, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SightlineError, match=re.escape(f"the variable {name} is {value!r}; expected a whole number")):
+        sl.train(recipe(), output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_device_is_where_it_trains(tmp_path):

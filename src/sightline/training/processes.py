@@ -18,8 +18,13 @@ def check_processes(processes: int, how: str) -> None:
         how: the arguments that ask for them, for the message.
 
     Raises:
-        SightlineError: the variable WORLD_SIZE is not that number.
+        SightlineError: the variable WORLD_SIZE is not that number, or another variable of a launcher is not a number.
     """
+    for name in ("RANK", "LOCAL_RANK", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"):
+        value = os.environ.get(name, "0").strip()
+        harmless = not value and not name.startswith("SLURM")  # Fabric reads those of SLURM even if they are empty
+        if not value.isdecimal() and not harmless:
+            raise SightlineError(f"the variable {name} is {value!r}; expected a whole number, or no such variable")
     given = os.environ.get("WORLD_SIZE", "").strip()
     if not given:
         return
