@@ -37,6 +37,7 @@ types: install
 
 docs: install
 	PYTHONPATH=tools $(BIN)/python -m reference docs/reference
+	$(BIN)/python tools/notebooks.py
 	$(BIN)/zensical build --strict
 
 # Builds the sdist and the wheel, checks both, and installs the wheel beside the dependencies of .venv.
