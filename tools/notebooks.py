@@ -1,7 +1,7 @@
 """Run the notebooks of the docs and render them as pages: `python tools/notebooks.py`, from the repository's root.
 
-Each notebook in docs/notebooks has a page of the same name: its text, its code and the output of the code. A cell that fails ends
-the command with the name of its notebook. The notebooks use bundled images and need no network.
+Each notebook in docs/notebooks has a page of the same name: its text, its code and the output of the code. A cell that fails
+ends the command with the name of its notebook. The notebooks use bundled images and need no network.
 """
 
 import ast
