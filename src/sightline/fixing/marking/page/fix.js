@@ -367,8 +367,8 @@ function showRefits() {
   for (const each of rows) {
     const row = element("tr", undefined, at("refits"));
     element("th", each.number === null ? "given model" : `refit ${each.number}`, row).scope = "row";
-    for (const text of [each.marked, number(each.after), each.at.replace("T", " ").replace("+00:00", " UTC")]) element("td", text, row);
     const button = element("button", each.number === state.chosen ? "Chosen" : "Use this", element("td", undefined, row));
+    for (const text of [each.marked, number(each.after), each.at.replace("T", " ").replace("+00:00", " UTC")]) element("td", text, row);
     button.className = "plain";
     button.setAttribute("aria-pressed", each.number === state.chosen);
     button.setAttribute("aria-label", `Use ${each.number === null ? "the given model" : `refit ${each.number}`}`);
