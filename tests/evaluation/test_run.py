@@ -21,7 +21,8 @@ METRICS = ("accuracy", "worst_group_accuracy", "miou", "average_drop")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     recipe = Recipe(
         name="digits",
-        data={"name": "digits"},
+        data={"name": "digits", "copies": 1, "size": 32},
+        image_size=32,
         model="sightline/small_cnn",
         batch_size=64,
         stages=[{"epochs": 1, "lr": 1e-3}],
