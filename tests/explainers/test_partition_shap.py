@@ -1,6 +1,7 @@
 """Partition SHAP against the shap package, against its definition written out, and against what must hold of any Owen value."""
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,7 @@ def probability(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 def by_shap(function: Callable[[Tensor], Tensor], image: Tensor, mask: Any, evaluations: int, outputs: Any) -> Tensor:
     """The values (K, C, H, W) that shap gives for one image (C, H, W)."""
+    os.environ["NUMBA_DISABLE_JIT"] = "1"  # shap would compile for longer than these pictures take
     shap = pytest.importorskip("shap")
     channels, height, width = image.shape
     explainer = shap.PartitionExplainer(
