@@ -58,6 +58,8 @@ PACKAGES = {  # package -> deeper names that users call
 HEAD = """# {title}
 
 {purpose} This page is generated from the code. {short}
+
+Examples assume `import sightline as sl`, `import torch` and `from torch import nn`.
 """
 
 

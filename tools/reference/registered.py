@@ -11,6 +11,7 @@ from reference.words import type_words
 HEAD = """# {title}
 
 {intro} This page is generated from the code. `sightline list {listed}` prints the names.
+Examples assume `import sightline as sl`, `import torch` and `from torch import nn`.
 """
 
 
