@@ -2,6 +2,7 @@
 
 import os
 import random
+import time
 
 import pytest
 from children import Fault, run
@@ -23,8 +24,10 @@ def test_a_killed_command_goes_on_to_the_same_result(name, work, undisturbed):
         for _ in range(IN_A_ROW):
             moment, operation = draw.uniform(0.01, seconds), draw.randrange(operations)
             fault = Fault(kill_at=operation) if kills % 2 == 0 else Fault(kill_after=moment)
+            began = time.perf_counter()
             done = run(folder, *verb.arguments, fault=fault)
             if done.code == 0 or (verb.refused and verb.refused in done.said):
+                seconds = min(seconds, time.perf_counter() - began)  # the first one may have met a busier machine
                 break
             assert done.code in (99, -14), f"{fault}: {done.said}"
             kills += 1
