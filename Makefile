@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test test-slow lint types docs release-check clean
+.PHONY: install demo test test-slow test-gpu lint types docs release-check clean
 
 install: .venv/installed
 
@@ -24,6 +24,10 @@ test: install
 
 test-slow: install
 	$(PYTEST) -m slow
+
+# In one process: tests that share a GPU would wait for each other's memory.
+test-gpu: install
+	$(BIN)/pytest -m gpu
 
 lint: install
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ import sightline as sl
 from families import examine
 from networks import Wrapper
 from sightline.errors import SightlineError
-from zoo import HUGGING_FACE, TIMM, TORCHVISION, hugging_face_model, timm_model, torchvision_model
+from zoo import HUGGING_FACE, PLAIN, TIMM, TORCHVISION, hugging_face_model, timm_model, torchvision_model
 
 timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'sightline-xai[timm]'")
 
@@ -78,4 +78,38 @@ def check_hugging_face(name: str) -> None:
     pytest.importorskip("transformers", reason="transformers is not installed: pip install 'sightline-xai[hf]'")
     finding = examine(*hugging_face_model(name))
     assert finding.layer is not None, finding.refusal
+    assert not finding.faults, finding
+
+
+class Pooled(torch.nn.Module):
+    """A linear classifier of the pooled output of a backbone."""
+
+    def __init__(self, backbone: torch.nn.Module, width: int) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, torch.nn.Linear(width, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.backbone(images).pooler_output)
+
+
+@pytest.mark.parametrize("kind", ["ViT", "ConvNext"])
+def test_dinov3_of_hugging_face_is_a_backbone_with_registers(kind: str) -> None:
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers is not installed: pip install 'sightline-xai[hf]'"
+    )
+    small = {
+        "ViT": PLAIN | {"image_size": 64, "num_register_tokens": 4},
+        "ConvNext": {"hidden_sizes": [8, 16, 32, 64], "depths": [1] * 4},
+    }
+    config = getattr(transformers, f"DINOv3{kind}Config")(**small[kind])
+    model = Pooled(getattr(transformers, f"DINOv3{kind}Model")(config), PLAIN["hidden_size"] if kind == "ViT" else 64)
+    expected = {
+        "ViT": sl.Layer("backbone.model.layer.3.norm1", "tokens", 5),
+        "ConvNext": sl.Layer("backbone.model.stages.3"),
+    }
+    size = (32, 48) if kind == "ViT" else (128, 192)
+    tap = sl.Tap(model.eval())
+    assert tap.layers == [expected[kind]]
+    assert tap(torch.rand(1, 3, *size)).activations[0].shape[-2:] == (4, 6)
+    finding = examine(model, size)
     assert not finding.faults, finding

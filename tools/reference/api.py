@@ -38,7 +38,7 @@ PACKAGES = {  # package -> deeper names that users call
     "training": ["loggers.WandbLogger", "loggers.MLflowLogger"],
     "evaluation": [],
     "diagnosis": ["audit.audit"],
-    "reporting": ["comparison.compare", "plots.filters.show_filters"],
+    "reporting": ["comparison.compare", "map_logger.MapLogger", "plots.filters.show_filters"],
     "fixing": [],
     "acquisition": [],
     "studies": [],

@@ -42,9 +42,15 @@ def check_unit_range(values: Tensor, argument: str, reason: str = "") -> None:
         argument: the name in the error.
         reason: why the range is needed, as the end of the sentence.
     """
-    low, high = torch.aminmax(values.detach())
+    low, high = torch.stack(torch.aminmax(values.detach())).tolist()  # one wait for the device
     if low < -TOLERANCE or high > 1 + TOLERANCE:
         raise SightlineError(f"{argument} range over [{low:.3g}, {high:.3g}]; expected [0, 1] {reason}".rstrip())
+
+
+def outside_unit_range(values: Tensor) -> Tensor:
+    """Return whether (scalar, on the device) `check_unit_range` would raise; the host does not wait for the answer."""
+    low, high = torch.aminmax(values.detach())
+    return (low < -TOLERANCE) | (high > 1 + TOLERANCE)
 
 
 def check_maps(maps: Tensor, size: torch.Size | None = None, low: float = -torch.inf, high: float = torch.inf) -> None:

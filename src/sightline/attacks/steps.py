@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline._core.tensors import at_least_float32, check_finite, check_pixels
+from sightline.network.fastest import fastest
 from sightline.network.input_spec import InputSpec
 from sightline.network.logits import logits_of
 from sightline.network.modes import evaluating
@@ -21,7 +22,8 @@ def attacked(
 ) -> Iterator[tuple[Tensor, Callable[[Tensor], Tensor]]]:
     """Put the model in eval mode; yield a copy of the pixels, float32 at least, and the function from pixels to inputs."""
     inputs_of = pixels_to_inputs(images, input_spec)
-    with torch.inference_mode(False), torch.no_grad(), evaluating(unwrap(model)):
+    model = unwrap(model)
+    with torch.inference_mode(False), torch.no_grad(), evaluating(model), fastest(model, images):
         yield at_least_float32(images.detach().clone()), inputs_of
 
 

@@ -1,4 +1,4 @@
-"""Boxes around what maps and masks point out, for a whole batch at once on its device.
+"""Boxes around what maps and masks point out, for a whole batch at once.
 
 Boxes are (x1, y1, x2, y2) in pixels: the first pixel of an image is the box (0, 0, 1, 1).
 """
@@ -26,6 +26,8 @@ def components(mask: Tensor, connectivity: int = 8) -> Tensor:
     _check_mask(mask)
     if connectivity not in (4, 8):
         raise SightlineError(f"connectivity is {connectivity}; accepted are 4 and 8")
+    if mask.device.type != "cpu":  # the loop below asks for values again and again; one copy waits once
+        return components(mask.cpu(), connectivity).to(mask.device, non_blocking=True)
     starts, ends = mask.clone(), mask.clone()
     starts[..., 1:] &= ~mask[..., :-1]
     ends[..., :-1] &= ~mask[..., 1:]

@@ -111,7 +111,7 @@ def audit(
         for batch in create_loader(
             dataset, size=input_spec.size[0], batch_size=batch_size, train=False, num_workers=num_workers
         ):
-            batch = batch.to(device)
+            batch = batch.to(device, non_blocking=True)
             results += _describe(dataset, classes, batch, scorer(batch.images), *explained(batch))
         results.sort(key=lambda f: (math.isnan(f.outside_fraction), -f.outside_fraction))
         counted = [f for f in results if not math.isnan(f.outside_fraction)]

@@ -112,7 +112,7 @@ def ask(
         for batch in batches:
             here = torch.arange(place, place + len(batch))
             place += len(batch)
-            batch = batch.to(device)
+            batch = batch.to(device, non_blocking=True)
             regions = batch.masks
             assert regions is not None
             observation = Observation(

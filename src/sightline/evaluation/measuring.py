@@ -98,7 +98,7 @@ def evaluate_model(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with ProgressBar(progress, "evaluating", total * max(1, len(sources))) as bar:
         for batch, places in _with_places(loader, total):
-            observation = _observe(batch.to(device), places, target, explained or target, shared)
+            observation = _observe(batch.to(device, non_blocking=True), places, target, explained or target, shared)
             measurement.add(observation, places, bar.advance)
     results, samples, curves = _collect(measurement, seed, left_out)
     facts = {

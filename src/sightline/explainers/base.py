@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sightline._core.tensors import at_least_float32, check_finite, check_images, has_contrast
 from sightline.explainers.missing_gradients import naming_missing_gradients
+from sightline.network.fastest import fastest
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerSelection
 from sightline.network.modes import evaluating
@@ -62,7 +63,8 @@ class Explainer(ABC):
         model = unwrap(model)
         with torch.inference_mode(False), torch.no_grad(), evaluating(model), naming_missing_gradients():
             wanted = _ordinary(targets) if isinstance(targets, Tensor) else targets
-            maps = self.explain_images(model, _ordinary(images), wanted, layer, input_spec)
+            with fastest(model, images):
+                maps = self.explain_images(model, _ordinary(images), wanted, layer, input_spec)
         check_finite(maps, "the maps", "is the model finite there?")
         return at_least_float32(maps)
 

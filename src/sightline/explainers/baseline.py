@@ -65,6 +65,12 @@ class RandomCAM(CAM):
         keyed = self.for_images(inputs) if self._keys is None else self
         return super(RandomCAM, keyed).explain(model, inputs, targets, layer)
 
+    def for_rows(self, start: int, stop: int) -> Self:
+        """Return the explainer with the weights of some of the images."""
+        keyed = copy.copy(self)
+        keyed._keys = None if self._keys is None else self._keys[start:stop]
+        return keyed
+
     def contributions(self, number: int, activations: Tensor, gradients: Tensor) -> Tensor:
         """Return the weighted activations (B, C, h, w) of the tapped layer with this number."""
         rows, channels = activations.shape[:2]

@@ -9,12 +9,13 @@ be differentiated where the gradients can.
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from sightline._core.checks import check_non_negative
+from sightline._core.internal_batches import InternalBatches
 from sightline._core.tensors import at_least_float32, check_finite
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
@@ -43,9 +44,25 @@ class CAM(Explainer):
         self.function = function
         self.needs_gradient = needs_gradient
         self.reduce = reduce or summed
+        self.batches = InternalBatches()
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Return maps (B, H, W) in [0, 1]: resized to the input, normalized, and averaged over the layers."""
+        one_by_one = isinstance(targets, Tensor) and targets.shape == (len(inputs),)
+        if targets is not None and not isinstance(targets, int) and not one_by_one:
+            return self._maps(model, inputs, targets, layer)  # a target may know which images it is about
+
+        def maps(start: int, stop: int) -> Tensor:
+            wanted = targets[start:stop] if isinstance(targets, Tensor) else targets
+            return self.for_rows(start, stop)._maps(model, inputs[start:stop], wanted, layer)
+
+        return self.batches.map(maps, len(inputs), inputs)
+
+    def for_rows(self, start: int, stop: int) -> Self:
+        """Return the explainer for the images from number `start` up to `stop` of a batch."""
+        return self
+
+    def _maps(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         tapped = tap_layers(model, layer, inputs)
         maps = [normalize_maps(resize_maps(m, tapped.image_size)) for m in self.raw_maps(tapped, targets)]
         return maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)

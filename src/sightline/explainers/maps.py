@@ -146,7 +146,7 @@ def compute_maps(
         images = sum(min(store.chunk_size, len(dataset) - start) for start in mine)
         with bar(shown, "explaining", total=images) as advance:
             for start, batch in zip(mine, loader):
-                batch = batch.to(device)
+                batch = batch.to(device, non_blocking=True)
                 wanted = batch.labels if targets == "label" else None
                 explainer = entry(**(options or {})).for_images(batch.images, batch.indices)
                 maps = explainer(model, batch.images, wanted, layer_for(method, layer), input_spec)

@@ -15,6 +15,7 @@ from sightline.explainers.cam import CAM
 from sightline.explainers.forward_cam import ForwardCAM
 from sightline.network.input_spec import InputSpec
 from sightline.network.tap import Tap, Tapped
+from sightline.network.targets import ClassScore, Resolved
 from sightline.network.views import IDENTITY, View
 
 Need = Literal["masks", "boxes", "avoid", "maps", "groups"]
@@ -105,11 +106,13 @@ class Context:
         maps = []
         explainer = explainer.for_images(self.batch.images, self.batch.indices, self.epoch)
         for inputs, tapped in zip(self.inputs, self.tapped):
+            # Labels and predictions are classes of the model already: no check has to wait for them.
             repeated = targets.repeat(len(tapped.logits) // len(targets))
+            classes = Resolved(ClassScore(repeated))
             if isinstance(explainer, ForwardCAM):
                 maps.append(explainer.raw_maps(self.model, inputs, tapped, repeated))
             else:
-                maps.append(explainer.raw_maps(tapped, repeated, self.differentiable)[0])
+                maps.append(explainer.raw_maps(tapped, classes, self.differentiable)[0])
         per_view = torch.cat(maps).unflatten(0, (len(self.views), len(targets)))
         self.identity_maps = per_view[0].detach()
         return torch.stack([view.inverse(per_view[self.views.index(view)]) for view in views])

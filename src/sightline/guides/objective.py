@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sightline._core.checks import check_count, check_fraction, check_number
+from sightline._core.tensors import outside_unit_range
 from sightline.data.batch import Batch
 from sightline.errors import NonFiniteLossError, SightlineError
 from sightline.explainers.base import resize_maps
@@ -21,7 +22,7 @@ from sightline.explainers.places import refuse_few_places
 from sightline.guides.base import Context, Guide, GuideSum
 from sightline.guides.losses import task_loss
 from sightline.guides.terms import check_names, guide_terms, sample_masks, sample_weights_of
-from sightline.network.input_spec import InputSpec, to_inputs
+from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
 from sightline.network.logits import logits_of, returned_logits
 from sightline.network.tap import StillStatistics, Tap, Tapped, unwrap
@@ -159,7 +160,7 @@ class Objective(nn.Module):
             self.check_multi_label()
         if self.training and not replayed:
             batch = self.transform(batch)
-        context = self._look(batch, batch.images if replayed else to_inputs(batch.images, self.input_spec))
+        context = self._look(batch, batch.images if replayed else self._inputs(batch.images))
         batch.check_classes(context.logits.shape[1])
         task = self._task(context.logits, batch)
         sample_weights = [w for g in self._guides if (w := sample_weights_of(g, context.logits, batch)) is not None]
@@ -181,7 +182,7 @@ class Objective(nn.Module):
         ])  # fmt: skip
         products = [values * shares for _, _, values, shares in terms]
         finite = torch.stack([product.detach().isfinite() for product in products]).all(0)
-        totals, world_size = self._reduce(totals, finite, batch)
+        totals, world_size = self._reduce(totals, finite, batch, replayed)
 
         output = {}
         loss = task.new_zeros(())
@@ -285,6 +286,10 @@ class Objective(nn.Module):
                 return total.cpu()
         return torch.tensor(float(len(batch)))
 
+    def _inputs(self, images: Tensor) -> Tensor:
+        """Return images as the model takes them; on a GPU, `_reduce` checks their range in the one wait of a step."""
+        return images if self.input_spec is None else self.input_spec.normalize(images, images.device.type == "cpu")
+
     def _look(self, batch: Batch, inputs: Tensor) -> Context:
         """One forward pass of all views of the inputs, through the tap where a guide needs it."""
         size = (inputs.shape[-2], inputs.shape[-1])
@@ -340,18 +345,24 @@ class Objective(nn.Module):
 
     def _classify(self, images: Tensor) -> Tensor:
         """Return the logits of images that are not part of the batch."""
-        inputs = to_inputs(images, self.input_spec)
+        inputs = self._inputs(images)
         with StillStatistics(self.model):
             return logits_of(self.model(inputs))
 
-    def _reduce(self, totals: Tensor, finite: Tensor, batch: Batch) -> tuple[Tensor, int]:
-        """Sum the counts over all processes, and stop them all if one of them has a loss that is not finite."""
+    def _reduce(self, totals: Tensor, finite: Tensor, batch: Batch, replayed: bool) -> tuple[Tensor, int]:
+        """Sum the counts over all processes, and stop them all if one has a loss that is not finite or wrong pixels."""
         distributed = self.training and dist.is_available() and dist.is_initialized()
         world_size = dist.get_world_size() if distributed else 1
-        shared = torch.cat([totals, (~finite).sum(0, keepdim=True).to(totals)])
+        deferred = self.input_spec is not None and not replayed and batch.images.device.type != "cpu"
+        outside = outside_unit_range(batch.images) if deferred else torch.zeros_like(finite[0])
+        problems = torch.stack([outside, ~finite.all()])
+        shared = torch.cat([totals, problems.to(totals)])
         if world_size > 1:
             dist.all_reduce(shared)
-        if shared[-1] > 0:
+        if shared[-2:].any():  # the one wait of a step
+            if deferred and self.input_spec is not None and shared[-2] > 0:
+                self.input_spec.check_range(batch.images)
+                raise SightlineError("images of another process are outside [0, 1]; its message has their range")
             places = (~finite).nonzero().flatten()
             indices = (
                 places.tolist() if batch.indices is None else batch.indices[places.to(batch.indices.device)].tolist()
@@ -366,4 +377,4 @@ class Objective(nn.Module):
                 "gradient clipping or full precision usually helps",
                 indices,
             )
-        return shared[:-1], world_size
+        return shared[:-2], world_size

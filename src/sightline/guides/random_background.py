@@ -63,14 +63,16 @@ class RandomBackground(Guide):
         given = (batch.masks, batch.has_mask) if self.region == "masks" else (batch.avoid, batch.has_avoid)
         if not objective.training or any(each is None for each in given):
             return batch
-        who = range(len(batch)) if batch.indices is None else batch.indices.tolist()
-        draw = generator(self.seed, objective.epoch, "random_background", *who)
         known = batch.has_mask if self.region == "masks" else object_region(batch, "avoid").known
         assert known is not None  # there are masks
-        usable = known.nonzero().flatten()
-        order = torch.randperm(len(usable), generator=draw).to(usable.device)
-        changed = (torch.rand(len(usable), generator=draw) < self.probability).to(usable.device)
-        taker, giver = usable[changed], usable[order][changed]
+        numbers = torch.arange(len(batch), device=known.device) if batch.indices is None else batch.indices
+        who, has_region = torch.stack([numbers, known.long()]).cpu()  # the one wait for the device
+        draw = generator(self.seed, objective.epoch, "random_background", *who.tolist())
+        usable = has_region.nonzero().flatten()
+        order = torch.randperm(len(usable), generator=draw)
+        changed = torch.rand(len(usable), generator=draw) < self.probability
+        device = batch.images.device
+        taker, giver = (some.to(device, non_blocking=True) for some in (usable[changed], usable[order][changed]))
 
         images = batch.images.clone()
         if self.region == "avoid":

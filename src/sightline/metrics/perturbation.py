@@ -213,7 +213,8 @@ def curves_between(
         result[kind] = clean.new_empty(len(images), count + 2)
         result[kind][:, 0], result[kind][:, -1] = ends[kind]
 
-    rows = max(1, scorer.batch_size(prepared) // len(kinds))  # (image, step) pairs in one call
+    in_all = len(kinds) * len(images) * count
+    rows = max(1, scorer.batch_size(prepared, in_all) // len(kinds))  # (image, step) pairs in one call
     per_call = max(1, rows // max(1, count))  # whole images, where several fit
     for some in torch.arange(len(images)).split(per_call) if count else ():
         block = slice(int(some[0]), int(some[-1]) + 1)

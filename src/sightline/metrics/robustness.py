@@ -116,7 +116,7 @@ def _hits(observation: Observation, eps: tuple[float, ...]) -> Tensor:
     images, labels, scorer = observation.require("images"), observation.require("labels"), observation.require("scorer")
     right = correct(observation.require("probabilities"), labels).nonzero().flatten()
     hits = torch.full((len(images), len(eps)), torch.nan, device=images.device)
-    for rows in right.split(scorer.batch_size(images)) if len(right) else ():
+    for rows in right.split(scorer.batch_size(images, len(right))) if len(right) else ():
         gradient = ascent(scorer.model, images[rows], labels[rows], input_spec=scorer.input_spec)
         for number, size in enumerate(eps):
             attacked = sign_step(at_least_float32(images[rows]), gradient, size)

@@ -1,10 +1,13 @@
 """A classifier as the metrics use it: images in, probabilities out."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 
 from sightline._core.internal_batches import InternalBatches
 from sightline._core.tensors import check_finite
+from sightline.network.fastest import fastest
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.logits import probabilities_of
 from sightline.network.modes import evaluating
@@ -50,12 +53,17 @@ class Scorer:
 
     def score(self, prepared: Tensor) -> Tensor:
         """Probabilities (B, K) of prepared images; the caller sees to NaN, once for many calls."""
-        with torch.no_grad(), evaluating(self.model):
+        with torch.no_grad(), evaluating(self.model), self._fastest(prepared):
             return self._batches.map(lambda start, stop: self._forward(prepared[start:stop]), len(prepared), prepared)
 
-    def batch_size(self, images: Tensor) -> int:
-        """Return how many images of this size (..., H, W) one call takes."""
-        return self._batches.size(images)
+    def batch_size(self, images: Tensor, count: int | None = None) -> int:
+        """Return how many images of this size (..., H, W) one call takes; `count` is how many there are; None = many."""
+        with torch.no_grad(), evaluating(self.model), self._fastest(images):
+            return self._batches.size(images, count)
+
+    def _fastest(self, images: Tensor) -> AbstractContextManager[None]:
+        # A compiled model has the size and the order that it was compiled for.
+        return nullcontext() if self._compiled is not None else fastest(self.model, images)
 
     def _forward(self, prepared: Tensor) -> Tensor:
         if self._compiled is None:

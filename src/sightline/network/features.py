@@ -210,7 +210,7 @@ def class_features(
         for batch in batches:
             if batch.multi_label:
                 raise SightlineError("features of classes need images with one label each; these can have several")
-            images = batch.images.to(device)
+            images = batch.images.to(device, non_blocking=True)
             rows = features(to_inputs(images, input_spec)).cpu()
             labels = batch.labels.cpu()
             if labels.min() < 0:

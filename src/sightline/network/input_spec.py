@@ -47,12 +47,16 @@ class InputSpec:
         mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
         return f"{width} x {height} px (the shorter side is resized, the center is kept), mean {mean}, std {std}"
 
+    def check_range(self, images: Tensor) -> None:
+        """Raise if a value of the images is outside [0, 1]."""
+        check_unit_range(images, "images", "because the input spec normalizes them")
+
     def normalize(self, images: Tensor, checked: bool = True) -> Tensor:
         """Return (x - mean) / std of images (B, C, H, W) in [0, 1]; if `checked`, raise if a value lies outside."""
         if images.shape[1] != len(self.mean):
             raise SightlineError(f"images have {images.shape[1]} channels; the input spec is for {len(self.mean)}")
         if checked:
-            check_unit_range(images, "images", "because the input spec normalizes them")
+            self.check_range(images)
         mean = images.new_tensor(self.mean)[:, None, None]
         std = images.new_tensor(self.std)[:, None, None]
         return (images - mean) / std

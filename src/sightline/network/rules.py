@@ -65,6 +65,8 @@ NORM = (
     "layers.-1.layernorm_before",
     "encoder.layer.-1.layernorm_before",
     "encoder.layer.-1.norm1",
+    "model.layer.-1.norm1",
+    "layer.-1.norm1",
     "encoder.layers.-1.layer_norm1",
     "vision_model.encoder.layers.-1.layer_norm1",
 )
@@ -131,6 +133,8 @@ RULES: dict[str, Rule | Callable[[Any], Rule]] = {
     "transformers.ConvNextV2Model": Rule("encoder.stages.-1"),
     "transformers.CvtModel": Rule("encoder.stages.-1.layers.-1.layernorm_before", "tokens", prefix=1),
     "transformers.Data2VecVisionModel": Rule(NORM, "tokens", prefix=1),
+    "transformers.DINOv3ConvNextModel": Rule(("model.stages.-1", "stages.-1")),
+    "transformers.DINOv3ViTModel": lambda model: Rule(NORM, "tokens", 1 + model.config.num_register_tokens),
     "transformers.DeiTModel": Rule(NORM, "tokens", prefix=2),
     "transformers.Dinov2Model": Rule(NORM, "tokens", prefix=1),
     "transformers.Dinov2WithRegistersModel": lambda model: Rule(NORM, "tokens", 1 + model.config.num_register_tokens),

@@ -81,10 +81,10 @@ def resolve_targets(targets: Tensor | int | None, logits: Tensor) -> Tensor:
         indices = indices.expand(size)
     if indices.shape != (size,):
         raise SightlineError(f"targets have shape {tuple(indices.shape)}; expected ({size},), one class an image")
-    if indices.numel() and (int(indices.min()) < 0 or int(indices.max()) >= classes):
-        raise SightlineError(
-            f"targets range over [{int(indices.min())}, {int(indices.max())}]; the model has classes 0 .. {classes - 1}"
-        )
+    if indices.numel():
+        low, high = torch.stack(torch.aminmax(indices)).tolist()  # one wait for the device
+        if low < 0 or high >= classes:
+            raise SightlineError(f"targets range over [{low}, {high}]; the model has classes 0 .. {classes - 1}")
     return indices
 
 

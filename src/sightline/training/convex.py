@@ -86,7 +86,7 @@ class HeadFit:
             cast(EpochSampler, loader.sampler).set_epoch(number)
             self.objective.on_epoch_start(loader, number)
             for batch in loader:
-                batch = self.objective.transform(batch.to(self.fabric.device))
+                batch = self.objective.transform(batch.to(self.fabric.device, non_blocking=True))
                 inputs = to_inputs(batch.images, self.objective.input_spec)
                 known = batch.labels.cpu(), cast(Tensor, batch.indices).cpu()
                 with self.fabric.autocast():

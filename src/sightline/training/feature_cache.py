@@ -108,7 +108,8 @@ def cached_activations(
             with bar(True, f"features, draw {number}", None) as advance:
                 for batch in batches:
                     with precision():
-                        changed = objective.transform(batch.to(device)) if trains else batch.to(device)
+                        here = batch.to(device, non_blocking=True)
+                        changed = objective.transform(here) if trains else here
                         features = trunk(to_inputs(changed.images, objective.input_spec))
                     found.append(FeatureBatch.of(changed if trains else _labels_alone(changed), features).to("cpu"))
                     advance(1)

@@ -14,6 +14,7 @@ from sightline.explainers.owen.expansion import TOGETHER, expand
 from sightline.explainers.owen.game import Game, Output, explained_score
 from sightline.explainers.owen.maskers import Masker, check_masker, masked_inputs
 from sightline.explainers.owen.partition import partition_of
+from sightline.network.fastest import fastest
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.modes import evaluating
 from sightline.network.tap import unwrap
@@ -83,7 +84,7 @@ def owen_values(
     check_masker(masker, blur)
     check_images(images)
     model = unwrap(model)
-    with torch.inference_mode(False), torch.no_grad(), evaluating(model):
+    with torch.inference_mode(False), torch.no_grad(), evaluating(model), fastest(model, images):
         images = images.clone()  # the model may work in place, and what was made in inference mode cannot be written to
         inputs = to_inputs(images, input_spec)
         partition = partition_of(*images.shape[1:], images.device)
