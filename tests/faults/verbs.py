@@ -133,6 +133,13 @@ def fixed(folder: Path) -> Any:
     return whole(folder), facts("fixed/fix.json", "seconds")(folder)
 
 
+def demonstrated(folder: Path) -> Any:
+    runs = sorted((folder / "demo").glob("demo-*"))
+    assert (folder / "demo/report.html").stat().st_size > 1000
+    files = contents("demo/*/checkpoints/last.safetensors", "demo/*/evaluation/test/summary.json")(folder)
+    return [rows(f"demo/{run.name}/metrics.csv", "seconds")(folder) for run in runs], files
+
+
 VERBS = {
     "train": Verb(("train", "recipe.yaml", "--output", "new", "--no-evaluate", "--resume"), ("new",), trained),
     "evaluate a run": Verb(("evaluate", "run", "--explainers", "gradcam"), ("run/evaluation",),
@@ -167,6 +174,8 @@ VERBS = {
                  "--masks", "seen/masks", "--size", str(cheats.SIZE), "--mean", "0.5", "--std", "0.5",
                  "--pretrained", "none", "-o", "fixed"),
                 ("fixed",), fixed, "fixed holds something already"),
+    "demo": Verb(("demo", "data={name: squares}", "image_size=32", "stages=[{epochs: 1, lr: 0.01}]", "evaluation.splits=[test]",
+                  "evaluation.explainers=[gradcam]", "evaluation.metrics=[accuracy]", "-o", "demo"), ("demo",), demonstrated),
     "reproduce": Verb(("reproduce", "lots", "figure-5.3", "data={name: csv, path: images.csv}", "num_images=2", "abreast=1",
                        "model={name: sightline/lenet5, size: 32}", "columns.1.options.iterations=3", "-o", "figure"),
                       ("figure",), contents("figure/*.png", "figure/table.csv", "figure/parts/*.safetensors")),

@@ -15,6 +15,10 @@ QUICK = (
 
 
 def demo(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Changes to both recipes, such as image_size=64."),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the runs and the report.")] = Path(
         "runs/demo"
     ),
@@ -39,7 +43,9 @@ def demo(
         for name in (PLAIN, GUIDED):
             console.print(f"[bold]{name}[/bold], seed {seed}")
             epochs = [f"stages.{i}.epochs=1" for i in range(len(training.read_recipe(name).stages))]
-            recipe = training.read_recipe(name, [f"seed={seed}", *((*QUICK, *epochs) if quick else ())])
+            recipe = training.read_recipe(
+                name, [f"seed={seed}", *((*QUICK, *epochs) if quick else ()), *(overrides or ())]
+            )
             run = training.train(recipe, output=output / f"{name}-seed{seed}", resume=True)
             evaluate(run)
             runs[name].append(run.path)
