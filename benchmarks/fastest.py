@@ -66,7 +66,7 @@ def curves(device: str) -> tuple[dict[str, Callable[[], Any]], dict[str, tuple[s
     maps, steps = sl.explain(model, images), 28
     classes = model(images).argmax(1)
     flipping = quantus.PixelFlipping(
-        features_in_step=3 * 224 * 224 // steps, normalise=False, perturb_baseline=0.0, disable_warnings=True
+        features_in_step=224 * 224 // steps, normalise=False, perturb_baseline=0.0, disable_warnings=True
     )
 
     def ours() -> None:
