@@ -8,7 +8,7 @@ from explainer_names import ELSEWHERE
 from sightline.evaluation.measuring import evaluate_model
 from sightline.guides import GUIDES
 from sightline.network.fastest import Form, measure
-from test_devices import FEW, METRICS, NEEDS_A_PASS, NEEDS_FILES, SPEC, Classifier, batch, network
+from test_stand_in_device import FEW, METRICS, NEEDS_A_PASS, NEEDS_FILES, SPEC, Classifier, batch, network
 
 pytestmark = pytest.mark.gpu
 

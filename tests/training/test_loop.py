@@ -177,7 +177,9 @@ def test_a_nan_loss_stops_the_run_names_the_images_and_keeps_the_checkpoint(tmp_
                 batch.images[batch.indices == 7] = torch.nan
         return forward(self, batch, counts)
 
-    monkeypatch.setattr(sl.InputSpec, "normalize", lambda self, images: images)  # which would refuse the image first
+    monkeypatch.setattr(
+        sl.InputSpec, "normalize", lambda self, images, checked=True: images
+    )  # which would refuse the image first
     monkeypatch.setattr(sl.Objective, "forward", poisoned)
     with pytest.raises(NonFiniteLossError) as caught:
         sl.train(recipe(stages=[{"epochs": 3, "lr": 1e-3}]), output=tmp_path / "run")

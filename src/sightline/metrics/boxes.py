@@ -225,6 +225,17 @@ class PointingGameInBox(BoxMetric):
 
     Args:
         tolerance: Greatest distance from the boxes, in pixels, that still is a hit.
+
+    References:
+        Zhang et al., "Top-down Neural Attention by Excitation Backprop" (ECCV 2016), section 4.2, for the pointing game.
+
+    Examples:
+        >>> maps = torch.zeros(1, 8, 8)
+        >>> maps[0, 1, 1] = 1
+        >>> metric = sl.metrics.PointingGameInBox()
+        >>> metric.update(maps, boxes=torch.tensor([[[0.0, 0.0, 4.0, 4.0]]]))
+        >>> metric.compute().item()
+        1.0
     """
 
     def __init__(self, tolerance: int = 0) -> None:

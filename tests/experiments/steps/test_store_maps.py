@@ -127,6 +127,8 @@ def test_mistakes_are_met_before_any_work(changes: dict, message: str) -> None:
 
 def test_the_shipped_studies_of_impactx_can_be_read() -> None:
     names = [name for name in shipped_studies() if name.startswith("impactx/")]
-    assert names == [f"impactx/{name}" for name in ("cifar10", "figure-3", "figure-4", "figure-5", "table-2")]
+    assert names == [
+        f"impactx/{name}" for name in ("cifar10", "controls", "figure-3", "figure-4", "figure-5", "table-2")
+    ]
     for name in names:
         assert read_study(*name.split("/")).parts()

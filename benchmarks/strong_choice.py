@@ -1,0 +1,159 @@
+"""Which share of exchanged backgrounds and which strength the strong recipes take, judged on training images alone.
+
+    export SIGHTLINE_DATA=...
+    OMP_NUM_THREADS=2 python benchmarks/strong_choice.py --passes 8 --repeats 12
+
+In each repetition, 30 of the 100 training images of each breed train the head and the other 210 judge it: on the scenes
+of their own breed, and on those of the other breeds. The test splits are never read.
+"""
+
+import argparse
+from types import SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sightline._core.allocator import keep_freed_memory
+from sightline._core.seeding import derive_seed
+from sightline.data.regions import object_region
+from sightline.guides import RandomBackground
+from sightline.network.input_spec import to_inputs
+from sightline.training.build import Parts, build
+from sightline.training.heads import fit_attention, fit_linear
+from sightline.training.recipe import read_recipe
+
+FINE, LAST = "blocks.4", "blocks.6"
+PER_CLASS = 30
+RECIPE, KEYS = "pets-strong-all", ["seed=0", "stages.0.head=linear"]
+SHARES, STRENGTHS = (0.0, 0.3, 0.5, 0.7), (0.03, 0.1, 0.3, 1.0, 3.0)
+
+
+class Network:
+    """The frozen network, opened where the attention reads and before its last 1 x 1 convolution, whose output is large."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.model, self.spec = parts.model.eval().to(memory_format=torch.channels_last), parts.spec
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        kept: list[Tensor] = []
+        handles = [
+            self.model.get_submodule(name).register_forward_hook(
+                lambda module, args, output: kept.append(output.half())
+            )
+            for name in (FINE, LAST)
+        ]
+        self.model(to_inputs(images, self.spec).to(memory_format=torch.channels_last))
+        for handle in handles:
+            handle.remove()
+        return kept[0], kept[1]
+
+    def finish(self, maps: Tensor) -> Tensor:
+        """Return the last feature maps (N, 1280, 7, 7)."""
+        head = nn.Sequential(self.model.conv_head, self.model.bn2)
+        return torch.cat([head(chunk.float()) for chunk in maps.split(128)])
+
+
+def collect(parts: Parts, network: Network, passes: int) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Return rows of the training passes, rows of the images that judge, without augmentation, and all labels."""
+    exchange, state = RandomBackground(), SimpleNamespace(training=True, epoch=0)
+    train: list[tuple[Tensor, ...]] = []
+    judge: list[tuple[Tensor, ...]] = []
+    loader = parts.train_loader(0, 1)
+    for number in range(passes):
+        torch.manual_seed(derive_seed(0, number, "features") % 2**32)
+        loader.sampler.set_epoch(number)  # type: ignore[attr-defined]
+        state.epoch = number
+        for batch in loader:
+            fine, coarse = (object_region(batch, "masks").at((side, side)) for side in (14, 7))
+            own, other = network(batch.images), network(exchange.transform(batch, state).images)
+            train.append((batch.indices, *own, *other, fine.inside, fine.outside, coarse.inside, coarse.outside))
+        print(f"pass {number + 1} of {passes}", flush=True)
+    labels = torch.cat([batch.labels for batch in parts.plain_loader("train", 0, 1)])
+    for shift in range(3):  # the images on their own breed's scenes, and on those of each other breed
+        shifted = build(
+            read_recipe(RECIPE, [*KEYS, f"data.scenes={rotated(parts.recipe.data.options['scenes'], shift)}"])
+        )
+        for batch in shifted.plain_loader("train", 0, 1):
+            judge.append((batch.indices, torch.full_like(batch.indices, shift), *network(batch.images)))
+    return [torch.cat(part) for part in zip(*train)], [torch.cat(part) for part in zip(*judge)], labels
+
+
+def rotated(scenes: dict[str, list[int]], shift: int) -> dict[str, list[int]]:
+    """Return the scenes of each breed with those of another in their place."""
+    breeds = list(scenes)
+    return {breed: scenes[breeds[(n + shift) % len(breeds)]] for n, breed in enumerate(breeds)}
+
+
+def pooled(last: Tensor, attention: Tensor | None) -> Tensor:
+    """Return the means (N, C) of maps, weighted by the squared attention, if any."""
+    if attention is None:
+        return last.mean((2, 3))
+    squares = F.adaptive_avg_pool2d(attention.square(), (last.shape[2], last.shape[3]))
+    return torch.einsum("nchw,nhw->nc", last, squares / squares.sum((1, 2), keepdim=True))
+
+
+def repeat(
+    network: Network, train: list[Tensor], judge: list[Tensor], labels: Tensor, seed: int
+) -> dict[str, list[float]]:
+    """Return the accuracies on own and on other scenes of every setting for one choice of training images."""
+    draw = torch.Generator().manual_seed(seed)
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    for label in range(3):
+        images = (labels == label).nonzero()[:, 0]
+        chosen[images[torch.randperm(len(images), generator=draw)[:PER_CLASS]]] = True
+    train = [part[chosen[train[0]]] for part in train]
+    judge = [part[~chosen[judge[0]]] for part in judge]
+    indices, own_fine, own_last, other_fine, other_last, inside, outside, coarse_inside, coarse_outside = train
+    own_last, other_last = network.finish(own_last), network.finish(other_last)
+    who, shift, judged_fine, judged_last = judge
+    judged_fine, judged_last = judged_fine.float(), network.finish(judged_last)
+    exchanged = torch.rand(len(indices), generator=draw)
+    some = slice(None, None, -(-len(indices) // 512))
+    found = {}
+    for share in SHARES:
+        take = (exchanged < share)[:, None, None, None]
+        fine, last = torch.where(take, other_fine, own_fine).float(), torch.where(take, other_last, own_last)
+        heads = {
+            "mean": (None, None),
+            f"attention on {FINE}": attentions(fine, judged_fine, inside, outside, some),
+            "attention on the last map": attentions(last, judged_last, coarse_inside, coarse_outside, some),
+        }
+        for head, (attention, judged) in heads.items():
+            rows, judged_rows = pooled(last, attention), pooled(judged_last, judged)
+            for strength in STRENGTHS:
+                weight, bias = fit_linear(rows, labels[indices], strength=strength, classes=3)
+                right = ((judged_rows.double() @ weight.T + bias).argmax(1) == labels[who]).double()
+                found[f"{head}, share {share}, strength {strength}"] = [
+                    right[shift == 0].mean().item(), right[shift > 0].mean().item()
+                ]  # fmt: skip
+    return found
+
+
+def attentions(maps: Tensor, judged: Tensor, inside: Tensor, outside: Tensor, some: slice) -> tuple[Tensor, Tensor]:
+    """Return the attention that is fitted on some of the training maps, on these maps and on those that judge."""
+    fitted = fit_attention(maps[some], inside[some], outside[some], strength=0.02)
+    weight, bias = (each.float() for each in fitted)
+    one, other = ((torch.einsum("nchw,c->nhw", each, weight[0]) + bias).sigmoid() for each in (maps, judged))
+    return one, other
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--passes", type=int, default=8, help="over the training images, each with other augmentation")
+    parser.add_argument("--repeats", type=int, default=12, help="choices of the 90 training images")
+    options = parser.parse_args()
+    keep_freed_memory()
+    parts = build(read_recipe(RECIPE, KEYS))
+    network = Network(parts)
+    train, judge, labels = collect(parts, network, options.passes)
+    found = [repeat(network, train, judge, labels, seed) for seed in range(options.repeats)]
+    print("| setting | own scenes | other scenes | mean |\n| --- | --- | --- | --- |")
+    for setting in found[0]:
+        own, other = torch.tensor([each[setting] for each in found]).mean(0).tolist()
+        print(f"| {setting} | {own:.4f} | {other:.4f} | {(own + other) / 2:.4f} |")
+
+
+if __name__ == "__main__":
+    main()
