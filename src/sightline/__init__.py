@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from sightline.network.tap import Tap
     from sightline.reporting import show
     from sightline.reporting.comparison import compare
+    from sightline.reporting.map_logger import MapLogger
     from sightline.training import Recipe, Run, train
 
 _LAZY_IMPORTS = {
