@@ -1,7 +1,7 @@
 """Which share of exchanged backgrounds and which strength the strong recipes take, judged on training images alone.
 
     export SIGHTLINE_DATA=...
-    OMP_NUM_THREADS=2 python benchmarks/strong_choice.py --passes 8 --repeats 12
+    OMP_NUM_THREADS=2 python benchmarks/strong_choice.py --passes 8 --repeats 8
 
 In each repetition, 30 of the 100 training images of each breed train the head and the other 210 judge it: on the scenes
 of their own breed, and on those of the other breeds. The test splits are never read.

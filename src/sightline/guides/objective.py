@@ -40,7 +40,7 @@ class Objective(nn.Module):
         layer: the target layer (see `sightline.network.tap.Tap`); None chooses by the model's family.
         input_spec: normalizes images in [0, 1] inside; without it, images are what the model takes.
         task_weight: weight of the cross-entropy; default: what the guide says when it is alone, else 1.
-        label_smoothing: label smoothing of the cross-entropy, in [0, 1]; guides see the labels as they are.
+        label_smoothing: label smoothing of the cross-entropy, in [0, 1]; guides see unsmoothed labels.
         task: your own criterion instead of the cross-entropy: a function or module from logits (B, K) and labels, (B,) or
             (B, K), to one loss for each image (B,). Guides that use the cross-entropy themselves still do.
         view_chunk: number of a guide's views that go through the model at a time; None = all in one batch. Smaller chunks bound

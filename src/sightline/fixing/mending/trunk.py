@@ -84,7 +84,7 @@ class Trunk:
             self._fine = place, dimension
         with suppress(SightlineError):
             place, gate = insert_pooling_gate(self.model)
-            if gate.carried is None:  # an attention that reads an earlier layer stays as it is
+            if gate.carried is None:  # an attention that reads an earlier layer is not fitted anew
                 self._last, self._gate = (place, gate.dimension), gate
                 self._tail = cut_after(self.model, place)[1]
 
