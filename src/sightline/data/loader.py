@@ -244,6 +244,7 @@ def create_loader(
         num_workers: processes that load; 0 = this one. Neither this nor the number of processes changes what is drawn.
         augment: options of `train_transform`, in training.
         cache: load every image now, at most 1.5 x `size` on its shorter side, and keep it: decoding happens once.
+            Maps are kept too.
         rank: this process, among those that share the data set.
         world_size: how many they are.
         drop_last: leave out a last batch that is not full.
@@ -267,6 +268,8 @@ def create_loader(
         maps.check_finished()
     if cache:
         dataset.keep_in_memory(side=math.ceil(1.5 * size))
+        if maps is not None:
+            maps.keep_in_memory()
     return DataLoader(
         Transformed(dataset, transform, seed if train else None, maps, indices),
         batch_size=batch_size,

@@ -52,6 +52,7 @@ class MapStore:
             self._maps = zarr.open_array(self.path / "maps", mode="r+")
             self._finished = zarr.open_array(self.path / "finished", mode="r+")
         self._known = self._states()
+        self._kept: Tensor | None = None
 
     @classmethod
     def create(
@@ -128,6 +129,15 @@ class MapStore:
                 f"{self.path} lacks {missing} of {len(self)} maps; give the command that made it again"
             )
 
+    def keep_in_memory(self) -> None:
+        """Read all maps of a finished store now, in the type in which they are stored, and serve `read` from them.
+
+        Raises:
+            SightlineError: the store is not finished, or a file of it is damaged or missing.
+        """
+        self.check_finished()
+        self._kept = self._stored(torch.arange(len(self)))
+
     def read(self, indices: Tensor | Sequence[int]) -> Tensor:
         """Return the maps (n, h, w) of these samples in float32: in [0, 1], or unscaled if they are stored as float16.
 
@@ -143,6 +153,11 @@ class MapStore:
             self._known = self._states()  # another process may have written since
         if len(absent := wanted[self._known[wanted] == 0]):
             raise SightlineError(f"{self.path} has no map yet of the samples {absent.tolist()[:10]}")
+        maps = self._stored(wanted) if self._kept is None else self._kept[wanted]
+        return maps.float() / 255 if maps.dtype == torch.uint8 else maps.float()
+
+    def _stored(self, wanted: Tensor) -> Tensor:
+        """Return the finished maps of these samples as they are on the disk."""
         rows = wanted.numpy()
         one = len(rows) == 1  # as in training, where a plain slice takes half the time
         with reading(self.path / "maps", ADVICE):
@@ -154,7 +169,7 @@ class MapStore:
             raise SightlineError(
                 f"cannot read {self.path / 'maps'}: the file of sample {int(lost[0])} is missing; {ADVICE}"
             )
-        return maps.float() / 255 if maps.dtype == torch.uint8 else maps.float()
+        return maps
 
     def write(self, start: int, maps: Tensor) -> None:
         """Keep the maps (n, h, w) of the samples from `start` on, and then mark them as finished.
@@ -183,6 +198,7 @@ class MapStore:
             raise SightlineError(
                 f"start is {start} for {len(values)} maps; {self.path} holds the samples 0 .. {len(self) - 1}"
             )
+        self._kept = None
         with writing(self.path):
             self._maps[start:stop] = values.numpy()
             self._finished[start:stop] = (

@@ -323,7 +323,7 @@ class Recipe(StrictDocument):
         save_best: the metric by which `best.safetensors` is kept; null keeps the last checkpoint alone.
         drop_last: leave out the last batch of an epoch if it is not full; every epoch leaves out other images.
         num_workers: number of processes that load data, for each training process.
-        cache_images: decode every training image once, and keep it in memory.
+        cache_images: decode every training image once, and keep it in memory, together with its stored map.
         feature_cache: where stages with `cache_features` keep features, and how much they may take.
         maps: a folder of stored maps of the training images, which go with them as `Batch.maps`; null reads none.
         evaluation: what `sightline evaluate` measures after training.

@@ -1,5 +1,6 @@
 """Stored maps go with their images through crops and flips."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -54,6 +55,25 @@ def test_colours_change_and_maps_do_not(tmp_path, model, pictures) -> None:
         torch.testing.assert_close(plain.maps, changed.maps, rtol=0, atol=0)
     for alone, workers in zip(batches(0), batches(0, num_workers=2), strict=True):
         torch.testing.assert_close(alone.maps, workers.maps, rtol=0, atol=0)
+
+
+def test_kept_maps_are_the_stored_ones_without_the_disk(tmp_path, pictures) -> None:
+    shape = (len(pictures), 16, 16)
+    store = MapStore.create(tmp_path / "maps", {"data": pictures.fingerprint}, shape, "float16", 3)
+    store.write(0, torch.rand(shape, generator=torch.Generator().manual_seed(0)))
+    stored, some = store.read(range(len(pictures))), [4, 0, 4]
+    create_loader(pictures, size=16, batch_size=5, train=True, cache=True, maps=store)
+    shutil.rmtree(tmp_path / "maps" / "maps")
+    torch.testing.assert_close(store.read(range(len(pictures))), stored, rtol=0, atol=0)
+    torch.testing.assert_close(store.read(some), stored[some], rtol=0, atol=0)
+
+
+def test_maps_that_are_written_later_replace_kept_ones(tmp_path) -> None:
+    store = MapStore.create(tmp_path / "maps", {}, (2, 4, 4), "float16", 1)
+    store.write(0, torch.zeros(2, 4, 4))
+    store.keep_in_memory()
+    store.write(1, torch.ones(1, 4, 4))
+    assert store.read([0, 1]).flatten(1).mean(1).tolist() == [0, 1]
 
 
 def test_a_map_lies_on_the_centre_square() -> None:
