@@ -1,17 +1,19 @@
-"""The fastest exact form of a model on this machine: the order of its input in memory, and how many images a call takes.
+"""The fastest exact form of a model on this machine: order of its input in memory, folded batch norms, and images in a call.
 
-Both change the time and not the answer. Convolutions often take half the time on an input in channels-last order, and large
-batches lose on a CPU what they wait for memory. Which form is the fastest depends on the model, the image size and the
-machine, so a short measurement finds it. The measurement is kept for the process, by the model's structure, the input and the
-device. `Explainer`, `Scorer` and the attacks enter `fastest`; nothing else has to know of forms.
+These change the time and not the answer. Convolutions often take half the time on an input in channels-last order, batch norms
+can be part of them, and large batches lose on a CPU what they wait for memory. Which form is the fastest depends on the model,
+the image size and the machine, so a short measurement finds it. The measurement is kept for the process, by the model's
+structure, the input and the device. `Explainer`, `Scorer` and the attacks enter `fastest`; nothing else has to know of forms.
 """
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MethodType
 from typing import Any
 
 import torch
@@ -19,8 +21,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from sightline._core.internal_batches import FASTEST_ROWS, default_rows
+from sightline.network.folding import Pair, fold, foldable_pairs, hooks_allow
 from sightline.network.forms import compiled_modules, is_exported
-from sightline.network.modes import in_this_thread
+from sightline.network.modes import in_this_thread, is_own_hook
 
 SMALLEST = 64 * 64  # pixels of an image: below, a pass takes too little time to be worth a measurement
 TOLERANCE = 1e-5  # of answers, relative to the largest: a form that differs by more is not used
@@ -35,10 +38,13 @@ class Form:
     Args:
         channels_last: whether its input is in channels-last order in memory; its weights stay unchanged.
         rows: images in one call; None = as many as `InternalBatches` takes by default.
+        folded: names of convolutions, each with the batch norm that becomes part of it (see `fold`). The model runs as it is
+            in calls that begin with gradients enabled, and while it holds hooks that could tell the difference.
     """
 
     channels_last: bool = False
     rows: int | None = None
+    folded: tuple[Pair, ...] = ()
 
 
 PLAIN = Form()
@@ -79,6 +85,7 @@ def fastest(model: nn.Module, inputs: Tensor) -> Iterator[None]:
     finally:
         FASTEST_ROWS.reset(token)
         handle.remove()
+        running.unfold()
 
 
 class _Running:
@@ -99,7 +106,14 @@ class _Running:
         if many and _pinned.get() is None and self.key not in _measured:
             _measured[self.key] = PLAIN  # what the measurement itself runs in
             _measured[self.key] = measure(self.model, self.inputs)
+        if (many or _pinned.get()) and self.form.folded and "forward" not in vars(self.model):
+            self.model.forward = _Folded(self.model, self.form.folded)
         return self.form.rows
+
+    def unfold(self) -> None:
+        """Let the model run its own `forward` again."""
+        if isinstance(vars(self.model).get("forward"), _Folded):
+            del self.model.forward
 
     def lay_out(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the model's arguments with the images in the order of the form."""
@@ -108,11 +122,28 @@ class _Running:
         return args[0].contiguous(memory_format=torch.channels_last), *args[1:]
 
 
+class _Folded:
+    """The `forward` of a model that runs a copy with folded batch norms, where nothing can tell the two apart."""
+
+    def __init__(self, model: nn.Module, pairs: tuple[Pair, ...]) -> None:
+        self.model, self.pairs, self.copy, self.thread = model, pairs, fold(model, pairs), threading.get_ident()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        mine = threading.get_ident() == self.thread and not torch.is_grad_enabled()
+        alike = mine and hooks_allow(self.model, self.pairs, is_own_hook)
+        return type(self.model).forward(self.copy if alike else self.model, *args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Return the `forward` of the model's copy: what is copied with a model must not run the model itself."""
+        made = memo[id(self.model)]
+        return MethodType(type(made).forward, made)
+
+
 def measure(model: nn.Module, inputs: Tensor) -> Form:
     """Return the fastest of the exact forms, by a few calls of the model on copies of these inputs.
 
-    The two orders in memory are timed in turn on few images, then more images in the faster order. No call takes more images
-    than one without a measurement.
+    The two orders in memory are timed in turn on few images, then more images in the faster order, then folded batch norms. No
+    call takes more images than one without a measurement.
     """
     most, on_cpu = default_rows(inputs), inputs.device.type == "cpu"
     few, many = (max(1, most // 8), max(1, most // 2)) if on_cpu else (max(1, most // 4), most)
@@ -138,7 +169,23 @@ def measure(model: nn.Module, inputs: Tensor) -> Form:
             slower = min(_seconds(model, more) for _ in range(2)) / many * GAIN > best[order] / len(images)
         except torch.OutOfMemoryError:
             slower = True
-    return Form(order, len(images) if slower else many)
+        form = Form(order, len(images) if slower else many)
+        return replace(form, folded=_worth_folding(model, images))
+
+
+def _worth_folding(model: nn.Module, images: Tensor) -> tuple[Pair, ...]:
+    """Return the batch norms to fold: all that can be, or none if this changes the answer or gains too little."""
+    if "forward" in vars(model):
+        return ()
+    try:
+        pairs = foldable_pairs(model, images[:1], TOLERANCE)
+        if not pairs or not _agree(model(images.clone()), (copy := fold(model, pairs))(images.clone())):
+            return ()
+    except Exception:  # the user's code, which may reject its copy
+        return ()
+    times = [(_seconds(model, images), _seconds(copy, images)) for _ in range(ROUNDS)]
+    plain, folded = (min(some) for some in zip(*times))
+    return pairs if folded < GAIN * plain else ()
 
 
 def _seconds(model: nn.Module, images: Tensor) -> float:

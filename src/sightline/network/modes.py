@@ -39,6 +39,7 @@ def batch_norms(model: nn.Module) -> list[nn.Module]:
     return [module for module in own_modules(model).values() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
+_OWN = "_sightline_in_this_thread"
 Hook = TypeVar("Hook", bound=Callable[..., Any])
 
 
@@ -50,4 +51,10 @@ def in_this_thread(hook: Hook) -> Hook:
     def act(*args: Any, **kwargs: Any) -> Any:
         return hook(*args, **kwargs) if threading.get_ident() == own else None
 
+    vars(act)[_OWN] = True
     return cast(Hook, act)
+
+
+def is_own_hook(hook: Callable[..., Any]) -> bool:
+    """Return whether `in_this_thread` made a hook."""
+    return getattr(hook, _OWN, False)
