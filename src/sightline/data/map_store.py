@@ -157,7 +157,7 @@ class MapStore:
         return maps.float() / 255 if maps.dtype == torch.uint8 else maps.float()
 
     def _stored(self, wanted: Tensor) -> Tensor:
-        """Return the finished maps of these samples as they are on the disk."""
+        """Return the finished maps of these samples in the type in which they are stored."""
         rows = wanted.numpy()
         one = len(rows) == 1  # as in training, where a plain slice takes half the time
         with reading(self.path / "maps", ADVICE):

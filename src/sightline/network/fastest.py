@@ -38,7 +38,7 @@ class Form:
     Args:
         channels_last: whether its input is in channels-last order in memory; its weights stay unchanged.
         rows: images in one call; None = as many as `InternalBatches` takes by default.
-        folded: names of convolutions, each with the batch norm that becomes part of it (see `fold`). The model runs as it is
+        folded: names of convolutions, each with the batch norm that becomes part of it (see `fold`). The model runs unchanged
             in calls that begin with gradients enabled, and while it holds hooks that could tell the difference.
     """
 
@@ -130,8 +130,8 @@ class _Folded:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         mine = threading.get_ident() == self.thread and not torch.is_grad_enabled()
-        alike = mine and hooks_allow(self.model, self.pairs, is_own_hook)
-        return type(self.model).forward(self.copy if alike else self.model, *args, **kwargs)
+        same = mine and hooks_allow(self.model, self.pairs, is_own_hook)
+        return type(self.model).forward(self.copy if same else self.model, *args, **kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """Return the `forward` of the model's copy: what is copied with a model must not run the model itself."""

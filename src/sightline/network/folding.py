@@ -77,7 +77,7 @@ def hooks_allow(model: nn.Module, pairs: Sequence[Pair], own: Callable[[Callable
     Args:
         model: the model that was copied.
         pairs: the batch norms in the copy that are folded.
-        own: tells of a hook whether it does not mind to be called with a copy of its module.
+        own: whether a hook can be called with a copy of its module.
     """
     changed = {name[:end] for name, norm in pairs for end in _ends(name) if not norm.startswith(name[:end] + ".")}
     norms = {norm for _, norm in pairs}
