@@ -1,4 +1,4 @@
-"""Masks of objects in images that nobody marked."""
+"""Masks of objects, and regions to avoid, in images that nobody marked."""
 
 from collections.abc import Mapping, Sequence
 
@@ -47,31 +47,74 @@ def cut_out_all(
     return found
 
 
-def find_objects(
-    maps: Tensor, known: Mapping[int, np.ndarray], size: int, strength: float = 1e-3
-) -> dict[int, np.ndarray]:
+def find_objects(maps: Tensor, known: Mapping[int, np.ndarray], size: int) -> dict[int, np.ndarray]:
     """Return masks of all images by an attention that known masks teach, (size, size) uint8 over the whole image.
 
-    The attention is a linear function of features at a sixteenth of the input's side.
+    A mask is where the attention is above 0.5; the likeliest place where it is nowhere, because each image has an object.
 
     Args:
-        maps: (N, C, h, w) these features of whole images, stretched to a square.
+        maps: (N, C, h, w) features of whole images at a sixteenth of the input's side, stretched to a square.
         known: masks by index, at least one.
         size: side of the masks in pixels.
-        strength: of the attention's penalty.
     """
+    large = (_enlarged(one, size) for one in _attended(maps, known, size))
+    return {index: (one >= min(0.0, float(one.max()))).numpy().astype(np.uint8) for index, one in enumerate(large)}
+
+
+def find_avoided(maps: Tensor, known: Mapping[int, np.ndarray], size: int) -> tuple[dict[int, np.ndarray], float]:
+    """Return the regions to avoid of the other images, and how well those of the known images are found.
+
+    A region is where an attention that the known ones teach is above 0.5, and half of a place of the features around it. An
+    image without such a place has no region: few images may carry a mark. How well: each half of the known images teaches an
+    attention that finds the regions of the other half; the mean of their intersections over unions.
+
+    Args:
+        maps: as in `find_objects`.
+        known: (h, w) bool by index, at least four.
+        size: side of the regions in pixels.
+    """
+    margin = size // maps.shape[-1] // 2
+
+    def found_by(some: Mapping[int, np.ndarray], in_these: Sequence[int]) -> dict[int, Tensor]:
+        above = {
+            index: (_enlarged(one, size) >= 0).float()
+            for index, one in zip(in_these, _attended(maps, some, size, in_these))
+        }
+        return {index: F.max_pool2d(one[None], 2 * margin + 1, 1, margin)[0] > 0 for index, one in above.items()}
+
+    order = sorted(known)
+    overlaps = []
+    for side in (0, 1):
+        for index, found in found_by({index: known[index] for index in order[side::2]}, order[1 - side :: 2]).items():
+            wanted = _resized(known[index], size) == 1
+            overlaps.append((found & wanted).sum() / (found | wanted).sum().clamp_min(1))
+    others = found_by(known, [index for index in range(len(maps)) if index not in known])
+    regions = {index: region.numpy() for index, region in others.items() if region.any()}
+    return regions, float(torch.stack(overlaps).mean())
+
+
+def _attended(
+    maps: Tensor,
+    known: Mapping[int, np.ndarray],
+    size: int,
+    in_these: Sequence[int] | None = None,
+    strength: float = 1e-3,
+) -> Tensor:
+    """Return the logits (n, h, w) of an attention that known masks teach, a linear function of the features; None = of all."""
     rows = torch.tensor(sorted(known))
-    masks = torch.stack([resize_mask(torch.from_numpy(known[i].astype(np.uint8)), (size, size)) for i in rows.tolist()])
+    masks = torch.stack([_resized(known[index], size) for index in rows.tolist()])
     inside, outside = (shares(masks == value, maps.shape[-2:]) for value in (1, 0))
     weight, bias = fit_attention(maps[rows].float(), inside, outside, strength=strength)
-    logits = torch.einsum("nchw,c->nhw", maps.float(), weight[0].float()) + bias.float()
-    return {index: _enlarged(one, size) for index, one in enumerate(logits)}
+    shown = maps if in_these is None else maps[list(in_these)]
+    return torch.einsum("nchw,c->nhw", shown.float(), weight[0].float()) + bias.float()
 
 
-def _enlarged(logits: Tensor, size: int) -> np.ndarray:
-    """Where an attention is above 0.5, on more pixels; the likeliest place where it is nowhere."""
-    large = F.interpolate(logits[None, None], (size, size), mode="bilinear", align_corners=False)[0, 0]
-    return (large >= min(0.0, float(large.max()))).numpy().astype(np.uint8)
+def _enlarged(logits: Tensor, size: int) -> Tensor:
+    return F.interpolate(logits[None, None], (size, size), mode="bilinear", align_corners=False)[0, 0]
+
+
+def _resized(mask: np.ndarray, size: int) -> Tensor:
+    return resize_mask(torch.from_numpy(mask.astype(np.uint8)), (size, size))
 
 
 def stretched(sample: Sample, size: int) -> Tensor:

@@ -15,14 +15,21 @@ REORDERED = 0.3  # gain in accuracy from which on another order of the classes i
 FEW = 20  # images; fewer that nobody marked say too little, so that the marked ones are judged too
 
 
-def judged_images(marked: Tensor) -> tuple[Tensor, str]:
+def judged_images(mended: Mended, marked: Tensor) -> tuple[Tensor, str]:
     """Return which images (N,) judge the refit, and a phrase that says which.
 
+    They are those that nobody marked and in which what must not matter is known all the same, because it was found. If these
+    are fewer than 20, all images judge.
+
     Args:
-        marked: (N,) bool, images whose mask or region to avoid was given or found without a person.
+        mended: the mended model, with the exchanged forms of the images.
+        marked: (N,) bool, images that a person marked.
     """
-    if (~marked).sum() >= FEW:
-        return ~marked, f"the {int((~marked).sum())} images that nobody marked"
+    exchanged = torch.zeros_like(marked)
+    exchanged[mended.still.indices[mended.still.changed]] = True
+    unmarked = exchanged & ~marked
+    if unmarked.sum() >= FEW:
+        return unmarked, f"the {int(unmarked.sum())} images that nobody marked"
     return torch.ones_like(marked), f"all {len(marked)} images, of which {int(marked.sum())} are marked"
 
 

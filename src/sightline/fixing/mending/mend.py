@@ -13,7 +13,7 @@ from sightline.data.dataset import ImageDataset
 from sightline.errors import SightlineError
 from sightline.fixing.mending.bank import Bank
 from sightline.fixing.mending.choosing import choose
-from sightline.fixing.mending.finding import cut_out_all, find_objects
+from sightline.fixing.mending.finding import cut_out_all, find_avoided, find_objects
 from sightline.fixing.mending.judging import gain, judge, judged_images, other_order
 from sightline.fixing.mending.marked import MarkedImages
 from sightline.fixing.mending.pretrained import Pretrained, hub_name, load_pretrained
@@ -24,6 +24,10 @@ from sightline.fixing.result import Candidate, Fixed
 from sightline.models.opening import OpenedModel
 
 STEPS = ("read images", "find objects", "fit heads")
+LEAST_REGIONS = 4  # regions to avoid, from which on they are looked for in other images
+FOUND_AGAIN = (
+    0.3  # IoU of given regions with those that the other half of them finds, from which on found ones are taken
+)
 STEADY = 0.9  # IoU of a found mask with an earlier one, from which on the earlier one stays
 
 
@@ -106,12 +110,13 @@ def mend(
             bank = open_bank(networks, given.images, seed)
     with step("find objects"):
         objects = {**steady(find_masks(given, networks, bank, notes, bars), found or {}), **given.objects}
+        avoid = find_regions(given, networks, bank, notes)
     with step("fit heads"):
-        marked = MarkedImages(bank.images, objects, given.avoid)
+        marked = MarkedImages(bank.images, objects, avoid)
         mended = choose(bank, marked, given.marked(), opened.count, seed, bars)
     if opened.classes is None and (note := other_order(mended, given.classes)) is not None:
         notes.append(note)
-    where, which = judged_images(given.drawn())
+    where, which = judged_images(mended, given.drawn())
     table = judge(mended, where)
     difference = gain(mended, where)
     return Fixed(
@@ -152,6 +157,28 @@ def find_masks(given: Given, networks: Networks, bank: Bank, notes: list[str], b
     found = find_objects(bank.fine(last), known, spec.size[0])
     notes.append(f"masks of {rest} images were found from the {len(known)} given ones")
     return {**found, **known}
+
+
+def find_regions(given: Given, networks: Networks, bank: Bank, notes: list[str]) -> Mapping[int, np.ndarray]:
+    """Return the given regions to avoid, and found ones of the images that nobody marked.
+
+    Where masks are given too, the whole background is exchanged, and nothing is looked for. Nothing is taken either where the
+    given regions are not found again.
+    """
+    rest, last = len(given.images) - int(given.drawn().sum()), len(networks.trunks) - 1
+    shown = {index: region for index, region in given.avoid.items() if region.any()}
+    if given.objects or not rest or len(shown) < LEAST_REGIONS or not networks.trunks[last].can_find:
+        return given.avoid
+    found, overlap = find_avoided(bank.fine(last), shown, networks.opened.input_spec.size[0])
+    found = {index: region for index, region in found.items() if index not in given.avoid}
+    told = f"(IoU {overlap:.2f} with given regions that were left out for this check"
+    if overlap < FOUND_AGAIN:
+        notes.append(
+            f"regions to avoid cannot be found in the {rest} other images {told}, at least {FOUND_AGAIN} is needed)"
+        )
+        return given.avoid
+    notes.append(f"regions to avoid were found in {len(found)} of {rest} other images {told})")
+    return {**found, **given.avoid}
 
 
 def steady(masks: Mapping[int, np.ndarray], earlier: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
