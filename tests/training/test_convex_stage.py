@@ -176,6 +176,23 @@ def test_attention_pooling_is_fitted_and_then_the_head_behind_it(
     assert sl.explain(loaded, batches[0][0], "attention_pooling").max() == 1
 
 
+def test_attention_learns_to_leave_out_what_is_to_avoid(tmp_path: Path) -> None:
+    source = {"name": "boxed-squares"}
+    data = {"name": "marked", "source": source, "mark": {"kind": "patch", "size": 0.3}, "tests": ["same"]}
+    head = {"name": "attention_pooling", "region": "avoid", "strength": 0.05}
+    r = convex(data=data, passes=2, head=head)
+    model, batches = seen(r, 2)
+    maps = torch.cat([features_of(model, images) for images, _ in batches])
+    marks = torch.cat([batch.avoid == 1 for _, batch in batches]).float()
+    covered = F.avg_pool2d(marks, 32 // maps.shape[-1])
+    assert 0.02 < covered.mean() < 0.2
+    run = train(r, output=tmp_path / "run")
+    state = load_file(run.last)
+    key = next(name for name in state if name.endswith("attention_pooling.weight")).removesuffix("weight")
+    found = state[f"{key}weight"].double(), state[f"{key}bias"].double()
+    torch.testing.assert_close(found, fit_attention(maps, 1 - covered, covered, strength=0.05), rtol=1e-2, atol=1e-3)
+
+
 def test_prototypes_are_means_over_the_objects(tmp_path: Path) -> None:
     r = convex(head="prototype", strength="auto")
     model, batches = seen(r, 1)
@@ -370,6 +387,10 @@ def test_keys_that_do_not_go_together(stage: dict[str, Any], message: str) -> No
         ({"data": "several-squares", "head": "prototype"}, "prototype needs images with one label each"),
         ({"data": "several-squares", "head": "attention_pooling"}, "needs masks, and none of the 20 training images"),
         ({"head": {"name": "attention_pooling", "region": "boxes"}}, "needs boxes, and none of the 20 training images"),
+        (
+            {"head": {"name": "prototype", "region": "avoid"}},
+            "needs regions to avoid, and none of the 20 .* data.avoid",
+        ),
     ],
 )
 def test_what_is_refused_before_a_run_begins(changes: dict[str, Any], message: str) -> None:

@@ -96,7 +96,8 @@ class HeadFit:
                         maps, read = last.of(inputs)
                         height, width = (maps if read is None else read).shape[2:]
                         region = object_region(batch, self.stage.head.region).at((height, width))
-                        objects = region.inside.cpu(), region.outside.cpu()
+                        wanted = region.free if self.stage.head.region == "avoid" else region.inside
+                        objects = wanted.cpu(), region.outside.cpu()
                         found.append(Rows(maps.cpu(), *known, *objects, None if read is None else read.cpu()))
                 self.display.step(0.0)
         return _join(found)

@@ -97,9 +97,11 @@ def _check_shown(splits: Splits, key: str) -> None:
 
 def _check_objects(splits: Splits, stage: Stage, key: str) -> None:
     images = splits["train"]
-    known = images.has_mask if stage.head.region == "masks" else images.has_boxes
+    known = {"masks": images.has_mask, "boxes": images.has_boxes, "avoid": images.has_avoid}[stage.head.region]
     if not torch.as_tensor(known).any():
+        needed = "regions to avoid" if stage.head.region == "avoid" else stage.head.region
+        advice = "name their folder in data.avoid" if stage.head.region == "avoid" else "`sightline masks` finds some"
         raise SightlineError(
-            f"{key}.head is {stage.head.name!r}, which needs {stage.head.region}, and none of the {len(images)} training "
-            "images has any; `sightline masks` finds some, or set head: linear"
+            f"{key}.head is {stage.head.name!r}, which needs {needed}, and none of the {len(images)} training "
+            f"images has any; {advice}, or set head: linear"
         )

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sightline._core.strict import Positive, Real, StrictModel
+from sightline.data.regions import Source
 
 
 class Tracker(BaseModel):
@@ -49,14 +50,14 @@ class Head(StrictModel):
         name: `linear`: the classifier's own last layer; `attention_pooling`: an attention that is the object's mask is fitted
             first, and the last layer then gets the mean of the last feature map weighted by the attention's square; or
             `prototype`: the class whose mean feature, pooled over the object, is the nearest (Snell et al. 2017).
-        region: the object by its `masks` or by `boxes`; of `attention_pooling` and `prototype`.
+        region: the object by its `masks` or by `boxes`, or all but what is to `avoid`; of `attention_pooling` and `prototype`.
         strength: of the attention's L2 penalty, see `sightline.training.heads.fit_attention`.
         layer: that the attention of `attention_pooling` reads; null = the last feature map. An earlier layer has finer places,
             at which masks are followed more closely.
     """
 
     name: Literal["linear", "attention_pooling", "prototype"] = "linear"
-    region: Literal["masks", "boxes"] = "masks"
+    region: Source = "masks"
     strength: Annotated[Real, Field(gt=0)] = 1e-2
     layer: str | None = None
 
