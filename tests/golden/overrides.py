@@ -44,6 +44,7 @@ TINY = {"name": LENET, "size": 32}
 PHOTOS = {"data.per_class": 3}
 FEW_PETS = {"data.per_class": 4, "data.val": 2}
 FEW_RECOMPOSED = {"data.source.per_class": 5, "data.source.val": 2, "data.size": 32}
+FEW_STAMPED = {"data.source.per_class": 4, "data.source.val": 2}
 PETS = {"keys": recipe(**FEW_PETS), "seeds": [0]}
 RECOMPOSED = {"keys": recipe(**FEW_RECOMPOSED), "seeds": [0]}
 RIA = {
@@ -229,6 +230,7 @@ OVERRIDES: dict[str, Table] = {
     "pets/reweighting-plain": PETS | {"variants": Pick(0, 3, 5)},
     "pets/reweighting": RECOMPOSED | {"variants": Pick(1, 2, 4)},
     "pets/robustness": PETS | {"variants": Pick(0, 1, 3), "outputs.0.eps": [0.01, 0.04]},
+    "pets/stamped": {"keys": recipe(**FEW_STAMPED), "seeds": [0], "variants": Pick(0, 2, 6, 9)},
     "pets/strong": RECOMPOSED | {"variants": Pick(0, 1, 3, 7)},
     "pets/views": RECOMPOSED | {"variants": Pick(0, 1, 3)},
     "pets/weights": RECOMPOSED | {"variants": Pick(0, 7, 10, 18)},
