@@ -93,11 +93,12 @@ class _Mode(TorchDispatchMode):
 def to_device(value: Any) -> Any:
     """A tensor, a module (changed in place) or a tree of tensors on the device."""
     if isinstance(value, nn.Module):
+        for parameter in value.parameters():
+            moved = nn.Parameter(StandIn(parameter.detach().clone()), requires_grad=parameter.requires_grad)
+            torch.utils.swap_tensors(
+                parameter, moved
+            )  # the same parameter, for whoever holds it, as `module.to` leaves it
         for module in value.modules():
-            for name, parameter in module._parameters.items():
-                if parameter is not None:
-                    moved = StandIn(parameter.detach().clone())
-                    module._parameters[name] = nn.Parameter(moved, requires_grad=parameter.requires_grad)
             for name, buffer in module._buffers.items():
                 module._buffers[name] = None if buffer is None else StandIn(buffer.detach().clone())
         return value
@@ -133,6 +134,7 @@ def stand_in() -> Iterator[Log]:
             (torch, "is_autocast_enabled", known(enabled)),
             (torch, "get_autocast_dtype", known(dtype)),
             (torch, "lazy", torch.cpu),
+            (torch, "inference_mode", lambda mode=True: torch.no_grad() if mode else nullcontext()),  # takes no StandIn
         ):
             stack.enter_context(mock.patch.object(target, name, new, create=True))
         stack.enter_context(_Mode())

@@ -1,11 +1,14 @@
 """Explainers, guides and metrics on a device that is not the CPU: no operation mixes devices."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 import sightline as sl
-from explainer_names import ELSEWHERE
+from explainer_names import ELSEWHERE, OF_ATTENTION
 from sightline.errors import SightlineError
 from sightline.evaluation.measuring import evaluate_model
 from sightline.guides import GUIDES
@@ -75,6 +78,20 @@ def test_an_explainer_stays_on_the_device(name: str) -> None:
     torch.testing.assert_close(to_host(maps), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", sorted(OF_ATTENTION))
+def test_an_explainer_of_attention_stays_on_the_device(name: str) -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    small = {"img_size": 16, "patch_size": 4, "embed_dim": 12, "depth": 2, "num_heads": 2, "num_classes": 4}
+    model, images = timm.create_model("vit_tiny_patch16_224", **small).eval(), torch.rand(2, 3, 16, 16)
+    explainer = sl.create_explainer(name)
+    expected = explainer(model, images, input_spec=SPEC)
+    with stand_in():
+        maps = explainer(to_device(model), to_device(images), input_spec=SPEC)
+        assert isinstance(maps, StandIn)
+    torch.testing.assert_close(to_host(maps), expected, rtol=0, atol=1e-5)
+
+
 class Classifier(nn.Module):
     """The network as a module of its own, which guides may add to."""
 
@@ -98,17 +115,19 @@ def batch(images: torch.Tensor | None = None) -> sl.Batch:
 # How often the host waits for the device in one training step: once, for the check of the loss. More where a guide draws by the
 # images' indices, looks for connected parts on the CPU, or attacks the images, each of whose gradients is checked.
 WAITS = {"random_background": 2, "region_activation": 2}
-NEEDS_A_PASS = {
-    "afr",
-    "explanation_consistency",
-    "hard_negative_mining",
-    "iccnn",
-    "jtt",
-}  # over the data, before an epoch
-NEEDS_FILES = {"group_dro", "impactx", "wae"}  # maps or groups of a data set
+WITH_OPTIONS = {  # guides that look at the data before an epoch, or learn maps or groups
+    "afr": {"regularization": 0.1},
+    "explanation_consistency": {"interval": 1},
+    "group_dro": {"groups": 2},
+    "hard_negative_mining": {"interval": 1},
+    "iccnn": {"groups": 2},
+    "impactx": {"size": 16},
+    "jtt": {},
+    "wae": {"size": 16},
+}
 
 
-@pytest.mark.parametrize("name", sorted({entry.name for entry in GUIDES} - NEEDS_A_PASS - NEEDS_FILES))
+@pytest.mark.parametrize("name", sorted({entry.name for entry in GUIDES} - set(WITH_OPTIONS)))
 def test_a_training_step_stays_on_the_device_and_waits_once(name: str) -> None:
     torch.manual_seed(0)
     layer = None if name in ("attention_branch", "attention_gate", "attention_pooling") else "body.4"
@@ -122,6 +141,40 @@ def test_a_training_step_stays_on_the_device_and_waits_once(name: str) -> None:
         objective(there)["loss"].backward()
         if name != "adversarial_background":
             assert sum(log.waits.values()) == WAITS.get(name, 1), log.waits
+    gradients = [p.grad for p in objective.parameters() if p.grad is not None]
+    assert gradients
+    assert all(isinstance(gradient, StandIn) for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", sorted(WITH_OPTIONS))
+def test_a_guide_of_passes_maps_or_groups_stays_on_the_device(name: str) -> None:
+    torch.manual_seed(0)
+    given = batch()
+    given.maps = torch.rand(4, 16, 16)
+
+    def train(move: Callable[[Any], Any]) -> tuple[float, Callable[[], None], sl.Objective]:
+        torch.manual_seed(0)
+        guide = GUIDES.create(name, **WITH_OPTIONS[name])
+        objective = move(sl.Objective(Classifier(), guide, input_spec=SPEC, layer="body.4"))
+        objective.on_stage_start([given])
+        for epoch in (0, 1):
+            objective.on_epoch_start([given], epoch)
+        there = move(given)
+
+        def step() -> None:
+            objective(there)["loss"].backward()
+
+        loss = objective(there)["loss"]
+        loss.backward()
+        return float(to_host(loss.detach())), step, objective
+
+    expected = train(lambda value: value)[0]
+    with stand_in() as log:
+        found, step, objective = train(lambda v: to_device(v) if isinstance(v, nn.Module) else v.to(DEVICE))
+        log.waits.clear()
+        step()
+        assert sum(log.waits.values()) == WAITS.get(name, 1), log.waits
+    assert found == pytest.approx(expected, abs=1e-5)
     gradients = [p.grad for p in objective.parameters() if p.grad is not None]
     assert gradients
     assert all(isinstance(gradient, StandIn) for gradient in gradients)

@@ -45,6 +45,21 @@ def test_what_is_asked_for_is_measured_and_written(run: Path) -> None:
     assert {r["n"] for r in results if r["metric"] == "deletion"} == {2}
 
 
+def test_bfloat16_writes_what_it_changed_beside_the_values(run: Path) -> None:
+    asked = ["--splits", "test_shifted", "--explainers", "gradcam", "--metrics", "accuracy,energy_in_mask,deletion"]
+    few = ["--max-images-slow", "2", "--precision", "bf16"]
+    done = CliRunner().invoke(app, ["evaluate", str(run), *asked, *few])
+    assert done.exit_code == 0, done.output
+    summary = json.loads((run / "evaluation" / "test_shifted" / "summary.json").read_text())
+    assert summary["precision"] == "bf16"
+    change = summary["precision_change"]
+    assert change["n"] == 8
+    assert {name: each["n"] for name, each in change["columns"].items()}["deletion@gradcam"] == 2
+    assert "bfloat16 minus float32, mean (largest) over 8 images: accuracy" in done.output
+    refused = CliRunner().invoke(app, ["evaluate", str(run), *asked, "--precision", "fp8"])
+    assert "precision is 'fp8'; expected 'fp32' or 'bf16'" in str(refused.exception)
+
+
 def test_an_unknown_metric_is_refused_with_the_nearest(run: Path) -> None:
     done = CliRunner().invoke(app, ["evaluate", str(run), "--metrics", "acuracy"])
     assert isinstance(done.exception, SightlineError)

@@ -64,6 +64,14 @@ def test_panel_of_several_methods(explain, weights, photograph):
     assert shares == sorted(shares, reverse=True)
 
 
+def test_bfloat16_draws_other_maps_of_the_same_prediction(explain, weights):
+    options = ["--model", NAME, "--weights", weights, "--methods", "gradcam"]
+    exact, rounded = (explain(*options, "--precision", precision) for precision in ("fp32", "bf16"))
+    assert texts(exact) == texts(rounded)
+    maps = [figure.axes[1].images[-1].get_array() for figure in (exact, rounded)]
+    assert 0 < abs(maps[0].astype(float) - maps[1].astype(float)).max() < 0.2 * maps[0].max()
+
+
 def test_classes_from_a_file_and_a_target_by_name(explain, weights, tmp_path):
     (tmp_path / "classes.txt").write_text("cat\ndog\nhen\n")
     options = ["--model", NAME, "--weights", weights, "--classes", tmp_path / "classes.txt", "--methods", "gradcam"]
@@ -127,6 +135,10 @@ def test_a_run_knows_its_model_and_classes(explain, weights, tmp_path):
         (["--model", NAME, "--weights", "WEIGHTS", "--methods", "gradcan"], "did you mean 'gradcam'"),
         (["--model", NAME, "--weights", "WEIGHTS", "--target", "7"], "unknown class '7'"),
         (["--model", NAME, "--weights", "WEIGHTS", "--classes", "nowhere"], "there is no file 'nowhere'"),
+        (
+            ["--model", NAME, "--weights", "WEIGHTS", "--precision", "fp8"],
+            "precision is 'fp8'; expected 'fp32' or 'bf16'",
+        ),
         (["--run", "nowhere"], "nowhere is not a run folder"),
         (["--run", "nowhere", "--model", NAME], "a run knows its model"),
     ],

@@ -11,6 +11,7 @@ from sightline.cli.options import (
     Devices,
     Mean,
     ModelName,
+    PrecisionName,
     Size,
     Std,
     Weights,
@@ -52,6 +53,7 @@ def evaluate(
     ] = None,
     contrast: Annotated[bool, typer.Option("--contrast", help="Explain why this class and not the next one.")] = False,
     compiled: Annotated[bool, typer.Option("--compiled", help="Speed up the slow metrics by torch.compile.")] = False,
+    precision: PrecisionName = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write a table into.")] = None,
     devices: Devices = None,
 ) -> None:
@@ -84,7 +86,7 @@ def evaluate(
                 raise SightlineError(
                     f"{name} was given for one run, which is evaluated on its own data; --output makes a table"
                 )
-        evaluation.evaluate(paths[0], *named, max_images_slow=max_images_slow)
+        evaluation.evaluate(paths[0], *named, max_images_slow=max_images_slow, precision=precision)  # type: ignore
         return
 
     from sightline import studies
@@ -95,6 +97,7 @@ def evaluate(
         for name, value in (
             ("--model", model), ("--weights", weights), ("--size", size), ("--mean", mean), ("--std", std),
             ("--classes", classes), ("--data", data), ("--explainers", explainers), ("--metrics", metrics),
+            ("--precision", precision),
         ):  # fmt: skip
             if value is not None:
                 raise SightlineError(f"{name} was given beside a plan; change its keys by KEY=VALUE")
@@ -107,6 +110,7 @@ def evaluate(
             output.name, paths, options, model=model, weights=weights, size=size, mean=split_numbers(mean, "--mean"),
             std=split_numbers(std, "--std"), classes=classes, data=data, splits=named[0], explainers=named[1],
             metrics=named[2], num_images=num_images, contrast=contrast, compiled=compiled,
+            precision=precision or "fp32",  # type: ignore
         )  # fmt: skip
         folder = output
     typer.echo(studies.run_study(study, folder, devices=split_devices(devices)) / "report.md")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sightline.cli.options import ClassNames, Mean, ModelName, RunFolder, Size, Std, TargetLayer, Weights
+from sightline.cli.options import ClassNames, Mean, ModelName, PrecisionName, RunFolder, Size, Std, TargetLayer, Weights
 from sightline.cli.subject import Subject, find_data, find_subject
 from sightline.errors import NotDefinedError, SightlineError, unknown_name
 
@@ -38,6 +38,7 @@ def explain(
         ),
     ] = None,
     layer: TargetLayer = None,
+    precision: PrecisionName = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Image file to write.")] = Path("panel.png"),
     store: Annotated[
         Path | None,
@@ -67,12 +68,14 @@ def explain(
             )
         named = (methods or "gradcam,hirescam,layercam,eigencam").split(",")
         from sightline.explainers import create_explainer
+        from sightline.network.precision import running_in
         from sightline.reporting.plots import check_figure_name
 
         check_figure_name(output)
         explainers = {name: create_explainer(name) for name in named}
         subject = find_subject(model, weights, run, classes, size, mean, std)
-        _draw([Path(image) for image in given], explainers, subject, target, against, layer, output)
+        with running_in(precision or "fp32"):  # type: ignore
+            _draw([Path(image) for image in given], explainers, subject, target, against, layer, output)
         return
     if against is not None:
         raise SightlineError("--against was given with --store, whose maps explain one class each")
@@ -93,7 +96,7 @@ def explain(
     compute_maps(
         subject.model, dataset, store, named[0], targets=target or "predicted",  # type: ignore
         layer=layer or subject.layer, input_spec=subject.spec, dtype=dtype, num_workers=num_workers, devices=devices,  # type: ignore
-        progress=True,
+        precision=precision or "fp32", progress=True,  # type: ignore
     )  # fmt: skip
     if is_first_process():
         typer.echo(store)

@@ -31,6 +31,12 @@ RunFolder = Annotated[Path | None, typer.Option(help="Folder of a trained run, i
 DataName = Annotated[str | None, typer.Option(help="Name of the dataset. [default: that of the run]")]
 TargetLayer = Annotated[str | None, typer.Option(help="Target layer. [default: chosen by the family of the model]")]
 NumWorkers = Annotated[int, typer.Option(min=0, help="Number of processes that load images.")]
+PrecisionName = Annotated[
+    str | None,
+    typer.Option(
+        "--precision", help="bf16 = bfloat16 autocast, faster and less exact. [default: the recipe's, or fp32]"
+    ),
+]
 Devices = Annotated[
     str | None,
     typer.Option(help="Spread the runs of a table over devices, a process each: cuda:0,cuda:1. [default: one device]"),

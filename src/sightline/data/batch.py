@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -24,10 +24,11 @@ from sightline.errors import SightlineError
 
 
 class _Checked:
-    """What a batch remembers of its checks, beside its fields: its labels, and the last class among them."""
+    """What a batch remembers of its checks, beside its fields: its labels, the last class of them, and ranges of integers."""
 
-    __slots__ = ("_last_class",)
+    __slots__ = ("_last_class", "_ranges")
     _last_class: tuple[Tensor, int]
+    _ranges: dict[str, tuple[Tensor, int, int]]  # "indices" and "groups", where there are any
 
 
 @dataclass
@@ -118,6 +119,8 @@ class Batch(_Checked):
         if self.groups is not None:
             check_indices(self.groups, "groups", size, None)
         self._last_class = self.labels, self.labels.shape[1] - 1 if self.multi_label else int(self.labels.max())
+        known = {"indices": self.indices, "groups": self.groups}
+        self._ranges = {name: (t, int(t.min()), int(t.max())) for name, t in known.items() if t is not None}
 
     def __len__(self) -> int:
         return self.images.shape[0]
@@ -139,8 +142,14 @@ class Batch(_Checked):
         """Return the batch with other tensors of the same kind; they are not checked, because on a GPU a check would wait."""
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__ | tensors)
-        new._last_class = self._last_class
+        new._last_class, new._ranges = self._last_class, self._ranges
         return new
+
+    def range_of(self, name: Literal["indices", "groups"]) -> tuple[int, int]:
+        """Return the least and the greatest of the indices or groups, as noted when the batch was made."""
+        tensor = getattr(self, name)
+        noted, low, high = self._ranges.get(name, (None, 0, 0))
+        return (low, high) if noted is tensor else (int(tensor.min()), int(tensor.max()))
 
     def check_classes(self, classes: int) -> None:
         """Raise if a label is none of a model's classes; the labels were looked at when the batch was made.
@@ -207,9 +216,18 @@ class Batch(_Checked):
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
         new = self.changed(**{name: change(t) for name, t in tensors.items() if t is not None})
+        return self._noted_in(new)
+
+    def _noted_in(self, new: Self) -> Self:
+        """Return a batch of the same values with what this one remembers."""
         labels, last = self._last_class
         if labels is self.labels:
             new._last_class = new.labels, last
+        new._ranges = {
+            name: (getattr(new, name), low, high)
+            for name, (tensor, low, high) in self._ranges.items()
+            if tensor is getattr(self, name)
+        }
         return new
 
 

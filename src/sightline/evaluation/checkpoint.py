@@ -58,6 +58,7 @@ def evaluate_checkpoint(
             max_images_slow=loaded.recipe.evaluation.max_images_slow,
             gallery=GALLERY,
             subset_key=f"{split}/{dataset.fingerprint}",
+            precision=evaluation.facts.get("precision", "fp32"),
             progress=True,
         )
         about = {"split": split, "data_fingerprint": dataset.fingerprint, **facts}

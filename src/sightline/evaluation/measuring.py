@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from sightline._core.checks import check_choice
 from sightline._core.progress import ProgressBar
 from sightline.data.background_sources import backgrounds_of
 from sightline.data.batch import Batch
@@ -14,11 +15,13 @@ from sightline.errors import SightlineError
 from sightline.evaluation.kept_images import collect_images, concatenate, describe_images, nested_subset, to_bytes
 from sightline.evaluation.map_sources import MapSource, Source, make_sources
 from sightline.evaluation.meters import Meter, make_meters
+from sightline.evaluation.precision_change import COMPARED, change_of, rows_of
 from sightline.evaluation.result import Curve, Evaluation, Result
 from sightline.metrics import CurveMetric, Observation, Scorer, perturbation
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection
 from sightline.network.logits import hits
+from sightline.network.precision import Precision, running_in
 from sightline.network.targets import resolve_targets
 
 # The first is what guides mostly train on; the second is trained on by none; the last two never look at the image, or
@@ -49,6 +52,7 @@ def evaluate_model(
     seed: int = 0,
     internal_batch_size: int | None = None,
     compiled: bool = False,
+    precision: Precision = "fp32",
     progress: bool = False,
 ) -> Evaluation:
     """Measure a model. Every image is classified once and explained once by each explainer, whatever is measured.
@@ -74,11 +78,15 @@ def evaluate_model(
         seed: of the bootstrap.
         internal_batch_size: images in one call to the model, where a metric changes images; None chooses.
         compiled: let `torch.compile` make these calls faster; it takes seconds to minutes first.
+        precision: "bf16" runs the model under bfloat16 autocast. What that changes is measured: `facts["precision_change"]`
+            compares the figures of up to 8 images with those in "fp32".
         progress: show a bar with the time that remains.
 
     Raises:
-        SightlineError: an unknown name or option, no images, or maps or scores that are NaN.
+        SightlineError: an unknown name or option, no images, maps or scores that are NaN, or a device or model without
+            bfloat16.
     """
+    check_choice(Precision, precision=precision)
     for argument, choice in (("target", target), ("explained", explained or target)):
         if choice not in get_args(TargetClass):
             raise SightlineError(f"{argument} is {choice!r}; expected 'predicted' or 'label'")
@@ -89,6 +97,8 @@ def evaluate_model(
     options = {"model": model, "input_spec": input_spec, "internal_batch_size": internal_batch_size}
     meters, left_out = make_meters(metrics, sources, layer, options)
     measurement = _Measurement(sources, meters, slow, kept)
+    compared = nested_subset(total, COMPARED if precision != "fp32" else 0, f"slow/{subset_key}")
+    exact = _Measurement(sources, make_meters(metrics, sources, layer, options)[0], slow, torch.zeros_like(kept))
     shared = {
         "scorer": Scorer(model, input_spec, internal_batch_size, compiled),
         "curves": tuple(kind for kind in get_args(perturbation.Curve) if kind in metrics),
@@ -96,14 +106,22 @@ def evaluate_model(
         "marks": backgrounds_of(loader, "avoid"),
     }
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with ProgressBar(progress, "evaluating", total * max(1, len(sources))) as bar:
-        for batch, places in _with_places(loader, total):
-            observation = _observe(batch.to(device, non_blocking=True), places, target, explained or target, shared)
-            measurement.add(observation, places, bar.advance)
+    with running_in(precision), ProgressBar(progress, "evaluating", total * max(1, len(sources))) as bar:
+        for given, places in _with_places(loader, total):
+            batch = given.to(device, non_blocking=True)
+            measurement.add(_observe(batch, places, target, explained or target, shared), places, bar.advance)
+            if (some := compared[places]).any():
+                few, where = rows_of(batch, some), places[some]
+                with running_in("fp32"):
+                    exact.add(_observe(few, where, target, explained or target, shared), where, lambda n: None)
     results, samples, curves = _collect(measurement, seed, left_out)
-    facts = {
+    facts: dict[str, Any] = {
         "n": total, "target": target, "contrast": contrast, "slow_n": int(slow.sum()), "seed": seed, "left_out": left_out,
     }  # fmt: skip
+    if precision != "fp32":
+        meters_in_fp32 = [meter for some in exact.meters.values() for meter in some]
+        change = change_of(samples, meters_in_fp32, compared)
+        facts |= {"precision": precision, "precision_change": change}
     return Evaluation(results, samples, curves, collect_images(measurement.images), facts)
 
 

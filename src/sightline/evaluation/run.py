@@ -11,8 +11,10 @@ from sightline._core.fingerprint import fingerprint
 from sightline.data.loader import create_loader
 from sightline.errors import SightlineError
 from sightline.evaluation.measuring import DEFAULT_EXPLAINERS, DEFAULT_METRICS, TargetClass, evaluate_model
+from sightline.evaluation.precision_change import describe_change
 from sightline.evaluation.result import Evaluation
 from sightline.evaluation.split_folder import check_writable, write_evaluation
+from sightline.network.precision import Precision
 from sightline.training import Run, load_run
 from sightline.training.loggers import log_figures
 
@@ -29,6 +31,7 @@ def evaluate(
     target: TargetClass = "predicted",
     max_images_slow: int | None = None,
     batch_size: int = 32,
+    precision: Precision | None = None,
     device: str | torch.device | None = None,
 ) -> dict[str, Evaluation]:
     """Evaluate a run, and write what was found to its folder, under `evaluation/<split>`.
@@ -42,6 +45,7 @@ def evaluate(
         target: the class that maps and scores are about: the "predicted" one or the "label".
         max_images_slow: how many images of each split the slow metrics (insertion, deletion) see; None = the recipe's number.
         batch_size: images that are loaded and explained together.
+        precision: "fp32", or "bf16" for bfloat16 autocast, whose change of the figures is measured; None = the recipe's.
         device: None = a GPU where there is one.
 
     Returns:
@@ -79,6 +83,7 @@ def evaluate(
             max_images_slow=recipe.evaluation.max_images_slow if max_images_slow is None else max_images_slow,
             gallery=GALLERY,
             subset_key=f"{name}/{dataset.fingerprint}",
+            precision=precision or recipe.evaluation.precision,
             progress=True,
         )
         split: dict[str, Any] = {"split": name, "data_fingerprint": dataset.fingerprint, **facts}
@@ -86,6 +91,8 @@ def evaluate(
             found[name], run.path / "evaluation" / name, split, [dataset.path(i) for i in range(len(dataset))]
         )
         print(_line(name, found[name]), file=sys.stderr)
+        if "precision_change" in found[name].facts:
+            print(describe_change(found[name].facts["precision_change"]), file=sys.stderr)
     log_figures(run, recipe, {f"{name}/{r.column}": r.value for name, each in found.items() for r in each.results})
     return found
 

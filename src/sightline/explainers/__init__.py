@@ -15,6 +15,7 @@ from sightline.explainers.given import Explained, explain_given
 from sightline.explainers.registry import EXPLAINERS, layer_for, needs_layer
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection
+from sightline.network.precision import Precision, running_in
 from sightline.network.targets import Targets
 
 __all__ = [
@@ -67,6 +68,7 @@ def explain(
     targets: Targets = None,
     layer: LayerSelection = None,
     input_spec: InputSpec | None = None,
+    precision: Precision = "fp32",
 ) -> Tensor: ...
 
 
@@ -78,6 +80,7 @@ def explain(
     targets: Targets = None,
     layer: LayerSelection = None,
     input_spec: InputSpec | None = None,
+    precision: Precision = "fp32",
 ) -> Explained: ...
 
 
@@ -88,6 +91,7 @@ def explain(
     targets: Targets = None,
     layer: LayerSelection = None,
     input_spec: InputSpec | None = None,
+    precision: Precision = "fp32",
 ) -> Tensor | Explained:
     """Explain images: return a saliency map for each of them.
 
@@ -102,6 +106,8 @@ def explain(
         layer: the target layer: a name, a module, a `Layer` or a list of these; None chooses by the model's family.
         input_spec: normalizes the images inside. None = a tensor is normalized already; for other images it is as the model
             says, else that of ImageNet at 224 px, with a warning.
+        precision: "bf16" runs the model under bfloat16 autocast, which is faster and changes the maps by rounding. Methods that
+            this spoils stay in float32: Ablation-CAM, FullGrad, rules for gradients and the maps of attention.
 
     Raises:
         SightlineError: an argument is not as above; the message says which, and what is accepted.
@@ -117,6 +123,7 @@ def explain(
         (torch.Size([2, 64, 64]), True, True)
     """
     explainer = create_explainer(method) if isinstance(method, str) else method
-    if isinstance(images, Tensor):
-        return explainer(model, images, targets=targets, layer=layer, input_spec=input_spec)
-    return explain_given(explainer, model, images, targets, layer, input_spec)
+    with running_in(precision):
+        if isinstance(images, Tensor):
+            return explainer(model, images, targets=targets, layer=layer, input_spec=input_spec)
+        return explain_given(explainer, model, images, targets, layer, input_spec)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from sightline.network.layers import LayerSelection
 from sightline.network.targets import Score, Targets, resolve_score
 
 Baseline = float | Tensor
+Precise = Literal["always", "unless_asked"]
 OPTIONS = {  # what `_common` takes
     "sign": "How signed attributions become a map: `positive` keeps what increases the score, `absolute` what changes it.",
     "raw": "Return the attributions (B, C, H, W) with their signs instead of maps.",
@@ -104,7 +105,8 @@ class Attribution(Explainer):
         raw: return the attributions (B, C, H, W) themselves, with their signs, instead of maps.
         internal_batch_size: images in one call to the model, after the pass over the batch that finds the predictions;
             None chooses.
-        precise: compute in float32 at least where the model or autocast has half precision.
+        precise: "always" = compute in float32 at least, whatever the model, autocast or `precision` has; "unless_asked" = but
+            in bfloat16 where `precision="bf16"` asks for it; None = as they have it.
     """
 
     def __init__(
@@ -113,7 +115,7 @@ class Attribution(Explainer):
         sign: Sign | None,
         raw: bool = False,
         internal_batch_size: int | None = None,
-        precise: bool = False,
+        precise: Precise | None = None,
     ) -> None:
         if sign is not None:
             check_choice(Sign, sign=sign)
@@ -126,7 +128,7 @@ class Attribution(Explainer):
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Return maps (B, H, W) in [0, 1], or attributions (B, C, H, W) with `raw`."""
         if self.precise:
-            with in_float32(model, inputs, targets, layer) as precise:
+            with in_float32(model, inputs, targets, layer, self.precise == "unless_asked") as precise:
                 return self._explain(*precise)
         return self._explain(model, inputs, targets, layer)
 
@@ -164,12 +166,16 @@ def _captum_quiet() -> Iterator[None]:
 
 
 def attribution(
-    name: str, signed: bool = True, needs_gradient: bool = True, needs_layer: bool = False, precise: bool = False
+    name: str,
+    signed: bool = True,
+    needs_gradient: bool = True,
+    needs_layer: bool = False,
+    precise: Precise | None = None,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register a function of a request as an explainer.
 
     Its options are the function's keyword-only parameters, `sign`, `raw` and `internal_batch_size`. `precise` is for functions
-    that half precision spoils: rules for gradients, and small differences of scores.
+    that half precision spoils: "always" for rules for gradients, "unless_asked" for small differences of scores in many passes.
     """
 
     def decorate(function: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -40,7 +40,7 @@ _DEEPLIFT = Rules(
 )
 
 
-@attribution("guided_backprop", signed=False, precise=True)
+@attribution("guided_backprop", signed=False, precise="always")
 def guided_backprop(request: AttributionRequest) -> Tensor:
     """Guided backprop: gradients that pass a ReLU only where they are positive (Springenberg et al. 2015).
 
@@ -61,7 +61,7 @@ def guided_backprop(request: AttributionRequest) -> Tensor:
     return GuidedBackprop(module).attribute(request.input_leaf(), additional_forward_args=(request.image_index,))
 
 
-@attribution("guided_gradcam", signed=False, needs_layer=True, precise=True)
+@attribution("guided_gradcam", signed=False, needs_layer=True, precise="always")
 def guided_gradcam(request: AttributionRequest) -> Tensor:
     """Guided Grad-CAM: guided backprop times Grad-CAM, resized bilinearly (Selvaraju et al. 2017).
 
@@ -83,7 +83,7 @@ def guided_gradcam(request: AttributionRequest) -> Tensor:
     return gradients * torch.stack([resize_maps(m, tapped.image_size) for m in maps]).mean(0)[:, None]
 
 
-@attribution("deeplift", precise=True)
+@attribution("deeplift", precise="always")
 def deeplift(request: AttributionRequest, *, baseline: Baseline = 0.0) -> Tensor:
     """DeepLIFT, rescale rule: shares in the score's difference from that of a baseline (Shrikumar et al. 2017).
 
@@ -110,7 +110,7 @@ def deeplift(request: AttributionRequest, *, baseline: Baseline = 0.0) -> Tensor
     )
 
 
-@attribution("lrp", precise=True)
+@attribution("lrp", precise="always")
 def lrp(request: AttributionRequest) -> Tensor:
     """Layer-wise relevance propagation, epsilon rule (Bach et al. 2015).
 

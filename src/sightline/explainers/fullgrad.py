@@ -29,6 +29,7 @@ from sightline.network.forms import check_open
 from sightline.network.layers import LayerSelection
 from sightline.network.logits import returned_logits
 from sightline.network.modes import in_this_thread
+from sightline.network.precision import running_in
 from sightline.network.targets import Targets, resolve_score
 
 # Layers that add a bias, and activation functions that have an implicit one. All other modules, such as ReLU and pooling,
@@ -77,7 +78,8 @@ class FullGrad(Explainer):
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Return maps (B, H, W) in [0, 1]; all layers take part, regardless of `layer`."""
-        parts = full_gradients(model, inputs, targets)
+        with running_in("fp32"):  # bfloat16 is too coarse to see whether the sum holds
+            parts = full_gradients(model, inputs, targets)
         spatial = [parts.input, *(part for _, part in parts.biases if part.ndim == 4 and len(part) == len(inputs))]
         size = (inputs.shape[-2], inputs.shape[-1])
         # Resizing is linear, so that the channels' sum is resized instead of each channel.

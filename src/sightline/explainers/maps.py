@@ -34,6 +34,7 @@ from sightline.explainers.registry import layer_for, needs_layer
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection, resolve_layers
 from sightline.network.layout import Layer
+from sightline.network.precision import Precision, running_in
 from sightline.network.tap import unwrap
 
 __all__ = ["MapStore", "compute_maps"]
@@ -54,6 +55,7 @@ def compute_maps(
     input_spec: InputSpec,
     map_size: tuple[int, int] | None = None,
     dtype: DType = "uint8",
+    precision: Precision = "fp32",
     chunk_size: int = 32,
     num_workers: int = 0,
     devices: int = 1,
@@ -77,6 +79,7 @@ def compute_maps(
         input_spec: the model's normalization, and the size at which it sees the images.
         map_size: (h, w) at which maps are kept; None = the images' own.
         dtype: "uint8" for maps in [0, 1], to 1/510, a quarter of the size; "float16" for maps that have signs.
+        precision: "bf16" runs the model under bfloat16 autocast.
         chunk_size: images that are explained, and maps that are written, together.
         num_workers: processes that load images, on each device.
         devices: GPUs, or processes where there is no GPU, on each machine; each writes its own files. One: the device that the
@@ -96,6 +99,7 @@ def compute_maps(
         from lightning_fabric import Fabric
 
     check_choice(Explained, targets=targets)
+    check_choice(Precision, precision=precision)
     check_count(chunk_size=chunk_size)
     entry = EXPLAINERS[method]
     entry(**(options or {}))  # rejects what the method does not take, before anything is written
@@ -116,6 +120,8 @@ def compute_maps(
         "normalization": [list(input_spec.mean), list(input_spec.std)],
         "image size": list(input_spec.size),
     }
+    if precision != "fp32":
+        facts["precision"] = precision
     with holding_file(Path(path)) if is_first_process() else nullcontext():
         fabric = Fabric(devices=devices, num_nodes=nodes)
         if devices * nodes > 1:
@@ -144,7 +150,7 @@ def compute_maps(
         model = model.to(device)
         shown = progress and fabric.is_global_zero
         images = sum(min(store.chunk_size, len(dataset) - start) for start in mine)
-        with bar(shown, "explaining", total=images) as advance:
+        with running_in(precision), bar(shown, "explaining", total=images) as advance:
             for start, batch in zip(mine, loader):
                 batch = batch.to(device, non_blocking=True)
                 wanted = batch.labels if targets == "label" else None

@@ -26,6 +26,8 @@ class PartitionSHAP(PixelExplainer):
 
     Args:
         evaluations: Number of evaluations of the model per image.
+        tolerance: Finish an image once no part that could be split carries more than this share of the worth of all its parts;
+            `evaluations` is then the most that it takes, and how many were taken is logged. None = all of them.
         masker: What is shown instead of hidden pixels.
         blur: Kernel of the blurs.
         output: What is explained of a class, its `"probability"` or `"logits"`.
@@ -41,6 +43,7 @@ class PartitionSHAP(PixelExplainer):
     def __init__(
         self,
         evaluations: int = 2000,
+        tolerance: float | None = None,
         masker: Masker = "blur",
         blur: int | float | None = None,
         output: Output = "probability",
@@ -48,17 +51,19 @@ class PartitionSHAP(PixelExplainer):
         raw: bool = False,
         internal_batch_size: int | None = None,
     ) -> None:
-        check_options(evaluations, output, internal_batch_size)
+        check_options(evaluations, output, internal_batch_size, tolerance)
         check_masker(masker, blur)
         check_choice(Sign, sign=sign)
-        self.evaluations, self.masker, self.blur, self.output = evaluations, masker, blur, output
+        self.evaluations, self.tolerance = evaluations, tolerance
+        self.masker, self.blur, self.output = masker, blur, output
         self.sign, self.raw, self.internal_batch_size = sign, raw, internal_batch_size
 
     def explain_images(
         self, model: nn.Module, images: Tensor, targets: Targets, layer: LayerSelection, input_spec: InputSpec | None
     ) -> Tensor:
         """Return maps (B, H, W), in [0, 1] unless `raw`."""
-        with in_float32(model, to_inputs(images, input_spec), targets, None) as (wide, _, settled, _):
+        with in_float32(model, to_inputs(images, input_spec), targets, None, unless_asked=True) as given:
+            wide, _, settled, _ = given
             values = self.signed_map(wide, at_least_float32(images), settled, input_spec)
         return values if self.raw else normalize_maps(signed_to_map(values, self.sign))
 
@@ -76,6 +81,7 @@ class PartitionSHAP(PixelExplainer):
             targets,
             input_spec=input_spec,
             evaluations=self.evaluations,
+            tolerance=self.tolerance,
             masker=self.masker,
             blur=self.blur,
             output=self.output,

@@ -1,19 +1,25 @@
 """Attributions by changed copies of the image, computed by Captum: occlusion, LIME, KernelSHAP."""
 
+import logging
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from sightline._core.checks import check_count
+from sightline._core.checks import check_count, check_positive
 from sightline._core.seeding import seeded
 from sightline._core.tensors import has_contrast
 from sightline.errors import SightlineError
 from sightline.explainers.attribution import AttributionRequest, Baseline, attribution
+from sightline.explainers.kernel_convergence import CHECKED, until_converged
 
 if TYPE_CHECKING:
     from captum.attr import KernelShap, Lime
+
+logger = logging.getLogger(__name__)
 
 Length = int | float  # pixels (int), or a fraction of the image's side (float)
 
@@ -31,7 +37,7 @@ def _pixels(length: Length, side: int, argument: str) -> int:
     return min(side, max(1, round(length * side) if isinstance(length, float) else length))
 
 
-@attribution("occlusion", needs_gradient=False, precise=True)
+@attribution("occlusion", needs_gradient=False, precise="unless_asked")
 def occlusion(
     request: AttributionRequest, *, window: Length = 15 / 224, stride: Length = 8 / 224, baseline: Baseline = 0.0
 ) -> Tensor:
@@ -73,7 +79,7 @@ def occlusion(
     )
 
 
-@attribution("lime", needs_gradient=False, precise=True)
+@attribution("lime", needs_gradient=False, precise="unless_asked")
 def lime(
     request: AttributionRequest,
     *,
@@ -117,11 +123,12 @@ def lime(
     return _surrogate(captum, scores, request, samples, _regions(request.inputs, patch, features), baseline, seed)
 
 
-@attribution("kernel_shap", needs_gradient=False, precise=True)
+@attribution("kernel_shap", needs_gradient=False, precise="unless_asked")
 def kernel_shap(
     request: AttributionRequest,
     *,
     samples: int | None = None,
+    tolerance: float | None = None,
     patch: Length = 1 / 8,
     features: Tensor | None = None,
     baseline: Baseline = 0.0,
@@ -136,6 +143,9 @@ def kernel_shap(
     Args:
         request: The model, its inputs (N, C, H, W) and the explained scores.
         samples: Number of coalitions per image; None takes 2 M + 2048 for M patches.
+        tolerance: Take no more coalitions once the largest standard error of a value is at most this share of the range of the
+            values (Covert & Lee 2021), asked after each 128; `samples` is then the most, and how many were taken is logged.
+            None takes all.
         patch: Side of a patch: pixels (a whole number), or a fraction of the image side (a float up to 1).
         features: Number of the region of each pixel (H, W), such as a superpixel; None makes a grid of patches.
         baseline: What stands for a missing pixel: a number, or a tensor that broadcasts to (1, C, H, W), in the units of the
@@ -147,6 +157,7 @@ def kernel_shap(
 
     References:
         Lundberg, Lee, "A Unified Approach to Interpreting Model Predictions" (NeurIPS 2017), section 4.1.
+        Covert, Lee, "Improving KernelSHAP: Practical Shapley Value Estimation Using Linear Regression" (AISTATS 2021).
     """
     from captum.attr import KernelShap
 
@@ -156,7 +167,14 @@ def kernel_shap(
         raise SightlineError("kernel_shap: the whole image is one patch; at least 2 are needed")
     samples = 2 * count + 2048 if samples is None else samples
     scores = _Scores(request.forward)
-    return _surrogate(KernelShap(scores), scores, request, samples, regions, baseline, seed)
+    captum = KernelShap(scores)
+    if tolerance is None:
+        return _surrogate(captum, scores, request, samples, regions, baseline, seed)
+    check_positive(tolerance=tolerance)
+    captum.perturb_func = until_converged(captum.kernel_shap_perturb_generator, scores.so_far, tolerance)
+    # Calls of which whole ones come before each check, so that their size decides nothing.
+    request = replace(request, rows=1 << min(request.rows, CHECKED).bit_length() - 1)
+    return _surrogate(captum, scores, request, samples, regions, baseline, seed)
 
 
 class _Scores:
@@ -168,19 +186,23 @@ class _Scores:
 
     def __init__(self, forward: Callable[..., Tensor]) -> None:
         self.forward = forward
-        self.range: list[Tensor] = []  # lowest and highest score, once for each call
+        self.taken: list[Tensor] = []
 
     def __call__(self, *arguments: Any) -> Tensor:
         scores = self.forward(*arguments)
         if not scores.isfinite().all():
             raise SightlineError("NaN or infinity in the scores of changed images; is the model finite there?")
-        self.range += scores.detach().aminmax()
+        self.taken.append(scores.detach())
         return scores
+
+    def so_far(self) -> Tensor:
+        """Return the scores since the last time that `vary` was asked."""
+        return torch.cat(self.taken)
 
     def vary(self) -> Tensor:
         """Return whether the scores varied by more than rounding since the last time that this was asked."""
-        noted, self.range = torch.stack(self.range), []
-        return has_contrast(noted[None])
+        scores, self.taken = self.so_far(), []
+        return has_contrast(torch.stack(scores.aminmax())[None])
 
 
 def _surrogate(
@@ -195,7 +217,8 @@ def _surrogate(
     check_count(2, samples=samples)
     parts = []
     for one in request.split():
-        with seeded(one.inputs.device, seed, "surrogate"):
+        with seeded(one.inputs.device, seed, "surrogate"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Generator completed prior")
             part = captum.attribute(
                 one.inputs,
                 baselines=one.baseline(baseline),
@@ -204,6 +227,7 @@ def _surrogate(
                 n_samples=samples,
                 perturbations_per_eval=one.rows,
             )
+        logger.info("%s took %s of %s samples for an image", type(captum).__name__, len(scores.so_far()), samples)
         parts.append(part * scores.vary())  # a regression on rounding noise has no meaning
     return torch.cat(parts)
 

@@ -2,13 +2,14 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from sightline._core.tensors import at_least_float32
 from sightline.network.layers import LayerSelection, resolve_layers
+from sightline.network.precision import precision_asked, running_in
 from sightline.network.tap import logits_of
 from sightline.network.targets import Resolved, Targets, resolve_score, resolve_targets
 
@@ -17,17 +18,26 @@ HALF = (torch.bfloat16, torch.float16)
 
 @contextmanager
 def in_float32(
-    model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection
+    model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection, unless_asked: bool = False
 ) -> Iterator[tuple[nn.Module, Tensor, Targets, LayerSelection]]:
     """Yield what is explained in float32 at least, and keep autocast off.
 
     A model in half precision is copied. The targets are settled by the model as it is: rounding may change what is predicted.
     Without half precision, all stays as it is. Small differences of scores, and rules for gradients, lose most of their
     digits in half precision.
+
+    Args:
+        model: what is explained.
+        inputs: (B, C, H, W), as the model takes them.
+        targets: the explained classes or scores.
+        layer: the target layer.
+        unless_asked: let the passes be in bfloat16 where `precision="bf16"` asks for it: for methods of many passes, which are
+            what it is for.
     """
     half = any(tensor.dtype in HALF for tensor in (*model.parameters(), *model.buffers()))
     device = inputs.device.type
-    if not half and not torch.is_autocast_enabled(device):
+    wide = precision_asked() != "fp32" and not unless_asked
+    if not half and not wide and not torch.is_autocast_enabled(device):
         yield model, inputs, targets, layer
         return
     output = model(inputs)
@@ -36,5 +46,5 @@ def in_float32(
     else:
         settled = Resolved(resolve_score(targets, output))
     layers = None if layer is None else resolve_layers(model, layer)
-    with torch.autocast(device, enabled=False):
+    with torch.autocast(device, enabled=False), running_in("fp32") if wide else nullcontext():
         yield copy.deepcopy(model).float() if half else model, at_least_float32(inputs), settled, layers

@@ -60,7 +60,7 @@ class GroupDRO(Guide):
             raise SightlineError(
                 "group_dro needs the group of every image, and the batch has no groups; give Batch(groups=)"
             )
-        low, high = int(batch.groups.min()), int(batch.groups.max())
+        low, high = batch.range_of("groups")
         if low < 0 or high >= self.groups:
             raise SightlineError(f"the batch's groups range over [{low}, {high}]; group_dro was made for {self.groups}")
         losses = task_loss(logits.detach(), batch.labels)

@@ -115,7 +115,7 @@ class Reweighter(Guide):
         """Return the positions (B,) of a batch's images among the weights."""
         if batch.indices is None:
             raise SightlineError("weights are kept by batch.indices, which this batch does not have")
-        low, high = torch.aminmax(batch.indices)
+        low, high = batch.range_of("indices")
         if low < 0 or high >= len(self.weights):
             raise SightlineError(
                 f"batch.indices range over [{low}, {high}]; there are weights of {len(self.weights)} images "

@@ -7,12 +7,14 @@ from math import ceil
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline._core.checks import check_choice, check_count
+from sightline._core.checks import check_choice, check_count, check_positive
 from sightline._core.fills import Fill, filled
 from sightline._core.tensors import check_maps
 from sightline.errors import SightlineError
+from sightline.metrics.adaptive_curves import adaptive_curves
 from sightline.metrics.base import CurveMetric, observe
 from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
@@ -33,6 +35,7 @@ def perturbation_curves(
     fill: Fill = "blur",
     score: Score = "predicted",
     curves: tuple[Curve, ...] = ("insertion", "deletion"),
+    tolerance: float | None = None,
     input_spec: InputSpec | None = None,
     internal_batch_size: int | None = None,
 ) -> dict[str, Tensor]:
@@ -52,6 +55,9 @@ def perturbation_curves(
             the normalization.
         score: "predicted" = the probability of the target; "max" = the highest of all classes, again at each step.
         curves: those that are wanted.
+        tolerance: largest bound on the error of each area, which asks the model at fewer steps: at 15 first, then between
+            two where the curve changes most, and is straight between them. The bound holds where the curve stays between its
+            values at two neighboring steps that were asked; a rise and fall between them is not seen. None = every step.
         input_spec: normalizes the images inside.
         internal_batch_size: images in one call to the model; None chooses, and halves it where the memory does not suffice.
 
@@ -62,7 +68,7 @@ def perturbation_curves(
         SightlineError: an argument is not as above, or maps or probabilities are NaN.
     """
     observation = observe(Scorer(model, input_spec, internal_batch_size), images, maps, targets)
-    return _curves(observation, curves, steps, fill, score)
+    return _curves(observation, curves, steps, fill, score, tolerance)[0]
 
 
 def area_under_curve(curves: Tensor) -> Tensor:
@@ -78,15 +84,18 @@ class PerturbationMetric(CurveMetric):
         steps: number of steps.
         fill: "blur", "mean" or a constant.
         score: "predicted" or "max".
+        tolerance: of the area of each image, by which the model is asked at fewer steps; None = at every step.
         input_spec: normalizes images in [0, 1].
         internal_batch_size: images in one call to the model.
 
     Attributes:
         curve: the mean curve (steps + 1,), over all processes, as of the last `compute()`.
+        evaluations: at how many of the steps + 1 places of the curve the model was asked, mean over the images, likewise.
     """
 
     slow = True
     kind: Curve
+    asked_total: Tensor
 
     def __init__(
         self,
@@ -95,22 +104,39 @@ class PerturbationMetric(CurveMetric):
         steps: int = 224,
         fill: Fill = "blur",
         score: Score = "predicted",
+        tolerance: float | None = None,
         input_spec: InputSpec | None = None,
         internal_batch_size: int | None = None,
     ) -> None:
-        _check_options(steps, score)
+        _check_options(steps, score, tolerance)
         super().__init__(
             model,
             torch.linspace(0, 1, steps + 1).tolist(),
             input_spec=input_spec,
             internal_batch_size=internal_batch_size,
         )
-        self.steps, self.fill, self.score = steps, fill, score
+        self.steps, self.fill, self.score, self.tolerance = steps, fill, score, tolerance
+        self.add_state("asked_total", torch.zeros(()), dist_reduce_fx="sum")
+        self.evaluations = 0.0
 
     def curves(self, observation: Observation) -> Tensor:
         """Return the curve (B, steps + 1) of each image."""
+        return self._found(observation)[0][self.kind]
+
+    def update_batch(self, observation: Observation) -> None:
+        """Measure a batch, and keep at how many places the model was asked."""
+        super().update_batch(observation)
+        self.asked_total = self.asked_total + self._found(observation)[1][self.kind].sum().to(self.asked_total)
+
+    def compute(self) -> Tensor:
+        """Return the mean area; `curve` and `evaluations` are then those of all images."""
+        value = super().compute()
+        self.evaluations = float(self.asked_total) / (self.n + self.skipped)
+        return value
+
+    def _found(self, observation: Observation) -> "_Found":
         together = observation.curves if self.kind in observation.curves else (self.kind,)
-        return observation.cached(_curves, together, self.steps, self.fill, self.score)[self.kind]
+        return observation.cached(_curves, together, self.steps, self.fill, self.score, self.tolerance)
 
     def compute_per_image(self, observation: Observation) -> Tensor:
         """Return the area under the curve of each image."""
@@ -162,15 +188,29 @@ class Deletion(PerturbationMetric):
     higher_is_better = False
 
 
+_Found = tuple[
+    dict[str, Tensor], dict[str, Tensor]
+]  # each kind's curves (B, steps + 1), and its numbers of known places (B,)
+
+
 def _curves(
-    observation: Observation, kinds: tuple[str, ...], steps: int, fill: Fill, score: Score
-) -> dict[str, Tensor]:
-    _check_options(steps, score)
+    observation: Observation,
+    kinds: tuple[str, ...],
+    steps: int,
+    fill: Fill,
+    score: Score,
+    tolerance: float | None = None,
+) -> _Found:
+    _check_options(steps, score, tolerance)
     if not kinds or not set(kinds) <= set(get_args(Curve)):
         raise SightlineError(f"curves are {kinds}; expected 'insertion', 'deletion' or both")
     ranks = ranks_of(observation.require("maps"))
     changed = torch.arange(1, steps, device=ranks.device) * ranks[0].numel() // steps
-    return curves_between(observation, filled(observation.require("images"), fill), ranks, changed, kinds, score)
+    others = filled(observation.require("images"), fill)
+    if tolerance is not None:
+        return _adaptive(observation, others, ranks, changed, kinds, score, tolerance)
+    found = curves_between(observation, others, ranks, changed, kinds, score)
+    return found, {kind: torch.full_like(curve[:, 0], steps + 1) for kind, curve in found.items()}
 
 
 def curves_between(
@@ -199,19 +239,12 @@ def curves_between(
         observation.require("targets"),
         observation.require("scorer"),
     )
-    # Choosing pixels commutes with normalizing them, so that the two ends are normalized once instead of every step.
-    prepared, nothing = scorer.prepare(images), scorer.prepare(others)
-
-    def scores(probabilities: Tensor, targets: Tensor) -> Tensor:
-        return probabilities.amax(1) if score == "max" else probabilities.gather(1, targets[:, None])[:, 0]
-
-    clean, gone = scores(observation.require("probabilities"), targets), scores(scorer.score(nothing), targets)
-    ends = {"insertion": (gone, clean), "deletion": (clean, gone)}
+    prepared, nothing, ends = _ends(observation, others, score)
     count, changed = len(changed), changed.int()
     result = {}
     for kind in kinds:
-        result[kind] = clean.new_empty(len(images), count + 2)
-        result[kind][:, 0], result[kind][:, -1] = ends[kind]
+        result[kind] = ends[kind].new_empty(len(images), count + 2)
+        result[kind][:, 0], result[kind][:, -1] = ends[kind].unbind(1)
 
     in_all = len(kinds) * len(images) * count
     rows = max(1, scorer.batch_size(prepared, in_all) // len(kinds))  # (image, step) pairs in one call
@@ -227,12 +260,55 @@ def curves_between(
                 first, second = (present, absent) if kind == "insertion" else (absent, present)
                 torch.where(top, first, second, out=out)
             classes = targets[block].repeat_interleave(len(part)).repeat(len(kinds))
-            answers = scores(scorer.score(mixed.flatten(0, 2)), classes).view(mixed.shape[:3])
+            answers = _scores(scorer.score(mixed.flatten(0, 2)), classes, score).view(mixed.shape[:3])
             for kind, answer in zip(kinds, answers):
                 result[kind][block, part + 1] = answer
     for curve in result.values():
         check_probabilities(curve)
     return result
+
+
+def _ends(observation: Observation, others: Tensor, score: Score) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Return images and others as the model takes them, and each kind's scores (B, 2) at its first and last place.
+
+    Choosing pixels commutes with normalizing them, so that the two ends are normalized once instead of every step.
+    """
+    scorer, targets = observation.require("scorer"), observation.require("targets")
+    prepared, nothing = scorer.prepare(observation.require("images")), scorer.prepare(others)
+    clean = _scores(observation.require("probabilities"), targets, score)
+    gone = _scores(scorer.score(nothing), targets, score)
+    ends = {"insertion": torch.stack([gone, clean], 1), "deletion": torch.stack([clean, gone], 1)}
+    return prepared, nothing, ends
+
+
+def _scores(probabilities: Tensor, targets: Tensor, score: Score) -> Tensor:
+    return probabilities.amax(1) if score == "max" else probabilities.gather(1, targets[:, None])[:, 0]
+
+
+def _adaptive(
+    observation: Observation,
+    others: Tensor,
+    ranks: Tensor,
+    changed: Tensor,
+    kinds: tuple[str, ...],
+    score: Score,
+    tolerance: float,
+) -> _Found:
+    """Return what `_curves` does, with the model asked at few places."""
+    prepared, nothing, ends = _ends(observation, others, score)
+    targets = observation.require("targets")
+    curves, known = adaptive_curves(
+        observation.require("scorer"),
+        torch.cat([ends[kind] for kind in kinds]),
+        prepared,
+        nothing,
+        ranks,
+        F.pad(changed, (1, 1)).int(),  # the ends are known
+        torch.tensor([kind == "insertion" for kind in kinds], device=ranks.device),
+        lambda probabilities, of: _scores(probabilities, targets[of], score),
+        tolerance,
+    )
+    return tuple(dict(zip(kinds, each.chunk(len(kinds)))) for each in (curves, known))  # type: ignore[return-value]
 
 
 def ranks_of(maps: Tensor) -> Tensor:
@@ -251,6 +327,8 @@ def _like(images: Tensor, *leading: int) -> Tensor:
     return images.new_empty(*leading, channels, height, width)
 
 
-def _check_options(steps: int, score: str) -> None:
+def _check_options(steps: int, score: str, tolerance: float | None) -> None:
     check_count(2, steps=steps)
     check_choice(Score, score=score)
+    if tolerance is not None:
+        check_positive(tolerance=tolerance)

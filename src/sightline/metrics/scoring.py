@@ -11,6 +11,7 @@ from sightline.network.fastest import fastest
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.logits import probabilities_of
 from sightline.network.modes import evaluating
+from sightline.network.precision import bf16_where_asked
 from sightline.network.tap import unwrap
 
 
@@ -70,7 +71,9 @@ class Scorer:
             return probabilities_of(self.model(prepared))
         count = len(prepared)
         filling = prepared[:1].expand(self.batch_size(prepared) - count, *prepared.shape[1:])
-        return probabilities_of(self._compiled(torch.cat([prepared, filling])))[:count]
+        with bf16_where_asked(prepared.device):
+            output = self._compiled(torch.cat([prepared, filling]))
+        return probabilities_of(output)[:count]
 
 
 def check_probabilities(probabilities: Tensor) -> None:

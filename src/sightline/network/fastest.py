@@ -3,7 +3,8 @@
 These change the time and not the answer. Convolutions often take half the time on an input in channels-last order, batch norms
 can be part of them, and large batches lose on a CPU what they wait for memory. Which form is the fastest depends on the model,
 the image size and the machine, so a short measurement finds it. The measurement is kept for the process, by the model's
-structure, the input and the device. `Explainer`, `Scorer` and the attacks enter `fastest`; nothing else has to know of forms.
+structure, the input and the device. `Explainer`, `Scorer` and the attacks enter `fastest`; nothing else has to know of forms,
+nor of `network.precision`, which `fastest` enters too.
 """
 
 import os
@@ -24,6 +25,7 @@ from sightline._core.internal_batches import FASTEST_ROWS, default_rows
 from sightline.network.folding import Pair, fold, foldable_pairs, hooks_allow
 from sightline.network.forms import compiled_modules, is_exported
 from sightline.network.modes import in_this_thread, is_own_hook
+from sightline.network.precision import asked_precision, precision_asked
 
 SMALLEST = 64 * 64  # pixels of an image: below, a pass takes too little time to be worth a measurement
 TOLERANCE = 1e-5  # of answers, relative to the largest: a form that differs by more is not used
@@ -64,28 +66,29 @@ def pinned(form: Form) -> Iterator[None]:
 
 @contextmanager
 def fastest(model: nn.Module, inputs: Tensor) -> Iterator[None]:
-    """Run inputs of this size through the model in its fastest exact form while entered, once the work is large enough.
+    """Run inputs of this size through the model in its fastest form while entered, in the precision that is asked for.
 
-    The work is large enough where `InternalBatches` is asked for as many pixels as 32 images of 224 x 224 have. Set
-    `SIGHTLINE_FORM=plain` in the environment to keep the plain form. A part made by `torch.jit`, `torch.export` or
-    `torch.compile` keeps it too.
+    A form is looked for once the work is large enough: where `InternalBatches` is asked for as many pixels as 32 images of
+    224 x 224 have. Set `SIGHTLINE_FORM=plain` in the environment to keep the plain form. A part made by `torch.jit`,
+    `torch.export` or `torch.compile` keeps it too.
 
     Args:
         model: an unwrapped model in eval mode, which belongs to this thread (see `evaluating`).
         inputs: (B, C, H, W) float, of the size that the model takes.
     """
-    if not _may_change(model, inputs):
-        yield
-        return
-    running = _Running(model, inputs)
-    handle = model.register_forward_pre_hook(in_this_thread(running.lay_out))
-    token = FASTEST_ROWS.set(running.rows)
-    try:
-        yield
-    finally:
-        FASTEST_ROWS.reset(token)
-        handle.remove()
-        running.unfold()
+    with asked_precision(model, inputs, lambda: _key(model, inputs)):
+        if not _may_change(model, inputs):
+            yield
+            return
+        running = _Running(model, inputs)
+        handle = model.register_forward_pre_hook(in_this_thread(running.lay_out))
+        token = FASTEST_ROWS.set(running.rows)
+        try:
+            yield
+        finally:
+            FASTEST_ROWS.reset(token)
+            handle.remove()
+            running.unfold()
 
 
 class _Running:
@@ -211,7 +214,8 @@ def _agree(one: Any, other: Any) -> bool:
 def _close(one: Tensor, other: Tensor) -> bool:
     if one.shape != other.shape:
         return False
-    allowed = max(TOLERANCE, 8 * torch.finfo(one.dtype).eps)
+    kind = torch.bfloat16 if precision_asked() == "bf16" else one.dtype
+    allowed = max(TOLERANCE, 8 * torch.finfo(kind).eps)
     return bool((one - other).abs().max() <= allowed * one.abs().max()) if one.numel() else True
 
 
@@ -229,5 +233,5 @@ def _key(model: nn.Module, inputs: Tensor) -> Any:
     """Return what a measurement holds for: the model's structure, the input, the device and how it is used."""
     weights = tuple((tuple(p.shape), p.stride(), p.dtype) for p in model.parameters())
     device = inputs.device
-    modes = torch.get_num_threads(), torch.is_autocast_enabled(device.type)
+    modes = torch.get_num_threads(), torch.is_autocast_enabled(device.type), precision_asked()
     return type(model), len(list(model.modules())), weights, tuple(inputs.shape[1:]), inputs.dtype, device, modes

@@ -10,6 +10,7 @@ from sightline.data import DATASETS
 from sightline.errors import SightlineError
 from sightline.evaluation import DEFAULT_EXPLAINERS
 from sightline.models.opening import read_names
+from sightline.network.precision import Precision
 from sightline.studies.study import Study, make_study
 from sightline.training import Run, read_recipe
 from sightline.training.run_data import read_splits, warn_of_training_images
@@ -52,6 +53,7 @@ def make_grid(
     num_images: int | None = None,
     contrast: bool = False,
     compiled: bool = False,
+    precision: Precision = "fp32",
 ) -> Study:
     """Make a grid of trained runs, or of a given model, over explainers and metrics.
 
@@ -72,6 +74,7 @@ def make_grid(
         num_images: how many images are drawn; None = all.
         contrast: explain why this class and not the next one.
         compiled: let `torch.compile` make the metrics' calls faster.
+        precision: "bf16" runs the models under bfloat16 autocast.
 
     Raises:
         SightlineError: a run's folder holds none, or nothing says which model or data.
@@ -104,6 +107,7 @@ def make_grid(
             "metrics": {metric: {} for metric in metrics or METRICS},
             "contrast": contrast,
             "compiled": compiled,
+            "precision": precision,
         }
     )
 

@@ -26,7 +26,7 @@ class FeatureBatch(Batch):
         new = object.__new__(cls)
         new.__dict__.update(batch.__dict__ | {"features": tuple(features)})
         new.images = _no_pixels(batch.images, batch.images.shape)
-        new._last_class = batch._last_class
+        new._last_class, new._ranges = batch._last_class, batch._ranges
         return new
 
     @property
@@ -51,9 +51,7 @@ class FeatureBatch(Batch):
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
         new = self.with_tensors({name: change(each) for name, each in self.tensors.items()})
         new.images = _no_pixels(change(self.images[:1, :1, :1, :1]), self.images.shape)
-        if self._last_class[0] is self.labels:
-            new._last_class = new.labels, self._last_class[1]
-        return new
+        return self._noted_in(new)
 
 
 def memory_order(tensor: Tensor) -> tuple[int, ...]:

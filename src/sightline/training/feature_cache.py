@@ -199,5 +199,5 @@ def _read(file: Path) -> FeatureBatch:
         pixels = torch.zeros(1, 1, 1, 1).expand(shape)
         plain = object.__new__(Batch)
         plain.__dict__.update({f.name: named.get(f.name) for f in fields(Batch)} | {"images": pixels})
-        plain._last_class = plain.labels, 0
+        plain._last_class, plain._ranges = (plain.labels, 0), {}
         return FeatureBatch.of(plain, features)

@@ -21,6 +21,7 @@ from sightline._core.strict import (
 )
 from sightline.data import DATASETS, Splits
 from sightline.errors import SightlineError, unknown_name
+from sightline.network.precision import Precision
 from sightline.training.recipe_parts import Head, MaskQuality, Tracker
 
 Mode = Literal["max", "min"]
@@ -282,12 +283,14 @@ class Evaluation(StrictModel):
         explainers: Explainers whose maps are measured; null takes the defaults.
         metrics: Metrics by name; null takes the defaults.
         max_images_slow: Images of a split that slow metrics measure. Insertion and deletion call the model 448 times per image.
+        precision: `bf16` runs the model under bfloat16 autocast; what that changes on some images is written beside the values.
     """
 
     splits: list[str] | None = None
     explainers: list[str] | None = None
     metrics: list[str] | None = None
     max_images_slow: Positive = 64
+    precision: Precision = "fp32"
 
 
 class Recipe(StrictDocument):

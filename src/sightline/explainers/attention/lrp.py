@@ -41,7 +41,7 @@ QUOTIENTS = {torch.div, torch.true_divide, Tensor.div, Tensor.true_divide, Tenso
 INVERSES = {torch.rsqrt, Tensor.rsqrt, torch.reciprocal, Tensor.reciprocal}
 
 
-@attribution("attnlrp", precise=True)
+@attribution("attnlrp", precise="always")
 def attnlrp(request: AttributionRequest) -> Tensor:
     """AttnLRP: relevance propagation with rules for attention, activation functions and norms too (Achtibat et al. 2024).
 

@@ -26,20 +26,19 @@ class Game:
     masked: MaskedInputs
     partition: Partition
 
-    def __call__(self, parts: Tensor, on: Tensor, first: int, rows: int) -> Tensor:
-        """Scores (n, e, K) of the contexts `on` (n, e) of `parts`, for n images from number `first`, `rows` at a time."""
+    def __call__(self, parts: Tensor, on: Tensor, images: Tensor, rows: int) -> Tensor:
+        """Return scores (n, e, K) of the contexts `on` (n, e) of `parts`, for the images (n,), `rows` at a time."""
         many = parts.shape[1]
         down, across = max(1, rows // many), min(many, rows)
         scores = []
         for i in range(0, len(parts), down):
-            which = slice(first + i, first + min(i + down, len(parts)))
-            of = torch.arange(which.start, which.stop, device=parts.device)[:, None]
+            which = images[i : i + down]
             row = []
             for j in range(0, many, across):
                 part = parts[i : i + down, j : j + across]
                 shown = self.partition.shown(part, on[i : i + down, j : j + across])
                 answer = self.model(self.masked(shown, which))
-                row.append(self.score(answer, of.expand_as(part).flatten()).unflatten(0, part.shape))
+                row.append(self.score(answer, which[:, None].expand_as(part).flatten()).unflatten(0, part.shape))
             scores.append(torch.cat(row, 1))
         return torch.cat(scores)
 

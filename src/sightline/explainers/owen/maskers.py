@@ -22,8 +22,8 @@ BLUR = 128 / 224  # shap's examples blur with 128 of 224 pixels
 class MaskedInputs(Protocol):
     """Inputs with parts hidden."""
 
-    def __call__(self, shown: Tensor, images: slice) -> Tensor:
-        """Return inputs (n * e, C, H, W) for the shown parts (n, e, C, H, W) of n images, e times."""
+    def __call__(self, shown: Tensor, images: Tensor) -> Tensor:
+        """Return inputs (n * e, C, H, W) for the shown parts (n, e, C, H, W) of the images (n,), e times."""
 
 
 def check_masker(masker: Masker, blur: int | float | None) -> None:
@@ -102,11 +102,11 @@ class _Inpainted:
         self.pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
         self.input_spec = input_spec
 
-    def __call__(self, shown: Tensor, images: slice) -> Tensor:
+    def __call__(self, shown: Tensor, images: Tensor) -> Tensor:
         hidden = ~shown.all(2)
         painted = [
             torch.from_numpy(self.cv2.inpaint(pixels, mask, 3, self.flag))
-            for pixels, masks in zip(self.pixels[images], hidden.to(torch.uint8).cpu().numpy())
+            for pixels, masks in zip(self.pixels[images.cpu().numpy()], hidden.to(torch.uint8).cpu().numpy())
             for mask in masks
         ]
         size = hidden.shape[-2:]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sightline.evaluation.grid_folder import Cell, Column, curves, gallery, paired_tests, samples
+from sightline.evaluation.precision_change import describe_change
 from sightline.evaluation.statistics import LEVEL, PairedTest, adjust_tests, paired
 from sightline.metrics import METRICS, PerImageMetric
 from sightline.reporting.formatting import title
@@ -122,7 +123,10 @@ class Grid(GridKeys):
             for figure in (rows[""].values["figures"] if "" in rows else [])
         ]
         left_out = {f"{key}: {why}" for part in rows.values() for key, why in part.values.get("left_out", {}).items()}
-        return "\n\n".join([text, *others, *(f"Not measured: {each}." for each in sorted(left_out))])
+        changes = [each for part in rows.values() if (each := part.values.get("precision_change"))]
+        return "\n\n".join(
+            [text, *others, *(f"Not measured: {each}." for each in sorted(left_out)), *map(describe_change, changes)]
+        )
 
     def _columns(self, done: Done) -> Iterator[tuple[str, str, str, Part, Tensor]]:
         """Model, explainer, metric, part and the values (n,) of the part's images."""

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from sightline._core.strict import Count, Positive, StrictModel
 from sightline.errors import SightlineError
+from sightline.network.precision import Precision
 from sightline.studies.image_study import ImageStudy
 from sightline.studies.study import (
     LabelledModel,
@@ -79,6 +80,7 @@ class GridKeys(ImageStudy):
         contrast: maps explain why it is that class and not the likeliest other one.
         gallery: how many images are kept with their maps.
         compiled: let torch.compile make the metrics' calls to the model faster.
+        precision: `bf16` runs models under bfloat16 autocast; what that changes on some images stands below the table.
         paper_values: model -> explainer -> metric -> the paper's figure.
     """
 
@@ -91,6 +93,7 @@ class GridKeys(ImageStudy):
     contrast: Annotated[bool, Field(strict=True)] = False
     gallery: Count = 12
     compiled: Annotated[bool, Field(strict=True)] = False
+    precision: Precision = "fp32"
     paper_values: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -93,6 +93,7 @@ class GridWorker:
                 gallery=[place for place, index in enumerate(places) if index in self.kept] if row else 0,
                 seed=self.grid.seed,
                 compiled=self.grid.compiled,
+                precision=self.grid.precision,
                 progress=True,
             )
         except NotDefinedError as error:
@@ -109,6 +110,8 @@ class GridWorker:
             "left_out": found.facts["left_out"],
             "about": subject.opened.describe(),
         }
+        if "precision_change" in found.facts:
+            values["precision_change"] = found.facts["precision_change"]
         tensors = {key: found.samples[key].to(torch.int64) for key in ("index", "label", "predicted")}
         tensors |= {f"values/{r.metric}": found.samples[r.column].float() for r in found.results}
         if found.gallery is not None:
