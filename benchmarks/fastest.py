@@ -1,4 +1,4 @@
-"""What the fastest form of a model saves, against the default layout, pytorch-grad-cam and Quantus, in one run.
+"""What the fastest form of a model and bfloat16 save, against the default layout, pytorch-grad-cam and Quantus, in one run.
 
     bash benchmarks/peers.sh                                    # once: the peers, in an environment of their own
     OMP_NUM_THREADS=1 build/peers/bin/python benchmarks/fastest.py [--device cuda] [--rounds 3] [--only gradcam scorecam curves]
@@ -11,6 +11,7 @@ order of a map; it runs once in that order and once in the opposite order, as ma
 import argparse
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ import torch
 import harness
 import sightline as sl
 from sightline.network import fastest
+from sightline.network.precision import Precision, running_in
 
 LAYERS = {"torchvision/resnet50": "layer1", "timm/tf_efficientnet_lite0": "blocks.5"}
 
@@ -34,8 +36,15 @@ def gradcam(device: str) -> tuple[dict[str, Callable[[], Any]], dict[str, tuple[
         with torch.inference_mode():
             model(images)
 
-    cases = {"resnet50 forward, 32 images": forward, "resnet50 gradcam": lambda: sl.explain(model, images)}
-    return cases, {"gradcam / forward in the default layout": ("resnet50 gradcam", "resnet50 forward, 32 images")}
+    cases = {
+        "resnet50 forward, 32 images": forward,
+        "resnet50 gradcam": lambda: sl.explain(model, images),
+        "resnet50 gradcam, bf16": lambda: sl.explain(model, images, precision="bf16"),
+    }
+    return cases, {
+        f"{case} / forward in the default layout": (f"resnet50 {case}", "resnet50 forward, 32 images")
+        for case in ("gradcam", "gradcam, bf16")
+    }
 
 
 def scorecam(device: str) -> tuple[dict[str, Callable[[], Any]], dict[str, tuple[str, str]]]:
@@ -47,15 +56,17 @@ def scorecam(device: str) -> tuple[dict[str, Callable[[], Any]], dict[str, tuple
     for name, layer in LAYERS.items():
         model, short = network(name, device), name.partition("/")[2]
 
-        def ours(model: torch.nn.Module = model, layer: str = layer) -> None:
-            sl.explain(model, image, "scorecam", layer=layer)
+        def ours(model: torch.nn.Module = model, layer: str = layer, precision: Precision = "fp32") -> None:
+            sl.explain(model, image, "scorecam", layer=layer, precision=precision)
 
         def theirs(model: torch.nn.Module = model, layer: str = layer) -> None:
             with pytorch_grad_cam.ScoreCAM(model=model, target_layers=[model.get_submodule(layer)]) as cam:
                 cam(input_tensor=image, targets=None)
 
         cases[f"{short} scorecam"], cases[f"{short} scorecam, pytorch-grad-cam"] = ours, theirs
-        ratios[f"pytorch-grad-cam / ours, {short}"] = (f"{short} scorecam, pytorch-grad-cam", f"{short} scorecam")
+        cases[f"{short} scorecam, bf16"] = partial(ours, precision="bf16")
+        for case in ("scorecam", "scorecam, bf16"):
+            ratios[f"pytorch-grad-cam / {case}, {short}"] = (f"{short} scorecam, pytorch-grad-cam", f"{short} {case}")
     return cases, ratios
 
 
@@ -69,8 +80,9 @@ def curves(device: str) -> tuple[dict[str, Callable[[], Any]], dict[str, tuple[s
         features_in_step=224 * 224 // steps, normalise=False, perturb_baseline=0.0, disable_warnings=True
     )
 
-    def ours() -> None:
-        sl.metrics.perturbation_curves(model, images, maps, classes, steps=steps, fill=0.0)
+    def ours(precision: Precision = "fp32") -> None:
+        with running_in(precision):
+            sl.metrics.perturbation_curves(model, images, maps, classes, steps=steps, fill=0.0)
 
     def theirs() -> None:  # the two curves, one order after the other
         for sign in (1, -1):
@@ -80,8 +92,15 @@ def curves(device: str) -> tuple[dict[str, Callable[[], Any]], dict[str, tuple[s
                 warnings.simplefilter("ignore")
                 flipping(model=model, **given, a_batch=ranked, channel_first=True, softmax=True, device=device)
 
-    cases = {"resnet50 insertion and deletion": ours, "resnet50 two orders, Quantus": theirs}
-    return cases, {"Quantus / ours": ("resnet50 two orders, Quantus", "resnet50 insertion and deletion")}
+    cases = {
+        "resnet50 insertion and deletion": ours,
+        "resnet50 insertion and deletion, bf16": partial(ours, "bf16"),
+        "resnet50 two orders, Quantus": theirs,
+    }
+    return cases, {
+        f"Quantus / {case}": ("resnet50 two orders, Quantus", f"resnet50 {case}")
+        for case in ("insertion and deletion", "insertion and deletion, bf16")
+    }
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from sightline.errors import SightlineError
 
 
 class _Checked:
-    """What a batch remembers of its checks, beside its fields: its labels, the last class of them, and ranges of integers."""
+    """What a batch remembers of its checks: its labels, the last class of them, and the ranges of indices and groups."""
 
     __slots__ = ("_last_class", "_ranges")
     _last_class: tuple[Tensor, int]
@@ -146,7 +146,7 @@ class Batch(_Checked):
         return new
 
     def range_of(self, name: Literal["indices", "groups"]) -> tuple[int, int]:
-        """Return the least and the greatest of the indices or groups, as noted when the batch was made."""
+        """Return the range of the indices or groups, as noted when the batch was made."""
         tensor = getattr(self, name)
         noted, low, high = self._ranges.get(name, (None, 0, 0))
         return (low, high) if noted is tensor else (int(tensor.min()), int(tensor.max()))

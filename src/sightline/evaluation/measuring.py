@@ -79,7 +79,7 @@ def evaluate_model(
         internal_batch_size: images in one call to the model, where a metric changes images; None chooses.
         compiled: let `torch.compile` make these calls faster; it takes seconds to minutes first.
         precision: "bf16" runs the model under bfloat16 autocast. What that changes is measured: `facts["precision_change"]`
-            compares the figures of up to 8 images with those in "fp32".
+            compares the values of up to 8 images with those in "fp32".
         progress: show a bar with the time that remains.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What bfloat16 changes in the figures of an evaluation: the same figures in float32, of a few of the images."""
+"""What bfloat16 changes in the values of an evaluation: the same values in float32, of a few of the images."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ def rows_of(batch: Batch, rows: Tensor) -> Batch:
 
 
 def change_of(samples: Mapping[str, Tensor], exact: Sequence[Meter], compared: Tensor) -> dict[str, Any]:
-    """Return how far the figures of some images are from those in float32.
+    """Return how far the values of some images are from those in float32.
 
     Args:
         samples: column -> value (total,) of each image, NaN where there is none.
@@ -46,5 +46,5 @@ def describe_change(change: Mapping[str, Any]) -> str:
     """Return what `change_of` found, in one line."""
     told = [f"{name} {each['mean']:+.2g} ({each['largest']:.2g})" for name, each in change["columns"].items()]
     return (
-        f"bfloat16 minus float32, mean (largest) over {change['n']} images: {', '.join(told) or 'no figure to compare'}"
+        f"bfloat16 minus float32, mean (largest) over {change['n']} images: {', '.join(told) or 'no value to compare'}"
     )

@@ -45,7 +45,7 @@ def evaluate(
         target: the class that maps and scores are about: the "predicted" one or the "label".
         max_images_slow: how many images of each split the slow metrics (insertion, deletion) see; None = the recipe's number.
         batch_size: images that are loaded and explained together.
-        precision: "fp32", or "bf16" for bfloat16 autocast, whose change of the figures is measured; None = the recipe's.
+        precision: "fp32", or "bf16" for bfloat16 autocast, whose change of the values is measured; None = the recipe's.
         device: None = a GPU where there is one.
 
     Returns:

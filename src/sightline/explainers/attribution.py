@@ -105,7 +105,7 @@ class Attribution(Explainer):
         raw: return the attributions (B, C, H, W) themselves, with their signs, instead of maps.
         internal_batch_size: images in one call to the model, after the pass over the batch that finds the predictions;
             None chooses.
-        precise: "always" = compute in float32 at least, whatever the model, autocast or `precision` has; "unless_asked" = but
+        precise: "always" = compute in float32 at least, regardless of the model, autocast and `precision`; "unless_asked" = but
             in bfloat16 where `precision="bf16"` asks for it; None = as they have it.
     """
 

@@ -172,7 +172,7 @@ def kernel_shap(
         return _surrogate(captum, scores, request, samples, regions, baseline, seed)
     check_positive(tolerance=tolerance)
     captum.perturb_func = until_converged(captum.kernel_shap_perturb_generator, scores.so_far, tolerance)
-    # Calls of which whole ones come before each check, so that their size decides nothing.
+    # Calls of which whole ones come before each check: their size decides nothing.
     request = replace(request, rows=1 << min(request.rows, CHECKED).bit_length() - 1)
     return _surrogate(captum, scores, request, samples, regions, baseline, seed)
 

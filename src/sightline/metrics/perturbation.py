@@ -271,7 +271,7 @@ def curves_between(
 def _ends(observation: Observation, others: Tensor, score: Score) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Return images and others as the model takes them, and each kind's scores (B, 2) at its first and last place.
 
-    Choosing pixels commutes with normalizing them, so that the two ends are normalized once instead of every step.
+    Choosing pixels commutes with normalizing them; the two ends are normalized once instead of every step.
     """
     scorer, targets = observation.require("scorer"), observation.require("targets")
     prepared, nothing = scorer.prepare(observation.require("images")), scorer.prepare(others)

@@ -1,7 +1,7 @@
 """The number format of the passes through a model: its own, or bfloat16 where the caller asks for it by name.
 
 In `"bf16"`, the model's forward pass runs under autocast, and the backward pass through it has the same formats. What the model
-returns becomes float32 again, so that scores, softmax, sums and normalization have all their digits. `network.fastest` enters
+returns becomes float32 again: scores, softmax, sums and normalization have all their digits. `network.fastest` enters
 `asked_precision`; what bfloat16 spoils enters `running_in("fp32")` around its passes.
 """
 
@@ -86,7 +86,7 @@ def bf16_where_asked(device: torch.device) -> AbstractContextManager[Any]:
 
 
 class _Passes:
-    """Calls of a model, each under an autocast of its own."""
+    """Calls of a model, each in its own autocast."""
 
     def __init__(self, device_type: str) -> None:
         self._device_type = device_type
@@ -144,7 +144,7 @@ def _check_model(model: nn.Module) -> None:
 
 
 def _try(model: nn.Module, inputs: Tensor) -> None:
-    """Raise if the model, which runs as it is, fails in bfloat16."""
+    """Raise if the model runs, and fails in bfloat16."""
     with torch.no_grad(), torch.random.fork_rng([]):
         try:
             model(inputs[:1].clone())

@@ -283,7 +283,7 @@ class Evaluation(StrictModel):
         explainers: Explainers whose maps are measured; null takes the defaults.
         metrics: Metrics by name; null takes the defaults.
         max_images_slow: Images of a split that slow metrics measure. Insertion and deletion call the model 448 times per image.
-        precision: `bf16` runs the model under bfloat16 autocast; what that changes on some images is written beside the values.
+        precision: `bf16` runs the model under bfloat16 autocast; the change of some images is written next to the values.
     """
 
     splits: list[str] | None = None
