@@ -8,7 +8,7 @@ from explainer_names import ELSEWHERE
 from sightline.evaluation.measuring import evaluate_model
 from sightline.guides import GUIDES
 from sightline.network.fastest import Form, measure
-from test_stand_in_device import FEW, METRICS, NEEDS_A_PASS, NEEDS_FILES, SPEC, Classifier, batch, network
+from test_stand_in_device import FEW, METRICS, SPEC, WITH_OPTIONS, Classifier, batch, network
 
 pytestmark = pytest.mark.gpu
 
@@ -28,8 +28,21 @@ def test_an_explainer_gives_the_maps_of_the_cpu(name: str) -> None:
     torch.testing.assert_close(maps.cpu(), expected, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["gradcam", "scorecam", "rise", "occlusion", "smoothgrad", "partition_shap"])
+def test_an_explainer_runs_in_bfloat16(name: str) -> None:
+    model, images = network().cuda(), torch.rand(2, 3, 16, 16).cuda()
+    formats = set()
+    model[3].register_forward_hook(lambda module, args, output: formats.add(output.dtype))
+    layer = "4" if sl.explainers.list_explainers()[name]["needs_layer"] else None
+    explainer = sl.create_explainer(name, **FEW.get(name, {}))
+    maps = sl.explain(model, images, explainer, layer=layer, input_spec=SPEC, precision="bf16")
+    assert formats == {torch.bfloat16}
+    assert maps.dtype == torch.float32
+    assert maps.isfinite().all()
+
+
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", sorted({entry.name for entry in GUIDES} - NEEDS_A_PASS - NEEDS_FILES))
+@pytest.mark.parametrize("name", sorted({entry.name for entry in GUIDES} - set(WITH_OPTIONS)))
 def test_a_training_step_gives_the_loss_of_the_cpu(name: str, precision: torch.dtype) -> None:
     layer = None if name in ("attention_branch", "attention_gate", "attention_pooling") else "body.4"
     objective = sl.Objective(Classifier(), GUIDES.create(name), input_spec=SPEC, layer=layer)

@@ -1,4 +1,5 @@
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -154,6 +155,14 @@ def test_labels(tmp_path, names, guides, labels):
 def test_runs_that_cannot_be_compared_are_named(tmp_path, changed, message):
     first, other = write_run(tmp_path / "first"), write_run(tmp_path / "other", **changed)
     with pytest.raises(SightlineError, match=f"{other} and {first} cannot be compared: {message}"):
+        read_comparison([first], [other])
+
+
+def test_runs_in_another_precision_cannot_be_compared(tmp_path):
+    first, other = write_run(tmp_path / "first"), write_run(tmp_path / "other")
+    path = other / "evaluation" / "test" / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"precision": "bf16"}))
+    with pytest.raises(SightlineError, match="'test' was evaluated in another precision: bf16 against fp32"):
         read_comparison([first], [other])
 
 

@@ -294,6 +294,9 @@ def _check_comparable(run: RunFolder, first: RunFolder) -> None:
         other = first.evaluations[split]
         if evaluation.n != other.n:
             raise refuse(f"the split {split!r} has another number of images", evaluation.n, other.n)
+        precisions = [each.facts.get("precision", "fp32") for each in (evaluation, other)]
+        if precisions[0] != precisions[1]:
+            raise refuse(f"the split {split!r} was evaluated in another precision", *precisions)
         if evaluation.samples.path != other.samples.path or (evaluation.samples.label != other.samples.label).any():
             raise refuse(f"the split {split!r} holds other images or labels", evaluation.folder, other.folder)
         missing = {key.column for key in set(evaluation.results) ^ set(other.results)}

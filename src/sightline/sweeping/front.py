@@ -76,7 +76,7 @@ def measure_front(run: Run, split: str, front: str) -> float:
     )  # fmt: skip
     found = evaluate_model(
         loaded.model, loader, [explainer], [metric], input_spec=loaded.input_spec, layer=loaded.layer,
-        max_images_slow=loaded.recipe.evaluation.max_images_slow,
+        max_images_slow=loaded.recipe.evaluation.max_images_slow, precision=loaded.recipe.evaluation.precision,
     )  # fmt: skip
     for result in found.results:
         if result.column == front and result.n:
