@@ -73,7 +73,10 @@ class RISE(Explainer):
         masks_of = self._masks(inputs)
 
         def weighted(rows: int) -> Tensor:
-            sums, on = _Sums(inputs, self.shown), torch.arange(len(inputs), device=inputs.device)
+            sums, on = (
+                _Sums(inputs, self.shown, self.tolerance is not None),
+                torch.arange(len(inputs), device=inputs.device),
+            )
             start = 0
             while start < self.masks and len(on):
                 block = self.masks if self.tolerance is None else min(start + CHECKED, self.masks)
@@ -125,10 +128,11 @@ class _Sums:
     Args:
         inputs: (B, C, H, W).
         shown: probability p that a bit of a mask is 1.
+        squared: sum the squares too, for `error`.
     """
 
-    def __init__(self, inputs: Tensor, shown: float) -> None:
-        self.shown = shown
+    def __init__(self, inputs: Tensor, shown: float, squared: bool) -> None:
+        self.shown, self.squared = shown, squared
         self.total = torch.zeros_like(at_least_float32(inputs[:, 0]))  # of score x mask
         self.squares = torch.zeros_like(self.total)
         self.count = self.total.new_zeros(len(inputs), dtype=torch.int64)
@@ -139,7 +143,8 @@ class _Sums:
         """Add masks (n, H, W) with the scores (b, n) of the images `which` (b,)."""
         scores, masks = scores.to(self.total), masks.to(self.total)
         self.total[which] += torch.einsum("bn,nhw->bhw", scores, masks)
-        self.squares[which] += torch.einsum("bn,nhw->bhw", scores.square(), masks.square())
+        if self.squared:
+            self.squares[which] += torch.einsum("bn,nhw->bhw", scores.square(), masks.square())
         self.count[which] += len(masks)
         self.low[which] = self.low[which].minimum(scores.amin(1))
         self.high[which] = self.high[which].maximum(scores.amax(1))
