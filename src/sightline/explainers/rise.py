@@ -69,15 +69,11 @@ class RISE(Explainer):
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Return maps (B, H, W), in [0, 1] unless `raw`."""
         score = resolve_score(targets, model(inputs))
-
         masks_of = self._masks(inputs)
 
         def weighted(rows: int) -> Tensor:
-            sums, on = (
-                _Sums(inputs, self.shown, self.tolerance is not None),
-                torch.arange(len(inputs), device=inputs.device),
-            )
-            start = 0
+            sums = _Sums(inputs, self.shown, self.tolerance is not None)
+            on, start = torch.arange(len(inputs), device=inputs.device), 0
             while start < self.masks and len(on):
                 block = self.masks if self.tolerance is None else min(start + CHECKED, self.masks)
                 while start < block:
@@ -91,10 +87,8 @@ class RISE(Explainer):
                     on = on[sums.error(on) > self.tolerance]
             if self.tolerance is not None:
                 logger.info("rise took %s of %s masks for the images of the batch", sums.count.tolist(), self.masks)
-            maps = sums.means
-            return (
-                maps if self.raw else maps * sums.vary[:, None, None]
-            )  # else the map would be that of the masks alone
+            # Where the scores do not vary, the map would be that of the masks alone.
+            return sums.means if self.raw else sums.means * sums.vary[:, None, None]
 
         maps = self.batches.fit(weighted, inputs)
         return maps if self.raw else normalize_maps(maps)
