@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import sightline as sl
-from explainer_names import ELSEWHERE
+from explainer_names import ELSEWHERE, OF_ATTENTION
 from sightline.errors import SightlineError
 from sightline.evaluation.measuring import evaluate_model
 from sightline.explainers import list_explainers, needs_layer
@@ -75,6 +75,16 @@ def test_an_explainer_runs_its_passes_in_bfloat16_or_says_that_it_does_not(name:
         assert model.seen == {torch.bfloat16}
         assert not torch.equal(found, whole)
         assert correlation(whole, found) > 0.97
+
+
+@pytest.mark.parametrize("name", sorted(OF_ATTENTION))
+def test_maps_of_attention_stay_in_float32(name: str) -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    small = {"img_size": 16, "patch_size": 4, "embed_dim": 12, "depth": 2, "num_heads": 2, "num_classes": 4}
+    model = timm.create_model("vit_tiny_patch16_224", **small).eval()
+    found = sl.explain(model, images(), name, 1, precision="bf16")
+    torch.testing.assert_close(found, sl.explain(model, images(), name, 1), rtol=0, atol=1e-6)
 
 
 def test_gradcam_is_that_of_a_forward_pass_under_autocast() -> None:
