@@ -82,5 +82,7 @@ def unknown_name(noun: str, name: str, known: Iterable[str]) -> SightlineError:
     """Return an error for an unknown name, with the nearest names that exist."""
     known = sorted(known)
     nearest = get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(repr(n) for n in nearest)}?" if nearest else f"known: {', '.join(known)}"
+    hint = (
+        f"did you mean {' or '.join(repr(n) for n in nearest)}?" if nearest else f"known: {', '.join(known) or 'none'}"
+    )
     return SightlineError(f"unknown {noun} {name!r}; {hint}")

@@ -82,6 +82,13 @@ def test_values_of_another_type(registry: Registry[Any]) -> None:
     assert tried >= {"dataset": 150, "guide": 150, "explainer": 150, "metric": 150}.get(registry.noun, 1)
 
 
+@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.noun)
+def test_options_that_do_not_exist(registry: Registry[Any]) -> None:
+    for entry in registry:
+        with pytest.raises(SightlineError, match="nonsense"):
+            entry(**given(entry, "nonsense", 1))
+
+
 @pytest.mark.parametrize("registry", [GUIDES, EXPLAINERS, METRICS], ids=lambda registry: registry.noun)
 def test_choices_that_do_not_exist(registry: Registry[Any]) -> None:
     for entry, option, annotation in options_of(registry):

@@ -114,17 +114,20 @@ def export(number, marks, folder):
 
 
 @contextmanager
-def serving(folder: Path, images: int = 12) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+def serving(
+    folder: Path, images: int = 12, head_seconds: float = 10
+) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
     """A server in a process of its own, with its address and token."""
     script = (
         "import sys; from pathlib import Path; from sightline.fixing.marking.app import serve;"
-        "from sessions import Discs, MeanColors, export;"
+        "from sessions import Discs, MeanColors, export; from sightline.serving.connections import TimedProtocol;"
+        "TimedProtocol.head_seconds = float(sys.argv[3]);"
         "data = Discs(int(sys.argv[2]));"
         "serve(data, MeanColors(data), export, Path(sys.argv[1]), port=0, announce=lambda link: print(link, flush=True))"
     )
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
-        [sys.executable, "-c", script, str(folder), str(images)],
+        [sys.executable, "-c", script, str(folder), str(images), str(head_seconds)],
         stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
     )  # fmt: skip
     try:

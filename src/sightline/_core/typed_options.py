@@ -47,8 +47,8 @@ def check_options(
 def check_constructor(kind: Any, name: str) -> None:
     """Let the constructor of a class check its arguments as `check_options` does."""
     construct: Callable[..., None] = kind.__init__
-    if not kind.__flags__ & _HEAP_TYPE:
-        return  # such as `dict`, which cannot be changed
+    if not kind.__flags__ & _HEAP_TYPE or construct is object.__init__:
+        return  # such as `dict`, which cannot be changed, and what takes no arguments
 
     @wraps(construct)
     def checked(self: Any, *args: Any, **kwargs: Any) -> None:

@@ -40,6 +40,10 @@ def data(
 
     console = Console(soft_wrap=True)
     if action == "list":
+        if name is not None:
+            raise SightlineError(
+                f"data list takes no name, and {name} was given; `sightline data check {name}` looks at it"
+            )
         _list(console)
         return
     if name is None:

@@ -8,6 +8,8 @@ from sightline._core.checks import check_count, check_number, is_number
 from sightline._core.tensors import check_unit_range
 from sightline.errors import SightlineError
 
+LARGEST_SIDE = 2**14  # an image of this side takes 3 GB as numbers
+
 
 @dataclass(frozen=True)
 class InputSpec:
@@ -41,6 +43,8 @@ class InputSpec:
             raise SightlineError(f"InputSpec: size is {self.size}; expected (height, width) in pixels")
         for side in self.size:
             check_count(**{"InputSpec: a side of size": side})
+            if side > LARGEST_SIDE:
+                raise SightlineError(f"InputSpec: size is {self.size}; expected at most {LARGEST_SIDE} pixels a side")
 
     def __str__(self) -> str:
         height, width = self.size

@@ -143,12 +143,16 @@ def read_sweep(source: str | Path, changes: Sequence[str] = (), over: Sequence[s
         values["recipe"] = read_recipe(Recipe(**given) if isinstance(given, dict) else given, changes)
         values.setdefault("name", values["recipe"].name)
     space = values.get("space") or {}
+    named: set[str] = set()
     for each in over:
         key, equals, text = each.partition("=")
         if not equals or not key:
             raise SightlineError(
                 f"over {each!r} is not of the form key.sub=[value, ...] or key.sub={{low: ..., high: ...}}"
             )
+        if key in named:
+            raise SightlineError(f"over names {key} twice; give all of its values at once")
+        named.add(key)
         space[key] = parse_yaml(text, f"over {each!r}")
     if not space:
         raise SightlineError(

@@ -156,7 +156,7 @@ def import_masks(
         warnings.warn(f"{len(lost)} annotated images are not in {images}, such as {lost[0]}", stacklevel=2)
     if not masks:
         raise SightlineError(
-            f"no annotation in {source} belongs to an image in {images}; its labels are {', '.join(present)}"
+            f"no annotation in {source} belongs to an image in {images}; its labels are {', '.join(present) or 'none'}"
         )
     _write(masks, root, place)
     return len(masks)
