@@ -177,6 +177,14 @@ def test_what_is_no_mask_is_refused(returned: object) -> None:
         segment(sample(10, 12), [Prompt(torch.zeros(1, 2))], lambda image, points, box: returned)
 
 
+def test_a_segmenter_that_fails_is_an_error_that_names_the_image() -> None:
+    def fails(image: np.ndarray, points: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        raise KeyError("checkpoint")
+
+    with pytest.raises(SightlineError, match=r"the segmenter failed at .*0\.png: KeyError: 'checkpoint'"):
+        segment(sample(10, 12), [Prompt(torch.zeros(1, 2))], fails)
+
+
 def objects(folder: Path, count: int = 6, root: str = ".") -> FileDataset:
     """Bright objects on dark photographs, in class folders; masks for all but the first."""
     records = []

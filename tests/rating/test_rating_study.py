@@ -118,6 +118,8 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
         open_study(tmp_path, contenders(runs), split="tset")
     with pytest.raises(SightlineError, match="no study in"):
         open_study(tmp_path)
+    with pytest.raises(SightlineError, match="both contenders are gradcam of"):
+        open_study(tmp_path, contenders([runs[0], runs[0]]))
     with pytest.raises(SightlineError, match="is not a run folder"):
         Contender(tmp_path, "gradcam")
     with pytest.raises(SightlineError, match="'gradcam'"):

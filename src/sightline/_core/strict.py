@@ -11,15 +11,24 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from sightline._core.nesting import DEEPEST, LARGEST_INTEGER, check_nesting
 from sightline._core.reading import reading
 from sightline._core.registry import Registry
 from sightline.errors import SightlineError, unknown_name
 
+
+def _without_repeats(values: list[int]) -> list[int]:
+    """Reject a value that is given twice: it would count twice in means and intervals."""
+    if repeated := [value for number, value in enumerate(values) if value in values[:number]]:
+        raise ValueError(f"{repeated[0]} is given twice")
+    return values
+
+
 Count = Annotated[int, Field(strict=True, ge=0, le=LARGEST_INTEGER)]
 Positive = Annotated[int, Field(strict=True, gt=0, le=LARGEST_INTEGER)]
+Seeds = Annotated[list[Count], Field(min_length=1), AfterValidator(_without_repeats)]
 Real = Annotated[float, Field(strict=True)]  # whole numbers too, but no text and no true or false
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from pydantic import BeforeValidator, Field, model_validator
 
 from sightline._core.seeding import generator
-from sightline._core.strict import Count, Positive, Real
+from sightline._core.strict import Positive, Real, Seeds
 from sightline.acquisition import QUERY_STRATEGIES, create_query_strategy, select_from_run
 from sightline.datasets.derived.subset import Listed, listed, read_list, write_list
 from sightline.errors import SightlineError
@@ -85,7 +85,7 @@ class ActiveLearning(Study):
     initial_fraction: Annotated[Real, Field(gt=0, le=1)] = 0.3
     step_fraction: Annotated[Real, Field(gt=0, lt=1)] = 0.1
     rounds: Positive = 7
-    seeds: Annotated[list[Count], Field(min_length=1)]
+    seeds: Seeds
     columns: Annotated[list[Column], Field(min_length=1)]
 
     @model_validator(mode="after")

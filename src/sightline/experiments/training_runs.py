@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from pydantic import BeforeValidator, Field, model_validator
 
-from sightline._core.strict import Count, StrictModel
+from sightline._core.strict import Count, Seeds, StrictModel
 from sightline.experiments.columns import Column, check_columns, evaluation_keys
 from sightline.experiments.outputs import AnyOutput, FinishedRuns, Output
 from sightline.experiments.outputs.column_table import ColumnTable
@@ -76,7 +76,7 @@ class TrainingRuns(RecipeStudy):
     search: bool = False
     variants: Annotated[list[Annotated[Variant, BeforeValidator(_variant)]], Field(min_length=1)]
     grid: list[Annotated[list[Variant], Field(min_length=1)]] = Field(default_factory=list)
-    seeds: Annotated[list[Count], Field(min_length=1)]
+    seeds: Seeds
     columns: list[Column] = Field(default_factory=lambda: ["test/accuracy"])
     outputs: list[AnyOutput] = Field(default_factory=list)
     paper_values: dict[str, dict[str, PaperValue]] = Field(default_factory=dict)

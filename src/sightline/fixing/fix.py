@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from sightline._core.checks import check_count
 from sightline.fixing.mending.mend import mend, open_networks
 from sightline.fixing.reading import read_given
 from sightline.fixing.result import Fixed
@@ -75,6 +76,7 @@ def fix(
         >>> fixed.model.training
         False
     """
+    check_count(0, seed=seed)
     if output is not None:
         check_output(Path(output))
     opened = open_model(model, weights, size=size, mean=mean, std=std, classes=classes)

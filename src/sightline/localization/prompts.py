@@ -133,12 +133,16 @@ def segment(sample: Sample, prompts: Sequence[Prompt], segmenter: Segmenter) -> 
     """Return the mask (H, W) bool of the objects in an image: the union of the segmenter's answers to each prompt.
 
     Raises:
-        SightlineError: the segmenter returned something else than a mask of the image's size.
+        SightlineError: the segmenter failed, or returned something else than a mask of the image's size.
     """
     image = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())
     whole = np.zeros(image.shape[:2], dtype=bool)
     for prompt in prompts:
-        mask = segmenter(image, prompt.points.numpy(), None if prompt.box is None else prompt.box.numpy())
+        box = None if prompt.box is None else prompt.box.numpy()
+        try:
+            mask = segmenter(image, prompt.points.numpy(), box)
+        except Exception as error:  # the user's code may raise anything
+            raise SightlineError(f"the segmenter failed at {sample.path}: {type(error).__name__}: {error}") from error
         if not isinstance(mask, np.ndarray) or mask.shape != whole.shape or mask.dtype != bool:
             came = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
             raise SightlineError(

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from sightline._core.checks import check_count
 from sightline._core.output_lock import holding_folder
 from sightline.errors import SightlineError
 from sightline.rating.batch import Contender, draw_pairs, examples, main_test_of
@@ -66,7 +67,12 @@ def _open(
         return store
     if len(contenders) != 2:
         raise SightlineError(f"there is no study in {folder}, and {len(contenders)} of the two contenders were given")
+    if contenders[0].facts == contenders[1].facts:
+        raise SightlineError(
+            f"both contenders are {contenders[0].explainer} of {contenders[0].run}; expected two that differ"
+        )
     split = split or main_test_of(contenders[0].run)
+    check_count(0, seed=seed or 0)
     seed, images = seed or 0, IMAGES if images is None else images
     pairs, origin = draw_pairs(contenders[0], contenders[1], split, images, seed, progress=progress)
     facts = {**asked, "images": images, "split": split, "seed": seed, **origin}
