@@ -85,6 +85,9 @@ def read_given(
     avoided = {**_own(images, "avoid"), **_by_name(avoid, names, images, "avoid")}
     if boxes is not None:
         objects = {**_boxed(images, Path(locate(str(boxes), "boxes"))), **objects}
+    for argument, some in (("masks", objects), ("avoid", avoided)):
+        if some and not any((mask == 1).any() for mask in some.values()):
+            raise SightlineError(f"{argument}: all {len(some)} are empty; expected one that marks something")
     told = [
         f"{len(some)} images have {what}"
         for some, what in ((objects, "a mask"), (avoided, "a region to avoid"))
