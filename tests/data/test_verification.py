@@ -13,7 +13,7 @@ from sightline.errors import SightlineError
 
 @pytest.fixture(autouse=True)
 def _small_official_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(OFFICIAL, "pets", Official(30, 12, "somewhere"))
+    monkeypatch.setitem(OFFICIAL, "pets", Official("somewhere", 30, 12))
 
 
 def run(*arguments: str) -> tuple[int, str]:

@@ -57,3 +57,23 @@ def test_only_ours_weighs_by_explanation_consistency_with_few_labels() -> None:
     assert study.keys["data"]["name"] == "pascal_part"
     assert study.keys["guide"] == "iccnn"
     assert [variant.label for variant in study.variants if "guide" in variant.keys] == ["Ours"]
+
+
+def test_iccnn_follows_its_own_schedule_and_the_intervals_of_the_paper() -> None:
+    for item in ("table-4", "table-5", "figure-7", "figure-9ab"):
+        study = read_study("ec", item)
+        for row in getattr(study, "rows", []):
+            recipe = study.recipe_of(row)
+            schedule = recipe.schedule.model_dump() if hasattr(recipe.schedule, "model_dump") else recipe.schedule
+            assert (schedule["every"], schedule["factor"]) == (125, 0.6), row.label
+            assert [stage.lr for stage in recipe.stages] == [1e-5], row.label
+    both, weights = read_recipe("ec-iccnn").guide
+    assert both == "iccnn"
+    assert weights["interval"] == 4
+
+
+def test_table_1_shows_the_spread_of_the_weights_and_says_why() -> None:
+    table = read_study("ec", "table-1")
+    (logged,) = table.outputs
+    assert set(logged.names) == {f"train/weights/{name}" for name in ("min", "median", "max", "at_min")}
+    assert any("19 of 24" in note for note in table.notes)

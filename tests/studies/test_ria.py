@@ -49,20 +49,6 @@ def test_every_item_can_be_read_and_its_arms_differ_in_the_guide_alone() -> None
             assert [(choice.keys, choice.uses) for choice in entry.variants] == [({"guide": None}, []), ({}, ["boxes"])]
 
 
-def test_printed_figures_are_the_papers() -> None:
-    table = read_study("ria", "table-1")
-    printed = {row: 100 * figures["test/accuracy"] for row, figures in table.paper_values.items()}
-    assert printed == pytest.approx({
-        "VGG16, baseline": 86.6, "VGG16, RIA": 91.7, "ResNet50, baseline": 88.46, "ResNet50, RIA": 88.99,
-        "ResNet18, baseline": 88.51, "ResNet18, RIA": 88.78,
-    })  # fmt: skip
-    # The row of ResNet-50 in Table 2 is that of Table 1, and is left out.
-    assert read_study("ria", "table-2").paper_values == {
-        "ResNet18, frozen features, baseline": {"test/accuracy": 0.988},
-        "ResNet18, frozen features, RIA": {"test/accuracy": 0.99},
-    }
-
-
 @pytest.mark.parametrize("item", ["table-2", "figure-3"])
 def test_pretrained_models_are_trained_as_moayeri_et_al_do_and_as_a_whole(item: str) -> None:
     entry = read_study("ria", item)

@@ -73,8 +73,8 @@ def _list(console: "Console") -> None:
     for entry in DATASETS:
         official = OFFICIAL.get(entry.name)
         source = "prepare" if DATASETS.can_fetch(entry.name) else official.source if official else ""
-        sizes = (f"{official.train:,}", f"{official.test:,}") if official else ("", "")
-        table.add_row(entry.name, entry.summary, *sizes, source)
+        sizes = (official.train, official.test) if official else (None, None)
+        table.add_row(entry.name, entry.summary, *("" if size is None else f"{size:,}" for size in sizes), source)
     console.print(table)
 
 

@@ -209,7 +209,7 @@ def _unlisted(splits: Splits) -> list[str]:
 def _counts(name: str, options: Mapping[str, Any], splits: Splits) -> dict[str, tuple[int, int]]:
     """Return the numbers of images next to the official ones, where the options ask for the whole set."""
     official = OFFICIAL.get(f"{name} labels={options.get('labels')}", OFFICIAL.get(name))
-    if official is None or NARROWING & options.keys():
+    if official is None or official.train is None or official.test is None or NARROWING & options.keys():
         return {}
     train = sum(len(images) for split, images in splits.items() if split != "test")
     return {"train": (train, official.train), "test": (len(splits["test"]), official.test)}

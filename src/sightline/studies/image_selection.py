@@ -45,15 +45,15 @@ class ImageSelection:
             SightlineError: it is missing; the message names what to give.
         """
         give = (
-            "give data.root=FOLDER for the data of the study, 'data={name: csv, path: FILE.csv}', a list of images with the "
-            "columns path and label, or 'data={name: folder, root: FOLDER}', with a folder a class"
+            "Pass data.root=FOLDER, the folder of this dataset; 'data={name: csv, path: FILE.csv}', a table with the columns "
+            "path and label; or 'data={name: folder, root: FOLDER}', a folder with one subfolder per class"
         )
         if self.data is None:
-            raise SightlineError(f"{self.study} needs images: {give}")
+            raise SightlineError(f"{self.study} needs images. {give}")
         try:
             return DATASETS.create(self.data.name, **self.data.options)
         except SightlineError as error:
-            raise SightlineError(f"{self.study} needs images, and {error}: {give}") from error
+            raise SightlineError(f"{self.study} needs images. {error}. {give}") from error
 
     @cached_property
     def held_out(self) -> ImageDataset:
@@ -62,14 +62,12 @@ class ImageSelection:
         Raises:
             SightlineError: no split is named and there is no test split; training images are explained if that is asked for.
         """
-        if self.split is not None:
-            return self.splits[self.split]
+        splits = self.splits
         try:
-            return self.splits[self.splits.main_test]
+            return splits.select(self.split)
         except SightlineError as error:
-            raise SightlineError(
-                f"{self.study}: {error} by split=NAME, or by --splits NAME of evaluate; train explains training images"
-            ) from error
+            how = "" if self.split else " by split=NAME (evaluate: --splits NAME); split=train takes training images"
+            raise SightlineError(f"{self.study}: {error}{how}") from error
 
     @cached_property
     def classes(self) -> list[str]:

@@ -141,7 +141,7 @@ def _run(study: Study, folder: StudyFolder, places: list[torch.device], only: Se
                         failed = failed or (None if isinstance(outcome, MissingFileError) else outcome)
                     bar.advance()
                     folder.report(done)
-    if not done and failed is None:
+    if failed is None and folder.missing and not done.keys() - _steps(study):
         raise MissingFileError(f"{study.called}: {'; '.join(dict.fromkeys(folder.missing.values()))}")
     if set(study.parts()) <= set(done):
         for name, figure in study.figures(done).items():
@@ -173,6 +173,11 @@ def _one_by_one(
             raise
         except SightlineError as error:
             yield name, error
+
+
+def _steps(study: Study) -> set[str]:
+    """Return the parts that serve other parts and are no results themselves."""
+    return {need for part in study.parts() for need in study.needs(part)}
 
 
 def _with_needs(study: Study, only: Sequence[str]) -> set[str]:

@@ -17,6 +17,7 @@ from sightline.data.dataset import Sample
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import UnreadableFileError, locate
 from sightline.data.formats.splitting import official_splits
+from sightline.data.official import OFFICIAL
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.errors import SightlineError
@@ -24,7 +25,6 @@ from sightline.errors import SightlineError
 ANIMALS = ("bird", "cat", "cow", "dog", "horse", "sheep")
 ANNOTATIONS, IMAGES, LISTS = Path("Annotations_Part"), Path("JPEGImages"), Path("ImageSets", "Main")
 BROKEN = (OSError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError, zlib.error)
-SOURCE = "http://roozbehm.info/pascal-parts/pascal-parts.html, for the images of PASCAL VOC 2010"
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,9 @@ def pascal_part(root: str, *, val: float = 0.1, seed: int = 0, skip_corrupt: boo
     images = next((p for p in (base, base / "VOC2010", base / "VOCdevkit/VOC2010") if (p / LISTS).is_dir()), None)
     if images is None or not (base / ANNOTATIONS).is_dir():
         missing = base / ANNOTATIONS if images else base / "VOCdevkit/VOC2010" / LISTS
-        raise SightlineError(f"root: there is no {missing}; expected PASCAL-Part, available from {SOURCE}")
+        raise SightlineError(
+            f"root: there is no {missing}; expected PASCAL-Part, available from {OFFICIAL['pascal_part'].source}"
+        )
     found = {part: _records(base, images, part) for part in ("train", "val")}
     make = partial(PascalPart, classes=ANIMALS, root=base, skip_corrupt=skip_corrupt)
     return official_splits(found["train"], found["val"], make, val, seed)

@@ -110,10 +110,14 @@ def _asked(runs: FinishedRuns, row: str, column: str) -> bool:
 
 
 def _sizes(runs: FinishedRuns, row: str) -> str:
-    """Return how many images of each split the figures of a row are of."""
-    figures = [figure for part in runs.of(row).values() for figure in part.values["figures"].items()]
-    sizes = {column.partition("/")[0]: value["n"] for column, value in figures if value is not None}
-    return ", ".join(f"{split} {n}" for split, n in sizes.items())
+    """Return how many images of each split the values of a row are of: the fewest and the most, if columns differ."""
+    sizes: dict[str, set[int]] = {}
+    for part in runs.of(row).values():
+        for column, value in part.values["figures"].items():
+            if value is not None:
+                sizes.setdefault(column.partition("/")[0], set()).add(value["n"])
+    spans = {split: sorted({min(found), max(found)}) for split, found in sizes.items()}
+    return ", ".join(f"{split} {' to '.join(map(str, span))}" for split, span in spans.items())
 
 
 def values(runs: FinishedRuns, row: str, column: str) -> dict[str, float]:
