@@ -204,7 +204,10 @@ def test_the_verb_refuses_what_does_not_go_together(recipe: str, tmp_path: Path)
         ([recipe, "--pool", "x"], "--pool was given without --next"),
         ([str(tmp_path), "--next", "3"], "--next needs one query strategy"),
         ([str(tmp_path), "--next", "3", "--strategy", "random,ceal"], "--next needs one query strategy"),
-        ([str(tmp_path), "--next", "3", "--strategy", "random", "--rounds", "2"], "--rounds was given beside --next"),
+        (
+            [str(tmp_path), "--next", "3", "--strategy", "random", "--rounds", "2"],
+            "--rounds was given together with --next",
+        ),
         ([str(tmp_path), "--next", "3", "--strategy", "random"], "is not a run folder"),
     ]:
         result = CliRunner().invoke(app, ["acquire", *words])

@@ -62,7 +62,7 @@ def test_lost_with_local_weights(run) -> None:
         assert "against the masks of 4 images" in done.stderr
     assert [row["path"] for row in rows()] == [f"images/{name}/{i}.png" for name in ("cat", "dog") for i in range(2)]
     assert all(0 <= float(row["x1"]) < float(row["x2"]) <= 80.01 for row in rows())
-    with pytest.raises(SightlineError, match="of other work: size is 64 there and 32 here"):
+    with pytest.raises(SightlineError, match="belongs to other work: size is 64 there and 32 here"):
         run(*arguments[:-1], "size=32")
 
 

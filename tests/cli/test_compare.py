@@ -61,8 +61,8 @@ def test_a_checkpoint_is_measured_as_the_run_was(tmp_path):
     done = CliRunner().invoke(app, ["compare", str(run.path), "--against", str(tmp_path / "zero.pth"), "-o", str(page)])
     assert done.exit_code == 0, done.output
     text = page.read_text()
-    assert "zero.pth is a checkpoint: nothing is known of its training." in text
+    assert "zero.pth is a checkpoint, so its training is not known." in text
     assert "The recipe of a checkpoint is not known." in text
-    for given, words in (("zero.pth", "all that was given are checkpoints"), ("run", "is given twice")):
+    for given, words in (("zero.pth", "only checkpoints are given"), ("run", "is given twice")):
         with pytest.raises(SightlineError, match=words):
             comparison.compare([tmp_path / given], [tmp_path / ("same.pth" if given == "zero.pth" else given)], page)

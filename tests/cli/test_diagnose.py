@@ -56,7 +56,7 @@ def test_a_torchvision_checkpoint_and_a_whole_class_folder(place) -> None:
     with pytest.warns(UserWarning, match="12 images .* too few"):
         done = run(*GIVEN, "masks=masks")
     assert "Cannot tell: Only 12 images" in done.output
-    assert "the data set's masks" in done.output
+    assert "the masks of the dataset" in done.output
     found = json.loads(Path("d.json").read_text())
     assert found["answer"] == "cannot tell"
     assert found["recommendations"][0]["command"].startswith(

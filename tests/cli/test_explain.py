@@ -225,10 +225,10 @@ def sightline_data(tmp_path):
     ("options", "message"),
     [
         (["--data", "folder"], "--data was given without --store"),
-        (["--store", "S"], "no data set was named"),
+        (["--store", "S"], "no dataset is named"),
         (["--store", "S", "--data", "folder", "--methods", "gradcam,layercam"], "names 2 methods"),
         (["--store", "S", "--data", "folder", "--target", "3"], "--target is '3'"),
-        ([], "no picture was given"),
+        ([], "no image was given"),
     ],
 )
 def test_bad_arguments_of_a_store(weights, tmp_path, monkeypatch, options, message):

@@ -67,9 +67,8 @@ def test_points_of_a_model_and_of_its_stored_maps(run) -> None:
 
 def test_a_segmenter_of_the_users_own(run) -> None:
     Path("bright_pixels.py").write_text(
-        "def cut(image, points, box):\n"
-        "    assert points.shape[1:] == (2,) and len(points) and box.tolist() == [10, 8, 34, 32]\n"
-        "    return image[..., 0] > 120\n"
+        "def cut(image, points, box):\n    assert points.shape[1:] == (2,) and len(points) and box.tolist() == [10, 8, 34, "
+        "32]\n    return image[..., 0] > 120\n"
     )
     Path("boxes.csv").write_text("path,x1,y1,x2,y2\n" + "".join(f"{i}.png,10,8,34,32\n" for i in range(4)))
     done = run(
@@ -91,7 +90,7 @@ def test_a_segmenter_of_the_users_own(run) -> None:
         ([*MODEL, "--distance", "0"], "distance is 0"),
         ([*MODEL[:4], "--method", "gradcan"], "did you mean 'gradcam'"),
         ([*MODEL, "--maps", "maps"], "points come from one of them"),
-        (["--maps", "maps"], "maps is no store of maps"),
+        (["--maps", "maps"], "maps is not a store of maps"),
         (["--boxes", "boxes.csv", "--split", "test"], "unknown split 'test'"),
     ],
 )

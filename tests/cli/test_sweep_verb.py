@@ -59,7 +59,7 @@ def test_sweep_over_a_recipe_of_digits_names_the_best_and_how_to_repeat_it(recip
     [
         (["RECIPE"], "no key changes"),
         (["RECIPE", "--over", "batch_size=[0, 2]"], "space.batch_size"),
-        (["RECIPE", "--over", "batch_size=[2, 4]", "--metric", "test/accuracy"], "never by another"),
+        (["RECIPE", "--over", "batch_size=[2, 4]", "--metric", "test/accuracy"], "validation split"),
         (["RECIPE", "--over", "stages.0.lr={low: 1e-4, high: 1e-2}"], "a grid needs"),
         (["RECIPE", "--over", "stages.0.lr={low: 1e-4, high: 1e-2}", "--sampler", "tpe"], "trials is missing"),
     ],
@@ -72,10 +72,8 @@ def test_bad_input_is_a_sightline_error(recipe, arguments, words):
 
 def test_without_optuna_the_extra_is_named(recipe):
     script = (
-        "import sys; sys.modules['optuna'] = None\n"
-        f"sys.argv = ['sightline', 'sweep', {recipe!r}, '--over', 'batch_size=[2, 4]']\n"
-        "from sightline.cli import main\n"
-        "main()"
+        f"import sys; sys.modules['optuna'] = None\nsys.argv = ['sightline', 'sweep', {recipe!r}, '--over', 'batch_size=[2, "
+        "4]']\nfrom sightline.cli import main\nmain()"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600)
     assert done.returncode == 2

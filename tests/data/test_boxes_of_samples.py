@@ -136,5 +136,5 @@ def test_rows_of_one_path_are_boxes_of_one_image(tmp_path: Path) -> None:
     ):
         data.create_dataset("csv", path=str(path), val=0, test=0)
     write_csv(path, [row("cat/0.png", "cat", 1, 2, 5, "wide"), rows[1]])
-    with pytest.raises(SightlineError, match="'wide' is no finite number"):
+    with pytest.raises(SightlineError, match="'wide' is not a finite number"):
         data.create_dataset("csv", path=str(path), val=0, test=0)

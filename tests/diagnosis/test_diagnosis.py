@@ -134,7 +134,7 @@ def test_without_masks_grabcut_finds_the_squares_and_the_verdicts_stay() -> None
     ("what", "data", "because"),
     [
         ("object", {"count": 20}, "Only 20 images"),
-        ("nothing", {}, "not above chance"),
+        ("nothing", {}, "not significantly above chance"),
         ("object", {"classes": 1}, "one class"),
     ],
 )
@@ -156,7 +156,7 @@ def test_boxes_come_from_the_batches_or_from_around_the_masks() -> None:
     assert drawn.usable[order].tolist() == [True, True, True, False]
     assert drawn.regions[order][0].nonzero().aminmax(dim=0).max.tolist() == [12, 13]
     cut = annotate(batches, size=0, samples=4, annotation="auto")
-    assert "GrabCut in the data set's boxes" in cut.source
+    assert "GrabCut in the boxes of the dataset" in cut.source
     assert cut.regions[cut.indices.argsort()][:3].equal(INSIDE.expand(3, -1, -1))
     with pytest.raises(sl.SightlineError, match="those have their own"):
         annotate(batches, size=0, samples=4, annotation="boxes", boxes=Known())
@@ -344,7 +344,7 @@ def test_images_that_training_saw_come_last_and_are_counted() -> None:
     assert (drawn < 40).sum() == 40
     assert (found.facts["seen in training"], found.facts["run"], found.facts["size"]) == (20, "runs/a", "16 x 16")
     assert found.verdict.findings[0].startswith(
-        "Training saw 20 of these 60 images. The model is right on 100% of them"
+        "The model was trained on 20 of these 60 images. Its accuracy is 100% on them"
     )
     assert diagnosed("object").facts["seen in training"] == "not known"
     assert diagnosed("ground").facts["parameters"] == found.facts["parameters"]  # the toys have no weights

@@ -68,7 +68,7 @@ def test_a_model_of_the_stamp_leans_on_what_it_should_avoid(tmp_path: Path) -> N
     assert '"region": "avoid"' in first.command
     page = write_diagnosis(found, tmp_path / "page.html").read_text()
     assert "leans on what it should avoid" in page
-    assert "What do the regions to avoid do?" in page
+    assert "Effect of the regions to avoid" in page
     assert found.classes["red"]["mark_loss"][0] == 1
 
 

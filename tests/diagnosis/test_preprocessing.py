@@ -68,7 +68,7 @@ def test_a_wrong_normalization_is_said_first_and_gone_on_with_on_request() -> No
     said = found(Center(BRIGHT), data)
     assert said.verdict.answer == "wrong preprocessing"
     assert (
-        "mean 0.5 and standard deviation 0.5 the model is right on 100% of 60 images, and on 50%"
+        "mean 0.5 and standard deviation 0.5 the accuracy is 100%, and 50% with the preprocessing that was given (60 images)"
         in said.verdict.because
     )
     assert said.measurements["accuracy"].value == 0.5
@@ -144,7 +144,7 @@ def test_colors_that_flip_a_misleading_background_are_no_error_of_preprocessing(
 
     said = found(ReadsGround([[0.0] * 3] * 2), Ground([(255, 0, 0), (0, 0, 255)]))
     assert said.verdict.answer == "leans on the background"
-    assert "would be right on 100% of the images" in said.verdict.findings[0]
+    assert "the accuracy would be 100%" in said.verdict.findings[0]
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3, 0.6])
@@ -164,7 +164,7 @@ def test_alternatives_by_their_definition() -> None:
     mean, std = (torch.tensor(values)[:, None, None] for values in (given.mean, given.std))
     torch.testing.assert_close(twice.prepare(images), (once - mean) / std)
     torch.testing.assert_close(ways["values in 0 .. 255, not normalized"].prepare(images), 255 * images)
-    caffe = ways["blue, green, red in 0 .. 255 less the mean of ImageNet"]
+    caffe = ways["blue, green, red in 0 .. 255 minus the mean of ImageNet"]
     expected = 255 * images.flip(1) - 255 * torch.tensor([0.406, 0.456, 0.485])[:, None, None]
     torch.testing.assert_close(caffe.prepare(images), expected)
     for how in ways.values():  # the model's input is turned in place of the images

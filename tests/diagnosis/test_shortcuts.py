@@ -70,7 +70,7 @@ def test_the_shortcut_is_named_and_none_where_there_is_none(part, named) -> None
     else:
         assert effects[BACKGROUND].flips == 0
     page = render(said)
-    assert "What do the answers follow?" in page
+    assert "Shortcuts that the predictions follow" in page
     assert sum(cluster.size for cluster in said.shortcuts.clusters) == COUNT
 
 

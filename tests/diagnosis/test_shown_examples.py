@@ -53,7 +53,7 @@ def test_a_wrong_answer_is_shown_with_the_maps_of_both_classes() -> None:
     left, right = picture.true, picture.predicted
     assert left[:, :4].min() == 1 == right[:, 4:].min()
     assert left[:, 4:].max() == 0 == right[:, :4].max()
-    assert "0 taken for 1" in render(found)
+    assert "0 predicted as 1" in render(found)
 
     sure, ece = found.measurements["confidence"], found.measurements["ece"]
     expected = torch.tensor([1, 1.5]).softmax(0)[1].item()

@@ -147,7 +147,7 @@ def test_bad_keys(changes: dict[str, Any], message: str) -> None:
     ("changes", "message"),
     [
         ({"images": ["eleven"]}, "class of an image"),
-        ({"images": [9999]}, "is no place"),
+        ({"images": [9999]}, "is not an index"),
         ({"models": [{"label": "a"}, {"label": "b", "keys": {"image_size": 48}}]}, "one size"),
         ({"models": [{"label": "a"}, {"label": "b", "keys": {"data.copies": 2}}]}, "different data"),
         ({"models": [{"label": "a", "keys": {"batchsize": 3}}]}, "batch_size"),

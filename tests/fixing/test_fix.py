@@ -93,7 +93,7 @@ def test_output_holds_model_masks_and_report(cheat, tmp_path: Path) -> None:
         assert torch.allclose(program(SPEC.normalize(images)), fixed.model(SPEC.normalize(images)), atol=1e-4)
     mask = np.asarray(Image.open(tmp_path / "fixed" / "masks" / "apple" / "0.png"))
     assert ((mask > 0) == (np.asarray(Image.open(seen / "masks" / "apple" / "0.png")) > 0)).all()
-    with pytest.raises(SightlineError, match="holds something already"):
+    with pytest.raises(SightlineError, match="is not empty"):
         fixed_with(model, seen, masks=seen / "masks", output=tmp_path / "fixed")
 
 

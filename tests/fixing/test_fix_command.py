@@ -48,7 +48,7 @@ def test_one_command_mends_a_checkpoint(tmp_path: Path, monkeypatch: pytest.Monk
     assert accuracy(program, swapped) > 0.9
     code, output = run(*given, *spec, "-o", "fixed")
     assert code == 1
-    assert "fixed holds something already; name another folder" in output
+    assert "fixed is not empty; choose an empty folder" in output
 
 
 @pytest.mark.parametrize(

@@ -189,13 +189,13 @@ def test_what_is_of_something_else_is_refused(tmp_path: Path) -> None:
     data, path = photographs(tmp_path), tmp_path / "boxes.csv"
     write_boxes(data, path, Known(Box(1, 2, 9, 8)))
     with pytest.raises(
-        SightlineError, match=r"is of other work: boxes is \[\[1, 2, 9, 8\]\] there and \[\[1, 2, 9, 9\]\]"
+        SightlineError, match=r"belongs to other work: boxes is \[\[1, 2, 9, 8\]\] there and \[\[1, 2, 9, 9\]\]"
     ):
         write_boxes(data, path, Known(Box(1, 2, 9, 9)))
     with pytest.raises(SightlineError, match="boxes of is"):
         write_boxes(photographs(tmp_path, 5), path, Known(Box(1, 2, 9, 8)))
     (tmp_path / "mine.csv").write_text("kept")
-    with pytest.raises(SightlineError, match="is there already"):
+    with pytest.raises(SightlineError, match="exists already"):
         write_boxes(data, tmp_path / "mine.csv", Known(Box(1, 2, 9, 8)))
     with pytest.raises(SightlineError, match=r"suffix '\.txt'; expected \.csv or \.json"):
         write_boxes(data, tmp_path / "boxes.txt", Known())

@@ -294,11 +294,11 @@ def test_an_interrupted_pass_goes_on(tmp_path: Path) -> None:
     assert (written.masks, written.iou) == (6, 1)
     assert write_masks(dataset, tmp_path / "masks", prompter, cut, name="own") == written
     assert len(calls) == 14
-    with pytest.raises(SightlineError, match="is of other work: segmenter is 'own' there and 'other' here"):
+    with pytest.raises(SightlineError, match="belongs to other work: segmenter is 'own' there and 'other' here"):
         write_masks(dataset, tmp_path / "masks", prompter, cut, name="other")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("kept")
-    with pytest.raises(SightlineError, match="holds something"):
+    with pytest.raises(SightlineError, match="exists and was not written"):
         write_masks(dataset, tmp_path / "full", prompter, cut, name="own")
 
 

@@ -61,28 +61,26 @@ def test_figures_are_on_the_page(tmp_path, page):
     }
     text = page(runs["so"], runs["ce"]).text
     # accuracies 75, 100, 75 against 25, 50, 0: 58.3 points, paired t interval 58.3 +- 4.3027 * 8.333
-    assert "83.3% against 25.0%, a difference of +58.3 points (95% intervals: +22.5 to +94.2 over seeds" in text
-    assert "3 seeds each, compared seed by seed." in text
+    assert "83.3% compared with 25.0%, a difference of +58.3 points (95% intervals: +22.5 to +94.2 over seeds" in text
+    assert "3 seeds each, paired by seed." in text
     assert "so is 58.3 points more accurate than ce on test" in text
 
 
 def test_says_plainly_when_it_does_not_help(tmp_path, page):
     right, wrong = [1] * 20 + [0] * 20, [0] * 20 + [1] * 20
     same = [write_run(tmp_path / f"{n}", name=n, n=40, correct=c) for n, c in (("so", right), ("ce", wrong))]
-    assert (
-        "so does not clearly help: its accuracy on test cannot be told from that of ce" in page(same[:1], same[1:]).text
-    )
+    assert "so does not significantly differ from ce in accuracy on test" in page(same[:1], same[1:]).text
     better, worse = (
         write_run(tmp_path / n, name=n, n=40, correct=c) for n, c in (("good", [1] * 40), ("bad", [0] * 40))
     )
     text = page([worse], [better]).text
-    assert "bad does not help: it is 100.0 points less accurate than good on test" in text
+    assert "bad is 100.0 points less accurate than good on test" in text
 
 
 def test_explainers_that_training_used_are_told_apart(groups, page):
     text = page(*groups()).text
-    assert "The gradcam maps of so-loss (an explainer that training used) put" in text
-    assert "The eigencam maps of so-loss (an explainer that training never saw) put" in text
+    assert "The gradcam maps of so-loss (an explainer that the training used) have" in text
+    assert "The eigencam maps of so-loss (an explainer that the training did not use) have" in text
 
 
 def test_page_needs_nothing_beside_it(groups, page):
@@ -123,7 +121,7 @@ def test_chance_rows_stand_apart_and_are_never_best(tmp_path, groups, page):
 def test_gallery_states_how_it_was_chosen(groups, page):
     document = page(*groups())
     assert (
-        "These are the 8 of 24 kept test images whose maps differ most in the share of the map that lies on"
+        "These are the 8 of 24 saved images whose maps differ most in the share of the map that lies on"
         in document.text
     )
     assert "8 of the other images, drawn with a fixed seed" in document.text
@@ -149,7 +147,7 @@ def test_without_gallery_curves_and_groups(groups, page):
         (test / "summary.json").write_text(json.dumps(summary))
     text = page(ours, theirs).text
     assert "drawn at random" not in text
-    assert "group by group" not in text
+    assert "Accuracy by group" not in text
     assert "Insertion and deletion" not in text
 
 
@@ -165,8 +163,8 @@ def test_cautions(tmp_path):
     ours = write_run(tmp_path / "a", name="a", steps=700, status="failed: NaN loss")
     theirs = write_run(tmp_path / "b", name="b", versions={"torch": "2.6"})
     assert cautions(read_comparison([ours], [theirs])) == [
-        "Fewer than three seeds in a group: the spread over seeds is hardly known.",
-        "The budgets differ: 700 steps in training against 640.",
+        "A group has fewer than three seeds, so intervals over seeds are missing or very wide.",
+        "The trainings differ in length: 700 steps compared with 640.",
         "The runs were made with different versions of the software.",
         "a is not finished: its status is “failed: NaN loss”.",
     ]
@@ -234,7 +232,7 @@ def test_what_is_no_better_than_chance_is_never_praised(tmp_path, page):
     assert difference.chance == max(map(labels.count, labels)) / 60 > 12 / 60
     assert difference.outcome == "unclear"
     text = page([ours], [theirs]).text
-    assert "so and ce are both no better than chance on test: the most frequent class is right" in text
+    assert "Neither so nor ce is better than chance on test, where always predicting the most frequent class has" in text
     assert "more accurate" not in text
     better = write_run(tmp_path / "good", name="good", n=60, correct=[1] * 50 + [0] * 10)
     assert read_comparison([better], [theirs]).splits[0].differences[ACCURACY].outcome == "better"

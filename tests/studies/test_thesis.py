@@ -123,7 +123,7 @@ def test_a_panel_has_the_drop_of_each_map_beside_the_papers(tmp_path: Path) -> N
 def test_printed_figures_of_another_kind_are_refused(wrong: str) -> None:
     with pytest.raises(SightlineError, match="paper_values"):
         read_study("lots", "figure-5.2", [f"paper_values={wrong}"])
-    with pytest.raises(SightlineError, match="after is no value of coherency"):
+    with pytest.raises(SightlineError, match="after is not a value of coherency"):
         read_study("lots", "figure-A.5", ["paper_values={after: 0.1}"])
 
 

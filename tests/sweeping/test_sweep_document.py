@@ -61,7 +61,7 @@ def test_lists_and_mappings_are_stored_as_json_and_read_back():
         ({"batch_size": [16, 16]}, ["space.batch_size", "16 is given twice"]),
         ({"batch_size": [16, 0]}, ["space.batch_size", "batch_size is 0"]),
         ({"batch_sizes": [16]}, ["space.batch_sizes", "did you mean 'batch_size'"]),
-        ({"stages.1.lr": [0.1]}, ["space.stages.1.lr", "'1' is no place in a list of 1"]),
+        ({"stages.1.lr": [0.1]}, ["space.stages.1.lr", "'1' is not a place in a list of 1"]),
         ({"stages.0.lr": {"low": 0.0, "high": 0.1, "step": 0.05}}, ["space.stages.0.lr", "stages.0.lr is 0"]),
         ({"stages.0.lr": {"low": 0.2, "high": 0.1}}, ["space.stages.0.lr", "low is 0.2 and high is 0.1"]),
         ({"stages.0.lr": {"low": 0.1}}, ["space.stages.0.lr", "high is missing"]),
@@ -81,7 +81,7 @@ def test_a_bad_range_is_named(space, words):
 
 @pytest.mark.parametrize("metric", ["test/accuracy", "test_iid/loss", "train/accuracy", "accuracy"])
 def test_no_other_split_than_validation_judges(metric):
-    with pytest.raises(SightlineError, match="judges by a validation split") as caught:
+    with pytest.raises(SightlineError, match="uses a metric of a validation split") as caught:
         made(metric=metric)
     assert metric in str(caught.value)
 

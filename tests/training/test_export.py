@@ -232,6 +232,6 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not list(tmp_path.iterdir())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").touch()
-    with pytest.raises(SightlineError, match="holds something already"):
+    with pytest.raises(SightlineError, match="is not empty"):
         export()
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["mine.txt"]

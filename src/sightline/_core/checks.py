@@ -12,21 +12,21 @@ from sightline.errors import SightlineError
 
 
 def check_number(**options: float) -> None:
-    """Raise if an option is no finite number."""
+    """Raise if an option is not a finite number."""
     for name, value in options.items():
         if not is_number(value):
             raise SightlineError(f"{name} is {value!r}; expected a finite number")
 
 
 def check_non_negative(**options: float) -> None:
-    """Raise if an option is no finite number of at least 0."""
+    """Raise if an option is not a finite number of at least 0."""
     for name, value in options.items():
         if not is_number(value) or value < 0:
             raise SightlineError(f"{name} is {value!r}; expected a number >= 0")
 
 
 def check_positive(**options: float) -> None:
-    """Raise if an option is no finite number above 0."""
+    """Raise if an option is not a finite number above 0."""
     for name, value in options.items():
         if not is_number(value) or value <= 0:
             raise SightlineError(f"{name} is {value!r}; expected a number > 0")

@@ -18,7 +18,7 @@ def check_nesting(value: Any, where: str) -> None:
         where: What the value is of, for messages.
 
     Raises:
-        SightlineError: A key is no text, the value is deeper than `DEEPEST`, or it contains itself.
+        SightlineError: A key is not a text, the value is deeper than `DEEPEST`, or it contains itself.
     """
     level, count = [value], 0
     for _ in range(DEEPEST):
@@ -27,7 +27,7 @@ def check_nesting(value: Any, where: str) -> None:
             if isinstance(each, Mapping):
                 for key in each:
                     if not isinstance(key, str):
-                        raise SightlineError(f"{where}: the key {key!r:.100} is no text; put it in quotes")
+                        raise SightlineError(f"{where}: the key {key!r:.100} is not text; put it in quotes")
                 following += each.values()
             elif isinstance(each, list | tuple):
                 following += each

@@ -40,8 +40,8 @@ class ProgressLog:
             for name in {**wanted, **known} if whole else ():
                 if known.get(name) != wanted.get(name):
                     raise SightlineError(
-                        f"{path} is of other work: {name} is {known.get(name)!r} there and {wanted.get(name)!r} here; "
-                        "name another output, or remove it"
+                        f"{path} belongs to other work: {name} is {known.get(name)!r} there and {wanted.get(name)!r} here; "
+                        "choose another output, or remove it"
                     )
             if len(whole) < len(content):
                 os.truncate(path, len(whole))
@@ -85,6 +85,6 @@ def _parse(path: Path, content: bytes) -> tuple[dict[str, Any], dict[int, Any]]:
                 entries[int(entry.pop(INDEX))] = entry
         except (ValueError, TypeError, KeyError) as error:
             raise SightlineError(
-                f"{path}, line {number}: no entry of an earlier pass ({error}); remove the file to begin anew"
+                f"{path}, line {number}: not an entry of this log ({error}); remove the file to start from scratch"
             ) from error
     return facts, entries

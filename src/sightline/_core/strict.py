@@ -147,7 +147,7 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
     """Set the value of a dotted key in place; `key.+` adds one to the end of a list."""
     if not isinstance(key, str) or not all(parts := key.split(".")) or len(parts) > DEEPEST:
         raise SightlineError(
-            f"override {key!r:.100} is no key; expected names joined by dots, at most {DEEPEST} of them"
+            f"override {key!r:.100} is not a key; expected names joined by dots, at most {DEEPEST} of them"
         )
     *path, last = parts
     place: Any = values
@@ -191,7 +191,7 @@ _Loader.add_implicit_resolver(
 def _index(items: list[Any], part: str, key: str) -> int:
     if not part.isdecimal() or len(part) > 9 or int(part) >= len(items):
         raise SightlineError(
-            f"override {key!r}: {part!r} is no place in a list of {len(items)}, counted from 0; + adds one"
+            f"override {key!r}: {part!r} is not a place in a list of {len(items)}, counted from 0; + adds one"
         )
     return int(part)
 

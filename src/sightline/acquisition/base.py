@@ -99,7 +99,7 @@ class Pool:
             SightlineError: those images are not available.
         """
         if self._known is None:
-            raise SightlineError("known was not given; this strategy looks at the images that have a label already")
+            raise SightlineError("known is missing; this strategy needs the indices of the labeled images")
         return self._features(self._known)
 
     def _features(self, batches: Iterable[Batch]) -> Tensor:

@@ -100,7 +100,7 @@ def evaluate(
             ("--precision", precision),
         ):  # fmt: skip
             if value is not None:
-                raise SightlineError(f"{name} was given beside a plan; change its keys by KEY=VALUE")
+                raise SightlineError(f"{name} was given together with a plan; change the keys of the plan by KEY=VALUE")
         study = studies.load_study(paths[0], options)
         folder = output or Path("runs", "evaluate", study.item)
     else:

@@ -63,9 +63,7 @@ def explain(
         if data is not None:
             raise SightlineError("--data was given without --store, the folder for the maps")
         if not given:
-            raise SightlineError(
-                "no picture was given; for the maps of a whole data set, give --data NAME --store FOLDER"
-            )
+            raise SightlineError("no image was given; for the maps of a whole dataset, pass --data NAME --store FOLDER")
         named = (methods or "gradcam,hirescam,layercam,eigencam").split(",")
         from sightline.explainers import create_explainer
         from sightline.network.precision import running_in

@@ -25,7 +25,7 @@ Mean = Annotated[
 Std = Annotated[str | None, typer.Option(help="Standard deviation of the normalization, such as 0.229,0.224,0.225.")]
 ClassNames = Annotated[
     Path | None,
-    typer.Option("--classes", help="A file with the model's class names in order, one a line, for --model."),
+    typer.Option("--classes", help="A file with the model's class names in order, one per line, for --model."),
 ]
 RunFolder = Annotated[Path | None, typer.Option(help="Folder of a trained run, instead of --model and --weights.")]
 DataName = Annotated[str | None, typer.Option(help="Name of the dataset. [default: that of the run]")]

@@ -156,7 +156,7 @@ def _open_splits(data: str | None, options: Sequence[str], run: Path | None) -> 
     values: dict[str, Any] = {}
     if data is None:
         if opened is None:
-            raise SightlineError("no data set was named: give --data NAME, or --run RUN for the run's own")
+            raise SightlineError("no dataset is named; pass --data NAME, or --run RUN for the data of the run")
         data = opened.recipe.data.name
         if not options:
             return data, read_splits(opened), opened

@@ -107,6 +107,6 @@ def _value_range(image: Image.Image, name: str) -> tuple[float, float]:
         return float(low[0]), float(high[0])
     kind = "float" if image.mode == "F" else "32-bit or signed"
     raise UnclearFileError(
-        f"the image {name} has {kind} values, and nothing says which of them are black and white; "
+        f"the image {name} has {kind} values, and which of them are black and white is not known; "
         "save it with 8 or 16 bits"
     )

@@ -43,7 +43,9 @@ class MapStore:
 
         self.path = Path(path)
         if not (self.path / "zarr.json").is_file():
-            raise SightlineError(f"{self.path} is no store of maps; sightline.explainers.maps.compute_maps makes one")
+            raise SightlineError(
+                f"{self.path} is not a store of maps; sightline.explainers.maps.compute_maps makes one"
+            )
         with reading(self.path, ADVICE):
             group = zarr.open_group(self.path, mode="r+")
             self.metadata: dict[str, Any] = dict(group.attrs)
@@ -90,7 +92,7 @@ class MapStore:
                     )
             return store
         if not is_new(path):
-            raise SightlineError(f"{path} holds something that is no store of maps; name another folder")
+            raise SightlineError(f"{path} exists and is not a store of maps; choose another folder")
         with replacing_folder(path) as temporary:
             group = zarr.create_group(temporary, attributes={**metadata, "format": FORMAT})
             group.create_array(

@@ -167,7 +167,7 @@ def _of_colors(pixels: Tensor, plain: bool, has_alpha: bool) -> Tensor:
     gray = bool((shown == shown[:1]).all())
     if not plain:
         if not gray:
-            raise _UnclearError("has colors, which do not say which value of a mask each stands for")
+            raise _UnclearError("has colors, and the mask value of each color is not known")
         return colors[0] * opaque
     kinds = shown.unique(dim=1)
     if opaque.all():

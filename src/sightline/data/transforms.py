@@ -123,7 +123,7 @@ def augmentation(options: Mapping[str, Any], size: int) -> v2.Compose:
         SightlineError: an option is unknown, of another type, or out of its range.
     """
     if "size" in options:
-        raise SightlineError("size is no option of 'augment'; the key image_size sets the side of the images")
+        raise SightlineError("size is not an option of 'augment'; the key image_size sets the side of the images")
     return Entry("augment", train_transform)(**options, size=size)
 
 

@@ -116,7 +116,7 @@ def audit(
         results.sort(key=lambda f: (math.isnan(f.outside_fraction), -f.outside_fraction))
         counted = [f for f in results if not math.isnan(f.outside_fraction)]
         if not counted:
-            raise SightlineError("LOTS changed nothing in any image; has the model been trained?")
+            raise SightlineError("LOTS changed no pixel in any image; check that the model is trained")
 
         def draw(some: list[AuditResult]) -> list[audit_page.GalleryItem]:
             items = []

@@ -44,56 +44,87 @@ class Measurement:
 
 # name -> title, and how to read it
 WORDS = {
-    "accuracy": ("Accuracy, images as they are", "How often the model is right."),
-    "confidence": ("Confidence", "Probability of the answer, the mean over the images. Compare it with the accuracy."),
+    "accuracy": ("Accuracy, images unchanged", "Share of images with a correct prediction. Higher is better."),
+    "confidence": ("Confidence", "Mean probability of the predicted class. It should equal the accuracy."),
     "ece": (
         "Expected calibration error (ECE)",
-        "How far confidence and accuracy are apart, the mean over 15 intervals of the confidence.",
+        "Mean distance between confidence and accuracy, over 15 intervals of the confidence. Lower is better.",
     ),
     "background_noised": (
-        "… background noised",
-        "Gaussian noise of seven strengths around the object, mean over them. Who looks at the object hardly minds.",
+        "Accuracy, noise on the background",
+        "Gaussian noise of seven strengths around the object, the mean over them. It hardly affects a model that uses the "
+        "object.",
     ),
-    "background_greyed": ("… background grey", "Nothing but the object is left."),
+    "background_greyed": ("Accuracy, background gray", "Only the object is left. Higher is better."),
     "background_swapped": (
-        "… background swapped",
-        "The object stands on the background of an image of another class, whose own object is painted over.",
+        "Accuracy, background swapped",
+        "The object is on the background of an image of another class, whose own object is painted over. Higher is better.",
     ),
-    "object_noised": ("… object noised", "The same noise on the object. Who looks at the object minds this more."),
-    "object_removed": ("… background alone", "The object is painted over. More than chance is what the background gives away."),
+    "object_noised": (
+        "Accuracy, noise on the object",
+        "The same noise on the object. A model that uses the object loses more accuracy here than by noise on the background.",
+    ),
+    "object_removed": (
+        "Accuracy, background alone",
+        "The object is painted over. An accuracy above chance shows that the background predicts the class.",
+    ),
     "swap_loss": (
         "Accuracy lost by the swap",
-        "As they are, less with swapped backgrounds. Far from 0, in either direction, the background had a say.",
+        "Accuracy with unchanged images minus accuracy with swapped backgrounds, in percentage points. 0 is best. A value far "
+        "from 0, positive or negative, shows that the model uses the background.",
     ),
-    "prediction_kept": ("Swaps that leave the answer as it was", "Among swaps between images with different answers."),
+    "prediction_kept": (
+        "Swaps that keep the prediction",
+        "Share of the swaps between images with different predictions. Higher is better.",
+    ),
     "prediction_follows_background": (
-        "Swaps that bring the background's answer",
-        "It becomes the answer to the background's image.",
+        "Swaps that bring the background’s prediction",
+        "Share of these swaps after which the model predicts the class that it predicts for the image of the background. "
+        "Lower is better.",
     ),
     "rfs": (
         "Relative foreground sensitivity (RFS)",
-        "Accuracy with noise on the background less that with noise on the object: 1 = reads the object alone.",
+        "Accuracy with noise on the background minus accuracy with noise on the object, from −1 to 1. Positive = the object "
+        "matters more. Higher is better.",
     ),
-    "normalized_rfs": ("Normalised RFS", "RFS as a share of what the accuracy allows."),
-    "energy_in_mask": ("Energy of the maps on the object", "Share of the map's sum that lies on the object."),
-    "pointing_game": ("Pointing game", "Share of images where the map's maximum lies on the object."),
+    "normalized_rfs": (
+        "Normalized RFS",
+        "RFS divided by the largest value that is possible at this accuracy, from −1 to 1. Higher is better.",
+    ),
+    "energy_in_mask": (
+        "Energy of the maps on the object",
+        "Share of the sum of the saliency map that is on the object. Higher is better.",
+    ),
+    "pointing_game": (
+        "Pointing game",
+        "Share of images where the maximum of the saliency map is on the object. Higher is better.",
+    ),
     "energy_in_avoid": (
         "Energy of the maps in the region to avoid",
-        "Share of the map's sum that lies in what should not matter, such as a stamp.",
+        "Share of the sum of the saliency map in the region that should not matter, such as a stamp. Lower is better.",
     ),
-    "mark_removed": ("… mark removed", "What lies in the region to avoid is filled from its surroundings."),
-    "mark_pasted": ("… another class's mark pasted", "The mark of an image of another class is put on the image as it is."),
-    "mark_swapped": ("… mark swapped", "The mark of an image of another class takes the place of the image's own."),
+    "mark_removed": (
+        "Accuracy, mark removed",
+        "The region to avoid is filled from its surroundings. Higher is better.",
+    ),
+    "mark_pasted": (
+        "Accuracy, another class’s mark pasted",
+        "The mark of an image of another class is added to the unchanged image. Higher is better.",
+    ),
+    "mark_swapped": (
+        "Accuracy, mark swapped",
+        "The mark of an image of another class replaces the mark of the image. Higher is better.",
+    ),
     "mark_loss": (
-        "Accuracy lost to another class's mark",
-        "As they are, less with the mark swapped, or pasted where there is none. Far from 0, in either direction, the mark had "
-        "a say.",
+        "Accuracy lost to another class’s mark",
+        "Accuracy with unchanged images minus accuracy with the mark swapped, or pasted where there is none, in percentage "
+        "points. 0 is best. A value far from 0, positive or negative, shows that the model uses the mark.",
     ),
     "view_stability": (
         "Stability of the maps",
-        "Correlation of the map with that of the flipped and turned image, turned back (D4).",
+        "Correlation of the map with the map of the flipped or turned image, turned back, from −1 to 1. Higher is better.",
     ),
-}  # fmt: skip
+}
 ACCURACIES = (
     "accuracy", "background_noised", "background_greyed", "background_swapped", "object_noised", "object_removed",
     "mark_removed", "mark_pasted", "mark_swapped",
@@ -110,18 +141,18 @@ def chance_levels(labels: Tensor, classes: int, maps: Mapping[str, float]) -> di
         maps: Metric of maps -> what the baseline scores.
     """
     commonest = float(labels.bincount(minlength=classes).max() / len(labels))
-    guess, alike = "a model that answers at random", "a model that reads object and background alike"
-    gaussian = "a centred Gaussian, which ignores the image,"
+    guess, equal = "random predictions", "a model that uses object and background equally"
+    gaussian = "a centered Gaussian, which ignores the image,"
     return {
-        **dict.fromkeys(ACCURACIES, (max(1 / classes, commonest), "always saying one class")),
+        **dict.fromkeys(ACCURACIES, (max(1 / classes, commonest), "always predicting the most frequent class")),
         "confidence": (1 / classes, guess),
         "swap_loss": (0.0, guess),
         "mark_loss": (0.0, guess),
         "energy_in_avoid": (maps.get("energy_in_avoid", float("nan")), gaussian),
         "prediction_kept": (1 / classes, guess),
         "prediction_follows_background": (1 / classes, guess),
-        "rfs": (0.0, alike),
-        "normalized_rfs": (0.0, alike),
+        "rfs": (0.0, equal),
+        "normalized_rfs": (0.0, equal),
         "energy_in_mask": (maps["energy_in_mask"], gaussian),
         "pointing_game": (maps["pointing_game"], gaussian),
         "view_stability": (maps["view_stability"], "random weights on the same features"),

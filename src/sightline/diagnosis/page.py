@@ -19,12 +19,12 @@ from sightline.reporting.thumbnails import data_uri, enlarge, outline
 
 COLUMNS = ("accuracy", "background_swapped", "swap_loss", "object_removed", "energy_in_mask")  # of the table by class
 GROUPS = (
-    ("Is it right when the background changes?", ("accuracy", "background_noised", "background_greyed", "background_swapped")),
-    ("Is it right when the object goes?", ("object_noised", "object_removed")),
-    ("Whose answer is it after the swap?", ("prediction_kept", "prediction_follows_background")),
-    ("Is it as often right as it is sure?", ("confidence", "ece")),
-    ("What do the regions to avoid do?", ("mark_removed", "mark_pasted", "mark_swapped")),
-    ("Where do the maps lie?", ("energy_in_mask", "pointing_game", "energy_in_avoid")),
+    ("Accuracy when the background changes", ("accuracy", "background_noised", "background_greyed", "background_swapped")),
+    ("Accuracy when the object is disturbed or removed", ("object_noised", "object_removed")),
+    ("Predictions after the swap of backgrounds", ("prediction_kept", "prediction_follows_background")),
+    ("Confidence and calibration", ("confidence", "ece")),
+    ("Effect of the regions to avoid", ("mark_removed", "mark_pasted", "mark_swapped")),
+    ("Location of the saliency maps", ("energy_in_mask", "pointing_game", "energy_in_avoid")),
 )  # fmt: skip
 CLASSES = 100  # of the table by class; the JSON file has all
 

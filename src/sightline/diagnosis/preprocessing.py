@@ -115,7 +115,7 @@ def color_alternatives(given: InputSpec) -> list[Preprocessing]:
         *plain,
         Preprocessing("channels in the order blue, green, red", given, bgr=True),
         Preprocessing(
-            "blue, green, red in 0 .. 255 less the mean of ImageNet",
+            "blue, green, red in 0 .. 255 minus the mean of ImageNet",
             replace(given, mean=tuple(value / 255 for value in caffe), std=(1 / 255,) * 3),
             bgr=True,
         ),
@@ -192,8 +192,9 @@ def check_preprocessing(
     below = binomtest(int(hits.sum()), len(hits), chance, "less").pvalue < BELOW_CHANCE
     if chosen is not None and below and min(_p_better(guard, hits) for guard in guards) < LEVEL:
         note = (
-            f"With {chosen.name} the model would be right on {search.hits[chosen.name].mean():.0%} of the images. It is below "
-            "chance as they are given, and gray in place of the margin or the background helps, so the images mislead it."
+            f"With {chosen.name} the accuracy would be {search.hits[chosen.name].mean():.0%}. With the preprocessing that was "
+            "given, the accuracy is below chance, and a gray margin or background raises it. So the images mislead the "
+            "model, and the preprocessing is not changed."
         )
         chosen = None
     accuracy = before if chosen is None else float(search.hits[chosen.name].mean())

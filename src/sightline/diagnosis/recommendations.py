@@ -18,17 +18,20 @@ MASKS = "found-masks"  # the folder of masks that are made first
 BASE = "demo-cross-entropy"  # the shipped recipe whose every particular is replaced
 
 MASK_GUIDES = (
-    ("random_background", "puts the objects on each other's backgrounds; no explanation takes part. Try it first."),
+    (
+        "random_background",
+        "puts each object on the background of another image. It uses no saliency maps. Try it first.",
+    ),
     ("segment_overlap", "makes the Grad-CAM map of the true class overlap the mask."),
-    ("attention_gate", "lets the classifier see what a mask-supervised gate lets through."),
+    ("attention_gate", "multiplies the features by an attention map that is trained to equal the mask."),
 )
 WITHOUT_MASKS = (
     "explanation_consistency",
-    "needs no masks: the map must stay the same when the image is disturbed. It does not exchange backgrounds.",
+    "needs no masks: images whose map changes when the image is disturbed get more weight. It does not exchange backgrounds.",
 )
 FOR_MARKS: tuple[tuple[str, dict[str, Any], str], ...] = (
-    ("l1", {"weight": 10}, "keeps the Grad-CAM map of the true class out of the regions to avoid."),
-    ("random_background", {}, "replaces what is in the regions to avoid by other content."),
+    ("l1", {"weight": 10}, "penalizes the Grad-CAM map of the true class in the regions to avoid."),
+    ("random_background", {}, "replaces the content of the regions to avoid."),
 )
 BY_SOURCE = {
     "boxes": " The masks are made by GrabCut in the boxes.",

@@ -117,7 +117,9 @@ def diagnose(
         'cannot tell'
     """
     if explainer in BASELINES:
-        raise SightlineError(f"explainer is {explainer!r}, which is what maps are compared with; choose another")
+        raise SightlineError(
+            f"explainer is {explainer!r}, which is the baseline that maps are compared with; choose another"
+        )
     if preprocessing not in get_args(OnPreprocessing):
         raise SightlineError(
             f"preprocessing is {preprocessing!r}; expected one of {', '.join(get_args(OnPreprocessing))}"
@@ -179,7 +181,7 @@ def _measure_all(
     marks = measure_marks(model, batches, answers.hits["clean"], input_spec=input_spec, seed=seed)
     columns = _columns(answers, maps) | marks
     arrays = {name: values.double().numpy() for name, values in columns.items()}
-    exact = (calibrated_ece(arrays["confidence"]), "a model that is exactly as often right as it is sure")
+    exact = (calibrated_ece(arrays["confidence"]), "exact confidences on as many images")
     chances = {**chance_levels(shown.labels, len(names), maps.chances), "ece": exact}
     found = {each.name: each for each in measure(arrays, chances)}
     trained = None if seen is None else _hits_by_seen(arrays["accuracy"], seen[shown.indices].numpy())

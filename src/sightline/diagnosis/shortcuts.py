@@ -78,17 +78,17 @@ def _name(moved: list[Transplant], properties: list[Property]) -> tuple[str, str
     chosen = next(iter(specific or [each for each in followed if each.name == BACKGROUND]), None)
     if chosen is not None:
         return chosen.name, (
-            f"Taken from an image of another class, it brings the answer of that image in {chosen.flips:.0%} of {chosen.n} "
-            f"cases ({chosen.control:.0%} when it is taken from an image of the same class)."
+            f"Taken from an image of another class, it changes the prediction to that of this image in {chosen.flips:.0%} of "
+            f"{chosen.n} cases ({chosen.control:.0%} if it is taken from an image of the same class)."
         )
     telling = [each for each in properties if each.p < LEVEL and each.strength >= STRONG]
     file = next((each for each in telling if each.name in FILE_PROPERTIES), None)
     if file is not None:
         return file.name, (
-            f"It goes with the class in the data (strength {file.strength:.2f}). Whether the model uses it cannot be "
-            "tested: the model gets neither the file nor the original size."
+            f"In this data it predicts the class (strength of the association {file.strength:.2f} of 1). Whether the model "
+            "uses it cannot be tested: the model gets neither the file nor the original size."
         )
-    return "", "No part of the images and no property that was tried is followed by the answers."
+    return "", "The predictions follow none of the parts and properties that were tried."
 
 
 FILE_PROPERTIES = ("width", "height", "aspect", "file format", "camera")

@@ -84,9 +84,7 @@ def compare_sources(
         within = float(overall[inside].float().mean())
         each.append(SourceProbe(name, int(inside.sum()), float(hits[inside].mean()), left_out, within))
     each.sort(key=lambda source: -(source.within - source.left_out) if source.left_out == source.left_out else 1.0)
-    return Sources(
-        probe("the source, from features", features, ids, tests=2), _told_in_class(features, ids, labels), each
-    )
+    return Sources(probe("the source", features, ids, tests=2), _told_in_class(features, ids, labels), each)
 
 
 def _told_in_class(features: Tensor, ids: Tensor, labels: Tensor) -> Probe:
@@ -101,9 +99,9 @@ def _told_in_class(features: Tensor, ids: Tensor, labels: Tensor) -> Probe:
         chance += int(some.bincount().max())
         total += len(rows)
     if not total:
-        return Probe("the source, within each class", float("nan"), float("nan"), 1.0, 0)
+        return Probe("the source among images of the same class", float("nan"), float("nan"), 1.0, 0)
     p = float(binomtest(right, total, chance / total, "greater").pvalue)
-    return Probe("the source, within each class", right / total, chance / total, min(1.0, 2 * p), total)
+    return Probe("the source among images of the same class", right / total, chance / total, min(1.0, 2 * p), total)
 
 
 def read_sources(paths: Sequence[str], where: str) -> list[str]:

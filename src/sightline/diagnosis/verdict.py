@@ -18,22 +18,22 @@ MAX_SHIFT = 0.20  # the change of accuracy must be smaller for a good verdict
 MIN_KEPT = 0.60  # a larger share of the swaps must keep the prediction for a good verdict
 
 RULES = (
-    "Wrong preprocessing, if the model is clearly more often right with another normalization, order of channels, size or "
-    "crop: by a paired test corrected for the number of alternatives, by at least 5 points (10 for sizes and crops).",
+    "Wrong preprocessing, if another normalization, order of channels, size or crop gives a significantly higher accuracy: "
+    "by a paired test that is corrected for the number of alternatives, and by at least 5 points (10 for sizes and crops).",
     f"Leans on what it should avoid, if at least {MIN_IMAGES} images can get the mark of another class, and these marks change "
-    f"the accuracy by more than {100 * MIN_SHIFT:.0f} points for certain. A mark is what lies in a region to avoid. Where "
-    "images have no such regions, this rule says nothing.",
+    f"the accuracy by significantly more than {100 * MIN_SHIFT:.0f} points. A mark is the content of a region to avoid. "
+    "Without such regions, this rule does not apply.",
     f"Cannot tell, if fewer than {MIN_IMAGES} images have an object and a background, or if all images are of one class.",
-    f"Leans on the background, if swapping the backgrounds changes the accuracy by more than {100 * MIN_SHIFT:.0f} points "
-    "for certain. Less counts as much as more: where backgrounds mislead, a model that reads them gets better by the swap. "
-    "Or if more swaps bring the answer to the other background's image than leave the answer as it was, for certain. "
-    "This holds however often the model is right.",
-    "Cannot tell, if the model is not better than chance for certain on any of: the images as they are, with gray, "
-    "and with swapped backgrounds.",
-    f"Looks at the object, if the swap changes the accuracy by less than {100 * MAX_SHIFT:.0f} points for certain, and "
-    f"more than {MIN_KEPT:.0%} of the swaps leave the answer as it was for certain.",
-    "Cannot tell, if none of these holds. “For certain” means: the whole 95% interval. Maps do not decide: they can lie on "
-    "the object while the answer comes from the background, and the other way round.",
+    f"Leans on the background, if swapping the backgrounds changes the accuracy by significantly more than "
+    f"{100 * MIN_SHIFT:.0f} points. A gain counts as much as a loss: where backgrounds mislead, the swap improves a model that "
+    "uses them. Or if significantly more swaps change the prediction to that of the other background’s image than keep it. "
+    "Both hold at any accuracy.",
+    "Cannot tell, if the accuracy is not significantly above chance on any of: the unchanged images, the images with a gray "
+    "background, the images with swapped backgrounds.",
+    f"Looks at the object, if the swap changes the accuracy by less than {100 * MAX_SHIFT:.0f} points, and more than "
+    f"{MIN_KEPT:.0%} of the swaps keep the prediction, both significantly.",
+    "Cannot tell, if none of these holds. “Significantly” means that the whole 95% interval is on that side. Maps do not "
+    "decide: they can be on the object although the prediction depends on the background, and the other way round.",
 )  # fmt: skip
 
 
@@ -76,12 +76,12 @@ def decide_verdict(
     if check.best is None:
         return Verdict(answer, because, [check.note, *findings])
     said = (
-        f"With {check.best.name} the model is right on {check.accuracy:.0%} of {check.images} images, and on "
-        f"{check.given:.0%} as they were given."
+        f"With {check.best.name} the accuracy is {check.accuracy:.0%}, and {check.given:.0%} with the preprocessing that was "
+        f"given ({check.images} images)."
     )
     if adopted:
-        return Verdict(answer, because, [f"{said} All figures are with the former.", *findings])
-    without = f"With the images as they were given, the verdict would be: {answer}. {because}"
+        return Verdict(answer, because, [f"{said} All values below use the former.", *findings])
+    without = f"With the preprocessing that was given, the verdict would be: {answer}. {because}"
     return Verdict(
         "wrong preprocessing",
         f"{said} Prepare the images in this way first; `--preprocessing adopt` does so.",
@@ -94,9 +94,11 @@ def _seen(trained: Sequence[tuple[int, float]] | None) -> list[str]:
         return []
     (seen, right), (unseen, elsewhere) = trained
     if not seen:
-        return ["Training saw none of these images."]
-    others = f", and on {elsewhere:.0%} of the other {unseen}" if unseen else ""
-    return [f"Training saw {seen} of these {seen + unseen} images. The model is right on {right:.0%} of them{others}."]
+        return ["The model was trained on none of these images."]
+    others = f", and {elsewhere:.0%} on the other {unseen}" if unseen else ""
+    return [
+        f"The model was trained on {seen} of these {seen + unseen} images. Its accuracy is {right:.0%} on them{others}."
+    ]
 
 
 def _decide(figures: Mapping[str, Measurement], classes: int) -> tuple[Answer, str]:
@@ -106,19 +108,19 @@ def _decide(figures: Mapping[str, Measurement], classes: int) -> tuple[Answer, s
     if swap.n < MIN_IMAGES:
         return "cannot tell", f"Only {swap.n} images have an object and a background; at least {MIN_IMAGES} are needed."
     if classes < 2:
-        return "cannot tell", "All images are of one class, so no background could speak for another one."
+        return "cannot tell", "All images are of one class, so the use of the background cannot be measured."
     falls = swap.value >= 0
     low, high = (swap.low, swap.high) if falls else (-swap.high, -swap.low)
     bounds = f"95% interval {100 * low:.0f} to {100 * high:.0f}".replace("-", "−")
     said = (
-        f"Accuracy {'falls' if falls else 'rises'} by {abs(100 * swap.value):.0f} points ({bounds}) when the objects stand on "
-        "the backgrounds of other images"
+        f"Accuracy {'falls' if falls else 'rises'} by {abs(100 * swap.value):.0f} points ({bounds}) when the objects are "
+        "on the backgrounds of other images"
     )
     right = [figures[name] for name in ("accuracy", "background_greyed", "background_swapped")]
     at_chance = not any(figure.low > figure.chance for figure in right)
     doubt = (
-        f" The model is right on {_with_interval(right[0])} of the images as they are (chance {right[0].chance:.0%}), so "
-        "either these backgrounds mislead it, or the data set's classes are not in its order."
+        f" The accuracy on unchanged images is {_with_interval(right[0])}, where chance is {right[0].chance:.0%}. Either these "
+        "backgrounds mislead the model, or the classes of the dataset are in another order than those of the model."
         if at_chance
         else ""
     )
@@ -127,22 +129,23 @@ def _decide(figures: Mapping[str, Measurement], classes: int) -> tuple[Answer, s
     if swap.high < -MIN_SHIFT:
         return (
             "leans on the background",
-            f"{said}: here the backgrounds mislead the model, so it reads them.{doubt}",
+            f"{said}. Here the backgrounds mislead the model, so it uses them.{doubt}",
         )
     if follows.low > max(kept.high, follows.chance):
         return "leans on the background", (
-            f"{_with_interval(follows)} of the swaps bring the answer to the image that the background is from, and "
-            f"{_with_interval(kept)} leave the answer as it was.{doubt}"
+            f"{_with_interval(follows)} of the swaps change the prediction to that of the image of the background, and "
+            f"{_with_interval(kept)} keep the prediction.{doubt}"
         )
     if at_chance:
         return "cannot tell", (
-            f"The model is right on {_with_interval(right[0])} of the images, which is not above chance "
-            f"({right[0].chance:.0%}) for certain. Has it been trained, and are the data set's classes in its order?"
+            f"The accuracy is {_with_interval(right[0])}, which is not significantly above chance "
+            f"({right[0].chance:.0%}). Check "
+            "that the model is trained, and that the classes of the dataset are in the order of the model’s."
         )
     if max(abs(swap.low), abs(swap.high)) < MAX_SHIFT and kept.low > MIN_KEPT:
-        return "looks at the object", f"{said}, and {_with_interval(kept)} of these swaps leave its answer as it was."
-    stays = "" if math.isnan(kept.value) else f", and {_with_interval(kept)} of these swaps leave its answer as it was"
-    return "cannot tell", f"{said}{stays}: neither rule is met for certain. More images may settle it."
+        return "looks at the object", f"{said}, and {_with_interval(kept)} of these swaps keep the prediction."
+    stays = "" if math.isnan(kept.value) else f", and {_with_interval(kept)} of these swaps keep the prediction"
+    return "cannot tell", f"{said}{stays}. Neither result is significant; more images may decide it."
 
 
 def _leans_on_marks(loss: Measurement | None, classes: int) -> str | None:
@@ -155,7 +158,7 @@ def _leans_on_marks(loss: Measurement | None, classes: int) -> str | None:
         f"Accuracy {'falls' if falls else 'rises'} by {abs(100 * loss.value):.0f} points (95% interval {100 * low:.0f} to "
         f"{100 * high:.0f}) when images get the marks of other classes in their regions to avoid"
     ).replace("-", "−")
-    return f"{said}." if falls else f"{said}: here the marks mislead the model, so it reads them."
+    return f"{said}." if falls else f"{said}. Here the marks mislead the model, so it uses them."
 
 
 def _findings(figures: Mapping[str, Measurement]) -> list[str]:
@@ -167,26 +170,29 @@ def _findings(figures: Mapping[str, Measurement]) -> list[str]:
             if alone.low > alone.chance
             else "below"
             if alone.high < alone.chance
-            else "which cannot be told from"
+            else "not significantly different from"
         )
         aside = {
-            "above": " The background gives the class away, and the model knows it.",
-            "below": " The backgrounds here speak for the wrong classes, and the model listens when nothing else is there.",
+            "above": " The background predicts the class, and the model uses this.",
+            "below": " The backgrounds here predict wrong classes, and without the object the model follows them.",
         }
         found.append(
-            f"From the background alone the model is right on {_with_interval(alone)} of the images, {than} chance "
-            f"({alone.chance:.0%}).{aside.get(than, '')}"
+            f"With the background alone the accuracy is {_with_interval(alone)}, {than} chance ({alone.chance:.0%})."
+            f"{aside.get(than, '')}"
         )
-        found.append(f"From the object alone, on grey, it is right on {_with_interval(grey)}.")
-        minds = "the object more than the background" if rfs.low > 0 else "the background more than the object"
-        minds = (
-            minds if rfs.low > 0 or rfs.high < 0 else "the object and on the background alike, as far as can be told"
+        found.append(f"With the object alone, on gray, the accuracy is {_with_interval(grey)}.")
+        effect = (
+            "the object lowers the accuracy more than noise on the background"
+            if rfs.low > 0
+            else "the background lowers the accuracy more than noise on the object"
+            if rfs.high < 0
+            else "the object and noise on the background have no significantly different effect"
         )
         bounds = f"RFS {rfs.value:+.2f}, {rfs.low:+.2f} to {rfs.high:+.2f}".replace("-", "−")
-        found.append(f"Noise: the model minds noise on {minds} ({bounds}).")
+        found.append(f"Noise on {effect} ({bounds}).")
     sure, ece = figures["confidence"], figures["ece"]
     if ece.low > ece.chance:
-        which = "surer than it should be" if sure.value > figures["accuracy"].value else "less sure than it should be"
+        which = "overconfident" if sure.value > figures["accuracy"].value else "underconfident"
         found.append(
             f"The model is {which}: its confidence is {sure.value:.0%} and its accuracy {figures['accuracy'].value:.0%} "
             f"(expected calibration error {ece.value:.2f}, {ece.low:.2f} to {ece.high:.2f}; {ece.chance:.2f} "
@@ -195,17 +201,21 @@ def _findings(figures: Mapping[str, Measurement]) -> list[str]:
     removed, kept_out = figures.get("mark_removed"), figures.get("energy_in_avoid")
     if removed is not None and not math.isnan(removed.value):
         found.append(
-            f"Without the marks in the regions to avoid, the model is right on {_with_interval(removed)} of the marked images."
+            f"Without the marks in the regions to avoid, the accuracy on the marked images is {_with_interval(removed)}."
         )
     if kept_out is not None and not math.isnan(kept_out.value):
-        found.append(f"The maps put {_with_interval(kept_out)} of their energy into the regions to avoid.")
+        found.append(f"{_with_interval(kept_out)} of the maps’ energy is in the regions to avoid.")
     energy = figures["energy_in_mask"]
     if not math.isnan(energy.value):
         against = (
-            "more than" if energy.low > energy.chance else "less than" if energy.high < energy.chance else "about what"
+            "more than"
+            if energy.low > energy.chance
+            else "less than"
+            if energy.high < energy.chance
+            else "not significantly different from"
         )
         found.append(
-            f"The maps put {_with_interval(energy)} of their energy on the object, {against} {energy.chance_of} does "
+            f"{_with_interval(energy)} of the maps’ energy is on the object, {against} that of {energy.chance_of.rstrip(',')} "
             f"({energy.chance:.0%})."
         )
     return found

@@ -248,7 +248,9 @@ def read_comparison(
             raise SightlineError(f"the run {path} is given twice; every run belongs on one side, once")
     first_run = next((path for path in paths if not path.is_file()), None)
     if first_run is None:
-        raise SightlineError("all that was given are checkpoints; expected an evaluated run, which says how to measure")
+        raise SightlineError(
+            "only checkpoints are given; expected at least one evaluated run, which defines how to measure"
+        )
     like = read_run(first_run)
 
     def read_one(path: str | Path) -> RunFolder:

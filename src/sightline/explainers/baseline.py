@@ -76,7 +76,7 @@ class RandomCAM(CAM):
         rows, channels = activations.shape[:2]
         keys = list(range(rows)) if self._keys is None else self._keys * (rows // len(self._keys))
         if len(keys) != rows:
-            raise SightlineError(f"randomcam has the keys of {len(keys)} images, and is asked about {rows}")
+            raise SightlineError(f"randomcam has the keys of {len(keys)} images, and got {rows} images")
         uniform = [
             torch.rand(
                 channels, generator=generator(self.seed, "randomcam", key, number, *self._purpose), dtype=torch.float64

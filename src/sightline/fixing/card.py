@@ -14,14 +14,14 @@ def render_card(fixed: Fixed, opened: OpenedModel, given: Given) -> str:
     verdict = "The refit helped" if fixed.helped else "The refit did not help"
     rows = [[row.name, _percent(row.before), _percent(row.after), _interval(row.interval)] for row in fixed.table]
     chosen = fixed.chosen
-    pooling = "an attention that masks taught" if chosen.attention else "their plain average"
+    pooling = "an attention map that was fitted to the masks" if chosen.attention else "their mean"
     sections = [
         f"# {opened.name}, mended by sightline",
         f"**{verdict}.** {fixed.summary}",
         "## Before and after",
-        markdown(["Figure", "Given model", "Mended model", "95 % interval"], rows),
-        "Every image was judged by a head that was fitted on other images. The network itself was not trained. These figures "
-        "are of the images below alone; they say nothing of images from elsewhere.",
+        markdown(["Measurement", "Given model", "Mended model", "95 % interval"], rows),
+        "Each image was classified by a head that was fitted on other images. The network itself was not trained. These values "
+        "are of the images below alone; images from elsewhere can give other values.",
         "## The model",
         _bullets(
             [
@@ -45,12 +45,14 @@ def render_card(fixed: Fixed, opened: OpenedModel, given: Given) -> str:
 
 
 def _limits(fixed: Fixed, given: Given) -> list[str]:
-    limits = [] if fixed.helped else ["The gain is not more than chance. Do not use it in place of the given model."]
+    limits = [] if fixed.helped else ["The gain is not significant. Do not use it instead of the given model."]
     if not given.drawn().any():
-        limits.append("Nobody marked an image: the objects were found by GrabCut and an attention. Look at `masks/`.")
+        limits.append(
+            "No image was marked by people: the objects were found by GrabCut and an attention map. Look at `masks/`."
+        )
     return [
         *limits,
-        "What the model looks at was measured on the images above alone. Measure it again on yours.",
+        "The use of the object was measured on the images above alone. Measure it again on your images.",
         *fixed.notes,
     ]
 

@@ -34,7 +34,7 @@ SHOWN = 12  # images in the report
 def check_output(output: Path) -> None:
     """Reject a folder that holds something."""
     if not is_new(output):
-        raise SightlineError(f"output {output} holds something already; name another folder")
+        raise SightlineError(f"output {output} is not empty; choose an empty folder")
 
 
 def write_fixed(fixed: Fixed, opened: OpenedModel, given: Given, output: Path) -> Path:

@@ -54,7 +54,7 @@ def check_names(names: list[str]) -> None:
     for number, name in enumerate(names):
         if name in RESERVED or name in names[:number]:
             why = "an objective returns something else by this name" if name in RESERVED else "another guide has it too"
-            raise SightlineError(f"a guide's term is called {name!r}, and {why}; give the term a name of its own")
+            raise SightlineError(f"a guide's term is called {name!r}, and {why}; give the term another name")
 
 
 def _checked(guide: Guide, method: str, found: Any, size: int, masks: bool = False) -> dict[str, Tensor]:

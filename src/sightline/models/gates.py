@@ -318,7 +318,7 @@ def _middle_stage(model: nn.Module, maps: Mapping[str, tuple[int, ...]], size: t
     allowed = [name for name in sides if round(log2(size[0] / sides[name])) <= log2(STRIDE) and whole(name)]
     if not allowed:
         raise SightlineError(
-            f"{type(model).__name__} has no stage for an attention gate that can be told; give layer=, a name"
+            f"{type(model).__name__} has no stage from which the place of an attention gate can be inferred; pass layer=NAME"
         )
     coarsest = min(sides[name] for name in allowed)
     return layers[[name for name in allowed if sides[name] == coarsest][-1]]

@@ -32,8 +32,8 @@ def make_folder_model(name: str, pretrained: bool, classes: int | None, size: in
     folder = locate(name, "model")
     if classifies_by_texts(folder):
         raise SightlineError(
-            f"model: {folder} holds a model of images and texts, which has no classes of its own; name them in --classes FILE, "
-            "one a line (classes= of sightline.open_model), or use sightline.models.zero_shot_classifier"
+            f"model: {folder} holds a model of images and texts, which has no fixed classes; name them in --classes FILE, "
+            "one per line (classes= of sightline.open_model), or use sightline.models.zero_shot_classifier"
         )
     file = folder / "config.json"
     if not file.is_file():

@@ -70,7 +70,7 @@ class OpenedModel:
             return match_classes(data, names, "the model")
         raise SightlineError(
             f"the model has {self.count} classes without names and the data has {len(data.classes)}; name those of the model "
-            "in its order by --classes FILE, one a line (classes= in Python)"
+            "in its order by --classes FILE, one per line (classes= in Python)"
         )
 
     def describe(self) -> list[str]:

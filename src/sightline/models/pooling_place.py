@@ -52,8 +52,8 @@ def pooling_place(model: nn.Module) -> tuple[str, int, int]:
                 if _is_averaged(model, image, call.name, shape, places):
                     return call.name, shape[-1 if last else 1], -1 if last else 1
     raise SightlineError(
-        f"{type(model).__name__} does not classify by the mean of a feature map over its places, or not in a way that can be "
-        "told; expected a network that ends in global average pooling for attention pooling and for prototypes. A linear head "
+        f"{type(model).__name__} does not classify by the mean of a feature map over its places, or this cannot be inferred; "
+        "expected a network that ends in global average pooling for attention pooling and for prototypes. A linear head "
         "(`linear`) fits any model"
     )
 

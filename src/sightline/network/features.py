@@ -151,7 +151,7 @@ class ClassFeatures:
         with reading(file, advice):
             known = json.loads(metadata.get("sightline", "{}"))
             if known.get("format") != FORMAT:
-                raise SightlineError(f"class features: {file} holds something else, not what `save` writes")
+                raise SightlineError(f"class features: {file} was not written by `save`")
             return cls(**tensors, origin=known["origin"])
 
     def _refuse_other(self, origin: dict[str, str]) -> None:

@@ -29,7 +29,7 @@ TITLES = {
     "road": "ROAD",
     "ece": "Calibration error (ECE)",
     "rfs": "Relative foreground sensitivity (RFS)",
-    "normalized_rfs": "Normalised RFS",
+    "normalized_rfs": "Normalized RFS",
     "fgsm_accuracy": "Accuracy under FGSM",
     "foreground_noise_accuracy": "Accuracy, noise on the object",
     "background_noise_accuracy": "Accuracy, noise on the background",
@@ -87,13 +87,13 @@ def verdict(comparison: Comparison) -> Verdict:
     points = f"{abs(100 * accuracy.value):.1f} points"
     headline = {
         "better": f"{ours} is {points} more accurate than {theirs} on {split.split}",
-        "worse": f"{ours} does not help: it is {points} less accurate than {theirs} on {split.split}",
-        "unclear": f"{ours} does not clearly help: its accuracy on {split.split} cannot be told from that of {theirs}",
+        "worse": f"{ours} is {points} less accurate than {theirs} on {split.split}",
+        "unclear": f"{ours} does not significantly differ from {theirs} in accuracy on {split.split}",
     }[accuracy.outcome]
     if accuracy.by_chance:
         headline = (
-            f"{ours} and {theirs} are both no better than chance on {split.split}: the most frequent class is right "
-            f"{accuracy.chance:.1%} of the time"
+            f"Neither {ours} nor {theirs} is better than chance on {split.split}, where always predicting the most frequent "
+            f"class has an accuracy of {accuracy.chance:.1%}"
         )
     energies = [
         split.differences[Key(ENERGY, name)]
@@ -104,30 +104,37 @@ def verdict(comparison: Comparison) -> Verdict:
     gaussian = split.differences.get(Key(ENERGY, "gaussian"))
     if gaussian is not None:
         share = number(float(np.mean(gaussian.ours)), ENERGY)
-        findings.append(f"For scale: a centred Gaussian, which ignores the image, puts {share} of its energy there.")
+        findings.append(
+            f"Chance baseline: a centered Gaussian, which ignores the image, has {share} of its energy on the object."
+        )
     worst = [split.differences[WORST_GROUP]] if WORST_GROUP in split.differences else []
     return Verdict(headline, findings, [accuracy, *worst, *energies])
 
 
 def _accuracy_finding(comparison: Comparison, accuracy: Difference) -> str:
-    guess = f"A guess among {len(comparison.classes)} classes is right {1 / len(comparison.classes):.0%} of the time."
-    return f"Accuracy is {_means(accuracy)}, a difference of {_with_intervals(accuracy)}. {_runs(comparison)} {guess}"
+    guess = f"Chance: random guessing among {len(comparison.classes)} classes has {1 / len(comparison.classes):.0%}."
+    ours, theirs = _means(accuracy)
+    means = f"Accuracy is {ours} compared with {theirs}, a difference of {_with_intervals(accuracy)}."
+    return f"{means} {_runs(comparison)} {guess}"
 
 
 def _energy_finding(comparison: Comparison, energy: Difference) -> str:
     ours, theirs = np.mean(energy.ours), np.mean(energy.theirs)
-    relative = f", {abs(ours / theirs - 1):.0%} {'more' if ours > theirs else 'less'}" if theirs > 0 else ""
+    relative = f" ({abs(ours / theirs - 1):.0%} {'more' if ours > theirs else 'less'})" if theirs > 0 else ""
     trained = comparison.ours.trained_explainers
     known = (
-        f" (an explainer that training {'used' if energy.key.explainer in trained else 'never saw'})" if trained else ""
+        f" (an explainer that the training {'used' if energy.key.explainer in trained else 'did not use'})"
+        if trained
+        else ""
     )
     subject = f"The {energy.key.explainer} maps of {comparison.ours.label}{known}"
-    return f"{subject} put {_means(energy)} of their energy on the object{relative}: {_with_intervals(energy)}."
+    mine, other = _means(energy)
+    return f"{subject} have {mine} of their energy on the object, compared with {other}{relative}: {_with_intervals(energy)}."
 
 
-def _means(difference: Difference) -> str:
+def _means(difference: Difference) -> tuple[str, str]:
     ours, theirs = (number(float(np.mean(v)), difference.key.metric) for v in (difference.ours, difference.theirs))
-    return f"{ours} against {theirs}"
+    return ours, theirs
 
 
 def _with_intervals(difference: Difference) -> str:
@@ -144,9 +151,13 @@ def _with_intervals(difference: Difference) -> str:
 def _runs(comparison: Comparison) -> str:
     ours, theirs = len(comparison.ours.runs), len(comparison.theirs.runs)
     if ours == theirs == 1:
-        return "One run each: no spread over seeds."
+        return "One run each, so there is no interval over seeds."
     return (
-        f"{ours} seeds each, compared seed by seed."
+        f"{ours} seeds each, paired by seed."
         if comparison.paired
-        else f"{ours} runs against {theirs}, of different seeds."
+        else f"{_count(ours)} compared with {_count(theirs)} of other seeds."
     )
+
+
+def _count(runs: int) -> str:
+    return f"{runs} run" if runs == 1 else f"{runs} runs"

@@ -92,7 +92,9 @@ class ImageSelection:
         """
         if isinstance(choice, int):
             if not 0 <= choice < len(self.held_out):
-                raise SightlineError(f"images: {choice} is no place among {len(self.held_out)}, counted from 0")
+                raise SightlineError(
+                    f"images: {choice} is not an index of the {len(self.held_out)} images, counted from 0"
+                )
             return choice
         if Path(choice).suffix.lower() in IMAGE_SUFFIXES:
             return locate(choice, "images")

@@ -183,8 +183,8 @@ def _check_metric(metric: str) -> None:
     split, _, figure = metric.partition("/")
     if not split.startswith("val"):
         raise ValueError(
-            f"metric is {metric!r}; a sweep judges by a validation split (val/...), never by another: figures of a test split "
-            "that has chosen between trials no longer tell how new images fare"
+            f"metric is {metric!r}; a sweep uses a metric of a validation split, val/... After a test split has chosen between "
+            "trials, its values no longer estimate the accuracy on new images"
         )
     if figure not in FIGURES:
         raise unknown_name("metric", metric, [f"{split}/{known}" for known in FIGURES])

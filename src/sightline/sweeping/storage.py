@@ -152,7 +152,7 @@ def reachable(url: str) -> Iterator[None]:
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         reason = str(getattr(error, "orig", None) or error.__cause__ or error).partition("\n")[0]
         raise UnwritableError(
-            f"cannot use the database {_shown(url)}: {reason}; when it can be used, the same command goes on"
+            f"cannot use the database {_shown(url)}: {reason}; run the same command again when it is available"
         ) from error
 
 

@@ -173,9 +173,9 @@ def test_what_does_not_fit_is_refused(photos: Path) -> None:
         (lambda: export_masks(data, "cvatt", photos / "b.xml"), "did you mean 'cvat'"),
         (lambda: export_masks(data, "cvat", photos / "b.json"), "ends in .xml for cvat"),
         (lambda: export_masks(data, "labelme", photos / "b.json"), "a folder, without a suffix"),
-        (lambda: export_masks(data, "cvat", photos / "a.xml"), "is there already"),
+        (lambda: export_masks(data, "cvat", photos / "a.xml"), "exists already"),
         (lambda: export_masks(nothing, "cvat", photos / "c.xml"), "no image has a mask"),
-        (lambda: import_masks(photos / "a.xml", "cvat", photos / "photos", photos / "masks"), "is there already"),
+        (lambda: import_masks(photos / "a.xml", "cvat", photos / "photos", photos / "masks"), "exists already"),
         (lambda: import_masks(photos / "a.xml", "cvat", photos / "photos", photos / "n", ["aa"]), "unknown label 'aa'"),
         (
             lambda: import_masks(photos / "a.xml", "cvat", photos / "avoid" / "a", photos / "n", ["b"]),

@@ -93,7 +93,7 @@ def test_a_voc_box_in_other_units(tmp_path: Path, box: tuple[float, ...], messag
 
 def test_another_xml_file(tmp_path: Path) -> None:
     (tmp_path / "a.xml").write_text("<svg/>")
-    with pytest.raises(SightlineError, match=r"a\.xml is no Pascal VOC annotation: it holds <svg>"):
+    with pytest.raises(SightlineError, match=r"a\.xml is not a Pascal VOC annotation: it holds <svg>"):
         BoxFile(tmp_path)
 
 
@@ -107,9 +107,9 @@ WRONG_BOXES = [
     ("40,2,50,9", "line 3: .*is outside the image"),
     ("2,20,9,30", "line 3: .*is outside the image .*look like y1, x1, y2, x2"),
     ("250,250,700,800", "line 3: .*is outside the image"),
-    ("1,2,three,4", "line 3: 'three' is no finite number"),
-    ("1,2,inf,4", "line 3: 'inf' is no finite number"),
-    ("1,2,,4", "line 3: '' is no finite number"),
+    ("1,2,three,4", "line 3: 'three' is not a finite number"),
+    ("1,2,inf,4", "line 3: 'inf' is not a finite number"),
+    ("1,2,,4", "line 3: '' is not a finite number"),
 ]
 
 

@@ -40,7 +40,7 @@ def test_voc_counts_from_one_and_includes_the_last_pixel(tmp_path: Path) -> None
     assert BoxFile(tmp_path).of("/data/a.jpg") == [Box(0, 0, 40, 30, None, "cat")]
     ElementTree.SubElement(thing, "bndbox")
     (tmp_path / "bad.xml").write_text("<annotation>")
-    with pytest.raises(SightlineError, match=r"bad\.xml is no Pascal VOC annotation"):
+    with pytest.raises(SightlineError, match=r"bad\.xml is not a Pascal VOC annotation"):
         BoxFile(tmp_path)
 
 
@@ -49,9 +49,13 @@ def test_voc_counts_from_one_and_includes_the_last_pixel(tmp_path: Path) -> None
     [
         ("a.csv", "path,x1,y1,x2\n", "'y2' is missing"),
         ("a.csv", "path,x1,y1,x2,y2\n", "annotates no image"),
-        ("a.csv", "path,x1,y1,x2,y2\na.jpg,1,2,three,4\n", "line 2: 'three' is no finite number"),
-        ("a.csv", "path,x1,y1,x2,y2\na.jpg,1,2,nan,4\n", "line 2: 'nan' is no finite number"),
-        ("a.csv", "path,x1,y1,x2,y2\na.jpg,1,2,3,4\na.png,1,2,3,4\n", r"a\.jpg and a\.png, which cannot be told apart"),
+        ("a.csv", "path,x1,y1,x2,y2\na.jpg,1,2,three,4\n", "line 2: 'three' is not a finite number"),
+        ("a.csv", "path,x1,y1,x2,y2\na.jpg,1,2,nan,4\n", "line 2: 'nan' is not a finite number"),
+        (
+            "a.csv",
+            "path,x1,y1,x2,y2\na.jpg,1,2,3,4\na.png,1,2,3,4\n",
+            r"a\.jpg and a\.png, which cannot be distinguished",
+        ),
         ("a.json", "{}", "no COCO annotation file"),
         ("a.json", "[1, 2]", "no COCO annotation file"),
         ("a.json", "{", "no COCO annotation file"),

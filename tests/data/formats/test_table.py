@@ -62,7 +62,7 @@ def test_missing_masks_and_boxes_are_no_masks_and_boxes(tmp_path: Path, value: s
     train = make(tmp_path, content, val=0, test=0)["train"]
     assert train.has_mask.tolist() == train.has_boxes.tolist() == [True, False]
     assert not train.has_avoid.any()
-    with pytest.raises(SightlineError, match=r"line 3: '.*' is no finite number"):
+    with pytest.raises(SightlineError, match=r"line 3: '.*' is not a finite number"):
         make(tmp_path, content.replace(f"{v},{v},{v},{v}\n", f"1,{v},3,4\n"), val=0, test=0)
 
 

@@ -133,5 +133,5 @@ def test_what_is_refused(rival10_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match=r"there is no .*train/ordinary; expected RIVAL10's official layout"):
         data.create_dataset("rival10", root=str(rival10_folder / "RIVAL10/train"))
     write_photograph(rival10_folder / "RIVAL10/test/ordinary", "n00000001_0")
-    with pytest.raises(SightlineError, match="begins with 'n00000001', which is no ImageNet class of RIVAL10's"):
+    with pytest.raises(SightlineError, match="begins with 'n00000001', which is not an ImageNet class of RIVAL10's"):
         data.create_dataset("rival10", root=str(rival10_folder))

@@ -159,7 +159,7 @@ def test_a_region_of_the_source_stays_one_and_marks_reach_batches() -> None:
         ({"mark": {"size": 0.2}}, "expected a kind: border, brightness, jpeg, patch, ruler, text"),
         ({"mark": {"kind": "tex"}}, "'text'"),
         ({"mark": {"kind": "text", "quality": 3}}, "quality"),
-        ({"mark": {"kind": "jpeg", "quality": 3}}, "marks of all classes would be alike"),
+        ({"mark": {"kind": "jpeg", "quality": 3}}, "all classes would have the same mark"),
         ({"mark": {"kind": "text", "size": 2.0}}, "size is 2.0"),
         ({"mark": {"kind": "text", "strength": 0.0}}, "strength is 0.0"),
         ({"mark": {"kind": "text", "place": "middle"}}, "place"),

@@ -68,7 +68,7 @@ def test_a_recipe_trains_on_what_its_list_names(tmp_path: Path) -> None:
         ("index,round\n3,one\n", "line 2"),
         ("index\n3\n20\n", "there is no image 20: the data set has 20"),
         ("index\n-1\n", "there is no image -1"),
-        ("index\n3\n3\n", "image 3 comes twice"),
+        ("index\n3\n3\n", "image 3 is listed twice"),
         ("index,pseudo_label\n3,bleu\n", "unknown class of image 3 .* did you mean 'blue'"),
         ("index,path\n3,elsewhere/4.png\n", "its image 3 is elsewhere/4.png, and here it is dots/3.png"),
     ],

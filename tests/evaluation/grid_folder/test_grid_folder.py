@@ -18,7 +18,9 @@ def test_folders_of_one_model_are_put_together_and_tested_anew(tmp_path):
     two = write_grid(tmp_path / "two", {k: v for k, v in values.items() if k[1] in ("Random-CAM", "B", "C")})
     evaluations = read_evaluations([one, two])
     merged = ranking_tables(evaluations)[0]
-    assert "Taken from the first of the folders that hold it: Random-CAM on net." in evaluations.notes
+    assert (
+        "Several folders contain these results, and the first of them is used: Random-CAM on net." in evaluations.notes
+    )
     assert merged.rows == whole.rows
     for metric in ("insertion", "deletion"):
         for first in "ABC":
@@ -75,8 +77,8 @@ def test_a_damaged_file_is_named(tmp_path, damage):
 
 def test_a_folder_without_values_is_refused(tmp_path):
     folder = write_grid(tmp_path / "nan", {("net", "A", "insertion"): [np.nan] * 4})
-    with pytest.raises(SightlineError, match="nothing is defined"):
+    with pytest.raises(SightlineError, match="no metric is defined"):
         read_evaluations([folder])
     (folder / "table.csv").write_text("\r\n")  # as `reproduce` leaves it before the first part is done
-    with pytest.raises(SightlineError, match="nothing is done yet"):
+    with pytest.raises(SightlineError, match=r"table\.csv has no values yet"):
         read_evaluations([folder])

@@ -234,10 +234,10 @@ def test_what_cannot_be_kept_is_refused_and_not_marked(tmp_path) -> None:
 def test_folders_that_are_no_store_are_named_and_left_alone(tmp_path, model, pictures) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("mine")
-    with pytest.raises(SightlineError, match="holds something that is no store"):
+    with pytest.raises(SightlineError, match="exists and is not a store"):
         compute_maps(model, pictures, tmp_path / "notes", layer="features", input_spec=SPEC)
     assert [f.name for f in (tmp_path / "notes").iterdir()] == ["a.txt"]
-    with pytest.raises(SightlineError, match="is no store of maps"):
+    with pytest.raises(SightlineError, match="is not a store of maps"):
         MapStore(tmp_path / "nothing")
 
 

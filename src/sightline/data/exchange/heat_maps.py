@@ -59,7 +59,7 @@ def export_heat_maps(dataset: ImageDataset, maps: str | Path, output: str | Path
     """
     store, place = open_maps(maps, dataset), Path(output)
     if not is_new(place):
-        raise SightlineError(f"output {output} is there already; name another")
+        raise SightlineError(f"output {output} exists already; choose another")
     with replacing_folder(place) as folder:
         for index, name in enumerate(relative_names(dataset)):
             file = (folder / name).with_suffix(".png")

@@ -40,7 +40,7 @@ def read_label_studio(file: Path) -> list[MarkedImage]:
     """Read the tasks of a JSON file; of several annotations of a task, the last counts."""
     tasks = read_json(file, ADVICE)
     if not isinstance(tasks, list):
-        raise SightlineError(f"{file} is no list of tasks; {ADVICE}, not as JSON-MIN or COCO")
+        raise SightlineError(f"{file} is not a list of tasks; {ADVICE}, not as JSON-MIN or COCO")
     found = []
     for task in tasks:
         try:

@@ -77,7 +77,7 @@ def export_masks(
         expected = f"a name that ends in {known.suffix}" if known.suffix else "a folder, without a suffix"
         raise SightlineError(f"output is {output}; expected {expected} for {tool}")
     if not is_new(place):
-        raise SightlineError(f"output {output} is there already; name another")
+        raise SightlineError(f"output {output} exists already; choose another")
     if not 0 < threshold <= 1:
         raise SightlineError(f"threshold is {threshold}; expected a share of the maximum in (0, 1]")
     dataset.check_single_label("an export of masks")
@@ -129,7 +129,7 @@ def import_masks(
     """
     known, root, place = find_tool(tool), locate(Path(images), "images"), Path(output)
     if not is_new(place):
-        raise SightlineError(f"output {output} is there already; name another")
+        raise SightlineError(f"output {output} exists already; choose another")
     marked = known.read(locate(Path(source), "source"))
     present = sorted({region.label for image in marked for region in image.regions})
     for label in labels or ():

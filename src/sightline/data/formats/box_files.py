@@ -45,7 +45,7 @@ class BoxFile:
         for image in self._images():
             parts = name_parts(image.name)
             if (other := names.setdefault(parts, image.name)) != image.name:
-                raise SightlineError(f"file: {place} names {other} and {image.name}, which cannot be told apart")
+                raise SightlineError(f"file: {place} names {other} and {image.name}, which cannot be distinguished")
             self._boxes[parts] += image.boxes
             self._sizes[parts] = image.size
         if not names:
@@ -94,7 +94,7 @@ class BoxFile:
         if suffix == ".csv":
             self._read(self.place)
             return read_csv_boxes(self.place)
-        raise SightlineError(f"file: {self.place} is no .json, .csv or folder of .xml files")
+        raise SightlineError(f"file: {self.place} is not a .json, .csv or folder of .xml files")
 
     def _read(self, path: Path) -> bytes:
         try:
@@ -127,7 +127,9 @@ def with_boxes(records: Sequence[Record], file: str | Path | None) -> list[Recor
                 check_inside(box, image.upright)
         found.append(replace(record, boxes=tuple(box.xyxy for box in boxes)))
     if not any(record.boxes for record in found):
-        raise SightlineError(f"boxes: {file} has no box in any of the {len(found)} images; are its paths theirs?")
+        raise SightlineError(
+            f"boxes: {file} has no box in any of the {len(found)} images; check that its paths are those of the images"
+        )
     return found
 
 

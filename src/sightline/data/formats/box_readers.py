@@ -94,9 +94,9 @@ def read_voc_boxes(folder: Path, read: Callable[[Path], bytes]) -> Iterator[Anno
         try:
             tree = ElementTree.fromstring(read(path))
         except ElementTree.ParseError as error:
-            raise SightlineError(f"{path} is no Pascal VOC annotation: {error}") from error
+            raise SightlineError(f"{path} is not a Pascal VOC annotation: {error}") from error
         if tree.tag != "annotation":
-            raise SightlineError(f"{path} is no Pascal VOC annotation: it holds <{tree.tag}>")
+            raise SightlineError(f"{path} is not a Pascal VOC annotation: it holds <{tree.tag}>")
         name = (tree.findtext("filename") or "").strip() or path.stem
         named[name_parts(name)].append((path, tree, name))
     for files in named.values():
@@ -215,5 +215,5 @@ def _number(value: Any, where: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise SightlineError(f"{where}: {value!r} is no finite number")
+        raise SightlineError(f"{where}: {value!r} is not a finite number")
     return number

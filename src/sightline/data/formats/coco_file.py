@@ -48,7 +48,7 @@ class CocoFile:
         try:
             read = json.loads(content)
         except (ValueError, RecursionError) as error:
-            raise SightlineError(f"{path} is no COCO annotation file: {error}") from error
+            raise SightlineError(f"{path} is not a COCO annotation file: {error}") from error
         self._content: dict[str, Any] = read if isinstance(read, dict) else {}
         self.images = {number: self._image(entry) for number, entry in self._entries("images").items()}
         names: dict[str, Hashable] = {}
@@ -118,10 +118,10 @@ class CocoFile:
     def _list(self, key: str) -> list[Any]:
         entries = self._content.get(key)
         if not isinstance(entries, list):
-            raise SightlineError(f"{self.path} is no COCO annotation file: it has no list {key!r}")
+            raise SightlineError(f"{self.path} is not a COCO annotation file: it has no list {key!r}")
         for place, entry in enumerate(entries):
             if not isinstance(entry, dict):
-                raise SightlineError(f"{self.path} is no COCO annotation file: {key}[{place}] is {entry!r}")
+                raise SightlineError(f"{self.path} is not a COCO annotation file: {key}[{place}] is {entry!r}")
         return entries
 
     def _entries(self, key: str) -> dict[Hashable, dict[str, Any]]:

@@ -153,7 +153,7 @@ def _split_folders(root: Path, folders: list[str], inner: Inner) -> dict[str, st
     for name in named:
         if inner[(name,)] & {*folders}:
             raise SightlineError(
-                f"root: {root} has class folders and the folder {name} of a split beside them; move the class folders "
+                f"root: {root} has class folders and, next to them, the folder {name} of a split; move the class folders "
                 f"into {root}/train"
             )
     return {}

@@ -189,7 +189,7 @@ def _listed(file: Path) -> list[tuple[str, str, str]]:
     parts = [tuple(name.split("/")) for name in found]
     if not parts or any(len(each) != 3 for each in parts):
         strange = [name for name, each in zip(found, parts) if len(each) != 3]
-        raise SightlineError(f"root: {file} holds {strange[:1] or 'no pictures'}; expected SPLIT/CLASS/0000.jpg")
+        raise SightlineError(f"root: {file} holds {strange[:1] or 'no images'}; expected SPLIT/CLASS/0000.jpg")
     return parts  # type: ignore[return-value]
 
 

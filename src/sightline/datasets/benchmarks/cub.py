@@ -90,7 +90,8 @@ def _segmentations(base: Path) -> Path:
         if place.is_dir():
             return place
     raise SightlineError(
-        f"masks: there is no folder segmentations in {base} or beside it; it is an archive of its own. masks=False does without"
+        f"masks: there is no folder segmentations in {base} or next to it. Download it, which is a separate archive, or "
+        "pass masks=False"
     )
 
 

@@ -74,7 +74,7 @@ def digits(
         from sklearn.datasets import load_digits, load_sample_image
 
     if copies < 1:
-        raise SightlineError(f"copies is {copies}; expected a positive number of pictures")
+        raise SightlineError(f"copies is {copies}; expected a positive number of images")
     bunch = load_digits(n_class=len(REGIONS))
     ink = torch.from_numpy(bunch.images).float() / 16  # (N, 8, 8) in [0, 1]
     labels = bunch.target.tolist()

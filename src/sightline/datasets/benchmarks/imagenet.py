@@ -110,7 +110,7 @@ def _validation(base: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for image in images:
         if image.stem not in truth:
-            raise SightlineError(f"root: nothing tells the class of {image}; {EXPECTED}")
+            raise SightlineError(f"root: the class of {image} is not known; {EXPECTED}")
         found.setdefault(truth[image.stem], []).append(image)
     return found
 
@@ -120,7 +120,7 @@ def _by_folder(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for place in sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")):
         if not WNID.fullmatch(place.name):
-            raise SightlineError(f"root: {place} is no folder of a class; {EXPECTED}")
+            raise SightlineError(f"root: {place} is not a folder of a class; {EXPECTED}")
         if images := list_images(place):
             found[place.name] = images
     if not found:

@@ -161,8 +161,8 @@ def _photographs(base: Path, part: str) -> dict[Path, str]:
             continue
         wnid = file.name.partition("_")[0]
         if wnid not in names:
-            raise SightlineError(f"root: {file} begins with {wnid!r}, which is no ImageNet class of RIVAL10's")
+            raise SightlineError(f"root: {file} begins with {wnid!r}, which is not an ImageNet class of RIVAL10's")
         photographs[file] = names[wnid]
     if not photographs:
-        raise SightlineError(f"root: {folder} holds no photographs")
+        raise SightlineError(f"root: {folder} holds no images")
     return photographs

@@ -307,7 +307,7 @@ def make_variants(options: Mapping[str, Any], count: int) -> list[Mark]:
     kind: Any = MARKS[options["kind"]].factory
     if kind.variant in options:
         raise SightlineError(
-            f"mark sets {kind.variant!r}, so that the marks of all classes would be alike; give `marks`, one for each class"
+            f"mark sets {kind.variant!r}, so all classes would have the same mark; pass `marks`, one for each class"
         )
     return [make_mark({**options, kind.variant: kind.value(number, count)}) for number in range(count)]
 

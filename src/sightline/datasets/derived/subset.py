@@ -40,7 +40,7 @@ class Subset(ImageDataset):
             if not 0 <= place < len(dataset):
                 raise SightlineError(f"there is no image {place}: the data set has {len(dataset)}, counted from 0")
             if place in seen:
-                raise SightlineError(f"image {place} comes twice; expected every image once")
+                raise SightlineError(f"image {place} is listed twice; expected each image once")
             seen.add(place)
         if not self.pseudo_labels.keys() <= seen:
             raise SightlineError(

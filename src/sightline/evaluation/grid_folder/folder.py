@@ -65,7 +65,10 @@ def read_evaluations(folders: Sequence[str | Path]) -> Evaluations:
         merged = _merge(merged, other)
     if not any(np.isfinite(value.value) for value in merged.values.values()):
         named = ", ".join(map(str, merged.folders))
-        raise SightlineError(f"{named}: no value in {values.FILE}; either nothing is done yet, or nothing is defined")
+        raise SightlineError(
+            f"{named}: {values.FILE} has no values yet. No part is finished, or no metric is defined for these maps; run the "
+            "command that writes the folder to its end"
+        )
     return merged
 
 
@@ -124,7 +127,7 @@ def _merge_notes(first: Evaluations, second: Evaluations, shared: Sequence[str])
     both = [cell for cell in second.values if cell in first.values and cell.explainer]
     if both:
         names = ", ".join(dict.fromkeys(f"{cell.explainer} on {cell.model}" for cell in both))
-        notes.append(f"Taken from the first of the folders that hold it: {names}.")
+        notes.append(f"Several folders contain these results, and the first of them is used: {names}.")
     where = f"{first.folders[0]} and {second.folders[0]}"
     checked = [check_same_images(model, where, first.columns, second.columns) for model in shared]
     return [*notes, *(note for note in checked if note)]

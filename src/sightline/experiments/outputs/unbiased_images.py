@@ -21,7 +21,7 @@ def unbiased_images(images: ImageDataset) -> Tensor:
     unbiased = _unbiased(images)
     if unbiased.all() or not unbiased.any():
         raise SightlineError(
-            f"data: {int(unbiased.sum())} of {len(unbiased)} training images are unbiased; some have to be, and some not "
+            f"data: {int(unbiased.sum())} of {len(unbiased)} training images are unbiased; expected some, but not all "
             "(of 'recomposed', correlation decides)"
         )
     return unbiased
@@ -37,7 +37,7 @@ def _unbiased(images: ImageDataset) -> Tensor:
     if images.group_ids is not None and len(images.groups) == len(images.classes) ** 2:
         return images.group_ids // len(images.classes) != images.group_ids % len(images.classes)
     raise SightlineError(
-        "data: nothing says which training images are unbiased; expected the dataset 'biased', or one whose groups are "
+        "data: it is not known which training images are unbiased; expected the dataset 'biased', or one whose groups are "
         "pairs of a class and the class of the background, such as 'recomposed'"
     )
 

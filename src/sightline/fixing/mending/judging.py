@@ -92,8 +92,9 @@ def other_order(mended: Mended, classes: Sequence[str]) -> str | None:
         return None
     order = ", ".join(classes[place] for place in likely.argsort().tolist())
     return (
-        f"the classes of the model have no names, and its answers fit in another order: {taken:.0%} are right in the order of "
-        f"the folder, and {other:.0%} in the order {order}. If that is the order of the logits, name it by classes"
+        f"the classes of the model have no names, and its predictions fit another order better: the accuracy is {taken:.0%} "
+        f"in the order of the folder, and {other:.0%} in the order {order}. If that is the order of the logits, pass it as "
+        "classes"
     )
 
 

@@ -147,7 +147,7 @@ def find_masks(given: Given, networks: Networks, bank: Bank, notes: list[str], b
     if not known:
         saliency = None if before is None or before.general is None else (before.general, spec)
         known = cut_out_all(given.images, range(len(given.images)), saliency, bars)
-        told = "in the middle of the image" if saliency is None else "where the pretrained network looks"
+        told = "in the middle of the image" if saliency is None else "around the saliency map of the pretrained network"
         notes.append(f"no masks were given: GrabCut found objects {told}")
         return find_objects(bank.fine(last), known, spec.size[0]) if can_find else known
     rest = len(given.images) - len(known)
@@ -218,15 +218,15 @@ def _summary(table: list[Figure], difference: tuple[float, float, float], which:
     first = table[0]
     change, low, high = (f"{100 * value:+.1f}" for value in difference)
     figures = f"({change} points, 95 % interval {low} to {high}), on {which}"
-    pooling = "by an attention that the masks taught" if chosen.attention else "plainly"
-    head = f"The head stands on {chosen.trunk}, whose features are averaged {pooling}."
+    pooling = "an attention map that was fitted to the masks" if chosen.attention else "their mean"
+    head = f"The new head uses the features of {chosen.trunk}, pooled by {pooling}."
     if difference[1] > 0:
         return (
-            f"The mended model is right more often where what must not matter is exchanged: {first.before:.1%} before, "
-            f"{first.after:.1%} after {figures}. {head}"
+            f"When what must not matter is exchanged, the accuracy rises from {first.before:.1%} to {first.after:.1%} "
+            f"{figures}. {head}"
         )
     return (
-        f"The refit did not help: where what must not matter is exchanged, the given model is right in {first.before:.1%} of "
-        f"the images and the mended one in {first.after:.1%} {figures}. Mark more images, give better masks, or name "
+        f"The refit did not help: when what must not matter is exchanged, the accuracy is {first.before:.1%} before and "
+        f"{first.after:.1%} after {figures}, which is no significant gain. Mark more images, give better masks, or name "
         f"pretrained weights. {head}"
     )

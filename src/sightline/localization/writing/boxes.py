@@ -94,7 +94,9 @@ def _write(
 ) -> BoxesWritten:
     kept = path.with_name(f"{path.name}.journal")
     if path.exists() and not kept.exists():
-        raise SightlineError(f"{path} is there already, and no {kept.name} says what it is of; name another file")
+        raise SightlineError(
+            f"{path} exists already, and {kept.name}, which describes it, is missing; choose another file"
+        )
     log = ProgressLog(kept, {"boxes of": dataset.fingerprint, **source.facts})
 
     def work(samples: Sequence[Sample]) -> list[dict[str, Any]]:
@@ -103,7 +105,7 @@ def _write(
     entries = work_through(dataset, log, work, "finding boxes", *how)
     boxes = sum(len(entry["boxes"]) for entry in entries)
     if not boxes:
-        raise SightlineError(f"there is no box in any of the {len(entries)} images; does the source know them?")
+        raise SightlineError(f"there is no box in any of the {len(entries)} images; check that the source covers them")
     folder = path.parent
     named = [{**entry, "path": relative_path(folder, dataset, index)} for index, entry in enumerate(entries)]
     write_atomically(path, text(named).encode())

@@ -84,7 +84,7 @@ def write_masks(
     with holding_folder(folder):
         kept = folder / "journal"
         if not kept.exists() and not is_new(folder):
-            raise SightlineError(f"{folder} holds something that no journal speaks of; name another folder")
+            raise SightlineError(f"{folder} exists and was not written by `sightline masks`; choose an empty folder")
         log = ProgressLog(kept, {"masks of": dataset.fingerprint, "segmenter": name, **prompter.facts})
 
         def work(samples: Sequence[Sample]) -> list[dict[str, Any]]:

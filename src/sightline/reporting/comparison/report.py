@@ -68,11 +68,9 @@ def cautions(comparison: Comparison) -> list[str]:
     """Return the cautions that a reader should know before using the values."""
     every = [*comparison.ours.runs, *comparison.theirs.runs]
     runs = [run for run in every if "checkpoint" not in run.info]
-    notes = [
-        f"{run.info['name']} is a checkpoint: nothing is known of its training." for run in every if run not in runs
-    ]
+    notes = [f"{run.info['name']} is a checkpoint, so its training is not known." for run in every if run not in runs]
     if min(len(comparison.ours.runs), len(comparison.theirs.runs)) < 3:
-        notes.append("Fewer than three seeds in a group: the spread over seeds is hardly known.")
+        notes.append("A group has fewer than three seeds, so intervals over seeds are missing or very wide.")
     for what, fact in (("steps", "steps"), ("images", "images_seen")):
         if len({run.info.get(fact, 0) for run in runs}) > 1:
             totals = [
@@ -80,7 +78,7 @@ def cautions(comparison: Comparison) -> list[str]:
                 for group in (comparison.ours, comparison.theirs)
             ]
             counts = [" or ".join(f"{n:,}" for n in sorted(t)) for t in totals]
-            notes.append(f"The budgets differ: {counts[0]} {what} in training against {counts[1]}.")
+            notes.append(f"The trainings differ in length: {counts[0]} {what} compared with {counts[1]}.")
     if len({tuple(sorted(run.info["versions"].items())) for run in runs}) > 1:
         notes.append("The runs were made with different versions of the software.")
     notes += [f"{run.path.name} is not finished: its status is “{run.info['status']}”." for run in _unfinished(runs)]

@@ -11,7 +11,7 @@ STYLES = {"better": "bold green", "worse": "bold red", "unclear": "dim"}
 
 
 def summary(comparison: Comparison) -> Table:
-    """Accuracies and energy on the object on every split; a difference is coloured where every interval excludes zero."""
+    """Accuracies and energy on the object on every split; a difference is colored where every interval excludes zero."""
     table = Table(box=None, pad_edge=False)
     table.add_column("split")
     table.add_column("measure")

@@ -17,14 +17,15 @@ def list_findings(table: RankingTable, overall: ImageRanks | None) -> list[str]:
         verb = "has" if len(first) == 1 else "share"
         metrics = f"the {len(table.metrics)} metrics" if len(table.metrics) > 1 else "the one metric"
         found.append(
-            f"{join_names(first)} {verb} the best mean rank over {metrics}: {best.mean:.2f} of {len(table.rows)}."
+            f"{join_names(first)} {verb} the best mean rank over {metrics}: {best.mean:.2f} (1 is best, {len(table.rows)} "
+            "is last)."
         )
         if len(table.metrics) > 1:
             found.append(_front_finding(table))
     if overall is not None:
-        differ = "differ" if overall.p < LEVEL else "cannot be told apart"
+        differ = "differ significantly" if overall.p < LEVEL else "do not differ significantly"
         found.append(
-            f"Image by image, over all metrics, the explainers {differ} (Friedman’s test, n = {overall.n}, "
+            f"Ranked on each image over all metrics, the explainers {differ} (Friedman’s test, {overall.n} images, "
             f"p {_equals(overall.p)})."
         )
     found.append(_chance_finding(table))
@@ -35,8 +36,8 @@ def list_findings(table: RankingTable, overall: ImageRanks | None) -> list[str]:
     ]
     if gaps:
         found.append(
-            f"No value and hence no rank: {'; '.join(gaps)}. Mean ranks over the metrics that are left are in brackets, "
-            "and listed last: they do not compare with the others."
+            f"Without a value, and therefore without a rank: {'; '.join(gaps)}. Their mean ranks over the other metrics are in "
+            "brackets and come last, because they cannot be compared with the others."
         )
     return found
 
@@ -45,15 +46,20 @@ def _front_finding(table: RankingTable) -> str:
     """Describe the Pareto front in words."""
     beaten = [s.row for s in table.rankings if s.complete and s.row not in table.unbeaten]
     if not beaten:
-        return "No explainer is equalled or beaten by another in all metrics at once."
-    verb = "is" if len(beaten) == 1 else "are"
+        return "For no explainer is there another one that is at least as good in all metrics."
     others = join_names(table.unbeaten)
-    return f"{join_names(beaten)} {verb} equalled or beaten in all metrics at once by another; {others} not."
+    return (
+        f"For {join_names(beaten)} there is another explainer that is at least as good in all metrics; for {others} "
+        "there is none."
+    )
 
 
 def _chance_finding(table: RankingTable) -> str:
     if not table.chance:
-        return "No random maps were evaluated: what is no better than chance is not known."
+        return (
+            "No chance baseline was evaluated, so it is not known which values are at chance level. Add the explainer "
+            "randomcam."
+        )
     cells = [
         (row, metric)
         for row in table.rows
@@ -61,16 +67,19 @@ def _chance_finding(table: RankingTable) -> str:
         if table.value(row, metric) and any(table.value(other, metric) for other in table.chance)
     ]
     if not cells:
-        return f"Nothing to set against chance ({join_names(table.chance)}) yet."
+        return f"No value can be compared with chance ({join_names(table.chance)}) yet."
     level = [(row, metric) for row, metric in cells if table.mark(row, metric).chance is not None]
     if not level:
-        return f"Every explainer is better than chance ({join_names(table.chance)}) in every metric."
+        return f"Every explainer is significantly better than chance ({join_names(table.chance)}) in every metric."
     which = "; ".join(
         f"{title(metric)} ({', '.join(row for row, m in level if m == metric)})"
         for metric in table.metrics
         if any(m == metric for _, m in level)
     )
-    return f"{len(level)} of {len(cells)} values are not shown to be better than chance ({join_names(table.chance)}): {which}."
+    return (
+        f"{len(level)} of {len(cells)} values are not significantly better than chance ({join_names(table.chance)}): "
+        f"{which}."
+    )
 
 
 def join_names(names: Sequence[str]) -> str:

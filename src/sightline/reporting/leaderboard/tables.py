@@ -15,9 +15,9 @@ def render_markdown(evaluations: Evaluations, sections: Sequence[Section]) -> st
     parts = [f"# {evaluations.title}"]
     if evaluations.notes:
         parts.append("\n".join(f"- {note}" for note in evaluations.notes))
-    parts.append(f"Value (95 % interval over images). {KEY}")
+    parts.append(f"Value (95% interval over images). {KEY}")
     if (models := model_ranking_table(evaluations)) is not None:
-        parts += ["## The models", _value_table("Model", models)]
+        parts += ["## Models", _value_table("Model", models)]
     if rows := overview(sections):
         header = ["Mean rank", *(section.table.name for section in sections)]
         parts += ["## Mean rank on every model", markdown(header, [[row, *cells] for row, cells in rows])]
@@ -25,7 +25,7 @@ def render_markdown(evaluations: Evaluations, sections: Sequence[Section]) -> st
         parts += [f"## {section.table.name}", _value_table("Explainer", section.table)]
         parts += [UNEQUAL] if section.unequal else []
         parts += ["\n".join(f"- {finding}" for finding in section.findings), "### Ranks", _rank_table(section)]
-        parts += ["### Ranks image by image", _image_rank_table(section)] if section.by_image else []
+        parts += ["### Ranks per image", _image_rank_table(section)] if section.by_image else []
     return "\n\n".join(parts) + "\n"
 
 

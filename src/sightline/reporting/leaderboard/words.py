@@ -8,13 +8,14 @@ from sightline.reporting.formatting import number
 
 CHANCE = {"level": "≈ chance", "below": "below chance"}
 KEY = (
-    "Arrows say which way is better. Bold is best, underlined second best; † cannot be told from the best (paired test at "
-    "5 % after Holm’s correction). Random maps are the chance rows: they take no place, and a cell that is not "
-    "shown to be better says so."
+    "↑ higher is better, ↓ lower is better. Bold is best, underlined is second best. † = no significant difference from the "
+    "best (paired test at 5%, with Holm’s correction). Chance rows are maps that ignore the model; they are not ranked. “≈ "
+    "chance” = not significantly better than one of the chance rows, “below chance” = significantly worse. n = number of "
+    "images."
 )
 UNEQUAL = (
-    "Rows differ in the number of images. Places and ranks compare two rows on the images that both have, so that "
-    "one can be ahead of another whose value looks better."
+    "Rows differ in the number of images. Ranks compare two rows on the images that both have, so a row can have a better rank "
+    "than another row with a better value."
 )
 
 
@@ -34,9 +35,9 @@ def span(value: Value, metric: str) -> str:
 
 def about(value: Value, metric: str, mark: CellMark) -> str:
     """Return the tooltip of a cell."""
-    parts = [f"95 % interval {span(value, metric)}", f"n = {value.n}"]
-    parts += ["cannot be told from the best"] if mark.level else []
-    parts += {None: [], "level": ["not shown to be better than chance"], "below": ["worse than chance"]}[mark.chance]
+    parts = [f"95% interval {span(value, metric)}", f"n = {value.n}"]
+    parts += ["no significant difference from the best"] if mark.level else []
+    parts += {None: [], "level": ["not significantly better than chance"], "below": ["worse than chance"]}[mark.chance]
     return "; ".join(parts)
 
 

@@ -45,7 +45,7 @@ class MetricWalkthrough(OneImageStudy):
         for key in self.paper_values:
             if key not in VALUES[self.metric]:
                 raise ValueError(
-                    f"paper_values: {key} is no value of {self.metric}; expected {', '.join(VALUES[self.metric])}"
+                    f"paper_values: {key} is not a value of {self.metric}; expected {', '.join(VALUES[self.metric])}"
                 )
         return self
 

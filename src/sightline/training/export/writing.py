@@ -118,7 +118,7 @@ def _check(output: str | Path, formats: Sequence[str]) -> Path:
                 raise missing_dependency(package, "export", "format 'onnx'")
     folder = Path(output)
     if not is_new(folder):
-        raise SightlineError(f"output {folder} holds something already; name another folder")
+        raise SightlineError(f"output {folder} is not empty; choose an empty folder")
     return folder
 
 
