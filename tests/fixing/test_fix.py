@@ -63,7 +63,7 @@ def test_a_few_masks_suffice_because_the_others_are_found(cheat) -> None:
     fixed = fixed_with(model, seen, masks=masks)
     assert len(fixed.masks) == 48
     assert accuracy(fixed.model, swapped) > 0.9
-    assert "40 images that nobody marked" in fixed.summary
+    assert "40 images without a given mask or region" in fixed.summary
 
 
 def test_nothing_marked_finds_objects(cheat) -> None:
@@ -83,7 +83,7 @@ def test_output_holds_model_masks_and_report(cheat, tmp_path: Path) -> None:
     assert f"**The refit helped.** {fixed.summary}" in card
     for row in fixed.table:
         assert f"| {row.name} | {100 * row.before:.1f} % | {100 * row.after:.1f} % |" in card
-    assert "48 images, 48 of them marked by people" in card
+    assert "48 images, 48 of them with a given mask or region to avoid" in card
     assert "- input: 48 x 48 px" in card
     assert "classes: apple, leaf" in card
     assert "Nobody marked" not in card

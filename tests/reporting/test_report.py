@@ -232,7 +232,9 @@ def test_what_is_no_better_than_chance_is_never_praised(tmp_path, page):
     assert difference.chance == max(map(labels.count, labels)) / 60 > 12 / 60
     assert difference.outcome == "unclear"
     text = page([ours], [theirs]).text
-    assert "Neither so nor ce is better than chance on test, where always predicting the most frequent class has" in text
+    assert (
+        "Neither so nor ce is better than chance on test, where always predicting the most frequent class has" in text
+    )
     assert "more accurate" not in text
     better = write_run(tmp_path / "good", name="good", n=60, correct=[1] * 50 + [0] * 10)
     assert read_comparison([better], [theirs]).splits[0].differences[ACCURACY].outcome == "better"

@@ -113,9 +113,9 @@ def diagnose(
     write_diagnosis(found, output)
     typer.echo(f"{str(found)[0].upper()}{str(found)[1:]}")
     if found.shortcuts is not None and found.shortcuts.named:
-        typer.echo(f"The answers follow {found.shortcuts.named}. {found.shortcuts.because}")
-    typer.echo(f"Where the objects are: {found.annotation['source']}; {found.annotation['trust']}")
+        typer.echo(f"The predictions follow {found.shortcuts.named}. {found.shortcuts.because}")
+    typer.echo(f"Source of the object regions: {found.annotation['source']}. Reliability: {found.annotation['trust']}")
     if found.recommendations and found.recommendations[0].command and found.verdict.answer in ADVISED:
         before = f"{found.recommendations[0].first} && " if found.recommendations[0].first else ""
-        typer.echo(f"To train it otherwise: {before}{found.recommendations[0].command}")
+        typer.echo(f"Recommended training: {before}{found.recommendations[0].command}")
     typer.echo(output)

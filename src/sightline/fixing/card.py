@@ -33,7 +33,8 @@ def render_card(fixed: Fixed, opened: OpenedModel, given: Given) -> str:
         "## The images that it was fitted on",
         _bullets(
             [
-                f"{images} images, {marked} of them marked by people; fingerprint {given.images.fingerprint}",
+                f"{images} images, {marked} of them with a given mask or region to avoid; fingerprint "
+                f"{given.images.fingerprint}",
                 f"classes: {', '.join(fixed.classes)}",
                 f"date: {datetime.now(UTC):%Y-%m-%d}",
             ]
@@ -48,7 +49,7 @@ def _limits(fixed: Fixed, given: Given) -> list[str]:
     limits = [] if fixed.helped else ["The gain is not significant. Do not use it instead of the given model."]
     if not given.drawn().any():
         limits.append(
-            "No image was marked by people: the objects were found by GrabCut and an attention map. Look at `masks/`."
+            "No mask or region was given: the objects were found by GrabCut and an attention map. Look at `masks/`."
         )
     return [
         *limits,

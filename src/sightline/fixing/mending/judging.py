@@ -11,6 +11,7 @@ from sightline.fixing.mending.choosing import Mended
 from sightline.fixing.protocol import Figure
 from sightline.network.logits import logits_of
 
+UNCHANGED = "accuracy, images unchanged"
 REORDERED = 0.3  # gain in accuracy from which on another order of the classes is named
 FEW = 20  # images; fewer that nobody marked say too little, so that the marked ones are judged too
 
@@ -29,8 +30,10 @@ def judged_images(mended: Mended, marked: Tensor) -> tuple[Tensor, str]:
     exchanged[mended.still.indices[mended.still.changed]] = True
     unmarked = exchanged & ~marked
     if unmarked.sum() >= FEW:
-        return unmarked, f"the {int(unmarked.sum())} images that nobody marked"
-    return torch.ones_like(marked), f"all {len(marked)} images, of which {int(marked.sum())} are marked"
+        return unmarked, f"the {int(unmarked.sum())} images without a given mask or region"
+    return torch.ones_like(
+        marked
+    ), f"all {len(marked)} images, of which {int(marked.sum())} have a given mask or region"
 
 
 def judge(mended: Mended, where: Tensor) -> list[Figure]:
@@ -50,8 +53,8 @@ def judge(mended: Mended, where: Tensor) -> list[Figure]:
     }
     figures = []
     for name, part in (
-        ("accuracy, what must not matter exchanged", rows.changed),
-        ("accuracy, images as they are", ~rows.changed),
+        ("accuracy, background or mark exchanged", rows.changed),
+        (UNCHANGED, ~rows.changed),
     ):
         use = seen & part
         if use.any():

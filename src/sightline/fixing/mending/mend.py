@@ -14,7 +14,7 @@ from sightline.errors import SightlineError
 from sightline.fixing.mending.bank import Bank
 from sightline.fixing.mending.choosing import choose
 from sightline.fixing.mending.finding import cut_out_all, find_avoided, find_objects
-from sightline.fixing.mending.judging import gain, judge, judged_images, other_order
+from sightline.fixing.mending.judging import UNCHANGED, gain, judge, judged_images, other_order
 from sightline.fixing.mending.marked import MarkedImages
 from sightline.fixing.mending.pretrained import Pretrained, hub_name, load_pretrained
 from sightline.fixing.mending.trunk import Trunk
@@ -220,13 +220,15 @@ def _summary(table: list[Figure], difference: tuple[float, float, float], which:
     figures = f"({change} points, 95 % interval {low} to {high}), on {which}"
     pooling = "an attention map that was fitted to the masks" if chosen.attention else "their mean"
     head = f"The new head uses the features of {chosen.trunk}, pooled by {pooling}."
+    rest = [f"{row.before:.1%} before and {row.after:.1%} after" for row in table if row.name == UNCHANGED]
+    unchanged = f" With unchanged images it is {rest[0]}." if rest else ""
     if difference[1] > 0:
         return (
-            f"When what must not matter is exchanged, the accuracy rises from {first.before:.1%} to {first.after:.1%} "
-            f"{figures}. {head}"
+            f"With the background or the mark exchanged, the accuracy rises from {first.before:.1%} to {first.after:.1%} "
+            f"{figures}.{unchanged} {head}"
         )
     return (
-        f"The refit did not help: when what must not matter is exchanged, the accuracy is {first.before:.1%} before and "
-        f"{first.after:.1%} after {figures}, which is no significant gain. Mark more images, give better masks, or name "
-        f"pretrained weights. {head}"
+        f"The refit did not help: with the background or the mark exchanged, the accuracy is {first.before:.1%} before and "
+        f"{first.after:.1%} after {figures}, which is no significant gain.{unchanged} Mark more images, give better masks, or "
+        f"name pretrained weights. {head}"
     )
