@@ -37,5 +37,5 @@ def test_a_damaged_line_is_named_with_what_to_do(tmp_path, line):
     path = tmp_path / "journal"
     ProgressLog(path, {"of": "data"}).add({0: {"x": 1}})
     path.write_bytes(path.read_bytes() + line.encode("latin-1") + b"\n" + json.dumps({"index": 1}).encode() + b"\n")
-    with pytest.raises(SightlineError, match=f"{path}, line 3: .*; remove the file to begin anew"):
+    with pytest.raises(SightlineError, match=f"{path}, line 3: .*; remove the file to start from scratch"):
         ProgressLog(path, {"of": "data"})

@@ -181,7 +181,7 @@ def test_mistakes_are_named() -> None:
         (lambda: select_samples("consistancy", model, pool, 1), "did you mean 'consistency'"),
         (lambda: select_samples("random", model, pool, 0), "count is 0"),
         (lambda: select_samples("random", model, [], 1), "pool is empty"),
-        (lambda: select_samples("coreset", model, pool, 1), "known was not given"),
+        (lambda: select_samples("coreset", model, pool, 1), "known is missing"),
         (lambda: create_query_strategy("uncertainty", by="chance"), "by is 'chance'"),
         (lambda: create_query_strategy("ceal", threshold=-1), "threshold is -1"),
         (lambda: create_query_strategy("consistency", perturbation="blur"), "perturbation is 'blur'"),

@@ -158,7 +158,7 @@ def test_boxes_come_from_the_batches_or_from_around_the_masks() -> None:
     cut = annotate(batches, size=0, samples=4, annotation="auto")
     assert "GrabCut in the boxes of the dataset" in cut.source
     assert cut.regions[cut.indices.argsort()][:3].equal(INSIDE.expand(3, -1, -1))
-    with pytest.raises(sl.SightlineError, match="those have their own"):
+    with pytest.raises(sl.SightlineError, match="put the boxes into the batches"):
         annotate(batches, size=0, samples=4, annotation="boxes", boxes=Known())
     with pytest.raises(sl.SightlineError, match="no image has a box"):
         annotate(Squares(masks=False), size=SIDE, samples=4, annotation="boxes")

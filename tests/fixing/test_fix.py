@@ -86,7 +86,7 @@ def test_output_holds_model_masks_and_report(cheat, tmp_path: Path) -> None:
     assert "48 images, 48 of them with a given mask or region to avoid" in card
     assert "- input: 48 x 48 px" in card
     assert "classes: apple, leaf" in card
-    assert "Nobody marked" not in card
+    assert "No mask or region was given" not in card
     program = torch.export.load(tmp_path / "fixed" / "model" / "model.pt2").module()
     images, _ = stack(swapped)
     with torch.no_grad():

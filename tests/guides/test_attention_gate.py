@@ -183,7 +183,7 @@ def test_channels_last_features() -> None:
 def test_a_layer_without_a_map(layer: str, message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         sl.Objective(setting()[0], AttentionGate(layer=layer))
-    with pytest.raises(SightlineError, match="no stage for an attention gate"):
+    with pytest.raises(SightlineError, match="no stage from which the place of an attention gate"):
         insert_gate(torchvision.models.VisionTransformer(224, 112, 1, 1, 8, 8, num_classes=2))
 
 

@@ -145,7 +145,7 @@ def test_what_is_wrong_is_said(options: dict[str, Any], message: str, tmp_path: 
 def test_a_folder_without_classes_and_models_without_texts_are_named(tmp_path: Path) -> None:
     save_clip(tmp_path, "CLIP")
     for call in (open_model, load_model):
-        with pytest.raises(SightlineError, match="model of images and texts, which has no classes of its own"):
+        with pytest.raises(SightlineError, match="model of images and texts, which has no fixed classes"):
             call(f"hf:{tmp_path}")
     with pytest.raises(SightlineError, match="tokenize was not given"):
         zero_shot_classifier(tiny_model("CLIP"), CLASSES)

@@ -121,10 +121,9 @@ def test_chance_rows_stand_apart_and_are_never_best(tmp_path, groups, page):
 def test_gallery_states_how_it_was_chosen(groups, page):
     document = page(*groups())
     assert (
-        "These are the 8 of 24 saved images whose maps differ most in the share of the map that lies on"
-        in document.text
+        "These are the 8 of 24 saved images whose maps differ most in the share of the map that is on" in document.text
     )
-    assert "8 of the other images, drawn with a fixed seed" in document.text
+    assert "8 of the other saved images, drawn with a fixed seed" in document.text
     assert sum(tag == "img" for tag, _ in document.tags) == 16 * 3
 
 

@@ -97,7 +97,7 @@ def test_images_are_told_by_place_class_or_file(tmp_path):
     assert album.read([file], 32).shape == (1, 3, 32, 32)
     with pytest.raises(SightlineError, match="unknown class of an image"):
         album.find("flamingo")
-    with pytest.raises(SightlineError, match="no place among"):
+    with pytest.raises(SightlineError, match="is not an index of"):
         album.find(10**6)
     with pytest.raises(SightlineError, match="nothing at"):
         album.find("yours.png")

@@ -56,15 +56,15 @@ def test_voc_counts_from_one_and_includes_the_last_pixel(tmp_path: Path) -> None
             "path,x1,y1,x2,y2\na.jpg,1,2,3,4\na.png,1,2,3,4\n",
             r"a\.jpg and a\.png, which cannot be distinguished",
         ),
-        ("a.json", "{}", "no COCO annotation file"),
-        ("a.json", "[1, 2]", "no COCO annotation file"),
-        ("a.json", "{", "no COCO annotation file"),
+        ("a.json", "{}", "not a COCO annotation file"),
+        ("a.json", "[1, 2]", "not a COCO annotation file"),
+        ("a.json", "{", "not a COCO annotation file"),
         (
             "a.json",
             '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"id": 5, "bbox": [1, 2], "image_id": 1}]}',
             r"annotation 5 of a\.jpg: .* no four numbers",
         ),
-        ("a.txt", "", "no .json, .csv or folder"),
+        ("a.txt", "", "not a .json, .csv or folder"),
     ],
 )
 def test_bad_annotation_files(tmp_path: Path, file: str, content: str, message: str) -> None:

@@ -141,7 +141,7 @@ def test_names_of_splits_can_be_classes(tmp_path: Path) -> None:
     ("files", "message"),
     [
         (["train/0.png", "test/0.png"], "look like splits, but hold no class folders"),
-        (["cat/0.png", "dog/0.png", "test/cat/0.png"], "class folders and the folder test of a split beside them"),
+        (["cat/0.png", "dog/0.png", "test/cat/0.png"], "class folders and, next to them, the folder test of a split"),
         (["train/cat/0.png", "Training/cat/0.png"], "for one split; join them"),
         (["Cat/0.png", "cat/1.png", "dog/1.png"], "the classes 'Cat' and 'cat' in .* differ in spelling alone"),
         (["train/cat/0.png", "train/dog/0.png", "test/cat/"], "test holds no images"),

@@ -77,7 +77,7 @@ def make_gallery(split: SplitComparison, classes: Sequence[str], count: int = 8)
     energies = [[_energy(g, row, explainer) for row in range(len(g.index))] for g in (ours, theirs)]
     changes = [abs(a - b) if a is not None and b is not None else None for a, b in zip(*energies)]
     if any(change is not None for change in changes):
-        measure = "the share of the map that lies on the object"
+        measure = "the share of the map that is on the object"
         ranked = sorted((r for r, c in enumerate(changes) if c is not None), key=lambda r: -(changes[r] or 0))
     else:
         measure = "the map, by the mean absolute difference of its pixels"
