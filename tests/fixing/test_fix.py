@@ -50,7 +50,9 @@ def test_classes_in_another_order_are_named(cheat) -> None:
         for part in (turned[-1].weight, turned[-1].bias):
             part.copy_(part.flip(0))
     notes = fixed_with(turned, seen, masks=seen / "masks").notes
-    assert any("0% are right in the order of the folder, and 100% in the order leaf, apple" in note for note in notes)
+    assert any(
+        "the accuracy is 0% in the order of the folder, and 100% in the order leaf, apple" in note for note in notes
+    )
     named = fixed_with(turned, seen, masks=seen / "masks", classes=["leaf", "apple"])
     assert named.table[0].before < 0.3 < 0.9 < named.table[0].after
     assert not any("another order" in note for note in named.notes)

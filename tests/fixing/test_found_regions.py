@@ -74,7 +74,7 @@ def test_stamps_marked_in_some_images_lose_their_effect(tmp_path) -> None:
     assert any("regions to avoid were found in 36 of 36 other images" in note for note in fixed.notes)
     assert before < 0.1
     assert accuracy(fixed.model, tmp_path / "swapped") > 0.5
-    assert "36 images that nobody marked" in fixed.summary
+    assert "36 images without a given mask or region" in fixed.summary
 
 
 def test_regions_that_cannot_be_found_leave_all_images_to_judge(tmp_path) -> None:
@@ -86,4 +86,4 @@ def test_regions_that_cannot_be_found_leave_all_images_to_judge(tmp_path) -> Non
         avoid=anywhere, size=SIZE, mean=(0.5,), std=(0.5,), pretrained="none",
     )  # fmt: skip
     assert any("cannot be found in the 38 other images" in note for note in fixed.notes)
-    assert "all 48 images, of which 10 are marked" in fixed.summary
+    assert "all 48 images, of which 10 have a given mask or region" in fixed.summary
