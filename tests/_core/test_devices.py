@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from sightline._core.devices import pick_device
-from sightline._core.processes import is_first_process
 from sightline.errors import SightlineError
 
 
@@ -23,11 +22,3 @@ def test_no_device_of_that_name(device: Any) -> None:
 def test_a_device_that_is_not_here(device: str) -> None:
     with pytest.raises(SightlineError, match=f"device is '{device}'; PyTorch finds .* here"):
         pick_device(device)
-
-
-def test_an_empty_rank_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
-        monkeypatch.setenv(name, "")
-    assert is_first_process()
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert not is_first_process()

@@ -2,10 +2,11 @@
 
 import signal
 import sys
+from contextlib import suppress
 
 from sightline._core.allocator import keep_freed_memory
 from sightline._core.optional import requires_extra
-from sightline._core.processes import is_first_process
+from sightline._core.processes import LauncherError, is_first_process
 from sightline._core.signals import TerminatedError, terminable
 from sightline.errors import NonFiniteLossError, RunFailedError, SightlineError
 
@@ -29,13 +30,16 @@ def main() -> None:
         _report("interrupted:", str(error))
         sys.exit(128 + (signal.SIGTERM if isinstance(error.__cause__, TerminatedError) else signal.SIGINT))
     except SightlineError as error:
-        _report("error:", str(error))
+        _report("error:", str(error), everywhere=isinstance(error, LauncherError))
         sys.exit(1 if isinstance(error, NonFiniteLossError | RunFailedError) else 2)
     except OSError as error:  # of a file that no reader or writer of ours has named
         _report("error:", f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}")
         sys.exit(1)
 
 
-def _report(label: str, message: str) -> None:
-    if is_first_process():
-        print(f"\033[1;31m{label}\033[0m" if sys.stderr.isatty() else label, message, file=sys.stderr)
+def _report(label: str, message: str, *, everywhere: bool = False) -> None:
+    """Print an error on the first process, or on each one where none may be the first."""
+    with suppress(LauncherError):
+        if not everywhere and not is_first_process():
+            return
+    print(f"\033[1;31m{label}\033[0m" if sys.stderr.isatty() else label, message, file=sys.stderr)

@@ -22,7 +22,7 @@ from sightline._core.distributed import process_group_ended
 from sightline._core.fingerprint import fingerprint
 from sightline._core.optional import requires_extra
 from sightline._core.output_lock import holding_file
-from sightline._core.processes import is_first_process
+from sightline._core.processes import check_processes, is_first_process
 from sightline._core.progress import bar
 from sightline.data.dataset import ImageDataset
 from sightline.data.loader import Transformed, collate
@@ -123,6 +123,8 @@ def compute_maps(
     if precision != "fp32":
         facts["precision"] = precision
     with holding_file(Path(path)) if is_first_process() else nullcontext():
+        if devices * nodes > 1:
+            check_processes(devices * nodes, f"devices={devices} x nodes={nodes}")
         fabric = Fabric(devices=devices, num_nodes=nodes)
         if devices * nodes > 1:
             fabric.launch()

@@ -10,7 +10,7 @@ from sightline._core.devices import pick_device
 from sightline._core.distributed import process_group_ended
 from sightline._core.optional import requires_extra
 from sightline._core.output_lock import holding_folder
-from sightline._core.processes import is_first_process
+from sightline._core.processes import check_processes, is_first_process
 from sightline._core.signals import terminable
 from sightline._core.strict import Overrides
 from sightline.errors import SightlineError, UnwritableError
@@ -85,7 +85,7 @@ def _train(
         from lightning_fabric import Fabric
 
         from sightline.training.loop import Trainer
-        from sightline.training.processes import check_processes, on_rank_zero
+        from sightline.training.processes import on_rank_zero
 
     run.prepare(recipe, resume)
     processes = devices * nodes
