@@ -1,5 +1,7 @@
 """The data of a run is compared with what the run was trained on, by everything that opens both."""
 
+import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +117,63 @@ def test_a_split_that_changed_is_refused_when_it_is_taken(place: Path) -> None:
     assert len(splits["val"]) == 4
     with pytest.raises(SightlineError, match="the split 'test'"):
         splits.select(None)
+
+
+def swap(first: Path, second: Path) -> None:
+    """Exchange the content of two files."""
+    one, other = first.read_bytes(), second.read_bytes()
+    first.write_bytes(other)
+    second.write_bytes(one)
+
+
+def test_images_that_are_swapped_under_their_names_are_refused_everywhere(place: Path) -> None:
+    test = load_run("run").splits["test"]
+    cats, dogs = ([Path(test.path(i)) for i in range(6) if int(test.labels[i]) == label] for label in (0, 1))
+    for pair in zip(cats, dogs):
+        swap(*pair)
+    for verb in (
+        lambda: evaluate("run"),
+        lambda: load_run("run").splits["test"],
+        lambda: refusal("diagnose", "--run", "run", "-o", "d.html"),
+        lambda: refusal("explain", "--run", "run", "--store", "s", "--split", "test"),
+        lambda: refusal("evaluate", "run", "--output", "table"),
+    ):
+        try:
+            said = verb()
+        except SightlineError as error:
+            said = str(error)
+        assert re.search(
+            "split 'test' of the data of run is not .*files have the same names and other content", str(said)
+        )
+    assert len(load_run("run").splits["val"]) == 4
+    for pair in zip(cats, dogs):
+        swap(*pair)
+    evaluate("run")
+
+
+def test_images_that_are_swapped_are_refused_by_acquire_and_resume(place: Path) -> None:
+    swap(*(Path(split.path(0)) for split in (load_run("run").splits["train"], load_run("run").splits["val"])))
+    with pytest.raises(SightlineError, match=r"the split 'train' of the data of run is not .*other content"):
+        select_from_run(Run(Path("run")), "random", 1)
+    with pytest.raises(SightlineError, match=r"cannot resume run: files of the split 'train' have the same names"):
+        sl.train(Run(Path("run")).recipe, output="run", resume=True)
+
+
+def test_a_run_that_did_not_record_contents_is_compared_by_names(place: Path) -> None:
+    facts = json.loads(Path("run/run.json").read_text())
+    del facts["data_contents"]
+    Path("run/run.json").write_text(json.dumps(facts))
+    train = load_run("run").splits["train"]
+    swap(Path(train.path(0)), Path(train.path(len(train) - 1)))
+    assert len(load_run("run").splits["train"]) == len(train)
+    assert sl.train(Run(Path("run")).recipe, output="run", resume=True).rows
+
+
+def test_data_of_a_run_that_changed_is_not_diagnosed(place: Path) -> None:
+    remove_file(place)
+    assert "of the data of run is not what it was when the run was trained" in refusal(
+        "diagnose", "--run", "run", "-o", "d.html"
+    )
 
 
 def test_files_that_are_added_are_noticed(place: Path) -> None:

@@ -4,6 +4,8 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Self
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
+from sightline.data.contents import content_of_files
 from sightline.data.transforms import Resize, Saliency
 from sightline.errors import SightlineError
 
@@ -146,6 +149,16 @@ class ImageDataset(Dataset[Sample], ABC):
         """Where the image at a place comes from; a subclass that knows need not load it."""
         return self[index].path
 
+    def files(self, index: int) -> list[Path]:
+        """Return the files that the sample at an index is read from; empty where that is not told."""
+        return []
+
+    @cached_property
+    def content(self) -> str | None:
+        """16 hexadecimal digits that change with the content of the files, see `content_of_files`; None without files."""
+        files = [file for index in range(len(self)) for file in self.files(index)]
+        return content_of_files(files) if files else None
+
     def keep_in_memory(self, side: int | None = None) -> Self:
         """Load every sample now and keep it, so that no later epoch decodes; worker processes share the memory.
 
@@ -199,6 +212,10 @@ class Derived(ImageDataset):
     def path(self, index: int) -> str:
         """Return the path of the image."""
         return self.dataset.path(index)
+
+    def files(self, index: int) -> list[Path]:
+        """Return the files of the image; of what a subclass changes, it tells the rest."""
+        return self.dataset.files(index)
 
 
 def _to_keep(sample: Sample, side: int | None) -> Sample:

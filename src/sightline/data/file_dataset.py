@@ -143,6 +143,10 @@ class FileDataset(ImageDataset):
         """Return the path of the image file."""
         return str(self.records[index].path)
 
+    def files(self, index: int) -> list[Path]:
+        """Return the image file and the files of its masks."""
+        return self.records[index].files
+
     def load(self, index: int) -> Sample:
         """Read a picture with its mask and its region to avoid."""
         record = self.records[index]

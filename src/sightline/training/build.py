@@ -34,7 +34,7 @@ from sightline.training.last_batch import check_single_image, last_batch_size
 from sightline.training.loggers import check_installed
 from sightline.training.portion import Portion
 from sightline.training.recipe import Recipe, Stage
-from sightline.training.run_data import FINGERPRINTS, training_images
+from sightline.training.run_data import CONTENTS, FINGERPRINTS, training_images
 from sightline.training.training_masks import remasked
 from sightline.training.validation import known_figures
 
@@ -47,6 +47,7 @@ class Parts:
         recipe: where it comes from.
         splits: the data.
         fingerprints: of the splits, before the recipe took training images or masks away.
+        contents: likewise, of the splits that have files.
         model: the classifier, which every objective shares.
         spec: what it expects as input, at the size that the recipe trains on.
         objectives: one a stage; stages with the same guide share theirs.
@@ -56,6 +57,7 @@ class Parts:
     recipe: Recipe
     splits: Splits
     fingerprints: dict[str, str]
+    contents: dict[str, str]
     model: nn.Module
     spec: InputSpec
     objectives: list[Objective]
@@ -108,6 +110,7 @@ class Parts:
             "guide": _guide_name(r.guide),
             "data": {"name": r.data.name, **self.splits.describe()},
             FINGERPRINTS: self.fingerprints,
+            CONTENTS: self.contents,
         }
 
 
@@ -126,6 +129,7 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
         raise SightlineError(f"batch_size is {recipe.batch_size}; {processes} processes cannot share it evenly")
     splits = recipe.data.create()
     fingerprints = {name: split.fingerprint for name, split in splits.items()}
+    contents = {name: split.content for name, split in splits.items() if split.content is not None}
     splits["train"] = annotated = training_images(recipe, splits["train"])
     splits["train"] = remasked(splits["train"], recipe)
     if recipe.mask_fraction > 0:  # a run that asks for no masks gets none
@@ -162,7 +166,7 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
     _check_mixing(recipe, objectives)
     again = any(stage.start == "initial" for stage in recipe.stages)
     initial = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()} if again else {}
-    parts = Parts(recipe, splits, fingerprints, model, spec, objectives, initial)
+    parts = Parts(recipe, splits, fingerprints, contents, model, spec, objectives, initial)
     parts.train_loader(0, processes)  # knows the options of augment, and whether the maps are of this data
     if any(stage.cache_features is not None for stage in recipe.stages):
         validation = {name: parts.plain_loader(name, 0, 1) for name in parts.validation}

@@ -19,6 +19,7 @@ from sightline.training.checkpoint import Checkpoint
 from sightline.training.loggers import Logger, Loggers
 from sightline.training.recipe import Recipe, read_recipe
 from sightline.training.run import EpochEnd, Run, now, surroundings
+from sightline.training.run_data import CONTENTS
 
 
 def train(
@@ -139,6 +140,12 @@ def _checkpoint(run: Run, parts: Parts, data: dict[str, str]) -> Checkpoint | No
     for name in {**before, **data}:
         if before.get(name) != data.get(name):
             raise SightlineError(f"cannot resume {run.path}: the data of the split {name!r} is not what it was")
+    recorded = run.facts.get(CONTENTS, {}) if (run.path / "run.json").exists() else {}
+    for name, content in parts.contents.items():
+        if recorded.get(name, content) != content:
+            raise SightlineError(
+                f"cannot resume {run.path}: files of the split {name!r} have the same names as before and other content"
+            )
     checkpoint.restore_objectives(parts.objectives)
     return checkpoint
 

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 PACKAGES = ("torch", "torchvision", "lightning-fabric", "timm", "numpy")
 
-KINDS: dict[str, type] = {"classes": list, "data": dict, "input_spec": dict, "loggers": dict, "model": dict}
+KINDS: dict[str, type] = {
+    "classes": list, "data": dict, "data_contents": dict, "input_spec": dict, "loggers": dict, "model": dict,
+}  # fmt: skip
 
 EpochEnd = Callable[[bool], None]
 """Called when an epoch is written, with whether more epochs follow."""

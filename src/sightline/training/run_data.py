@@ -20,6 +20,9 @@ from sightline.training.run import Run
 FINGERPRINTS = "data_fingerprints"
 """The key of run.json with the fingerprint of each split, before `train_samples` and its like take images away."""
 
+CONTENTS = "data_contents"
+"""The key of run.json with `content` of each split that has files, as of the fingerprints; earlier runs do not have it."""
+
 
 class RunSplits(Splits):
     """The splits of a run's data. Taking one that is not what it was in training is an error.
@@ -37,6 +40,7 @@ class RunSplits(Splits):
         self.run = run
         facts = run.facts
         self.before: Mapping[str, str] = facts.get(FINGERPRINTS, {})
+        self.contents: Mapping[str, str] = facts.get(CONTENTS, {})
         self.recorded: Mapping[str, Any] = facts.get("data", {})
         if self.classes != facts["classes"]:
             added = [name for name in self.classes if name not in facts["classes"]]
@@ -58,6 +62,11 @@ class RunSplits(Splits):
             raise SightlineError(
                 f"the split {name!r} of the data of {self.run.path} is not what it was when the run was trained{counts}: "
                 "images, labels, masks or boxes were added, removed or changed. Restore the data, or train again"
+            )
+        if (before := self.contents.get(name)) is not None and split.content not in (before, None):
+            raise SightlineError(
+                f"the split {name!r} of the data of {self.run.path} is not what it was when the run was trained: files have "
+                "the same names and other content. Restore the files, or train again"
             )
         return split
 

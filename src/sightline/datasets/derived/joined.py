@@ -1,6 +1,7 @@
 """Several splits as one data set."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.file_dataset import FileDataset
@@ -39,10 +40,15 @@ class Joined(ImageDataset):
         part, place = self._places[index]
         return part.path(place)
 
+    def files(self, index: int) -> list[Path]:
+        """Return the files of the image at an index."""
+        part, place = self._places[index]
+        return part.files(place)
+
 
 def whole_folder(splits: Splits) -> ImageDataset:
     """Return all images of splits that hold different files; else the main test split, as others may show the same images."""
-    parts = list(splits.values())
+    parts = [splits[name] for name in splits]  # the data of a run is compared with the run
     files = [{part.path(index) for index in range(len(part))} for part in parts if isinstance(part, FileDataset)]
     if len(files) == len(parts) and sum(map(len, files)) == len(set().union(*files)):
         return parts[0] if len(parts) == 1 else Joined(splits)

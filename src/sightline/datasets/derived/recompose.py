@@ -120,6 +120,10 @@ class Recompose(ImageDataset):
         """Return the path of the object."""
         return self.objects.path(index)
 
+    def files(self, index: int) -> list[Path]:
+        """Return the files of the object and of the scene."""
+        return [*self.objects.files(index), *self.scenes.files(self.placements[index].scene)]
+
     def load(self, index: int) -> Sample:
         """Compose a picture. Its path is the object's."""
         source, inside = self._source(index)

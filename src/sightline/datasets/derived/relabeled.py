@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torchvision import tv_tensors
@@ -41,6 +42,10 @@ class Relabeled(ImageDataset):
     def path(self, index: int) -> str:
         """Return the path of the image."""
         return self.dataset.path(index)
+
+    def files(self, index: int) -> list[Path]:
+        """Return the files of the image."""
+        return self.dataset.files(index)
 
     def load(self, index: int) -> Sample:
         """Load the image with its label, and with one mask per class if it has those."""

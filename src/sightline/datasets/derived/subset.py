@@ -69,6 +69,10 @@ class Subset(ImageDataset):
         """Return the path of the image."""
         return self.dataset.path(self.indices[index])
 
+    def files(self, index: int) -> list[Path]:
+        """Return the files of the image."""
+        return self.dataset.files(self.indices[index])
+
     def load(self, index: int) -> Sample:
         """Load the image, with its pseudo-label if it has one."""
         place = self.indices[index]
