@@ -25,9 +25,19 @@ def known_models(model: nn.Module) -> dict[str, Rule]:
 
 
 def family_layer(model: nn.Module) -> Layer | None:
-    """Return the target layer that the family of the one known model in a model tells; None where there is no such model."""
-    layers = [default_of(model, outer, rule) for outer, rule in known_models(model).items()]
-    return layers[0] if len(layers) == 1 else None
+    """Return the target layer that the family of the one known model in a model tells.
+
+    None where there is no such model, or where it is part of one of Hugging Face for segmentation, which may take features from
+    before the last layers.
+    """
+    known = known_models(model)
+    if len(known) != 1:
+        return None
+    ((outer, rule),) = known.items()
+    holders = (module for name, module in model.named_modules() if is_within(outer, name))
+    if any(_library(module) == "transformers" and "Segmentation" in type(module).__name__ for module in holders):
+        return None
+    return default_of(model, outer, rule)
 
 
 def default_of(model: nn.Module, outer: str, rule: Rule) -> Layer | None:

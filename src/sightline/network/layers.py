@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from sightline.errors import SightlineError, unknown_name
 from sightline.network.branch import is_within, own_modules
 from sightline.network.evidence import evidence_of
-from sightline.network.execution import record, record_blank
+from sightline.network.execution import Record, record, record_blank
 from sightline.network.families import Rule, check_order, declare, default_of, family_layer, known_models
 from sightline.network.forms import check_open, eager, inside, without_wrappers
 from sightline.network.layout import Layer
-from sightline.network.structure import last_stage
+from sightline.network.structure import last_stage, last_used
 
 LayerChoice = str | nn.Module | Layer
 LayerSelection = LayerChoice | Sequence[LayerChoice] | None
@@ -62,16 +62,22 @@ def default_layer(model: nn.Module, inputs: Tensor | None = None) -> Layer:
     recorded = record_blank(model) if inputs is None else record(model, inputs)
     runs = [call.name for call in recorded.calls]
     known = {name: rule for name, rule in known_models(model).items() if any(is_within(run, name) for run in runs)}
-    choices = [
-        default_of(model, outer, rule) or declare(model, last_stage(model, recorded, outer))
-        for outer, rule in (known or {"": Rule()}).items()
-    ]
+    choices = [_used(model, recorded, outer, rule) for outer, rule in (known or {"": Rule()}).items()]
     if len(choices) > 1:
         raise SightlineError(
             f"{type(model).__name__} runs {len(known)} known models, {', '.join(map(repr, known))}; give layer=, such as "
             f"{' or '.join(repr(each.name) for each in choices)}"
         )
     return choices[0]
+
+
+def _used(model: nn.Module, recorded: Record, outer: str, rule: Rule) -> Layer:
+    """Return the layer that maps of a known model are taken from: that of its family, as far as the output depends on it."""
+    layer = default_of(model, outer, rule)
+    if layer is None:
+        return declare(model, last_stage(model, recorded, outer))
+    name = last_used(model, recorded, layer.name)
+    return declare(model, name or last_stage(model, recorded, outer))
 
 
 def _resolve(model: nn.Module, layer: LayerChoice) -> Layer:

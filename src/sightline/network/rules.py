@@ -164,3 +164,14 @@ RULES: dict[str, Rule | Callable[[Any], Rule]] = {
     "transformers.ViTMSNModel": Rule(NORM, "tokens", prefix=1),
     "transformers.ViTModel": Rule(NORM, "tokens", prefix=1),
 }
+
+# A backbone of a larger model has the parts of the model without a head.
+BACKBONES = (
+    "ConvNext", "ConvNextV2", "DINOv3ConvNext", "DINOv3ViT", "Dinov2", "Dinov2WithRegisters", "Hiera", "ResNet",
+)  # fmt: skip
+RULES |= {f"transformers.{name}Backbone": RULES[f"transformers.{name}Model"] for name in BACKBONES}
+RULES["transformers.SwinBackbone"] = Rule(
+    "swin.encoder.layers.-1.blocks.-1", "tokens"
+)  # a stage copies what it gives on
+RULES["transformers.Swinv2Backbone"] = Rule("encoder.layers.-1.blocks.-1", "tokens")
+RULES["transformers.HGNetV2Backbone"] = RULES["transformers.HGNetV2ForImageClassification"]

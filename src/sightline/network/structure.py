@@ -1,5 +1,7 @@
 """Where the features of a model end, told by what it runs."""
 
+import re
+
 import torch
 from torch import nn
 
@@ -20,7 +22,8 @@ def last_stage(model: nn.Module, record: Record, within: str = "") -> str:
     The stage is the widest module that ends in the last convolution and still returns a feature map, with the norm and
     the activation that follow, but without a pooling behind it. It is not the layer that makes the output, unless a classifier
     only averages it and has no other convolution; nor one behind global pooling, nor one that the output does not depend on,
-    such as an auxiliary head. In a dense model, such as one for segmentation, it is the last stage with the coarsest grid.
+    such as an auxiliary head. In a dense model, such as one for segmentation, it is the last stage with the coarsest grid; a
+    pyramid of poolings is no stage.
 
     Args:
         model: an unwrapped model.
@@ -36,6 +39,7 @@ def last_stage(model: nn.Module, record: Record, within: str = "") -> str:
     if not places and record.output is not None and record.output.ndim == 2:
         places = [i for i in steps.convolutions(of_output=True) if is_within(steps.calls[i].name, within)]
     if record.output is not None and record.output.ndim == 4 and places:
+        places = [i for i in places if not steps.is_behind_pooling(i)] or places
         coarsest = min(_area(steps.calls[i]) for i in places)
         places = [i for i in places if _area(steps.calls[i]) == coarsest]
     if not places:
@@ -44,6 +48,22 @@ def last_stage(model: nn.Module, record: Record, within: str = "") -> str:
     if steps.weight_on_tokens(stage) > steps.weight_until(stage) or steps.is_inside_tokens(stage):
         raise _cannot_tell(model, steps)
     return steps.calls[stage].name
+
+
+def last_used(model: nn.Module, record: Record, name: str) -> str | None:
+    """Return the name of a layer if the output depends on it, else of the last layer of the same place in an earlier block.
+
+    Args:
+        model: an unwrapped model.
+        record: of a forward pass.
+        name: of the layer, such as "encoder.layer.11.norm1".
+
+    Returns:
+        A name, such as "encoder.layer.9.norm1"; None where the output depends on none of them.
+    """
+    runs = _Steps(model, record).runs
+    like = re.compile(r"\d+".join(map(re.escape, re.split(r"\d+", name))))
+    return name if name in runs else next((run for run in reversed(runs) if like.fullmatch(run)), None)
 
 
 def output_layers(model: nn.Module, record: Record) -> tuple[str, ...]:
@@ -110,6 +130,18 @@ class _Steps:
                 break
             stage = i
         return stage
+
+    def is_behind_pooling(self, place: int) -> bool:
+        """Return whether a convolution takes what was pooled to a fixed grid, as in a pyramid of poolings."""
+        pending = [following for following, _ in self.calls[place].node.next_functions]
+        while pending:
+            node = pending.pop()
+            name = "" if node is None else type(node).__name__
+            if name.startswith("Adaptive"):
+                return True
+            if node is not None and not name.startswith(("Convolution", "Addmm")):
+                pending.extend(following for following, _ in node.next_functions)
+        return False
 
     def followed(self, stage: int) -> int:
         """Return the last of the norms and activations that come right after a stage."""

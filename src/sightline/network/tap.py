@@ -7,9 +7,10 @@ has to be differentiated: at inference the trunk runs without a graph, and recor
 
 import copy
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -167,37 +168,30 @@ class Tap:
         raw: list[Tensor | None] = [None] * len(self.layers)
         with ExitStack() as stack:
 
-            def opening(index: int) -> Callable[[nn.Module, Any, Any], Any]:
-                def hook(module: nn.Module, args: Any, output: Any) -> Any:
-                    if raw[index] is not None:
-                        raise SightlineError(
-                            f"layer {self.layers[index].name!r} runs more than once in a forward pass; "
-                            "choose one that runs once"
-                        )
-                    tensor = first_of(output)
-                    if not isinstance(tensor, Tensor):
-                        raise SightlineError(
-                            f"layer {self.layers[index].name!r} returned a {type(tensor).__name__}; "
-                            "choose one that returns a tensor"
-                        )
-                    if not tensor.requires_grad:  # no graph behind it: this is where recording starts
-                        tensor = tensor.detach().requires_grad_()
-                    raw[index] = tensor
-                    torch.set_grad_enabled(True)
-                    if train:
-                        stack.enter_context(exclusive([sdpa_kernel]))  # it sets flags of the whole process
-                        stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused kernels have no double backward
-                    onward = tensor.clone()  # in-place operations that follow must not reach what we keep
-                    return with_first(output, onward)
-
-                return hook
+            def open_at(index: int, tensor: Any, again: bool) -> Tensor:
+                name = self.layers[index].name
+                if raw[index] is not None and not again:
+                    raise SightlineError(
+                        f"layer {name!r} runs more than once in a forward pass; choose one that runs once"
+                    )
+                if not isinstance(tensor, Tensor):
+                    raise SightlineError(
+                        f"layer {name!r} returned a {type(tensor).__name__}; choose one that returns a tensor"
+                    )
+                if not tensor.requires_grad:  # no graph behind it: this is where recording starts
+                    tensor = tensor.detach().requires_grad_()
+                raw[index] = tensor
+                torch.set_grad_enabled(True)
+                if train and not again:
+                    stack.enter_context(exclusive([sdpa_kernel]))  # it sets flags of the whole process
+                    stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused kernels have no double backward
+                return tensor.clone()  # in-place operations that follow must not reach what we keep
 
             stack.enter_context(eager(self.model, [layer.name for layer in self.layers]))
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.set_grad_enabled(train))
             for index, layer in enumerate(self.layers):
-                handle = self.model.get_submodule(layer.name).register_forward_hook(in_this_thread(opening(index)))
-                stack.callback(handle.remove)
+                stack.enter_context(replacing(self.model.get_submodule(layer.name), partial(open_at, index)))
             output = self.model(inputs)
             if not train and torch.is_autocast_enabled(inputs.device.type):
                 torch.clear_autocast_cache()  # weights cast without a graph must not serve a training step that follows
@@ -211,6 +205,32 @@ class Tap:
         return Tail(self, inputs)
 
 
+@contextmanager
+def replacing(module: nn.Module, replacement: Callable[[Any, bool], Tensor]) -> Iterator[None]:
+    """Let a module return other activations while entered, before hooks of the model keep them and after they change them.
+
+    Args:
+        module: a module of the model.
+        replacement: returns the activations, given the module's own and whether a hook has changed those of the same run.
+    """
+    given: Any = None
+
+    def replace(module: nn.Module, args: Any, output: Any, again: bool) -> Any:
+        nonlocal given
+        if again and first_of(output) is given:
+            return None
+        given = replacement(first_of(output), again)
+        return with_first(output, given)
+
+    hooks = [in_this_thread(partial(replace, again=again)) for again in (False, True)]
+    handles = [module.register_forward_hook(hook, prepend=not last) for last, hook in enumerate(hooks)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def first_of(output: Any) -> Any:
     """Return a layer's activations: its output, or the first part of a tuple, a list or a mapping (such as `ModelOutput`)."""
     if isinstance(output, Mapping):
@@ -219,12 +239,33 @@ def first_of(output: Any) -> Any:
 
 
 def with_first(output: Any, tensor: Tensor) -> Any:
-    """Return a layer's output with other activations."""
+    """Return a layer's output with other activations.
+
+    A stage may return the same activations in several forms, such as tokens and a feature map; each form is of the other
+    activations then.
+    """
+    first = first_of(output)
     if isinstance(output, Mapping):
         changed: Any = copy.copy(output)
-        changed[next(iter(output))] = tensor
+        for key, value in output.items():
+            changed[key] = tensor if value is first else _same_form(value, first, tensor)
         return changed
-    return type(output)([tensor, *output[1:]]) if isinstance(output, tuple | list) else tensor
+    if isinstance(output, tuple | list):
+        values = [tensor, *(_same_form(value, first, tensor) for value in output[1:])]
+        return output._make(values) if hasattr(output, "_make") else type(output)(values)  # a named tuple
+    return tensor
+
+
+def _same_form(value: Any, first: Any, tensor: Tensor) -> Any:
+    """Return a tensor in the form in which a value shows the memory of another one; the value itself if it shows none of it."""
+    if value is first:
+        return tensor
+    shows = isinstance(value, Tensor) and isinstance(first, Tensor) and value.numel() == first.numel()
+    if not shows or value.untyped_storage().data_ptr() != first.untyped_storage().data_ptr():
+        return value
+    if tensor.stride() != first.stride() or value.storage_offset() != first.storage_offset():
+        return value
+    return tensor.as_strided(value.shape, value.stride(), tensor.storage_offset())
 
 
 class Tail:
@@ -283,13 +324,7 @@ class Tail:
             sides = [side[of] if isinstance(side, Tensor) and side.ndim else side for side in self._sides]
             return self._cut(raw, *sides)
 
-        def replace_output(module: nn.Module, args: Any, output: Any) -> Any:
-            return with_first(output, raw.clone())
-
         with eager(self._model, [self._layer.name]):
             layer = self._model.get_submodule(self._layer.name)
-            handle = layer.register_forward_hook(in_this_thread(replace_output))
-            try:
+            with replacing(layer, lambda tensor, again: raw.clone()):
                 return self._model(self._inputs[of])
-            finally:
-                handle.remove()
