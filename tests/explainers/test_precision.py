@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 import sightline as sl
 from explainer_names import ELSEWHERE
+from sightline.errors import SightlineError
 from sightline.explainers import list_explainers, needs_layer
 from sightline.metrics import ExplanationConsistency
 
@@ -112,3 +113,24 @@ def test_attacks_inside_metrics_and_guides_take_half_precision(dtype: torch.dtyp
     objective = sl.Objective(model, guide, layer=LAYER)
     objective.on_epoch_start([batch], 0)
     assert guide.measure(objective, batch).isfinite().all()
+
+
+@pytest.mark.parametrize("method", ["gradcam", "saliency", "rise"])
+@pytest.mark.parametrize("own", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("given", [torch.float16, torch.float32, torch.float64])
+def test_images_of_another_type_than_the_model_are_refused(method: str, own: torch.dtype, given: torch.dtype) -> None:
+    images = torch.rand(1, 3, 16, 16).to(given)
+    if own == given:
+        assert sl.create_explainer(method, **FEW.get(method, {}))(network().to(own), images).shape == (1, 16, 16)
+        return
+    with pytest.raises(
+        SightlineError, match=rf"another type than its own .*parameters are {str(own)[6:]} on cpu: convert"
+    ):
+        sl.create_explainer(method, **FEW.get(method, {}))(network().to(own), images)
+
+
+def test_a_transformer_and_another_type() -> None:
+    timm = pytest.importorskip("timm")
+    model = timm.create_model("test_vit", num_classes=3).eval()
+    with pytest.raises(SightlineError, match="parameters are float32 on cpu: convert the images"):
+        sl.explain(model, torch.rand(1, 3, 160, 160, dtype=torch.float64))

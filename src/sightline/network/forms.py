@@ -13,6 +13,9 @@ from sightline.errors import SightlineError
 
 WRAPPED = "_orig_mod"  # under which the wrapper of `torch.compile` holds a module
 _FIXED = re.compile("Guard failed|Expected input")
+_OTHER_TYPES = re.compile(
+    r"Input type .* (bias|weight) type|expected scalar type|mixed dtype|to have the same dtype|must have the same dtype"
+)
 COMPILED = "_torchdynamo_orig_callable"  # under which a compiled function holds the function
 
 
@@ -107,6 +110,23 @@ def naming_fixed_sizes(model: nn.Module) -> Iterator[None]:
         raise SightlineError(
             f"a part of the model was made by torch.export for other shapes ({str(error).partition(chr(10))[0]}); export it "
             "with dynamic_shapes= that leave the number of images open, or give the module that it was made from"
+        ) from error
+
+
+@contextmanager
+def naming_types(model: nn.Module) -> Iterator[None]:
+    """Raise SightlineError where a model is given numbers of another type, or on another device, than its parameters."""
+    try:
+        yield
+    except RuntimeError as error:
+        first = str(error).partition("\n")[0]
+        if not _OTHER_TYPES.search(first):
+            raise
+        kinds = sorted({f"{each.dtype} on {each.device}".removeprefix("torch.") for each in model.parameters()})
+        raise SightlineError(
+            f"a layer was given numbers of another type than its own ({first}); the model's parameters are "
+            f"{' and '.join(kinds)}: convert the images, images.to(next(model.parameters())), or the model, or use "
+            "torch.autocast"
         ) from error
 
 
