@@ -32,9 +32,13 @@ class FoundMasks(Derived):
 
     def __init__(self, dataset: ImageDataset, folder: str | Path) -> None:
         place = locate(folder, "masks")
-        self.files = mask_files(dataset, place)
-        found = torch.tensor([file.is_file() for file in self.files])
+        self._mask_paths = mask_files(dataset, place)
+        found = torch.tensor([file.is_file() for file in self._mask_paths])
         super().__init__(dataset, ((place / "journal").read_text(encoding="utf-8"),), found)
+
+    def files(self, index: int) -> list[Path]:
+        """Return the files of the image, and its mask."""
+        return [*self.dataset.files(index), *([self._mask_paths[index]] if self.has_mask[index] else [])]
 
     def load(self, index: int) -> Sample:
         """Load the image with the mask that was found."""
@@ -42,12 +46,12 @@ class FoundMasks(Derived):
         if not self.has_mask[index]:
             return replace(sample, mask=None)
         try:
-            mask = read_mask(self.files[index], mask_meaning())
+            mask = read_mask(self._mask_paths[index], mask_meaning())
         except (UnreadableFileError, UnclearFileError) as error:
             raise SightlineError(f"masks: {error}") from error
         if mask.shape != sample.image.shape[-2:]:
             raise SightlineError(
-                f"masks: {self.files[index]} is {tuple(mask.shape)}; {sample.path} is {tuple(sample.image.shape[-2:])}"
+                f"masks: {self._mask_paths[index]} is {tuple(mask.shape)}; {sample.path} is {tuple(sample.image.shape[-2:])}"
             )
         return replace(sample, mask=tv_tensors.Mask(mask))
 
