@@ -2,23 +2,27 @@
 
 import json
 import math
+import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 from torch import Tensor, nn
 from torchvision import tv_tensors
 
 import sightline as sl
+from sightline.cli.app import app
 from sightline.cli.subject import find_data, find_subject
 from sightline.data import ImageDataset, Sample
 from sightline.diagnosis import TrainingConfig, diagnose, write_diagnosis
 from sightline.diagnosis.checks import background_alone, draw_partners, greyed_background, swapped_background
 from sightline.diagnosis.measurements import measure
-from sightline.diagnosis.recommendations import MASK_GUIDES, WITHOUT_MASKS, recommend_guides
+from sightline.diagnosis.recommendations import MASK_GUIDES, WITHOUT_MASKS, fix_command, recommend_guides
 from sightline.guides.random_background import paint_over
 from sightline.localization.annotation import annotate
 from sightline.localization.detectors import Box, BoxDetector
@@ -306,6 +310,31 @@ def test_masks_are_made_in_boxes_or_found_before_training_and_nothing_is_recomme
     assert "random_background" not in [each.guide for each in recommend_guides("grabcut", False, done)]
     found = TrainingConfig({"name": "found_masks", "source": data, "masks": "m"}, {"name": "torchvision/resnet18"})
     assert {each.first for each in recommend_guides("grabcut", False, found)} == {""}
+
+
+def test_the_command_that_mends_says_all_that_this_one_was_told() -> None:
+    command = typer.main.get_command(app).get_command(None, "fix")  # type: ignore[attr-defined]
+    given = {"size": 96, "mean": "0.5,0.4,0.3", "std": None, "classes": "my names.txt"}
+    model = {"name": "timm/resnet18", "weights": "my model.pth", "layer": "layer4"}
+    data = {"name": "folder", "root": "my photos", "masks": "m", "avoid": "a", "val": 0}
+    training = TrainingConfig(data, model, given=given)
+
+    def read(kind: str, training: TrainingConfig, marked: bool = False) -> dict[str, Any]:
+        words = shlex.split(fix_command(kind, training, marked))
+        assert words[:2] == ["sightline", "fix"]
+        values = command.make_context("fix", words[2:]).params
+        assert (str(values["model"]), str(values["weights"])) == ("timm/resnet18", "my model.pth")
+        assert (str(values["data"]), values["size"], values["mean"]) == ("my photos", 96, "0.5,0.4,0.3")
+        assert (values["std"], str(values["classes"])) == (None, "my names.txt")
+        return {key: str(values[key]) for key in ("masks", "boxes", "avoid", "found") if values[key]}
+
+    assert read("masks", training) == {"masks": "m"}
+    assert read("masks", training, True) == {"masks": "m", "avoid": "a"}
+    assert read("grabcut", training) == {"found": "True"}
+    assert read("grabcut", replace(training, boxes="my boxes.csv")) == {"boxes": "my boxes.csv"}
+    assert fix_command("masks", replace(training, data={"name": "digits"})) == ""
+    assert fix_command("masks", replace(training, model=None)) == ""
+    assert fix_command("masks", None) == ""
 
 
 class Scattered(Squares):

@@ -44,6 +44,10 @@ def test_one_command_mends_a_checkpoint(tmp_path: Path, monkeypatch: pytest.Monk
     code, output = run(*given, *spec, "-o", "fixed")
     assert code == 0, output
     assert "the accuracy rises from" in output
+    assert f"input: {SIZE} x {SIZE} px" in output
+    assert "mean 0.5, 0.5, 0.5, std 0.5, 0.5, 0.5" in output
+    assert "classes: 2" in output
+    assert "'module.' was taken from the front" in output
     program = torch.export.load("fixed/model/model.pt2").module()
     assert accuracy(program, swapped) > 0.9
     code, output = run(*given, *spec, "-o", "fixed")

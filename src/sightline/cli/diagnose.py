@@ -8,6 +8,7 @@ import typer
 from sightline.cli.options import ClassNames, DataName, Mean, ModelName, RunFolder, Size, Std, TargetLayer, Weights
 from sightline.cli.subject import find_data, find_folder, find_subject
 
+LEANS = ("leans on the background", "leans on what it should avoid")
 ADVISED = ("leans on the background", "cannot tell")  # the answers after which another training may help
 
 
@@ -91,6 +92,7 @@ def diagnose(
         "split": split,
         "input": subject.spec,
     }
+    given = {"size": size, "mean": mean, "std": std, "classes": classes}
     found = diagnose_model(
         subject.model,
         images,
@@ -104,7 +106,7 @@ def diagnose(
         sources=source,
         explainer=explainer,
         layer=layer or subject.layer,
-        training=read_training(run, data, options or [], model, weights, layer, subject.spec.size[0], boxes),
+        training=read_training(run, data, options or [], model, weights, layer, subject.spec.size[0], boxes, given),
         seen=seen,
         about={key: str(value) for key, value in about.items() if value is not None},
         name=subject.name,
@@ -115,6 +117,8 @@ def diagnose(
     if found.shortcuts is not None and found.shortcuts.named:
         typer.echo(f"The predictions follow {found.shortcuts.named}. {found.shortcuts.because}")
     typer.echo(f"Source of the object regions: {found.annotation['source']}. Reliability: {found.annotation['trust']}")
+    if found.mend and found.verdict.answer in LEANS:
+        typer.echo(f"Recommended first, a new head: {found.mend}")
     if found.recommendations and found.recommendations[0].command and found.verdict.answer in ADVISED:
         before = f"{found.recommendations[0].first} && " if found.recommendations[0].first else ""
         typer.echo(f"Recommended training: {before}{found.recommendations[0].command}")

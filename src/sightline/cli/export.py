@@ -10,7 +10,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     formats: Annotated[
-        str, typer.Option(help="Formats, joined by commas; onnx needs `pip install 'sightline-xai[export]'`.")
+        str, typer.Option(help="Formats, joined by commas; onnx needs the extra `export`.")
     ] = "state-dict,torch-export,onnx",
 ) -> None:
     """Write a run's model as files that load without sightline, with model.json, which says how.

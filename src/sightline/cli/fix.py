@@ -50,7 +50,7 @@ def fix(
     import sys
 
     from sightline.errors import SightlineError
-    from sightline.fixing import fix as fix_model
+    from sightline.fixing.fix import fix_opened
     from sightline.fixing.mending.mend import open_networks
     from sightline.fixing.reading import read_given
     from sightline.fixing.writing import check_output
@@ -63,12 +63,14 @@ def fix(
     means, stds = split_numbers(mean, "--mean"), split_numbers(std, "--std")
     if found and (masks or boxes):
         raise SightlineError("--found was given with --masks or --boxes; give one of them")
-    if found or masks or boxes or avoid:
+    without_page = bool(found or masks or boxes or avoid)
+    if without_page:
         check_output(output)
-        fixed = fix_model(
-            model, data, masks, boxes, avoid, pretrained, size, means, stds, output,
-            weights=weights, classes=classes, seed=seed, progress=True,
-        )  # fmt: skip
+    opened = open_model(model, weights, size=size, mean=means, std=stds, classes=classes)
+    for line in opened.describe():
+        typer.echo(line, err=True)
+    if without_page:
+        fixed = fix_opened(opened, model, data, masks, boxes, avoid, pretrained, output, seed=seed, progress=True)
         for note in fixed.notes:
             typer.echo(note, err=True)
         typer.echo(fixed.summary)
@@ -80,9 +82,6 @@ def fix(
     from sightline.fixing.marking.app import serve
     from sightline.fixing.session import Session
 
-    opened = open_model(model, weights, size=size, mean=means, std=stds, classes=classes)
-    for line in opened.describe():
-        typer.echo(line, err=True)
     networks = open_networks(opened, model, pretrained)
     typer.echo("Looking at the images; the page opens when that is done.", err=True)
     session = Session(networks, read_given(opened, data, None, None, None), seed)

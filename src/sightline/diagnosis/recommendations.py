@@ -50,6 +50,7 @@ class TrainingConfig:
         recipe: a recipe file that already says all but the data, such as a run's own.
         boxes: a file of the objects' boxes, of which masks are to be made first.
         guides: names of the guides that the model was trained with.
+        given: how the model sees images as a command was told: size, mean, std, classes.
     """
 
     data: Mapping[str, Any] | None = None
@@ -58,6 +59,7 @@ class TrainingConfig:
     recipe: str | None = None
     boxes: str | None = None
     guides: frozenset[str] = field(default_factory=frozenset)
+    given: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,27 @@ def recommend_guides(
     return [each for each in given if each.guide not in training.guides]
 
 
+def fix_command(kind: str, training: TrainingConfig | None, marked: bool = False) -> str:
+    """Return the `sightline fix` command for a model and a folder that are known by name; "" for others.
+
+    Args:
+        kind: of the annotation that was used: "masks", "boxes", "grabcut" or "saliency".
+        training: the model and the folder.
+        marked: whether the model leans on what it should avoid.
+    """
+    if training is None or training.model is None or training.data is None or training.data.get("name") != "folder":
+        return ""
+    data, boxes = training.data, training.boxes or training.data.get("boxes")
+    options: dict[str, Any] = {
+        "model": training.model["name"], "weights": training.model.get("weights"), **training.given, "data": data.get("root"),
+        "masks": data.get("masks") if kind == "masks" else None,
+        "boxes": boxes if kind != "masks" else None, "avoid": data.get("avoid") if marked else None,
+    }  # fmt: skip
+    words = [word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))]
+    found = [] if any(options[key] is not None for key in ("masks", "boxes", "avoid")) else ["--found"]
+    return shlex.join(["sightline", "fix", *words, *found, "-o", "fixed"])
+
+
 def _arguments(
     guide: str, training: TrainingConfig, data: Mapping[str, Any] | None, more: Mapping[str, Any] | None = None
 ) -> list[str]:
@@ -160,6 +183,7 @@ def read_training(
     layer: str | None,
     size: int,
     boxes: Path | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> TrainingConfig:
     """Read what a run would be trained on, from the options of a command.
 
@@ -172,6 +196,7 @@ def read_training(
         layer: its target layer.
         size: side of the input in pixels.
         boxes: a file of the objects' boxes.
+        given: the options size, mean, std and classes, where they were given.
     """
     file = None if boxes is None else str(boxes)
     if run is not None:
@@ -183,7 +208,9 @@ def read_training(
         return TrainingConfig(size=size)
     values = {"name": data}
     apply_overrides(values, options)
-    return TrainingConfig(values, {"name": model, "weights": weights, "layer": layer}, size, boxes=file)
+    return TrainingConfig(
+        values, {"name": model, "weights": weights, "layer": layer}, size, boxes=file, given=given or {}
+    )
 
 
 def _guides(recipe: Recipe) -> frozenset[str]:

@@ -52,6 +52,7 @@ class Diagnosis:
         examples: confused classes, and the best and worst images of each class, with their maps.
         names: the name of each of the model's classes.
         recommendations: guides that fit the annotation.
+        mend: the `sightline fix` command for this model and folder; "" = they are not known by name.
         annotation: the kind, source and trust of the annotation.
         facts: model, data and settings.
     """
@@ -67,6 +68,7 @@ class Diagnosis:
     examples: Examples
     names: list[str]
     recommendations: list[Recommendation]
+    mend: str
     annotation: dict[str, Any]
     facts: dict[str, Any]
 
@@ -92,6 +94,7 @@ class Diagnosis:
                 for c in self.examples.confusions
             ],
             "recommendations": [{**asdict(each), "command": each.command} for each in self.recommendations],
+            "mend": self.mend,
             "facts": self.facts,
         }
         return _without_nan(plain)

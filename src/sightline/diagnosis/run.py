@@ -23,7 +23,7 @@ from sightline.diagnosis.maps import BASELINES, MapMeasurements, measure_maps
 from sightline.diagnosis.marks import measure_marks
 from sightline.diagnosis.measurements import by_class, calibrated_ece, chance_levels, measure
 from sightline.diagnosis.preprocessing import Preprocessing, PreprocessingCheck, blue_first, check_preprocessing
-from sightline.diagnosis.recommendations import TrainingConfig, recommend_guides
+from sightline.diagnosis.recommendations import TrainingConfig, fix_command, recommend_guides
 from sightline.diagnosis.result import Diagnosis, Example
 from sightline.diagnosis.shortcuts import find_shortcuts
 from sightline.diagnosis.sources import compare_sources, read_sources
@@ -207,6 +207,7 @@ def _measure_all(
         examples=_examples(model, shown, answers, maps, explainer, input_spec, layer, grouped),
         worst=[_example(row, shown, answers, maps.saved[row]) for row in leaning],
         recommendations=recommend_guides(shown.kind, shown.boxed, training, marked),
+        mend=fix_command(shown.kind, training, marked),
         annotation=_annotation_facts(shown),
         facts={
             "model": name or type(model).__name__,

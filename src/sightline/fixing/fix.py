@@ -13,7 +13,7 @@ from sightline.fixing.mending.mend import mend, open_networks
 from sightline.fixing.reading import read_given
 from sightline.fixing.result import Fixed
 from sightline.fixing.writing import check_output, write_fixed
-from sightline.models.opening import open_model
+from sightline.models.opening import OpenedModel, open_model
 
 Masks = Mapping[str, np.ndarray]
 
@@ -80,8 +80,25 @@ def fix(
     if output is not None:
         check_output(Path(output))
     opened = open_model(model, weights, size=size, mean=mean, std=std, classes=classes)
-    given = read_given(opened, data, masks, boxes, avoid)
     reference = model if isinstance(model, str) else None
+    return fix_opened(opened, reference, data, masks, boxes, avoid, pretrained, output, seed=seed, progress=progress)
+
+
+def fix_opened(
+    opened: OpenedModel,
+    reference: str | None,
+    data: Any,
+    masks: str | Path | Masks | None,
+    boxes: str | Path | None,
+    avoid: str | Path | Masks | None,
+    pretrained: str | Path | None,
+    output: str | Path | None,
+    *,
+    seed: int,
+    progress: bool,
+) -> Fixed:
+    """Do what `fix` does for a model that is open; `reference` is its name, None for a module."""
+    given = read_given(opened, data, masks, boxes, avoid)
     networks = open_networks(opened, reference, None if pretrained is None else str(pretrained))
     fixed = mend(networks, given, seed, bars=progress)
     if output is None:
