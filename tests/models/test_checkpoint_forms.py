@@ -1,5 +1,6 @@
 """Every form in which people save weights gives the same model, and what was unwrapped or renamed is said."""
 
+import pickle
 import sys
 from collections import OrderedDict
 from types import ModuleType, SimpleNamespace
@@ -124,6 +125,37 @@ def test_a_file_without_weights_says_what_it_holds(tmp_path, content, words):
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(SightlineError, match=words):
         open_model(NAME, tmp_path / "w.pth")
+
+
+def test_a_file_that_torch_did_not_write_is_not_to_be_unpickled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for start, words in ((b"<!DOCTYPE html>404", "a web page"), (b"\x93NUMPY\x01", "begins with b'.x93NUMPY")):
+        (tmp_path / "w.pth").write_bytes(start)
+        with pytest.raises(SightlineError, match=words) as caught:
+            open_model(NAME, "w.pth")
+        assert "weights_only=False" not in str(caught.value)
+
+
+def test_a_pickle_of_arrays_is_refused_with_lines_that_convert_it(tmp_path, monkeypatch, state):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.pkl").write_bytes(pickle.dumps({key: value.numpy() for key, value in state.items()}))
+    with pytest.raises(SightlineError, match=r"torch\.save did not write") as caught:
+        open_model(NAME, "old.pkl")
+    exec("\n".join(line.strip() for line in str(caught.value).splitlines()[-2:]), {})
+    opened = open_model(NAME, "old-weights.pth")
+    assert all(torch.equal(value, state[key]) for key, value in opened.model.state_dict().items())
+
+
+def test_weights_that_do_not_fit_name_the_remedy(tmp_path, state):
+    head = [key for key in state if state[key].shape[0] == 4]
+    for change, words in (
+        ({key: value for key, value in state.items() if key not in head}, "give the weights of the whole classifier"),
+        ({key: value for key, value in state.items() if key.endswith("weight")}, "weights of this very architecture"),
+        (Net().state_dict(), r"No name of the file \(net.0.weight, .* name the model"),
+    ):
+        torch.save(change, tmp_path / "w.pth")
+        with pytest.raises(SightlineError, match=words):
+            open_model(NAME, tmp_path / "w.pth")
 
 
 def test_programs_are_refused_with_lines_that_convert_them(tmp_path):

@@ -84,7 +84,7 @@ def test_a_class_gets_the_number_of_classes_of_its_weights():
         ("their_models:needs", "needs path"),
         ("their_models:nothing", "cannot be imported"),
         ("no_such_module:make", "cannot be imported"),
-        ("hf:nowhere", "nothing at nowhere"),
+        ("hf:nowhere", "nothing at nowhere.*hf download nowhere --local-dir"),
         ("timm/resnet18", "weights were not given"),
         (3, "model is a int"),
     ],
@@ -102,12 +102,19 @@ def test_what_cannot_be_opened_says_why(name, words):
         ({"mean": [0.5, 0.5]}, "mean has 2 values; expected one, or one for each of 3 channels"),
         ({"mean": [123.7, 116.3, 103.5]}, "divide them by 255"),
         ({"mean": []}, "mean has 0 values"),
+        ({"size": 0}, "size is 0"),
         ({"size": 2}, "does not take images of 2 x 2 pixels .* --size"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options, words):
     with pytest.raises(SightlineError, match=words):
         open_model(tiny(), **options)
+
+
+def test_spaces_and_blank_lines_at_the_end_of_a_file_of_classes_do_not_count():
+    with open("names.txt", "wb") as file:
+        file.write(b"\xef\xbb\xbfa \r\nb c\r\n c\r\n\r\n \r\n")
+    assert open_model(tiny(), classes="names.txt").classes == ["a", "b c", "c"]
 
 
 def test_classes_of_the_data_are_matched_by_name_where_both_have_names(make_objects):

@@ -17,6 +17,8 @@ from sightline.models.unpickling import StandIn, load_inert
 ADVICE = "give another file by weights"
 DEPTH = 3  # of mappings in mappings that may hold tensors
 NAMES = ("class_names", "classes", "class_to_idx", "idx_to_class", "id2label", "label_names", "categories", "CLASSES")
+ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # what files of torch.save begin with since 1.6, and before
+TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # before 1.6, in full
 INDEX = "model.safetensors.index.json"
 FOREIGN = {
     ".onnx": "an ONNX program",
@@ -61,6 +63,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise SightlineError(f"weights: {path} is {FOREIGN[path.suffix]}; expected a file of torch.save or safetensors")
     if path.suffix == ".safetensors":
         return Checkpoint(path, {"": read_tensors(path, ADVICE)[0]})
+    with reading(path, ADVICE):
+        _refuse_strange(path)
     _refuse_programs(path)
     try:
         with reading(path, ADVICE):
@@ -90,6 +94,24 @@ def _read_folder(folder: Path) -> Checkpoint:
         if (folder / name).is_file():
             return read_checkpoint(folder / name)
     raise SightlineError(f"weights: the folder {folder} has no model.safetensors, {INDEX} or pytorch_model.bin")
+
+
+def _refuse_strange(path: Path) -> None:
+    """Reject a file that torch.save did not write, such as a web page or another program's pickle."""
+    with path.open("rb") as file:
+        start = file.read(max(len(TORCH), 40))
+    if start[: len(PICKLE)] == PICKLE and not start.startswith(TORCH):
+        raise SightlineError(
+            f"weights: {path} is a pickle that torch.save did not write, which runs code as it is opened. If you trust the "
+            "file and it is a dict of arrays by name, convert it once by\n"
+            f"  import pickle, torch; state = pickle.load(open({str(path)!r}, 'rb'))\n"
+            f"  torch.save({{name: torch.as_tensor(value) for name, value in state.items()}}, {_converted(path)!r})"
+        )
+    if start and not start.startswith((ZIP[: len(start)], PICKLE)):
+        page = ", a web page, as a failed download leaves it" if start.lstrip().startswith(b"<") else ""
+        raise SightlineError(
+            f"weights: cannot read {path}: it begins with {start[:12]!r}{page}; expected a file of torch.save or safetensors"
+        )
 
 
 def _refuse_programs(path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from sightline._core.optional import requires_extra
 from sightline._core.reading import read_json
 from sightline.data.files import locate
-from sightline.errors import SightlineError
+from sightline.errors import MissingFileError, SightlineError
 from sightline.models.checkpoint import read_checkpoint
 from sightline.models.made import Made, spec_of
 from sightline.models.weights import load_checkpoint
@@ -29,7 +29,7 @@ def make_folder_model(name: str, pretrained: bool, classes: int | None, size: in
     Raises:
         SightlineError: there is no such folder, it holds no image classifier, or its weights do not fit.
     """
-    folder = locate(name, "model")
+    folder = find_folder(name)
     if classifies_by_texts(folder):
         raise SightlineError(
             f"model: {folder} holds a model of images and texts, which has no fixed classes; name them in --classes FILE, "
@@ -42,6 +42,21 @@ def make_folder_model(name: str, pretrained: bool, classes: int | None, size: in
     if "model_type" not in config and "architecture" in config:
         return _of_timm(folder, config, pretrained, classes, size)
     return _of_transformers(folder, pretrained, classes, size)
+
+
+def find_folder(name: str) -> Path:
+    """Return the folder of a model.
+
+    Raises:
+        MissingFileError: there is none; the message says how to fetch one of the hub.
+    """
+    try:
+        return locate(name, "model")
+    except MissingFileError as error:
+        raise MissingFileError(
+            f"{error}; hf: expects a folder, and nothing is downloaded. `hf download {name} --local-dir FOLDER` fetches a "
+            "model of the hub, where it has this name"
+        ) from error
 
 
 def classifies_by_texts(folder: Path) -> bool:

@@ -9,7 +9,7 @@ from torch import nn
 from sightline.data.files import locate
 from sightline.errors import SightlineError, unknown_name
 from sightline.models.checkpoint import Checkpoint, read_checkpoint
-from sightline.models.hugging_face import classifies_by_texts, make_folder_model
+from sightline.models.hugging_face import classifies_by_texts, find_folder, make_folder_model
 from sightline.models.key_matching import fit_checkpoint
 from sightline.models.library import library_names, make_own_model, make_timm_model, make_torchvision_model
 from sightline.models.made import Made
@@ -62,7 +62,7 @@ def make_model(
     count = classes if classes is None or isinstance(classes, int) else len(classes)
     if count is not None and count < 1:
         raise SightlineError(f"classes is {classes}; a model needs at least 1")
-    if names is not None and source == "hf" and classifies_by_texts(locate(plain, "model")):
+    if names is not None and source == "hf" and classifies_by_texts(find_folder(plain)):
         made = make_zero_shot(plain, names, size=size)
         if weights is not None:
             found = read_checkpoint(locate(weights, "weights"))

@@ -14,7 +14,7 @@ from sightline.datasets.derived.relabeled import match_classes
 from sightline.datasets.imagenet_names import COUNT, are_wnids, imagenet_classes, imagenet_wnids
 from sightline.errors import SightlineError
 from sightline.models.checkpoint import read_checkpoint
-from sightline.models.hugging_face import classifies_by_texts
+from sightline.models.hugging_face import classifies_by_texts, find_folder
 from sightline.models.loading import FORMS, check_name, make_model
 from sightline.models.made import Made, spec_of
 from sightline.models.weights import load_checkpoint
@@ -117,13 +117,15 @@ def open_model(
         >>> opened.classes
         ['cat', 'dog']
     """
+    if size is not None and size < 1:
+        raise SightlineError(f"size is {size}; expected a number of pixels, at least 1")
     if isinstance(reference, str):
         if weights is None and check_name(reference)[0] not in ("hf", "function"):
             raise SightlineError(
                 f"weights were not given for {reference}; expected a file, or 'default' for the library's"
             )
         source, plain = check_name(reference)
-        texts = source == "hf" and classes is not None and classifies_by_texts(locate(plain, "model"))
+        texts = source == "hf" and classes is not None and classifies_by_texts(find_folder(plain))
         names = read_names(classes) if texts and classes is not None else None
         name, made = reference, make_model(reference, weights, names, size)
     elif isinstance(reference, nn.Module):
@@ -149,7 +151,10 @@ def as_opened(
     count = class_count(_logits(model, spec))
     names = made.classes if classes is None else read_names(classes)
     if names is not None and len(names) != count:
-        raise SightlineError(f"classes names {len(names)} classes; the model has {count}")
+        raise SightlineError(
+            f"classes names {len(names)} classes; the model has {count}. Name each, in the order of the "
+            "logits (a file: one a line)"
+        )
     return OpenedModel(name, model, spec, names, count, notes)
 
 
@@ -209,6 +214,6 @@ def read_names(classes: Sequence[str] | str | Path) -> list[str]:
     if not file.is_file():
         raise SightlineError(f"--classes: there is no file {str(classes)!r}")
     try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
+        return [line.strip() for line in file.read_text(encoding="utf-8-sig").rstrip().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise SightlineError(f"--classes: cannot read {classes} as text with one name a line: {error}") from error

@@ -61,6 +61,19 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], head: tuple[str, ..
     ]
     if problems:
         more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise SightlineError(f"weights: {source} does not fit {type(model).__name__}: {'; '.join(problems[:5])}{more}")
+        remedy = _remedy(own, state, head)
+        raise SightlineError(
+            f"weights: {source} does not fit {type(model).__name__}: {'; '.join(problems[:5])}{more}. {remedy}"
+        )
     model.load_state_dict({key: value for key, value in state.items() if key not in dropped}, strict=False)
     return [f"{' and '.join(sorted(dropped))} left random, for another number of classes"] if dropped else []
+
+
+def _remedy(own: dict[str, Tensor], state: dict[str, Tensor], head: tuple[str, ...]) -> str:
+    """Return what to do about weights that do not fit a model."""
+    missing = [key for key in own if key not in state]
+    if missing and all(key.rpartition(".")[0] in head for key in missing):
+        return "The file has no head that tells classes apart: give the weights of the whole classifier"
+    if state.keys() & own.keys():
+        return "Give the weights of this very architecture, or name the model that they belong to"
+    return f"No name of the file ({', '.join(list(state)[:2])}, ...) is one of the model: name the model that it belongs to"
