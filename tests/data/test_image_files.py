@@ -37,6 +37,17 @@ def test_16_bits_are_scaled_by_their_depth(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(gray(tmp_path / name), np.rint(RAMP / 257))
 
 
+def test_12_bits_in_16_are_read_with_a_warning(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    Image.fromarray(RAMP).save(tmp_path / "full.png")
+    Image.fromarray(RAMP * 0).save(tmp_path / "black.png")
+    read_image(tmp_path / "full.png")
+    read_image(tmp_path / "black.png")
+    assert not recwarn.list
+    Image.fromarray(RAMP // 16).save(tmp_path / "few.png")
+    with pytest.warns(UserWarning, match="no value above 4095.*multiply the values by 16"):
+        assert gray(tmp_path / "few.png").max() == 16
+
+
 def test_16_bits_in_which_white_is_zero(tmp_path: Path) -> None:
     Image.fromarray(RAMP).save(tmp_path / "a.tif", tiffinfo={262: 0})
     np.testing.assert_array_equal(gray(tmp_path / "a.tif"), 255 - np.rint(RAMP / 257))

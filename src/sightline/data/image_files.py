@@ -1,5 +1,6 @@
 """Read images of any depth and color mode as 8-bit RGB. Pillow decodes, because it reads every common format."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -13,6 +14,11 @@ from torchvision.transforms.v2 import functional as F
 from sightline.data.files import UnclearFileError, UnreadableFileError
 from sightline.errors import SightlineError
 
+FULL_16_BITS = 65535
+DARK = (
+    "an image of 16 bits holds no value above 4095. If its values have 12 bits or fewer, it is read nearly black: multiply the "
+    "values by 16 (of 12 bits), or save the images with 8 bits"
+)
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 """Pillow's modes of one channel with more than 8 bits."""
 
@@ -28,7 +34,7 @@ def read_image(path: Path) -> Tensor:
 def decode_image(source: Path | BinaryIO, name: str) -> Tensor:
     """Decode an image as uint8 RGB (3, H, W), turned upright by its EXIF orientation.
 
-    - An image of 16 bits is scaled to 8 bits by its depth.
+    - An image of 16 bits is scaled to 8 bits by its depth. A warning says if its values fill 12 bits or fewer.
     - What is transparent is shown on white.
     - Of several frames the first is read.
 
@@ -89,6 +95,8 @@ def _to_8_bits(image: Image.Image, name: str) -> Image.Image:
             f"the values of the image {name} range over [{values.min():g}, {values.max():g}]; expected values "
             f"in [{low:g}, {high:g}]. Save the image with 8 or 16 bits"
         )
+    if high == FULL_16_BITS and 0 < values.max() < FULL_16_BITS / 16:
+        warnings.warn(DARK, stacklevel=2)  # without the name, so that Python shows it once
     scaled = np.rint((values - low) * (255 / (high - low))).astype(np.uint8)
     result = Image.fromarray(255 - scaled if tags.get(_PHOTOMETRIC) == 0 else scaled)  # 0 = white is the lowest value
     result.info["exif"] = image.getexif().tobytes()
@@ -101,7 +109,7 @@ def _value_range(image: Image.Image, name: str) -> tuple[float, float]:
     if image.mode.startswith("I;16"):
         return 0, 2 ** tags.get(_BITS, (16,))[0] - 1
     if image.mode == "I" and image.format in ("PNG", "PPM"):
-        return 0, 65535  # Pillow stores their 16 bits, scaled to the full range, in 32 bits
+        return 0, FULL_16_BITS  # Pillow stores their 16 bits, scaled to the full range, in 32 bits
     low, high = (np.ravel(tags.get(tag, ())) for tag in (_LOWEST, _HIGHEST))
     if len(low) and len(high) and low[0] < high[0]:
         return float(low[0]), float(high[0])
