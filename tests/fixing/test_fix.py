@@ -8,6 +8,7 @@ import pytest
 import torch
 from cheats import OBJECTS, SIZE, SPEC, accuracy, cheating_model, stack, write
 from PIL import Image
+from scipy import ndimage
 from torch import nn
 
 import sightline as sl
@@ -56,6 +57,20 @@ def test_classes_in_another_order_are_named(cheat) -> None:
     named = fixed_with(turned, seen, masks=seen / "masks", classes=["leaf", "apple"])
     assert named.table[0].before < 0.3 < 0.9 < named.table[0].after
     assert not any("another order" in note for note in named.notes)
+
+
+def test_a_gain_up_to_chance_is_no_help(tmp_path: Path) -> None:
+    write(tmp_path, False, 24, 0)
+    for file in (tmp_path / "images").rglob("*.png"):  # both classes show the same object
+        pixels = np.array(Image.open(file))
+        mask = np.asarray(Image.open(tmp_path / "masks" / file.parent.name / file.name)) > 0
+        pixels[ndimage.binary_dilation(mask, iterations=3)] = 128  # no rim of the background within the mask
+        Image.fromarray(pixels).save(file)
+    fixed = fixed_with(cheating_model(tmp_path), tmp_path, masks=tmp_path / "masks")
+    first = fixed.table[0]
+    assert first.before < 0.2 < 0.3 < first.after < 0.7
+    assert not fixed.helped
+    assert "Guessing the most common class gives 50.0%" in fixed.summary
 
 
 def test_a_few_masks_suffice_because_the_others_are_found(cheat) -> None:

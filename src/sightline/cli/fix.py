@@ -82,7 +82,8 @@ def fix(
     from sightline.fixing.marking.app import serve
     from sightline.fixing.session import Session
 
+    given = read_given(opened, data, None, None, None)  # before weights are downloaded: the folder may be wrong
     networks = open_networks(opened, model, pretrained)
     typer.echo("Looking at the images; the page opens when that is done.", err=True)
-    session = Session(networks, read_given(opened, data, None, None, None), seed)
+    session = Session(networks, given, seed)
     serve(session, session.refit, session.export, output, segmenter=segmenter, port=port, announce=typer.echo)

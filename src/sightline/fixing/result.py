@@ -39,7 +39,7 @@ class Fixed:
         model: takes what the given model takes and answers its classes; in eval mode.
         input_spec: the normalization and the size of its input, those of the given model.
         classes: the name of each class.
-        helped: whether it is better where what must not matter is exchanged, by more than chance.
+        helped: whether it is better where what must not matter is exchanged, significantly, and better than guessing there.
         summary: what the refit did, in plain sentences.
         table: values before and after, each with the interval of the second.
         chosen: the network and the head that cross-validation chose.

@@ -68,12 +68,22 @@ def judge(mended: Mended, where: Tensor) -> list[Figure]:
 
 def gain(mended: Mended, where: Tensor) -> tuple[float, float, float]:
     """Return the gain in accuracy where what must not matter is exchanged, and its 95 % interval over images."""
-    rows = mended.still
-    use = where[rows.indices] & rows.changed & ~mended.logits.isnan().any(1)
+    rows, use = mended.still, _exchanged(mended, where)
     after = (mended.logits.argmax(1) == rows.labels)[use].double()
     differences = (after - (logits_of(rows.features.logits).argmax(1) == rows.labels)[use].double()).numpy()
     (interval,) = over_images(len(differences), lambda counts: weighted_mean(counts, differences)[:, None])
     return float(differences.mean()), interval.low, interval.high
+
+
+def chance(mended: Mended, where: Tensor) -> float:
+    """Return the accuracy of always answering the most common class, where what must not matter is exchanged."""
+    labels = mended.still.labels[_exchanged(mended, where)]
+    return labels.bincount().max().item() / len(labels)
+
+
+def _exchanged(mended: Mended, where: Tensor) -> Tensor:
+    """Return which rows show images that count with what must not matter exchanged, and have a cross-fitted answer."""
+    return where[mended.still.indices] & mended.still.changed & ~mended.logits.isnan().any(1)
 
 
 def other_order(mended: Mended, classes: Sequence[str]) -> str | None:

@@ -14,7 +14,7 @@ from sightline.errors import SightlineError
 from sightline.fixing.mending.bank import Bank
 from sightline.fixing.mending.choosing import choose
 from sightline.fixing.mending.finding import cut_out_all, find_avoided, find_objects
-from sightline.fixing.mending.judging import UNCHANGED, gain, judge, judged_images, other_order
+from sightline.fixing.mending.judging import UNCHANGED, chance, gain, judge, judged_images, other_order
 from sightline.fixing.mending.marked import MarkedImages
 from sightline.fixing.mending.pretrained import Pretrained, hub_name, load_pretrained
 from sightline.fixing.mending.trunk import Trunk
@@ -118,13 +118,14 @@ def mend(
         notes.append(note)
     where, which = judged_images(mended, given.drawn())
     table = judge(mended, where)
-    difference = gain(mended, where)
+    difference, guessing = gain(mended, where), chance(mended, where)
+    above_chance = table[0].interval is not None and table[0].interval[0] > guessing
     return Fixed(
         model=mended.model,
         input_spec=opened.input_spec,
         classes=given.classes,
-        helped=difference[1] > 0,
-        summary=_summary(table, difference, which, mended.chosen),
+        helped=difference[1] > 0 and above_chance,
+        summary=_summary(table, difference, None if above_chance else guessing, which, mended.chosen),
         table=table,
         chosen=mended.chosen,
         candidates=mended.candidates,
@@ -214,7 +215,10 @@ def _load_before(
         return None
 
 
-def _summary(table: list[Figure], difference: tuple[float, float, float], which: str, chosen: Candidate) -> str:
+def _summary(
+    table: list[Figure], difference: tuple[float, float, float], guessing: float | None, which: str, chosen: Candidate
+) -> str:
+    """Return the result in words; `guessing` is the accuracy of guessing where the mended model is not better than that."""
     first = table[0]
     change, low, high = (f"{100 * value:+.1f}" for value in difference)
     figures = f"({change} points, 95 % interval {low} to {high}), on {which}"
@@ -222,13 +226,16 @@ def _summary(table: list[Figure], difference: tuple[float, float, float], which:
     head = f"The new head uses the features of {chosen.trunk}, pooled by {pooling}."
     rest = [f"{row.before:.1%} before and {row.after:.1%} after" for row in table if row.name == UNCHANGED]
     unchanged = f" With unchanged images it is {rest[0]}." if rest else ""
-    if difference[1] > 0:
+    if difference[1] > 0 and guessing is None:
         return (
             f"With the background or the mark exchanged, the accuracy rises from {first.before:.1%} to {first.after:.1%} "
             f"{figures}.{unchanged} {head}"
         )
+    why = (
+        "This is not a significant gain" if guessing is None else f"Guessing the most common class gives {guessing:.1%}"
+    )
     return (
         f"The refit did not help: with the background or the mark exchanged, the accuracy is {first.before:.1%} before and "
-        f"{first.after:.1%} after {figures}, which is no significant gain.{unchanged} Mark more images, give better masks, or "
+        f"{first.after:.1%} after {figures}. {why}.{unchanged} Mark more images, give better masks, or "
         f"name pretrained weights. {head}"
     )
