@@ -15,4 +15,4 @@ def test_demo_trains_evaluates_and_reports(tmp_path):
     assert [key for key, *_ in comparison.recipe_changes][:1] == ["guide.name"]
     accuracy = comparison.splits[0].differences[ACCURACY]
     assert number(accuracy.ours[0], "accuracy") in done.output
-    assert "<title>demo-so-loss against demo-cross-entropy</title>" in (tmp_path / "report.html").read_text()
+    assert "<title>demo-so-loss compared with demo-cross-entropy</title>" in (tmp_path / "report.html").read_text()

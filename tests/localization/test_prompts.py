@@ -330,7 +330,7 @@ def test_maps_of_a_model_and_of_a_store_agree(tmp_path: Path) -> None:
         torch.testing.assert_close(other, on_image(store.read([index])[0], (32, 40)).as_subclass(Tensor)[0])
     with pytest.raises(SightlineError, match="are of another data set"):
         StoredMaps(tmp_path / "maps", objects(tmp_path / "other", 4))
-    with pytest.raises(SightlineError, match="no store of maps"):
+    with pytest.raises(SightlineError, match="not a store of maps"):
         StoredMaps(tmp_path / "nowhere", dataset)
     assert json.dumps(ExplainedMaps(model, SPEC, layer="features.3").facts)
 
