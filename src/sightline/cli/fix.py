@@ -36,6 +36,9 @@ def fix(
     segmenter: Annotated[
         str, typer.Option(help="Segmenter of clicks on the page: grabcut, or package.module:function.")
     ] = "grabcut",
+    host: Annotated[
+        str, typer.Option(help="Address of the page; 0.0.0.0 lets other machines in, over plain HTTP.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 = any free one.")] = 8371,
     seed: Annotated[int, typer.Option(help="Seed of crops, partners and folds.")] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("fixed"),
@@ -81,9 +84,16 @@ def fix(
 
     from sightline.fixing.marking.app import serve
     from sightline.fixing.session import Session
+    from sightline.serving.listening import is_loopback
 
     given = read_given(opened, data, None, None, None)  # before weights are downloaded: the folder may be wrong
     networks = open_networks(opened, model, pretrained)
     typer.echo("Looking at the images; the page opens when that is done.", err=True)
     session = Session(networks, given, seed)
-    serve(session, session.refit, session.export, output, segmenter=segmenter, port=port, announce=typer.echo)
+
+    def announce(link: str) -> None:
+        typer.echo(link)
+        if not is_loopback(host):
+            typer.echo("Other machines can reach this page, and what they send is not encrypted.", err=True)
+
+    serve(session, session.refit, session.export, output, segmenter=segmenter, host=host, port=port, announce=announce)
