@@ -1,8 +1,10 @@
 """Every form in which people save weights gives the same model, and what was unwrapped or renamed is said."""
 
+import os
 import pickle
 import sys
 from collections import OrderedDict
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -12,6 +14,7 @@ from torch import nn
 import sightline as sl
 from sightline.errors import SightlineError
 from sightline.models import open_model
+from sightline.models.checkpoint import read_checkpoint
 
 NAME = "sightline/lenet5"
 
@@ -195,3 +198,22 @@ def test_a_folder_of_hugging_face(tmp_path):
     found = opened.model(images)
     expected = model(pixel_values=images).logits
     assert torch.allclose(getattr(found, "logits", found), expected, atol=1e-5)
+
+
+class Unpicklable:
+    """An object that asks for code when it is opened."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.getenv, ("HOME",)
+
+
+def test_the_lines_that_convert_weights_beside_code_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    net = Net()
+    torch.save({"state_dict": net.state_dict(), "config": Unpicklable()}, "mine.pth")
+    with pytest.raises(SightlineError, match="without running code") as refused:
+        read_checkpoint(Path("mine.pth"))
+    lines = [line.strip() for line in str(refused.value).splitlines() if line.startswith("  ")]
+    exec("import torch\n" + "\n".join(lines))
+    converted = torch.load("mine-weights.pth")
+    assert all(value.equal(converted[name]) for name, value in net.state_dict().items())

@@ -147,7 +147,14 @@ def _states(value: Any, place: str, depth: int) -> Iterator[tuple[str, dict[str,
 
 
 def _needs_code(path: Path) -> SightlineError:
-    return SightlineError(f"weights: cannot read {path} without running code that it holds. {_convert(path, '')}")
+    return SightlineError(
+        f"weights: cannot read {path} without running code that it holds. If you trust the file, convert it once, where the "
+        "code that it needs can be imported, by\n"
+        f"  loaded = torch.load({str(path)!r}, weights_only=False, map_location='cpu')\n"
+        "  state = loaded.state_dict() if hasattr(loaded, 'state_dict') else loaded.get('state_dict', loaded)\n"
+        f"  torch.save({{name: value for name, value in state.items() if torch.is_tensor(value)}}, {_converted(path)!r})\n"
+        "If it keeps the weights under another key than 'state_dict', put this key there"
+    )
 
 
 def _no_state_dict(path: Path, content: Any) -> SightlineError:
