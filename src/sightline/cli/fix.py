@@ -45,8 +45,7 @@ def fix(
 ) -> None:
     """Mend a model that looks at the wrong place.
 
-    Without --masks, --boxes, --avoid or --found, a page opens on which you mark images and refit. Example:
-    `sightline fix --model timm/resnet18 --weights mine.pth --data photos/ --found -o fixed`
+    Without --masks, --boxes, --avoid or --found, a page opens on which you mark images and refit.
 
     Example: sightline fix --model timm/resnet18 --weights mine.pth --data photos --found -o fixed
     """

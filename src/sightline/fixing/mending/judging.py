@@ -31,9 +31,8 @@ def judged_images(mended: Mended, marked: Tensor) -> tuple[Tensor, str]:
     unmarked = exchanged & ~marked
     if unmarked.sum() >= FEW:
         return unmarked, f"the {int(unmarked.sum())} images without a given mask or region"
-    return torch.ones_like(
-        marked
-    ), f"all {len(marked)} images, of which {int(marked.sum())} have a given mask or region"
+    which = f"all {len(marked)} images, of which {int(marked.sum())} have a given mask or region"
+    return torch.ones_like(marked), which
 
 
 def judge(mended: Mended, where: Tensor) -> list[Figure]:

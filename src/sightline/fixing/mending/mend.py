@@ -25,9 +25,7 @@ from sightline.models.opening import OpenedModel
 
 STEPS = ("read images", "find objects", "fit heads")
 LEAST_REGIONS = 4  # regions to avoid, from which on they are looked for in other images
-FOUND_AGAIN = (
-    0.3  # IoU of given regions with those that the other half of them finds, from which on found ones are taken
-)
+FOUND_AGAIN = 0.3  # IoU of given regions with those that their other half finds, from which on found ones are taken
 STEADY = 0.9  # IoU of a found mask with an earlier one, from which on the earlier one stays
 
 
