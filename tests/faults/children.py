@@ -3,6 +3,7 @@
 Nothing of sightline is replaced: an audit hook of Python sees every file that is opened for writing, renamed or removed.
 """
 
+import contextlib
 import errno
 import hashlib
 import multiprocessing
@@ -102,14 +103,25 @@ def _inside(folder: Path, arguments: list[str], fault: Fault, said: Path, operat
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
     root, owner = f"{folder.resolve()}{os.sep}", os.getpid()
     known: set[bytes] = set()
-    keeping = threading.local()
+    keeping, one_at_a_time = threading.local(), threading.Lock()
 
     def keep(number: int) -> None:
-        keeping.now = True
-        if (state := digest(folder)) not in known:
-            known.add(state)
-            shutil.copytree(folder, fault.keep / str(number) / folder.name, symlinks=True)
-        keeping.now = False
+        """Copy a state; while another thread is inside an operation that began before, copy again until nothing moves."""
+        with one_at_a_time:
+            keeping.now = True
+            place = fault.keep / str(number) / folder.name
+            try:
+                while True:
+                    with contextlib.suppress(OSError):  # a file was renamed or removed while it was read
+                        if (state := digest(folder)) in known:
+                            return
+                        shutil.copytree(folder, place, symlinks=True)
+                        if digest(place) == state:
+                            known.add(state)
+                            return
+                    shutil.rmtree(place.parent, ignore_errors=True)
+            finally:
+                keeping.now = False
 
     def count(name: str, given: tuple) -> None:
         if getattr(keeping, "now", False):
