@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import harness
 from sightline._core.internal_batches import InternalBatches
-from sightline.explainers.owen import owen_values
+from sightline.attributions.owen import owen_values
 from sightline.models import MODELS
 
 

@@ -13,7 +13,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 import harness
 import sightline as sl
-from sightline.data.boxes import component_of_peak, tight_boxes
+from sightline.regions.boxes import component_of_peak, tight_boxes
 
 
 def main() -> None:

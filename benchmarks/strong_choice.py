@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from sightline._core.allocator import keep_freed_memory
 from sightline._core.seeding import derive_seed
-from sightline.data.regions import object_region
 from sightline.guides import RandomBackground
+from sightline.heads import fit_attention, fit_linear
 from sightline.network.input_spec import to_inputs
+from sightline.regions.batch_regions import object_region
+from sightline.runs.recipe import read_recipe
 from sightline.training.build import Parts, build
-from sightline.training.heads import fit_attention, fit_linear
-from sightline.training.recipe import read_recipe
 
 FINE, LAST = "blocks.4", "blocks.6"
 PER_CLASS = 30

@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from sightline.evaluation import evaluate_model
 from sightline.experiments.outputs.weight_recorder import stored_weights
 from sightline.models import load_model
-from sightline.training import Run, read_recipe
+from sightline.runs import Run, read_recipe
 from sightline.training.build import build
 
 

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from sightline.training import Recipe, Run
+from sightline.runs import Recipe, Run
 
 
 def begin_run(

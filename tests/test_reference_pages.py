@@ -18,8 +18,8 @@ from reference.keys import fields, parts, study_documents
 from reference.pages import PAGES, registries
 from reference.registered import own_entries, parameters
 from sightline.data.transforms import train_transform
+from sightline.runs.recipe import Recipe
 from sightline.sweeping.document import Sweep
-from sightline.training.recipe import Recipe
 
 ROOTS: list[Any] = [Recipe, Sweep, *study_documents().values()]
 

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from sightline.reporting import show
     from sightline.reporting.comparison import compare
     from sightline.reporting.map_logger import MapLogger
-    from sightline.training import Recipe, Run, train
+    from sightline.runs import Recipe, Run
+    from sightline.training import train
 
 _LAZY_IMPORTS = {
     "AdversarialBackground": "guides",
@@ -70,10 +71,10 @@ _LAZY_IMPORTS = {
     "NotDefinedError": "errors",
     "Objective": "guides.objective",
     "RandomBackground": "guides",
-    "Recipe": "training",
+    "Recipe": "runs",
     "RegionActivation": "guides",
     "RightReasons": "guides",
-    "Run": "training",
+    "Run": "runs",
     "SegmentOverlap": "guides",
     "SightlineError": "errors",
     "Tap": "network.tap",

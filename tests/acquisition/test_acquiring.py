@@ -17,10 +17,11 @@ from sightline.datasets.derived.subset import read_list
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate
 from sightline.experiments import active_learning, columns
+from sightline.runs import Run
 from sightline.studies import run_study
 from sightline.studies.plan import load_active_learning
 from sightline.studies.study import make_study
-from sightline.training import Run, train
+from sightline.training import train
 
 PLAN = {
     "kind": "active_learning",

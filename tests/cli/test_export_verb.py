@@ -9,7 +9,7 @@ import sightline as sl
 from run_folders import begin_run
 from sightline.cli.app import app
 from sightline.errors import SightlineError
-from sightline.training import Run
+from sightline.runs import Run
 from sightline.training.checkpoint import write_weights
 
 

@@ -6,7 +6,7 @@ import yaml
 
 import sightline.cli
 from sightline import evaluation
-from sightline.training import Run, shipped_recipes
+from sightline.runs import Run, shipped_recipes
 
 KEYS = {
     "name": "digits",

@@ -13,8 +13,8 @@ from sightline.data import Batch
 from sightline.data.dataset import InMemory
 from sightline.data.file_dataset import as_boxes
 from sightline.data.loader import create_loader
-from sightline.data.regions import object_region
 from sightline.errors import SightlineError
+from sightline.regions.batch_regions import object_region
 
 
 def with_boxes(objects: InMemory, boxes: dict[int, list[list[float]]]) -> InMemory:

@@ -10,10 +10,10 @@ from torchvision.transforms import v2
 
 import sightline as sl
 from sightline._core.seeding import derive_seed
-from sightline.data.boxes import tight_box
 from sightline.data.mixing import Mixer
 from sightline.errors import SightlineError
 from sightline.guides.losses import task_loss
+from sightline.regions.boxes import tight_box
 
 SIDE = 24
 CUTMIX, MIXUP = Mixer(0.0, 1.0, 1.0, 3, seed=0), Mixer(0.4, 0.0, 1.0, 3, seed=0)

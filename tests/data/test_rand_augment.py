@@ -5,12 +5,12 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from sightline.data.boxes import tight_box
 from sightline.data.dataset import InMemory, Sample
 from sightline.data.loader import create_loader
 from sightline.data.rand_augment import MOVES, RandAugment
 from sightline.data.transforms import Saliency, train_transform
 from sightline.errors import SightlineError
+from sightline.regions.boxes import tight_box
 
 
 def marked() -> tuple[tv_tensors.Image, tv_tensors.Mask, Saliency, tv_tensors.BoundingBoxes]:

@@ -10,10 +10,10 @@ from torchvision import tv_tensors
 from typer.testing import CliRunner
 
 import sightline as sl
+from sightline.attributions.lots import LOTS
 from sightline.cli.app import app
 from sightline.data import ImageDataset, Sample
 from sightline.diagnosis.audit import audit, share_outside
-from sightline.explainers.lots import LOTS
 
 SPEC = sl.InputSpec((0.0,) * 3, (1.0,) * 3, (16, 16))
 

@@ -27,7 +27,7 @@ from sightline.guides.random_background import paint_over
 from sightline.localization.annotation import annotate
 from sightline.localization.detectors import Box, BoxDetector
 from sightline.metrics import NormalizedRFS
-from sightline.training import read_recipe
+from sightline.runs import read_recipe
 
 SIDE = 16
 SPEC = sl.InputSpec((0.0,) * 3, (1.0,) * 3, (SIDE, SIDE))

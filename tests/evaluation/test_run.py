@@ -11,7 +11,7 @@ import sightline as sl
 from sightline._core.fingerprint import fingerprint
 from sightline.evaluation import evaluate
 from sightline.evaluation.run_folder import read_run
-from sightline.training import Recipe, Run
+from sightline.runs import Recipe, Run
 
 EXPLAINERS = ("gradcam", "gaussian")
 METRICS = ("accuracy", "worst_group_accuracy", "miou", "average_drop")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sightline.runs import read_recipe
 from sightline.studies import read_study, shipped_studies
-from sightline.training import read_recipe
 
 
 def test_table_1_has_the_measured_cost_next_to_the_papers_five_times() -> None:

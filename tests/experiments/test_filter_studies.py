@@ -11,9 +11,9 @@ from sightline.data.loader import create_loader
 from sightline.experiments.filters import Filters, discs
 from sightline.models.filter_groups import carried_filter_groups
 from sightline.reporting.plots.filters import show_filters
+from sightline.runs import load_run
 from sightline.studies import read_study, run_study
 from sightline.studies.study import make_study
-from sightline.training import load_run
 
 TINY = {
     "data.copies": 1, "data.size": 32, "image_size": 32, "model.name": "sightline/lenet5", "batch_size": 64,

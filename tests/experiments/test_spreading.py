@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import SightlineError
+from sightline.runs import Run
 from sightline.studies import load_study, read_study, run_study
-from sightline.training import Run
 
 PLAN = """
 kind: training_runs

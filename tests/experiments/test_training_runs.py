@@ -11,9 +11,10 @@ from sightline._core.strict import parse_mapping
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate
 from sightline.experiments import training_runs as training_runs_module
+from sightline.runs import Run, read_recipe
 from sightline.studies import load_study, read_study, run_study, shipped_studies
 from sightline.studies.study import make_study
-from sightline.training import Run, read_recipe, train
+from sightline.training import train
 from sightline.training.build import check_guides, check_names
 
 PLAN = """

@@ -14,29 +14,10 @@ import sightline as sl
 from networks import TinyCNN, Wrapper
 from sightline.errors import SightlineError
 from sightline.explainers import EXPLAINERS, normalize_maps, resize_maps
+from vits import GRID, SIZE, TARGETS, embed, images, randomized, unfused, vit
 
 timm = pytest.importorskip("timm")
 NAMES = [entry.name for entry in EXPLAINERS if entry.capabilities.get("needs_attention")]
-SIZE, GRID = (16, 24), (2, 3)
-TARGETS = torch.tensor([3, 0, 2])
-
-
-def randomized(model: nn.Module) -> nn.Module:
-    generator = torch.Generator().manual_seed(0)
-    model = model.double().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype) * 0.4)
-    return model
-
-
-def vit(**options: Any) -> nn.Module:
-    small = {"img_size": SIZE, "patch_size": 8, "embed_dim": 12, "depth": 3, "num_heads": 2, "num_classes": 4} | options
-    return randomized(timm.create_model("vit_tiny_patch16_224", **small))
-
-
-def images(size: tuple[int, int] = SIZE) -> Tensor:
-    return torch.rand(3, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
 def unit(tokens: Tensor) -> Tensor:
@@ -45,13 +26,6 @@ def unit(tokens: Tensor) -> Tensor:
 
 
 # ---- the ViT by hand ----
-
-
-def embed(model: Any, x: Tensor) -> Tensor:
-    patches = model.patch_embed.proj(x).flatten(2).transpose(1, 2)
-    if model.cls_token is not None:
-        patches = torch.cat([model.cls_token.expand(len(x), -1, -1), patches], 1)
-    return patches + model.pos_embed
 
 
 def block_by_hand(block: Any, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -218,12 +192,6 @@ def windows() -> list[nn.Module]:
         hidden_sizes=[8, 16, 32, 64], depths=[1, 1, 1, 1], num_attention_heads=[1, 2, 2, 2], image_size=56
     )
     return [swin, transformers.PvtV2ForImageClassification(config)]
-
-
-def unfused(model: Any) -> nn.Module:
-    for block in model.blocks:
-        block.attn.fused_attn = False
-    return model
 
 
 @pytest.mark.parametrize("name", NAMES)

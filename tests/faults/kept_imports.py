@@ -12,7 +12,7 @@ from PIL import Image
 
 import sightline
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "training")]
+sys.path[:0] = [str(Path(__file__).parents[1])]
 
 OWN = [each.name for each in pkgutil.walk_packages(sightline.__path__, "sightline.")]
 OTHERS = [  # what those import when a command first needs it

@@ -7,8 +7,6 @@ import pytest
 from bad_arguments import ARGUMENTS, make_files
 
 import sightline.cli
-
-sys.path.append(str(Path(__file__).parents[1] / "training"))
 import tiny  # noqa: F401 - the data set `squares`
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ import yaml
 
 import sightline.cli
 from sightline import SightlineError, training
-from sightline.training import read_recipe
+from sightline.runs import read_recipe
 
 KEYS: dict[str, Any] = {
     "name": "digits",

@@ -8,8 +8,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sightline.data import DATASETS
+from sightline.heads import fit_linear
 from sightline.network.input_spec import InputSpec
-from sightline.training.heads import fit_linear
 
 SIZE = 48
 OBJECTS = {"apple": (220, 30, 30), "leaf": (30, 220, 30)}

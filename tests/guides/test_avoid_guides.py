@@ -10,13 +10,13 @@ from torchvision import tv_tensors
 
 import sightline as sl
 from sightline.data.dataset import InMemory
-from sightline.data.inpainting import inpaint, widen
-from sightline.data.regions import object_region
 from sightline.errors import SightlineError
 from sightline.explainers import resize_maps
 from sightline.guides import GUIDES
 from sightline.guides.annotations import check_annotations
 from sightline.guides.segment_overlap import segment_overlap_loss
+from sightline.regions.batch_regions import object_region
+from sightline.regions.inpainting import inpaint, widen
 
 SIZE = 16
 AVOID = torch.zeros(4, SIZE, SIZE, dtype=torch.uint8)

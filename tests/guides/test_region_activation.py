@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 import sightline as sl
 from networks import TinyCNN, batch_of
-from sightline.data.regions import fill_boxes
 from sightline.errors import SightlineError
 from sightline.guides import create_guide
 from sightline.guides.region_activation import RegionActivation, ria_loss
+from sightline.regions.batch_regions import fill_boxes
 
 
 def blob(center: Tensor, width: Tensor, size: int = 64) -> Tensor:

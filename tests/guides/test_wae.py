@@ -7,8 +7,8 @@ from torch.autograd import grad
 
 import sightline as sl
 from networks import TinyCNN, batch_of
+from sightline.attributions.owen import owen_values
 from sightline.explainers import create_explainer
-from sightline.explainers.owen import owen_values
 from sightline.guides import WAE
 
 

@@ -9,8 +9,8 @@ from scipy import ndimage
 from torch import Tensor
 from torchvision.ops import masks_to_boxes
 
-from sightline.data.boxes import component_of_peak, components, tight_boxes
 from sightline.errors import SightlineError
+from sightline.regions.boxes import component_of_peak, components, tight_boxes
 
 
 def drawn(*rows: str) -> Tensor:

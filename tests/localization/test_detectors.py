@@ -16,7 +16,6 @@ from torchvision.ops import box_iou
 import sightline as sl
 from networks import TinyCNN
 from sightline import SightlineError
-from sightline.data.boxes import peak_boxes
 from sightline.data.dataset import InMemory, Sample
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.transforms import eval_transform
@@ -33,6 +32,7 @@ from sightline.localization.lost import lost
 from sightline.localization.writing import write_boxes
 from sightline.metrics import Observation
 from sightline.metrics.corloc import CorLoc, corloc
+from sightline.regions.boxes import peak_boxes
 
 SPEC = sl.InputSpec((0.5,) * 3, (0.5,) * 3, (16, 16))
 

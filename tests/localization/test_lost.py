@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torchvision import models
 
 from sightline import InputSpec, SightlineError, load_model
-from sightline.data.boxes import peak_boxes
 from sightline.localization.keys import last_keys, patch_size
 from sightline.localization.lost import box_around, discover, lost
 from sightline.network.modes import evaluating
+from sightline.regions.boxes import peak_boxes
 
 SPEC = InputSpec((0.5,) * 3, (0.5,) * 3, (32, 32))
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3, "num_classes": 0}

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 
 import sightline as sl
-from sightline.data.background_sources import backgrounds_of
-from sightline.data.backgrounds import VARIANTS
 from sightline.data.dataset import InMemory, Sample
 from sightline.data.loader import create_loader
 from sightline.datasets.derived.variants import BackgroundVariant, MaskedImages
 from sightline.evaluation import evaluate_model
 from sightline.metrics import METRICS, BGGap, MixedNextAccuracy, MixedRandAccuracy, MixedSameAccuracy
+from sightline.regions.background_sources import backgrounds_of
+from sightline.regions.backgrounds import VARIANTS
 
 NAMES = [f"{variant}_accuracy" for variant in VARIANTS if variant != "original"]
 BOX = (slice(2, 6), slice(2, 6))

@@ -2,10 +2,10 @@ import pickle
 
 import pytest
 import torch
-from regions import RegionClassifier
 from torch import Tensor
 
 import sightline as sl
+from regions import RegionClassifier
 from sightline.metrics import METRICS, Coherency, Complexity, Insertion, Observation, PerImageMetric
 
 

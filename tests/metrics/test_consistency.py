@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
-from regions import RegionClassifier
 from torch import Tensor, nn
 
 import sightline as sl
+from regions import RegionClassifier
 from sightline.metrics import ExplanationConsistency, Observation, Scorer, disturbed_images, explanation_consistency
 
 

@@ -4,11 +4,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_grad_cam.metrics.cam_mult_image import DropInConfidence, IncreaseInConfidence
-from regions import RegionClassifier
 from torch import Tensor, nn
 from torchmetrics.functional import pearson_corrcoef
 
 import sightline as sl
+from regions import RegionClassifier
 from sightline.explainers import normalize_maps
 from sightline.metrics import (
     ADCC,

@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from regions import RegionClassifier
 from torch import Tensor
 
+from regions import RegionClassifier
 from sightline.metrics import (
     ECE,
     BoxLocalization,

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from regions import RegionClassifier
 from torch import Tensor, nn
 
 import sightline as sl
+from regions import RegionClassifier
 from sightline._core.seeding import generator
 from sightline.metrics import (
     RFS,

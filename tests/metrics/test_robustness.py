@@ -1,9 +1,9 @@
 import pytest
 import torch
-from regions import RegionClassifier
 from torch import Tensor, nn
 
 import sightline as sl
+from regions import RegionClassifier
 from sightline.attacks import fgsm
 from sightline.metrics import FGSMAccuracy, fgsm_hits
 

@@ -5,10 +5,10 @@ from pytorch_grad_cam.metrics.perturbation_confidence import (
     RemoveLeastRelevantFirst,
     RemoveMostRelevantFirst,
 )
-from regions import RegionClassifier
 from torch import Tensor, nn
 
 import sightline as sl
+from regions import RegionClassifier
 from sightline._core.seeding import generator
 from sightline.metrics import LeRF, LeRFMinusMoRF, MoRF, Observation, Scorer, area_under_curve, square_curves
 

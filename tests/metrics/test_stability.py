@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from regions import RegionClassifier
 from torch import Tensor
 
 import sightline as sl
+from regions import RegionClassifier
 from sightline.metrics import ViewStability, pearson, view_stability
 
 ZERO = torch.zeros(3, dtype=torch.int64)

@@ -14,7 +14,7 @@ from networks import TinyCNN
 from sightline import InputSpec, SightlineError, data, load_model
 from sightline.cli.app import app
 from sightline.models import open_model
-from sightline.training import read_recipe
+from sightline.runs import read_recipe
 from sightline.training.build import build
 
 CODE = """

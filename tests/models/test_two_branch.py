@@ -13,10 +13,10 @@ from torch import Tensor, nn
 import sightline as sl
 from networks import TinyCNN
 from sightline.errors import NotDefinedError, SightlineError
+from sightline.exporting import export_model
 from sightline.models.latent_explanation import CODE, Decoder
 from sightline.models.two_branch import SelfExplaining, TwoBranch, attach_two_branch
 from sightline.network.head import head_name
-from sightline.training.export import export_model
 
 
 def lenet(features: bool = False) -> nn.Module:

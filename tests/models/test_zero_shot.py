@@ -15,10 +15,10 @@ import sightline as sl
 from clip_folders import save_clip, save_open_clip, tiny_model, tiny_tokenizer
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate_model
+from sightline.exporting.writing import export_run
 from sightline.models import ZeroShotClassifier, load_model, open_model, zero_shot_classifier
 from sightline.network.head import head_name
-from sightline.training import load_run
-from sightline.training.export.writing import export_run
+from sightline.runs import load_run
 
 pytest.importorskip("transformers")
 CLASSES = ["cat", "dog", "bird"]

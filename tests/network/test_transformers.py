@@ -10,7 +10,7 @@ from torch import nn
 
 import sightline as sl
 from networks import batch_of
-from sightline.training.export import export_model
+from sightline.exporting import export_model
 
 transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install 'sightline-xai[hf]'"

@@ -2,7 +2,7 @@
 
 `.ci/extras` runs each in a venv with that extra alone.
 
-PYTHONPATH=tests:tests/training:tests/rating:tests/fixing python tests/packaging/promises.py EXTRA
+PYTHONPATH=tests:tests/sweeping:tests/rating:tests/marking python tests/packaging/promises.py EXTRA
 """
 
 import json
@@ -156,7 +156,7 @@ def sweep(folder: Path) -> None:
 
 
 def export(folder: Path) -> None:
-    from sightline.training.export import export_model
+    from sightline.exporting import export_model
 
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     spec = sl.InputSpec((0.5,) * 3, (0.5,) * 3, (32, 32))

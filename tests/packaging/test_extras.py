@@ -39,8 +39,8 @@ MISSING = [
     ("report", "pyarrow", "import sightline.reporting.leaderboard"),
     ("rating", "starlette", "import sightline.rating.server"),
     ("rating", "uvicorn", "import sightline.rating.server"),
-    ("fix", "cv2", "import sightline.fixing.marking.app"),
-    ("fix", "starlette", "import sightline.fixing.marking.app"),
+    ("fix", "cv2", "import sightline.marking.app"),
+    ("fix", "starlette", "import sightline.marking.app"),
     ("sweep", "optuna", "import sightline.sweeping"),
 ]  # fmt: skip
 

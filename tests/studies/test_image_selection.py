@@ -6,9 +6,9 @@ import pytest
 
 from layouts import write_image
 from sightline.errors import SightlineError
+from sightline.runs.recipe_parts import Data
 from sightline.studies import reproduce
 from sightline.studies.image_selection import ImageSelection
-from sightline.training.recipe import Data
 
 MODEL = "model={name: sightline/small_cnn, size: 32}"
 GRID = [

@@ -16,6 +16,7 @@ from sightline.errors import NotDefinedError, SightlineError
 from sightline.explainers import create_explainer
 from sightline.network.features import class_features
 from sightline.reporting.overlay import Overlay
+from sightline.runs.recipe_parts import Data
 from sightline.studies import read_study, reproduce
 from sightline.studies.folder import StudyFolder
 from sightline.studies.image_selection import ImageSelection
@@ -24,7 +25,6 @@ from sightline.studies.kinds import timing
 from sightline.studies.kinds.sweep import Sweep
 from sightline.studies.study import SizedModel
 from sightline.studies.subject import load_subject
-from sightline.training.recipe import Data
 
 SMALL = {"name": "sightline/small_cnn", "size": 32}
 PANEL = [

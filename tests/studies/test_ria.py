@@ -13,8 +13,8 @@ from PIL import Image
 from sightline.datasets.benchmarks.rival10 import CLASSES
 from sightline.experiments.outputs.noise_curves import REGIONS
 from sightline.guides import RegionActivation
+from sightline.runs import read_recipe
 from sightline.studies import read_study, shipped_studies
-from sightline.training import read_recipe
 from sightline.training.build import build
 
 LEVELS = [30 / 255, 60 / 255]

@@ -3,8 +3,8 @@
 import pytest
 
 from sightline.experiments.training_runs import TrainingRuns
+from sightline.runs import Recipe
 from sightline.studies import read_study
-from sightline.training import Recipe
 
 CURVES = ["figure-6", "figure-7", "figure-8"]
 NETWORKS = {"ResNet-18": "penultimate", "ResNet-50": "penultimate", "ViT-B/16": "encoder.layers.encoder_layer_10"}

@@ -4,8 +4,8 @@ import pytest
 import torch
 from swept import RECIPE, SPACE
 
+from sightline.runs import Run
 from sightline.sweeping import Sweep, storage, trial
-from sightline.training import Run
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,10 @@ from sightline.data import DATASETS, Sample, Splits
 from sightline.data.dataset import InMemory
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate_model
+from sightline.runs.load_run import load_run
 from sightline.sweeping import Sweep, sweep
 from sightline.sweeping.front import pareto_front
 from sightline.training.build import build
-from sightline.training.load_run import load_run
 
 
 def masked_dots(images: int, seed: int) -> InMemory:

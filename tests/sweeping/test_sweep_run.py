@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from swept import RECIPE, SPACE
 
 from sightline.errors import RunFailedError, SightlineError
+from sightline.runs import read_recipe
 from sightline.sweeping import Sweep, storage, sweep
 from sightline.sweeping.run import check_recipe
-from sightline.training import read_recipe, train
+from sightline.training import train
 
 PLANE = {"stages.0.lr": {"low": 0.003, "high": 0.007, "step": 0.002}, "batch_size": [2, 4]}
 
@@ -55,7 +56,7 @@ def test_a_grid_tries_every_point_once_and_finds_the_best(made, closed_form, tmp
 
 def test_the_least_loss_is_the_best(made, closed_form, tmp_path, monkeypatch):
     closed_form(bowl)
-    monkeypatch.setattr("sightline.training.run.Run.rows", property(lambda run: [  # the same rows under another name
+    monkeypatch.setattr("sightline.runs.run.Run.rows", property(lambda run: [  # the same rows under another name
         {**row, "val/loss": row["val/accuracy"]} for row in csv.DictReader((run.path / "metrics.csv").open())
     ] if (run.path / "metrics.csv").exists() else []))  # fmt: skip
     outcome = sweep(made(space=PLANE, metric="val/loss"), tmp_path / "sweep")

@@ -13,9 +13,9 @@ from torch import Tensor
 
 import sightline as sl
 from sightline.errors import SightlineError
+from sightline.runs.load_run import load_run
 from sightline.training import loop
 from sightline.training.build import build
-from sightline.training.load_run import load_run
 from sightline.training.validation import validate
 
 HEAD, ALL = {"epochs": 1, "lr": 1e-2, "trainable": "head"}, {"epochs": 2, "lr": 1e-2}
@@ -128,13 +128,13 @@ def test_an_epoch_without_validation_has_weights_too(tmp_path: Path) -> None:
         """Ends the run after its second epoch."""
 
     def stop(more: bool) -> None:
-        if len(sl.training.Run(tmp_path / "run").rows) == 2:
+        if len(sl.Run(tmp_path / "run").rows) == 2:
             raise Stop
 
     r = recipe(**COMMON, stages=[HEAD, stage], val_interval=5, save_best={"metric": "val/accuracy"})
     with pytest.raises(Stop):
         sl.train(r, output=tmp_path / "run", watch=stop)
-    last = load_file(sl.training.Run(tmp_path / "run").last)
+    last = load_file(sl.Run(tmp_path / "run").last)
     assert all(torch.equal(last[name], tensor) for name, tensor in probe.items() if tensor.is_floating_point())
 
 

@@ -7,9 +7,9 @@ from tiny import recipe
 
 import sightline as sl
 from sightline.errors import SightlineError
+from sightline.runs.load_run import load_run
 from sightline.training import cached_stage
 from sightline.training.build import build
-from sightline.training.load_run import load_run
 
 OVERLAP = {"name": "segment_overlap", "weight": 2.0}
 SWAP = {"name": "random_background", "probability": 0.7}

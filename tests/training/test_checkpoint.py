@@ -52,7 +52,7 @@ def test_a_resumed_run_ends_bit_for_bit_alike(tmp_path, stop_after, optimizer):
     r = recipe(optimizer=optimizer, schedule={"name": "cosine", "warmup": 0.3}, stages=[{"epochs": 4, "lr": 1e-2}])
     whole = sl.train(r, output=tmp_path / "whole")
     stop_after(2, recipe=r, output=tmp_path / "parts")
-    assert sl.training.Run(tmp_path / "parts").facts["status"] == "failed: Stop"
+    assert sl.Run(tmp_path / "parts").facts["status"] == "failed: Stop"
     resumed = sl.train(r, output=tmp_path / "parts", resume=True)
     assert identical(whole.last, resumed.last)
     for a, b in zip(whole.rows, resumed.rows, strict=True):
@@ -87,7 +87,7 @@ def test_a_row_of_an_epoch_that_was_not_saved_is_written_once(tmp_path, monkeypa
         patch.setattr(loop, "write_state", gone)
         with pytest.raises(Stop):
             sl.train(r, output=tmp_path / "run")
-    assert len(sl.training.Run(tmp_path / "run").rows) == 1
+    assert len(sl.Run(tmp_path / "run").rows) == 1
     run = sl.train(r, output=tmp_path / "run", resume=True)
     assert [row["epoch"] for row in run.rows] == ["1", "2", "3"]
 
@@ -129,7 +129,7 @@ def test_other_data_is_refused_by_split(tmp_path, stop_after, monkeypatch):
 
 def test_a_damaged_checkpoint_is_named(tmp_path, stop_after):
     stop_after(1, recipe=recipe(), output=tmp_path / "run")
-    run = sl.training.Run(tmp_path / "run")
+    run = sl.Run(tmp_path / "run")
     run.resume_point.write_bytes(run.resume_point.read_bytes()[:-100])
     with pytest.raises(SightlineError, match=r"cannot read .*resume\.safetensors: .*; the run cannot be resumed"):
         sl.train(recipe(), output=tmp_path / "run", resume=True)
@@ -176,7 +176,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch, file):
             patch.setattr(f"sightline.training.{module}.write_atomically", fill_up)
         with pytest.raises(RunFailedError, match="No space left on device"):
             sl.train(r, output=tmp_path / "run")
-    run = sl.training.Run(tmp_path / "run")
+    run = sl.Run(tmp_path / "run")
     assert "No space left" in run.facts["status"]
     assert Checkpoint(run.resume_point).state.epoch == 1
     assert identical(whole.last, sl.train(r, output=tmp_path / "run", resume=True).last)
@@ -204,5 +204,5 @@ def test_an_interrupt_is_recorded_and_resumed(tmp_path, monkeypatch):
         patch.setattr(loop.Trainer, "train_step", pressed)
         with pytest.raises(KeyboardInterrupt):
             sl.train(recipe(), output=tmp_path / "run")
-    assert sl.training.Run(tmp_path / "run").facts["status"] == "failed: interrupted"
+    assert sl.Run(tmp_path / "run").facts["status"] == "failed: interrupted"
     assert sl.train(recipe(), output=tmp_path / "run", resume=True).facts["status"] == "finished"

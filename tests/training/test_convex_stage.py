@@ -9,22 +9,23 @@ import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from test_fitted_heads import assert_same_logits, by_sklearn
-from tiny import SIDE, Squares, recipe
 from torch import Tensor, nn
 from torchvision import tv_tensors
 
 import sightline as sl
+from fitted import assert_same_logits, by_sklearn
 from networks import TinyCNN
 from sightline.data import DATASETS, Sample, Splits
 from sightline.data.dataset import InMemory
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate
+from sightline.heads import STRENGTHS, fit_attention, fit_linear, fit_prototypes
 from sightline.models.gates import insert_pooling_gate
-from sightline.training import Recipe, load_run, train
+from sightline.runs import Recipe, load_run, read_recipe
+from sightline.training import train
 from sightline.training.build import build
 from sightline.training.frozen_features import LastMap, inputs_of, last_layer
-from sightline.training.heads import STRENGTHS, fit_attention, fit_linear, fit_prototypes
+from tiny import SIDE, Squares, recipe
 
 
 class Uneven(Squares):
@@ -264,7 +265,7 @@ def test_it_stands_before_and_after_stages_by_gradients_and_resumes(
         output = tmp_path / f"stopped-{epoch}"
 
         def stop(more: bool, output: Path = output, epoch: int = epoch) -> None:
-            if len(sl.training.Run(output).rows) == epoch:
+            if len(sl.Run(output).rows) == epoch:
                 raise Stop
 
         with pytest.raises(Stop):
@@ -401,7 +402,7 @@ def test_what_is_refused_before_a_run_begins(changes: dict[str, Any], message: s
 def test_a_recipe_is_written_and_read_again(tmp_path: Path) -> None:
     r = convex(head="attention_pooling", passes=3)
     (tmp_path / "r.yaml").write_text(r.to_yaml())
-    assert sl.training.read_recipe(tmp_path / "r.yaml") == r
+    assert read_recipe(tmp_path / "r.yaml") == r
     assert r.stages[0].trainable == "head"
 
 

@@ -16,7 +16,8 @@ from tiny import recipe
 
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate
-from sightline.training import Run, train
+from sightline.runs import Run
+from sightline.training import train
 from sightline.training.loggers import Loggers, connection
 
 STAGES = [{"epochs": 3, "lr": 1e-3}]

@@ -10,7 +10,8 @@ from torch import Tensor
 from sightline.errors import SightlineError
 from sightline.localization.found_masks import FoundMasks
 from sightline.localization.prompts import Prompter
-from sightline.training import read_recipe, train
+from sightline.runs import read_recipe
+from sightline.training import train
 from sightline.training.build import build
 
 

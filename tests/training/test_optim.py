@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from sightline.runs.recipe_parts import Optimizer
+from sightline.runs.stage import Schedule
 from sightline.training.optim import create_optimizer, rate
-from sightline.training.recipe import Optimizer, Schedule
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import recipe
 
 import sightline as sl
 from sightline.data.map_store import MapStore
-from sightline.training import Run
+from sightline.runs import Run
+from tiny import recipe
 
 RUNS = int(os.environ.get("SIGHTLINE_RUNS", "10"))  # of each command
-SCRIPT = Path(__file__).with_name("exits.py")
+SCRIPT = Path(__file__).parents[1] / "exits.py"
 ARGUMENTS = {
     "train": ("train", "recipe.yaml", "--no-evaluate", "--output", "new-{}"),
     "explain": ("explain", "--run", "run", "--store", "new-{}"),

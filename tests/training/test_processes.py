@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import recipe
 
 import sightline as sl
-from sightline.training import Run
+from sightline.runs import Run
+from tiny import recipe
 
-SCRIPT = Path(__file__).with_name("tiny.py")
+SCRIPT = Path(__file__).parents[1] / "tiny.py"
 
 
 @pytest.fixture

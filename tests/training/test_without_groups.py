@@ -15,8 +15,8 @@ from torch import Tensor, nn
 import sightline as sl
 from sightline.errors import SightlineError
 from sightline.guides import AFR, JTT
+from sightline.heads import fit_linear
 from sightline.training.build import Parts, build
-from sightline.training.heads import fit_linear
 
 FIRST = {"epochs": 1, "lr": 3e-3, "guide": None}
 SECOND = {"epochs": 2, "lr": 1e-3, "guide": {"name": "jtt", "upweight": 20.0}, "start": "initial"}

@@ -8,18 +8,19 @@ from itertools import chain
 import sightline
 
 PACKAGES = {  # package -> deeper names that users call
-    "explainers": ["maps.compute_maps", "lots.LOTS", "owen.owen_values"],
+    "explainers": ["maps.compute_maps"],
+    "attributions": ["lots.LOTS", "owen.owen_values"],
     "guides": ["objective.Objective", "check.check_model"],
     "metrics": [],
     "data": ["map_store.MapStore", "verification.verify_dataset"],
     "datasets": [
-        "given.as_dataset",
         "derived.recompose.Recompose",
         "derived.variants.MaskedImages",
         "derived.variants.BackgroundVariant",
         "derived.mask_quality.DegradedMasks",
         "derived.subset.Subset",
     ],
+    "given": [],
     "models": ["two_branch.SelfExplaining"],
     "network": [
         "tap.Tap",
@@ -35,7 +36,10 @@ PACKAGES = {  # package -> deeper names that users call
     ],
     "attacks": [],
     "localization": ["lost.lost", "grabcut.grabcut", "writing.write_boxes", "writing.write_masks"],
+    "heads": [],
+    "runs": [],
     "training": ["loggers.WandbLogger", "loggers.MLflowLogger"],
+    "exporting": [],
     "evaluation": [],
     "diagnosis": ["audit.audit"],
     "reporting": ["comparison.compare", "map_logger.MapLogger", "plots.filters.show_filters"],

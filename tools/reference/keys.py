@@ -39,8 +39,8 @@ This page is generated from the code. [Studies](../how-to/reproduce.md) has exam
 def recipe_keys() -> str:
     """Return the page of the keys of a recipe."""
     from sightline.data.transforms import train_transform
+    from sightline.runs.recipe import Recipe
     from sightline.training.loggers import MLflowLogger, WandbLogger
-    from sightline.training.recipe import Recipe
 
     augment = [option for option in parameters(train_transform) if option.name != "size"]
     loggers = [(name, kind) for name, kind in (("wandb", WandbLogger), ("mlflow", MLflowLogger))]
@@ -56,9 +56,9 @@ def recipe_keys() -> str:
 
 def sweep_keys() -> str:
     """Return the page of the keys of a sweep."""
+    from sightline.runs.recipe import Recipe
     from sightline.sweeping.axes import Range
     from sightline.sweeping.document import Sweep
-    from sightline.training.recipe import Recipe
 
     return "\n".join([SWEEP, *_sections([Sweep, Range], elsewhere={Recipe: "recipe-keys.md"})])
 

@@ -17,7 +17,7 @@ from sightline.datasets.derived.subset import Listed, read_list
 from sightline.errors import SightlineError
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
-from sightline.training import Run, load_run
+from sightline.runs import Run, load_run
 
 
 def select_samples(

@@ -86,7 +86,7 @@ def acquire(
     from sightline._core.strict import apply_overrides
     from sightline.acquisition import create_query_strategy, select_from_run
     from sightline.datasets.derived.subset import write_list
-    from sightline.training import Run
+    from sightline.runs import Run
 
     given = {
         "--initial-fraction": initial_fraction,

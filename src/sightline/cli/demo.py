@@ -31,22 +31,21 @@ def demo(
     """
     from rich.console import Console
 
-    from sightline import training
     from sightline.evaluation import evaluate
     from sightline.evaluation.comparison import read_comparison
     from sightline.reporting import comparison
     from sightline.reporting.comparison.summary import summary
+    from sightline.runs import read_recipe
+    from sightline.training import train
 
     console = Console()
     runs: dict[str, list[Path]] = {name: [] for name in (PLAIN, GUIDED)}
     for seed in range(seeds):
         for name in (PLAIN, GUIDED):
             console.print(f"[bold]{name}[/bold], seed {seed}")
-            epochs = [f"stages.{i}.epochs=1" for i in range(len(training.read_recipe(name).stages))]
-            recipe = training.read_recipe(
-                name, [f"seed={seed}", *((*QUICK, *epochs) if quick else ()), *(overrides or ())]
-            )
-            run = training.train(recipe, output=output / f"{name}-seed{seed}", resume=True)
+            epochs = [f"stages.{i}.epochs=1" for i in range(len(read_recipe(name).stages))]
+            recipe = read_recipe(name, [f"seed={seed}", *((*QUICK, *epochs) if quick else ()), *(overrides or ())])
+            run = train(recipe, output=output / f"{name}-seed{seed}", resume=True)
             evaluate(run)
             runs[name].append(run.path)
     report = comparison.compare(runs[GUIDED], runs[PLAIN], output / "report.html")

@@ -17,6 +17,6 @@ def export(
 
     Example: sightline export runs/so-loss-seed0
     """
-    from sightline.training.export import export_run
+    from sightline.exporting import export_run
 
     typer.echo(export_run(run, output, formats.split(",")))

@@ -81,8 +81,8 @@ def fix(
         typer.echo(fixed.report)
         return
 
-    from sightline.fixing.marking.app import serve
     from sightline.fixing.session import Session
+    from sightline.marking.app import serve
     from sightline.serving.listening import is_loopback
 
     given = read_given(opened, data, None, None, None)  # before weights are downloaded: the folder may be wrong

@@ -72,8 +72,8 @@ def _models(registry: "Registry[Any]") -> Iterator[tuple[str, str, str]]:
 
 
 def _recipes() -> Iterator[tuple[str, str, str]]:
+    from sightline.runs.recipe import shipped_recipes
     from sightline.studies.study import shipped_studies
-    from sightline.training.recipe import shipped_recipes
 
     shipped = {**shipped_recipes(), **shipped_studies()}
     with suppress(SightlineError):  # without Optuna there are no sweeps

@@ -46,10 +46,10 @@ def export(
     """
     from sightline._core.strict import apply_overrides
     from sightline.data import DATASETS
-    from sightline.data.exchange import export_masks
-    from sightline.data.exchange.heat_maps import export_heat_maps
     from sightline.datasets.derived.joined import whole_folder
     from sightline.errors import SightlineError
+    from sightline.formats.exchange import export_masks
+    from sightline.formats.exchange.heat_maps import export_heat_maps
 
     values: dict[str, Any] = {}
     apply_overrides(values, options or [])
@@ -78,7 +78,7 @@ def import_(
 
     Example: `sightline masks import labels/ --from labelme --images photos -o masks`
     """
-    from sightline.data.exchange import import_masks
+    from sightline.formats.exchange import import_masks
 
     named = None if labels is None else labels.split(",")
     typer.echo(f"{import_masks(source, tool, images, output, named)} masks", err=True)

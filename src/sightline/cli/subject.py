@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sightline.data import ImageDataset, Splits
     from sightline.models import OpenedModel
     from sightline.network.input_spec import InputSpec
-    from sightline.training import Run
+    from sightline.runs import Run
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def find_data(
         subject: the model that looks at the data, if it is not that of a run.
     """
     from sightline.datasets.derived.relabeled import match_classes
-    from sightline.training.run_data import RunSplits, warn_of_training_images
+    from sightline.runs.run_data import RunSplits, warn_of_training_images
 
     name, splits, opened = _open_splits(data, options, run)
     found = splits.select(split)
@@ -133,7 +133,7 @@ def find_folder(
     """
     from sightline.datasets.derived.joined import whole_folder
     from sightline.datasets.derived.relabeled import match_classes
-    from sightline.training.run_data import RunSplits, seen_in_training
+    from sightline.runs.run_data import RunSplits, seen_in_training
 
     name, splits, opened = _open_splits(data, options, run)
     found = whole_folder(splits)
@@ -149,8 +149,8 @@ def _open_splits(data: str | None, options: Sequence[str], run: Path | None) -> 
     """Return the name of the data, its splits (those of the run as they were in training, if they are its own), and the run."""
     from sightline._core.strict import apply_overrides
     from sightline.data import DATASETS
-    from sightline.training import Run
-    from sightline.training.run_data import read_splits
+    from sightline.runs import Run
+    from sightline.runs.run_data import read_splits
 
     opened = None if run is None else Run.open(run)
     values: dict[str, Any] = {}
@@ -168,7 +168,7 @@ def _open_splits(data: str | None, options: Sequence[str], run: Path | None) -> 
 def _from_run(run: Path) -> Subject:
     """Load the model that a run trained: of its best epoch if the recipe selects one, else of the last."""
     from sightline.models import open_model
-    from sightline.training import load_run
+    from sightline.runs import load_run
 
     loaded = load_run(run, device="cpu")
     opened = open_model(loaded.model, input_spec=loaded.input_spec, classes=loaded.classes)

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from sightline._core.progress import bar
 from sightline._core.seeding import generator
-from sightline.data.backgrounds import paint_over
 from sightline.data.batch import Batch
 from sightline.metrics import BackgroundNoiseAccuracy, ForegroundNoiseAccuracy, Observation, Scorer, correct
 from sightline.network.input_spec import InputSpec
+from sightline.regions.backgrounds import paint_over
 
 GREY = 0.5  # a colour that says nothing of the image, unlike its mean
 

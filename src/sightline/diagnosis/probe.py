@@ -7,10 +7,10 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from sightline._core.seeding import generator
+from sightline.heads import fit_linear
 from sightline.network.features import DeepFeatures
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.modes import evaluating
-from sightline.training.heads import fit_linear
 
 FOLDS = 5
 STRENGTH = 0.1  # of the penalty

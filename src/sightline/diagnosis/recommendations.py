@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sightline._core.strict import apply_overrides, override_text
-from sightline.training.recipe import Recipe
-from sightline.training.run import Run
+from sightline.runs.recipe import Recipe
+from sightline.runs.run import Run
 
 MASKS = "found-masks"  # the folder of masks that are made first
 BASE = "demo-cross-entropy"  # the shipped recipe whose every particular is replaced

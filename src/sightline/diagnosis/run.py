@@ -16,7 +16,6 @@ from sightline._core.fingerprint import fingerprint
 from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset
 from sightline.datasets.derived.relabeled import match_classes
-from sightline.datasets.given import Normalization, as_dataset, take_batches
 from sightline.diagnosis.checks import Answers, ask, background_alone, swapped_background
 from sightline.diagnosis.examples import Examples, Picture, both_maps, find_confusions, find_extremes, shown_rows
 from sightline.diagnosis.maps import BASELINES, MapMeasurements, measure_maps
@@ -31,6 +30,7 @@ from sightline.diagnosis.verdict import decide_verdict
 from sightline.errors import SightlineError
 from sightline.evaluation.statistics import Array
 from sightline.explainers import create_explainer
+from sightline.given import Normalization, as_dataset, take_batches
 from sightline.localization.annotation import MIN_IMAGES, Annotated, Annotation, annotate
 from sightline.localization.detectors import BoxDetector
 from sightline.metrics import Scorer
@@ -74,7 +74,7 @@ def diagnose(
 
     Args:
         model: a classifier that returns logits (B, K); evaluated on the device it is on, and left as it was.
-        data: labelled images in any form that `sightline.datasets.given.as_dataset` takes: a dataset, a folder, a loader of
+        data: labelled images in any form that `sightline.given.as_dataset` takes: a dataset, a folder, a loader of
             (image, label), a table with paths, a list. Or batches (`Batch`), whose images lie in [0, 1] and keep their size.
             Images that cannot be read are left out; a warning and the page name them.
         input_spec: the normalization and the size of the input; None = batches are not normalized, and for other data it is as

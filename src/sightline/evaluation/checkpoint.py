@@ -14,7 +14,7 @@ from sightline.evaluation.run import GALLERY
 from sightline.evaluation.run_folder import RunFolder
 from sightline.evaluation.split_folder import read_evaluation, write_evaluation
 from sightline.models.opening import open_model
-from sightline.training import load_run
+from sightline.runs import load_run
 
 
 def evaluate_checkpoint(

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from sightline._core.checks import check_choice
 from sightline._core.progress import ProgressBar
-from sightline.data.background_sources import backgrounds_of
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.evaluation.kept_images import collect_images, concatenate, describe_images, nested_subset, to_bytes
@@ -23,6 +22,7 @@ from sightline.network.layers import LayerSelection
 from sightline.network.logits import hits
 from sightline.network.precision import Precision, running_in
 from sightline.network.targets import resolve_targets
+from sightline.regions.background_sources import backgrounds_of
 
 # The first is what guides mostly train on; the second is trained on by none; the last two never look at the image, or
 # at the model, and say what a map scores for nothing.

@@ -15,7 +15,7 @@ from sightline.evaluation.precision_change import describe_change
 from sightline.evaluation.result import Evaluation
 from sightline.evaluation.split_folder import check_writable, write_evaluation
 from sightline.network.precision import Precision
-from sightline.training import Run, load_run
+from sightline.runs import Run, load_run
 from sightline.training.loggers import log_figures
 
 GALLERY = 256  # images that are kept with their maps

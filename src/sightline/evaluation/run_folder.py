@@ -10,7 +10,7 @@ from sightline.errors import SightlineError
 from sightline.evaluation.split_folder import SplitEvaluation, evaluation_folders, read_evaluation
 from sightline.evaluation.split_folder.samples import floats
 from sightline.evaluation.statistics import Array
-from sightline.training import Run
+from sightline.runs import Run
 
 
 @dataclass(frozen=True)

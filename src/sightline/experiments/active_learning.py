@@ -28,9 +28,10 @@ from sightline.experiments.columns import (
 from sightline.experiments.recipes import Keys, file_name, overrides
 from sightline.reporting.markdown import markdown
 from sightline.reporting.plots import COLORS, new_axes, tidy
+from sightline.runs import Run, read_recipe
 from sightline.studies.study import KINDS, Done, Method, Part, Study, check_labels, scale_count
 from sightline.studies.tables import mean_and_spread
-from sightline.training import Run, read_recipe, train
+from sightline.training import train
 
 SHARED = ("data", "name", "seed", "train_samples", "train_fraction")  # keys that no variant can change
 

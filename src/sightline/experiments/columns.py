@@ -10,7 +10,7 @@ from sightline.evaluation import evaluate
 from sightline.experiments.recipes import Keys
 from sightline.metrics import METRICS
 from sightline.reporting.formatting import title
-from sightline.training import Run
+from sightline.runs import Run
 
 Column = Annotated[str, Field(pattern=r"^\w+/[\w.+-]+(@[\w.+-]+)?$")]
 """`split/metric`, or `split/metric@explainer` for a metric of maps."""

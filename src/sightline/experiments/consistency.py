@@ -20,10 +20,11 @@ from sightline.explainers import create_explainer
 from sightline.metrics import disturbed_images, explanation_consistency
 from sightline.reporting.overlay import blend
 from sightline.reporting.plots import draw_image, new_figure
+from sightline.runs import read_recipe
 from sightline.studies.study import KINDS, Done, Method, Part, check_methods
 from sightline.studies.subject import Subject, run_subject
 from sightline.studies.tables import to_bytes
-from sightline.training import read_recipe, train
+from sightline.training import train
 
 PART = "images"
 COLUMNS = {"images": "image", "maps": "map", "attacked": "attacked image", "again": "its map"}

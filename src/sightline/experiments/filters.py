@@ -21,9 +21,10 @@ from sightline.experiments.recipes import RecipeStudy, file_name, overrides
 from sightline.models.filter_groups import carried_filter_groups
 from sightline.reporting.markdown import markdown
 from sightline.reporting.plots.filters import FilterGallery, Style
+from sightline.runs import Recipe, load_run, read_recipe
 from sightline.studies.study import KINDS, Done, Part, check_labels
 from sightline.studies.tables import to_bytes
-from sightline.training import Recipe, load_run, read_recipe, train
+from sightline.training import train
 
 BATCH = 64
 

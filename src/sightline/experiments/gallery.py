@@ -15,7 +15,6 @@ from torch.nn.functional import cosine_similarity
 from sightline._core.registry import Entry
 from sightline._core.strict import Positive, Real, StrictModel
 from sightline.data import DATASETS
-from sightline.data.backgrounds import regions_of
 from sightline.data.batch import Batch
 from sightline.data.loader import create_loader
 from sightline.errors import SightlineError
@@ -24,15 +23,17 @@ from sightline.explainers import create_explainer
 from sightline.metrics.localization import energy_in_mask
 from sightline.metrics.noise import noised
 from sightline.network.views import IDENTITY, AffineView, View
+from sightline.regions.backgrounds import regions_of
 from sightline.reporting.markdown import markdown
 from sightline.reporting.overlay import Overlay, show
 from sightline.reporting.thumbnails import draw_outline, enlarge, outline
+from sightline.runs import read_recipe
 from sightline.studies.image_selection import ImageSelection
 from sightline.studies.kinds.panel import PICTURES, draw
 from sightline.studies.study import KINDS, Done, Method, Part, check_labels, check_methods, scale_count
 from sightline.studies.subject import Subject, run_subject
 from sightline.studies.tables import caption, to_bytes
-from sightline.training import read_recipe, train
+from sightline.training import train
 
 TOGETHER = 16  # images that are explained in one call
 

@@ -7,8 +7,8 @@ from pydantic import Field
 
 from sightline._core.strict import override_text
 from sightline.errors import SightlineError
+from sightline.runs import read_recipe
 from sightline.studies.study import Study, scale_count
-from sightline.training import read_recipe
 
 Keys = dict[str, Any]
 """Recipe keys, dotted as on the command line, with their values."""

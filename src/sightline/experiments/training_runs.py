@@ -16,9 +16,10 @@ from sightline.experiments.outputs.column_table import ColumnTable
 from sightline.experiments.recipes import Keys, RecipeStudy, file_name, overrides
 from sightline.experiments.steps import AnyStep, Step, StepContext
 from sightline.experiments.steps.search import Search
+from sightline.runs import Recipe, Run, read_recipe
 from sightline.studies.study import KINDS, Done, Part, Study, check_labels, scale_count
 from sightline.studies.tables import PaperValue
-from sightline.training import Recipe, Run, read_recipe, train
+from sightline.training import train
 from sightline.training.build import check_guides
 
 GROWING = ("variants", "grid", "seeds", "columns", "paper_values")  # keys that may gain entries in a finished study

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 
 from sightline.data.transforms import eval_transform
-from sightline.datasets.given import Normalization, as_images
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer
+from sightline.given import Normalization, as_images
 from sightline.models.opening import open_model
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection
@@ -46,7 +46,7 @@ def explain_given(
     input_spec: InputSpec | None,
     progress: Callable[[int], object] | None = None,
 ) -> Explained:
-    """Return the maps of images in any form that `sightline.datasets.given.as_images` takes.
+    """Return the maps of images in any form that `sightline.given.as_images` takes.
 
     Args:
         explainer: makes the maps.

@@ -45,7 +45,7 @@ def fix(
 
     Args:
         model: a classifier with one linear head, or what `sightline.models.opening.open_model` opens.
-        data: labelled images in any form that `sightline.datasets.given.as_dataset` takes: a folder of images in class folders,
+        data: labelled images in any form that `sightline.given.as_dataset` takes: a folder of images in class folders,
             a dataset or loader of (image, label), a table with paths, a list. Its labels must be right; where it has masks or
             regions to avoid, they are used. Images that cannot be read are left out; a warning and the notes name them.
         masks: where objects are, for some or all images: a folder of masks with the images' relative paths, or masks (h, w) by

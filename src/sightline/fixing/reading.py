@@ -12,8 +12,8 @@ from torch import Tensor
 from sightline.data.dataset import ImageDataset
 from sightline.data.file_dataset import FileDataset
 from sightline.data.files import locate
-from sightline.datasets.given import Normalization, as_dataset, readable_part
 from sightline.errors import SightlineError, unknown_name
+from sightline.given import Normalization, as_dataset, readable_part
 from sightline.localization.detectors import AnnotatedBoxes
 from sightline.localization.grabcut import grabcut
 from sightline.models.opening import OpenedModel

@@ -17,6 +17,7 @@ from sightline._core.output_lock import holding_file
 from sightline.data.transforms import eval_transform, resize_mask
 from sightline.errors import SightlineError
 from sightline.explainers import explain
+from sightline.exporting import export_model
 from sightline.fixing.card import render_card
 from sightline.fixing.reading import Given
 from sightline.fixing.report import Look, render_report
@@ -25,8 +26,7 @@ from sightline.models.opening import OpenedModel
 from sightline.network.logits import logits_of
 from sightline.reporting.overlay import blend
 from sightline.reporting.thumbnails import data_uri, enlarge, outline
-from sightline.training.export import export_model
-from sightline.training.recipe import Recipe
+from sightline.runs.recipe import Recipe
 
 SHOWN = 12  # images in the report
 

@@ -6,12 +6,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.data.batch import Batch
-from sightline.data.regions import Source, check_source, object_region
 from sightline.guides.balance import WeightedGuide
 from sightline.guides.base import Context
 from sightline.guides.recording import OutputRecorder
 from sightline.guides.registry import GUIDES
 from sightline.models.gates import Gate, insert_gate
+from sightline.regions.batch_regions import Source, check_source, object_region
 
 
 @GUIDES.register("attention_gate", needs_masks=True, needs_layer=False, pixel_space=False, reweights=False)

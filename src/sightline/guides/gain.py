@@ -9,11 +9,11 @@ from torch import Tensor
 from sightline._core.checks import check_non_negative, check_positive
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
-from sightline.data.regions import object_region
 from sightline.errors import SightlineError
 from sightline.guides.balance import MapGuide, scaled_to_one
 from sightline.guides.base import Context, all_images
 from sightline.guides.registry import GUIDES
+from sightline.regions.batch_regions import object_region
 
 
 @GUIDES.register("gain", needs_masks=False, needs_layer=True, pixel_space=True, reweights=False)

@@ -13,13 +13,13 @@ from torch import Tensor
 from sightline._core.checks import check_choice, check_non_negative, check_positive
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
-from sightline.data.boxes import component_of_peak, tight_boxes
-from sightline.data.regions import OBJECTS, check_source, fill_boxes, object_region
 from sightline.errors import SightlineError
 from sightline.explainers import normalize_maps, resize_maps
 from sightline.guides.balance import MapGuide
 from sightline.guides.base import Context
 from sightline.guides.registry import GUIDES
+from sightline.regions.batch_regions import OBJECTS, check_source, fill_boxes, object_region
+from sightline.regions.boxes import component_of_peak, tight_boxes
 
 Target = Literal["predicted", "label"]
 Unit = Literal["fraction", "pixels"]

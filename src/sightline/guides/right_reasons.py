@@ -6,11 +6,11 @@ from torch import Tensor
 from sightline._core.checks import check_non_negative
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
-from sightline.data.regions import Source, check_source, object_region
 from sightline.errors import SightlineError
 from sightline.guides.balance import WeightedGuide
 from sightline.guides.base import Context, GuidedModel
 from sightline.guides.registry import GUIDES
+from sightline.regions.batch_regions import Source, check_source, object_region
 
 
 @GUIDES.register("right_reasons", needs_masks=True, needs_layer=False, pixel_space=False, reweights=False)

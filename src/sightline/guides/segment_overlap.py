@@ -10,13 +10,13 @@ from torch import Tensor
 from sightline._core.checks import check_choice, check_fraction, check_non_negative, check_positive
 from sightline._core.kernels import gaussian_blur, odd_kernel
 from sightline.data.batch import Batch, non_empty
-from sightline.data.regions import check_source, object_region
 from sightline.errors import SightlineError
 from sightline.explainers import resize_maps
 from sightline.guides.balance import explain_with
 from sightline.guides.base import Context, Guide, Need
 from sightline.guides.registry import GUIDES
 from sightline.network.views import choose_views
+from sightline.regions.batch_regions import check_source, object_region
 
 Pooling = Literal["softmax", "logsumexp", "max", "mean"]
 Target = Literal["label", "predicted"]

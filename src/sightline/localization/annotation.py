@@ -11,18 +11,18 @@ from torchvision.transforms import v2
 
 from sightline._core.seeding import generator
 from sightline.data.batch import Batch, class_masks, non_empty
-from sightline.data.boxes import tight_boxes
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.loader import Transformed, collate
-from sightline.data.regions import fill_boxes
 from sightline.data.transforms import Fit, eval_transform
-from sightline.datasets.given import read_some
 from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
+from sightline.given import read_some
 from sightline.localization.detectors import BoxDetector
 from sightline.localization.grabcut import center_points, grabcut
 from sightline.metrics import map_boxes
 from sightline.network.input_spec import InputSpec
+from sightline.regions.batch_regions import fill_boxes
+from sightline.regions.boxes import tight_boxes
 
 Annotation = Literal["auto", "masks", "boxes", "grabcut", "saliency"]
 MIN_IMAGES = 30  # images below which an interval says next to nothing

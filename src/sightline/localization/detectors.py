@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from sightline._core.devices import pick_device
 from sightline._core.fingerprint import fingerprint
 from sightline._core.registry import Registry
-from sightline.data.boxes import peak_boxes
 from sightline.data.dataset import Sample
 from sightline.data.files import locate
-from sightline.data.formats.box_files import Box, BoxFile
 from sightline.errors import MissingFileError, SightlineError, unknown_name
+from sightline.formats.box_files import Box, BoxFile
 from sightline.localization.image_maps import ExplainedMaps
 from sightline.localization.lost import lost
 from sightline.models.checkpoint import read_checkpoint
 from sightline.models.weights import load_checkpoint, load_weights
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
+from sightline.regions.boxes import peak_boxes
 
 
 class BoxDetector(ABC):
@@ -180,7 +180,7 @@ class AnnotatedBoxes(BoxDetector):
     """The boxes of an annotation file; as many an image as it has.
 
     Args:
-        file: see `sightline.data.formats.box_files.BoxFile`.
+        file: see `sightline.formats.box_files.BoxFile`.
     """
 
     def __init__(self, file: str | Path) -> None:

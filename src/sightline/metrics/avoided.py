@@ -14,11 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline._core.seeding import generator
-from sightline.data.background_sources import backgrounds_of_batches
-from sightline.data.backgrounds import Backgrounds
 from sightline.data.batch import Batch, non_empty
 from sightline.data.batch_checks import check_avoid, check_flags
-from sightline.data.inpainting import inpaint, paste, widen
 from sightline.errors import SightlineError
 from sightline.metrics.accuracy import correct
 from sightline.metrics.base import ModelMetric, PerImageMetric
@@ -26,6 +23,9 @@ from sightline.metrics.localization import energy_in_mask
 from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
 from sightline.network.input_spec import InputSpec
+from sightline.regions.background_sources import backgrounds_of_batches
+from sightline.regions.backgrounds import Backgrounds
+from sightline.regions.inpainting import inpaint, paste, widen
 
 Change = Literal["removed", "pasted", "swapped"]
 

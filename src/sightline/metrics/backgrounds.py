@@ -1,6 +1,6 @@
 """What a model answers to the object alone, to the background alone, and to the object on another background.
 
-The variants are those of ImageNet-9 (see `sightline.data.backgrounds`), made of each image as the network sees it. The other
+The variants are those of ImageNet-9 (see `sightline.regions.backgrounds`), made of each image as the network sees it. The other
 backgrounds are those of the whole dataset where `evaluate` runs on a loader of `sightline.data` or on a list of batches,
 and of the batch anywhere else.
 
@@ -12,8 +12,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from sightline.data.background_sources import backgrounds_of_batches
-from sightline.data.backgrounds import MIXED, Fill, Variant, check_fill, is_whole, vary
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.metrics.accuracy import correct
@@ -21,6 +19,8 @@ from sightline.metrics.masked_images import MaskedImageMetric, label_masks
 from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
 from sightline.network.input_spec import InputSpec
+from sightline.regions.background_sources import backgrounds_of_batches
+from sightline.regions.backgrounds import MIXED, Fill, Variant, check_fill, is_whole, vary
 
 
 class BackgroundMetric(MaskedImageMetric):
@@ -28,7 +28,7 @@ class BackgroundMetric(MaskedImageMetric):
 
     Args:
         model: a classifier that returns logits (B, K).
-        fill: what stands instead of an object, see `sightline.data.backgrounds.background_of`: "tile" or "inpaint".
+        fill: what stands instead of an object, see `sightline.regions.backgrounds.background_of`: "tile" or "inpaint".
         seed: random seed of the image that lends its background.
         input_spec: normalizes images in [0, 1].
         internal_batch_size: images in one call to the model.

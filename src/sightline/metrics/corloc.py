@@ -7,12 +7,12 @@ from torchvision.ops import box_iou
 from sightline._core.checks import check_fraction, check_positive
 from sightline._core.tensors import check_finite, check_maps
 from sightline.data.batch_checks import check_boxes
-from sightline.data.boxes import peak_boxes
 from sightline.errors import SightlineError
 from sightline.metrics.base import PerImageMetric
 from sightline.metrics.boxes import object_boxes
 from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
+from sightline.regions.boxes import peak_boxes
 
 
 def corloc(found: Tensor, boxes: Tensor, has_box: Tensor | None = None, iou: float = 0.5) -> Tensor:

@@ -16,7 +16,6 @@ from torchmetrics.utilities.data import dim_zero_cat
 
 from sightline._core.checks import check_choice, check_positive
 from sightline._core.tensors import check_pixels
-from sightline.data.backgrounds import regions_of
 from sightline.data.batch import non_empty
 from sightline.errors import SightlineError
 from sightline.metrics.accuracy import correct
@@ -26,6 +25,7 @@ from sightline.metrics.masked_images import MaskedImageMetric, label_masks
 from sightline.metrics.observation import Observation
 from sightline.metrics.registry import register
 from sightline.network.input_spec import InputSpec
+from sightline.regions.backgrounds import regions_of
 
 Noise = Literal["gaussian", "l2"]
 

@@ -6,10 +6,10 @@ from typing import Any, Self, TypeVar
 
 from torch import Tensor
 
-from sightline.data.backgrounds import Backgrounds
 from sightline.errors import SightlineError
 from sightline.metrics.bound_explainer import BoundExplainer
 from sightline.metrics.scoring import Scorer
+from sightline.regions.backgrounds import Backgrounds
 
 T = TypeVar("T")
 

@@ -22,8 +22,8 @@ from sightline.explainers import EXPLAINERS, create_explainer, layer_for, resize
 from sightline.rating.store import Drawn
 from sightline.reporting.overlay import show
 from sightline.reporting.thumbnails import enlarge
-from sightline.training import Run, load_run
-from sightline.training.run_data import read_splits
+from sightline.runs import Run, load_run
+from sightline.runs.run_data import read_splits
 
 SIDE = 480  # pixels of a picture: sharp at the width that the page gives it
 CHUNK = 16  # images that are explained together

@@ -14,8 +14,8 @@ from sightline._core.csv_files import csv_text
 from sightline._core.files import is_new, make_folder, write_atomically
 from sightline._core.reading import read_json, read_tensors, reading
 from sightline.errors import SightlineError
+from sightline.runs.run import surroundings
 from sightline.studies.study import Done, Part, Study, study_from_yaml
-from sightline.training.run import surroundings
 
 ADVICE = "remove the file of this part and give the command again, which does the part again"
 

@@ -17,7 +17,7 @@ from sightline.data.splits import MAIN_TESTS
 from sightline.data.transforms import eval_transform
 from sightline.datasets.imagenet_names import COUNT, are_wnids, imagenet_classes, names_of_wnids
 from sightline.errors import SightlineError, unknown_name
-from sightline.training.recipe import Data
+from sightline.runs.recipe_parts import Data
 
 ImageChoice = int | str
 Place = int | Path  # in the data set, or a file of its own

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from sightline._core.strict import Positive, name_or_mapping
 from sightline.reporting.plots import draw_image, new_figure
+from sightline.runs.recipe_parts import Data
 from sightline.studies.image_selection import ImageChoice, ImageSelection, Place
 from sightline.studies.study import AnyModel, Done, LabelledModel, Part, Study, scale_count
 from sightline.studies.subject import Subject, load_subject
 from sightline.studies.tables import caption, in_brackets, to_bytes
-from sightline.training.recipe import Data
 
 Images = dict[str, Tensor]
 Maker = Callable[[Subject, Tensor, str], tuple[Images, dict[str, Any]]]

@@ -11,9 +11,9 @@ from sightline.errors import SightlineError
 from sightline.evaluation import DEFAULT_EXPLAINERS
 from sightline.models.opening import read_names
 from sightline.network.precision import Precision
+from sightline.runs import Run, read_recipe
+from sightline.runs.run_data import read_splits, warn_of_training_images
 from sightline.studies.study import Study, make_study
-from sightline.training import Run, read_recipe
-from sightline.training.run_data import read_splits, warn_of_training_images
 
 METRICS = ("average_drop", "average_increase", "coherency", "insertion", "deletion")  # need neither masks nor groups
 

@@ -27,7 +27,7 @@ from sightline._core.strict import (
 )
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers import create_explainer
-from sightline.training.recipe import Model
+from sightline.runs.recipe_parts import Model
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def read_study(paper: str, item: str, overrides: Sequence[str] = ()) -> Study:
     Args:
         paper: short name, such as `lots`.
         item: a table, figure or section, such as `table-5.3`.
-        overrides: `key.sub=value` each, as for `sightline.training.read_recipe`.
+        overrides: `key.sub=value` each, as for `sightline.runs.read_recipe`.
 
     Raises:
         SightlineError: there is no such paper or item, no such key, or a value is out of its range.

@@ -14,8 +14,8 @@ from sightline.models.loading import make_model
 from sightline.models.opening import OpenedModel, as_opened, open_model
 from sightline.network.input_spec import InputSpec
 from sightline.network.logits import probabilities_of
+from sightline.runs import Run, load_run
 from sightline.studies.study import SizedModel
-from sightline.training import Run, load_run
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from sightline._core.strict import (
     read_mapping,
 )
 from sightline.errors import SightlineError, unknown_name
+from sightline.runs.recipe import Recipe, read_recipe, shipped_recipes
 from sightline.sweeping.axes import Axis
 from sightline.sweeping.front import check_front
-from sightline.training.recipe import Recipe, read_recipe, shipped_recipes
 from sightline.training.validation import FIGURES
 
 

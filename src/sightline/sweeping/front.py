@@ -8,8 +8,8 @@ from sightline.errors import SightlineError, unknown_name
 from sightline.evaluation import evaluate_model
 from sightline.explainers.registry import EXPLAINERS
 from sightline.metrics.registry import METRICS
-from sightline.training import Run
-from sightline.training.load_run import load_run
+from sightline.runs import Run
+from sightline.runs.load_run import load_run
 
 
 def pareto_front(points: Sequence[Sequence[float]], maximized: Sequence[bool]) -> list[int]:

@@ -15,13 +15,13 @@ from sightline._core.output_lock import holding_folder
 from sightline._core.progress import ProgressBar
 from sightline._core.strict import read_mapping
 from sightline.errors import RunFailedError, SightlineError, UnwritableError, unknown_name
+from sightline.runs import read_recipe
 from sightline.sweeping import storage as database
 from sightline.sweeping.document import Sweep
 from sightline.sweeping.front import check_annotation
 from sightline.sweeping.outcome import Outcome, read_outcome
 from sightline.sweeping.results import write_figures, write_tables
 from sightline.sweeping.trial import run_trial
-from sightline.training import read_recipe
 from sightline.training.build import build, check_names
 from sightline.training.validation import known_figures
 

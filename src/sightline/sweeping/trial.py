@@ -9,10 +9,11 @@ from optuna import Trial, TrialPruned
 
 from sightline._core.files import FULL, make_folder, writing
 from sightline.errors import OutputInUseError, SightlineError, UnwritableError
+from sightline.runs import Recipe, Run, read_recipe
 from sightline.sweeping.document import Sweep
 from sightline.sweeping.front import measure_front
 from sightline.sweeping.storage import create_sampler, identity, is_surplus
-from sightline.training import Recipe, Run, read_recipe, train
+from sightline.training import train
 
 Told = Callable[[int], None]
 """Hears how many epochs of a trial are done."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from sightline.training import recipe as r
+from sightline.runs import recipe_parts, stage
 
 Weights = dict[str, Tensor]
 
@@ -26,7 +26,7 @@ class Averaging:
         weights: what the stage stands for after the last epoch; `choose` sets it.
     """
 
-    def __init__(self, config: r.Averaging, model: nn.Module) -> None:
+    def __init__(self, config: stage.Averaging, model: nn.Module) -> None:
         self.config = config
         self.model = model
         self.kept: Weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
@@ -40,7 +40,9 @@ class Averaging:
             averages, current = map(list, zip(*pairs))
             get_ema_multi_avg_fn(decay)(averages, current, step)
 
-    def choose_best(self, validate: Callable[[], dict[str, float]], watch: r.Watch | None) -> dict[str, float]:
+    def choose_best(
+        self, validate: Callable[[], dict[str, float]], watch: recipe_parts.Watch | None
+    ) -> dict[str, float]:
         """Validate the candidates, choose the best of several by a metric, the first of equal ones, and return its figures."""
         best: dict[str, float] = {}
         for candidate in self.candidates():

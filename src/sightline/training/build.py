@@ -28,13 +28,14 @@ from sightline.models import load_model
 from sightline.models.loading import check_name
 from sightline.network.input_spec import InputSpec
 from sightline.network.portion import check_layer
+from sightline.runs.recipe import Recipe
+from sightline.runs.run_data import CONTENTS, FINGERPRINTS, training_images
+from sightline.runs.stage import Stage
 from sightline.training.cached_stage import check_cached_stages
 from sightline.training.convex_checks import check_convex_guides, prepare_heads
 from sightline.training.last_batch import check_single_image, last_batch_size
 from sightline.training.loggers import check_installed
 from sightline.training.portion import Portion
-from sightline.training.recipe import Recipe, Stage
-from sightline.training.run_data import CONTENTS, FINGERPRINTS, training_images
 from sightline.training.training_masks import remasked
 from sightline.training.validation import known_figures
 

@@ -19,10 +19,12 @@ from sightline.guides.base import Guide
 from sightline.guides.objective import Objective
 from sightline.network.input_spec import to_inputs
 from sightline.network.trunk import Trunk
+from sightline.runs.recipe import Recipe
+from sightline.runs.recipe_parts import FeatureCache
+from sightline.runs.stage import Stage
 from sightline.training.feature_batch import FeatureBatch
 from sightline.training.feature_cache import Precision, cached_activations
 from sightline.training.portion import Portion
-from sightline.training.recipe import FeatureCache, Recipe, Stage
 from sightline.training.tail import FeatureLoader, TailObjective
 
 Loader = DataLoader[Sample]

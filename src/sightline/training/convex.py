@@ -9,20 +9,20 @@ from torch import Tensor
 
 from sightline._core.seeding import derive_seed
 from sightline.data.loader import EpochSampler
-from sightline.data.regions import object_region
 from sightline.guides.attention_gate import attention_loss
 from sightline.guides.losses import task_loss
 from sightline.guides.measured_weights import StageWeights
 from sightline.guides.objective import Objective
+from sightline.heads import balanced_weights, choose_strength, fit_attention, fit_linear, fit_prototypes
 from sightline.models.gates import PoolingGate, pooling_gate_of
 from sightline.network.input_spec import to_inputs
 from sightline.network.logits import hits, logits_of
+from sightline.regions.batch_regions import object_region
+from sightline.runs.stage import Stage
 from sightline.training.build import Parts
 from sightline.training.frozen_features import LastMap, Rows, inputs_of, last_layer
-from sightline.training.heads import balanced_weights, choose_strength, fit_attention, fit_linear, fit_prototypes
 from sightline.training.processes import share
 from sightline.training.progress import Display
-from sightline.training.recipe import Stage
 
 CHUNK = 256
 ATTENTION_IMAGES = 512  # that an attention is fitted on: each has many places, and more change little

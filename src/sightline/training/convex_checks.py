@@ -12,8 +12,9 @@ from sightline.guides.measured_weights import StageWeights
 from sightline.guides.objective import Objective
 from sightline.models.gates import insert_pooling_gate
 from sightline.models.pooling_place import pooling_place
+from sightline.runs.recipe import Recipe
+from sightline.runs.stage import Stage
 from sightline.training.frozen_features import last_layer
-from sightline.training.recipe import Recipe, Stage
 
 UNUSED = ("losses", "sample_weights", "attach")
 """What a guide does to a training by gradients."""

@@ -10,7 +10,7 @@ from sightline.errors import SightlineError
 from sightline.guides.objective import Objective
 from sightline.network.modes import evaluating
 from sightline.network.tap import StillStatistics
-from sightline.training.recipe import Recipe
+from sightline.runs.recipe import Recipe
 
 
 def last_batch_size(recipe: Recipe, images: int, processes: int) -> int:

@@ -14,12 +14,12 @@ from sightline._core.processes import check_processes, is_first_process
 from sightline._core.signals import terminable
 from sightline._core.strict import Overrides
 from sightline.errors import SightlineError, UnwritableError
+from sightline.runs.recipe import Recipe, read_recipe
+from sightline.runs.run import EpochEnd, Run, now, surroundings
+from sightline.runs.run_data import CONTENTS
 from sightline.training.build import Parts, build
 from sightline.training.checkpoint import Checkpoint
 from sightline.training.loggers import Logger, Loggers
-from sightline.training.recipe import Recipe, read_recipe
-from sightline.training.run import EpochEnd, Run, now, surroundings
-from sightline.training.run_data import CONTENTS
 
 
 def train(

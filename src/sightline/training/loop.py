@@ -16,6 +16,9 @@ from sightline.data.batch import Batch
 from sightline.data.loader import EpochSampler
 from sightline.errors import RunFailedError, UnwritableError
 from sightline.guides.objective import Objective
+from sightline.runs.recipe_parts import Watch
+from sightline.runs.run import EpochEnd, Run
+from sightline.runs.stage import Stage
 from sightline.training.averaging import Averaging, copy_weights
 from sightline.training.build import Parts
 from sightline.training.cached_stage import Feed, cached_feed
@@ -27,8 +30,6 @@ from sightline.training.optim import create_optimizer, decayed_groups, rate
 from sightline.training.portion import Portion
 from sightline.training.processes import on_rank_zero, share
 from sightline.training.progress import Display
-from sightline.training.recipe import Stage, Watch
-from sightline.training.run import EpochEnd, Run
 from sightline.training.validation import validate
 from sightline.training.zero_maps import ZeroMapCheck
 

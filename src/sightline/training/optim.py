@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from sightline.network.depth import parameters_by_depth
-from sightline.training import recipe as r
+from sightline.runs import recipe_parts, stage
 
 
 def create_optimizer(
-    config: r.Optimizer, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], lr: float
+    config: recipe_parts.Optimizer, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], lr: float
 ) -> Optimizer:
     """Create the optimizer that a recipe describes, over these parameters or groups of them."""
     if config.name == "sgd":
@@ -45,7 +45,7 @@ def decayed_groups(
     return [{"params": members[number], "lr": lr * scale, "lr_scale": scale} for number, scale in scales.items()]
 
 
-def rate(schedule: r.Schedule, step: int, steps: int, steps_an_epoch: int) -> float:
+def rate(schedule: stage.Schedule, step: int, steps: int, steps_an_epoch: int) -> float:
     """Return the factor of the learning rate at a step of a stage.
 
     Args:

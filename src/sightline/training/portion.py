@@ -7,7 +7,7 @@ from sightline.guides.objective import Objective
 from sightline.network.head import head_parameters
 from sightline.network.modes import batch_norms
 from sightline.network.portion import modules_from
-from sightline.training.recipe import Stage
+from sightline.runs.stage import Stage
 
 
 class Portion:

@@ -6,7 +6,7 @@ from sightline.localization.found_masks import CutBoxes, FoundMasks
 from sightline.localization.image_maps import ExplainedMaps
 from sightline.localization.prompts import Prompter
 from sightline.models import load_model
-from sightline.training.recipe import Recipe
+from sightline.runs.recipe import Recipe
 
 
 def remasked(images: ImageDataset, recipe: Recipe) -> ImageDataset:

@@ -8,8 +8,8 @@ import torch
 
 from layouts import write_image
 from sightline import data
-from sightline.data.backgrounds import VARIANTS
 from sightline.errors import SightlineError
+from sightline.regions.backgrounds import VARIANTS
 
 FOLDERS = ["00_dog", "01_bird", "02_wheeled vehicle"]
 

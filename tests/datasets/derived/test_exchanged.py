@@ -9,7 +9,7 @@ import sightline as sl
 from sightline import data
 from sightline.data import DATASETS, Splits
 from sightline.errors import SightlineError
-from sightline.training.load_run import load_run
+from sightline.runs.load_run import load_run
 
 
 @DATASETS.register("coloured-objects")

@@ -9,7 +9,7 @@ from dots import KEYS, Dots
 from sightline.data.loader import create_loader
 from sightline.datasets.derived.subset import Listed, Subset, listed, read_list, write_list
 from sightline.errors import SightlineError
-from sightline.training import Recipe
+from sightline.runs import Recipe
 from sightline.training.build import build
 
 

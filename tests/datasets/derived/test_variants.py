@@ -10,11 +10,11 @@ from torchvision import tv_tensors
 
 from layouts import write_image, write_mask
 from sightline import data
-from sightline.data.backgrounds import VARIANTS, vary
 from sightline.data.dataset import InMemory, Sample
 from sightline.data.loader import create_loader
 from sightline.datasets.derived.variants import BackgroundVariant, MaskedImages
 from sightline.errors import SightlineError
+from sightline.regions.backgrounds import VARIANTS, vary
 
 SHOWS_NO_OBJECT = ("no_fg", "only_bg_b", "only_bg_t")
 

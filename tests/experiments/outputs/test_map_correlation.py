@@ -11,7 +11,8 @@ from sightline._core.seeding import generator
 from sightline.data.loader import create_loader
 from sightline.experiments.outputs.map_correlation import MapCorrelation
 from sightline.experiments.outputs.runs import FinishedRuns
-from sightline.training import load_run, train
+from sightline.runs import load_run
+from sightline.training import train
 
 KEYS = [
     "data.copies=1", "data.size=32", "image_size=32", "model.name=sightline/lenet5", "batch_size=64", "train_fraction=0.2",

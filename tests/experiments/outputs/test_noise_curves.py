@@ -9,9 +9,9 @@ import pytest
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate
 from sightline.experiments.outputs.noise_curves import REGIONS
+from sightline.runs import Run
 from sightline.studies import read_study, run_study
 from sightline.studies.study import Part, make_study
-from sightline.training import Run
 
 LEVELS = [30 / 255, 60 / 255]
 COLUMNS = ["test/accuracy", *(f"test/{name}" for name in REGIONS)]

@@ -13,10 +13,11 @@ from sightline.errors import SightlineError
 from sightline.experiments import training_runs as training_runs_module
 from sightline.experiments.outputs.unbiased_images import chance_spread, unbiased_images, unbiased_share
 from sightline.experiments.outputs.weight_recorder import WeightRecorder
+from sightline.runs import Run
 from sightline.studies import read_study, run_study
 from sightline.studies.run import StudyFolder
 from sightline.studies.study import make_study
-from sightline.training import Run, train
+from sightline.training import train
 
 DIGITS = {"name": "digits", "copies": 1, "size": 32}
 KEYS = {

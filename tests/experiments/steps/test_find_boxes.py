@@ -12,8 +12,8 @@ from sightline.errors import SightlineError
 from sightline.experiments.steps import StepContext
 from sightline.localization.detectors import BOX_DETECTORS
 from sightline.localization.writing import write_boxes
+from sightline.runs import read_recipe
 from sightline.studies import read_study
-from sightline.training import read_recipe
 
 pytest.importorskip("timm")
 VIT = "timm/test_vit"

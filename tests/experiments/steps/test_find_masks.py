@@ -9,9 +9,9 @@ import torch
 
 from sightline import data
 from sightline.errors import SightlineError
+from sightline.runs import read_recipe
 from sightline.studies import run_study, shipped_studies
 from sightline.studies.study import make_study
-from sightline.training import read_recipe
 
 PETS = [name.partition("/")[2] for name in shipped_studies() if name.startswith("pets/")]
 

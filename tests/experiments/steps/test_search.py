@@ -8,9 +8,9 @@ from test_store_maps import DISTILLATION, GUIDE, STAGE, pictures, study
 
 from sightline.errors import NonFiniteLossError, SightlineError
 from sightline.experiments.steps import StepContext
+from sightline.runs import Run, read_recipe
 from sightline.studies import read_study, reproduce, run_study
 from sightline.studies.study import Part, make_study
-from sightline.training import Run, read_recipe
 
 __all__ = ["pictures"]  # a fixture
 

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from sightline.data.map_store import MapStore
 from sightline.errors import SightlineError
 from sightline.experiments.steps import StepContext
+from sightline.runs import Run, read_recipe
 from sightline.studies import read_study, run_study
 from sightline.studies.study import Part, Study, make_study, shipped_studies
-from sightline.training import Run, read_recipe
 
 STAGE = {"stages": [{"epochs": 1, "lr": 0.01}]}
 GUIDE = {"name": "impactx", "size": 32}

@@ -9,10 +9,10 @@ import torch
 from sightline._core.reading import RESTORE, reading
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import locate
-from sightline.data.formats.splitting import official_splits
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.errors import SightlineError, unknown_name
+from sightline.formats.splitting import official_splits
 
 
 @DATASETS.register("cub", masks="all", groups=False)

@@ -14,12 +14,12 @@ from sightline._core.reading import RESTORE, reading
 from sightline._core.seeding import generator
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import locate
-from sightline.data.formats.box_files import boxed_parts
 from sightline.data.image_listing import list_images
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.datasets.imagenet_names import WNID, names_of_wnids
 from sightline.errors import SightlineError, unknown_name
+from sightline.formats.box_files import boxed_parts
 
 DATA = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # where `train/` and `val/` are within the root
 VALIDATION = ("val", "ILSVRC2012_img_val")

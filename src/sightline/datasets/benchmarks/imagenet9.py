@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.data.backgrounds import VARIANTS
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import UnreadableFileError, locate
-from sightline.data.formats.splitting import divide_records
 from sightline.data.image_listing import list_images
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.errors import SightlineError
+from sightline.formats.splitting import divide_records
+from sightline.regions.backgrounds import VARIANTS
 
 
 @DATASETS.register("imagenet9", masks="some", groups=False)

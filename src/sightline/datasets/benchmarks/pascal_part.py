@@ -16,11 +16,11 @@ from sightline._core.reading import RESTORE, reading
 from sightline.data.dataset import Sample
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import UnreadableFileError, locate
-from sightline.data.formats.splitting import official_splits
 from sightline.data.official import OFFICIAL
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.errors import SightlineError
+from sightline.formats.splitting import official_splits
 
 ANIMALS = ("bird", "cat", "cow", "dog", "horse", "sheep")
 ANNOTATIONS, IMAGES, LISTS = Path("Annotations_Part"), Path("JPEGImages"), Path("ImageSets", "Main")

@@ -10,11 +10,11 @@ import torch
 from sightline._core.reading import RESTORE, reading
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import locate
-from sightline.data.formats.box_files import boxed_parts
-from sightline.data.formats.splitting import official_splits
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.errors import MissingFileError, SightlineError, unknown_name
+from sightline.formats.box_files import boxed_parts
+from sightline.formats.splitting import official_splits
 
 
 @DATASETS.register("pets", masks="all", groups=False)

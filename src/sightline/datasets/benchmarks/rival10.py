@@ -18,14 +18,14 @@ from torchvision.transforms.v2 import functional as F
 
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import UnreadableFileError, locate
-from sightline.data.formats.box_files import boxed_parts
-from sightline.data.formats.splitting import official_splits
 from sightline.data.image_listing import list_images
 from sightline.data.mask_files import bright
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.data.transforms import resize_mask
 from sightline.errors import SightlineError, unknown_name
+from sightline.formats.box_files import boxed_parts
+from sightline.formats.splitting import official_splits
 
 # The classes in the official order, each with the two ImageNet classes that it is made of.
 CLASSES = {

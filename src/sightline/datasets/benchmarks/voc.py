@@ -11,12 +11,12 @@ from torch import Tensor
 from sightline._core.reading import RESTORE, reading
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import UnclearFileError, UnreadableFileError, locate
-from sightline.data.formats.box_files import boxed_parts
-from sightline.data.formats.splitting import official_splits
 from sightline.data.mask_files import mask_meaning, read_mask
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.errors import MissingFileError, SightlineError, unknown_name
+from sightline.formats.box_files import boxed_parts
+from sightline.formats.splitting import official_splits
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",

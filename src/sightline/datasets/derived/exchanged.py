@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from sightline._core.checks import check_choice
-from sightline.data.backgrounds import Fill
 from sightline.data.dataset import ImageDataset
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.datasets.derived.variants import BackgroundVariant, MaskedImages
 from sightline.errors import SightlineError
+from sightline.regions.backgrounds import Fill
 
 Exchange = Literal["mixed_rand", "mixed_next"]
 

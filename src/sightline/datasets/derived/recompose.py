@@ -19,7 +19,6 @@ from torchvision.transforms.v2 import functional as F
 
 from sightline._core.csv_files import read_csv
 from sightline._core.seeding import generator
-from sightline.data.boxes import tight_box
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import locate
@@ -27,6 +26,7 @@ from sightline.data.image_listing import list_images
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits, divide
 from sightline.errors import SightlineError
+from sightline.regions.boxes import tight_box
 
 
 @dataclass(frozen=True)

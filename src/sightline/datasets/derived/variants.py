@@ -9,7 +9,12 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from sightline.data.backgrounds import (
+from sightline.data.dataset import ImageDataset, Sample
+from sightline.data.registry import DATASETS
+from sightline.data.splits import Splits
+from sightline.data.transforms import Resize
+from sightline.errors import SightlineError
+from sightline.regions.backgrounds import (
     MIXED,
     VARIANTS,
     Backgrounds,
@@ -21,11 +26,6 @@ from sightline.data.backgrounds import (
     is_whole,
     vary,
 )
-from sightline.data.dataset import ImageDataset, Sample
-from sightline.data.registry import DATASETS
-from sightline.data.splits import Splits
-from sightline.data.transforms import Resize
-from sightline.errors import SightlineError
 
 
 class MaskedImages:
@@ -37,7 +37,7 @@ class MaskedImages:
     Args:
         objects: images, some or all of them with masks.
         size: side of the squares, in pixels: the shorter side is resized to it, and the centre kept.
-        fill: see `sightline.data.backgrounds.background_of`.
+        fill: see `sightline.regions.backgrounds.background_of`.
         seed: of whose background an image gets.
 
     Attributes:
@@ -89,7 +89,7 @@ class BackgroundVariant(ImageDataset):
 
     Args:
         squares: the images.
-        variant: see `sightline.data.backgrounds.vary`.
+        variant: see `sightline.regions.backgrounds.vary`.
 
     Raises:
         SightlineError: there is no such variant.
@@ -162,7 +162,7 @@ def background_variants(
     Args:
         source: `name` and options of a registered dataset with masks and a main test split ("test" or "test_shifted").
         train: the variant that "train" and "val" are in; None = they stay as they are.
-        variants: which of them; see `sightline.data.backgrounds.vary`.
+        variants: which of them; see `sightline.regions.backgrounds.vary`.
         size: see `MaskedImages`, as are the other options.
         fill: see `MaskedImages`.
         seed: of whose background an image gets.

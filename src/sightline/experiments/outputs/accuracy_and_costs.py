@@ -12,9 +12,9 @@ from sightline.evaluation import evaluate_model
 from sightline.experiments.outputs.base import OUTPUTS, Output
 from sightline.experiments.outputs.runs import FinishedRuns
 from sightline.reporting.markdown import markdown
+from sightline.runs import Run, load_run
 from sightline.studies.study import Part
 from sightline.studies.tables import mean_and_spread
-from sightline.training import Run, load_run
 
 Values = dict[str, Any]
 

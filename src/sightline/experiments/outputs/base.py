@@ -11,9 +11,9 @@ from pydantic import SerializeAsAny
 from sightline._core.registry import Registry
 from sightline._core.strict import StrictDocument, registered
 from sightline.experiments.outputs.runs import FinishedRuns
+from sightline.runs import Run
+from sightline.runs.run import EpochEnd
 from sightline.studies.study import Part
-from sightline.training import Run
-from sightline.training.run import EpochEnd
 
 
 class Output(StrictDocument, ABC):

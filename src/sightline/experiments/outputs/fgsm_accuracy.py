@@ -16,10 +16,10 @@ from sightline.experiments.outputs.runs import FinishedRuns
 from sightline.metrics import fgsm_hits
 from sightline.reporting.markdown import markdown
 from sightline.reporting.plots import legend_below
+from sightline.runs import Run, load_run
 from sightline.studies.lines import line_panels
 from sightline.studies.study import Part
 from sightline.studies.tables import mean_and_spread
-from sightline.training import Run, load_run
 
 WRONG = 255  # of an image that the model misclassifies without an attack
 

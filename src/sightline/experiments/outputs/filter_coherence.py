@@ -20,10 +20,10 @@ from sightline.network.modes import evaluating
 from sightline.network.tap import Tap
 from sightline.reporting.markdown import markdown
 from sightline.reporting.plots import legend_below
+from sightline.runs import Run, load_run
 from sightline.studies.lines import line_panels
 from sightline.studies.study import Part
 from sightline.studies.tables import mean_and_spread
-from sightline.training import Run, load_run
 from sightline.training.build import build
 
 TIMES = ("before", "after")

@@ -9,9 +9,9 @@ from pydantic import Field
 from sightline.experiments.outputs.base import OUTPUTS, Output
 from sightline.experiments.outputs.runs import FinishedRuns
 from sightline.reporting.markdown import markdown
+from sightline.runs import Run
 from sightline.studies.study import Part
 from sightline.studies.tables import mean_and_spread
-from sightline.training import Run
 
 
 @OUTPUTS.register("logged")

@@ -18,9 +18,9 @@ from sightline.metrics.similarity import pearson
 from sightline.models import load_model
 from sightline.models.two_branch import two_branch_of
 from sightline.reporting.markdown import markdown
+from sightline.runs import Run, load_run
 from sightline.studies.study import Part
 from sightline.studies.tables import mean_and_spread
-from sightline.training import Run, load_run
 
 
 @OUTPUTS.register("map_correlation")

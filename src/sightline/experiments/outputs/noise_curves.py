@@ -14,9 +14,9 @@ from sightline.experiments.outputs.base import OUTPUTS, Output
 from sightline.experiments.outputs.runs import FinishedRuns
 from sightline.reporting.markdown import markdown
 from sightline.reporting.plots import COLORS, new_axes, tidy
+from sightline.runs import Run
 from sightline.studies.study import Part
 from sightline.studies.tables import mean_and_spread
-from sightline.training import Run
 
 REGIONS = {"foreground_noise_accuracy": "noise on the object", "background_noise_accuracy": "noise around it"}
 

@@ -16,10 +16,10 @@ from sightline.experiments.outputs.unbiased_images import chance_spread, unbiase
 from sightline.experiments.outputs.weight_recorder import WeightRecorder
 from sightline.reporting.markdown import markdown
 from sightline.reporting.plots import legend_below
+from sightline.runs import Run
 from sightline.studies.lines import line_panels
 from sightline.studies.study import Part
 from sightline.studies.tables import mean_and_spread
-from sightline.training import Run
 from sightline.training.build import build
 
 

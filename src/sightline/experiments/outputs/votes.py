@@ -13,8 +13,8 @@ from sightline.experiments.recipes import file_name
 from sightline.rating.results import Results, Verdict, results
 from sightline.rating.study import FILE, IMAGES, open_study
 from sightline.reporting.markdown import markdown
+from sightline.runs import Run
 from sightline.studies.study import Part
-from sightline.training import Run
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 

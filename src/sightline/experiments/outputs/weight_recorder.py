@@ -12,7 +12,7 @@ from sightline._core.reading import read_tensors, reading
 from sightline.guides import from_config
 from sightline.guides.base import GuideSum
 from sightline.guides.measured_weights import MeasuredWeights
-from sightline.training import Run
+from sightline.runs import Run
 
 STORED = "_stored._extra_state"  # how a checkpoint calls the weights of a guide that has them
 

@@ -12,8 +12,8 @@ from pydantic import Field, SerializeAsAny
 from sightline._core.registry import Registry
 from sightline._core.strict import StrictDocument, registered
 from sightline.experiments.recipes import Keys
+from sightline.runs import Recipe, Run
 from sightline.studies.study import Part
-from sightline.training import Recipe, Run
 
 
 @dataclass(frozen=True)

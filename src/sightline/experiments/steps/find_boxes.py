@@ -12,8 +12,8 @@ from sightline.experiments.steps.base import STEPS, Step, StepContext
 from sightline.localization.detectors import BOX_DETECTORS
 from sightline.localization.writing import write_boxes
 from sightline.models import load_model
+from sightline.runs.recipe_parts import Model
 from sightline.studies.study import Part
-from sightline.training.recipe import Model
 
 FILE = "boxes.csv"
 

@@ -12,8 +12,8 @@ from sightline.localization.image_maps import ExplainedMaps
 from sightline.localization.prompts import Prompter, find_segmenter
 from sightline.localization.writing import write_masks
 from sightline.models import load_model
+from sightline.runs.recipe_parts import Model
 from sightline.studies.study import Part
-from sightline.training.recipe import Model
 
 
 @STEPS.register("find_masks")

@@ -13,8 +13,8 @@ from sightline._core.reading import read_json
 from sightline._core.strict import Positive, parse_yaml
 from sightline.experiments.recipes import Keys, overrides
 from sightline.experiments.steps.base import STEPS, Step, StepContext
+from sightline.runs import read_recipe
 from sightline.studies.study import Part
-from sightline.training import read_recipe
 
 if TYPE_CHECKING:
     from sightline.sweeping import Sweep

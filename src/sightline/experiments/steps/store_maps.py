@@ -11,8 +11,8 @@ from sightline.experiments.recipes import Keys
 from sightline.experiments.steps.base import STEPS, Step, StepContext
 from sightline.explainers import create_explainer
 from sightline.explainers.maps import compute_maps
+from sightline.runs import load_run
 from sightline.studies.study import Part
-from sightline.training import load_run
 
 
 @STEPS.register("store_maps")

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from sightline._core.seeding import generator
-from sightline.data.backgrounds import paint_over
 from sightline.data.batch import Batch
+from sightline.regions.backgrounds import paint_over
 
 AUGMENT = {"crop": 0.25, "jitter": 0.3}
 BATCH = 32

@@ -11,11 +11,11 @@ from sightline._core.progress import bar
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.transforms import resize_mask
 from sightline.fixing.mending.fitting import shares
+from sightline.heads import fit_attention
 from sightline.localization.found_masks import SIDE, at_most, cut_out
 from sightline.localization.image_maps import ExplainedMaps
 from sightline.localization.prompts import Prompt, Prompter
 from sightline.network.input_spec import InputSpec
-from sightline.training.heads import fit_attention
 
 CHUNK = 32
 

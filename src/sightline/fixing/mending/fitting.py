@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sightline._core.seeding import generator
 from sightline.fixing.mending.trunk import Features
-from sightline.training.heads import fit_attention, fit_linear
+from sightline.heads import fit_attention, fit_linear
 
 FOLDS = 5
 JUDGED = 1e-4  # largest gradient of heads that only judge: their answers are then those of the optimum

@@ -13,12 +13,12 @@ from sightline._core.csv_files import csv_text
 from sightline._core.files import write_atomically
 from sightline._core.output_lock import holding_file
 from sightline._core.progress_log import ProgressLog
-from sightline.data.boxes import tight_boxes
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.errors import SightlineError
 from sightline.localization.detectors import Box, BoxDetector
 from sightline.localization.writing.resumable import relative_path, work_through
 from sightline.metrics.corloc import corloc
+from sightline.regions.boxes import tight_boxes
 
 
 @dataclass(frozen=True)

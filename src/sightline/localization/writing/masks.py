@@ -15,8 +15,8 @@ from sightline._core.output_lock import holding_folder
 from sightline._core.progress_log import ProgressLog
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.file_dataset import FileDataset
-from sightline.data.formats.found_masks import mask_names
 from sightline.errors import SightlineError
+from sightline.formats.found_masks import mask_names
 from sightline.localization.prompts import Prompter, Segmenter, segment
 from sightline.localization.writing.resumable import relative_path, work_through
 from sightline.metrics.localization import foreground_iou

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from sightline._core.registry import Entry
-from sightline.explainers.lots import LOTS, grey
+from sightline.attributions.lots import LOTS, grey
 from sightline.metrics.explanation_image import explanation_images
 from sightline.reporting.overlay import blend
 from sightline.studies.image_study import Images, Maker, OneImageStudy

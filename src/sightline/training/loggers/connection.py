@@ -17,11 +17,12 @@ from sightline._core.files import is_new
 from sightline._core.optional import missing_dependency
 from sightline._core.registry import Entry
 from sightline.errors import RunFailedError, SightlineError
+from sightline.runs.recipe import Recipe
+from sightline.runs.recipe_parts import Tracker
+from sightline.runs.run import Run
 from sightline.training.loggers.base import Logger
 from sightline.training.loggers.mlflow import MLflowLogger
 from sightline.training.loggers.wandb import WandbLogger
-from sightline.training.recipe import Recipe, Tracker
-from sightline.training.run import Run
 
 LOG = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sightline._core.strict import flat
-from sightline.training.run import Run
+from sightline.runs.run import Run
 
 
 class MLflowLogger:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sightline.training.run import Run
+from sightline.runs.run import Run
 
 
 class WandbLogger:

@@ -1,5 +1,0 @@
-"""Masks to and from annotation tools: COCO, LabelMe, CVAT and Label Studio."""
-
-from sightline.data.exchange.masks import TOOLS, export_masks, import_masks
-
-__all__ = ["TOOLS", "export_masks", "import_masks"]
