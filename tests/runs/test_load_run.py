@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import SIDE, recipe
 
 import sightline as sl
 from sightline.evaluation import evaluate
 from sightline.models.filter_groups import carried_filter_groups
 from sightline.runs import Run, load_run, read_recipe
+from tiny import SIDE, recipe
 
 SELECTING = {"save_best": {"metric": "val/accuracy"}, "seed": 3}
 

@@ -1,11 +1,11 @@
 import pytest
-from tiny import recipe
 
 from sightline._core.strict import difference, override_text
 from sightline.errors import SightlineError
 from sightline.runs.recipe import Recipe, read_recipe
 from sightline.training import train
 from sightline.training.build import build
+from tiny import recipe
 
 TEXT = """
 name: squares

@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file
 from test_checkpoint import identical
 from test_checkpoint import stop_after as stop_after
-from tiny import recipe
 from torch import Tensor
 
 import sightline as sl
@@ -17,6 +16,7 @@ from sightline.runs.load_run import load_run
 from sightline.training import loop
 from sightline.training.build import build
 from sightline.training.validation import validate
+from tiny import recipe
 
 HEAD, ALL = {"epochs": 1, "lr": 1e-2, "trainable": "head"}, {"epochs": 2, "lr": 1e-2}
 COMMON: dict[str, Any] = {"model": "sightline/small_cnn", "guide": None}

@@ -3,13 +3,13 @@
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import recipe
 
 import sightline as sl
 from sightline.errors import SightlineError
 from sightline.runs.load_run import load_run
 from sightline.training import cached_stage
 from sightline.training.build import build
+from tiny import recipe
 
 OVERLAP = {"name": "segment_overlap", "weight": 2.0}
 SWAP = {"name": "random_background", "probability": 0.7}

@@ -3,16 +3,16 @@ import shutil
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file
-from tiny import recipe
 
 import sightline as sl
+import tiny
 from sightline._core.files import write_atomically
 from sightline.errors import RunFailedError, SightlineError
 from sightline.training import loop
 from sightline.training.checkpoint import Checkpoint
+from tiny import recipe
 
 OPTIMIZERS = ["adam", "adamw", {"name": "sgd", "momentum": 0.9}, {"name": "sgd", "momentum": 0}]
 

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from tiny import recipe
 
 from sightline.errors import SightlineError
 from sightline.network.head import head_parameters
@@ -8,6 +7,7 @@ from sightline.network.input_spec import to_inputs
 from sightline.network.trunk import Trunk
 from sightline.training.build import build
 from sightline.training.feature_cache import cached_activations
+from tiny import recipe
 
 GUIDE = [{"name": "random_background", "seed": 3}, {"name": "l1"}]
 

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from test_checkpoint import stop_after as stop_after
-from tiny import recipe
 from torch import Tensor, nn
 
 import sightline as sl
@@ -17,6 +16,7 @@ from sightline.errors import SightlineError
 from sightline.network.modes import batch_norms
 from sightline.training.build import Parts, build
 from sightline.training.optim import decayed_groups
+from tiny import recipe
 
 HEAD, ALL = {"epochs": 1, "lr": 1e-2, "trainable": "head"}, {"epochs": 1, "lr": 1e-3}
 

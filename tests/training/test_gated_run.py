@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import recipe
 
 import sightline as sl
 from sightline.data import DATASETS
 from sightline.evaluation import evaluate
 from sightline.training import loop, train
+from tiny import recipe
 
 GUIDE = {"name": "attention_gate", "layer": "relu2"}
 

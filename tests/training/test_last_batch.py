@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import recipe
 from torch import nn
 
 import sightline as sl
@@ -13,6 +12,7 @@ from sightline.errors import SightlineError
 from sightline.models.registry import MODELS
 from sightline.training.build import build
 from sightline.training.last_batch import check_single_image, last_batch_size
+from tiny import recipe
 
 
 def flat(*last: nn.Module) -> nn.Module:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import Squares, recipe
 
 from sightline.data import DATASETS, Splits
 from sightline.data.loader import EpochSampler, balanced_order
 from sightline.errors import SightlineError
 from sightline.training import loop, train
+from tiny import Squares, recipe
 
 
 class Skewed(Squares):

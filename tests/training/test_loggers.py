@@ -8,17 +8,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from lightning_fabric.loggers.logger import Logger
 from safetensors.torch import load_file
-from tiny import recipe
 
+import tiny
 from sightline.errors import SightlineError
 from sightline.evaluation import evaluate
 from sightline.runs import Run
 from sightline.training import train
 from sightline.training.loggers import Loggers, connection
+from tiny import recipe
 
 STAGES = [{"epochs": 3, "lr": 1e-3}]
 

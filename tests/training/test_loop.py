@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tiny import recipe
 
 import sightline as sl
 from sightline.errors import NonFiniteLossError, RunFailedError, SightlineError
 from sightline.training import loop
 from sightline.training.build import build
+from tiny import recipe
 
 
 def weights(run):

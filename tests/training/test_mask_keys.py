@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Squares, recipe
 from torch import Tensor
 
 from sightline.errors import SightlineError
@@ -13,6 +12,7 @@ from sightline.localization.prompts import Prompter
 from sightline.runs import read_recipe
 from sightline.training import train
 from sightline.training.build import build
+from tiny import Squares, recipe
 
 
 def test_they_change_the_training_images_alone() -> None:

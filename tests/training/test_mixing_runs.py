@@ -10,13 +10,13 @@ from safetensors.torch import load_file
 from test_checkpoint import identical
 from test_checkpoint import stop_after as stop_after
 from test_several_labels_run import SIDE as SIDE  # registers the data set "colours"
-from tiny import recipe
 from torchvision.transforms import v2
 
 import sightline as sl
 from sightline._core.seeding import derive_seed
 from sightline.errors import SightlineError
 from sightline.training.build import build
+from tiny import recipe
 
 STAGE = {"epochs": 2, "lr": 1e-2, "mixing": {"cutmix": 1.0}}
 

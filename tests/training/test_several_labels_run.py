@@ -7,7 +7,6 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from sklearn.metrics import average_precision_score, f1_score
-from tiny import recipe
 from torch import nn
 from torchvision import tv_tensors
 
@@ -21,6 +20,7 @@ from sightline.metrics.accuracy import correct
 from sightline.training import train
 from sightline.training.build import build
 from sightline.training.validation import validate
+from tiny import recipe
 
 SIDE = 32
 

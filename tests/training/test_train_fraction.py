@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import recipe
 
 from sightline.errors import SightlineError
 from sightline.training import train
 from sightline.training.build import build
+from tiny import recipe
 
 
 def chosen(**keys: object) -> set[str]:

@@ -4,12 +4,12 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from sklearn.metrics import balanced_accuracy_score, recall_score
-from tiny import SIDE, Squares
 from torch import nn
 
 from sightline import Objective
 from sightline.data.loader import create_loader
 from sightline.training.validation import figures_of, validate
+from tiny import SIDE, Squares
 
 
 def test_mean_and_worst_class_accuracy_against_scikit_learn() -> None:

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from test_checkpoint import identical
 from test_checkpoint import stop_after as stop_after
-from tiny import recipe
 from torch import Tensor, nn
 
 import sightline as sl
@@ -17,6 +16,7 @@ from sightline.errors import SightlineError
 from sightline.guides import AFR, JTT
 from sightline.heads import fit_linear
 from sightline.training.build import Parts, build
+from tiny import recipe
 
 FIRST = {"epochs": 1, "lr": 3e-3, "guide": None}
 SECOND = {"epochs": 2, "lr": 1e-3, "guide": {"name": "jtt", "upweight": 20.0}, "start": "initial"}

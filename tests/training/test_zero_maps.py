@@ -2,11 +2,11 @@ import warnings
 
 import pytest
 from safetensors.torch import save_file
-from tiny import recipe
 
 import sightline as sl
 from sightline.errors import RunFailedError
 from sightline.training.zero_maps import ZeroMapCheck
+from tiny import recipe
 
 
 @pytest.fixture
