@@ -17,24 +17,24 @@ from zoo import HUGGING_FACE, TIMM, TORCHVISION, Size, hugging_face_model, timm_
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "models.md"
 TEXT = """# Models and their layers
 
-sightline takes maps from a layer that it chooses by the family of the model, and knows how that layer returns its output. Give
-[another layer](../explanation/tap.md#which-layer) by its name, here `sl.explain(model, images, layer="layer3")`.
+sightline chooses the target layer by the family of the model, and knows the layout of this layer's output. To use
+[another layer](../explanation/tap.md#which-layer), pass its name: `sl.explain(model, images, layer="layer3")`.
 
-One or more small models of each family were tried, with random weights, on an image that is not square where the family allows
-it. A model works if its default layer
+We tested one or more small models of each family, with random weights. The image is not square if the family allows
+this. A model works if its default layer
 
-- runs, and has at least 2 x 2 places;
-- is not early in the model, not behind the pooling, and not the output; no convolution over several places follows it in a CNN;
+- runs, and has at least 2 x 2 positions;
+- is not early in the model, not after the pooling, and not the output; in a CNN, no convolution over several positions follows it;
 - shows a changed corner of the image at that corner;
-- has gradients at most places, and its Grad-CAM is not flat.
+- has gradients at most positions, and its Grad-CAM is not flat.
 
-| library | families | models tried | work | refused | fail |
+| library | families | models tried | work | no default layer | fail |
 | --- | --- | --- | --- | --- | --- |
 {summary}
 
-*Refused*: sightline does not choose a layer; the error lists candidates. Models of timm that do not classify (their names
-end in `_enc`) were not tried. `python tests/families_page.py` made this page, and the slow tests in
-`tests/network/test_families.py` hold it.
+*No default layer*: sightline does not choose a layer; the error lists candidates. Models of timm that do not classify (their names
+end in `_enc`) were not tried. `python tests/families_page.py` writes this page, and the slow tests in
+`tests/network/test_families.py` check it.
 
 ## CLIP and SigLIP
 
@@ -50,11 +50,11 @@ templates = ["a photo of a {{}}.", "a drawing of a {{}}."]
 model, spec = sl.models.zero_shot_classifier("clip-vit-base-patch32", ["cat", "dog"], templates)
 ```
 
-The logit of a class is what the model gives for an image and the text "a photo of a NAME.", or the mean over your templates.
-The embeddings of the texts are computed once, and are the weights of the linear layer `head`. So it is an ordinary classifier:
-explain, evaluate, diagnose and fix it. A recipe with `model: hf:FOLDER` trains it from the names of the data's classes. A
-target can be a contrast of two texts: `sl.targets.Contrast(0, 1)`. Nothing is downloaded. Any other encoder with an embedding
-for each class works as `sl.models.ZeroShotClassifier(encoder, embeddings, scale)`.
+The logit of a class is the model's score for an image and the text "a photo of a NAME.", or the mean over your templates.
+The embeddings of the texts are computed once, and become the weights of the linear layer `head`. The result is an ordinary classifier:
+you can explain, evaluate, diagnose and fix it. A recipe with `model: hf:FOLDER` trains it from the names of the data's classes. A
+target can be a contrast of two texts: `sl.targets.Contrast(0, 1)`. Nothing is downloaded. For any other encoder with one embedding
+per class, use `sl.models.ZeroShotClassifier(encoder, embeddings, scale)`.
 """
 
 
