@@ -20,11 +20,12 @@ TEXT = """# Models and their layers
 sightline chooses the target layer by the family of the model, and knows the layout of this layer's output. To use
 [another layer](../explanation/tap.md#which-layer), pass its name: `sl.explain(model, images, layer="layer3")`.
 
-We tested one or more small models of each family, with random weights. The image is not square if the family allows
+One or more small models of each family were tested, with random weights. The image is not square if the family allows
 this. A model works if its default layer
 
 - runs, and has at least 2 x 2 positions;
-- is not early in the model, not after the pooling, and not the output; in a CNN, no convolution over several positions follows it;
+- is not early in the model, not after the pooling, and not the output; in a CNN, no convolution over several positions
+  follows it;
 - shows a changed corner of the image at that corner;
 - has gradients at most positions, and its Grad-CAM is not flat.
 
@@ -32,8 +33,8 @@ this. A model works if its default layer
 | --- | --- | --- | --- | --- | --- |
 {summary}
 
-*No default layer*: sightline does not choose a layer; the error lists candidates. Models of timm that do not classify (their names
-end in `_enc`) were not tried. `python tests/families_page.py` writes this page, and the slow tests in
+*No default layer*: sightline does not choose a layer; the error lists candidates. Models of timm that do not classify
+(their names end in `_enc`) were not tried. `python tests/families_page.py` writes this page, and the slow tests in
 `tests/network/test_families.py` check it.
 
 ## CLIP and SigLIP
@@ -51,10 +52,10 @@ model, spec = sl.models.zero_shot_classifier("clip-vit-base-patch32", ["cat", "d
 ```
 
 The logit of a class is the model's score for an image and the text "a photo of a NAME.", or the mean over your templates.
-The embeddings of the texts are computed once, and become the weights of the linear layer `head`. The result is an ordinary classifier:
-you can explain, evaluate, diagnose and fix it. A recipe with `model: hf:FOLDER` trains it from the names of the data's classes. A
-target can be a contrast of two texts: `sl.targets.Contrast(0, 1)`. Nothing is downloaded. For any other encoder with one embedding
-per class, use `sl.models.ZeroShotClassifier(encoder, embeddings, scale)`.
+The embeddings of the texts are computed once, and become the weights of the linear layer `head`. The result is an ordinary
+classifier: you can explain, evaluate, diagnose and fix it. A recipe with `model: hf:FOLDER` trains it from the names of the
+data's classes. A target can be a contrast of two texts: `sl.targets.Contrast(0, 1)`. Nothing is downloaded. For any other
+encoder with one embedding per class, use `sl.models.ZeroShotClassifier(encoder, embeddings, scale)`.
 """
 
 

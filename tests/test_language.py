@@ -16,6 +16,7 @@ from check_language import PATTERNS, files, hits
         ("The weights cannot be had.", 1),
         ("An interrupted command goes on when it is given again.", 2),
         ("one row a vote", 1),
+        ("The figures of `figure-5` are in figure.png.", 1),
         ("one row per vote\nThe command continues.", 0),
         ("Who looks at the object hardly minds.", 2),
     ],

@@ -55,7 +55,7 @@ PATTERNS = {  # pattern -> what to say instead
     r"\b[Rr]ivals?\b": "baseline, alternative",
     r"\b[Cc]heat(s|ing)?\b|\b[Hh]onest\b": "shortcut model; robust model",
     r"\bverbs?\b": "command",
-    r"\bfigures?\b": "value, number (keep it for plots)",
+    r"\bfigures?\b(?![-.]\w)": "value, number (keep it for plots)",  # an item `figure-3` and a file figure.png do not count
     r"\bpictures?\b|\bphotographs?\b": "image",
     r"\b(minds|listens?|speaks?|hears?|[Hh]ear)\b": "is affected by; uses; hook",
     r"\b(seeks? out|sought|astray|flattered|slighted)\b": "select",
