@@ -1,6 +1,6 @@
 """sightline: train image classifiers that use the object, and measure whether they do.
 
-Public names are imported lazily, so that `import sightline` costs little more than `import torch`.
+Public names are imported lazily, so `import sightline` costs little more than `import torch`.
 """
 
 from importlib import import_module

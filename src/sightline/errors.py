@@ -58,7 +58,7 @@ class RunFailedError(SightlineError):
 
 
 class UnwritableError(RunFailedError, OSError):
-    """The system refused to write a file, such as on a full disk; the message names the file."""
+    """The system cannot write a file, such as on a full disk; the message names the file."""
 
 
 class OutputInUseError(SightlineError):

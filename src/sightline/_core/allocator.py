@@ -10,10 +10,10 @@ MMAP_MAX, TRIM_THRESHOLD = -4, -1  # parameters of mallopt(3)
 def keep_freed_memory() -> bool:
     """Let glibc reuse the memory of freed tensors, where it would give it back to the system.
 
-    By default, glibc asks the system for every tensor above 32 MB anew. The system then clears each page when it is first
-    written, which can take as long as the forward pass itself. Memory that a process has used stays with the process until it
-    ends. The setting holds for the whole process, so that commands make it and the library does not. What environment
-    variables say of the allocator stays.
+    By default, glibc asks the system for new memory for every tensor above 32 MB. The system then clears each page when it
+    is first written, which can take as long as the forward pass itself. Memory that a process has used stays with the
+    process until it ends. The setting holds for the whole process, so commands make it and the library does not.
+    Environment variables of the allocator take precedence.
 
     Returns:
         Whether the setting was made: not on systems without glibc, and not where the environment chooses the allocator.

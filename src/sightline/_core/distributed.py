@@ -28,7 +28,7 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
 
 
 def raise_everywhere(problem: SightlineError | None, device: torch.device, message: str) -> None:
-    """Raise on every process if one has a problem, so that none waits for the others forever.
+    """Raise on every process if one has a problem, so none waits for the others forever.
 
     Args:
         problem: The error of this process, raised here; None if it has none.

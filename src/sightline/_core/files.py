@@ -37,7 +37,7 @@ def writing(path: Path) -> Iterator[None]:
     """Turn what the system rejects into one error that names the file and says what to do.
 
     Raises:
-        UnwritableError: the system refused to write.
+        UnwritableError: the system cannot write the file.
     """
     try:
         yield
@@ -48,7 +48,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def unwritable(path: Path, error: OSError) -> UnwritableError:
-    """Return the error for a file that the system refuses to write."""
+    """Return the error for a file that the system cannot write."""
     advice = ADVICE.get(error.errno or 0)
     return UnwritableError(f"cannot write {path}: {error.strerror or error}{f'; {advice}' if advice else ''}")
 
@@ -96,7 +96,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Give a new temporary folder beside `folder`, and put it instead of `folder` at the end.
+    """Give a new temporary folder next to `folder`, and put it instead of `folder` at the end.
 
     Only one process at a time may replace a folder. What an earlier one left when it was killed is cleared first. A symbolic
     link stays: the folder that it names is replaced.
@@ -122,7 +122,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 
 def temporary_path(path: Path) -> Path:
-    """Return a new hidden name with the suffix of a file, beside the file."""
+    """Return a new hidden name with the suffix of a file, next to the file."""
     return path.with_name(f".{_short(path)}.{secrets.token_hex(6)}.tmp{path.suffix}")
 
 
@@ -138,14 +138,14 @@ def clear_left_over(folder: Path) -> None:
     for place, folders, names in os.walk(folder):
         found = [Path(place, name) for name in (*folders, *names) if LEFT_OVER.fullmatch(name) and name != LOCK]
         _clear(found)
-        # Another process may be writing to a folder with a lock of its own.
+        # Another process may be writing to a folder with its own lock.
         folders[:] = [
             name for name in folders if not LEFT_OVER.fullmatch(name) and not Path(place, name, LOCK).exists()
         ]
 
 
 def clear_left_by(path: Path) -> None:
-    """Remove temporary files of one output that killed processes left beside it, as `clear_left_over` does."""
+    """Remove temporary files of one output that killed processes left next to it, as `clear_left_over` does."""
     _clear([file for file in _entries(path.parent) if _is_left_by(file.name, path)])
 
 

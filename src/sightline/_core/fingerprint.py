@@ -1,4 +1,4 @@
-"""What tells one model from another, so that nothing made by one is taken for the other's."""
+"""Fingerprints that distinguish models, so files made by one model are not used for another."""
 
 import hashlib
 

@@ -51,7 +51,7 @@ def holding_folder(folder: Path, wait: float = BRIEF) -> Iterator[None]:
 
 @contextmanager
 def holding_file(path: Path, wait: float = BRIEF) -> Iterator[None]:
-    """Hold an output that is one file, or a folder that is replaced as a whole. As `holding_folder`; the lock is beside it."""
+    """Hold an output that is one file, or a folder that is replaced as a whole. As `holding_folder`; the lock is next to it."""
     made = _make(path.parent)
     try:
         with _holding(path, path.with_name(f".{path.name}{LOCK}"), wait):
@@ -87,7 +87,7 @@ def _holding(output: Path, file: Path, wait: float) -> Iterator[None]:
         yield
     finally:
         if taken:
-            with suppress(OSError):  # removed before its release, so that nobody else can hold the removed file
+            with suppress(OSError):  # removed before its release, so nobody else can hold the removed file
                 file.unlink()
             lock.release()
 

@@ -24,7 +24,7 @@ class ProgressBar:
 
     def __init__(self, visible: bool, description: str, total: int | None, completed: int = 0) -> None:
         self._visible = visible
-        self._stderr = sys.stderr  # kept, so that a redirection that comes later does not move the bar
+        self._stderr = sys.stderr  # kept, so a redirection that comes later does not move the bar
         self._bar = _rich_bar() if visible and sys.stderr.isatty() else None
         if self._bar is not None:
             self._task = self._bar.add_task(description, total=total, completed=completed, text="")

@@ -1,4 +1,4 @@
-"""What was finished of a long pass, kept line by line, so that a pass that was killed continues."""
+"""What was finished of a long pass, kept line by line, so a pass that was killed continues."""
 
 import json
 import os
@@ -18,7 +18,7 @@ class ProgressLog:
     A line that a kill cut short is thrown away. Only one process at a time may open the file.
 
     Args:
-        path: the file; begun if it is not there.
+        path: the file; begun if it does not exist.
         facts: what is worked on, as JSON values.
 
     Attributes:

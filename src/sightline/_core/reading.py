@@ -1,4 +1,4 @@
-"""Files of users and of earlier commands, read so that a damaged one is an error that names it and says what to do."""
+"""Files of users and of earlier commands, read with an error that names a damaged file and what to do."""
 
 import json
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """Randomness that depends on what is drawn, not on who draws it or when.
 
-Everything random in training and data is keyed by (seed, epoch, sample index, purpose), so that neither the number of
+Everything random in training and data is keyed by (seed, epoch, sample index, purpose), so neither the number of
 workers or processes nor a resumed run can change it.
 """
 

@@ -1,4 +1,4 @@
-"""SIGTERM, which schedulers and containers send, as an exception, so that what is open is closed and recorded."""
+"""SIGTERM, which schedulers and containers send, as an exception, so what is open is closed and recorded."""
 
 import signal
 import threading

@@ -35,7 +35,7 @@ def check_pixels(images: Tensor, argument: str = "images", change: str = "pixels
 
 
 def check_unit_range(values: Tensor, argument: str, reason: str = "") -> None:
-    """Raise if a value lies outside [0, 1], up to rounding. NaN passes: `check_finite` finds it.
+    """Raise if a value is outside [0, 1], up to rounding. NaN passes: `check_finite` finds it.
 
     Args:
         values: any shape, at least one value.

@@ -82,7 +82,7 @@ class Pool:
 
     @cached_property
     def probabilities(self) -> Tensor:
-        """What the model says of each image: (N, K), on the CPU."""
+        """What the model says about each image: (N, K), on the CPU."""
         scorer = Scorer(self.model, self.input_spec)
         return torch.cat([scorer(images).cpu() for images in self.images()])
 
@@ -122,7 +122,7 @@ class QueryStrategy(ABC):
 
 
 class Ranking(QueryStrategy):
-    """A strategy that gives every image a score of its own and takes the highest; equal ones are drawn."""
+    """A strategy that gives every image its own score and takes the highest; equal ones are drawn."""
 
     @abstractmethod
     def scores(self, pool: Pool) -> Tensor:

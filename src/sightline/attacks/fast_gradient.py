@@ -20,7 +20,7 @@ def fgsm(
     weights: Tensor | None = None,
     input_spec: InputSpec | None = None,
 ) -> Tensor:
-    """Fast gradient sign: every pixel goes `eps` up or down, so that the cross-entropy grows (Goodfellow et al. 2015).
+    """Fast gradient sign: every pixel goes `eps` up or down, so the cross-entropy grows (Goodfellow et al. 2015).
 
     A gradient of 0 counts as positive, as "Improving Network Interpretability via Explanation Consistency Evaluation" has it
     (Eq. 7); its images, attacked where a map is low (Eq. 1), come from `weights=1 - maps`.
@@ -82,7 +82,7 @@ def fgv(
 ) -> Tensor:
     """Fast gradient value: a step along the gradient itself, not its sign (Rozsa et al. 2016).
 
-    The step is scaled so that the largest change of an image is `eps`; an image without a gradient stays as it is. The other
+    The step is scaled so the largest change of an image is `eps`; an image without a gradient does not change. The other
     arguments are those of `fgsm`.
     """
     check_fraction(eps=eps)
@@ -102,7 +102,7 @@ def hot_cold(
     """Hot/cold: a step towards one class and away from another, by their logits h (Rozsa et al. 2016).
 
     The direction is the gradient of <h(x), w>, with w = |h| at the hot class, -h at the cold one and 0 elsewhere, held fixed.
-    It is scaled so that the largest change of an image is `eps`; an image without a gradient stays as it is.
+    It is scaled so the largest change of an image is `eps`; an image without a gradient does not change.
 
     Args:
         model: a classifier that returns logits (B, K).
@@ -116,7 +116,7 @@ def hot_cold(
         Images (B, C, H, W) in [0, 1], float32 at least.
 
     Raises:
-        SightlineError: hot and cold are one class, images lie outside [0, 1], or another argument is not as above.
+        SightlineError: hot and cold are one class, images are outside [0, 1], or another argument is not as above.
     """
 
     def score(logits: Tensor) -> Tensor:

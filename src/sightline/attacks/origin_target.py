@@ -61,7 +61,7 @@ def lots(
     """LOTS: change images step by step until a model sees the target's features in them (Rozsa et al. 2017).
 
     Algorithm 1 of "Visualization of Deep Features with Grad-CAM and LOTS": while the distance of the features F_s to the
-    target F_t is above tau, step down the gradient of ||F_t - F_s||^2 / 2, scaled so that the largest change of an image
+    target F_t is above tau, step down the gradient of ||F_t - F_s||^2 / 2, scaled so the largest change of an image
     is alpha, and clamp to [0, 1]. An image that has converged leaves the batch.
 
     Args:

@@ -1,7 +1,7 @@
 """Layer-wise relevance propagation with rules for attention, activation functions and normalization (AttnLRP).
 
 Where every step is linear, a value's relevance is the value times the gradient of the score. The rules change the gradient of
-the other steps so that this holds for them too (Achtibat et al., "AttnLRP", ICML 2024):
+the other steps so this holds for them too (Achtibat et al., "AttnLRP", ICML 2024):
 
 - a product of two values that both depend on the image, such as queries and keys: each gets half;
 - softmax: its gradient, which is the first order of its Taylor expansion;

@@ -1,4 +1,4 @@
-"""A copy of a model in which every operation that a backward rule must see is a module of its own.
+"""A copy of a model in which every operation that a backward rule must see is its own module.
 
 Captum changes the gradient of modules by hooks. It cannot see a functional ReLU, cannot tell two uses of one module apart, and
 passes over an operation without a rule as if the plain gradient were its rule. So the methods with rules get a copy, made by
@@ -231,7 +231,7 @@ def _refuse(network: fx.GraphModule, rules: Rules) -> None:
 
 
 def _separate(network: fx.GraphModule, rules: Rules) -> None:
-    """Give every module with a rule an input of its own.
+    """Give every module with a rule its own input.
 
     Captum hooks the tensors that modules share. Where one module's output is another's input, the first would see a gradient
     that the second's rule has not changed yet; where several take the same tensor, one would change what the others sent.

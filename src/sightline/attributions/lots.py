@@ -35,7 +35,7 @@ BLUR = 49 / 224  # the thesis's kernel, as a fraction of the side
 class LOTS(PixelExplainer):
     """LOTS: which pixels change when an image is moved to other deep features (Rozsa et al. 2017; thesis, Algorithms 1 and 2).
 
-    Images must lie in [0, 1]; the model's normalization is the input spec. `layer` is where features are taken: None = the
+    Images must be in [0, 1]; the model's normalization is the input spec. `layer` is where features are taken: None = the
     input of the last linear layer, `"logits"`, or a layer, for its output. `targets` are the classes (None = the predicted
     ones) whose features `"class"` and `"mean"` look up; the other targets need no class and pass over them.
 
@@ -89,7 +89,7 @@ class LOTS(PixelExplainer):
         if (other_class or class_features is not None) and not looked_up:
             raise SightlineError("class_features and other_class are for target 'class' or 'mean'")
         check_lots_options(iterations, tau, alpha, distance, target)
-        odd_kernel(blur, 224, BLUR)  # rejects what is no kernel now, not after minutes
+        odd_kernel(blur, 224, BLUR)  # rejects what is not a kernel now, not after minutes
         if not 0 <= threshold <= 1:
             raise SightlineError(f"threshold is {threshold}; expected a value of the map, in [0, 1]")
         InternalBatches(internal_batch_size)

@@ -178,7 +178,7 @@ def kernel_shap(
 
 
 class _Scores:
-    """A function of changed images that notes its range, and refuses scores without a value, which no regression takes.
+    """A function of changed images that notes its range, and rejects scores without a value, which no regression takes.
 
     Args:
         forward: returns the score of each changed image.

@@ -1,4 +1,4 @@
-"""RISE: saliency maps from random masks and nothing but the model's scores."""
+"""RISE: saliency maps from random masks and only the model's scores."""
 
 import logging
 from collections.abc import Callable

@@ -14,7 +14,7 @@ from sightline.errors import NonFiniteLossError, RunFailedError, SightlineError
 def main() -> None:
     """Run the command. Bad input prints one line to stderr and exits with 2; a run that fails exits with 1.
 
-    A command that is interrupted says how to go on, and exits with 130, or 143 after SIGTERM.
+    A command that is interrupted says how to continue, and exits with 130, or 143 after SIGTERM.
     """
     try:
         with requires_extra("cli", "the command sightline"):

@@ -8,7 +8,7 @@ from typer.core import TyperCommand
 
 
 class Command(TyperCommand):
-    """Lets `--against` take every run that follows it, so that a shell's wildcard can stand there."""
+    """Lets `--against` take every run that follows it, so a shell's wildcard can stand there."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeat the option before each of its runs, as click reads it."""

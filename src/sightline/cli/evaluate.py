@@ -60,7 +60,7 @@ def evaluate(
     """Measure the accuracy of a model, and how well its maps of several explainers cover the object.
 
     Of one run, the results go into its folder. Several runs, a model from elsewhere or a plan give a table models x
-    explainers x metrics in a folder of its own, with every image's values and paired tests. To resume an interrupted table,
+    explainers x metrics in its own folder, with every image's values and paired tests. To resume an interrupted table,
     run the command again.
 
     Example: sightline evaluate runs/so-loss-seed0

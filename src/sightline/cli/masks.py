@@ -76,7 +76,7 @@ def masks(
     from sightline.localization.writing import write_masks
 
     if not Path.cwd().samefile(sys.path[0] or "."):
-        sys.path.insert(0, "")  # so that a segmenter in a file here is found
+        sys.path.insert(0, "")  # so a segmenter in a file here is found
     make = find_segmenter(segmenter)
     data = find_data(dataset, options or [], split, run, labels=False)
     if maps is not None and (model is not None or run is not None):

@@ -24,7 +24,7 @@ def reproduce(
     ] = False,
     devices: Devices = None,
 ) -> None:
-    """Make a paper's table or figure again, beside the printed one. Goes on where an earlier call was interrupted.
+    """Make a paper's table or figure again, next to the printed one. Continues where an earlier call was interrupted.
 
     Example: sightline reproduce lots table-5.3
     """

@@ -1,4 +1,4 @@
-"""The model and the data set that a verb's options name."""
+"""The model and the data set that a command's options name."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """A trained classifier that a verb's options name, and the layer that is looked at; None = chosen by its family."""
+    """A trained classifier that a command's options name, and the layer that is looked at; None = chosen by its family."""
 
     opened: "OpenedModel"
     layer: str | None = None
@@ -101,7 +101,7 @@ def find_data(
         options: changes to the options of that data.
         split: None is the main test split.
         run: the run's folder, if the model is that of a run.
-        labels: whether labels matter, so that the classes must be known to the model.
+        labels: whether labels matter, so the classes must be known to the model.
         subject: the model that looks at the data, if it is not that of a run.
     """
     from sightline.datasets.derived.relabeled import match_classes

@@ -147,7 +147,7 @@ def check_boxes(boxes: Tensor, has_box: Tensor | None, size: tuple[int, int | No
     if height is None or width is None:
         good, of = (x1 <= x2) & (y1 <= y2) & real.isfinite().all(1), ""
     else:
-        # A box may stick out of its image, or lie beside it after a crop. Ten sides away, it is of something else.
+        # A box may extend beyond its image, or be outside it after a crop. Ten sides away, it is of something else.
         near = (x1 >= -10 * width) & (x2 <= 11 * width) & (y1 >= -10 * height) & (y2 <= 11 * height)
         good, of = (x1 <= x2) & (y1 <= y2) & near, f" of images of {width} x {height} (width x height)"
     if not good.all():

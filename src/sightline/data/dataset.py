@@ -73,7 +73,7 @@ class ImageDataset(Dataset[Sample], ABC):
         skipped: files that were left out because they cannot be read.
 
     Raises:
-        SightlineError: there is no image, fewer than two classes, or a label or group out of range.
+        SightlineError: the images are missing, there are fewer than two classes, or a label or group out of range.
     """
 
     def __init__(
@@ -160,12 +160,12 @@ class ImageDataset(Dataset[Sample], ABC):
         return content_of_files(files) if files else None
 
     def keep_in_memory(self, side: int | None = None) -> Self:
-        """Load every sample now and keep it, so that no later epoch decodes; worker processes share the memory.
+        """Load every sample now and keep it, so no later epoch decodes; worker processes share the memory.
 
         Masks of parts are not kept: they would take several times an image's memory, and training does not look at them.
 
         Args:
-            side: scale images down to this shorter side, in pixels; None = as they are.
+            side: scale images down to this shorter side, in pixels; None = unchanged.
         """
         if not self._kept:
             self._kept = [_to_keep(self.load(index), side) for index in range(len(self))]

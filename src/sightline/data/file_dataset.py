@@ -20,7 +20,7 @@ from sightline.errors import SightlineError
 
 
 class DrawnMask(Protocol):
-    """A mask that is no picture on disk, such as polygons. Its `repr` tells it from another in the fingerprint."""
+    """A mask that is not an image file, such as polygons. Its `repr` identifies it in the fingerprint."""
 
     def draw(self, height: int, width: int) -> Tensor:
         """(height, width) or (K, height, width) uint8 with 0 = background, 1 = object, 255 = ignore."""
@@ -34,7 +34,7 @@ _checks_files: ContextVar[bool] = ContextVar("_checks_files", default=True)
 
 @contextmanager
 def files_unchecked() -> Iterator[None]:
-    """Within it, data sets are made of files that may be missing or in two splits, so that a check can count those."""
+    """Within it, data sets are made of files that may be missing or in two splits, so a check can count those."""
     token = _checks_files.set(False)
     try:
         yield
@@ -49,14 +49,14 @@ def checks_files() -> bool:
 
 @dataclass(frozen=True)
 class Record:
-    """One line of a file data set: a picture, its class, and where known its mask, group, boxes and region to avoid.
+    """One line of a file data set: an image, its class, and where known its mask, group, boxes and region to avoid.
 
     Args:
-        path: the picture's file.
+        path: the image's file.
         label: its class, or a tuple of all that it shows.
         mask: the mask's file, or what draws it.
         group: its group.
-        boxes: xyxy in pixels; what lies beyond the picture is cut off.
+        boxes: xyxy in pixels; what is beyond the image is cut off.
         avoid: the file of the region to avoid, or what draws it.
     """
 
@@ -69,17 +69,17 @@ class Record:
 
     @property
     def files(self) -> list[Path]:
-        """The picture and the files of its masks."""
+        """The image and the files of its masks."""
         return [file for file in (self.path, self.mask, self.avoid) if isinstance(file, Path)]
 
 
 class FileDataset(ImageDataset):
-    """Pictures on disk.
+    """Images on disk.
 
     Args:
-        records: the pictures; their masks and regions to avoid are files of the same height and width.
+        records: the images; their masks and regions to avoid are files of the same height and width.
         classes: the classes' names.
-        root: the folder that paths are told from in the fingerprint, so that moving the data keeps it.
+        root: the folder to which paths in the fingerprint are relative, so moving the data does not change it.
         groups: the groups' names; empty = no groups.
         meaning: (256,) uint8, what each value of a mask file stands for, or (K, 256), what it stands for in the mask of each
             class; default: every value but 0 is the object. Every value but 0 of a region to avoid is to be avoided.
@@ -148,7 +148,7 @@ class FileDataset(ImageDataset):
         return self.records[index].files
 
     def load(self, index: int) -> Sample:
-        """Read a picture with its mask and its region to avoid."""
+        """Read an image with its mask and its region to avoid."""
         record = self.records[index]
         try:
             image, mask, avoid = self._read(record)
@@ -187,7 +187,7 @@ class FileDataset(ImageDataset):
 def _read_region(
     record: Record, region: Path | DrawnMask | None, size: tuple[int, int], meaning: Tensor, colors: Tensor | None
 ) -> Tensor | None:
-    """Read the mask or the region to avoid of a record, whose picture has a size (height, width)."""
+    """Read the mask or the region to avoid of a record, whose image has a size (height, width)."""
     if region is None:
         return None
     if not isinstance(region, Path):

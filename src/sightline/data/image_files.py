@@ -96,7 +96,7 @@ def _to_8_bits(image: Image.Image, name: str) -> Image.Image:
             f"in [{low:g}, {high:g}]. Save the image with 8 or 16 bits"
         )
     if high == FULL_16_BITS and 0 < values.max() < FULL_16_BITS / 16:
-        warnings.warn(DARK, stacklevel=2)  # without the name, so that Python shows it once
+        warnings.warn(DARK, stacklevel=2)  # without the name, so Python shows it once
     scaled = np.rint((values - low) * (255 / (high - low))).astype(np.uint8)
     result = Image.fromarray(255 - scaled if tags.get(_PHOTOMETRIC) == 0 else scaled)  # 0 = white is the lowest value
     result.info["exif"] = image.getexif().tobytes()

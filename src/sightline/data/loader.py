@@ -19,10 +19,10 @@ from sightline.errors import SightlineError
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, index), so that whoever loads the sample knows all that its randomness may depend on.
+    """Yields (epoch, index), so whoever loads the sample knows all that its randomness may depend on.
 
     In training, every process draws the same number of indices: the shuffled order is continued from its start until it
-    divides. Process r takes every `world_size`-th from the r-th on, so that the processes' batches of one step
+    divides. Process r takes every `world_size`-th from the r-th on, so the processes' batches of one step
     together are the batch of one process. In evaluation the order is that of the data set and nothing is repeated, so
     that no image counts twice; some processes then have one image less, and may have one batch less.
 
@@ -150,7 +150,7 @@ def collate(samples: list[Sample], masks: bool, boxes: bool = False, avoid: bool
     Args:
         samples: transformed samples, all of one size.
         masks: whether the data set has any masks; the batch then has the tensor even if none of its own images has one,
-            so that every process computes the same graph. An image without a mask gets "ignore" everywhere.
+            so every process computes the same graph. An image without a mask gets "ignore" everywhere.
         boxes: whether the data set has any boxes; likewise.
         avoid: whether the data set has any regions to avoid; likewise.
     """
@@ -238,7 +238,7 @@ def create_loader(
     Args:
         dataset: where the samples come from.
         size: side of the square images, in pixels.
-        batch_size: images a batch, on this process.
+        batch_size: images per batch, on this process.
         train: shuffle and augment.
         seed: of order and augmentation.
         num_workers: processes that load; 0 = this one. Neither this nor the number of processes changes what is drawn.

@@ -23,7 +23,7 @@ class MapStore:
 
     A group of two Zarr arrays: `maps` (N, h, w) and `finished` (N,), where 0 is no. A compressed file holds `chunk_size` maps,
     each of which can be read alone. Zarr renames files into place, and a sample is marked as finished after its map is
-    written, so that a kill at any time leaves maps that are whole or not there. Several processes may
+    written, so a kill at any time leaves no incomplete maps. Several processes may
     write, each its own files.
 
     Args:

@@ -81,7 +81,7 @@ def _values(image: Image.Image, path: Path, plain: bool) -> Tensor:
     Args:
         image: the opened file.
         path: the file.
-        plain: every value but 0 stands for the object, so that an object may be 1.
+        plain: every value but 0 stands for the object, so an object may be 1.
     """
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise _UnclearError(f"has {image.n_frames} frames; expected one")  # type: ignore[attr-defined]

@@ -26,7 +26,7 @@ class Mixer:
     - What is not annotated is marked 255 = ignore where it is seen.
 
     What is drawn depends on the seed, the epoch and the indices of the batch alone. Each of several processes mixes its own
-    share of a batch, so that their number changes what is mixed.
+    share of a batch, so their number changes what is mixed.
 
     Args:
         mixup: alpha of mixup's Beta distribution; 0 = no mixup.
@@ -145,7 +145,7 @@ class _Mix:
         left, top, right, bottom = boxes.unbind(-1)
         if in_box:
             left, right, top, bottom = left.clamp(x1, x2), right.clamp(x1, x2), top.clamp(y1, y2), bottom.clamp(y1, y2)
-        else:  # an edge moves where the box of CutMix covers all beside it
+        else:  # an edge moves where the box of CutMix covers all next to it
             across, down = (y1 <= top) & (bottom <= y2), (x1 <= left) & (right <= x2)
             left, right = (
                 torch.where(across & (x1 <= left) & (left < x2), x2, left),

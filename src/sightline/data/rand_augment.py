@@ -11,7 +11,7 @@ class RandAugment(v2.RandAugment):
     """torchvision's `RandAugment`, which moves masks, boxes and saliency maps as it moves the image.
 
     Where an image is moved away from, it is black, a mask is 0 (background) and a map is 0. What changes colors alone leaves
-    the others as they are.
+    the others unchanged.
 
     References:
         Cubuk et al., "RandAugment: Practical automated data augmentation with a reduced search space", 2020.

@@ -1,6 +1,6 @@
 """Transforms that move an image with what belongs to it.
 
-A mask takes the pixel under the center of each new pixel, so that it stays 0, 1, 255 and does not shift. A saliency map moves
+A mask takes the pixel under the center of each new pixel, so it stays 0, 1, 255 and does not shift. A saliency map moves
 as smoothly as the image, and boxes by their edges.
 """
 

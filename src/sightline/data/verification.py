@@ -40,7 +40,7 @@ class DatasetReport:
     Attributes:
         images: how many each split holds.
         found: for each split and kind of finding, one line per image.
-        unlisted: pictures beside the listed ones that belong to no split.
+        unlisted: images next to the listed ones that belong to no split.
         counts: for "train" (with "val") and "test" the number of images and the official one; empty where there is none.
         needs_masks: whether every image should have a mask.
         leaks: images that are in several splits or have several labels, a line each.
@@ -130,7 +130,7 @@ def download_dataset(name: str, options: Mapping[str, Any] | None = None) -> Non
 
 
 def _examine(dataset: ImageDataset, name: str, progress: bool) -> tuple[dict[Finding, list[str]], dict[int, Sketch]]:
-    """Read every image; return what is to be said of some, and sketches of those on disk, if imagehash is installed."""
+    """Read every image; return what is to be said about some, and sketches of those on disk, if imagehash is installed."""
     found: dict[Finding, list[str]] = defaultdict(list)
     found["corrupt"] += dataset.skipped
     sketches = {}

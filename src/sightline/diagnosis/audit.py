@@ -1,6 +1,6 @@
 """LOTS as an image-quality tool: which images of a data set distract a model (thesis, section 6.3).
 
-LOTS with the zero target shows every pixel that the model uses, for whatever class. Where much of that lies outside the
+LOTS with the zero target shows every pixel that the model uses, for any class. Where much of that is outside the
 evidence for the class that the model predicts, it reads something else in the image: another object, a caption, the scene.
 Whether that is a fault is for a person to say, so the images are ranked and shown, not removed.
 """
@@ -62,7 +62,7 @@ def audit(
     name: str = "",
     progress: bool = False,
 ) -> list[AuditResult]:
-    """Rank the images of a data set by how much of what a model uses lies outside its evidence for what it says.
+    """Rank the images of a data set by how much of what a model uses is outside the evidence for its prediction.
 
     Writes `audit.csv` (every image, the largest share first), `index.html` (the ranked gallery) and `maps/` (the maps of
     LOTS, by which an interrupted audit continues) to a folder.

@@ -46,7 +46,7 @@ def render(
         results: of every image, the largest share outside first, those without a map last.
         worst: the first of them, drawn.
         best: the last that have a map, drawn; the least outside first.
-        facts: what the page says of model, data and settings; "model" and "reference explainer" among them.
+        facts: what the page says about model, data and settings; "model" and "reference explainer" among them.
     """
     counted = [f for f in results if np.isfinite(f.outside_fraction)]
     above = counted[: max(1, len(counted) // 10)]

@@ -1,11 +1,11 @@
-"""What an audit says of an image."""
+"""What an audit says about an image."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What an audit says of one image.
+    """What an audit says about one image.
 
     Attributes:
         index: its place in the data set.
@@ -15,7 +15,7 @@ class AuditResult:
         probability: of the predicted class.
         runner_up: the next likely class.
         runner_up_probability: its probability.
-        outside_fraction: share of what the model uses that lies outside the evidence, in [0, 1]; NaN where LOTS has no map.
+        outside_fraction: share of what the model uses that is outside the evidence, in [0, 1]; NaN where LOTS has no map.
         chance: what a uniform map would have outside.
     """
 

@@ -22,7 +22,7 @@ class Answers:
     """What a model answers to changed images; NaN for an image without object or background, or without a partner.
 
     Attributes:
-        predicted: (n,) int64, the answer to the image as it is.
+        predicted: (n,) int64, the answer to the unchanged image.
         confidence: (n,) probability of this answer.
         probability: (n,) probability of the true class.
         hits: what was changed -> (n,) 1 where the answer is right, else 0; under noise the mean over its levels.

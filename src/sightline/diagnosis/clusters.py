@@ -15,12 +15,12 @@ from sightline.network.input_spec import InputSpec
 
 CLUSTERS = 6
 EXAMPLES = 4
-UNDER = 0.5  # what lies under a map: where it is above this value
+UNDER = 0.5  # what is under a map: where it is above this value
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Images whose features under the maps are alike.
+    """Images whose features under the maps are similar.
 
     Attributes:
         size: number of images.
@@ -47,7 +47,7 @@ def under_maps(images: Tensor, maps: Tensor) -> Tensor:
 def find_clusters(
     model: nn.Module, shown: Annotated, maps: MapMeasurements, input_spec: InputSpec | None
 ) -> list[Cluster]:
-    """Return the clusters by k-means, those whose maps lie least on the objects first."""
+    """Return the clusters by k-means, those whose maps overlap the objects least first."""
     features = deep_features(model, under_maps(shown.images, maps.saved.float() / 255), input_spec)
     if features.shape[1] == 0:
         return []

@@ -1,4 +1,4 @@
-"""The images that a page shows beside the worst: confused classes, and the best and worst images of each class."""
+"""The images that a page shows in addition to the worst: confused classes, and the best and worst images of each class."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ class Extremes:
     Attributes:
         label: the class.
         best: rows, the surest first.
-        worst: rows, the least sure first; none of them is among the best.
+        worst: rows, the least certain first; none of them is among the best.
     """
 
     label: int
@@ -121,6 +121,6 @@ def shown_rows(confusions: Sequence[Confusion], extremes: Sequence[Extremes]) ->
 
 
 def both_maps(rows: Sequence[int], predicted: Tensor, labels: Tensor) -> Tensor:
-    """Return those of the rows whose answer is wrong, so that the map of the true class is another one."""
+    """Return those of the rows whose answer is wrong, where the map of the true class is another one."""
     places = torch.tensor(rows, dtype=torch.int64)
     return places[predicted[places] != labels[places]]

@@ -1,4 +1,4 @@
-"""Where the maps of a model lie, and where maps of chance lie."""
+"""Where the maps of a model are, and where maps of chance are."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -25,7 +25,7 @@ def measure_marks(
     Args:
         model: a classifier that returns logits (B, K).
         batches: the images, with regions to avoid and indices.
-        hits: (n,) 1 where the model is right on the image as it is, else 0.
+        hits: (n,) 1 where the model is right on the unchanged image, else 0.
         input_spec: normalizes images in [0, 1].
         seed: of whose mark an image gets.
     """

@@ -1,4 +1,4 @@
-"""The figures of a diagnosis: each with its interval and with what chance scores."""
+"""The values of a diagnosis: each with its interval and a chance baseline."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Columns = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Measurement:
-    """One figure.
+    """One value.
 
     Attributes:
         name: what it is called in the JSON file.
@@ -160,7 +160,7 @@ def chance_levels(labels: Tensor, classes: int, maps: Mapping[str, float]) -> di
 
 
 def measure(columns: Columns, chances: Mapping[str, tuple[float, str]]) -> list[Measurement]:
-    """Every figure with its interval; all intervals are of the same bootstrap draws.
+    """Every value with its interval; all intervals are of the same bootstrap draws.
 
     Args:
         columns: name -> (n,) each image's value, NaN where it has none. "normalized_rfs" is made of the two noise columns,

@@ -55,7 +55,7 @@ def write_diagnosis(diagnosis: Diagnosis, output: str | Path) -> Path:
         RunFailedError: A file cannot be written.
     """
     output = check_page_name(output)
-    with holding_file(output.with_suffix(".json"), LONG):  # so that both files are of one diagnosis
+    with holding_file(output.with_suffix(".json"), LONG):  # so both files are of one diagnosis
         write_atomically(output.with_suffix(".json"), (json.dumps(diagnosis.to_dict(), indent=1) + "\n").encode())
         write_page(render(diagnosis), output)
     return output

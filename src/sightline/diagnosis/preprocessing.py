@@ -21,7 +21,7 @@ from sightline.network.tap import unwrap
 IMAGES = 120  # that are looked at
 MIN_GAIN = 0.05  # a smaller gain of accuracy by other colors is no error of preprocessing
 MIN_GAIN_BY_SIZE = 0.10  # the same by another size or crop, which can help a model that was trained as it is used
-ALIKE = 0.02  # alternatives with accuracies closer than this are told apart by the probability of the true class
+ALIKE = 0.02  # alternatives with accuracies closer than this are distinguished by the probability of the true class
 CROPPED = 0.875  # share of the side that ImageNet's customary crop keeps
 BELOW_CHANCE = 1e-3  # p-value of an accuracy that something in the images must mislead
 GIVEN = "as given"
@@ -143,9 +143,9 @@ def check_preprocessing(
     """Try the usual alternatives, and find one that is clearly better.
 
     An alternative is clearly better if more answers are right with it, by a paired permutation test corrected for the number
-    of alternatives, by at least 5 points (10 for sizes and crops), and above chance for certain. It must be better than
+    of alternatives, by at least 5 points (10 for sizes and crops), and significantly above chance. It must be better than
     images with a gray margin and with a gray background, too: otherwise it helps because it hides what misleads. Where the
-    accuracy as given is below chance for certain and gray helps, the images themselves mislead, and no alternative is chosen.
+    accuracy as given is significantly below chance and gray helps, the images themselves mislead, and no alternative is chosen.
 
     Args:
         model: a classifier that returns logits (B, K).

@@ -14,7 +14,7 @@ from sightline.network.modes import evaluating
 
 FOLDS = 5
 STRENGTH = 0.1  # of the penalty
-DIMENSIONS = 32  # principal components that are kept, so that a fit takes milliseconds
+DIMENSIONS = 32  # principal components that are kept, so a fit takes milliseconds
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Probe:
     """What a regression tells from features.
 
     Attributes:
-        name: what the features are of, and what is told from them.
+        name: what the features describe, and what is predicted from them.
         accuracy: on images that were left out of the fit.
         chance: the share of the most frequent answer.
         p: probability of so many right answers by chance, after a correction for the number of tests; 1 at most.

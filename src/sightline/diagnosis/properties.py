@@ -1,4 +1,4 @@
-"""Plain properties of images and of their files, and how far they give the class away."""
+"""Plain properties of images and of their files, and how well they predict the class."""
 
 import io
 import os
@@ -55,7 +55,7 @@ def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> float:
 
 
 def file_properties(paths: Sequence[str]) -> dict[str, list[float | str | None]]:
-    """Return width, height, aspect, JPEG quality, format and camera of each image; None where it is no file or has none."""
+    """Return width, height, aspect, JPEG quality, format and camera of each image; None if not known."""
     found: dict[str, list[float | str | None]] = {
         name: [None] * len(paths) for name in ("width", "height", "aspect", "JPEG quality", "file format", "camera")
     }

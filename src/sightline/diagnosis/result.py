@@ -48,7 +48,7 @@ class Diagnosis:
         measurements: every value, by name.
         classes: class -> figure -> [value, low, high, n], the class that loses most by a swap first.
         images: a row per image, the ones that lean most on the background first.
-        worst: the first of these with their pictures.
+        worst: the first of these with their images.
         examples: confused classes, and the best and worst images of each class, with their maps.
         names: the name of each of the model's classes.
         recommendations: guides that fit the annotation.
@@ -76,7 +76,7 @@ class Diagnosis:
         return f"{self.verdict.answer}: {self.verdict.because}"
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the pictures, as plain values; what has no value is None."""
+        """All but the images, as plain values; what has no value is None."""
         plain = {
             "answer": self.verdict.answer,
             "because": self.verdict.because,

@@ -73,9 +73,9 @@ def diagnose(
     them and with those of other classes. The images are kept in memory: 0.6 MB each at 224 pixels.
 
     Args:
-        model: a classifier that returns logits (B, K); evaluated on the device it is on, and left as it was.
+        model: a classifier that returns logits (B, K); evaluated on the device it is on, and not changed.
         data: labelled images in any form that `sightline.given.as_dataset` takes: a dataset, a folder, a loader of
-            (image, label), a table with paths, a list. Or batches (`Batch`), whose images lie in [0, 1] and keep their size.
+            (image, label), a table with paths, a list. Or batches (`Batch`), whose images are in [0, 1] and keep their size.
             Images that cannot be read are left out; a warning and the page name them.
         input_spec: the normalization and the size of the input; None = batches are not normalized, and for other data it is as
             the model says, else that of ImageNet at 224 px, with a warning.
@@ -88,7 +88,7 @@ def diagnose(
         explainer: of the maps.
         layer: its target layer.
         training: what a run would be trained on, for the commands that are recommended.
-        preprocessing: "check" = try the usual other ways to prepare the images, and say so where one is clearly better;
+        preprocessing: "check" = try the usual other ways to prepare the images, and report if one is clearly better;
             "adopt" = continue with it; "ignore" = do not try.
         seen: (N,) bool, which images of a data set the model was trained on; they are drawn last. None = not known.
         shortcuts: whether to search for what the answers follow: parts, properties and groups of images. It takes about as long

@@ -30,7 +30,7 @@ class Shortcuts:
         transplants: what was taken from other images, the largest effect first.
         leftovers: what the background and the border alone give away.
         properties: how plain properties go with the class.
-        clusters: images whose features under the maps are alike.
+        clusters: images whose features under the maps are similar.
     """
 
     named: str

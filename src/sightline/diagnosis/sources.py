@@ -39,8 +39,8 @@ class Sources:
     """What several sources are to a model.
 
     Attributes:
-        told: how well the source is told from features.
-        told_in_class: the same by a regression for each class, so that sources that differ in their classes count for nothing.
+        told: how well features predict the source.
+        told_in_class: the same by a regression for each class, so sources that differ in their classes count for nothing.
         each: the sources, the one with the largest loss when it is left out first.
     """
 

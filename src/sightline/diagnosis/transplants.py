@@ -52,7 +52,7 @@ class Transplant:
     Attributes:
         name: what is taken.
         flips: share of the images whose answer becomes the donor's.
-        control: share that gets this answer when the same is taken from an image of their own class.
+        control: share that gets this answer when the same is taken from an image of the same class.
         p: probability of such a difference by chance, after Holm's correction for all that was taken; 1 at most.
         n: number of images whose own answer is another one than their donor's.
     """
@@ -79,7 +79,7 @@ def cells() -> Iterator[tuple[str, tuple[int, int]]]:
 
 
 def paste_cell(place: tuple[int, int]) -> Change:
-    """Take what lies in a cell, except where either image has its object."""
+    """Take what is in a cell, except where either image has its object."""
 
     def change(images: Tensor, regions: Tensor, donors: Donors) -> Tensor:
         height, width = images.shape[-2:]

@@ -1,4 +1,4 @@
-"""What the figures say, by rules that the page states."""
+"""What the values say, by rules that the page states."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -149,7 +149,7 @@ def _decide(figures: Mapping[str, Measurement], classes: int) -> tuple[Answer, s
 
 
 def _leans_on_marks(loss: Measurement | None, classes: int) -> str | None:
-    """Return the sentence that says so; None where it does not hold for certain."""
+    """Return the sentence that states it; None where it is not significant."""
     if loss is None or loss.n < MIN_IMAGES or classes < 2 or (loss.low <= MIN_SHIFT and loss.high >= -MIN_SHIFT):
         return None
     falls = loss.value >= 0

@@ -1,4 +1,4 @@
-"""A checkpoint of any training, measured as a run was, so that both can be compared."""
+"""A checkpoint of any training, measured as a run was, so both can be compared."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def evaluate_checkpoint(
         device: None = a GPU where there is one.
 
     Returns:
-        The checkpoint as a run of which nothing but the weights is known.
+        The checkpoint as a run of which only the weights are known.
 
     Raises:
         SightlineError: the weights do not fit the model of the run, or tell other classes apart.

@@ -1,4 +1,4 @@
-"""Two groups of runs set against each other: what was measured, how far they differ, and how sure that is."""
+"""Two groups of runs compared with each other: what was measured, how far they differ, and how sure that is."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Group:
 
     @property
     def trained_explainers(self) -> set[str]:
-        """Explainers that a guide trained on, as far as the recipes say so."""
+        """Explainers that a guide trained on, as far as the recipes name them."""
         guides = (dict(_flatten(run.recipe.get("guide"))) for run in self.runs)
         return {value for guide in guides for key, value in guide.items() if key.rpartition(".")[2] == "explainer"}
 
@@ -51,8 +51,8 @@ class Difference:
     Attributes:
         key: what was measured.
         higher_is_better: its direction.
-        ours: one value a run of the group in question.
-        theirs: one value a run of the group it is set against.
+        ours: one value per run of the group in question.
+        theirs: one value per run of the group it is compared with.
         seeds: interval of the difference of means over seeds; None with one run a group.
         images: the same over images; None where no value is known image by image.
         chance: the value of a model that does not look at the image; None where it is not known.
@@ -200,7 +200,7 @@ class Comparison:
 
     Attributes:
         ours: the group in question.
-        theirs: the group it is set against.
+        theirs: the group it is compared with.
         splits: the one of the headline first.
         classes: names by class index.
     """

@@ -10,7 +10,7 @@ from sightline.evaluation.kept_images import energy_on_object
 from sightline.evaluation.ranking import RankingTable
 from sightline.evaluation.result import SavedImages
 
-SCORES = ("insertion", "deletion", "lerf", "morf", "lerf_minus_morf")  # what the model says of a map
+SCORES = ("insertion", "deletion", "lerf", "morf", "lerf_minus_morf")  # what the model says about a map
 COMPLEXITY, ENERGY, COHERENCY = "complexity", "energy_in_mask", "coherency"  # what an eye sees of it
 HIGHER = {COMPLEXITY: False, ENERGY: True, COHERENCY: True}
 COUNT = 3  # images per direction
@@ -102,7 +102,7 @@ def find_disagreement(table: RankingTable, saved: SavedImages | None) -> Disagre
 
 def _choose(ranked: Sequence[Sequence[ScoredMap]]) -> Iterator[dict[int, ScoredMap]]:
     """Yield place of an image -> map: first the maps that look better than they score, then the reverse."""
-    gaps = [  # relative to the number of ranks, so that images compare
+    gaps = [  # relative to the number of ranks, so images compare
         ((one.score - one.looks) / (len(some) - 1), place, one) for place, some in enumerate(ranked) for one in some
     ]
     taken: set[int] = set()

@@ -29,7 +29,7 @@ def to_bytes(values: Tensor) -> Tensor:
 
 
 def energy_on_object(saliency: Tensor, mask: Tensor) -> float:
-    """Return the share of a kept map's sum that lies on the object; NaN without an object or for an empty map.
+    """Return the share of a kept map's sum that is on the object; NaN without an object or for an empty map.
 
     Args:
         saliency: (h, w) uint8.

@@ -58,7 +58,7 @@ def evaluate_model(
     """Measure a model. Every image is classified once and explained once by each explainer, whatever is measured.
 
     Args:
-        model: a classifier that returns logits (B, K); evaluated on the device it is on, and left as it was.
+        model: a classifier that returns logits (B, K); evaluated on the device it is on, and not changed.
         loader: yields batches always in the same order, with its number of images as `len(loader.dataset)`; or a list
             of batches. Of an image's several labels the predicted one counts, or the first where that is none of them.
         explainers: names; or, by the name that their results shall have: explainers, functions
@@ -74,7 +74,7 @@ def evaluate_model(
         max_images_slow: how many images the slow metrics (`sightline list metrics` names them) see: a random subset that every
             smaller one is part of, and the same for every model; None = all.
         gallery: how many images are kept with their maps, chosen likewise; or their places in the loader's order.
-        subset_key: what the random subsets depend on beside the number of images, such as the data's fingerprint.
+        subset_key: what the random subsets depend on in addition to the number of images, such as the data's fingerprint.
         seed: of the bootstrap.
         internal_batch_size: images in one call to the model, where a metric changes images; None chooses.
         compiled: let `torch.compile` make these calls faster; it takes seconds to minutes first.
@@ -164,7 +164,7 @@ class _Measurement:
 
     def _record(self, meters: Sequence[Meter], judged: Observation, places: Tensor) -> None:
         slow = self.slow[places]
-        some = judged.take(slow)  # one object, so that insertion and deletion share their work
+        some = judged.take(slow)  # one object, so insertion and deletion share their work
         for meter in meters:
             if not meter.metric.slow:
                 meter.record(judged, places)

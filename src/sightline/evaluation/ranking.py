@@ -33,13 +33,13 @@ class RowComparison:
 
 @dataclass(frozen=True)
 class CellMark:
-    """What a table says of a cell beside its value.
+    """What a table says about a cell in addition to its value.
 
     Attributes:
         place: 1 for the best, 2 for the second best, else 0. Ties share a place.
-        level: not the best, but not to be told from it.
-        chance: `level` where it cannot be told from a chance row, `below` where it is worse; None where it is better, or
-            there is no chance row.
+        level: not the best, but not to be distinguished from it.
+        chance: `level` where it cannot be distinguished from a chance row, `below` where it is worse; None
+            where it is better, or there is no chance row.
     """
 
     place: int
@@ -104,7 +104,7 @@ class RankingTable:
     def compare_rows(self, metric: str, row: str, other: str) -> RowComparison:
         """How far a row is ahead of another; both have a value.
 
-        The difference is taken over the images that both have wherever a paired test says it, so that a row that saw
+        The difference is taken over the images that both have wherever a paired test says it, so a row that saw
         fewer images is not compared with other ones.
         """
         sign = 1 if self.higher_is_better[metric] else -1

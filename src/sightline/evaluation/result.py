@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Result:
-    """One figure.
+    """One value.
 
     Attributes:
         metric: its name.
@@ -35,7 +35,7 @@ class Result:
 
 
 class Curve(NamedTuple):
-    """What a figure is the mean of, or the area under.
+    """What a value is the mean of, or the area under.
 
     Attributes:
         at: (points,) degrees of the change: shares of pixels, or levels of noise.
@@ -72,7 +72,7 @@ class Evaluation:
     Attributes:
         results: the figures.
         samples: for every image, in the loader's order: index, label, predicted, probability (of the predicted class),
-            correct, group (where there are any) and each figure's value as "<metric>@<explainer>", NaN where not defined.
+            correct, group (where there are any) and each value as "<metric>@<explainer>", NaN where not defined.
         curves: explainer ("" where maps play no part) -> metric -> its mean curve.
         gallery: some images with their maps; None where none were asked for.
         facts: n, what was explained, how many images the slow metrics saw, and which metrics were left out and why.

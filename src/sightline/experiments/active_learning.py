@@ -126,7 +126,7 @@ class ActiveLearning(Study):
         return self.model_copy(update={"seeds": self.seeds[: scale_count(len(self.seeds), scale)]})
 
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
-        """Read every variant's recipe and open the data, so that a mistake is met before the first run."""
+        """Read every variant's recipe and open the data, so a mistake is met before the first run."""
         return _Worker(self, device, folder).work
 
     def table(self, done: Done) -> list[dict[str, Any]]:

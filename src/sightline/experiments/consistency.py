@@ -32,13 +32,13 @@ COLUMNS = {"images": "image", "maps": "map", "attacked": "attacked image", "agai
 
 @KINDS.register("consistency")
 class Consistency(RecipeStudy):
-    """Explanation consistency of the images that a model is right about: the highest and the lowest, as pictures.
+    """Explanation consistency of the images that a model is right about: the highest and the lowest, as images.
 
     "Improving Network Interpretability via Explanation Consistency Evaluation", Figure 4. The model is an ordinary run folder,
     under `runs/` in the study's; the study's seed is its seed. A run that was killed continues from its checkpoint.
 
     Attributes:
-        method: explains the class that the model predicts for the image as it is.
+        method: explains the class that the model predicts for the unchanged image.
         perturbation: of what the map leaves out; see `sightline.metrics.disturbed_images`.
         eps: FGSM's change of a pixel, in [0, 1].
         psi: see `sightline.metrics.explanation_consistency`.
@@ -104,7 +104,7 @@ class Consistency(RecipeStudy):
         ]
 
     def summary(self, done: Done) -> str:
-        """How consistent the explanations are, and the pictures."""
+        """How consistent the explanations are, and the images."""
         if PART not in done:
             return ""
         found = done[PART].tensors["consistency"]
@@ -118,7 +118,7 @@ class Consistency(RecipeStudy):
         )
 
     def figures(self, done: Done) -> dict[str, Figure]:
-        """Lines of an image with high consistency beside one with low."""
+        """Lines of an image with high consistency, and of one with low consistency."""
         part = done[PART]
         scores = part.tensors["consistency"]
         order = self._extremes(scores)

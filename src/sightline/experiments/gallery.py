@@ -68,7 +68,7 @@ class Change(StrictModel):
     Attributes:
         label: what the figure calls it.
         noise: drawn by the study's seed, the same for every model; null adds none. It needs the image's mask.
-        view: options of `sightline.network.views.AffineView`, such as `turns` and `flip`; empty leaves the image as it is.
+        view: options of `sightline.network.views.AffineView`, such as `turns` and `flip`; empty leaves the image unchanged.
     """
 
     label: str
@@ -86,7 +86,7 @@ PLAIN = Change(label="")
 
 @KINDS.register("gallery")
 class Gallery(RecipeStudy):
-    """Images beside the maps of several models that a recipe trains, for the class that each of them predicts.
+    """Images next to the maps of several models that a recipe trains, for the class that each of them predicts.
 
     Every model is an ordinary run folder, under `runs/` in the study's. A run that was killed continues from its checkpoint.
 
@@ -97,7 +97,7 @@ class Gallery(RecipeStudy):
         images: places or classes (their first image); null draws `num_images` of them.
         num_images: how many are drawn where `images` is null.
         select_low_energy: instead of first or drawn images take those that the first model gets right although the
-            least of its map lies on the object: one of each class of `images`, or `num_images` of the whole split.
+            least of its map is on the object: one of each class of `images`, or `num_images` of the whole split.
         changes: every image is shown under each of them; empty shows it as it is.
         outline: draw the border of the object where it is known.
         abreast: how many blocks of images stand side by side.
@@ -295,7 +295,7 @@ class _Worker:
         return self.places
 
     def _low_energy(self, members: list[int], number: int) -> list[int]:
-        """Those of some images that the first model gets right with the least of its map on the object."""
+        """Those of some images that the first model gets right with the smallest share of its map on the object."""
         subject = self._subject(self.study.models[0].label)
         scored: list[tuple[float, int]] = []
         for start in range(0, len(members), TOGETHER):

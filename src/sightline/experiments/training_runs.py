@@ -190,7 +190,7 @@ class TrainingRuns(RecipeStudy):
         return all(output.is_complete(part) for output in self._outputs(self._row(name.rpartition("/")[0])))
 
     def prepare(self, device: torch.device, folder: Path) -> Callable[[str], Part]:
-        """Read every recipe and prepare the steps, so that a mistake is reported before the first run."""
+        """Read every recipe and prepare the steps, so a mistake is reported before the first run."""
 
         def run_of(run: Run, recipe: Recipe, row: Variant) -> Part:
             return self._train(run, recipe, device, self._outputs(row))
@@ -238,7 +238,7 @@ class TrainingRuns(RecipeStudy):
         return "\n\n".join(sections)
 
     def figures(self, done: Done) -> dict[str, Figure]:
-        """Draw the figures of all outputs."""
+        """Draw the plots of all outputs."""
         runs = self._finished(done)
         return {name: figure for output in self._outputs() for name, figure in output.figures(runs).items()}
 

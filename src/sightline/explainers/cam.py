@@ -2,7 +2,7 @@
 
 Every function takes activations A (B, C, h, w) and the gradients dY/dA of the explained score, of the same shape, and
 returns what each channel contributes at each place, (B, C, h, w). The map (B, h, w) is their sum over the channels, its
-positive part, at the layer's resolution and before any normalization. Every step is a torch operation, so that a map can
+positive part, at the layer's resolution and before any normalization. Every step is a torch operation, so a map can
 be differentiated where the gradients can.
 """
 

@@ -82,7 +82,7 @@ class AblationCAM(ForwardCAM):
     """Ablation-CAM: channels weighted by how much of the score is lost without them (Desai & Ramaswamy 2020).
 
     a_k = (Y - Y_k) / max(Y, 1e-6), with Y_k the score where A_k is set to 0. In tokens, A_k is what the places hold: class
-    and register tokens stay as they are. The tail is cut out of the model once, so that a channel costs a tail and not a
+    and register tokens do not change. The tail is cut out of the model once, so a channel costs a tail and not a
     forward pass; where the model cannot be traced, it costs a forward pass, and the reason is logged.
 
     Args:
@@ -142,7 +142,7 @@ class ScoreCAM(ForwardCAM):
     """Score-CAM: channels weighted by the score of the image seen through them (Wang et al. 2020, Algorithm 1).
 
     a_k = softmax over k of Y(x * mask_k), with mask_k the channel resized to the input, then shifted and scaled to [0, 1]; x
-    is the input as the model takes it, so that what is masked out becomes 0 there. (The paper subtracts the score of a
+    is the input as the model takes it, so what is masked out becomes 0 there. (The paper subtracts the score of a
     baseline image from each, which cancels in the softmax.) The mask of a constant channel is 0 everywhere.
 
     Args:
@@ -184,7 +184,7 @@ class ScoreCAM(ForwardCAM):
         scores = activations.new_full(activations.shape[:2], -torch.inf)
         if len(images):
             scores[images, channels] = self.batches.map(masked_scores, len(images), inputs).to(scores)
-        if (chosen & constant).any():  # their masks are all alike: one run an image serves them all
+        if (chosen & constant).any():  # their masks are all equal: one run per image serves them all
             empty = score(model(torch.zeros_like(inputs)), torch.arange(len(inputs), device=inputs.device))
             scores = torch.where(chosen & constant, empty[:, None].to(scores), scores)
         return activations, scores.softmax(1)

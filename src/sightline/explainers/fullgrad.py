@@ -1,6 +1,6 @@
 """FullGrad: what the input and every bias of a network contribute to a score.
 
-A network of linear layers and ReLUs is linear in its input and its biases taken together, so that a logit is exactly
+A network of linear layers and ReLUs is linear in its input and its biases taken together, so a logit is exactly
 
     f(x) = <x, df/dx> + sum over layers of <b, df/dz>,    z the layer's output and b its bias
 
@@ -82,7 +82,7 @@ class FullGrad(Explainer):
             parts = full_gradients(model, inputs, targets)
         spatial = [parts.input, *(part for _, part in parts.biases if part.ndim == 4 and len(part) == len(inputs))]
         size = (inputs.shape[-2], inputs.shape[-1])
-        # Resizing is linear, so that the channels' sum is resized instead of each channel.
+        # Resizing is linear, so the channels' sum is resized instead of each channel.
         return normalize_maps(torch.stack([resize_maps(self._scaled_sum(part), size) for part in spatial]).sum(0))
 
     def _scaled_sum(self, part: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def full_gradients(model: nn.Module, inputs: Tensor, targets: Targets = None) ->
 
     Raises:
         NotDefinedError: the contributions do not sum to the score, since something in the model is neither linear nor an
-            activation function in a module of its own: LayerNorm, attention, squeeze and excitation. It names the module.
+            activation function in its own module: LayerNorm, attention, squeeze and excitation. It names the module.
     """
 
     def ask(output: Any) -> tuple[Tensor, Tensor]:

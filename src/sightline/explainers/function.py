@@ -15,7 +15,7 @@ from sightline.network.targets import Targets, resolve_targets
 
 
 class FunctionExplainer(Explainer):
-    """A function as an explainer, so that anyone's maps can be drawn, stored and measured like ours.
+    """A function as an explainer, so anyone's maps can be drawn, stored and measured like ours.
 
     Maps are brought to the images' size and to [0, 1] one by one, as ours are. The function may need gradients; what it leaves
     in the `.grad` of the model's parameters is put back.

@@ -65,7 +65,7 @@ def compute_maps(
     """Explain every image of a dataset, and keep the maps.
 
     To resume an interrupted pass, call the function again: at most `chunk_size` maps are lost. A folder with the maps of
-    another model, method or dataset is an error. What a method draws at random is keyed by the image's index, so that neither
+    another model, method or dataset is an error. What a method draws at random is keyed by the image's index, so neither
     an interruption nor the number of processes changes a map.
 
     Args:

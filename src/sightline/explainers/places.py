@@ -126,7 +126,7 @@ def _around(model: nn.Module, name: str) -> list[nn.Module]:
 
 
 def _grid(model: nn.Module, name: str, output: Any, image_size: Grid) -> Grid | None:
-    """Return the places (h, w) of a layer's output; None where it is no grid of places."""
+    """Return the places (h, w) of a layer's output; None where it is not a grid of places."""
     tensor = first_of(output)
     if not isinstance(tensor, Tensor):
         return None

@@ -22,8 +22,8 @@ def in_float32(
 ) -> Iterator[tuple[nn.Module, Tensor, Targets, LayerSelection]]:
     """Yield what is explained in float32 at least, and keep autocast off.
 
-    A model in half precision is copied. The targets are settled by the model as it is: rounding may change what is predicted.
-    Without half precision, all stays as it is. Small differences of scores, and rules for gradients, lose most of their
+    A model in half precision is copied. The targets are decided by the unchanged model: rounding may change what is predicted.
+    Without half precision, nothing changes. Small differences of scores, and rules for gradients, lose most of their
     digits in half precision.
 
     Args:

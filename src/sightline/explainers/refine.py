@@ -23,7 +23,7 @@ class RefineCAM(Explainer):
     """RefineCAM: the product of the maps of several layers, each scaled to [0, 1] (Domeniconi et al. 2026).
 
     Give the layers as a list. One layer, or the default layer, is refined by the last stages of the next finer grids before
-    it; where there is none, a warning says so, and the map is that of the method.
+    it; where there is none, a warning is given, and the map is that of the method.
 
     Args:
         method: name of the explainer that makes the map of each layer.

@@ -64,10 +64,10 @@ def export_model(
     """Write a classifier, in evaluation mode and on the CPU, and `model.json`, which says how to load and feed it.
 
     Every program is read back and asked for the logits of batches of one and of several images before the folder gets its
-    name, so that a folder of that name is whole and right.
+    name, so a folder of that name is complete and correct.
 
     Args:
-        model: stays as it is.
+        model: does not change.
         output: the folder to write; it must not exist, or be empty.
         formats: "state-dict" is `model.safetensors`, under the model's own keys; "torch-export" is `model.pt2`, and "onnx" is
             `model.onnx`, both for normalised images (B, C, H, W) of the spec's size, with any B, to logits (B, K); of a model

@@ -37,7 +37,7 @@ def fix(
 ) -> Fixed:
     """Fit the head of a classifier again, on images where only the object stays and what must not matter changes.
 
-    The network itself stays as it is. Objects of images that nobody marked are found: from the masks of others by an attention
+    The network itself does not change. Objects of images that nobody marked are found: from the masks of others by an attention
     on features, and without any mask by GrabCut. Each image is seen as it is and with the background of another image, or with
     its region to avoid painted over or exchanged. A logistic regression on these features, pooled by an attention that the
     masks teach or plainly, is the new head. The network (the given one or the same with pretrained weights), the pooling and

@@ -1,4 +1,4 @@
-"""What people said of an image: their judgement of its map, the object, and what must not matter."""
+"""What people said about an image: their judgement of its map, the object, and what must not matter."""
 
 from dataclasses import dataclass
 from typing import Literal

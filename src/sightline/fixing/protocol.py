@@ -18,7 +18,7 @@ class MarkingData(Protocol):
 
     Attributes:
         fingerprint: tells these images and this model from others; marks of another fingerprint are rejected.
-        title: what the page says of the model and the data, with size, mean and standard deviation.
+        title: what the page says about the model and the data, with size, mean and standard deviation.
         names: the path of each image, relative and with "/"; no two are equal.
         labels: the name of each image's class.
         predicted: the name of the class that the model answers.
@@ -44,7 +44,7 @@ class MarkingData(Protocol):
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of a refit.
+    """One value of a refit.
 
     Attributes:
         name: what is measured, such as "accuracy on exchanged backgrounds".
@@ -65,7 +65,7 @@ class Refitted:
 
     Attributes:
         figures: the first is drawn over the number of marks.
-        summary: one or two plain sentences; says so where the refit did not help.
+        summary: one or two plain sentences; they state if the refit did not help.
         helped: whether the refitted model is better.
         html: a fragment for the page, without script and style, with names of classes escaped; `<img src="NAME">` names one of
             `files`.

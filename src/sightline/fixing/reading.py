@@ -30,7 +30,7 @@ class Given:
         objects: masks by place, (h, w) uint8 with 1 = object.
         avoid: regions to avoid by place, (h, w) bool.
         notes: what was read, in words.
-        root: the folder of the images; None = they are no files, or in several folders of splits.
+        root: the folder of the images; None = they are not files, or in several folders of splits.
     """
 
     images: ImageDataset

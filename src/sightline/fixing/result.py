@@ -18,9 +18,9 @@ class Candidate:
         trunk: the network's name.
         attention: whether features are averaged by an attention.
         strength: of the linear head's penalty.
-        weight: of the images as they are in the fit, where changed ones have 1.
+        weight: of the unchanged images in the fit, where changed ones have 1.
         accuracy: on marked images with what must not matter exchanged, by heads that have not seen them.
-        unchanged: on the marked images as they are, likewise.
+        unchanged: on the marked unchanged images, likewise.
     """
 
     trunk: str

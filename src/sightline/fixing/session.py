@@ -77,7 +77,7 @@ class Session:
         return Refitted(fixed.table, fixed.summary, fixed.helped, f"<p>{steps}</p><ul>{notes}</ul>")
 
     def export(self, number: int | None, marks: Mapping[int, Mark], folder: Path) -> Sequence[Path]:
-        """Write the model of a refit, its report and a recipe; nothing beside the marks for the given model.
+        """Write the model of a refit, its report and a recipe; for the given model, only the marks.
 
         A refit of an earlier session is fitted again, from the marks as they are now.
         """

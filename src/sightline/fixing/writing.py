@@ -127,7 +127,7 @@ def _library_name(opened: OpenedModel) -> str | None:
 
 
 def facts_of(fixed: Fixed, opened: OpenedModel, given: Given) -> dict[str, Any]:
-    """Return all figures and settings as plain values."""
+    """Return all values and settings as plain values."""
     return {
         "helped": fixed.helped,
         "summary": fixed.summary,
@@ -145,7 +145,7 @@ def facts_of(fixed: Fixed, opened: OpenedModel, given: Given) -> dict[str, Any]:
 
 
 def looks(fixed: Fixed, opened: OpenedModel, given: Given) -> list[Look]:
-    """Draw some images, every class alike, with where the model looks before and after."""
+    """Draw some images, every class equally, with where the model looks before and after."""
     size = opened.input_spec.size[0]
     places = _spread(given.images.labels)
     transform = eval_transform(size)

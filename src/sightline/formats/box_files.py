@@ -32,7 +32,7 @@ class BoxFile:
             path,x1,y1,x2,y2[,score][,label].
 
     Raises:
-        SightlineError: the file is missing or not of these kinds, or holds what is no box.
+        SightlineError: the file is missing or not of these kinds, or has an entry that is not a box.
     """
 
     def __init__(self, file: str | Path) -> None:

@@ -42,7 +42,7 @@ def coco(
     instances; "multiple" gives it all its classes, with a mask for each. A mask for each of K classes takes K bytes a pixel, so
     choose `classes` where memory is short. Images without an instance of these classes are left out.
 
-    Categories are matched by name, so that each file can number them in its own way. Two categories of one name are one class.
+    Categories are matched by name, so each file can number them in its own way. Two categories of one name are one class.
     A crowd decides an image's class only where the image has no other instance. An image has no mask if one of its instances
     has no segmentation. Where the file's width and height are those of the stored image, annotations are turned upright with
     the image.
@@ -59,7 +59,7 @@ def coco(
         avoid: categories that are no classes: what their instances cover must not matter to the answer, such as a watermark. An
             image without such an instance has an empty region to avoid.
         val: share (float), met on average, or count (int) of the training images that go to "val", of every class where labels
-            are "dominant"; the path of an image decides, so that images which are added later move no other;
+            are "dominant"; the path of an image decides, so images which are added later move no other;
             0 = no such split.
         per_class: keep this many training images of every class, where labels are "dominant".
         seed: of the choice of validation and training images.

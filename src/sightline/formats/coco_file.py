@@ -99,7 +99,7 @@ class CocoFile:
         """Return the box (x1, y1, x2, y2) of an annotation; None if the box has no area.
 
         Raises:
-            SightlineError: There is no box of four finite numbers in pixels.
+            SightlineError: The box is not four finite numbers in pixels.
         """
         where = self.where(annotation)
         given = annotation.get("bbox")

@@ -36,7 +36,7 @@ def folder(
     others. There, a missing "val" is taken from "train", and `test` is not used. Folders may also be called Training, valid,
     validation_set, Testing and the like, and be repeated, as in seg_train/seg_train/CLASS. Images that belong to no class are
     counted and named in a warning.
-    The path of an image within the folder of its class decides its split, so that images which are added later leave the others
+    The path of an image within the folder of its class decides its split, so images which are added later leave the others
     where they are.
 
     Args:

@@ -172,7 +172,7 @@ def _named_splits(folders: list[str]) -> dict[str, str]:
 
 
 def _repeats(name: str, places: list[Parts], inner: Inner) -> bool:
-    """Whether a folder holds masks in the folders of the classes that are beside it."""
+    """Whether a folder holds masks in folders with the names of the class folders next to it."""
     return bool(_MASK_FOLDER.fullmatch(name)) and any(inner[(*place, name)] & inner[place] for place in places)
 
 

@@ -27,7 +27,7 @@ class FoundMasks(Derived):
         folder: the folder. An image without a file in it has no mask.
 
     Raises:
-        SightlineError: the folder is not there, is of another data set, not finished, or holds a mask of another size.
+        SightlineError: the folder does not exist, is of another data set, not finished, or holds a mask of another size.
     """
 
     def __init__(self, dataset: ImageDataset, folder: str | Path) -> None:
@@ -88,9 +88,9 @@ def mask_names(dataset: ImageDataset) -> list[str]:
 
 @DATASETS.register("found_masks", masks="some", groups=True)
 def found_masks(source: Mapping[str, Any], masks: str) -> Splits:
-    """Another data set whose training images have masks that `sightline masks` found, so that guides need no annotation.
+    """Another data set whose training images have masks that `sightline masks` found, so guides need no annotation.
 
-    The other splits are as they are, so that a metric of maps is held against their own masks, where they have any.
+    The other splits are as they are, so a metric of maps is compared with their own masks, where they have any.
 
     Args:
         source: `name` and options of a registered data set.

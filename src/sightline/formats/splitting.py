@@ -112,7 +112,7 @@ def divide_by_name(
 ) -> dict[str, list[Record]]:
     """Divide records into the named parts, each by the name of its own file; "train" is what remains.
 
-    A file is in a part if a hash of its name lies below the part's share, so that shares are met on average. A file that is
+    A file is in a part if a hash of its name is below the part's share, so shares are met on average. A file that is
     added leaves the others where they are. Classes of few images are the exception: a part whose share makes more than half an
     image gets at least one, as long as "train" gets one. A count takes the files with the lowest hashes. There, a file that is
     added can move another one to "train", but none from there.
@@ -149,7 +149,7 @@ def _divide_class(names: Sequence[str], sizes: Mapping[str, float], seed: int, t
     """Return the positions of one class's names by part, "train" last; `shares` leave this many for it; and the counts."""
     counts = sum(size for size in sizes.values() if isinstance(size, int))
     remaining, shared, parts = set(names), 1.0, {}
-    for part, size in reversed([*sizes.items()]):  # "test" comes first, so that the size of "val" does not change it
+    for part, size in reversed([*sizes.items()]):  # "test" comes first, so the size of "val" does not change it
         places = {name: _hash(seed, part, name) for name in remaining}
         if isinstance(size, float):
             drawn = sum(place < size / shared for place in places.values())

@@ -38,7 +38,7 @@ def csv(
 
     The columns are `path,label[,mask][,avoid][,split][,group][,x1,y1,x2,y2]`; those in brackets are optional.
 
-    Without a column `split` the images are divided; the path of an image, seen from `root`, decides its split, so that rows
+    Without a column `split` the images are divided; the path of an image, seen from `root`, decides its split, so rows
     which are added later leave the others where they are. With such a column (train, val and test, also Training, valid and the
     like), a missing "val" is taken from "train", and `test` is not used. An empty `mask` means that the image has none. A file
     in `avoid` shows by every value but 0 what must not matter to the answer, such as a watermark; empty = not known. Other
@@ -145,7 +145,7 @@ def _warn_of_columns(name: str, columns: Sequence[str]) -> None:
 
 
 def _warn_of_similar(name: str, classes: Sequence[str]) -> None:
-    """Warn of classes whose names look alike."""
+    """Warn of classes whose names look equal."""
     alike: dict[str, list[str]] = defaultdict(list)
     for one in classes:
         alike[" ".join(normalize("NFKC", one).casefold().split())].append(one)

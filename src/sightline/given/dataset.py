@@ -123,7 +123,7 @@ def find_file(path: Any) -> Path:
 
 
 def as_mask(region: Any, name: str, size: Sequence[int]) -> tv_tensors.Mask | None:
-    """Return a mask with 0 = background and 1 = object; that of sightline's own samples stays as it is."""
+    """Return a mask with 0 = background and 1 = object; that of sightline's own samples does not change."""
     if region is None:
         return None
     if is_path(region):

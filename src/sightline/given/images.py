@@ -29,7 +29,7 @@ def as_images(data: Any, normalization: Normalization | None = None) -> list[tup
 
     Raises:
         UnreadableFileError: a file is missing or no image.
-        SightlineError: there is no image, or the data has another form.
+        SightlineError: the data has no images, or another form.
     """
     found = list(_images(data, normalization))
     if not found:

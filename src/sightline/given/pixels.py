@@ -46,7 +46,7 @@ def as_pixels(value: Any, name: str, undo: Normalization | None = None) -> Tenso
 
     Raises:
         UnreadableFileError: a file is missing or no image.
-        SightlineError: the value is no image, or has another range.
+        SightlineError: the value is not an image, or has another range.
     """
     if is_path(value):
         return read_image(locate(Path(value), name))
@@ -117,7 +117,7 @@ def _to_8_bits(array: np.ndarray, name: str, undo: Normalization | None) -> np.n
             raise SightlineError(f"{name} has {len(array)} channels; the normalization has {len(undo.mean)}")
         array = undo.undo(array)
     low, high = array.min(), array.max()
-    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # written so that NaN fails it
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # written so NaN fails it
         taken = " after the mean and std of the model were taken back" if undo is not None else ""
         raise SightlineError(
             f"the values of {name} range over [{low:.3g}, {high:.3g}]{taken}; expected float values in [0, 1], or whole "

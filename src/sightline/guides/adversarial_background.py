@@ -13,9 +13,9 @@ from sightline.regions.batch_regions import Source, check_source, object_region
 class AdversarialBackground(Guide):
     """Adversarial backgrounds: gradient-sign steps on the pixels outside the object, up the cross-entropy.
 
-    Training on such images is adversarial training in which only the background may be attacked, so that the model learns to be
+    Training on such images is adversarial training in which only the background may be attacked, so the model learns to be
     robust to it and nothing forbids it to look closely at the object. Every pixel of the object, and every one that the
-    mask ignores, stays as it is. The model is attacked in eval mode, so that batch norm sees each image once, as changed.
+    mask ignores, does not change. The model is attacked in eval mode, so batch norm sees each image once, as changed.
 
     Args:
         steps: gradient-sign steps, each a forward and a backward pass; 1 is FGSM.

@@ -63,7 +63,7 @@ def check_annotations(objective: Objective, images: ImageDataset, *, maps: bool 
 
 
 def _annotated(images: ImageDataset, need: Need, maps: bool) -> Tensor:
-    """Which images (N,) have what is needed, as far as the data set says."""
+    """Which images (N,) have what is needed, as the data set states."""
     all_of_them = {"maps": maps, "groups": images.group_ids is not None}
     if need in all_of_them:
         return torch.full((len(images),), all_of_them[need])

@@ -22,7 +22,7 @@ class AttentionBranch(Guide):
     The explainer `attention_branch` shows its attention. It needs no masks and no maps.
 
     Args:
-        weight: of the branch's cross-entropy beside the model's.
+        weight: of the branch's cross-entropy; the model's has weight 1.
         layer: behind which the branch stands; None = the last stage at a sixteenth of the input's side.
 
     References:
@@ -43,7 +43,7 @@ class AttentionBranch(Guide):
         return 1.0, self.weight
 
     def attach(self, model: nn.Module) -> None:
-        """Put the branch into the model, or take the one that is there."""
+        """Put the branch into the model, or take the one that exists."""
         self.branch = attach_attention_branch(model, self.layer)
 
     def capture(self) -> AbstractContextManager[None]:

@@ -27,7 +27,7 @@ class AttentionGate(WeightedGuide):
     channels of a place: there, name a layer behind that norm.
 
     Args:
-        weight: of the attention's loss beside the cross-entropy.
+        weight: of the attention's loss; the cross-entropy has weight 1.
         layer: behind which the gate stands; None = the last stage at a sixteenth of the input's side.
         detach: train the attention by the masks alone; else the classifier's gradient reaches it too.
         region: the object by its `"masks"` or by `"boxes"`; or `"avoid"`: the attention is trained to be 0 in the region to
@@ -66,7 +66,7 @@ class AttentionGate(WeightedGuide):
         self._recorder = OutputRecorder()
 
     def attach(self, model: nn.Module) -> None:
-        """Put the gate into the model, or take the one that is there."""
+        """Put the gate into the model, or take the one that exists."""
         _, self.gate = insert_gate(model, self.layer)
         self.gate.detached = self.detach
 

@@ -12,14 +12,14 @@ class AttentionPooling(AttentionGate):
     """Attention pooling: the head sees the mean of the last feature map, weighted by the square of an attention.
 
     The attention is a linear function of the channels at each place, trained to be the object's mask by the same term as
-    `AttentionGate` has. It changes nothing before the pooling, so that it suits a frozen trunk; a new one weighs all places
-    alike. It becomes part of the model, ships with it under `<layer>.attention_pooling.*`, and `load_model` puts it back. The
+    `AttentionGate` has. It changes nothing before the pooling, so it suits a frozen trunk; a new one weights all positions
+    equally. It becomes part of the model, ships with it under `<layer>.attention_pooling.*`, and `load_model` puts it back. The
     explainer `attention_pooling` shows it. A stage with `fit: convex` fits the same attention to its optimum.
 
     The model must classify by the mean of its last feature map (global average pooling).
 
     Args:
-        weight: of the attention's loss beside the cross-entropy.
+        weight: of the attention's loss; the cross-entropy has weight 1.
         detach: train the attention by the masks alone; else the classifier's gradient reaches it too.
         region: the object by its `"masks"` or by `"boxes"`; or what to `"avoid"`.
         normalize: scale the term to the cross-entropy's size in every batch.
@@ -50,6 +50,6 @@ class AttentionPooling(AttentionGate):
         super().__init__(weight, layer, detach, region, normalize)
 
     def attach(self, model: nn.Module) -> None:
-        """Put the pooling gate into the model, or take the one that is there."""
+        """Put the pooling gate into the model, or take the one that exists."""
         _, self.gate = insert_pooling_gate(model, self.layer)
         self.gate.detached = self.detach

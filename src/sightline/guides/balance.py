@@ -19,13 +19,13 @@ from sightline.guides.losses import task_loss
 class WeightedGuide(Guide):
     """A guide whose terms are added to the whole task loss.
 
-    How large a penalty on a map is depends on the model, the image's size and the method, so that a weight that suits one
+    How large a penalty on a map is depends on the model, the image's size and the method, so a weight that suits one
     setting is a hundred times too small in the next. With `normalize`, a term is scaled to the size of the cross-entropy of
-    the same images in every batch (over all processes), as a constant, so that `weight=1` is an even balance. The logged
-    term is the scaled one, and beside it stands its factor, `<term>/factor`.
+    the same images in every batch (over all processes), as a constant, so `weight=1` is an even balance. The logged
+    term is the scaled one, and its factor is logged as `<term>/factor`.
 
     Args:
-        weight: of the terms, beside a task loss of weight 1.
+        weight: of the terms; the task loss has weight 1.
         normalize: scale each term to the cross-entropy's size.
     """
 

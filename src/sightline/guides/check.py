@@ -22,7 +22,7 @@ from sightline.network.tap import Tap, unwrap
 def check_model(model: nn.Module, layer: LayerChoice | None = None, images: Tensor | None = None) -> None:
     """Reject a model whose maps cannot be trained, and say what to do.
 
-    A loss on a map differentiates a gradient, so that whatever follows the target layer needs a double backward. This looks
+    A loss on a map differentiates a gradient, so everything that follows the target layer needs a double backward. This looks
     for what is known to lack one, and then tries: the gradient of a Grad-CAM with respect to every parameter that
     follows the layer.
 
@@ -75,7 +75,7 @@ def check_model(model: nn.Module, layer: LayerChoice | None = None, images: Tens
 
 
 def trains_on_maps(objective: Objective) -> bool:
-    """Whether a guide of an objective differentiates maps of its layer, so that the model must pass `check_model`.
+    """Whether a guide of an objective differentiates maps of its layer, so the model must pass `check_model`.
 
     Guides that only read maps or activations, such as explanation consistency and icCNN, need one backward pass like any loss.
     """

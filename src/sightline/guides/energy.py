@@ -1,4 +1,4 @@
-"""Model guidance: the map's energy should lie on the object, or the map should be the object's mask."""
+"""Model guidance: the map's energy should be on the object, or the map should be the object's mask."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -47,13 +47,13 @@ class _Localization(MapGuide):
 
 @GUIDES.register("energy", needs_masks=True, needs_layer=True, pixel_space=False, reweights=False)
 class Energy(_Localization):
-    """Energy loss: the share of the map that lies outside the object.
+    """Energy loss: the share of the map that is outside the object.
 
     According to the paper it works with coarse annotations, such as few or dilated boxes, because inside the box it asks for
     nothing. One term penalizes and rewards: energy that leaves the background moves to the object.
 
     Args:
-        weight: of the loss beside the cross-entropy.
+        weight: of the loss; the cross-entropy has weight 1.
         region: the object by its `"masks"` or by `"boxes"`; or `"avoid"`: the share of the map in the region to avoid.
         explainer: a class activation map, by name or as a mapping of `name` and options, as for `segment_overlap`.
         normalize: scale the term to the cross-entropy's size in every batch.
@@ -86,10 +86,10 @@ class L1(_Localization):
     """L1 loss: the mean distance of the map, scaled to a maximum of 1, from the mask.
 
     Args:
-        weight: of the loss beside the cross-entropy.
+        weight: of the loss; the cross-entropy has weight 1.
         region: the object by its `"masks"` or by `"boxes"`; or `"avoid"`: the mean of the map over the region to avoid, where
             there is nothing to reward.
-        reward: weight of the pixels inside, where the map should be 1, beside those outside, where it should be 0; 1 is
+        reward: weight of the pixels inside, where the map should be 1, relative to those outside, where it should be 0; 1 is
             the paper's loss, 0 a penalty alone.
         explainer: a class activation map, by name or as a mapping of `name` and options, as for `segment_overlap`.
         normalize: scale the term to the cross-entropy's size in every batch.

@@ -47,17 +47,17 @@ class ExplanationConsistency(MeasuredWeights):
 
     x_hat = x + eps sign(grad_x L) (1 - map(x)), sign(0) = 1, clamped to [0, 1] (Eqs. 1 and 7; the paper prints no clamp:
     `clamp=False`).
-    E = 1 - psi(distance of map(x) and map(x_hat)) where x and x_hat are predicted alike, else 0 (Eqs. 2 and 3). Both maps
+    E = 1 - psi(distance of map(x) and map(x_hat)) where x and x_hat are predicted equally, else 0 (Eqs. 2 and 3). Both maps
     explain the class predicted for x. The task loss is sum v L / sum v (Eq. 5, divided); weights start at 1. Only
     images that the model predicts correctly are reweighted; at every measurement the others get 1.
 
     Where images can have several labels, L is their binary cross-entropy, and every label of an image has a map, an x_hat that
-    spares this map, and an E, which is 0 where the label's logit falls to 0 or below. The image weighs the mean of 1 - E
+    spares this map, and an E, which is 0 where the label's logit falls to 0 or below. The image's weight is the mean of 1 - E
     over its labels; a label that the model does not find in x counts as 1, and an image without labels weighs 1. The paper
-    (section III-D) leaves several labels open but for a simple manner, `labels="top"`: the highest logit's class alone is
+    (section III-D) leaves several labels open except for a simple manner, `labels="top"`: the highest logit's class alone is
     explained, as if it were the only one, and the prediction is right where it is one of the labels.
 
-    As printed, the distance is a sum of squares over all pixels, which takes tanh to 1 for nearly every image, so that the
+    As printed, the distance is a sum of squares over all pixels, which takes tanh to 1 for nearly every image, so the
     weights say nothing. The default is ten times the mean of squares; `distance="sum"` is the paper's. The logged spread
     of the weights shows saturation.
 
@@ -72,7 +72,7 @@ class ExplanationConsistency(MeasuredWeights):
         psi: takes the distance to [0, 1): `"tanh"`, `"softsign"` or `"arctan1"` (2 atan / pi).
         distance: `"mean"` = 10 times the mean squared difference; `"sum"` = the sum of squares.
         interval: k: measured every k epochs; None = 4 in `"pass"` mode, 1 in `"fused"`.
-        min_weight: the least weight: a weight near 0 mutes an image until the next measurement; 0 = the paper.
+        min_weight: the smallest weight: an image with a weight near 0 has no effect until the next measurement; 0 = the paper.
         mode: `"pass"`: a pass over the data in eval mode, without augmentation (Algorithm 1). `"fused"`: measured in the
             training steps, whose forward pass gives the map of x and whose backward pass gives the attack's gradient, and
             used at an image's next visit: the images are the augmented ones and the model is in training mode. The attack
@@ -228,7 +228,7 @@ class ExplanationConsistency(MeasuredWeights):
             known = gradient.isfinite().flatten(1).all(1)
             self._remember(batch, torch.where(known, self._mean(asked, weights), self.weights[self._rows(batch)]))
 
-        # In the backward pass, so that the loss of every image is known to be finite, and the gradient is there.
+        # In the backward pass, so the loss of every image is known to be finite, and the gradient is there.
         attacked.register_hook(measure)
         return super().losses(context)
 
@@ -261,7 +261,7 @@ class ExplanationConsistency(MeasuredWeights):
         alone: bool,
         explainer: Explainer,
     ) -> Tensor:
-        """1 - E (B,) of images with the maps (B, H, W) of some classes (B,), each the only one or beside others; gradients."""
+        """1 - E (B,) of images with the maps (B, H, W) of some classes (B,), each the only one or one of several; gradients."""
         changed = disturbed_images(
             objective.unwrap_model(),
             images,
@@ -320,7 +320,7 @@ class _Question:
         classes: (B,) the classes to explain.
         counts: (B,) bool, which images have such a class.
         right: (B,) bool, which of them the model predicts; the others weigh 1.
-        alone: whether it is the image's only class, predicted where its logit is the highest; beside others, where it is
+        alone: whether it is the image's only class, predicted where its logit is the highest; otherwise, where it is
             above 0.
     """
 

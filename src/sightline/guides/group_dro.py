@@ -1,4 +1,4 @@
-"""Group DRO: the worst group weighs the most; the baseline that uses group labels and no explanation."""
+"""Group DRO: the worst group gets the highest weight; the baseline that uses group labels and no explanation."""
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ class GroupDRO(Guide):
 
     In every training step each group g of the batch has its weight multiplied by exp(step_size L_g), L_g its mean
     cross-entropy; the weights then sum to 1 over all groups. The loss is sum_g q_g L_g over the groups of the batch,
-    divided by the sum of their q, so that a batch that lacks a group has a loss of the same size. Weights are shared by
+    divided by the sum of their q, so a batch that lacks a group has a loss of the same size. Weights are shared by
     all processes and saved with the objective.
 
     Args:

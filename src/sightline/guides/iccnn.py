@@ -32,7 +32,7 @@ from sightline.network.modes import evaluating
 
 @GUIDES.register("iccnn", needs_masks=False, needs_layer=True, pixel_space=False, reweights=False)
 class ICCNN(Guide):
-    """icCNN: filters of a layer fall into groups; those of a group respond alike, and unlike the others.
+    """icCNN: filters of a layer fall into groups; those of a group respond similarly, and unlike the others.
 
     The objective is CE + weight * L_part + class_weight * L_class. With s_ij the correlation + 1 of two filters' maps in the
     batch, L_part = -sum_k sum_{i,j in A_k} s_ij / sum_{i in A_k, j} s_ij over the groups A_k. L_class is the same ratio of

@@ -41,18 +41,18 @@ class IMPACTX(Guide):
 
     Two stages, the paper's choice: a run trains the plain model; `sl.maps.compute_maps` stores the maps of its training
     images for their labels; then a run from those weights with this guide and `maps:` in its recipe, in which the model
-    stays as it is, its batch norm included, and the branch alone is trained. A single stage (`freeze=False` with a
+    does not change, its batch norm included, and the branch alone is trained. A single stage (`freeze=False` with a
     `teacher`) trains everything, and explains every image again each time it is seen, as it is after augmentation, by the
     whole model of that moment; the paper leaves open which of the two is better.
 
     Two controls have the same parameters: `weight=0`, which needs no maps, and `shuffle_maps`.
 
     Args:
-        weight: lambda, of the map's error beside the cross-entropy (the paper searches 0.2 .. 1.4).
+        weight: lambda, of the map's error; the cross-entropy has weight 1 (the paper searches 0.2 .. 1.4).
         size: side of the model's input in pixels, which decides the decoder; None = as the objective's input spec says, such as
             a recipe's `image_size`, else as the model declares.
         features: C reads the deep features instead of the model's logits.
-        freeze: keep the model as it is, and train the branch alone.
+        freeze: do not change the model, and train the branch alone.
         teacher: an explainer's name, or a mapping of `name` and its options, that explains each training batch; None = the
             batch's stored maps.
         shuffle_maps: give every image the map of another image of its batch, by chance; a lone image keeps its own.
@@ -64,7 +64,7 @@ class IMPACTX(Guide):
     """
 
     branch: TwoBranch
-    needs_pixels = True  # its branch is a network of its own on the image
+    needs_pixels = True  # its branch is a separate network on the image
     term = "impactx"
     detached = False
 
@@ -95,7 +95,7 @@ class IMPACTX(Guide):
         return 1.0, self.weight
 
     def attach(self, model: nn.Module) -> None:
-        """Give the model its branch, or take the one that is there, and freeze what it stands beside.
+        """Give the model its branch, or take the one that exists, and freeze the rest of the model.
 
         Raises:
             SightlineError: the size is not known, or the model cannot have the branch.
@@ -141,7 +141,7 @@ class IMPACTX(Guide):
             draw = generator(self.seed, objective.epoch, "shuffled maps", *key)
             order = torch.randperm(len(batch), generator=draw).to(batch.maps.device)
             shuffled = torch.empty_like(batch.maps)
-            shuffled[order] = batch.maps[order.roll(1)]  # one cycle through all images, so that none keeps its own
+            shuffled[order] = batch.maps[order.roll(1)]  # one cycle through all images, so none keeps its own
             batch = batch.changed(maps=shuffled)
         return batch
 
@@ -190,7 +190,7 @@ def map_error(predicted: Tensor, maps: Tensor) -> Tensor:
 
     Args:
         predicted: (B, H, W).
-        maps: (B, H, W), signed or not; an all-zero map stays as it is.
+        maps: (B, H, W), signed or not; an all-zero map does not change.
 
     Returns:
         (B,).

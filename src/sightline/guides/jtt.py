@@ -1,4 +1,4 @@
-"""Just train twice: what a first model gets wrong weighs more in a second training; no group labels."""
+"""Just train twice: errors of a first model get more weight in a second training; no group labels."""
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ class JTT(StageWeights):
     """JTT: training images that the model of the stage before gets wrong weigh `upweight` times as much as the others.
 
     In a recipe, the first stage trains the model that finds the errors, briefly or strongly regularized, and the second stage
-    says `guide: jtt, start: initial`, so that the second model begins again. The weights are scaled to a mean of 1: the loss is
+    says `guide: jtt, start: initial`, so the second model begins again. The weights are scaled to a mean of 1: the loss is
     the average over the data set in which errors are repeated `upweight` times.
 
     Args:

@@ -23,7 +23,7 @@ class MeasuredWeights(Reweighter):
 
     Args:
         interval: k: the pass comes before the epochs k, 2 k, ..., counted from 0.
-        min_weight: the least weight.
+        min_weight: the smallest weight.
         normalize: what the weighted loss is divided by: the sum of the `"weights"`, or the number of images in the `"batch"`.
     """
 

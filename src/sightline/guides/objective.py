@@ -148,12 +148,12 @@ class Objective(nn.Module):
 
         Returns:
             `loss` (scalar), `task` (scalar, the mean of `task_loss`), each guide's terms by name (scalars, unweighted),
-            `logits` (B, K), `maps` (B, H, W) detached where a guide tapped the model, figures that a guide wants logged, and
+            `logits` (B, K), `maps` (B, H, W) detached where a guide tapped the model, values that a guide wants logged, and
             under `n/...` how many images a guide left out or could not use. Under DDP the scalars are this process's share
-            times the number of processes, so that averaged gradients are those of one process with all the images.
+            times the number of processes, so averaged gradients are those of one process with all the images.
 
         Raises:
-            NonFiniteLossError: on every process alike, if the loss of any image of any process is not finite.
+            NonFiniteLossError: on every process, if the loss of any image of any process is not finite.
             SightlineError: a guide needs what the batch does not have.
         """
         if batch.multi_label:

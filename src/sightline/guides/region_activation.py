@@ -1,4 +1,4 @@
-"""RIA: the box of what the model attends to should lie inside the object's box, and be small.
+"""RIA: the box of what the model attends to should be inside the object's box, and be small.
 
 "Mitigating Bias: Enhancing Image Classification by Improving Model Explanations", sections 3.2 to 3.4, called RIA below.
 """
@@ -32,7 +32,7 @@ class RegionActivation(MapGuide):
     """RIA loss: 1 - IoU-hat + lambda x diagonal of the box around the map's strongest region.
 
     The map is scaled to [0, 1]; of its pixels above the threshold, the connected ones that hold its maximum give the box
-    B_gc. IoU-hat = |B_od and B_gc| / |B_gc| is the share of it that lies in the object's box B_od, so that a box of the
+    B_gc. IoU-hat = |B_od and B_gc| / |B_gc| is the share of it that is in the object's box B_od, so a box of the
     object that is too large does no harm (equations 6 to 8). The value is exactly that. Thresholds and components have no
     gradient, and the paper does not say how it gets one: here it is that of a soft region, joined straight-through (see
     `ria_loss`).
@@ -43,10 +43,10 @@ class RegionActivation(MapGuide):
     The paper trains from scratch with the cross-entropy alone at first: in a recipe, a first stage with `guide: null`.
 
     Args:
-        weight: of the loss beside the cross-entropy, the paper's beta.
+        weight: of the loss; the cross-entropy has weight 1, the paper's beta.
         penalty: lambda, the weight of the diagonal.
         threshold: T, the value of the map above which a pixel is attended to, in (0, 1).
-        region: the object's box by the data's `"boxes"` (several: what lies in any of them), or around its `"masks"`.
+        region: the object's box by the data's `"boxes"` (several: what is in any of them), or around its `"masks"`.
         target: the class that is explained: the `"predicted"` one as in the paper, or the `"label"`.
         unit: of the diagonal: as a `"fraction"` of the image's, or in `"pixels"` as the paper's text can be read.
         softness: of the soft region that gives the gradient, in units of the map.
@@ -113,13 +113,13 @@ def ria_loss(
     """1 - IoU-hat + penalty x diagonal, exactly, with the gradient of its soft form (RIA, equation 8).
 
     In the soft form each pixel of the component counts by sigmoid((G - T) / softness). IoU-hat is the share of this weight
-    that lies in the object's box; the box is as wide as the sum over its columns, and as high as the sum over its rows, of
+    that is in the object's box; the box is as wide as the sum over its columns, and as high as the sum over its rows, of
     the largest weight there. So the gradient lowers the map where the component sticks out of the object's box, the most
     where the map is close to the threshold and can be brought under it.
 
     Args:
         maps: (B, H, W) in [0, 1].
-        inside: (B, H, W), which pixels lie in the object's box.
+        inside: (B, H, W), which pixels are in the object's box.
         penalty: of a pixel of the diagonal.
         threshold: T.
         softness: of the sigmoid.

@@ -59,7 +59,7 @@ class RightReasons(WeightedGuide):
         self.needs = self.region
 
     def transform(self, batch: Batch, objective: GuidedModel) -> Batch:
-        """Return the same images as a leaf of the graph, so that one forward pass also serves the input gradient."""
+        """Return the same images as a leaf of the graph, so one forward pass also serves the input gradient."""
         return batch.changed(images=batch.images.detach().requires_grad_()) if torch.is_grad_enabled() else batch
 
     def sample_mask(self, batch: Batch) -> dict[str, Tensor]:

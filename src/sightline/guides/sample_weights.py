@@ -17,7 +17,7 @@ Normalize = Literal["weights", "batch"]
 
 
 class Stored(nn.Module):
-    """A tensor that is saved and moves with its module, but is no buffer: DDP gives every process the first one's buffers.
+    """A tensor that is saved and moves with its module, but is not a buffer: DDP gives every process the first one's buffers.
 
     Attributes:
         values: the tensor, empty until it is set; it keeps its type when the module is cast.
@@ -41,7 +41,7 @@ class Stored(nn.Module):
 
 
 class Reweighter(Guide):
-    """A guide that weighs the task loss of each image, and remembers the weights by the images' places in the dataset.
+    """A guide that weights the task loss of each image, and remembers the weights by the images' places in the dataset.
 
     Args:
         normalize: what the weighted loss is divided by: the sum of the `"weights"`, or the number of images in the `"batch"`.
@@ -135,7 +135,7 @@ def spread(weights: Tensor, min_weight: float = 0.0) -> dict[str, Tensor]:
 
 
 def _sized(loader: Iterable[Batch]) -> int | None:
-    """How many images the loader's dataset has, where it says so."""
+    """How many images the loader's dataset has, if known."""
     dataset = getattr(loader, "dataset", None)
     return len(dataset) if hasattr(dataset, "__len__") else None  # type: ignore[arg-type]
 

@@ -35,7 +35,7 @@ class SegmentOverlap(Guide):
 
     Args:
         beta: weight of the cross-entropy, 1 - beta that of SO-Loss; the guide must be alone. Default: 0.5.
-        weight: instead of `beta`: the weight of SO-Loss beside the objective's whole task loss, as sums need it (default 1).
+        weight: instead of `beta`: the weight of SO-Loss in sums, where the whole task loss has weight 1 (default 1).
         views: 1, 2, 4 or 8 elements of the dihedral group (the paper), or affine ones (its future work): `"scaling"`,
             `"affine"` or a list of options of `sightline.network.views.AffineView`; all go through the network in one batch.
         blur: kernel of the mask's Gaussian blur: None = a tenth of the input's side (the paper's 23 of 224 pixels),
@@ -212,7 +212,7 @@ def pool_views(
         temperature: T.
         seen: (V, H, W) bool, which pixels each view shows, every pixel by at least one; what a view does not show is left
             to the others. None = every view shows all.
-        scale: divide each view's map by its own maximum first, so that no view outvotes the others by its scale.
+        scale: divide each view's map by its own maximum first, so no view dominates by its scale.
 
     Returns:
         (B, H, W).
@@ -234,7 +234,7 @@ def pool_views(
         exponents = exponents.masked_fill(~seen[:, None], -torch.inf)
     if pooling == "softmax":
         return (exponents.softmax(0) * maps).sum(0)
-    return temperature * (exponents.exp().sum(0) / number).log()  # of the mean, so that all-zero maps pool to zero
+    return temperature * (exponents.exp().sum(0) / number).log()  # of the mean, so all-zero maps pool to zero
 
 
 def blur_masks(masks: Tensor, blur: int | float | None) -> Tensor:

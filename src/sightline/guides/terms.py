@@ -9,7 +9,7 @@ from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.guides.base import Context, Guide
 
-RESERVED = frozenset({"loss", "task", "logits", "maps"})  # what an objective returns beside the terms
+RESERVED = frozenset({"loss", "task", "logits", "maps"})  # what an objective returns in addition to the terms
 
 
 def guide_terms(guide: Guide, context: Context) -> list[tuple[str, Tensor, Tensor]]:

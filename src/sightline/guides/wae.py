@@ -6,14 +6,14 @@ from sightline.guides.registry import GUIDES
 
 @GUIDES.register("wae", needs_masks=False, needs_layer=False, pixel_space=False, reweights=False)
 class WAE(IMPACTX):
-    """Weighted average explanations (WAE), as we read what is said of it: the paper itself was not available.
+    """Weighted average explanations (WAE), by descriptions in other papers: the paper itself was not available.
 
     An encoder and decoder learn, from the image, e(x) = sum_k p_k(x) phi_k(x), the SHAP values of all classes k weighted by
     their probabilities: the explainer `weighted_shap`, whose stored maps this guide reads as IMPACTX reads its own. The
     encoder's code joins the model's logits before a linear classifier, and no decoder loss has a part in training that
     classifier: the code is a constant to the cross-entropy, and the map's error trains encoder and decoder alone.
 
-    The networks are those of IMPACTX, so that the two differ in the map that is learnt and in what the code learns from.
+    The networks are those of IMPACTX, so the two differ in the map that is learnt and in what the code learns from.
 
     The options are those of `IMPACTX`; `weight`, of the map's error, trains other parameters here than the cross-entropy does.
 

@@ -33,7 +33,7 @@ def fit_attention(
             features of lower precision are multiplied in float32. A larger one takes less time.
 
     Returns:
-        Weight (1, C) and bias (1,) in float64 for the features as they are: the scaling is folded in.
+        Weight (1, C) and bias (1,) in float64 for the unscaled features: the scaling is folded in.
 
     Raises:
         SightlineError: an argument is not as above, or no image has an object.

@@ -43,7 +43,7 @@ def fit_linear(
         tolerance: largest gradient where the search ends, above 0. A larger one takes less time.
 
     Returns:
-        Weight (K, D) and bias (K,) in float64 for the features as they are: the scaling is folded in.
+        Weight (K, D) and bias (K,) in float64 for the unscaled features: the scaling is folded in.
 
     Raises:
         SightlineError: an argument is not as above, or a class has no image of positive weight: its bias would be infinite.
@@ -77,6 +77,6 @@ def fit_linear(
 
 
 def balanced_weights(strata: Tensor) -> Tensor:
-    """Return weights (N,) with which every stratum (N,), such as a class or a group, counts alike; their mean is 1."""
+    """Return weights (N,) with which every stratum (N,), such as a class or a group, counts equally; their mean is 1."""
     _, member, counts = strata.unique(return_inverse=True, return_counts=True)
     return len(strata) / (len(counts) * counts[member].double())

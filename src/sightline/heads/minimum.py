@@ -24,7 +24,7 @@ def minimize(linear: Linear, losses: Losses, start: Tensor, tolerance: float, no
 
     Args:
         linear: from the parameters to one tensor for each summand, each linear in the parameters, without a constant. One of
-            them is differentiated before the next one is asked for, so that only one keeps a graph in memory.
+            them is differentiated before the next one is asked for, so only one keeps a graph in memory.
         losses: from each of these tensors to a scalar; convex.
         start: parameters of any shape, float64.
         tolerance: largest absolute value of the gradient where the search ends.

@@ -22,7 +22,7 @@ def fit_prototypes(
         classes: number of logits; 1 = a single logit of two classes. None = one for each class up to the largest label.
 
     Returns:
-        Weight (K, D) and bias (K,) in float64 for the features as they are.
+        Weight (K, D) and bias (K,) in float64 for the unscaled features.
 
     Raises:
         SightlineError: an argument is not as above, or a class has no image of positive weight.

@@ -29,7 +29,7 @@ def targets_of(labels: Tensor, images: int, classes: int | None) -> Tensor:
 
 
 def check_shown(targets: Tensor, count: int, share: Tensor) -> None:
-    """Reject a class that no image shows, or that every image shows where it has a logit of its own."""
+    """Reject a class that no image shows, or that every image shows where it has its own logit."""
     if targets.ndim == 2:
         shown = share @ targets
         lacking = ((shown <= 0) | (shown >= share.sum() * (1 - 1e-12))).nonzero().flatten().tolist()

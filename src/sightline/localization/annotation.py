@@ -108,7 +108,7 @@ def annotate(
         seed: of the draw.
 
     Raises:
-        SightlineError: there are no images, or not what the annotation needs.
+        SightlineError: the images are missing, or the annotation's requirements.
     """
     if annotation not in get_args(Annotation):
         raise SightlineError(f"annotation is {annotation!r}; expected one of {', '.join(get_args(Annotation))}")

@@ -6,7 +6,7 @@ from sightline._core.optional import requires_extra
 from sightline.errors import SightlineError
 
 SIDE = 160  # px of the longest side on which GrabCut works: a click is answered in a fraction of a second
-CERTAIN = 0.09  # radius around a click that is the object for certain, as a share of the longest side
+CERTAIN = 0.09  # radius around a click that certainly is the object, as a share of the longest side
 PROBABLE = 0.33  # radius that is probably the object before the colors are known
 BORDER = 0.03  # of the longest side: the rim of the image is background, except where it was clicked
 ITERATIONS = 3
@@ -17,7 +17,7 @@ def segment_clicks(
 ) -> np.ndarray:
     """Return the mask of the object that was clicked.
 
-    GrabCut starts from discs around the points inside. Discs around the points outside are background for certain. With a
+    GrabCut starts from discs around the points inside. Discs around the points outside certainly are background. With a
     box, all that is outside it is background, and all inside it is probably the object. Only parts that hold a point inside
     are kept; with a box alone, all parts are. Equal arguments give equal masks.
 
@@ -50,7 +50,7 @@ def segment_clicks(
     scale = min(1.0, SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    # Each side has a scale of its own, as a thin image is rounded more on its short side.
+    # Each side has its own scale, as a thin image is rounded more on its short side.
     shrink = np.array([size[0] / width, size[1] / height])
     start = _start(
         small.shape[:2], inside * shrink, outside * shrink, None if box is None else box * [*shrink, *shrink]

@@ -1,4 +1,4 @@
-"""Masks by GrabCut in place of drawn ones, as a data set that finds each mask when it is first loaded."""
+"""Masks by GrabCut instead of drawn ones, as a data set that finds each mask when it is first loaded."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -24,10 +24,10 @@ def grabcut(
 ) -> Tensor:
     """Masks of the objects in boxes, by OpenCV's GrabCut.
 
-    What is outside a box is background, what is inside is probably the object, and a point is the object for certain.
+    What is outside a box is background, what is inside is probably the object, and a point certainly is the object.
     Equal arguments give equal masks.
 
-    Where there is nothing to tell apart (the image has one colour, or fewer than five pixels lie inside or outside the
+    Where there is nothing to tell apart (the image has one colour, or fewer than five pixels are inside or outside the
     box) or no pixel is left to the object, the mask is the box itself. A box without a pixel gives an empty mask, a box
     that covers the image a full one.
 

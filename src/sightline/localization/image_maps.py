@@ -24,7 +24,7 @@ from sightline.network.tap import unwrap
 class ImageMaps(ABC):
     """Gives each of some samples its map (H, W) in [0, 1] at the size of its image.
 
-    A map is of what evaluation sees, the centre square; beside it is 0.
+    A map covers what evaluation sees, the center square; outside it is 0.
     """
 
     @property
@@ -86,7 +86,7 @@ class StoredMaps(ImageMaps):
         dataset: the data set.
 
     Raises:
-        SightlineError: there is no store, it is of another data set, or not finished.
+        SightlineError: the store is missing, it is of another data set, or not finished.
     """
 
     def __init__(self, path: str | Path, dataset: ImageDataset) -> None:

@@ -23,7 +23,7 @@ def last_keys(model: nn.Module, inputs: Tensor) -> tuple[Tensor, tuple[int, int]
 
     Args:
         model: a plain vision transformer, such as timm's DINO and DINOv2, or a wrapper of one: patches of one size, of which
-            every layer has one token each, after those that stand for no place. It is used in eval mode, and left as it was.
+            every layer has one token each, after those that stand for no place. It is used in eval mode, and not changed.
         inputs: (B, 3, H, W) as the model takes them, H and W divisible by the patch. At another size than the model's, timm's
             position embeddings are resampled as its `dynamic_img_size` does it; rotary ones only where the model has that set.
 

@@ -38,7 +38,7 @@ class Discovery:
 def discover(keys: Tensor, grid: tuple[int, int], candidates: int = 100) -> Discovery:
     """LOST on the keys of some images.
 
-    Patches p and q are alike where s_pq = k_p . k_q >= 0; the degree of a patch is the number of those that are like it. An
+    Patches p and q are similar where s_pq = k_p . k_q >= 0; the degree of a patch is the number of those that are like it. An
     object is smaller than its background: the seed is the patch of least degree. Those of the `candidates` patches of
     least degree that are like the seed vote: the region is where their similarities sum to 0 or more. The box is that of the
     region's part, connected by the patches' sides, that holds the seed; of the seed alone where the region does not hold it.
@@ -84,7 +84,7 @@ def lost(
 ) -> Tensor:
     """Find the box of one object in each image by LOST.
 
-    Images are resized so that both sides are divisible by the patch; sides are rounded, not padded, because a patch of
+    Images are resized so both sides are divisible by the patch; sides are rounded, not padded, because a patch of
     padding is unlike all others and would be taken for an object.
 
     Args:

@@ -1,4 +1,4 @@
-"""Prompts: what a segmenter is told of an object, from maps or boxes; and the segmenters, which make masks of them."""
+"""Prompts: what a segmenter gets to know about an object, from maps or boxes; and the segmenters, which make masks of them."""
 
 import inspect
 import math
@@ -72,7 +72,7 @@ class Prompter:
 
     Args:
         maps: gives the images' maps; None = no points.
-        boxes: gives the images' boxes; None = no boxes. Each box of an image is a prompt of its own, with the points in it.
+        boxes: gives the images' boxes; None = no boxes. Each box of an image is its own prompt, with the points in it.
         threshold: as for `local_maxima`.
         distance: as for `local_maxima`.
         center: take a disc around each image's center for the object, instead of maps and boxes.

@@ -130,7 +130,7 @@ class Page(Site[Person]):
         return JSONResponse({"actions": await run_in_threadpool(self.store.history, index)})
 
     async def join(self, request: Request) -> Response:
-        """Let whoever asks begin. A browser that has begun stays the same person."""
+        """Let the visitor begin. A browser that has begun stays the same person."""
         self.admit(request)
         wanted = await read_form(request, Joining)
         person = await self.find(request)

@@ -63,7 +63,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Everything that was said of one image."""
+    """All answers and marks for one image."""
 
     judgement: Judgement | None = None
     object: Layer = field(default_factory=Layer)

@@ -106,7 +106,7 @@ def _jpeg(image: np.ndarray) -> bytes:
 
 
 def _paint(pixels: np.ndarray, mask: np.ndarray, color: tuple[int, int, int], opacity: int) -> None:
-    """Fill a mask lightly and draw its border, dark outside and colored inside, so that it is seen on any image."""
+    """Fill a mask lightly and draw its border, dark outside and colored inside, so it is seen on any image."""
     import cv2
 
     small = mask.astype(np.uint8)

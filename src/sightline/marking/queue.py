@@ -19,7 +19,7 @@ class Queue:
         clock: seconds.
 
     Raises:
-        SightlineError: there is no image.
+        SightlineError: the list of images is empty.
     """
 
     def __init__(self, scores: Sequence[float], clock: Callable[[], float] = time.monotonic) -> None:

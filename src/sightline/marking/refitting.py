@@ -1,4 +1,4 @@
-"""A refit in a thread of its own: started once at a time, asked for its progress, kept when it is done."""
+"""A refit in its own thread: started once at a time, asked for its progress, kept when it is done."""
 
 import sys
 import threading

@@ -76,7 +76,7 @@ class KeptRefit:
         marked: how many images had a mark.
         at: when, in UTC, as ISO 8601.
         figures: what was measured.
-        summary: what the refit says of itself.
+        summary: what the refit reports about itself.
         helped: whether the refitted model is better.
         html: a fragment for the page.
     """

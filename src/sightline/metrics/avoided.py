@@ -1,11 +1,11 @@
 """What a model owes to the regions to avoid: energy of maps in them, and accuracy when marks go, come and change owners.
 
-A mark is what lies in an image's region to avoid, such as a stamp. It is removed by inpainting, widened by two pixels, because
+A mark is what is in an image's region to avoid, such as a stamp. It is removed by inpainting, widened by two pixels, because
 resizing blurs it over its edge. Where a mark comes from another image, that image is of another class, drawn by the seed, and
 the mark stays at its place. Other images are those of the whole dataset where `evaluate` runs on a loader of
 `sightline.data` or on a list of batches, and of the batch anywhere else.
 
-An image has no value (NaN) where it lacks what is needed: a known region, a mark, pixels beside it, or a mark of another class.
+An image has no value (NaN) if something is missing: a known region, a mark, pixels next to it, or a mark of another class.
 """
 
 from typing import Any, ClassVar, Literal
@@ -35,7 +35,7 @@ def energy_in_avoid(maps: Tensor, avoid: Tensor, has_avoid: Tensor | None = None
 
     Args:
         maps: (B, H, W), no value below 0.
-        avoid: (B, H, W): uint8 with 0, 1 and 255 = ignore, or float in [0, 1], which weighs the energy.
+        avoid: (B, H, W): uint8 with 0, 1 and 255 = ignore, or float in [0, 1], which weights the energy.
         has_avoid: (B,) bool, which images have a region to avoid; None = all.
 
     Returns:
@@ -196,7 +196,7 @@ def changed_marks(observation: Observation, change: Change, seed: int = 0) -> tu
 
     Args:
         observation: with images, labels and regions to avoid.
-        change: "removed": inpainted; "pasted": another class's mark is put on the image as it is; "swapped": another class's
+        change: "removed": inpainted; "pasted": another class's mark is put on the unchanged image; "swapped": another class's
             mark is put on the image after its own was removed.
         seed: of whose mark an image gets.
     """

@@ -24,7 +24,7 @@ class PerImageMetric(Metric, ABC):
     """A metric that gives every image a value, and the dataset their mean.
 
     An image for which the value is not defined (a localisation without a mask) has the value NaN; it is left out of the
-    mean and counted in `skipped`. Maps or scores that are NaN are rejected, so that no NaN comes from anywhere else.
+    mean and counted in `skipped`. Maps or scores that are NaN are rejected, so no NaN comes from anywhere else.
 
     Attributes:
         n: images in the mean, over all processes, as of the last `compute()`.
@@ -127,7 +127,7 @@ class ModelMetric(PerImageMetric):
     """A metric that asks the model about changed images.
 
     Args:
-        model: a classifier that returns logits (B, K), or an object with `.logits`; left as it was.
+        model: a classifier that returns logits (B, K), or an object with `.logits`; not changed.
         input_spec: normalizes images in [0, 1]; the changes are made before. None = images are what the model takes,
             and the changes are made there.
         internal_batch_size: images in one call to the model; None chooses (see `Scorer`).
@@ -141,7 +141,7 @@ class ModelMetric(PerImageMetric):
         super().__init__()
         self.scorer = Scorer(
             model, input_spec, internal_batch_size
-        )  # no module, so that the metric's state dict and moves spare it
+        )  # no module, so the metric's state dict and moves spare it
 
     def update(self, images: Tensor, maps: Tensor, targets: Tensor | int | None = None) -> None:
         """Take a batch.

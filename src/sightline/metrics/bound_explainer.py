@@ -35,7 +35,7 @@ class BoundExplainer:
         return self.explainer(self.model, images, targets=asked, layer=self.layer, input_spec=self.input_spec)
 
     def for_images(self, images: Tensor, indices: Tensor | None, *purpose: int | str) -> Self:
-        """Return the same with random draws keyed as in `Explainer.for_images`; a plain function stays as it is."""
+        """Return the same with random draws keyed as in `Explainer.for_images`; a plain function does not change."""
         if not isinstance(self.explainer, Explainer):
             return self
         return replace(self, explainer=self.explainer.for_images(images, indices, *purpose))

@@ -47,7 +47,7 @@ def corloc(found: Tensor, boxes: Tensor, has_box: Tensor | None = None, iou: flo
 class CorLoc(PerImageMetric):
     """Share of the images where a found box and an object's box have an IoU of 0.5 or more, in [0, 1]; higher is better.
 
-    Given boxes, it judges them. Given maps, it judges the tight box of what lies above the threshold and is connected with the
+    Given boxes, it judges them. Given maps, it judges the tight box of what is above the threshold and is connected with the
     map's maximum.
 
     Args:

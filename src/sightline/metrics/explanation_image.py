@@ -3,7 +3,7 @@
 The explanation image is the image times its map: what the map points out stays, the rest fades into the fill. Drop and
 increase: Chattopadhyay et al., "Grad-CAM++" (WACV 2018), section 4. Coherency, complexity, ADCC: Poppi et al.,
 "Revisiting the Evaluation of Class Activation Mapping for Explainability" (CVPR workshops 2021), section 3. ARCC: Domeniconi et
-al., "How to Evaluate and Refine your CAM" (2026), which puts ROAD in the place of the drop.
+al., "How to Evaluate and Refine your CAM" (2026), which replaces the drop by ROAD.
 """
 
 from collections.abc import Sequence

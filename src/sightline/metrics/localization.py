@@ -55,7 +55,7 @@ def pointing_game(
     targets: Tensor | None = None,
     tolerance: int = 0,
 ) -> Tensor:
-    """Whether the map's maximum lies on the object, or within some pixels of it (Zhang et al. 2016).
+    """Whether the map's maximum is on the object, or within some pixels of it (Zhang et al. 2016).
 
     Where several pixels share the maximum, the share of them that hit: the expected result of picking one at random. A
     constant map thereby scores the object's share of the image, which is chance.
@@ -89,7 +89,7 @@ def energy_in_mask(
 
     Args:
         maps: (B, H, W), no value below 0.
-        masks: as for `foreground_iou`; a float mask weighs the energy.
+        masks: as for `foreground_iou`; a float mask weights the energy.
         has_mask: as for `foreground_iou`.
         targets: as for `foreground_iou`.
 

@@ -48,7 +48,7 @@ def label_masks(observation: Observation, change: str) -> Tensor:
 
     Args:
         observation: The batch, with images, labels and masks.
-        change: What is done to the images, for the error where they lie outside [0, 1].
+        change: What is done to the images, for the error where they are outside [0, 1].
     """
     images = observation.require("images")
     check_pixels(images, change=change)

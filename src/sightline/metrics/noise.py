@@ -4,7 +4,7 @@ Moayeri et al., "A Comprehensive Study of Image Classification Model Sensitivity
 Attributes" (CVPR 2022); "Mitigating Bias: Enhancing Image Classification by Improving Model Explanations", Eq. 10.
 
 Pixels marked 255 in a uint8 mask belong to neither region and get no noise. An image that lacks a mask, an object or a
-background has no value (NaN), so that both accuracies are over the same images.
+background has no value (NaN), so both accuracies are over the same images.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def noised(
 ) -> Tensor:
     """Images with noise on a region, clamped to [0, 1].
 
-    Every level and region takes its noise from one draw of a Gaussian for each image, so that they differ by nothing else.
+    Every level and region takes its noise from one draw of a Gaussian for each image, so they differ by nothing else.
 
     Args:
         images: (B, C, H, W) in [0, 1].
@@ -72,7 +72,7 @@ def normalized_rfs(rfs: Tensor, accuracy: Tensor) -> Tensor:
     """RFS as a share of the largest that the mean accuracy allows: RFS / (2 min(a, 1 - a)), in [-1, 1]; 0 where a is 0 or 1.
 
     Args:
-        rfs: (...), accuracy under background noise less that under foreground noise.
+        rfs: (...), accuracy under background noise minus accuracy under foreground noise.
         accuracy: (...), the mean a of the two.
     """
     room = 2 * torch.minimum(accuracy, 1 - accuracy)
@@ -207,7 +207,7 @@ class NormalizedRFS(RFS):
 
     Higher is better. The division makes models of different accuracy comparable.
 
-    Made of accuracies over all images (and levels, where it is one figure); an image's value is its part in the RFS.
+    Made of accuracies over all images (and levels, where it is one value); an image's value is its part in the RFS.
 
     References:
         Moayeri et al., "A Comprehensive Study of Image Classification Model Sensitivity to Foregrounds, Backgrounds, and Visual

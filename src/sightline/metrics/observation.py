@@ -36,7 +36,7 @@ class Observation:
         probabilities: (B, K) of the images.
         scorer: the model.
         explain: (images, targets) -> maps, the explainer that made `maps`.
-        curves: the perturbation curves that will be asked for, so that one pass makes them all.
+        curves: the perturbation curves that will be asked for, so one pass makes them all.
         backgrounds: the images whose backgrounds these may get; None = the batch's.
         avoid: (B, H, W), as in `Batch`.
         has_avoid: (B,) bool; None = every image, where there are regions to avoid.

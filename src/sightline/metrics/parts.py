@@ -56,7 +56,7 @@ class PartInterpretability(PerImageMetric):
     those that are true to theirs. An image none of whose parts is seen has no value.
 
     Args:
-        model: a classifier; asked in eval mode, and left as it was.
+        model: a classifier; asked in eval mode, and not changed.
         layer: the layer whose filters are looked at; None chooses by the model's family.
         threshold: see `part_iou`.
         input_spec: normalizes images in [0, 1]. None = images are what the model takes.
@@ -93,7 +93,7 @@ class PartInterpretability(PerImageMetric):
         super().__init__()
         _check_threshold(threshold)
         self.threshold, self.input_spec, self.internal_batch_size = threshold, input_spec, internal_batch_size
-        self._tap = [Tap(model, layer)]  # no module, so that the metric's state dict and moves spare the model
+        self._tap = [Tap(model, layer)]  # no module, so the metric's state dict and moves spare the model
 
     def update(self, images: Tensor, parts: Tensor) -> None:
         """Take a batch.

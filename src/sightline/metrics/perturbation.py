@@ -43,10 +43,10 @@ def perturbation_curves(
 
     Insertion starts from the filled image and puts pixels in; deletion starts from the image and takes them out. Step s
     has changed the first floor(s H W / steps) pixels; equal values go in row order. Both curves come from one ranking,
-    one mask per step and the same two ends: 2 steps model evaluations an image, in full batches.
+    one mask per step and the same two ends: 2 steps model evaluations per image, in full batches.
 
     Args:
-        model: a classifier that returns logits (B, K); used in eval mode, without a graph, and left as it was.
+        model: a classifier that returns logits (B, K); used in eval mode, without a graph, and not changed.
         images: (B, C, H, W); in [0, 1] with an input spec.
         maps: (B, H, W), any finite values; only their order counts.
         targets: the class whose probability counts: (B,) or one index; None = the clean image's top-1 class.
@@ -251,7 +251,7 @@ def curves_between(
     per_call = max(1, rows // max(1, count))  # whole images, where several fit
     for some in torch.arange(len(images)).split(per_call) if count else ():
         block = slice(int(some[0]), int(some[-1]) + 1)
-        # Steps in calls of equal size, so that none is left with a few.
+        # Steps in calls of equal size, so none is left with a few.
         for part in torch.arange(count, device=ranks.device).tensor_split(ceil(len(some) * count / rows)):
             top = (ranks[block, None] < changed[part, None, None])[:, :, None]  # (b, s, 1, H, W)
             present, absent = prepared[block, None], nothing[block, None]  # (b, 1, C, H, W)

@@ -86,7 +86,7 @@ def road_difference(observation: Observation, shares: tuple[float, ...], noise: 
 class ROAD(ModelMetric):
     """ROAD: mean gap between the class's probability without the least relevant and without the most relevant pixels.
 
-    In [-1, 1]; higher is better. Removed pixels are filled from their neighbors, so that their shape does not show.
+    In [-1, 1]; higher is better. Removed pixels are filled from their neighbors, so their shape does not show.
 
     Args:
         model: a classifier that returns logits (B, K).

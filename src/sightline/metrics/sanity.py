@@ -26,7 +26,7 @@ from sightline.network.targets import resolve_targets
 
 @dataclass(frozen=True)
 class SanityCheck:
-    """How alike maps stay while a model forgets what it learnt, from its end to its beginning.
+    """How similar maps stay while a model forgets what it learnt, from its end to its beginning.
 
     Attributes:
         modules: (M) what was randomized at each step, on top of all before it; "" stands for the model's own parameters.
@@ -56,7 +56,7 @@ def sanity_check(
     shuffled, which keeps its scale and loses what it says.
 
     Args:
-        model: a classifier that returns logits (B, K); left as it was.
+        model: a classifier that returns logits (B, K); not changed.
         explainer: an explainer or its name.
         images: (B, C, H, W), both sides at least 11 pixels; in [0, 1] with an input spec.
         targets: the class to explain throughout: (B,) or one index; None = the intact model's prediction.

@@ -42,7 +42,7 @@ class Scorer:
         """Probabilities (B, K), float32 at least, of images (B, C, H, W).
 
         Raises:
-            SightlineError: a probability is NaN, or images lie outside [0, 1] though there is an input spec.
+            SightlineError: a probability is NaN, or images are outside [0, 1] though there is an input spec.
         """
         probabilities = self.score(self.prepare(images))
         check_probabilities(probabilities)

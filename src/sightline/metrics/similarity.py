@@ -1,4 +1,4 @@
-"""How alike two maps are."""
+"""How similar two maps are."""
 
 import torch
 from scipy.stats import rankdata

@@ -46,7 +46,7 @@ def square_curves(
     """Return the probability of a class while squares of the image are replaced, in the order of the map's mean over each.
 
     Args:
-        model: a classifier that returns logits (B, K); left as it was.
+        model: a classifier that returns logits (B, K); not changed.
         images: (B, C, H, W); in [0, 1] where the fill is noise or there is an input spec.
         maps: (B, H, W), any finite values.
         targets: the class whose probability counts: (B,) or one index; None = the clean image's top-1 class.

@@ -1,4 +1,4 @@
-"""The attention branch: features times one plus an attention map, which also classifies, inside a model that stays as it is.
+"""The attention branch: features times one plus an attention map, which also classifies, inside an otherwise unchanged model.
 
 Like an attention gate it is a child of the module whose output it changes, and a hook on that module applies it.
 """
@@ -48,7 +48,7 @@ class AttentionBranchModule(Branch):
 
 
 def attach_attention_branch(model: nn.Module, layer: LayerChoice | None = None) -> AttentionBranchModule:
-    """Put an attention branch behind a layer; one that is there already stays, and is returned.
+    """Put an attention branch behind a layer; one that exists already stays, and is returned.
 
     Args:
         model: changed in place.

@@ -1,6 +1,6 @@
 """The groups of a layer's filters, carried by that layer: what icCNN finds, for whoever explains or draws the model later.
 
-They are no part of the weights, so that a trained file stays one of the upstream model; a run keeps them in its checkpoint.
+They are not part of the weights, so a trained file stays one of the upstream model; a run keeps them in its checkpoint.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Attention gates: a small module that multiplies a layer's output by an attention map, inside a model that stays as it is.
+"""Attention gates: a small module that multiplies a layer's output by an attention map, inside an otherwise unchanged model.
 
 A pooling gate is the last of them: with the attention's square, scaled to a mean of 1 over the places, the model's own global
 average pooling becomes attention pooling.
@@ -33,7 +33,7 @@ STRIDE = 16
 class Gate(nn.Module):
     """One attention value for every place, a linear function of the channels there.
 
-    A new gate is open everywhere (attention 0.88), so that a pretrained model starts nearly as it was.
+    A new gate is open everywhere (attention 0.88), so a pretrained model starts nearly as it was.
 
     Args:
         channels: of the features.
@@ -69,7 +69,7 @@ class Gate(nn.Module):
 
     @staticmethod
     def hook(module: nn.Module, args: Any, features: Tensor) -> Tensor:
-        """Change a module's output; it knows its arguments alone, so that a copied model applies its own gate."""
+        """Change a module's output; it knows its arguments alone, so a copied model applies its own gate."""
         gate: Gate = module.get_submodule(Gate.key)  # type: ignore[assignment]
         return gate.change(features)
 
@@ -159,7 +159,7 @@ Kind = TypeVar("Kind", bound=Gate)
 
 
 def insert_gate(model: nn.Module, layer: LayerChoice | None = None) -> tuple[str, Gate]:
-    """Put a gate behind a layer; a gate that is there already stays, and is returned.
+    """Put a gate behind a layer; a gate that exists already stays, and is returned.
 
     Args:
         model: changed in place.
@@ -175,7 +175,7 @@ def insert_gate(model: nn.Module, layer: LayerChoice | None = None) -> tuple[str
 
 
 def insert_pooling_gate(model: nn.Module, layer: LayerChoice | None = None) -> tuple[str, PoolingGate]:
-    """Put a pooling gate before global average pooling; one that is there already stays, and is returned.
+    """Put a pooling gate before global average pooling; one that exists already stays, and is returned.
 
     Args:
         model: changed in place.
@@ -186,7 +186,7 @@ def insert_pooling_gate(model: nn.Module, layer: LayerChoice | None = None) -> t
 
     Raises:
         SightlineError: the model does not classify by the mean of a feature map; the layer does not exist, gives no feature
-            map, or runs after the last one; or a gate that is there reads another layer.
+            map, or runs after the last one; or a gate that exists reads another layer.
     """
     gate = pooling_gate_of(model)
     if gate is not None:
@@ -237,7 +237,7 @@ def attention_place(model: nn.Module, layer: LayerChoice | None = None) -> tuple
     """Where an attention on features stands: the layer's name, its channels, and the dimension (1 or -1) they are in.
 
     Args:
-        model: left as it is.
+        model: not changed.
         layer: None = the last stage whose output has a sixteenth of the input's side, or the nearest larger.
 
     Raises:

@@ -30,7 +30,7 @@ class Fit:
         strip: what the names in the file begin with, and those of the model do not.
         add: what the names of the model begin with, and those in the file do not.
         state: tensor by name, renamed.
-        left_out: names in the file that are no part of the model.
+        left_out: names in the file that are not part of the model.
     """
 
     place: str

@@ -26,7 +26,7 @@ class Decoder(nn.Module):
     every convolution has 32 of 3 x 3.
 
     Weights start as He et al. have it for layers before a ReLU, biases at 0. PyTorch's default shrinks the signal at each of
-    the 2 n + 2 layers, so that hardly any gradient of the map's error would reach the encoder.
+    the 2 n + 2 layers, so hardly any gradient of the map's error would reach the encoder.
 
     Args:
         size: side of the map in pixels, at least 8.

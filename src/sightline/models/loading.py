@@ -33,7 +33,7 @@ def load_model(
         weights: None for random ones, those of an `hf:` folder, or as the function makes them; "default" for those that the
             library downloads; or a local file or folder, seen from here or else from the folder that SIGHTLINE_DATA names:
             safetensors, or a checkpoint of torch or Lightning, read without unpickling code.
-        classes: number of logits, 1 for two classes told apart by a single one; None takes that of the weights file, else the
+        classes: number of logits, 1 for two classes with a single logit; None takes that of the weights file, else the
             library's. A head of another number of classes is left random; a linear one is never left at zero. Or the name of
             each class, of which a folder of CLIP, SigLIP and the like makes a classifier over texts.
         size: side of the input in pixels; None takes that of the weights.
@@ -98,7 +98,7 @@ def _with_weights(source: str, plain: str, checkpoint: Checkpoint, classes: int 
 def _start_zero_head(model: nn.Module) -> None:
     """Start a linear head that the library starts with zeros, such as that of torchvision's ViT, as `nn.Linear` starts.
 
-    Behind a zero head, every class activation map is zero and has no gradient, so that a guide on maps never trains.
+    Behind a zero head, every class activation map is zero and has no gradient, so a guide on maps never trains.
     """
     for name in head_name(model):
         head = model.get_submodule(name)

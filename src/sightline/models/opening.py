@@ -94,7 +94,7 @@ def open_model(
 
     Args:
         reference: `timm/<name>`, `torchvision/<name>`, `sightline/<name>`, `hf:<folder>`, `package.module:function` (a function
-            or class that returns the model), or a module, which stays as it is except for its mode and its weights.
+            or class that returns the model), or a module, which does not change except for its mode and its weights.
         weights: a file or folder of weights, or "default" for those of the library; None for a module, a function or a folder
             of Hugging Face, which have their own.
         size: side of the input in pixels; None = the model's own.

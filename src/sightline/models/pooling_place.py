@@ -24,7 +24,7 @@ def pooling_place(model: nn.Module) -> tuple[str, int, int]:
     output gives the logits of the noise's mean over the places, or of the mean of its positive part, where a ReLU follows.
 
     Args:
-        model: left as it is.
+        model: not changed.
 
     Raises:
         SightlineError: no module's output is averaged, such as in a transformer that classifies by a class token.

@@ -7,7 +7,7 @@ from sightline.models.registry import MODELS
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions beside a 1 x 1 shortcut; halves the side (He et al., "Deep residual learning", 2016)."""
+    """Two 3 x 3 convolutions next to a 1 x 1 shortcut; halves the side (He et al., "Deep residual learning", 2016)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""IMPACTX's second branch: a network beside the classifier that predicts a map, and whose code the classification reads.
+"""IMPACTX's second branch: a network parallel to the classifier. It predicts a map, and the classification reads its code.
 
-As with attention gates, the branch is a child of a model that stays as it is, and a hook applies it: the model keeps its class
+As with attention gates, the branch is a child of an otherwise unchanged model, and a hook applies it: the model keeps its class
 and the names of its parameters, gains those of the branch, and copies, saves and exports as before. With M the model, LEP
 the latent explanation predictor, D the decoder and C the classifier, its logits become C(M(x), LEP(x)) and its map D(LEP(x)).
 """
@@ -32,7 +32,7 @@ class Explained(NamedTuple):
 
 
 class TwoBranch(Branch):
-    """LEP, D and C beside a model.
+    """LEP, D and C, added to a model.
 
     Args:
         model: the classifier M with K classes; copied for LEP, and not kept.
@@ -68,7 +68,7 @@ class TwoBranch(Branch):
 
 
 def attach_two_branch(model: nn.Module, size: int, features: bool = False) -> TwoBranch:
-    """Give a model its second branch; one that is there already stays, and is returned.
+    """Give a model its second branch; one that exists already stays, and is returned.
 
     Args:
         model: changed in place: from now on it returns the logits of C.
@@ -146,7 +146,7 @@ class SelfExplaining(nn.Module):
 
 
 def _classify(module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor:
-    """C's logits instead of the model's; it knows its arguments alone, so that a copied model applies its own branch."""
+    """C's logits instead of the model's; it knows its arguments alone, so a copied model applies its own branch."""
     return two_branch_of(module)(args[0], returned_logits(output))
 
 

@@ -26,7 +26,7 @@ SIGLIP = ((0.5,) * 3, (0.5,) * 3)
 class ZeroShotClassifier(nn.Module):
     """A classifier whose logit of a class is scale x cosine(image, class) + bias.
 
-    It is an ordinary model: `head` is a linear layer whose weights are the embeddings times the scale, so that it can be
+    It is an ordinary model: `head` is a linear layer whose weights are the embeddings times the scale, so it can be
     explained, diagnosed, and fitted again on frozen features.
 
     Args:

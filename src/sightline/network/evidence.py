@@ -1,4 +1,4 @@
-"""What a model's modules say of the output of a layer."""
+"""What a model's modules say about the output of a layer."""
 
 from torch import nn
 
@@ -6,7 +6,7 @@ from sightline.network.layout import Evidence
 
 
 def evidence_of(model: nn.Module, name: str) -> Evidence:
-    """Return what a model says of a layer: the channels of a stage of timm, and the patches that make tokens.
+    """Return what a model says about a layer: the channels of a stage of timm, and the patches that make tokens.
 
     Args:
         model: an unwrapped model.

@@ -68,7 +68,7 @@ def reached(node: Any) -> set[Any]:
 
 
 def record(model: nn.Module, inputs: Tensor) -> Record:
-    """Run a model once, in eval mode, and return what ran; modules, random numbers and gradients stay as they are.
+    """Run a model once, in eval mode, and return what ran; modules, random numbers and gradients do not change.
 
     Args:
         model: an unwrapped model.

@@ -189,8 +189,8 @@ def class_features(
             loader of `sightline.data.loader`.
 
     Raises:
-        SightlineError: there is no image, a label is negative, the file was made from another model, layer, normalization or
-            data, or the data cannot be told from others.
+        SightlineError: the images are missing, a label is negative, the file was made from another model, layer, normalization
+            or data, or the data cannot be distinguished from others.
     """
     features = DeepFeatures(model, layer)
     origin = _origin(features, input_spec) | {"seed": str(seed)}

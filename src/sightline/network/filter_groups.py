@@ -1,4 +1,4 @@
-"""Groups of filters that respond alike: their similarity, the grouping by it, and how coherent groups are.
+"""Groups of filters that respond similarly: their similarity, the grouping by it, and how coherent groups are.
 
 "Interpretable Compositional Convolutional Neural Networks" (Shen et al., IJCAI 2021), section 3.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 from sightline._core.optional import requires_extra
 from sightline.errors import SightlineError
 
-# A filter whose variance is this small beside its mean square is constant except for rounding.
+# A filter whose variance is this small relative to its mean square is constant except for rounding.
 CONSTANT = 1e-10
 
 
@@ -91,7 +91,7 @@ class Moments:
 
 
 def _correlation(products: Tensor, squares: Tensor) -> Tensor:
-    """Correlations (C, C) by centered products (C, C); 0 for filters that are constant beside their squares (C,)."""
+    """Correlations (C, C) by centered products (C, C); 0 for filters that are constant relative to their squares (C,)."""
     variance = products.diagonal()
     varies = variance > CONSTANT * squares
     scale = torch.where(varies, variance, 1.0).rsqrt() * varies
@@ -128,14 +128,14 @@ def membership(assigned: Tensor, groups: int) -> Tensor:
 
 
 def part_coherence(similarity: Tensor, members: Tensor) -> Tensor:
-    """How alike filters of one group are, beside all: the sum over groups of within-group / all similarity.
+    """How similar filters of one group are, relative to all: the sum over groups of within-group / all similarity.
 
     Args:
         similarity: (C, C).
         members: (C, K), see `membership`.
 
     Returns:
-        A scalar: 1 where all filters are equally alike, up to K where filters are like none outside their group.
+        A scalar: 1 where all filters are equally similar, up to K where filters are like none outside their group.
     """
     members = members.to(similarity)
     toward = members.T @ similarity  # (K, C)
@@ -151,10 +151,10 @@ def group_activity(activations: Tensor, members: Tensor) -> Tensor:
 def class_coherence(
     activity: Tensor, labels: Tensor, classes: int, total: Callable[[Tensor], Tensor] = lambda tensor: tensor
 ) -> Tensor:
-    """How alike images of one class drive the groups, beside all images: the sum over classes of within-class / all similarity.
+    """How similarly images of one class drive the groups, relative to all: sum over classes of within-class / all similarity.
 
     The similarity of two images is the cosine of their groups' activities. Summed over pairs of images it is a product of
-    sums over images, so that no pair has to be looked at.
+    sums over images, so no pair has to be looked at.
 
     Args:
         activity: (B, K), not negative.
@@ -163,7 +163,7 @@ def class_coherence(
         total: sums a tensor over processes, differentiably.
 
     Returns:
-        A scalar: 1 where all images are equally alike, up to the number of classes that are there.
+        A scalar: 1 where all images are equally similar, up to the number of classes in the images.
     """
     directions = F.normalize(activity, dim=1)
     sums = total(F.one_hot(labels, classes).to(directions).T @ directions)  # (classes, K)

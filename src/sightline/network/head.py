@@ -13,7 +13,7 @@ def head_name(model: nn.Module) -> tuple[str, ...]:
     """Return the names of the modules that hold the classifier.
 
     A model of timm declares them, in a wrapper too. Of another known model it is the last linear or convolution layer, and of
-    any other, such as a backbone under a head of its own, what runs last on a black image.
+    any other, such as a backbone under a custom head, what runs last on a black image.
 
     Raises:
         SightlineError: the model has no layer that can classify.

@@ -56,7 +56,7 @@ class InputSpec:
         check_unit_range(images, "images", "because the input spec normalizes them")
 
     def normalize(self, images: Tensor, checked: bool = True) -> Tensor:
-        """Return (x - mean) / std of images (B, C, H, W) in [0, 1]; if `checked`, raise if a value lies outside."""
+        """Return (x - mean) / std of images (B, C, H, W) in [0, 1]; if `checked`, raise if a value is outside."""
         if images.shape[1] != len(self.mean):
             raise SightlineError(f"images have {images.shape[1]} channels; the input spec is for {len(self.mean)}")
         if checked:

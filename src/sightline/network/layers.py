@@ -72,7 +72,7 @@ def default_layer(model: nn.Module, inputs: Tensor | None = None) -> Layer:
 
 
 def _used(model: nn.Module, recorded: Record, outer: str, rule: Rule) -> Layer:
-    """Return the layer that maps of a known model are taken from: that of its family, as far as the output depends on it."""
+    """Return the layer that maps of a known model are taken from: that of its family, if the output depends on it."""
     layer = default_of(model, outer, rule)
     if layer is None:
         return declare(model, last_stage(model, recorded, outer))

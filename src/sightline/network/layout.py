@@ -15,7 +15,7 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a model says of a layer's output beside its layout.
+    """What a model says about a layer's output in addition to its layout.
 
     Args:
         channels: how many the output has.
@@ -34,7 +34,7 @@ class Layer:
         name: the module's name on the model, as in `model.named_modules()`.
         layout: `"channels_first"` (B, C, h, w), `"channels_last"` (B, h, w, C) or `"tokens"` (B, prefix + h * w, C).
         prefix: for tokens, how many of them at the start stand for no place (class and register tokens).
-        evidence: set by the library: what the model says of the output.
+        evidence: set by the library: what the model says about the output.
         inferred: set by the library: the layout is not declared, so it must not contradict the image and the evidence.
 
     Examples:
@@ -55,7 +55,7 @@ def to_spatial(layer: Layer, raw: Tensor, image_size: Grid) -> Tensor:
     """Return what a layer gave as activations (B, C, h, w).
 
     Raises:
-        SightlineError: it has another layout than the layer's, or tokens that are no grid; or another layout alone agrees with
+        SightlineError: it has another layout than the layer's, or tokens that form no grid; or another layout alone agrees with
             the model, or, where the layout is not declared, with the image.
 
     Warns:

@@ -1,4 +1,4 @@
-"""The logits in what a classifier returned, and what they say of its classes.
+"""The logits in what a classifier returned, and what they say about its classes.
 
 A classifier of two classes may return one logit z an image: sigmoid(z) is the probability of class 1, the other class is 0.
 It is the classifier whose two logits are (0, z): probabilities, cross-entropy and every gradient of them are equal. `logits_of`

@@ -16,7 +16,7 @@ class Rule:
 
     Args:
         default: names of the layer that maps are taken from, best first; the first that the model has and that is not
-            `nn.Identity` is taken. A negative part counts children from the end, so that `"blocks.-1.norm1"` is the
+            `nn.Identity` is taken. A negative part counts children from the end, so `"blocks.-1.norm1"` is the
             norm of the last block. None = told by what the model runs.
         layout: how layers return their output, except those whose type tells.
         prefix: for tokens, how many of them at the start stand for no place.

@@ -67,7 +67,7 @@ def last_used(model: nn.Module, record: Record, name: str) -> str | None:
 
 
 def output_layers(model: nn.Module, record: Record) -> tuple[str, ...]:
-    """Return the names of the layers that make a model's output: the last with weights that runs, and those beside it.
+    """Return the names of the layers that make a model's output: the last with weights that runs, and those parallel to it.
 
     A distilled transformer has two, whose logits it averages.
     """

@@ -1,7 +1,7 @@
 """A model opened at a layer: its activations, their gradients, and the tail run again from them.
 
 The *trunk* is what a model computes up to and including the target layer, the *tail* what follows. Most explanations
-are functions of the layer's activations and of the gradient of a class score with respect to them, so that only the tail
+are functions of the layer's activations and of the gradient of a class score with respect to them, so only the tail
 has to be differentiated: at inference the trunk runs without a graph, and recording starts at the layer.
 """
 

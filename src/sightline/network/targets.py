@@ -104,7 +104,7 @@ class ClassScore:
 
 
 class Resolved:
-    """A target whose score is settled already, regardless of the output it is asked about.
+    """A target whose score is fixed already, regardless of the output it is asked about.
 
     Args:
         score: resolved on the images that later ones are copies of, in their order.
@@ -146,7 +146,7 @@ class Contrast:
         """Return the difference of two logits.
 
         Raises:
-            SightlineError: a class is set against itself, or an index is not one of the model's.
+            SightlineError: a class is compared with itself, or an index is not one of the model's.
         """
         logits = logits_of(output)
         target = resolve_targets(self.target, logits)

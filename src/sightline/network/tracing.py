@@ -1,4 +1,4 @@
-"""Tracing by torch.fx beside other threads, and graphs as modules."""
+"""Tracing by torch.fx while other threads run, and graphs as modules."""
 
 import sys
 import threading
@@ -13,7 +13,7 @@ from sightline._core.exclusive import exclusive
 
 @contextmanager
 def _inlining() -> Iterator[None]:
-    """Let compiled functions run as they were written; torch.fx refuses to call them otherwise, in other threads too."""
+    """Let compiled functions run as they were written; torch.fx cannot call them otherwise, in other threads too."""
     dynamo: Any = sys.modules.get("torch._dynamo.config")  # what is compiled has imported it
     if dynamo is None:
         yield

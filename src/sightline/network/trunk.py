@@ -1,4 +1,4 @@
-"""The frozen part of a model cut off by torch.fx, so that what it computes can be kept and the rest trained from it.
+"""The frozen part of a model cut off by torch.fx, so what it computes can be kept and the rest trained from it.
 
 A model is cut where frozen values flow into what is trained or tapped. Several values may cross, such as a residual.
 """
@@ -33,8 +33,8 @@ class Trunk:
     ```
 
     Args:
-        model: an unwrapped model, which stays as it is. The trunk refers to its modules.
-        tapped: the name of a layer whose output is read, so that the cut comes before hooks on it; None = none.
+        model: an unwrapped model, which does not change. The trunk refers to its modules.
+        tapped: the name of a layer whose output is read, so the cut comes before hooks on it; None = none.
         inputs: (B, C, H, W) as the model takes them, 3 images at least, to try the cut on.
 
     Attributes:

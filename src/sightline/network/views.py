@@ -45,7 +45,7 @@ class View:
 class AffineView(View):
     """An affine map about the image's center, in the terms and the order of torchvision's `affine`; bilinear.
 
-    What the view shows beyond the image's border is its mirror image, so that no edge appears that the image does not have.
+    What the view shows beyond the image's border is its mirror image, so no edge appears that the image does not have.
     Both directions are differentiable. `inverse` of what the view does not show repeats the nearest that it does; `seen`
     tells the two apart.
 
@@ -139,7 +139,7 @@ D4 = (
 )
 
 
-# As many views as four or eight of D4, so that the two compare at the same cost.
+# As many views as four or eight of D4, so both have the same cost.
 NAMED: dict[str, tuple[View, ...]] = {
     "scaling": (IDENTITY, AffineView(scale=0.8), AffineView(scale=1.25), AffineView(scale=1.5)),
     "affine": (

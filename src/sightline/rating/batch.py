@@ -25,7 +25,7 @@ from sightline.reporting.thumbnails import enlarge
 from sightline.runs import Run, load_run
 from sightline.runs.run_data import read_splits
 
-SIDE = 480  # pixels of a picture: sharp at the width that the page gives it
+SIDE = 480  # pixels of an image: sharp at the width that the page gives it
 CHUNK = 16  # images that are explained together
 EXAMPLE = 185  # of the embedded test images, the one that the instructions show: a 2 on petals
 
@@ -48,7 +48,7 @@ class Contender:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What a study says of it."""
+        """What a study knows about the pair."""
         return {"run": str(self.run.resolve()), "explainer": self.explainer}
 
 
@@ -65,7 +65,7 @@ def draw_pairs(
     them, of each run's best weights or else its last. They explain the class that each model predicts.
 
     Returns:
-        The pairs, and what a study says of where they came from.
+        The pairs, and what a study says about where they came from.
 
     Raises:
         SightlineError: the runs' data differ, or the split has fewer images.
@@ -95,7 +95,7 @@ def draw_pairs(
 def examples() -> dict[str, bytes]:
     """Return an image with a good and a bad map for the instructions: a digit of the bundled data.
 
-    No model made these maps: the good one is the digit's mask, smoothed; the bad one lies in the corner that is farthest
+    No model made these maps: the good one is the digit's mask, smoothed; the bad one is in the corner that is farthest
     from the digit.
     """
     sample = DATASETS.create("digits", copies=1, size=96)["test_shifted"][EXAMPLE]
@@ -171,7 +171,7 @@ def _explained(
 
 
 def _draw(chosen: Sequence[int], labels: Sequence[str], looks: Sequence[Explained]) -> Iterator[Drawn]:
-    """Draw the images of the pairs; both maps lie over the first contender's image, so only the map differs."""
+    """Draw the images of the pairs; both maps are over the first contender's image, so only the map differs."""
     (images, ours), (_, theirs) = looks
     for row, (index, label) in enumerate(zip(chosen, labels)):
         picture = enlarge(images[row], SIDE)

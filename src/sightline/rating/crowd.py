@@ -21,14 +21,14 @@ FOLDER = "pictures"
 
 
 def export_batch(store: Store, folder: str | Path, url: str | None = None) -> Path:
-    """Write batch.csv, and the pictures that it names, under names that do not tell whose map they are.
+    """Write batch.csv, and the images that it names, under names that do not tell whose map they are.
 
     All workers see a pair in the same order, drawn again for each pair: a batch has one row per pair.
 
     Args:
         store: the study.
         folder: where to.
-        url: where the pictures will be found, such as "https://example.org/pictures"; None = beside the file.
+        url: where the images will be found, such as "https://example.org/images"; None = next to the file.
 
     Returns:
         The CSV file.
@@ -108,7 +108,7 @@ def _vote(store: Store, row: dict[str, str | None]) -> tuple[str, int, Choice, S
 
 
 def _side(pair: Pair, url: str) -> Side | None:
-    """Whose map a picture shows, by its name."""
+    """Whose map an image shows, by its name."""
     name = PurePosixPath(urlsplit(url).path).stem
     sides: tuple[Side, Side] = ("a", "b")
     return next((side for side in sides if pair.names[side] == name), None)

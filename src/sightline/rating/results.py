@@ -29,7 +29,7 @@ VERDICTS: dict[Choice, Verdict] = {"a": "pos", "same": "same", "b": "neg"}
 def plurality(counts: Mapping[Choice, int]) -> Choice:
     """Return the answer with the most votes; "same" if two answers share the first place.
 
-    The paper counts a tie of the two maps as no difference. A tie of a map with "no difference" is read alike: most
+    The paper counts a tie of the two maps as no difference. A tie of a map with "no difference" is read in the same way: most
     raters did not prefer that map.
     """
     most = max(counts.values())

@@ -38,7 +38,7 @@ def first_side(seed: int, rater: int, pair: int) -> Side:
 
 
 def order(seed: int, rater: int, pairs: int) -> list[int]:
-    """In which order a rater sees the pairs, so that no pair is always the one that all are tired at."""
+    """In which order a rater sees the pairs, so no pair is always the last one, when raters are tired."""
     return torch.randperm(pairs, generator=generator(seed, "order", rater)).tolist()
 
 
@@ -102,7 +102,7 @@ class Page(Site[Rater]):
         return JSONResponse({"rater": rater.title, "link": self.link(rater), "total": len(pairs), "pairs": pairs})
 
     async def join(self, request: Request) -> Response:
-        """Make whoever asks a rater. A browser that is one already stays the same."""
+        """Make the visitor a rater. A browser that is one already stays the same."""
         self.admit(request)
         wanted = await read_form(request, Joining)
         rater = await self.find(request)
@@ -121,7 +121,7 @@ class Page(Site[Rater]):
         return answer
 
     async def leave(self, request: Request) -> Response:
-        """Forget who rates in this browser, so that another person can begin; the votes stay."""
+        """Forget who rates in this browser, so another person can begin; the votes stay."""
         self.admit(request)
         answer = JSONResponse({"rater": None})
         self.forget(answer)

@@ -1,4 +1,4 @@
-"""A study in one SQLite file: the pairs with their pictures, the raters, the votes."""
+"""A study in one SQLite file: the pairs with their images, the raters, the votes."""
 
 import json
 import secrets
@@ -67,7 +67,7 @@ class Pair:
         pair: its number, from 0.
         index: the image's place in its split.
         label: the name of its class.
-        names: what its pictures are called; drawn at random, so that a name does not tell whose map it is.
+        names: what its images are called; drawn at random, so a name does not tell whose map it is.
     """
 
     pair: int
@@ -201,7 +201,7 @@ class Store(StoreFile):
         with self._transaction():
             known = dict(self._connection.execute("SELECT name, rater FROM raters WHERE source = 'crowd'"))
             before = self._connection.total_changes
-            joined = 0  # rows that are no votes
+            joined = 0  # rows that are not votes
             for worker, pair, choice, first in votes:
                 if worker not in known:
                     row = self._connection.execute("INSERT INTO raters (source, name) VALUES ('crowd', ?)", (worker,))

@@ -27,8 +27,8 @@ def open_study(
     """Open the study in a folder, or make it.
 
     Args:
-        folder: where it lies, as `study.sqlite`.
-        contenders: the two whose maps are compared; empty = those of the study that is there.
+        folder: the folder of `study.sqlite`.
+        contenders: the two whose maps are compared; empty = those of the existing study.
         images: how many of the split's images, drawn at random; None = 100, or as many as the study has.
         split: None = the main test split, or the study's.
         seed: of the images, and of everyone's order and sides; None = 0, or the study's.
@@ -39,7 +39,7 @@ def open_study(
 
     Raises:
         OutputInUseError: another process makes the study.
-        SightlineError: there is none and no contenders were given, or the one that is there compares something else.
+        SightlineError: there is none and no contenders were given, or the existing study compares something else.
     """
     with holding_folder(Path(folder)) if contenders else nullcontext():
         return _open(Path(folder), contenders, images, split, seed, progress)

@@ -24,7 +24,7 @@ def backgrounds_of(loader: Iterable[Batch], lent: Lent = "masks") -> Backgrounds
         def read(row: int) -> tuple[Tensor, Tensor]:
             sample = whole[0, row]
             mask = sample.mask if lent == "masks" else sample.avoid
-            assert mask is not None  # the flags said so
+            assert mask is not None  # the flags guarantee it
             return sample.image.as_subclass(Tensor), mask.as_subclass(Tensor)
 
         flags = images.has_mask if lent == "masks" else images.has_avoid
@@ -40,7 +40,7 @@ def backgrounds_of_batches(batches: Sequence[Batch], lent: Lent = "masks") -> Ba
         batch, place = places[row]
         here = slice(place, place + 1)
         if lent == "avoid":
-            assert batch.avoid is not None  # the flags said so
+            assert batch.avoid is not None  # the flags guarantee it
             return batch.images[place], batch.avoid[place]
         assert batch.masks is not None
         return batch.images[place], class_masks(batch.masks[here], batch.labels[here])[0]

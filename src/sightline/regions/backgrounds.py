@@ -59,7 +59,7 @@ def background_of(image: Tensor, mask: Tensor, fill: Fill = "tile") -> Tensor:
     Args:
         image: uint8, or float in [0, 1].
         mask: (H, W), which `is_whole`; what is not background must not show.
-        fill: "tile": the box around it is filled with the largest rectangle beside the box, over the image's full height or
+        fill: "tile": the box around it is filled with the largest rectangle next to the box, over the image's full height or
             width, repeated from the image's corner (ImageNet-9's Only-BG-T); "inpaint": it is filled with a blur of what
             surrounds it, and all of the background stays.
     """
@@ -135,7 +135,7 @@ class Backgrounds:
         """Yield the rows that may lend their background to the image at `index` in a mixed variant, in random order.
 
         "mixed_same": those of its class; "mixed_next": of the next class, the first after the last; "mixed_rand": of a class
-        drawn from all with equal chances, its own too, so that the background says nothing of the class, then of another.
+        drawn from all with equal chances, its own too, so the background says nothing of the class, then of another.
         """
         draw = generator(seed, index, variant)
         classes = self.labels[self.has_mask].unique()

@@ -13,7 +13,7 @@ def components(mask: Tensor, connectivity: int = 8) -> Tensor:
     """Return the connected parts of masks.
 
     The nodes are the horizontal runs of pixels, far fewer than the pixels, and the edges join runs that touch in adjacent rows.
-    Every run takes the least number among those that it is joined to, and then the number of that run in turn, until no edge
+    Every run takes the smallest number among those that it is joined to, and then the number of that run in turn, until no edge
     joins two numbers (Shiloach & Vishkin, "An O(log n) Parallel Connectivity Algorithm", 1982).
 
     Args:

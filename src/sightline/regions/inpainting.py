@@ -23,7 +23,7 @@ def inpaint(images: Tensor, regions: Tensor) -> Tensor:
 
     Args:
         images: (B, C, H, W) float, of any range.
-        regions: (B, H, W) bool; an image stays as it is where its region is empty or covers all of it.
+        regions: (B, H, W) bool; an image does not change where its region is empty or covers all of it.
     """
     with requires_extra("masks", "inpainting a region"):
         import cv2

@@ -111,7 +111,7 @@ def show(
             maps and names of its own.
         maps: (B, H, W) float in [0, 1] as `sl.explain` returns them; or several methods side by side, caption -> maps, with
             None for a method that is not defined for the model.
-        titles: one per image, written beside its row; None = the names of the images, where they are known.
+        titles: one per image, written next to its row; None = the names of the images, where they are known.
         outliers: share of each map's highest pixels that are drawn as if they were 1. Without it a single pixel of an
             attribution would leave the rest too faint to see; a class activation map hardly changes.
 
@@ -173,5 +173,5 @@ def _check_maps(argument: str, maps: Tensor, images: Tensor) -> None:
 
 def _check_range(argument: str, values: Tensor) -> None:
     low, high = torch.aminmax(values.detach())
-    if not (low >= -1e-4 and high <= 1 + 1e-4):  # written so that NaN fails it
+    if not (low >= -1e-4 and high <= 1 + 1e-4):  # written so NaN fails it
         raise SightlineError(f"{argument} range over [{low:.3g}, {high:.3g}]; expected values in [0, 1]")

@@ -1,4 +1,4 @@
-"""A page: one HTML file that needs nothing beside it."""
+"""A page: one HTML file that needs no other file."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ def render_page(template: str, **values: Any) -> str:
 
     Args:
         template: its file name under `templates/`.
-        values: what it speaks of.
+        values: the variables of the template.
     """
     environment = Environment(
         loader=PackageLoader("sightline.reporting"),
@@ -40,7 +40,7 @@ def render_page(template: str, **values: Any) -> str:
 
 
 def write_page(page: str, output: str | Path) -> Path:
-    """Write a page whole or not at all; its folder is made if need be.
+    """Write a page whole or not at all; its folder is made if needed.
 
     Raises:
         RunFailedError: the file cannot be written.

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d
 from torchvision.transforms.v2.functional import to_pil_image
 
-SIDE = 208  # pixels of a picture: sharp at the width that the page gives it, and a few kilobytes
+SIDE = 208  # pixels of an image: sharp at the width that the page gives it, and a few kilobytes
 
 
 def enlarge(image: Tensor, side: int = SIDE) -> Tensor:

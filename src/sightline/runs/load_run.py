@@ -64,7 +64,7 @@ def load_run(
 ) -> LoadedRun:
     """Load the model that a run trained, with what is known about it.
 
-    A run that was interrupted after its first epoch, or that is still training, can be loaded too; a warning says so.
+    A run that was interrupted after its first epoch, or that is still training, can be loaded too, with a warning.
 
     Args:
         run: a run or its folder.

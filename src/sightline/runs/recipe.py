@@ -68,7 +68,7 @@ class Recipe(StrictDocument):
         feature_cache: where stages with `cache_features` keep features, and how much they may take.
         maps: a folder of stored maps of the training images, which go with them as `Batch.maps`; null reads none.
         evaluation: what `sightline evaluate` measures after training.
-        loggers: experiment trackers that get every epoch and the final figures, beside the run folder: `wandb` and `mlflow`,
+        loggers: experiment trackers that get every epoch and the final values, like the run folder: `wandb` and `mlflow`,
             each alone or with options.
 
     Examples:

@@ -94,9 +94,9 @@ def training_images(recipe: Recipe, images: ImageDataset) -> ImageDataset:
 
 
 def seen_in_training(run: Run, name: str, images: ImageDataset) -> Tensor | None:
-    """Return (N,) bool, which of some images are files that a run was trained on; None where that cannot be told.
+    """Return (N,) bool, which of some images are files that a run was trained on; None where that is unknown.
 
-    Warns if the run's own data has changed, so that it cannot be told.
+    Warns if this is unknown because the run's own data has changed.
 
     Args:
         run: the run.
@@ -116,7 +116,7 @@ def seen_in_training(run: Run, name: str, images: ImageDataset) -> Tensor | None
 
 
 def warn_of_training_images(run: Run, name: str, images: ImageDataset) -> None:
-    """Warn if a run was trained on files among some images, or if that cannot be told."""
+    """Warn if a run was trained on files among some images, or if that is unknown."""
     seen = seen_in_training(run, name, images)
     if seen is not None and seen.any():
         warnings.warn(f"{run.path} was trained on {int(seen.sum())} of these {len(images)} images", stacklevel=2)

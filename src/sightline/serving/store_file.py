@@ -50,7 +50,7 @@ class StoreFile:
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailableError(f"cannot open the {self.what} {path}: {error}") from error
         try:
-            # A commit waits for the disk, so that neither a kill nor a power cut takes what was acknowledged.
+            # A commit waits for the disk, so neither a kill nor a power cut takes what was acknowledged.
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA foreign_keys = ON")

@@ -20,7 +20,7 @@ from sightline.errors import SightlineError, unknown_name
 from sightline.runs.recipe_parts import Data
 
 ImageChoice = int | str
-Place = int | Path  # in the data set, or a file of its own
+Place = int | Path  # in the data set, or a file outside it
 
 
 class ImageSelection:
@@ -125,7 +125,7 @@ class ImageSelection:
         return others[int(torch.randint(len(others), (), generator=generator(seed, str(place), "reference")))]
 
     def check_training(self) -> None:
-        """Reject data without training images beside those that are explained."""
+        """Reject data without training images in addition to those that are explained."""
         if not any(name in self.splits for name in MAIN_TESTS):
             raise SightlineError(
                 f"{self.study} takes features of training images, and the data has one split alone: give data with the "

@@ -122,7 +122,7 @@ class OneImageStudy(ImageStudy):
         return self.title
 
     def draw(self, part: Part, titles: dict[str, str], lines: int) -> tuple[Figure, Sequence[Axes]]:
-        """Draw images under their titles, four in a line, with what the model says of them."""
+        """Draw images under their titles, four in a line, with what the model says about them."""
         figure = new_figure(lines, 4)
         axes = figure.subplots(lines, 4).flatten()
         for (name, title), place in zip(titles.items(), axes):

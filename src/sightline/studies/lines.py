@@ -16,7 +16,7 @@ def line_panels(panels: Mapping[str, Lines], *, x_label: str, y_label: str) -> t
     """Draw a panel per combination: the mean line over seeds of each variant, and the span of its seeds.
 
     Args:
-        panels: their lines, by title; the same labels in all of them, so that a color means the same. A line may be empty.
+        panels: their lines, by title; the same labels in all of them, so a color means the same. A line may be empty.
         x_label: what the horizontal axis is.
         y_label: what the vertical axis is.
 

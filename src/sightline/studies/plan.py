@@ -61,7 +61,7 @@ def make_grid(
         name: of the table.
         runs: their folders.
         options: `key=value` each, of the data set.
-        model: a model's name, beside the runs or instead of them.
+        model: a model's name, in addition to the runs or instead of them.
         weights: its weights.
         size: side of its input in pixels; None = the model's own.
         mean: of its normalization; None = the model's own.

@@ -1,4 +1,4 @@
-"""`reproduce`: a study's parts worked off and kept, and its results beside the paper's."""
+"""`reproduce`: computes and keeps a study's parts, and writes its results next to the paper's."""
 
 import sys
 from collections.abc import Callable, Generator, Sequence
@@ -39,7 +39,7 @@ def reproduce(
         paper: short name, such as `lots`.
         item: the table or figure, such as `table-5.3`; `sightline list recipes` lists them.
         overrides: `key.sub=value` each, such as `data.path=images.csv`.
-        scale: share of the protocol's images or repetitions, in (0, 1]; the report says so.
+        scale: share of the protocol's images or repetitions, in (0, 1]; the report states it.
         output: the folder; None = runs/reproduce/PAPER/ITEM, with the scale added where it is not 1.
         device: None = a GPU where there is one.
         devices: several devices over which the runs of a table are spread, instead of `device`; see `run_study`.

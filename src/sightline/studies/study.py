@@ -36,7 +36,7 @@ class Part:
 
     Attributes:
         values: what JSON can hold.
-        tensors: pictures and maps, as uint8, and long columns of numbers.
+        tensors: images and maps, as uint8, and long columns of numbers.
     """
 
     values: dict[str, Any]
@@ -164,11 +164,11 @@ class Study(StrictDocument, ABC):
         """Return the text of the report: the study's values next to the paper's, in Markdown."""
 
     def figures(self, done: Done) -> dict[str, Figure]:
-        """Pictures by file name, when all parts are done."""
+        """Images by file name, when all parts are done."""
         return {}
 
     def files(self, done: Done) -> dict[str, bytes]:
-        """Other files by name, as far as parts are done."""
+        """Other files by name, for the parts that are done."""
         return {}
 
 

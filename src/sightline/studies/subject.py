@@ -50,7 +50,7 @@ class Subject:
 
         Args:
             data: the images.
-            strict: reject classes that the model does not know; otherwise a warning says so, because many metrics use no label.
+            strict: reject classes that the model does not know; otherwise only warn, because many metrics use no label.
         """
         try:
             return self.opened.match(data)

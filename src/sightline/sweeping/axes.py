@@ -15,7 +15,7 @@ class Range(StrictDocument):
     """Numbers from `low` to `high`, both ends included.
 
     Attributes:
-        low: the least value.
+        low: the smallest value.
         high: the largest value; with a step that does not lead there, the last one below it.
         step: from one value to the next, which makes them a list; null takes every number between the ends.
         log: draw as often from each order of magnitude.

@@ -1,4 +1,4 @@
-"""What a sweep is: a recipe, the keys of it that change, and the figure by which its trials are judged."""
+"""What a sweep is: a recipe, the keys of it that change, and the metric by which its trials are judged."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -26,7 +26,7 @@ from sightline.training.validation import FIGURES
 
 
 class Pruning(StrictModel):
-    """Ends a trial after an epoch in which its figure is worse than the median of the other trials' by that epoch.
+    """Ends a trial after an epoch in which its value is worse than the median of the other trials' by that epoch.
 
     Attributes:
         trials: that have to be finished before any is ended.
@@ -48,10 +48,10 @@ class Sweep(StrictDocument):
         name: of the sweep, by which a database tells it from others.
         recipe: what every trial trains: its keys, a file, or the name of a recipe that sightline ships.
         space: keys of the recipe -> a list of values, or a mapping with `low`, `high` and, if wanted, `step` or `log`.
-        metric: the validation figure that is best: the least `loss`, the largest of the others.
-        front: a second figure, such as `energy_in_mask@gradcam`: a metric of maps, and the explainer that makes them. It is
+        metric: the validation metric that is best: a `loss` is minimized, the others are maximized.
+        front: a second metric, such as `energy_in_mask@gradcam`: a metric of maps, and the explainer that makes them. It is
             measured on the validation split of `metric` when a trial is done, and the results name the trials that no other
-            trial beats in both figures. It does not choose. null measures nothing.
+            trial beats in both metrics. It does not choose. null measures nothing.
         sampler: `grid` tries every combination, `random` draws them, `tpe` draws them where earlier trials did well
             (Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization").
         trials: how many; null = the whole grid.
@@ -105,7 +105,7 @@ class Sweep(StrictDocument):
 
     @property
     def minimized(self) -> bool:
-        """Whether the least value of the metric is the best."""
+        """Whether the smallest value of the metric is the best."""
         return self.metric.endswith("/loss")
 
     @property

@@ -18,7 +18,7 @@ COLUMNS = 3
 
 
 def history(outcome: Outcome) -> Figure:
-    """Every trial's figure in the order of the trials, with the best so far."""
+    """Every trial's value in the order of the trials, with the best so far."""
     figure, ((axes,),) = new_axes(6.4, 3.2)
     shown = sorted(_shown(outcome), key=lambda trial: trial.number)
     _dots(axes, shown, [trial.number for trial in shown])
@@ -68,7 +68,7 @@ def _dots(axes: Axes, trials: list[Result], places: list[float]) -> None:
 
 
 def _places(axes: Axes, axis: Axis, trials: list[Result]) -> list[Any]:
-    """Where a key's values lie: numbers by size, a list's values side by side in their order."""
+    """Where a key's values are: numbers by size, a list's values side by side in their order."""
     if axis.range is None:
         names = [_short(value) for value in axis.stored]
         axes.set_xticks(range(len(names)), names, rotation=0 if len(names) < 6 else 45)

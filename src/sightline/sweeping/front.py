@@ -1,4 +1,4 @@
-"""Two figures at once: which trials no other trial beats in both, such as accuracy and localization."""
+"""Two metrics at once: which trials no other trial beats in both, such as accuracy and localization."""
 
 from collections.abc import Sequence
 
@@ -44,7 +44,7 @@ def check_front(front: str) -> None:
 
 
 def check_annotation(front: str, split: str, images: ImageDataset) -> None:
-    """Reject a second figure that no image of the validation split can have.
+    """Reject a second metric that no image of the validation split can have.
 
     Raises:
         SightlineError: no image has the masks or boxes that the metric needs.
@@ -58,12 +58,12 @@ def check_annotation(front: str, split: str, images: ImageDataset) -> None:
 
 
 def front_rises(front: str) -> bool:
-    """Return whether the greater value of the second figure is the better."""
+    """Return whether the greater value of the second metric is the better."""
     return bool(METRICS[front.partition("@")[0]].capabilities["higher_is_better"])
 
 
 def measure_front(run: Run, split: str, front: str) -> float:
-    """Return the second figure of a trial, on a validation split, by the weights that its run stands for.
+    """Return the second metric of a trial, on a validation split, by the weights that its run stands for.
 
     Raises:
         SightlineError: no image of the split has what the metric needs.

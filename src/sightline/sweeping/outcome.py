@@ -28,13 +28,13 @@ class Result:
     Attributes:
         number: which names its folder.
         state: complete, pruned, failed, running or waiting.
-        value: the figure; of a pruned trial the last one reported; None where there is none.
+        value: the value of the metric; of a pruned trial the last one reported; None where there is none.
         params: its values as the database holds them.
         overrides: the same as `sightline train` takes them.
         epochs: trained.
         seconds: of training.
         error: why it failed.
-        front: the second figure, where the sweep has one and the trial is complete.
+        front: the second metric, where the sweep has one and the trial is complete.
     """
 
     number: int
@@ -60,7 +60,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A sweep as far as it has come.
+    """The state of a sweep.
 
     Attributes:
         sweep: what it is.
@@ -79,7 +79,7 @@ class Outcome:
 
     @property
     def front(self) -> list[Result]:
-        """The complete trials that no other beats in both the metric and the sweep's second figure; the best first."""
+        """The complete trials that no other beats in both metrics of the sweep; the best first."""
         both = [(t, (t.value, t.front)) for t in self.trials if t.state == "complete" and t.front is not None]
         if self.sweep.front is None:
             return []

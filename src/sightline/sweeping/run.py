@@ -131,7 +131,7 @@ def _is_new(folder: Path, document: Sweep, storage: str | None) -> bool:
 
 
 def check_recipe(document: Sweep) -> None:
-    """Refuse what every trial would fail of: names in any value, and whatever `build` finds at the first values.
+    """Reject what every trial would fail of: names in any value, and errors that `build` finds at the first values.
 
     A warning says where the validation split shares the shortcut of training.
     """

@@ -78,7 +78,7 @@ def create_sampler(sweep: Sweep, number: int = 0) -> BaseSampler:
 
     Args:
         sweep: names it.
-        number: of the trial. It is part of the seed, so that neither a process that continues with a sweep nor one that shares
+        number: of the trial. It is part of the seed, so neither a process that continues with a sweep nor one that shares
             it draws again what another has drawn.
     """
     if sweep.sampler == "grid":

@@ -59,9 +59,9 @@ class Watcher:
 
 
 def run_trial(sweep: Sweep, trial: Trial, folder: Path, told: Callable[[int, list[str]], Told]) -> float:
-    """Train a trial in its folder, or continue with it, and return its figure.
+    """Train a trial in its folder, or continue with it, and return its value.
 
-    What training prints goes to a log beside the folder. The trial keeps the epochs and seconds that it took, and, where it
+    What training prints goes to a log next to the folder. The trial keeps the epochs and seconds that it took, and, where it
     fails, the error.
 
     Args:

@@ -43,7 +43,7 @@ class Averaging:
     def choose_best(
         self, validate: Callable[[], dict[str, float]], watch: recipe_parts.Watch | None
     ) -> dict[str, float]:
-        """Validate the candidates, choose the best of several by a metric, the first of equal ones, and return its figures."""
+        """Validate the candidates, choose the best of several by a metric, the first of equal ones, and return its values."""
         best: dict[str, float] = {}
         for candidate in self.candidates():
             self.choose(candidate)

@@ -184,7 +184,7 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
 
 
 def _check_single_image(parts: Parts, processes: int) -> None:
-    """Refuse a last batch of one image where a stage cannot train on it."""
+    """Reject a last batch of one image where a stage cannot train on it."""
     recipe, count = parts.recipe, len(parts.splits["train"])
     each = recipe.batch_size // processes
     remedy = (
@@ -200,7 +200,7 @@ def _check_single_image(parts: Parts, processes: int) -> None:
 
 
 def check_names(recipe: Recipe) -> None:
-    """Refuse unknown names and missing files, without making anything large."""
+    """Reject unknown names and missing files, without making anything large."""
     check_name(recipe.model.name)
     weights = recipe.model.weights
     if weights is not None and weights != "default":
@@ -216,11 +216,11 @@ def check_names(recipe: Recipe) -> None:
 
 
 def check_guides(recipe: Recipe) -> None:
-    """Refuse a guide that cannot be made, or not in a sum."""
+    """Reject a guide that cannot be made, or not in a sum."""
     for config in [recipe.guide, *map(recipe.guide_of, recipe.stages)]:
         guide = from_config(config)
         for _, each in guide.summands if isinstance(guide, GuideSum) else []:
-            each.loss_weights(alone=False)  # refuses options that a guide has only where it is alone
+            each.loss_weights(alone=False)  # rejects options that a guide has only where it is alone
 
 
 def _check_watched(recipe: Recipe, splits: Splits) -> None:

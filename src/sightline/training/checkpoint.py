@@ -103,13 +103,13 @@ class Checkpoint:
                 raise SightlineError(f"cannot resume: the checkpoint does not fit ({error})") from error
 
     def restore_average(self, average: Mapping[str, Tensor]) -> None:
-        """Give a stage the average of its weights back, where the checkpoint lies inside the stage."""
+        """Give a stage the average of its weights back, where the checkpoint is inside the stage."""
         for name, tensor in average.items():
             if (saved := self._tensors.get(f"average/{name}")) is not None:
                 tensor.copy_(saved)
 
     def restore_optimizer(self, optimizer: Optimizer) -> None:
-        """Give an optimiser its moments back, where the checkpoint lies inside its stage."""
+        """Give an optimiser its moments back, where the checkpoint is inside its stage."""
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in self._tensors.items():
             if name.startswith("optimizer/"):

@@ -31,14 +31,14 @@ ATTENTION_IMAGES = 512  # that an attention is fitted on: each has many places, 
 class HeadFit:
     """Fits the head of one stage.
 
-    Every process computes all features, so that the head does not depend on their number.
+    Every process computes all features, so the head does not depend on their number.
 
     Args:
         fabric: knows device, precision and processes.
         parts: what the recipe names.
         stage: with `fit: convex`.
         objective: the model on its device, with the guides that change images.
-        display: is told of every batch.
+        display: gets every batch.
     """
 
     def __init__(self, fabric: Fabric, parts: Parts, stage: Stage, objective: Objective, display: Display) -> None:
@@ -48,7 +48,7 @@ class HeadFit:
 
     @torch.no_grad()
     def __call__(self) -> dict[str, float]:
-        """Fit, put what was found into the model, and return the figures of the stage's row in metrics.csv."""
+        """Fit, put what was found into the model, and return the values of the stage's row in metrics.csv."""
         self.objective.train()
         self.model.eval()
         figures: dict[str, float] = {}

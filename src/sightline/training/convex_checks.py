@@ -23,7 +23,7 @@ UNUSED = ("losses", "sample_weights", "attach")
 def prepare_heads(recipe: Recipe, splits: Splits, model: nn.Module) -> None:
     """Check the heads of stages with `fit: convex`, and put attention pooling into the model where one asks for it.
 
-    It weighs all places alike until it is fitted, and no stage by gradients trains it unless its guide does.
+    It weighs all places equally until it is fitted, and no stage by gradients trains it unless its guide does.
 
     Raises:
         SightlineError: the model or the data does not allow what a stage asks for.

@@ -55,7 +55,7 @@ class FeatureBatch(Batch):
 
 
 def memory_order(tensor: Tensor) -> tuple[int, ...]:
-    """Return the dimensions of a tensor in the order in which they lie in memory, such as (0, 2, 3, 1) for channels last."""
+    """Return the dimensions of a tensor in the order in which they are in memory, such as (0, 2, 3, 1) for channels last."""
     return tuple(sorted(range(tensor.ndim), key=lambda dimension: (-tensor.stride()[dimension], dimension)))
 
 
@@ -65,7 +65,7 @@ def in_order(tensor: Tensor, order: Sequence[int]) -> Tensor:
 
 
 def _rows(tensor: Tensor, places: Tensor) -> Tensor:
-    """Return rows that lie in memory as those of the tensor do, because sums depend on it in the last digits."""
+    """Return rows in the same memory order as those of the tensor, because sums depend on it in the last digits."""
     order = memory_order(tensor)
     if not order or order[0] != 0:
         return tensor.index_select(0, places)

@@ -121,7 +121,7 @@ def cached_activations(
 
 
 def _labels_alone(batch: Batch) -> Batch:
-    """Return the labels of a batch next to its features; one pixel of each image, so that images take no time."""
+    """Return the labels of a batch next to its features; one pixel of each image, so images take no time."""
     return Batch(batch.images[..., :1, :1], batch.labels, indices=batch.indices, groups=batch.groups)
 
 

@@ -41,7 +41,7 @@ class Trainer:
         fabric: launched; it knows devices, processes and precision.
         parts: what the recipe names.
         run: the folder.
-        loggers: what is told of every epoch, beside the folder.
+        loggers: get every epoch, in addition to the folder.
         checkpoint: where to continue from; None = the beginning.
         watch: called after every epoch.
     """

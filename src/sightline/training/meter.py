@@ -1,4 +1,4 @@
-"""The figures of an epoch, summed where they are computed."""
+"""The values of an epoch, summed where they are computed."""
 
 from collections import defaultdict
 

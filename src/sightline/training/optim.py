@@ -1,4 +1,4 @@
-"""Optimisers, and learning rates as pure functions of the step, so that nothing of them needs saving."""
+"""Optimisers, and learning rates as pure functions of the step, so nothing of them needs saving."""
 
 import math
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ def decayed_groups(
 
     Args:
         model: its layers are counted by `parameters_by_depth`.
-        trained: what is trained. What is no part of the model, as a network of a guide, has the classifier's learning rate.
+        trained: what is trained. Parameters outside the model, such as a guide's network, have the classifier's rate.
         lr: of the classifier.
         decay: the learning rate of each layer by that of the layer after it.
         inputs: images that the model takes; None = a black image of a usual size.

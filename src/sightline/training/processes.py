@@ -1,4 +1,4 @@
-"""What several processes must do together, so that none waits for another or goes its own way."""
+"""What several processes must do together, so none waits for another or goes its own way."""
 
 from collections.abc import Callable, Iterable
 
@@ -19,7 +19,7 @@ def on_rank_zero(fabric: Fabric, action: Callable[[], None]) -> str | None:
 
 
 def share(tensors: Iterable[Tensor]) -> None:
-    """Give every process the first one's tensors, as of BatchNorm, so that all validate the model that is saved."""
+    """Give every process the first one's tensors, as of BatchNorm, so all validate the model that is saved."""
     if dist.is_initialized():
         for tensor in tensors:
             dist.broadcast(tensor, src=0)

@@ -54,7 +54,7 @@ class FeatureLoader:
     def __iter__(self) -> Iterator[FeatureBatch]:
         epoch = cast(EpochSampler, self._loader.sampler).epoch
         rows = self._store.draw(epoch % self._draws)
-        torch.empty((), dtype=torch.int64).random_()  # as a DataLoader does, so that dropout draws the same numbers
+        torch.empty((), dtype=torch.int64).random_()  # as a DataLoader does, so dropout draws the same numbers
         size = cast(int, self._loader.batch_size)
         for places in self._places(rows, epoch)[: len(self) * size].split(size):
             yield rows.rows(places)

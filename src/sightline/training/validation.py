@@ -27,12 +27,12 @@ FIGURES = ("loss", "accuracy", "mean_class_accuracy", "worst_class_accuracy", "w
 
 
 def known_figures(splits: Mapping[str, ImageDataset]) -> list[str]:
-    """Return the figures of the validation splits among some splits, as "split/figure"."""
+    """Return the values of the validation splits among some splits, as "split/metric"."""
     return [f"{name}/{each}" for name, split in splits.items() if name.startswith("val") for each in figures_of(split)]
 
 
 def figures_of(split: ImageDataset) -> list[str]:
-    """Return the names of the figures that a validation split has."""
+    """Return the names of the values that a validation split has."""
     by_class = ["map", "f1"] if split.multi_label else ["mean_class_accuracy", "worst_class_accuracy"]
     return ["loss", "accuracy", *by_class, *(["worst_group_accuracy"] if split.groups else [])]
 

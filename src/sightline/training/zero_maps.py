@@ -19,7 +19,7 @@ class ZeroMapCheck:
         self._warned: set[str] = set()
 
     def check(self, figures: Mapping[str, float], images: int, epoch: int) -> None:
-        """Look at an epoch's figures.
+        """Look at an epoch's values.
 
         Args:
             figures: of all processes; `n/<guide>/zero_maps` counts images.

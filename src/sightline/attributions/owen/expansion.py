@@ -35,7 +35,7 @@ def expand(
     everyone = torch.arange(count, device=device)
     running, image = everyone, everyone[:, None]
     spent_by = torch.zeros(count, 1, dtype=torch.int64, device=device)
-    most = 0  # spent by any image: fewer where nothing but leaves was left for a while
+    most = 0  # spent by any image: fewer where only leaves were left for a while
     while most < expansions or bool((spent_by[running] < expansions).any()):
         filled = min(slots, 1 + 3 * most)
         promised, chosen = promise[running, :filled].topk(min(TOGETHER, filled))

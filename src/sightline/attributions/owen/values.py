@@ -62,13 +62,13 @@ def owen_values(
     evaluations are spent is shared equally by its pixels and channels.
 
     Args:
-        model: a classifier that returns logits (B, K), or an object with `.logits`; left as it was.
+        model: a classifier that returns logits (B, K), or an object with `.logits`; not changed.
         images: (B, C, H, W) float; in [0, 1] with an input spec, else as the model takes them.
         targets: what to explain: a class index, (B,) indices, None = the predicted class of each image, any scalar of the
             output (see `sl.targets`), or "all" = every class, by the same evaluations; a part then promises what it
             does for the class to which it matters most.
         input_spec: normalizes the images inside.
-        evaluations: of the model for each image, at most as many as there are; they come in pairs, so that an odd number is
+        evaluations: of the model for each image, at most as many as there are; they come in pairs, so an odd number is
             rounded up.
         tolerance: an image is finished once no part that could be split carries more than this share of the worth of all parts,
             by |worth| times weight: what splitting it could move between its pixels, as long as its halves do not oppose each

@@ -1,4 +1,4 @@
-"""CIFAR-10, CIFAR-100 and STL-10: torchvision's files, and CIFAR as pictures in zip files."""
+"""CIFAR-10, CIFAR-100 and STL-10: torchvision's files, and CIFAR as images in zip files."""
 
 import io
 import zipfile
@@ -29,7 +29,7 @@ def cifar10(
     """CIFAR-10: 32 x 32 colour images of ten classes (Krizhevsky, "Learning multiple layers of features", 2009).
 
     Args:
-        root: the folder that holds torchvision's `cifar-10-batches-py/`, or the pictures as `cifar10-train.zip` and
+        root: the folder that holds torchvision's `cifar-10-batches-py/`, or the images as `cifar10-train.zip` and
             `cifar10-test.zip` with files `train/CLASS/0000.jpg`, which are read without unpacking.
         val: share (float) or count (int) of every class's training images that go to "val"; 0 = no such split.
         per_class: keep this many training images of every class; a larger number contains the smaller's.
@@ -91,14 +91,14 @@ def stl10(
 
 
 class Pictures(ImageDataset):
-    """Small pictures in memory, as pixels or as the bytes of their files.
+    """Small images in memory, as pixels or as the bytes of their files.
 
     Args:
-        pictures: (N, 3, H, W) uint8, or N encoded pictures.
+        pictures: (N, 3, H, W) uint8, or N encoded images.
         classes: the classes' names.
-        labels: each picture's class.
+        labels: each image's class.
         name: of the set; it enters the fingerprint.
-        names: each picture's; default: its number. They enter the fingerprint.
+        names: each image's; default: its number. They enter the fingerprint.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Pictures(ImageDataset):
         """Load the image at an index.
 
         Raises:
-            UnreadableFileError: its bytes are no picture.
+            UnreadableFileError: the bytes are not an image.
         """
         picture = self.pictures[index]
         image = picture if isinstance(picture, Tensor) else decode_image(io.BytesIO(picture), self.path(index))
@@ -183,7 +183,7 @@ def _from_zips(files: Sequence[Path], val: float, per_class: int | None, seed: i
 
 
 def _listed(file: Path) -> list[tuple[str, str, str]]:
-    """Split, class and name of each picture in a zip file."""
+    """Split, class and name of each image in a zip file."""
     with _opened(file) as archive:
         found = [name for name in sorted(archive.namelist()) if name.lower().endswith(tuple(IMAGE_SUFFIXES))]
     parts = [tuple(name.split("/")) for name in found]

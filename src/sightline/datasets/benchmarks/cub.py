@@ -29,12 +29,12 @@ def cub(
 ) -> Splits:
     """CUB-200-2011: birds of 200 species with segmentations and boxes, in the official layout and split.
 
-    The segmentations come in an archive of their own, unpacked beside or into `CUB_200_2011/`. Their grey values say how many
+    The segmentations come in their own archive, unpacked next to or into `CUB_200_2011/`. Their grey values say how many
     of the annotators saw the bird at a pixel.
 
     Args:
         root: the folder `CUB_200_2011/` with its `images.txt`, or that which holds it.
-        species: keep these alone, such as ["Laysan Albatross", "Indigo Bunting"]; None = all that are there.
+        species: keep these alone, such as ["Laysan Albatross", "Indigo Bunting"]; None = all in the folder.
         val: share (float) or count (int) of every species' official training images that go to "val"; 0 = no such split.
         per_class: keep this many training images of every species; a larger number contains the smaller's.
         masks: read the segmentations; otherwise no image has a mask.

@@ -1,7 +1,7 @@
 """The embedded data set: scikit-learn's handwritten digits on crops of scikit-learn's two images.
 
 Nothing is downloaded. Strokes and backgrounds are real pixels, the masks are exact, and the part of the image that
-a digit stands on gives its class away in training and misleads in test.
+a digit stands on predicts the class in training and misleads in test.
 """
 
 import colorsys
@@ -52,18 +52,18 @@ def digits(
     scale: tuple[float, float] = (0.6, 0.9),
     seed: int = 0,
 ) -> Splits:
-    """Handwritten digits 0 to 4 on images whose part gives the digit away in training and misleads in test.
+    """Handwritten digits 0 to 4 on images whose part predicts the digit in training and misleads in test.
 
     Train, validation and test have different handwritten digits. In training, four digits of five stand on crops of
     their own class's region (sky, pagoda, trees, petals, leaves), and in `val` as many on crops of another part of it.
     `val_shifted` has such crops of other classes' regions, `test_shifted` the training crops of other classes, and
     `test_iid` those of the own class. Where all digits stand on their own region, nothing in the data says that it does not
-    define the class, and a guide that shapes maps alone does not help a network that sees the region beside the digit.
+    define the class, and a guide that shapes maps alone does not help a network that sees the region next to the digit.
 
     Args:
         correlation: share in [0, 1] of training digits on their own class's backgrounds; "uniform" = 1 / classes.
-        copies: pictures made of each training digit, each with its own tint, place, scale and background.
-        size: side of the pictures, in pixels.
+        copies: images made of each training digit, each with its own tint, place, scale and background.
+        size: side of the images, in pixels.
         scale: least and greatest longer side of a digit, as a share of `size`.
         seed: of everything drawn.
 

@@ -44,7 +44,7 @@ def imagenet(
 ) -> Splits:
     """ImageNet-1k: the official validation images as the test split, the official training images, and perhaps boxes.
 
-    Classes are those that are there, by the names that sightline gives to ImageNet's, in the order of the logits of models.
+    Classes are those in the folder, by the names that sightline gives to ImageNet's, in the order of the logits of models.
 
     Args:
         root: the folder that holds `val/` (or `ILSVRC2012_img_val/`) and `train/`, or that with `ILSVRC/Data/CLS-LOC/`.

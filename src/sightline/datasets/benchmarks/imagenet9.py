@@ -32,13 +32,13 @@ def imagenet9(
 ) -> Splits:
     """ImageNet-9: images of nine classes, from dog to fish, and the same objects with their backgrounds changed.
 
-    BG-gap is the accuracy on "mixed_same" less that on "mixed_rand". The masks of the test images are read where
+    BG-gap is the accuracy on "mixed_same" minus the accuracy on "mixed_rand". The masks of the test images are read where
     `fg_mask/` is there; those of the training images were never released. `background_variants` makes the same
     variants of any other data set with masks.
 
     Args:
-        root: the folder that holds `original/val/`, `mixed_same/val/` and the other variants as far as you have them, each
-            with a folder a class, such as `00_dog`; or that in which `bg_challenge/` lies.
+        root: the folder that holds `original/val/`, `mixed_same/val/` and the other variants that you have, each
+with one folder per class, such as `00_dog`; or that in which `bg_challenge/` is.
         train: a folder that holds `train/` with the same class folders, such as that of the released training set "original"
             or "mixed_rand"; None = there is neither "train" nor "val".
         val: share (float) or count (int) of every class's training images that go to "val"; 0 = no such split.
@@ -47,8 +47,8 @@ def imagenet9(
         skip_corrupt: leave out and count images that cannot be read; otherwise reading one is an error.
 
     Returns:
-        "test", the images as they were taken; "mixed_same", "mixed_rand", "mixed_next", "only_fg", "no_fg", "only_bg_b"
-        and "only_bg_t", as far as they are there; "train" and "val", if asked for.
+        "test", the original images; "mixed_same", "mixed_rand", "mixed_next", "only_fg", "no_fg", "only_bg_b"
+        and "only_bg_t", if the folder has them; "train" and "val", if asked for.
 
     Raises:
         SightlineError: files are missing, the parts have other class folders, or fewer than `per_class` images remain.
@@ -75,7 +75,7 @@ def imagenet9(
 
 @dataclass(frozen=True)
 class ArrayMask:
-    """A mask that NumPy saved; told from another by its path below the data set's folder.
+    """A mask that NumPy saved; identified by its path below the data set's folder.
 
     Args:
         root: the data set's folder.
@@ -89,7 +89,7 @@ class ArrayMask:
         """(height, width) uint8 with 0 = background and 1 = object.
 
         Raises:
-            UnreadableFileError: the file is no array.
+            UnreadableFileError: the file is not an array.
             SightlineError: it is of another size.
         """
         try:

@@ -29,7 +29,7 @@ BROKEN = (OSError, ValueError, TypeError, KeyError, AttributeError, NotImplement
 
 @dataclass(frozen=True)
 class AnimalMask:
-    """The animals of an image as MATLAB saved them; told from another by its path below the data set's folder.
+    """The animals of an image as MATLAB saved them; identified by the path below the data set's folder.
 
     Args:
         root: the folder of the annotations.
@@ -94,7 +94,7 @@ class PascalPart(FileDataset):
     """Images of animals, with a mask of the animals and one of each of their parts."""
 
     def load(self, index: int) -> Sample:
-        """Read a picture, its mask and its parts."""
+        """Read an image, its mask and its parts."""
         sample = super().load(index)
         masks = list(self._drawn(index, sample.image.shape[-2:]).values())
         height, width = sample.image.shape[-2:]
@@ -104,7 +104,7 @@ class PascalPart(FileDataset):
     def parts(self, index: int) -> dict[str, tv_tensors.Mask]:
         """Return the parts of the animals in the image at an index: official name, such as "torso" or "lfleg" -> (H, W) uint8.
 
-        A part that does not show is not there. Parts of several animals are one mask.
+        A part that is not visible is not listed. Parts of several animals are one mask.
         """
         size = self[index].image.shape[-2:]
         return {name: tv_tensors.Mask(mask) for name, mask in self._drawn(index, size).items()}

@@ -37,7 +37,7 @@ def pets(
 
     Args:
         root: the folder that holds `images/` and `annotations/`, or that in which torchvision put `oxford-iiit-pet/`.
-        breeds: keep these breeds alone, such as ["Abyssinian", "american bulldog"]; None = all that are there.
+        breeds: keep these breeds alone, such as ["Abyssinian", "american bulldog"]; None = all in the folder.
         val: share (float) or count (int) of every breed's trainval images that go to "val"; 0 = no such split.
         per_class: keep this many training images of every breed; a larger number contains the smaller's.
         border: what the trimap's border, a rim a few pixels wide, counts as: the pet's, or to be ignored.

@@ -59,7 +59,7 @@ def rival10(
     Only the ordinary images are read, not those to which attributes were added or from which they were removed.
 
     Args:
-        root: the folder that holds `train/ordinary/` and `test/ordinary/`, or that in which `RIVAL10/` lies.
+        root: the folder that holds `train/ordinary/` and `test/ordinary/`, or that in which `RIVAL10/` is.
         masks: of the whole "object" (the noise study's), or all "attributes" merged, such as wheels and wings. The first are
             in pickle files, of which only names and texts is loaded; where such a file does not know the object, the
             mask is "ignore" everywhere.
@@ -95,7 +95,7 @@ def rival10(
 
 @dataclass(frozen=True)
 class StoredMask:
-    """A mask of a RIVAL10 image; told from another by the image's name and by what it is of.
+    """A mask of a RIVAL10 image; identified by the image's name and the part that it shows.
 
     Args:
         image: its file.

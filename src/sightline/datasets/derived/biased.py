@@ -1,4 +1,4 @@
-"""Manual biases: most training images made brighter, darker or stronger, and a few left as they are.
+"""Manual biases: most training images made brighter, darker or stronger, and a few unchanged.
 
 "Improving Network Interpretability via Explanation Consistency Evaluation", section IV-D, asks which of them a method that
 reweights its training images puts first.
@@ -72,7 +72,7 @@ def change(image: Tensor, bias: Bias) -> Tensor:
 def biased(source: Mapping[str, Any], bias: Bias, *, share: float = 0.8, seed: int = 0) -> Splits:
     """Any data set with a bias in its training images that says nothing of the class: most are brighter, darker or scaled.
 
-    The other splits stay as they are. `sightline reproduce ec figure-8` asks which images a guide that reweights puts first.
+    The other splits do not change. `sightline reproduce ec figure-8` asks which images a guide that reweights puts first.
 
     Args:
         source: `name` and options of a registered data set with a split "train".

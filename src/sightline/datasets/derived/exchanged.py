@@ -26,10 +26,10 @@ def exchanged(
     fill: Fill = "tile",
     seed: int = 0,
 ) -> Splits:
-    """Any data set with masks, and beside each validation split one with exchanged backgrounds, such as "val_exchanged".
+    """Any data set with masks, and for each validation split another one with exchanged backgrounds, such as "val_exchanged".
 
     A recipe chooses by it with `save_best: {metric: val_exchanged/accuracy}`. The split has the validation images that hold an
-    object and a background. Each object stands on the background of another validation image, so that no training image and no
+    object and a background. Each object stands on the background of another validation image, so no training image and no
     test image has a part in the choice. Groups are pairs (class, class of the background), of which
     `val_exchanged/worst_group_accuracy` is the worst. Masks may be found ones, by the data set "masked".
 

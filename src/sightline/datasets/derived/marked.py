@@ -1,4 +1,4 @@
-"""Marks that give the class away: artefacts such as date stamps and rulers, put on any data set."""
+"""Marks that predict the class: artefacts such as date stamps and rulers, put on any data set."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -118,7 +118,7 @@ def marked(
     tests: Sequence[Test] = ("swapped", "same", "removed"),
     seed: int = 0,
 ) -> Splits:
-    """Any data set with marks that give the class away in training and mislead in test: text, rulers, patches, borders, ...
+    """Any data set with marks that predict the class in training and mislead in test: text, rulers, patches, borders, ...
 
     | split | images | marks |
     | --- | --- | --- |
@@ -127,7 +127,7 @@ def marked(
     | test_same | the same | own class's |
     | test_removed | the same | none |
 
-    Every image has the exact region of its mark as region to avoid. Of a class without a mark, images are left as they are.
+    Every image has the exact region of its mark as region to avoid. Images of a class without a mark are not changed.
 
     Args:
         source: `name` and options of a registered data set with the split "train" and a main test split.

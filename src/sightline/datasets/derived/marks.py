@@ -1,4 +1,4 @@
-"""Marks that an image can carry beside its content: text, a ruler, a patch, a border, JPEG artefacts, another brightness."""
+"""Marks on an image, in addition to its content: text, a ruler, a patch, a border, JPEG artefacts, another brightness."""
 
 import io
 from abc import ABC, abstractmethod
@@ -65,7 +65,7 @@ class _Painted(Mark):
 
     @staticmethod
     def value(number: int, count: int) -> Any:
-        """Return a color of its own for each class."""
+        """Return a different color for each class."""
         return tuple(round(255 * part) for part in hsv_to_rgb(number / count, 1, 1))
 
     def plate(self, *size: int) -> Tensor:
@@ -300,7 +300,7 @@ def make_variants(options: Mapping[str, Any], count: int) -> list[Mark]:
     """Return a mark of one kind for each of so many classes, which differ in the option `variant` of the kind.
 
     Raises:
-        SightlineError: the options set that one, so that all marks would be alike.
+        SightlineError: the options set that one, so all marks would be equal.
     """
     if "kind" not in options:
         return [make_mark(options)]

@@ -1,4 +1,4 @@
-"""Recomposition: objects cut out by their masks and put on backgrounds that give the class away, or mislead.
+"""Recomposition: objects cut out by their masks and put on backgrounds that predict the class, or mislead.
 
 The idea is that of the backgrounds challenge (Xiao et al., "Noise or Signal: The Role of Image Backgrounds in Object
 Recognition", ICLR 2021) and of Waterbirds (Sagawa et al., "Distributionally Robust Neural Networks", ICLR 2020): what
@@ -31,11 +31,11 @@ from sightline.regions.boxes import tight_box
 
 @dataclass(frozen=True)
 class Placement:
-    """How one picture is put together.
+    """How one composed image is put together.
 
     Args:
         scene: which background, as an index into the data set of scenes.
-        scale: longer side of the object's box, as a share of the picture's side.
+        scale: longer side of the object's box, as a share of the image's side.
         across: place of the box between the left (0) and the right edge (1) of the room that it has.
         down: the same between the upper and the lower edge.
     """
@@ -49,7 +49,7 @@ class Placement:
 class Recompose(ImageDataset):
     """A masked data set whose objects stand on other backgrounds; groups are pairs (class, class of the background).
 
-    Which objects of a class stand on a background of their own class is drawn exactly: `correlation` of them, rounded;
+    Which objects of a class stand on a background of the object's class is drawn exactly: `correlation` of them, rounded;
     the others are dealt out evenly over the other classes' backgrounds. Everything drawn depends on (seed, split, index).
 
     Args:
@@ -58,7 +58,7 @@ class Recompose(ImageDataset):
         split: the objects' split; another name, another draw. Two sets of the same objects, split and seed differ in
             the backgrounds alone: scale and place of every object are the same.
         correlation: share in [0, 1] of objects on backgrounds of their own class; "uniform" = 1 / classes.
-        size: side of the square picture, in pixels.
+        size: side of the square image, in pixels.
         scale: least and greatest longer side of the object's box, as a share of `size`; drawn uniformly.
         feather: standard deviation in pixels of the softness of the object's border, inwards; 0 = hard. Outside the
             mask, nothing of the object's image ever shows.
@@ -125,7 +125,7 @@ class Recompose(ImageDataset):
         return [*self.objects.files(index), *self.scenes.files(self.placements[index].scene)]
 
     def load(self, index: int) -> Sample:
-        """Compose a picture. Its path is the object's."""
+        """Compose an image. Its path is the object's."""
         source, inside = self._source(index)
         placement = self.placements[index]
         if placement.scene not in self._backdrops:
@@ -142,7 +142,7 @@ class Recompose(ImageDataset):
         )
 
     def record(self) -> list[dict[str, Any]]:
-        """How every picture was put together: files, classes, group, scale, and the object's box (xyxy, pixels)."""
+        """How every image was put together: files, classes, group, scale, and the object's box (xyxy, pixels)."""
         return [self._record(index) for index in range(len(self))]
 
     def _record(self, index: int) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class Recompose(ImageDataset):
     def _source(self, index: int) -> tuple[Sample, Tensor]:
         """Return an object's image, and (H, W) bool where the object is in it."""
         sample = self.objects[index]
-        assert sample.mask is not None  # has_mask said so when this was made
+        assert sample.mask is not None  # has_mask was checked when this was made
         inside = torch.eq(sample.mask, 1)
         if not inside.any():
             raise SightlineError(f"the mask of {sample.path} holds no object, so there is nothing to cut out")
@@ -201,7 +201,7 @@ def compose(
 ) -> tuple[Tensor, Tensor]:
     """Cut an object out, scale it, and put it on a background.
 
-    Colours are weighted by the mask before they are scaled, so that what surrounded the object does not bleed in.
+    Colours are weighted by the mask before they are scaled, so what surrounded the object does not bleed in.
 
     Args:
         image: (3, H, W) uint8, the object's image.
@@ -211,7 +211,7 @@ def compose(
         feather: softness of the border, see `Recompose`.
 
     Returns:
-        The picture (3, S, S) uint8 and the object's mask (S, S) uint8 in {0, 1}. Where the mask is 0, the picture is
+        The image (3, S, S) uint8 and the object's mask (S, S) uint8 in {0, 1}. Where the mask is 0, the image is
         the background exactly.
     """
     (top, left, bottom, right), (x1, y1, x2, y2) = _fit(inside, placement, scene.shape[-1])
@@ -249,7 +249,7 @@ def _place(
 def _fit(
     inside: Tensor, placement: Placement, size: int
 ) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
-    """Where the object is in its image (top, left, bottom, right) and in the picture (xyxy), ends exclusive."""
+    """Where the object is in its own image (top, left, bottom, right) and in the composed image (xyxy), ends exclusive."""
     left, top, right, bottom = tight_box(inside)
     longer = placement.scale * size / max(right - left, bottom - top)
     width, height = max(1, round((right - left) * longer)), max(1, round((bottom - top) * longer))
@@ -280,7 +280,7 @@ def recomposed(
     feather: float = 1.0,
     seed: int = 0,
 ) -> Splits:
-    """Any masked data set as a shortcut benchmark: backgrounds give the class away in training and mislead in test.
+    """Any masked data set as a shortcut benchmark: backgrounds predict the class in training and mislead in test.
 
     | split | images | backgrounds |
     | --- | --- | --- |

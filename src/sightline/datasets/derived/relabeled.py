@@ -59,7 +59,7 @@ class Relabeled(ImageDataset):
 
 
 def match_classes(dataset: ImageDataset, classes: Sequence[str], whose: str) -> ImageDataset:
-    """Return the data set with its classes counted as a model counts them; a warning says so where that changes anything.
+    """Return the data set with its classes counted as a model counts them; with a warning where that changes anything.
 
     Args:
         dataset: the images.

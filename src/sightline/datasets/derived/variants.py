@@ -157,11 +157,11 @@ def background_variants(
     """Any masked data set's test images in ImageNet-9's variants: object alone, background alone, backgrounds exchanged.
 
     The splits are the source's, and for each variant one of its name, all of them of the same test images: those with an
-    object, a background and others to exchange it with. BG-gap is the accuracy on "mixed_same" less that on "mixed_rand".
+    object, a background and others to exchange it with. BG-gap is the accuracy on "mixed_same" minus that on "mixed_rand".
 
     Args:
         source: `name` and options of a registered dataset with masks and a main test split ("test" or "test_shifted").
-        train: the variant that "train" and "val" are in; None = they stay as they are.
+        train: the variant that "train" and "val" are in; None = they do not change.
         variants: which of them; see `sightline.regions.backgrounds.vary`.
         size: see `MaskedImages`, as are the other options.
         fill: see `MaskedImages`.

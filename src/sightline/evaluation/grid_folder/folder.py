@@ -51,7 +51,7 @@ class Evaluations:
 def read_evaluations(folders: Sequence[str | Path]) -> Evaluations:
     """Read folders of evaluations and put them together.
 
-    A cell that several folders hold is taken from the first of them. Pairs of explainers that lie in different folders are
+    A cell that several folders hold is taken from the first of them. Pairs of explainers that are in different folders are
     tested here.
 
     Raises:

@@ -35,7 +35,7 @@ def check_same_images(model: str, where: str, first: Columns, second: Columns) -
 def compare_all_pairs(
     means: Mapping[Cell, float], columns: Columns, known: Mapping[tuple[Cell, Cell], PairedTest]
 ) -> dict[tuple[Cell, Cell], PairedTest]:
-    """Test the pairs of explainers that lie in different folders, and correct all pairs together again.
+    """Test the pairs of explainers that are in different folders, and correct all pairs together again.
 
     Args:
         means: The cells of one model and metric with their values. A value that is not a mean over images has no paired test.

@@ -18,7 +18,7 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether zero lies outside the interval, so that the sign of a difference is significant."""
+        """Whether zero is outside the interval, so the sign of a difference is significant."""
         return self.low > 0 or self.high < 0
 
 

@@ -1,4 +1,4 @@
-"""What a study of trained runs measures and draws, beside its columns."""
+"""What a study of trained runs measures and draws, in addition to its columns."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

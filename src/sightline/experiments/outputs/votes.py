@@ -1,4 +1,4 @@
-"""What people say of the maps of trained models: how to ask them, and their votes."""
+"""Human ratings of the maps of trained models: how to collect them, and the votes."""
 
 from pathlib import Path
 from typing import Annotated, Any, get_args

@@ -43,7 +43,7 @@ class FindBoxes(Step):
             )
 
     def prepare(self, context: StepContext) -> Callable[[], Part]:
-        """Open the training images and load the model, so that what is missing is reported before the first run."""
+        """Open the training images and load the model, so what is missing is reported before the first run."""
         if self.model.weights is None:
             return lambda: Part({})
         images = context.recipe.data.create()["train"]

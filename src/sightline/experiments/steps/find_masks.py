@@ -46,7 +46,7 @@ class FindMasks(Step):
             )
 
     def prepare(self, context: StepContext) -> Callable[[], Part]:
-        """Open the training images and load the model, so that what is missing is reported before the first run."""
+        """Open the training images and load the model, so what is missing is reported before the first run."""
         images = context.recipe.data.create()["train"]
         model, spec = load_model(self.model.name, self.model.weights)
         segmenter = find_segmenter(self.segmenter)

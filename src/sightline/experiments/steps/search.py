@@ -29,7 +29,7 @@ class Search(Step):
     Attributes:
         changes: recipe keys that every trial changes.
         space: keys of the recipe -> a list of values, or a mapping with `low`, `high` and, if wanted, `step` or `log`.
-        metric: the validation figure that is best.
+        metric: the validation metric that is best.
         sampler: `grid`, `random` or `tpe`.
         trials: how many; null = the whole grid.
     """

@@ -13,10 +13,10 @@ from sightline.studies.study import Part
 class TrainFirst(Step):
     """Train a model; variants that use it begin with its weights.
 
-    All seeds of a variant share the model, so that their spread is that of the second training alone.
+    All seeds of a variant share the model, so their spread is that of the second training alone.
 
     Attributes:
-        changes: recipe keys that this run changes, beside those of the study.
+        changes: recipe keys that this run changes, in addition to those of the study.
     """
 
     label: str = "first"

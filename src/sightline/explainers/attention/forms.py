@@ -1,7 +1,7 @@
 """How models call attention, and the same attention with its weights in the open.
 
 Fused kernels return no weights. A mode of torch that watches the functions which a model calls (`TorchFunctionMode`) sees
-every call of this thread, and may compute it differently. The modules of the model stay as they are.
+every call of this thread, and may compute it differently. The modules of the model do not change.
 """
 
 from collections.abc import Callable

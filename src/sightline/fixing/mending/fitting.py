@@ -19,7 +19,7 @@ ATTENTION_TOLERANCE = 1e-3  # of its gradient; the rest of the way to the optimu
 
 @dataclass(frozen=True)
 class Rows:
-    """Features of draws with what is known of them; one row an image of a draw.
+    """Features of draws with what is known of them; one row per image of a draw.
 
     Attributes:
         features: of the frozen network.
@@ -55,7 +55,7 @@ class Penalty:
 
     Attributes:
         strength: of the penalty on its weights.
-        unchanged: weight of the images as they are, where changed ones have 1. Their background gives the class away.
+        unchanged: weight of the unchanged images, where changed ones have 1. Their background predicts the class.
     """
 
     strength: float

@@ -13,7 +13,7 @@ from sightline.network.logits import logits_of
 
 UNCHANGED = "accuracy, images unchanged"
 REORDERED = 0.3  # gain in accuracy from which on another order of the classes is named
-FEW = 20  # images; fewer that nobody marked say too little, so that the marked ones are judged too
+FEW = 20  # images; fewer that nobody marked say too little, so the marked ones are judged too
 
 
 def judged_images(mended: Mended, marked: Tensor) -> tuple[Tensor, str]:

@@ -37,7 +37,7 @@ def load_pretrained(model: nn.Module, weights: str | Path) -> Pretrained:
     """Load pretrained weights into a copy of a model.
 
     Args:
-        model: stays as it is.
+        model: does not change.
         weights: a file of weights, or `timm/<name>` or `torchvision/<name>` for those that the library downloads.
 
     Raises:

@@ -31,7 +31,7 @@ class Features:
             or nobody asked.
         last: (N, C, h, w) before global average pooling; None = the network does not end in it.
         inputs: (N, D) of the head.
-        logits: (N, K) of the head as it was.
+        logits: (N, K) of the unchanged head.
     """
 
     fine: Tensor | None
@@ -60,7 +60,7 @@ class Trunk:
 
     Args:
         name: for the report.
-        model: a classifier with a linear head; it stays as it is.
+        model: a classifier with a linear head; it does not change.
         input_spec: the normalization and the size of its input.
 
     Attributes:
@@ -84,7 +84,7 @@ class Trunk:
             self._fine = place, dimension
         with suppress(SightlineError):
             place, gate = insert_pooling_gate(self.model)
-            if gate.carried is None:  # an attention that reads an earlier layer is not fitted anew
+            if gate.carried is None:  # an attention that reads an earlier layer is not fitted again
                 self._last, self._gate = (place, gate.dimension), gate
                 self._tail = cut_after(self.model, place)[1]
 

@@ -29,7 +29,7 @@ def open_maps(path: str | Path, dataset: ImageDataset) -> MapStore:
 
 
 def whole_map(store: MapStore, dataset: ImageDataset, index: int) -> Tensor:
-    """Return the map (H, W) in [0, 1] of a whole image; 0 beside the square that the model sees."""
+    """Return the map (H, W) in [0, 1] of a whole image; 0 outside the square that the model sees."""
     size = dataset[index].image.shape[-2:]
     return on_image(store.read([index])[0], size).as_subclass(Tensor)[0].clamp(0, 1)
 

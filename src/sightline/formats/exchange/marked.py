@@ -49,13 +49,13 @@ def fill_polygon(points: Sequence[Sequence[float]], height: int, width: int) -> 
 
 
 def fill_ellipse(x: float, y: float, radius_x: float, radius_y: float, height: int, width: int) -> np.ndarray:
-    """Return the pixels (H, W) bool whose centers lie in an ellipse around (x, y)."""
+    """Return the pixels (H, W) bool whose centers are in an ellipse around (x, y)."""
     rows, columns = np.mgrid[:height, :width] + 0.5
     return ((columns - x) / max(radius_x, 1e-9)) ** 2 + ((rows - y) / max(radius_y, 1e-9)) ** 2 <= 1
 
 
 def fill_box(x1: float, y1: float, x2: float, y2: float, height: int, width: int) -> np.ndarray:
-    """Return the pixels (H, W) bool whose centers lie in a box."""
+    """Return the pixels (H, W) bool whose centers are in a box."""
     rows, columns = np.mgrid[:height, :width] + 0.5
     return (columns > min(x1, x2)) & (columns < max(x1, x2)) & (rows > min(y1, y2)) & (rows < max(y1, y2))
 

@@ -55,10 +55,10 @@ def write_masks(
 ) -> MasksWritten:
     """Make a mask of every image of a data set from prompts, and write it as a PNG: 255 = object, 0 = background.
 
-    A pass that was interrupted continues when it is asked for again. An image's mask has the image's path, as seen from the
+    A pass that was interrupted continues when it is run again. An image's mask has the image's path, as seen from the
     data
-    set's folder, so that the data set `folder` reads them by `masks=FOLDER`; images that are no files have their index for
-    a name. Beside the masks of files stands `masks.csv` for the data set `csv`. An image without any prompt gets no mask,
+    set's folder, so the data set `folder` reads them by `masks=FOLDER`; images that are not files have their index for
+    a name. Next to the masks of files stands `masks.csv` for the data set `csv`. An image without any prompt gets no mask,
     which says that nothing is known of it; an empty mask says that there is no object.
 
     Args:
@@ -67,7 +67,7 @@ def write_masks(
         prompter: gives the prompts.
         segmenter: makes masks from them.
         name: the segmenter's name, which tells its masks from another's.
-        split: the split that the images are, written into `masks.csv` so that they stay in it; None = `csv` divides
+        split: the split of the images, written into `masks.csv` so they stay in it; None = `csv` divides
             them.
         chunk_size: images that are worked on together.
         num_workers: processes that load images.

@@ -1,7 +1,7 @@
 """The geometry of the report's drawings; the template draws them as SVG and HTML.
 
-Own drawings rather than matplotlib's: they take their colours from the page, so that they follow light and dark, their
-text is text, and a dozen of them weigh less than one bitmap.
+Own drawings rather than matplotlib's: they take their colours from the page, so they follow light and dark, their
+text is text, and a dozen of them are smaller than one bitmap.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from sightline.evaluation.comparison import (
 from sightline.evaluation.statistics import Array
 from sightline.reporting.formatting import title
 
-WIDTH, HEIGHT = 340, 210  # about a phone's width, so that the text keeps its size wherever the drawing goes
+WIDTH, HEIGHT = 340, 210  # about a phone's width, so the text keeps its size wherever the drawing goes
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 30
 
 
@@ -72,14 +72,14 @@ class Scale:
         return cls(float(ticks[0]), float(ticks[-1]), [float(t) for t in ticks])
 
     def share(self, value: float) -> float:
-        """Where a value lies between the ends, in [0, 1]."""
+        """Where a value is between the ends, in [0, 1]."""
         return (value - self.low) / (self.high - self.low)
 
 
 def learning_curves(comparison: Comparison) -> list[Chart]:
     """Task loss, guide terms and accuracies by epoch: a thin line per run, a thick one for the mean.
 
-    The total loss is left out: it adds up different terms in the two groups, so that its lines say nothing of each
+    The total loss is left out: it adds up different terms in the two groups, so its lines say nothing of each
     other.
     """
     columns = dict.fromkeys(c for group in (comparison.theirs, comparison.ours) for r in group.runs for c in r.history)

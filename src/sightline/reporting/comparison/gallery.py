@@ -24,7 +24,7 @@ class RunView:
     predicted: str
     probability: float
     correct: bool
-    energy: float | None  # share of the map's sum that lies on the object; None without mask or for an empty map
+    energy: float | None  # share of the map's sum that is on the object; None without mask or for an empty map
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The comparison of two groups of runs as one HTML file that needs nothing beside it."""
+"""The comparison of two groups of runs as one HTML file that needs no other file."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Everything that is said of one model's explainers, and the models side by side."""
+"""The sections of a leaderboard: one model's explainers, and the models side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from sightline.reporting.leaderboard.words import rank_words
 
 @dataclass(frozen=True)
 class Section:
-    """Everything that is said of one model's explainers, or of the models."""
+    """The section about one model's explainers, or about the models."""
 
     table: RankingTable
     findings: list[str]

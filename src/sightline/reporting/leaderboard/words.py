@@ -1,4 +1,4 @@
-"""What the page and the Markdown tables say of a value, a rank and a test."""
+"""What the page and the Markdown tables say about a value, a rank and a test."""
 
 import numpy as np
 

@@ -21,17 +21,17 @@ from sightline.reporting.plots.figures import draw_image, new_figure, png, save_
 
 Style = Literal["contours", "circles"]
 LINE = "#dc2626"
-HALO = withStroke(linewidth=3, foreground="white")  # so that the line is seen on any ground
+HALO = withStroke(linewidth=3, foreground="white")  # so the line is seen on any ground
 DIMMED = 0.45  # of the light outside a contour that stays
 
 
 @dataclass(frozen=True)
 class FilterGallery:
-    """A grid of pictures, one row a filter. A notebook shows it as it is; `save` writes it to a file.
+    """A grid of images, one row per filter. A notebook shows it as it is; `save` writes it to a file.
 
     Attributes:
         rows: the filters, by group.
-        coherence: how alike filters of one group are, beside all: 1 = as alike as any others, at most the number of groups.
+        coherence: how similar filters of one group are, relative to all: 1 = as any others, at most the number of groups.
         style: `"contours"` or `"circles"`.
         threshold: the share of a filter's highest activation that a contour follows.
     """

@@ -1,4 +1,4 @@
-"""The panel of `sightline explain`: what the model says of an image, and where several methods say it looked."""
+"""The panel of `sightline explain`: what the model says about an image, and where several methods say it looked."""
 
 from collections.abc import Sequence
 
@@ -36,7 +36,7 @@ def panel(
 
 def _draw_bars(axes: Axes, probabilities: Tensor, target: int, classes: Sequence[str], top: int) -> None:
     best = probabilities.topk(min(top, len(probabilities))).indices.tolist()
-    # An explained class that is not among the likeliest is listed under them, so that the panel says what it explains.
+    # An explained class that is not among the likeliest is listed under them, so the panel says what it explains.
     shown = best if target in best else [*best, target]
     values = [float(probabilities[k]) for k in shown]
     axes.barh(range(len(shown)), values, height=0.3, color=[ACCENT if k == target else MUTED for k in shown])

@@ -48,7 +48,7 @@ class Grid(GridKeys):
         return rows
 
     def summary(self, done: Done) -> str:
-        """For each model a table explainers x metrics, and what the paired tests settle."""
+        """For each model a table explainers x metrics, and what the paired tests decide."""
         sections = [
             "Value (95 % bootstrap interval over images)"
             + ("; in square brackets the paper's figure" if self.paper_values else "")

@@ -1,4 +1,4 @@
-"""Panels: images beside the maps that several methods, or several models, give of them."""
+"""Panels: images next to their maps by several methods or several models."""
 
 import math
 from collections.abc import Callable
@@ -39,8 +39,8 @@ from sightline.studies.subject import load_subject
 from sightline.studies.tables import caption, in_brackets, to_bytes
 
 TOGETHER = 5  # images of one part: what an interrupted study can lose
-LONGEST = 6  # pictures of one image in one line
-PICTURES = "pictures"  # the part that keeps the images and what the models say of them
+LONGEST = 6  # tiles of one image in one line
+PICTURES = "pictures"  # the part with the images and the models' predictions
 
 
 class Column(Method):
@@ -58,7 +58,7 @@ class Column(Method):
 
 @KINDS.register("panel")
 class Panel(ImageStudy):
-    """Images beside their maps: rows of images, columns of methods.
+    """Images next to their maps: rows of images, columns of methods.
 
     Attributes:
         images: places, classes (their first image) or files; null draws `num_images` of them.
@@ -67,8 +67,8 @@ class Panel(ImageStudy):
         model: what is explained, for the class that it predicts.
         columns: methods.
         abreast: how many images stand side by side.
-        paper_values: the paper's figures of the first image: `image` -> `probability`, and column -> `drop`, the share of the
-            probability that is lost when the image is seen through the map. Those of columns that are not there are left out.
+        paper_values: the paper's values of the first image: `image` -> `probability`, and column -> `drop`, the share of the
+            probability that is lost when the image is seen through the map. Those of columns that do not exist are left out.
     """
 
     kind: Literal["panel"]
@@ -165,7 +165,7 @@ class Panel(ImageStudy):
         return None if part is None or "drops" not in part.values else part.values["drops"][row - start]
 
     def _beside_the_paper(self, done: Done) -> list[str]:
-        """Our figures of the first image beside the paper's."""
+        """Our values of the first image next to the paper's."""
         if not self.paper_values or PICTURES not in done:
             return []
         columns = {column.label: column for column in self.columns}
@@ -193,7 +193,7 @@ def draw(overlay: Overlay, captions: dict[int, list[str]], abreast: int) -> Figu
 
     Args:
         overlay: images and maps.
-        captions: column -> a text under each of its pictures.
+        captions: column -> a text under each of its images.
         abreast: images in a line.
     """
     count, width = len(overlay.images), 1 + len(overlay.overlays)

@@ -46,8 +46,8 @@ class TimedMethod(Method):
 class Timing(Study):
     """Time of methods on models.
 
-    In every round each method is called once on each model, the order shifted by one from round to round, so that what
-    else the machine does falls on all of them alike. The first call of a method on a model is not counted. A figure is
+    In every round each method is called once on each model, the order shifted by one from round to round, so what
+    else the machine does falls on all of them equally. The first call of a method on a model is not counted. A value is
     the median over the rounds, divided by the batch size. The images are seeded noise.
 
     Attributes:

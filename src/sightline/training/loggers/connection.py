@@ -56,7 +56,7 @@ class Link:
 
 
 class Loggers:
-    """All loggers of a run. One thread of their own writes to them, so that no epoch waits for a network.
+    """All loggers of a run. A separate thread writes to them, so no epoch waits for a network.
 
     Opened by the first process alone; where it is not open, nothing happens.
 
@@ -71,7 +71,7 @@ class Loggers:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What run.json says of them: the id of each one's run, and how many epochs it has."""
+        """What run.json says about them: the id of each one's run, and how many epochs it has."""
         record = {name: {"id": str(link.logger.version), "epochs": link.epochs} for name, link in self.links.items()}
         return {"loggers": record} if record else {}
 
@@ -165,7 +165,7 @@ class Loggers:
 
 
 def log_figures(run: Run, recipe: Recipe, figures: Mapping[str, float]) -> None:
-    """Tell a run's trackers what an evaluation found. One that cannot be reached is warned of: the folder has the figures.
+    """Tell a run's trackers what an evaluation found. If one cannot be reached, a warning is given: the folder has the values.
 
     Args:
         run: trained, with the trackers' ids in its run.json.
