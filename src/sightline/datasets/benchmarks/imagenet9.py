@@ -38,7 +38,7 @@ def imagenet9(
 
     Args:
         root: the folder that holds `original/val/`, `mixed_same/val/` and the other variants that you have, each
-with one folder per class, such as `00_dog`; or that in which `bg_challenge/` is.
+            with one folder per class, such as `00_dog`; or that in which `bg_challenge/` is.
         train: a folder that holds `train/` with the same class folders, such as that of the released training set "original"
             or "mixed_rand"; None = there is neither "train" nor "val".
         val: share (float) or count (int) of every class's training images that go to "val"; 0 = no such split.
