@@ -114,7 +114,7 @@ class Page(Site[Rater]):
             except NameTakenError:
                 raise HTTPException(
                     409,
-                    f"Someone called {wanted.name} has begun already. Continue by that person's own link, or take another name.",
+                    f"Someone called {wanted.name} has already begun. Continue with that person's link, or take another name.",
                 ) from None
         answer = JSONResponse({"rater": rater.title}, status_code=201)
         self.remember(answer, rater)
