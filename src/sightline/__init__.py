@@ -9,43 +9,55 @@ from typing import TYPE_CHECKING, Any
 from sightline._core.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from sightline import attacks, data, explainers, guides, metrics
-    from sightline.data.batch import Batch
-    from sightline.diagnosis import diagnose
-    from sightline.errors import MissingDependencyError, NonFiniteLossError, NotDefinedError, SightlineError
-    from sightline.explainers import Explainer, create_explainer, explain, maps
-    from sightline.fixing import Fixed, fix
-    from sightline.guides import (
-        GAIN,
-        L1,
-        AdversarialBackground,
-        AttentionGate,
-        AttentionPooling,
-        Energy,
-        EqualizedFocal,
-        ExplanationConsistency,
-        Focal,
-        GroupDRO,
-        Guide,
-        HardNegativeMining,
-        RandomBackground,
-        RegionActivation,
-        RightReasons,
-        SegmentOverlap,
-        create_guide,
-    )
-    from sightline.guides.check import check_model
-    from sightline.guides.objective import Objective
-    from sightline.models import load_model, open_model
-    from sightline.network import features, targets
-    from sightline.network.input_spec import InputSpec
-    from sightline.network.layout import Layer
-    from sightline.network.tap import Tap
-    from sightline.reporting import show
-    from sightline.reporting.comparison import compare
-    from sightline.reporting.map_logger import MapLogger
-    from sightline.runs import Recipe, Run
-    from sightline.training import train
+    from sightline import attacks as attacks
+    from sightline import data as data
+    from sightline import explainers as explainers
+    from sightline import guides as guides
+    from sightline import metrics as metrics
+    from sightline.data.batch import Batch as Batch
+    from sightline.diagnosis import diagnose as diagnose
+    from sightline.errors import MissingDependencyError as MissingDependencyError
+    from sightline.errors import NonFiniteLossError as NonFiniteLossError
+    from sightline.errors import NotDefinedError as NotDefinedError
+    from sightline.errors import SightlineError as SightlineError
+    from sightline.explainers import Explainer as Explainer
+    from sightline.explainers import create_explainer as create_explainer
+    from sightline.explainers import explain as explain
+    from sightline.explainers import maps as maps
+    from sightline.fixing import Fixed as Fixed
+    from sightline.fixing import fix as fix
+    from sightline.guides import GAIN as GAIN
+    from sightline.guides import L1 as L1
+    from sightline.guides import AdversarialBackground as AdversarialBackground
+    from sightline.guides import AttentionGate as AttentionGate
+    from sightline.guides import AttentionPooling as AttentionPooling
+    from sightline.guides import Energy as Energy
+    from sightline.guides import EqualizedFocal as EqualizedFocal
+    from sightline.guides import ExplanationConsistency as ExplanationConsistency
+    from sightline.guides import Focal as Focal
+    from sightline.guides import GroupDRO as GroupDRO
+    from sightline.guides import Guide as Guide
+    from sightline.guides import HardNegativeMining as HardNegativeMining
+    from sightline.guides import RandomBackground as RandomBackground
+    from sightline.guides import RegionActivation as RegionActivation
+    from sightline.guides import RightReasons as RightReasons
+    from sightline.guides import SegmentOverlap as SegmentOverlap
+    from sightline.guides import create_guide as create_guide
+    from sightline.guides.check import check_model as check_model
+    from sightline.guides.objective import Objective as Objective
+    from sightline.models import load_model as load_model
+    from sightline.models import open_model as open_model
+    from sightline.network import features as features
+    from sightline.network import targets as targets
+    from sightline.network.input_spec import InputSpec as InputSpec
+    from sightline.network.layout import Layer as Layer
+    from sightline.network.tap import Tap as Tap
+    from sightline.reporting import show as show
+    from sightline.reporting.comparison import compare as compare
+    from sightline.reporting.map_logger import MapLogger as MapLogger
+    from sightline.runs import Recipe as Recipe
+    from sightline.runs import Run as Run
+    from sightline.training import train as train
 
 _LAZY_IMPORTS = {
     "AdversarialBackground": "guides",
@@ -91,59 +103,6 @@ _LAZY_IMPORTS = {
     "train": "training",
 }
 
-__all__ = [
-    "GAIN",
-    "L1",
-    "AdversarialBackground",
-    "AttentionGate",
-    "AttentionPooling",
-    "Batch",
-    "Energy",
-    "EqualizedFocal",
-    "Explainer",
-    "ExplanationConsistency",
-    "Fixed",
-    "Focal",
-    "GroupDRO",
-    "Guide",
-    "HardNegativeMining",
-    "InputSpec",
-    "Layer",
-    "MapLogger",
-    "MissingDependencyError",
-    "NonFiniteLossError",
-    "NotDefinedError",
-    "Objective",
-    "RandomBackground",
-    "Recipe",
-    "RegionActivation",
-    "RightReasons",
-    "Run",
-    "SegmentOverlap",
-    "SightlineError",
-    "Tap",
-    "attacks",
-    "check_model",
-    "compare",
-    "create_explainer",
-    "create_guide",
-    "data",
-    "diagnose",
-    "explain",
-    "explainers",
-    "features",
-    "fix",
-    "guides",
-    "load_model",
-    "maps",
-    "metrics",
-    "open_model",
-    "show",
-    "targets",
-    "train",
-]
-
-
 _MODULES = {
     "attacks": "attacks",
     "data": "data",
@@ -154,6 +113,8 @@ _MODULES = {
     "metrics": "metrics",
     "targets": "network.targets",
 }
+
+__all__ = sorted((*_LAZY_IMPORTS, *_MODULES))
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
+from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
@@ -66,7 +67,7 @@ class Registry(Generic[T]):
 
     Args:
         noun: what one thing is called, for messages; `group` follows from it.
-        modules: modules that register the built-in ones; imported at the first look-up, not before.
+        modules: modules, and packages of modules, that register the built-in ones; imported at the first look-up, not before.
     """
 
     def __init__(self, noun: str, modules: tuple[str, ...] = ()) -> None:
@@ -129,8 +130,10 @@ class Registry(Generic[T]):
         if self._loaded:
             return
         self._loaded = True
-        for module in self._modules:
-            import_module(module)
+        for name in self._modules:
+            for inner in iter_modules(getattr(import_module(name), "__path__", ())):
+                if not inner.ispkg:
+                    import_module(f"{name}.{inner.name}")
         for point in entry_points(group=self.group):
             offered = point.load()
             if not isinstance(offered, ModuleType):

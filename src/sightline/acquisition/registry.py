@@ -5,10 +5,5 @@ from sightline.acquisition.base import QueryStrategy
 
 QUERY_STRATEGIES: Registry[QueryStrategy] = Registry(
     "query strategy",
-    modules=(
-        "sightline.acquisition.chance",
-        "sightline.acquisition.uncertainty",
-        "sightline.acquisition.coreset",
-        "sightline.acquisition.consistency",
-    ),
+    modules=("sightline.acquisition",),
 )

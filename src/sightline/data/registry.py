@@ -48,24 +48,5 @@ class Datasets(Registry[Splits]):
 
 DATASETS = Datasets(
     "dataset",
-    modules=(
-        "sightline.datasets.benchmarks.pets",
-        "sightline.datasets.benchmarks.cifar",
-        "sightline.datasets.benchmarks.cub",
-        "sightline.datasets.benchmarks.voc",
-        "sightline.datasets.benchmarks.pascal_part",
-        "sightline.formats.coco",
-        "sightline.formats.folder",
-        "sightline.formats.table",
-        "sightline.datasets.derived.recompose",
-        "sightline.datasets.derived.variants",
-        "sightline.datasets.derived.exchanged",
-        "sightline.formats.found_masks",
-        "sightline.datasets.derived.biased",
-        "sightline.datasets.derived.marked",
-        "sightline.datasets.benchmarks.rival10",
-        "sightline.datasets.benchmarks.imagenet",
-        "sightline.datasets.benchmarks.imagenet9",
-        "sightline.datasets.benchmarks.digits",
-    ),
+    modules=("sightline.formats", "sightline.datasets.benchmarks", "sightline.datasets.derived"),
 )

@@ -11,26 +11,7 @@ L = TypeVar("L")
 
 EXPLAINERS: Registry[Explainer] = Registry(
     "explainer",
-    modules=(
-        "sightline.explainers.cam",
-        "sightline.explainers.finer",
-        "sightline.explainers.refine",
-        "sightline.explainers.smooth",
-        "sightline.explainers.forward_cam",
-        "sightline.explainers.fullgrad",
-        "sightline.attributions.gradients",
-        "sightline.attributions.backward_rules",
-        "sightline.attributions.perturbation",
-        "sightline.attributions.rise",
-        "sightline.attributions.lots",
-        "sightline.attributions.partition_shap",
-        "sightline.explainers.attention.flow",
-        "sightline.explainers.attention.grad_eclip",
-        "sightline.explainers.attention.legrad",
-        "sightline.attributions.attention_lrp",
-        "sightline.explainers.builtin_maps",
-        "sightline.explainers.baseline",
-    ),
+    modules=("sightline.explainers", "sightline.explainers.attention", "sightline.attributions"),
 )
 
 

@@ -10,24 +10,7 @@ M = TypeVar("M", bound=type[PerImageMetric])
 
 METRICS: Registry[PerImageMetric] = Registry(
     "metric",
-    modules=(
-        "sightline.metrics.accuracy",
-        "sightline.metrics.localization",
-        "sightline.metrics.perturbation",
-        "sightline.metrics.squares",
-        "sightline.metrics.road",
-        "sightline.metrics.explanation_image",
-        "sightline.metrics.boxes",
-        "sightline.metrics.corloc",
-        "sightline.metrics.noise",
-        "sightline.metrics.backgrounds",
-        "sightline.metrics.avoided",
-        "sightline.metrics.calibration",
-        "sightline.metrics.robustness",
-        "sightline.metrics.consistency",
-        "sightline.metrics.parts",
-        "sightline.metrics.stability",
-    ),
+    modules=("sightline.metrics",),
 )
 
 

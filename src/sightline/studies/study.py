@@ -174,20 +174,7 @@ class Study(StrictDocument, ABC):
 
 KINDS: Registry[Study] = Registry(
     "study kind",
-    modules=(
-        "sightline.studies.kinds.panel",
-        "sightline.studies.kinds.lots_steps",
-        "sightline.studies.kinds.timing",
-        "sightline.studies.kinds.sweep",
-        "sightline.studies.kinds.grid",
-        "sightline.studies.kinds.metric_walkthrough",
-        "sightline.experiments.training_runs",
-        "sightline.experiments.gallery",
-        "sightline.experiments.filters",
-        "sightline.studies.kinds.curves",
-        "sightline.experiments.active_learning",
-        "sightline.experiments.consistency",
-    ),
+    modules=("sightline.studies.kinds", "sightline.experiments"),
 )
 
 

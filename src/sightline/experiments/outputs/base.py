@@ -59,16 +59,7 @@ class Output(StrictDocument, ABC):
 
 OUTPUTS: Registry[Output] = Registry(
     "study output",
-    modules=(
-        "sightline.experiments.outputs.accuracy_and_costs",
-        "sightline.experiments.outputs.fgsm_accuracy",
-        "sightline.experiments.outputs.filter_coherence",
-        "sightline.experiments.outputs.logged",
-        "sightline.experiments.outputs.map_correlation",
-        "sightline.experiments.outputs.noise_curves",
-        "sightline.experiments.outputs.unbiased_share",
-        "sightline.experiments.outputs.votes",
-    ),
+    modules=("sightline.experiments.outputs",),
 )
 
 

@@ -91,13 +91,7 @@ class Step(StrictDocument, ABC):
 
 STEPS: Registry[Step] = Registry(
     "study step",
-    modules=(
-        "sightline.experiments.steps.find_boxes",
-        "sightline.experiments.steps.find_masks",
-        "sightline.experiments.steps.search",
-        "sightline.experiments.steps.store_maps",
-        "sightline.experiments.steps.train_first",
-    ),
+    modules=("sightline.experiments.steps",),
 )
 
 
