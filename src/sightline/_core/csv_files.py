@@ -41,7 +41,7 @@ def read_csv(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str, s
             raise SightlineError(f"{path} has the columns {columns}; {column!r} is missing")
     for column in columns:
         if columns.count(column) > 1:
-            raise SightlineError(f"{path} has two columns {column!r}")
+            raise SightlineError(f"{path} has two columns {column!r}; rename or remove one")
     for line, values in rows:
         if len(values) > len(columns):
             raise SightlineError(f"{path}, line {line}: {len(values)} values for {len(columns)} columns; quote commas")

@@ -127,5 +127,5 @@ def _folder(folder: str | Path, classes: list[str]) -> tuple[ImageDataset, list[
     root = locate(folder, "pool")
     paths = list_images(root)
     if not paths:
-        raise SightlineError(f"pool {folder} holds no image")
+        raise SightlineError(f"pool {folder} holds no image; name a folder with image files")
     return FileDataset([Record(path, 0) for path in paths], classes, root), list(range(len(paths)))

@@ -124,7 +124,9 @@ def hot_cold(
         away = resolve_targets(cold, held)[:, None]
         to = resolve_targets(hot, held.scatter(1, away, -torch.inf))[:, None]
         if same := (to == away).nonzero()[:, 0].tolist():
-            raise SightlineError(f"hot and cold are the same class for images {same[:10]} of the batch")
+            raise SightlineError(
+                f"hot and cold are the same class for images {same[:10]} of the batch; give two different classes"
+            )
         return held.gather(1, to).abs() * logits.gather(1, to) - held.gather(1, away) * logits.gather(1, away)
 
     check_fraction(eps=eps)

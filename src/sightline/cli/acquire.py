@@ -29,10 +29,13 @@ def acquire(
         ),
     ] = None,
     initial_fraction: Annotated[
-        float | None, typer.Option(help="Share of the images that have a label in the first round. [default: 0.3]")
+        float | None,
+        typer.Option(
+            help="Share of the training images that have a label in the first round, in (0, 1]. [default: 0.3]"
+        ),
     ] = None,
     step_fraction: Annotated[
-        float | None, typer.Option(help="Share of the images that each round adds. [default: 0.1]")
+        float | None, typer.Option(help="Share of the training images that each round adds, in (0, 1]. [default: 0.1]")
     ] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Number of rounds, including the first. [default: 7]")
@@ -46,12 +49,13 @@ def acquire(
         ),
     ] = None,
     count: Annotated[
-        int | None, typer.Option("--next", min=1, help="Only choose this many images to label next, by a run's model.")
+        int | None,
+        typer.Option("--next", min=1, help="Number of images to label next, selected by a run's model; no training."),
     ] = None,
     pool: Annotated[
         Path | None,
         typer.Option(
-            help="With --next: a folder of images without labels. [default: what the run's train_samples left out]"
+            help="With --next: a folder of images without labels. [default: images outside the run's train_samples]"
         ),
     ] = None,
     output: Annotated[
@@ -65,7 +69,7 @@ def acquire(
 
     The loop starts with a share of the training labels, trains, evaluates and adds, round after round, with several seeds; an
     interrupted loop is resumed by the same command. With --next, a trained run selects among images that have no label
-    yet, and the list of them is written, the one that is wanted most first.
+    yet, and writes them to a list, the most important one first.
 
     Example: sightline acquire recipe.yaml --strategy uncertainty,random --rounds 3
     """

@@ -23,7 +23,9 @@ def demo(
         "runs/demo"
     ),
     seeds: Annotated[int, typer.Option(min=1, help="Number of trainings of each model.")] = 1,
-    quick: Annotated[bool, typer.Option("--quick", help="One epoch and a few metrics, to see that it runs.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One epoch and a few metrics: a check that everything runs.")
+    ] = False,
 ) -> None:
     """Train with and without explanation guidance on embedded data, and compare: a few minutes on two cores.
 

@@ -46,7 +46,7 @@ def diagnose(
     preprocessing: Annotated[
         str,
         typer.Option(
-            help="Other normalizations, orders of channels, sizes and crops: `check` says when one is clearly better, "
+            help="Other normalizations, orders of channels, sizes and crops: `check` reports if one is clearly better, "
             "`adopt` continues with it, `ignore` does not try them."
         ),
     ] = "check",

@@ -51,7 +51,12 @@ def evaluate(
         int | None,
         typer.Option(min=0, help="Number of images of one run for slow metrics. [default: the recipe's number]"),
     ] = None,
-    contrast: Annotated[bool, typer.Option("--contrast", help="Explain why this class and not the next one.")] = False,
+    contrast: Annotated[
+        bool,
+        typer.Option(
+            "--contrast", help="Explain why the model predicts this class and not the second most probable one."
+        ),
+    ] = False,
     compiled: Annotated[bool, typer.Option("--compiled", help="Speed up the slow metrics by torch.compile.")] = False,
     precision: PrecisionName = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write a table into.")] = None,
@@ -59,11 +64,11 @@ def evaluate(
 ) -> None:
     """Measure the accuracy of a model, and how well its maps of several explainers cover the object.
 
-    Of one run, the results go into its folder. Several runs, a model from elsewhere or a plan give a table models x
-    explainers x metrics in its own folder, with every image's values and paired tests. To resume an interrupted table,
-    run the command again.
+        The results of one run go into its folder. Several runs, a model from elsewhere or a plan give a table models x
+    a table models x in its own folder, with every image's values and paired tests. To resume an interrupted table,
+        run the command again.
 
-    Example: sightline evaluate runs/so-loss-seed0
+        Example: sightline evaluate runs/so-loss-seed0
     """
     named = [None if each is None else each.split(",") for each in (splits, explainers, metrics)]
     paths, options = split_given(given)

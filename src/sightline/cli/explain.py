@@ -80,7 +80,9 @@ def explain(
     if target not in (None, "label", "predicted"):
         raise SightlineError(f"--target is {target!r}; with --store it is 'predicted' or 'label'")
     if len(named := (methods or "gradcam").split(",")) != 1:
-        raise SightlineError(f"--methods names {len(named)} methods; a store holds the maps of one")
+        raise SightlineError(
+            f"--methods names {len(named)} methods; a store holds the maps of one; name one method, and one folder per method"
+        )
 
     import torch
 

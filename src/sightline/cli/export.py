@@ -13,7 +13,7 @@ def export(
         str, typer.Option(help="Formats, joined by commas; onnx needs the extra `export`.")
     ] = "state-dict,torch-export,onnx",
 ) -> None:
-    """Write a run's model as files that load without sightline, with model.json, which says how.
+    """Write a run's model as files that load without sightline; model.json has the lines that load them.
 
     Example: sightline export runs/so-loss-seed0
     """

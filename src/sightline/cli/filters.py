@@ -48,7 +48,7 @@ def filters(
     ] = 0.5,
     output: Annotated[Path, typer.Option("--output", "-o", help="Image file to write.")] = Path("filters.png"),
 ) -> None:
-    """Draw what the filters of a layer respond to, grouped by how similarly they respond.
+    """Draw the regions that the filters of a layer respond to, in groups of filters with similar responses.
 
     Example: sightline filters --run runs/iccnn-seed0
     """

@@ -13,7 +13,8 @@ def fix(
     data: Annotated[Path | None, typer.Option(help="Folder of images in class folders.")] = None,
     weights: Weights = None,
     masks: Annotated[
-        Path | None, typer.Option(help="Folder of masks with the relative paths of the images; some images suffice.")
+        Path | None,
+        typer.Option(help="Folder of masks with the relative paths of the images; masks of some images are enough."),
     ] = None,
     boxes: Annotated[
         Path | None, typer.Option(help="Boxes of objects: a CSV or COCO file, or a folder of VOC files.")
@@ -26,7 +27,7 @@ def fix(
         str | None,
         typer.Option(
             help="Weights of the same architecture from before: a file, timm/NAME, torchvision/NAME, or none. "
-            "[default: those of the model's library, if they can be had]"
+            "[default: those of the model's library, if available]"
         ),
     ] = None,
     size: Size = None,
@@ -40,10 +41,10 @@ def fix(
         str, typer.Option(help="Address of the page; 0.0.0.0 lets other machines in, over plain HTTP.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 = any free one.")] = 8371,
-    seed: Annotated[int, typer.Option(help="Seed of crops, partners and folds.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of crops, exchanged backgrounds and folds.")] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("fixed"),
 ) -> None:
-    """Mend a model that looks at the wrong place.
+    """Repair a model that uses the background instead of the object.
 
     Without --masks, --boxes, --avoid or --found, a page opens on which you mark images and refit.
 

@@ -41,7 +41,8 @@ def masks(
         typer.Option(help="Boxes to prompt with: a .csv (`sightline boxes`), COCO .json or folder of VOC .xml."),
     ] = None,
     center: Annotated[
-        bool, typer.Option("--center", help="Take the object to be in the middle of each image: no model, no boxes.")
+        bool,
+        typer.Option("--center", help="Assume that the object is in the center of each image: no model, no boxes."),
     ] = False,
     threshold: Annotated[float, typer.Option(help="Smallest value of a map at a point, in [0, 1].")] = 0.5,
     distance: Annotated[

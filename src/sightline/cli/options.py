@@ -39,7 +39,9 @@ PrecisionName = Annotated[
 ]
 Devices = Annotated[
     str | None,
-    typer.Option(help="Spread the runs of a table over devices, a process each: cuda:0,cuda:1. [default: one device]"),
+    typer.Option(
+        help="Spread the runs of a table over devices, one process per device: cuda:0,cuda:1. [default: one device]"
+    ),
 ]
 DatasetName = Annotated[str, typer.Argument(help="Name of a dataset (`sightline list datasets`).")]
 DatasetOptions = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the dataset.")]

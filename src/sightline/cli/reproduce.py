@@ -20,11 +20,13 @@ def reproduce(
     ] = None,
     search: Annotated[
         bool,
-        typer.Option("--search", help="Search what the paper searched, and train with the best (impactx table-2)."),
+        typer.Option(
+            "--search", help="Run the paper's hyperparameter search, and train with the best values (impactx table-2)."
+        ),
     ] = False,
     devices: Devices = None,
 ) -> None:
-    """Make a paper's table or figure again, next to the printed one. Continues where an earlier call was interrupted.
+    """Compute a table or figure of a paper, next to the printed values. To resume an interrupted command, run it again.
 
     Example: sightline reproduce lots table-5.3
     """

@@ -17,8 +17,8 @@ def sweep(
         list[str] | None,
         typer.Option(
             metavar="KEY=VALUES",
-            help="What changes from trial to trial: 'batch_size=[16, 32]', "
-            "'stages.0.lr={low: 1e-4, high: 1e-2, log: true}', or with step: in place of log:. May be repeated.",
+            help="Values of a key, tried in different trials: 'batch_size=[16, 32]', "
+            "'stages.0.lr={low: 1e-4, high: 1e-2, log: true}', or with step: instead of log:. May be repeated.",
         ),
     ] = None,
     metric: Annotated[str | None, typer.Option(help="Validation value to optimize. [default: val/accuracy]")] = None,
@@ -26,7 +26,7 @@ def sweep(
         str | None,
         typer.Option(
             metavar="METRIC@EXPLAINER",
-            help="A second figure, such as energy_in_mask@gradcam: the results name the trials that no other beats in both.",
+            help="A second metric, such as energy_in_mask@gradcam: the results list the trials that none beats in both.",
         ),
     ] = None,
     sampler: Annotated[

@@ -264,7 +264,9 @@ def create_loader(
         raise SightlineError(f"batch_size is {batch_size} and drop_last is set; there are only {len(sampler)} images")
     if maps is not None:
         if maps.metadata["data"] != dataset.fingerprint:
-            raise SightlineError(f"maps: those in {maps.path} are of another data set")
+            raise SightlineError(
+                f"maps: those in {maps.path} are of another data set; store maps of this data with `sightline explain --store`"
+            )
         maps.check_finished()
     if cache:
         dataset.keep_in_memory(side=math.ceil(1.5 * size))

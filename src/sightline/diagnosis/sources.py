@@ -121,7 +121,7 @@ def read_sources(paths: Sequence[str], where: str) -> list[str]:
         for path in paths:
             parts = PurePath(path).parts
             if len(parts) <= int(key):
-                raise SightlineError(f"sources is {where!r}; {path} has fewer folders")
+                raise SightlineError(f"sources is {where!r}; {path} has fewer folders; give a smaller number")
             found.append(parts[-1 - int(key)])
         return found
     if not file or not key or file == "folder":
@@ -139,6 +139,6 @@ def read_sources(paths: Sequence[str], where: str) -> list[str]:
         parts = PurePath(path).parts
         match = next((rows[parts[-n:]] for n in lengths if parts[-n:] in rows), None)
         if match is None:
-            raise SightlineError(f"sources is {where!r}; {file} has no row for {path}")
+            raise SightlineError(f"sources is {where!r}; {file} has no row for {path}; add one row per image")
         found.append(match)
     return found

@@ -74,7 +74,9 @@ def measure_filters(
         if strange := [each for each in chosen if not 0 <= each < len(assigned)]:
             raise SightlineError(f"filters holds {strange[0]}; the layer has the filters 0 to {len(assigned) - 1}")
         if not chosen:
-            raise SightlineError("filters is empty, or no filter responds to the images")
+            raise SightlineError(
+                "filters is empty, or no filter responds to the images; name other filters or give more images"
+            )
         rows = []
         for number in chosen:
             best = peaks[:, number].topk(min(columns, len(images))).indices

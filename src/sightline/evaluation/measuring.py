@@ -178,7 +178,7 @@ def _length(loader: Iterable[Batch]) -> int:
         raise SightlineError(f"loader is a {type(loader).__name__}; expected a DataLoader or a list of batches")
     total = len(dataset) if dataset is not None else sum(len(batch) for batch in loader)
     if total == 0:
-        raise SightlineError("there are no images to evaluate")
+        raise SightlineError("there are no images to evaluate; check the split and num_images")
     return total
 
 

@@ -108,13 +108,19 @@ class TrainingRuns(RecipeStudy):
                 keys |= row.keys if step.label in row.uses else {}
             step.check(before, keys)
             if missing := [label for label in step.needs if label not in before]:
-                raise ValueError(f"steps: {step.label} uses {missing[0]!r}, which is none of the steps before it")
+                raise ValueError(
+                    f"steps: {step.label} uses {missing[0]!r}, which is none of the steps before it; name an earlier step"
+                )
             before[step.label] = step
         for row in self.rows:
             if missing := [label for label in row.uses if label not in before]:
-                raise ValueError(f"variants: {row.label} uses {missing[0]!r}, which is none of the steps")
+                raise ValueError(
+                    f"variants: {row.label} uses {missing[0]!r}, which is none of the steps; name a step of the study"
+                )
         if self.search and not any(isinstance(step, Search) for step in self.steps):
-            raise ValueError("search: is true, and none of the steps is a search")
+            raise ValueError(
+                "search is true, and none of the steps is a search; add a step `search`, or leave --search out"
+            )
 
     @property
     def combinations(self) -> dict[str, Keys]:

@@ -137,7 +137,7 @@ class GroupMap(Explainer):
         tap = Tap(model, own if layer is None else layer)
         names = [each.name for each in tap.layers]
         if len(names) > 1 or own not in (None, names[0]):
-            raise SightlineError(f"layer names {', '.join(names)}; the groups are those of {own or 'one layer'}")
+            raise SightlineError(f"layer names {', '.join(names)}; name the layer of the groups, {own or 'one layer'}")
         tapped = tap(inputs)
         warn_of_few_places(model, inputs, tapped.layers, tapped.activations)
         activations = at_least_float32(tapped.activations[0].detach())

@@ -124,5 +124,6 @@ def _compare(answer: Answer, program: Program, images: Tensor) -> None:
             error = float((found[name] - tensor).abs().max() / tensor.abs().max().clamp_min(1e-6))
             if not error < 1e-3:
                 raise SightlineError(
-                    f"the exported program's {name} for {size} images are off by {error:.1e} of the largest"
+                    f"the exported program's {name} for {size} images are off by {error:.1e} of the largest; "
+                    "export another format, or report the model"
                 )

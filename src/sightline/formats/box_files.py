@@ -49,7 +49,7 @@ class BoxFile:
             self._boxes[parts] += image.boxes
             self._sizes[parts] = image.size
         if not names:
-            raise SightlineError(f"file: {place} annotates no image")
+            raise SightlineError(f"file: {place} annotates no image; check that it is the right file")
         self._by_stem: dict[str, list[tuple[str, ...]]] = defaultdict(list)
         for parts in self._boxes:
             self._by_stem[parts[-1]].append(parts)

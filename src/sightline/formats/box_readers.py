@@ -215,5 +215,5 @@ def _number(value: Any, where: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise SightlineError(f"{where}: {value!r} is not a finite number")
+        raise SightlineError(f"{where}: {value!r} is not a finite number; correct the coordinate")
     return number

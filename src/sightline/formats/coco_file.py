@@ -73,7 +73,7 @@ class CocoFile:
         names = {number: self._text(entry, "name", f"category {number}").strip() for number, entry in entries.items()}
         for number, name in names.items():
             if not name:
-                raise SightlineError(f"{self.path}: the category {number} has an empty name")
+                raise SightlineError(f"{self.path}: the category {number} has an empty name; give it one")
         return names
 
     @property
@@ -132,7 +132,9 @@ class CocoFile:
             if not isinstance(number, int | str):
                 raise SightlineError(f"{self.path}: the id of {key}[{place}] is {number!r}; expected a whole number")
             if number in found:
-                raise SightlineError(f"{self.path}: two of the {key} have the id {number!r}")
+                raise SightlineError(
+                    f"{self.path}: two of the {key} have the id {number!r}; give every entry its own id"
+                )
             found[number] = entry
         return found
 

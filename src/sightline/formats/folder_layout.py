@@ -181,7 +181,7 @@ def _check_names(root: Path, classes: list[str]) -> None:
     for name in classes:
         if (other := seen.setdefault(name.strip().casefold(), name)) != name:
             raise SightlineError(
-                f"root: the classes {other!r} and {name!r} in {root} differ in spelling alone; join them"
+                f"root: the classes {other!r} and {name!r} in {root} differ only in spelling; join them"
             )
 
 

@@ -65,7 +65,9 @@ def report_unreadable(names: Sequence[str], reason: str, total: int) -> None:
         total: how many images there are, with those.
     """
     if len(names) >= total:
-        raise SightlineError(f"none of the {total} images can be read: {reason}")
+        raise SightlineError(
+            f"none of the {total} images can be read: {reason}. Check the folder and the format of the files"
+        )
     warnings.warn(
         f"{len(names)} of {total} images cannot be read and are left out: {shortened(names)}. The first: {reason}",
         stacklevel=3,

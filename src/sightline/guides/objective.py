@@ -125,7 +125,9 @@ class Objective(nn.Module):
         self._suffixes = [f"_{kinds[:i].count(kind) + 1}" if kind in kinds[:i] else "" for i, kind in enumerate(kinds)]
         self.tap = Tap(model, layer) if any(each.needs_tap or each.needs_layer for each in self._guides) else None
         if self.tap and isinstance(layer, list | tuple) and len(layer) > 1:
-            raise SightlineError(f"layer names {len(layer)} layers; guides share the activations of one")
+            raise SightlineError(
+                f"layer names {len(layer)} layers; guides share the activations of one; name one layer"
+            )
         self._warned: set[Guide] = set()
         self._known_sizes: set[tuple[int, int]] = set()  # of images for which the layer has enough places
 

@@ -114,7 +114,9 @@ class Reweighter(Guide):
     def _rows(self, batch: Batch) -> Tensor:
         """Return the positions (B,) of a batch's images among the weights."""
         if batch.indices is None:
-            raise SightlineError("weights are kept by batch.indices, which this batch does not have")
+            raise SightlineError(
+                "weights are kept by batch.indices, which this batch does not have; give `indices=` to `sl.Batch`"
+            )
         low, high = batch.range_of("indices")
         if low < 0 or high >= len(self.weights):
             raise SightlineError(

@@ -81,7 +81,7 @@ def sanity_check(
             raise unknown_name("module", name, known)
     steps = list(order if modules is None else modules)
     if not steps:
-        raise SightlineError("the model has no parameters to randomize")
+        raise SightlineError("the model has no parameters to randomize; the sanity check needs a model with weights")
     classes = resolve_targets(targets, logits)
 
     def explain(step: str) -> Tensor:

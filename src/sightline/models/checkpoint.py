@@ -93,7 +93,10 @@ def _read_folder(folder: Path) -> Checkpoint:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
             return read_checkpoint(folder / name)
-    raise SightlineError(f"weights: the folder {folder} has no model.safetensors, {INDEX} or pytorch_model.bin")
+    raise SightlineError(
+        f"weights: the folder {folder} has no model.safetensors, {INDEX} or pytorch_model.bin; "
+        "name the folder that holds one of these, or the file itself"
+    )
 
 
 def _refuse_strange(path: Path) -> None:

@@ -64,7 +64,9 @@ class DeepFeatures:
         else:
             layers = resolve_layers(self.model, layer)
             if len(layers) != 1:
-                raise SightlineError(f"layer names {len(layers)} layers; deep features are those of one")
+                raise SightlineError(
+                    f"layer names {len(layers)} layers; deep features are those of one; name one layer"
+                )
             self._name = layers[0].name
             self.place = f"output of {self._name}"
 

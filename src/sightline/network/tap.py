@@ -286,7 +286,7 @@ class Tail:
 
     def __init__(self, tap: Tap, inputs: Tensor) -> None:
         if len(tap.layers) != 1:
-            raise SightlineError(f"a tail follows one layer; the tap has {len(tap.layers)}")
+            raise SightlineError(f"a tail follows one layer; the tap has {len(tap.layers)}. Make a tap with one layer")
         self._model, self._layer, self._inputs = tap.model, tap.layers[0], inputs
         with torch.no_grad():
             tapped = tap(inputs)

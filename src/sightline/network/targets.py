@@ -73,7 +73,7 @@ def resolve_targets(targets: Tensor | int | None, logits: Tensor) -> Tensor:
         return logits.detach().argmax(1)
     size, classes = logits.shape
     if not isinstance(targets, Tensor | int):
-        raise SightlineError(f"targets is {targets!r}; class indices are needed here")
+        raise SightlineError(f"targets is {targets!r}; class indices are needed here: an int, or an int64 tensor (B,)")
     if isinstance(targets, Tensor) and (targets.is_floating_point() or targets.dtype == torch.bool):
         raise SightlineError(f"targets have dtype {targets.dtype}; expected integer class indices")
     indices = torch.as_tensor(targets, dtype=torch.int64, device=logits.device)
@@ -153,7 +153,10 @@ class Contrast:
         others = logits.detach().scatter(1, target[:, None], -torch.inf)
         versus = resolve_targets(self.versus, others)
         if same := (target == versus).nonzero().flatten().tolist():
-            raise SightlineError(f"Contrast: target and versus are the same class for images {same[:10]} of the batch")
+            raise SightlineError(
+                f"Contrast: target and versus are the same class for images {same[:10]} of the batch; "
+                "give two different classes"
+            )
 
         def score(output: Any, of: Tensor) -> Tensor:
             logits = logits_of(output)

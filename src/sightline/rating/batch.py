@@ -128,9 +128,7 @@ def _shared_data(a: Path, b: Path, split: str) -> dict[str, Any]:
         if split not in data:
             raise unknown_name(f"split of {run}", split, data)
     if ours[split]["fingerprint"] != theirs[split]["fingerprint"]:
-        raise SightlineError(
-            f"{split} of {a} and of {b} are not the same images; two runs on the same data are compared"
-        )
+        raise SightlineError(f"{split} of {a} and of {b} are not the same images; compare two runs on the same data")
     return ours[split]
 
 

@@ -137,7 +137,10 @@ def show(
         )
     check_images(images)
     if images.shape[1] not in (1, 3):
-        raise SightlineError(f"images have {images.shape[1]} channels; only gray (1) and color (3) can be shown")
+        raise SightlineError(
+            f"images have {images.shape[1]} channels; only gray (1) and color (3) can be shown; "
+            "give images with 1 or 3 channels"
+        )
     _check_range("images", images)
     named = dict(maps) if isinstance(maps, Mapping) else {"map": maps}
     if not named:

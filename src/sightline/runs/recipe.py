@@ -126,7 +126,7 @@ class Recipe(StrictDocument):
         names = [tracker.name for tracker in loggers]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"loggers: {name} comes twice")
+                raise ValueError(f"loggers: {name} comes twice; keep one entry")
         return loggers
 
     def guide_of(self, stage: Stage) -> Any:

@@ -149,7 +149,10 @@ class Run:
         if not (self.path / "recipe.yaml").is_file():
             raise SightlineError(f"output {self.path} is not the folder of a run; --resume cannot go on with it")
         if differs := difference(self.recipe.model_copy(update={"evaluation": recipe.evaluation}), recipe):
-            raise SightlineError(f"cannot resume {self.path}: its recipe differs in {differs}")
+            raise SightlineError(
+                f"cannot resume {self.path}: its recipe differs in {differs}; restore these keys, "
+                "or train into another folder with --output"
+            )
 
     def begin(self, recipe: Recipe, facts: dict[str, Any]) -> None:
         """Make the folder and its record, keeping the date of the first start."""

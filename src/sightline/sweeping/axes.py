@@ -31,7 +31,7 @@ class Range(StrictDocument):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.low < self.high:
-            raise ValueError(f"low is {self.low:g} and high is {self.high:g}; low has to be the smaller")
+            raise ValueError(f"low is {self.low:g} and high is {self.high:g}; low must be smaller than high")
         if self.log and (self.low <= 0 or self.step is not None):
             raise ValueError("log takes a low above 0 and no step")
         return self

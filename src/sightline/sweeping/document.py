@@ -89,7 +89,9 @@ class Sweep(StrictDocument):
                     f"space.{axis.key}: a grid needs a list, or a range with a step; or take the sampler tpe or random"
                 )
         if self.sampler != "grid" and self.trials is None:
-            raise ValueError(f"trials is missing: the sampler {self.sampler} does not end by itself")
+            raise ValueError(
+                f"trials is missing: the sampler {self.sampler} does not end by itself; give the number of trials (--trials)"
+            )
         return self
 
     @cached_property

@@ -146,7 +146,8 @@ def check_recipe(document: Sweep) -> None:
     known = known_figures(parts.splits)
     if not known:
         raise SightlineError(
-            f"metric is {document.metric!r}, but {document.recipe.data.name!r} has no validation split"
+            f"metric is {document.metric!r}, but {document.recipe.data.name!r} has no validation split; "
+            "give the data a share `val`"
         )
     if document.metric not in known:
         raise unknown_name("metric", document.metric, known)

@@ -127,7 +127,9 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
     """
     check_names(recipe)
     if recipe.batch_size % processes:
-        raise SightlineError(f"batch_size is {recipe.batch_size}; {processes} processes cannot share it evenly")
+        raise SightlineError(
+            f"batch_size is {recipe.batch_size}; {processes} processes cannot share it evenly; choose a multiple of {processes}"
+        )
     splits = recipe.data.create()
     fingerprints = {name: split.fingerprint for name, split in splits.items()}
     contents = {name: split.content for name, split in splits.items() if split.content is not None}
@@ -231,7 +233,10 @@ def _check_watched(recipe: Recipe, splits: Splits) -> None:
             continue
         known = known_figures(splits)
         if not known:
-            raise SightlineError(f"{key}.metric is {watch.metric!r}, but {recipe.data.name!r} has no validation split")
+            raise SightlineError(
+                f"{key}.metric is {watch.metric!r}, but {recipe.data.name!r} has no validation split; "
+                "give the data a share `val`, or remove the key"
+            )
         if watch.metric not in known:
             raise unknown_name(f"{key}.metric", watch.metric, known)
 

@@ -139,12 +139,16 @@ def _checkpoint(run: Run, parts: Parts, data: dict[str, str]) -> Checkpoint | No
     before = checkpoint.state.data
     for name in {**before, **data}:
         if before.get(name) != data.get(name):
-            raise SightlineError(f"cannot resume {run.path}: the data of the split {name!r} is not what it was")
+            raise SightlineError(
+                f"cannot resume {run.path}: the data of the split {name!r} changed since the run was trained; "
+                "restore it, or train into another folder with --output"
+            )
     recorded = run.facts.get(CONTENTS, {}) if (run.path / "run.json").exists() else {}
     for name, content in parts.contents.items():
         if recorded.get(name, content) != content:
             raise SightlineError(
-                f"cannot resume {run.path}: files of the split {name!r} have the same names as before and other content"
+                f"cannot resume {run.path}: files of the split {name!r} have the same names as before and other content; "
+                "restore them, or train into another folder with --output"
             )
     checkpoint.restore_objectives(parts.objectives)
     return checkpoint

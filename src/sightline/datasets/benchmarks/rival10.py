@@ -164,5 +164,5 @@ def _photographs(base: Path, part: str) -> dict[Path, str]:
             raise SightlineError(f"root: {file} begins with {wnid!r}, which is not an ImageNet class of RIVAL10's")
         photographs[file] = names[wnid]
     if not photographs:
-        raise SightlineError(f"root: {folder} holds no images")
+        raise SightlineError(f"root: {folder} holds no images; expected the official JPEG files of RIVAL10")
     return photographs

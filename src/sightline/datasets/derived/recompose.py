@@ -166,7 +166,10 @@ class Recompose(ImageDataset):
         assert sample.mask is not None  # has_mask was checked when this was made
         inside = torch.eq(sample.mask, 1)
         if not inside.any():
-            raise SightlineError(f"the mask of {sample.path} holds no object, so there is nothing to cut out")
+            raise SightlineError(
+                f"the mask of {sample.path} holds no object, so nothing can be cut out; correct the mask, "
+                "or leave the image out"
+            )
         return sample, inside
 
 

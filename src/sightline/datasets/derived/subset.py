@@ -127,7 +127,7 @@ def read_list(file: Path) -> list[Listed]:
             score = float(row["score"]) if row.get("score") else None
         except (TypeError, ValueError):
             raise SightlineError(
-                f"{file}, line {number}: index, round or score is no number: {', '.join(f'{k}={v}' for k, v in row.items())}"
+                f"{file}, line {number}: index, round or score is not a number: {', '.join(f'{k}={v}' for k, v in row.items())}"
             ) from None
         found.append(Listed(index, row.get("path") or "", row.get("pseudo_label") or "", when, score))
     return found

@@ -95,7 +95,9 @@ def _merge(first: Evaluations, second: Evaluations) -> Evaluations:
     """Put both together; what both hold is taken from the first."""
     for metric in first.higher_is_better.keys() & second.higher_is_better.keys():
         if first.higher_is_better[metric] != second.higher_is_better[metric]:
-            raise SightlineError(f"{first.folders[0]} and {second.folders[0]} differ in the direction of {metric}")
+            raise SightlineError(
+                f"{first.folders[0]} and {second.folders[0]} differ in the direction of {metric}; make one page for each folder"
+            )
     shared = [model for model in first.models if model in second.models]
     merged = Evaluations(
         title=first.title,

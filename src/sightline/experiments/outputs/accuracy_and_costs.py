@@ -35,7 +35,7 @@ class AccuracyAndCosts(Output):
         """Only rows of the table can be compared."""
         named = {*self.differences, *(other for others in self.differences.values() for other in others)}
         if unknown := sorted(named - set(rows)):
-            raise ValueError(f"differences: there is no row {unknown[0]!r}")
+            raise ValueError(f"differences: there is no row {unknown[0]!r}; name labels of the study's rows")
 
     def measure(self, run: Run, device: torch.device) -> Part:
         """Measure the accuracy, and read what the training took."""

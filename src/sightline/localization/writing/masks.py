@@ -95,7 +95,10 @@ def write_masks(
             write_atomically(folder / "masks.csv", _listed(dataset, folder, files, entries, split).encode())
     masks = sum(entry["mask"] for entry in entries)
     if not masks:
-        raise SightlineError(f"there is no prompt for any of the {len(entries)} images; no mask was made")
+        raise SightlineError(
+            f"there is no prompt for any of the {len(entries)} images; no mask was made; lower --threshold, "
+            "or give boxes (--boxes) or --center"
+        )
     overlaps = [entry["iou"] for entry in entries if entry["iou"] is not None]
     return MasksWritten(
         images=len(entries),

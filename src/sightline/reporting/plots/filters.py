@@ -110,7 +110,7 @@ def show_filters(
             if given.shape[1] not in (1, 3) or low < 0 or high > 1:
                 raise SightlineError(f"{argument} must be grey or in colour, in [0, 1], to be drawn")
     if len(images) < 2:
-        raise SightlineError("images holds 1 image; filters are judged by at least 2")
+        raise SightlineError("images holds 1 image; filters need at least 2")
     if style not in get_args(Style):
         raise SightlineError(f"style is {style!r}; expected 'contours' or 'circles'")
     if not 0 < threshold < 1:

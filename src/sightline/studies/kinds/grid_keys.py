@@ -52,7 +52,7 @@ class Rows(StrictModel):
             raise ValueError(f"{self.label}: options, layer and features are for an explainer by name")
         if self.maps is not None and self.target:
             raise ValueError(
-                f"{self.label}: target is {self.target}; maps that were made before have their classes already"
+                f"{self.label}: target is {self.target}; the maps have their classes already; remove the key target"
             )
         return self
 
