@@ -143,7 +143,7 @@ def test_names_of_splits_can_be_classes(tmp_path: Path) -> None:
         (["train/0.png", "test/0.png"], "look like splits, but hold no class folders"),
         (["cat/0.png", "dog/0.png", "test/cat/0.png"], "class folders and, next to them, the folder test of a split"),
         (["train/cat/0.png", "Training/cat/0.png"], "for one split; join them"),
-        (["Cat/0.png", "cat/1.png", "dog/1.png"], "the classes 'Cat' and 'cat' in .* differ in spelling alone"),
+        (["Cat/0.png", "cat/1.png", "dog/1.png"], "the classes 'Cat' and 'cat' in .* differ only in spelling"),
         (["train/cat/0.png", "train/dog/0.png", "test/cat/"], "test holds no images"),
         (["0.png"], "holds no images in class folders"),
     ],
