@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import sightline as sl
 from sightline.cli.app import app
+from sightline.runs import load_run
 
 PHOTOS = 6  # of each class
 
@@ -91,6 +92,45 @@ def test_what_is_recommended_without_annotation_runs_and_is_not_recommended_agai
     run("diagnose", "--run", "new", "--data", "folder", "root=photos", "-o", "after.html")
     facts = json.loads(Path("after.json").read_text())["facts"]
     assert (facts["images"], facts["seen in training"]) == (2 * PHOTOS, 2 * (PHOTOS - 4))
+
+
+@pytest.mark.filterwarnings("ignore:.*too few", "ignore:.*in another order")
+def test_the_recommended_training_sees_images_as_this_command_was_told(place) -> None:
+    Path("names.txt").write_text("dog\ncat\n")
+    told = ("--size", "48", "--mean", "0.4,0.5,0.6", "--std", "0.25", "--classes", "names.txt")
+    run(*GIVEN, "masks=masks", *told)
+    advice = json.loads(Path("d.json").read_text())["recommendations"][0]
+    with pytest.warns(UserWarning, match="the head was put in the order of the data"):
+        run(*shlex.split(advice["command"])[1:], "stages=[{epochs: 1, lr: 1e-12}]", "--output", "new", "--no-evaluate")
+    loaded = load_run("new", "cpu")
+    assert loaded.input_spec == sl.InputSpec((0.4, 0.5, 0.6), (0.25, 0.25, 0.25), (48, 48))
+    assert loaded.classes == ["cat", "dog"]
+    given = torch.load("mine.pth")
+    assert torch.allclose(loaded.model.state_dict()["head.weight"].cpu(), given["head.weight"].flip(0), atol=1e-6)
+    run("evaluate", "new", "-o", "table", "--num-images", "2", "--explainers", "gradcam", "--metrics", "coherency")
+    assert (
+        "48 x 48 px (the shorter side is resized, the center is kept), mean 0.4, 0.5, 0.6"
+        in Path("table/report.md").read_text()
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*too few")
+def test_a_folder_is_taken_where_a_dataset_is_named(place) -> None:
+    run(*["photos" if each == "folder" else each for each in GIVEN if each != "root=photos"], "masks=masks")
+    found = json.loads(Path("d.json").read_text())
+    assert found["facts"]["folder"] == "folder root=photos masks=masks"
+    assert '"root": "photos"' in found["recommendations"][0]["command"]
+    checked = CliRunner().invoke(app, ("data", "check", "photos", "test=1", "val=1"))
+    assert "train: 2 classes: cat 4, dog 4" in checked.output
+    run("masks", "export", "photos", "masks=masks", "--to", "coco", "-o", "masks.json")
+    assert len(json.loads(Path("masks.json").read_text())["annotations"]) == 2 * PHOTOS
+    run("masks", "photos", "--center", "-o", "found")
+    assert list(Path("found").rglob("*.png"))
+    given = ("--model", "sightline/small_cnn", "--weights", "mine.pth", "--data", "photos")
+    run("evaluate", *given, "--explainers", "gradcam", "--metrics", "coherency", "-o", "table")
+    run("explain", *given, "--store", "maps")
+    assert Path("table/report.md").is_file()
+    assert list(Path("maps").iterdir())
 
 
 def test_a_model_must_be_named() -> None:

@@ -1,4 +1,7 @@
+import contextlib
 import os
+import pty
+import re
 import subprocess
 import sys
 
@@ -246,3 +249,28 @@ def test_a_method_that_is_not_defined_says_so_in_its_place(explain, tmp_path):
     figure = explain(*options, "--methods", "gradcam,guided_backprop")
     assert figure.axes[2].get_title() == "guided_backprop"
     assert [t.get_text() for t in figure.axes[2].texts] == ["not defined\nfor this model"]
+
+
+@pytest.mark.slow
+def test_many_images_show_their_progress_on_a_terminal(photograph, weights, tmp_path):
+    """Counts of images, of each method and of all, as a person at a terminal sees them."""
+    terminal, end = pty.openpty()
+    arguments = [photograph] * 36 + ["--model", NAME, "--weights", weights, "--methods", "gradcam,eigencam"]
+    start = [sys.executable, "-c", "from sightline.cli import main; main()"]
+    command = [*start, "explain", *map(str, arguments), "-o", str(tmp_path / "panel.png")]
+    done = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=end, env={**os.environ, "COLUMNS": "100"})
+    os.close(end)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal is gone when the command has ended
+        while some := os.read(terminal, 65536):
+            shown += some
+    os.close(terminal)
+    assert done.wait() == 0, shown.decode()
+    text = shown.decode()
+    counts = [int(count) for count in re.findall(r"(\d+)/72", text)]
+    assert "explaining by gradcam" in text
+    assert "explaining by eigencam" in text
+    assert counts == sorted(counts)
+    assert {32, 36} & set(counts)  # a chunk of the first method, or the whole of it
+    assert counts[-1] == 72
+    assert "drawing" in text

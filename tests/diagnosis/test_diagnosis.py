@@ -314,7 +314,7 @@ def test_masks_are_made_in_boxes_or_found_before_training_and_nothing_is_recomme
 
 def test_the_command_that_mends_says_all_that_this_one_was_told() -> None:
     command = typer.main.get_command(app).get_command(None, "fix")  # type: ignore[attr-defined]
-    given = {"size": 96, "mean": "0.5,0.4,0.3", "std": None, "classes": "my names.txt"}
+    given = {"size": 96, "mean": [0.5, 0.4, 0.3], "std": None, "classes": "my names.txt"}
     model = {"name": "timm/resnet18", "weights": "my model.pth", "layer": "layer4"}
     data = {"name": "folder", "root": "my photos", "masks": "m", "avoid": "a", "val": 0}
     training = TrainingConfig(data, model, given=given)

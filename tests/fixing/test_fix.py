@@ -12,6 +12,7 @@ from scipy import ndimage
 from torch import nn
 
 import sightline as sl
+from browser import browser
 from sightline.errors import SightlineError
 
 
@@ -112,6 +113,22 @@ def test_output_holds_model_masks_and_report(cheat, tmp_path: Path) -> None:
     assert ((mask > 0) == (np.asarray(Image.open(seen / "masks" / "apple" / "0.png")) > 0)).all()
     with pytest.raises(SightlineError, match="is not empty"):
         fixed_with(model, seen, masks=seen / "masks", output=tmp_path / "fixed")
+
+
+def test_no_table_of_the_report_scrolls_sideways_on_a_phone(cheat, tmp_path: Path) -> None:
+    model, seen, _ = cheat
+    fixed = fixed_with(model, seen, masks=seen / "masks", output=tmp_path / "fixed")
+    with browser(tmp_path / "browser") as tab:
+        for width in (390, 1280):
+            tab.size(width, 844)
+            tab.open(fixed.report.as_uri())
+            assert tab.value("document.documentElement.scrollWidth") <= width
+            tables = tab.value("[...document.querySelectorAll('.table')].map(e => e.scrollWidth <= e.clientWidth)")
+            assert tables == [True, True]
+            cells = tab.value(
+                "[...document.querySelectorAll('.stack tbody td[data-label]')].map(e => getComputedStyle(e).display)"
+            )
+            assert set(cells) == {"flex" if width == 390 else "table-cell"}
 
 
 def test_a_model_with_one_logit_keeps_one(cheat) -> None:

@@ -133,6 +133,12 @@ def test_a_person_marks_ten_images_refits_and_exports_in_a_real_browser(tmp_path
             tab.until("document.querySelector('#fragment img').naturalWidth > 0")
             assert tab.value("document.querySelectorAll('#figures tr').length") == 2
             assert tab.value("!document.getElementById('curve').hidden")
+            tab.size(390, 844)
+            assert tab.value("document.querySelectorAll('#found .table').length") == 2
+            assert tab.value(
+                "[...document.querySelectorAll('#found .table')].every(e => e.scrollWidth <= e.clientWidth)"
+            )
+            tab.size(1280, 860)
             tab.click("#export")
             tab.until("!document.getElementById('exported').hidden")
             assert "model.txt" in tab.value("document.getElementById('files').textContent")

@@ -9,7 +9,7 @@ from networks import TinyCNN, Wrapper
 from sightline.errors import SightlineError
 from sightline.network.branch import Branch
 from sightline.network.features import DeepFeatures
-from sightline.network.head import head_name
+from sightline.network.head import head_name, reorder_head
 
 timm = pytest.importorskip("timm")
 
@@ -84,3 +84,29 @@ def test_features_before_the_head_of_a_wrapped_model_are_those_of_the_bare_one()
 def test_without_a_layer_with_weights_there_is_no_head() -> None:
     with pytest.raises(SightlineError, match="Flatten has no linear or convolution layer"):
         head_name(nn.Flatten())
+
+
+POOLED = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+@pytest.mark.parametrize("model", [TinyCNN(), TwoHeads(), HeadFirst(POOLED, 5)])
+def test_logits_of_a_head_are_put_in_another_order(model: nn.Module) -> None:
+    image = torch.rand(2, 3, 8, 8)
+    before = model.eval()(image)
+    reorder_head(model, [2, 0, 1])
+    assert torch.equal(model(image), before[:, [2, 0, 1]])
+
+
+def test_a_single_logit_changes_its_sign_where_its_classes_change_places() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
+    image = torch.rand(2, 3, 2, 2)
+    before = model(image)
+    reorder_head(model, [0, 1])
+    assert torch.equal(model(image), before)
+    reorder_head(model, [1, 0])
+    assert torch.equal(model(image), -before)
+
+
+def test_a_head_without_a_row_for_each_logit_is_refused() -> None:
+    with pytest.raises(SightlineError, match=r"shapes \[\(4, 12\), \(4,\)\]; expected one row for each of 3 classes"):
+        reorder_head(nn.Sequential(nn.Flatten(), nn.Linear(12, 4)), [2, 0, 1])

@@ -6,6 +6,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from sightline.cli.options import ClassNames, Mean, Size, Std, split_given, split_numbers
+from sightline.cli.subject import open_images
+from sightline.errors import SightlineError
+
 
 class Command(TyperCommand):
     """Lets `--against` take every run that follows it, so a shell's wildcard can stand there."""
@@ -25,16 +29,38 @@ class Command(TyperCommand):
 
 def compare(
     runs: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN...", help="Run folders, or checkpoints of the same model."),
+        list[str],
+        typer.Argument(
+            metavar="RUN... [KEY=VALUE]...", help="Run folders, or checkpoints. KEY=VALUE are options of --data."
+        ),
     ],
-    against: Annotated[list[Path], typer.Option(metavar="RUN...", help="Run folders or checkpoints to compare with.")],
+    against: Annotated[list[str], typer.Option(metavar="RUN...", help="Run folders or checkpoints to compare with.")],
+    model: Annotated[
+        str | None, typer.Option(help="Model of the checkpoints where no run is given, as for `sightline evaluate`.")
+    ] = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    classes: ClassNames = None,
+    data: Annotated[
+        str | None, typer.Option(help="Dataset of checkpoints without a run: a name, or a folder of images.")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")] = Path("report.html"),
 ) -> None:
     """Compare two groups of evaluated runs in one self-contained HTML page.
+
+    A checkpoint is measured as the first run was. Checkpoints without a run are measured on all images of --data.
 
     Example: sightline compare runs/so-loss-seed0 --against runs/plain-seed0 -o report.html
     """
     from sightline.reporting import comparison
 
-    typer.echo(comparison.compare(runs, against, output))
+    (ours, options), (theirs, more) = split_given(runs), split_given(against)
+    images = None if data is None else open_images(data, [*options, *more])
+    if data is None and (unused := [*options, *more]):
+        raise SightlineError(f"{unused[0]} is an option of the data, and no data is named; give --data NAME")
+    page = comparison.compare(
+        ours, theirs, output, model=model, data=images, size=size, mean=split_numbers(mean, "--mean"),
+        std=split_numbers(std, "--std"), classes=classes,
+    )  # fmt: skip
+    typer.echo(page)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from sightline.cli.options import named_data
 from sightline.errors import SightlineError
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def data(
     if name is None:
         raise SightlineError(f"data {action} needs the name of a data set; `sightline data list` names them")
     values: dict[str, object] = {}
-    apply_overrides(values, options or [])
+    name, options = named_data(name, options or [])
+    apply_overrides(values, options)
     if action == "prepare":
         verification.download_dataset(name, values)
     found = verification.verify_dataset(name, values, progress=console.is_terminal)

@@ -5,7 +5,19 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.options import ClassNames, DataName, Mean, ModelName, RunFolder, Size, Std, TargetLayer, Weights
+from sightline.cli.options import (
+    ClassNames,
+    DataName,
+    Mean,
+    ModelName,
+    RunFolder,
+    Size,
+    Std,
+    TargetLayer,
+    Weights,
+    named_data,
+    split_numbers,
+)
 from sightline.cli.subject import find_data, find_folder, find_subject
 
 LEANS = ("leans on the background", "leans on what it should avoid")
@@ -77,6 +89,8 @@ def diagnose(
     from sightline.models import load_model
 
     check_page_name(output)
+    if data is not None:
+        data, options = named_data(data, options or [])
     subject = find_subject(model, weights, run, classes, size, mean, std)
     saliency = None if saliency_model is None else load_model(saliency_model, saliency_weights)
     if torch.cuda.is_available():
@@ -92,7 +106,12 @@ def diagnose(
         "split": split,
         "input": subject.spec,
     }
-    given = {"size": size, "mean": mean, "std": std, "classes": classes}
+    given = {
+        "size": size,
+        "mean": split_numbers(mean, "--mean"),
+        "std": split_numbers(std, "--std"),
+        "classes": None if classes is None else str(classes),
+    }
     found = diagnose_model(
         subject.model,
         images,

@@ -15,6 +15,7 @@ from sightline.cli.options import (
     Size,
     Std,
     Weights,
+    named_data,
     split_devices,
     split_given,
     split_numbers,
@@ -111,6 +112,8 @@ def evaluate(
     else:
         if output is None:
             raise SightlineError("--output was not given; expected a folder for the table")
+        if data is not None:
+            data, options = named_data(data, options)
         study = studies.make_grid(
             output.name, paths, options, model=model, weights=weights, size=size, mean=split_numbers(mean, "--mean"),
             std=split_numbers(std, "--std"), classes=classes, data=data, splits=named[0], explainers=named[1],

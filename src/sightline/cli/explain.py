@@ -44,7 +44,9 @@ def explain(
         Path | None,
         typer.Option(help="Folder for the maps of a whole dataset by one method, instead of an image."),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Name of the dataset, for --store. [default: the run's]")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Dataset for --store: a name, or a folder. [default: the run's]")
+    ] = None,
     split: Annotated[str, typer.Option(help="Split of the dataset, for --store.")] = "train",
     dtype: Annotated[str, typer.Option(help="Number format of stored maps: uint8 or float16.")] = "uint8",
     num_workers: Annotated[int, typer.Option(min=0, help="Number of processes that load images, for --store.")] = 0,
@@ -114,7 +116,7 @@ def _draw(
     import torch
     from torchvision import tv_tensors
 
-    from sightline._core.progress import ProgressBar
+    from sightline._core.progress import ProgressBar, bar
     from sightline.data.image_files import read_image
     from sightline.data.transforms import eval_transform
     from sightline.explainers import layer_for
@@ -147,8 +149,10 @@ def _draw(
                 shown.print(str(error))
                 maps[name] = None
             shown.update(completed=number * len(images))
-    overlay = show(pixels, maps, [path.name for path in images])
-    typer.echo(save_figure(panel(overlay, probabilities, targets.tolist(), subject.classes), output))
+    with bar(True, "drawing", None):
+        overlay = show(pixels, maps, [path.name for path in images])
+        saved = save_figure(panel(overlay, probabilities, targets.tolist(), subject.classes), output)
+    typer.echo(saved)
 
 
 def _class_index(target: str, names: list[str]) -> int:

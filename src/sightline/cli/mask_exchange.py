@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from sightline.cli.options import DatasetName, DatasetOptions
+from sightline.cli.options import DatasetName, DatasetOptions, named_data
 
 exchange = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -52,7 +52,8 @@ def export(
     from sightline.formats.exchange.heat_maps import export_heat_maps
 
     values: dict[str, Any] = {}
-    apply_overrides(values, options or [])
+    dataset, options = named_data(dataset, options or [])
+    apply_overrides(values, options)
     splits = DATASETS.create(dataset, **values)
     images = whole_folder(splits) if split is None else splits[split]
     if to == "heatmaps":

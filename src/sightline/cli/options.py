@@ -28,7 +28,9 @@ ClassNames = Annotated[
     typer.Option("--classes", help="A file with the model's class names in order, one per line, for --model."),
 ]
 RunFolder = Annotated[Path | None, typer.Option(help="Folder of a trained run, instead of --model and --weights.")]
-DataName = Annotated[str | None, typer.Option(help="Name of the dataset. [default: that of the run]")]
+DataName = Annotated[
+    str | None, typer.Option(help="Dataset: a name, or a folder of images. [default: that of the run]")
+]
 TargetLayer = Annotated[str | None, typer.Option(help="Target layer. [default: chosen by the family of the model]")]
 NumWorkers = Annotated[int, typer.Option(min=0, help="Number of processes that load images.")]
 PrecisionName = Annotated[
@@ -43,7 +45,7 @@ Devices = Annotated[
         help="Spread the runs of a table over devices, one process per device: cuda:0,cuda:1. [default: one device]"
     ),
 ]
-DatasetName = Annotated[str, typer.Argument(help="Name of a dataset (`sightline list datasets`).")]
+DatasetName = Annotated[str, typer.Argument(help="Dataset: a name (`sightline list datasets`), or a folder of images.")]
 DatasetOptions = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the dataset.")]
 
 
@@ -66,3 +68,15 @@ def split_given(given: Sequence[str] | None) -> tuple[list[Path], list[str]]:
     """Return the paths and the KEY=VALUE options among arguments. What exists is a path, even with `=` in its name."""
     paths = [each for each in given or [] if "=" not in each or Path(each).exists()]
     return [Path(each) for each in paths], [each for each in given or [] if each not in paths]
+
+
+def named_data(data: str, options: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the name and the KEY=VALUE options of a dataset. A folder is the dataset `folder`, a CSV file is `csv`."""
+    from sightline._core.strict import override_text
+    from sightline.data import DATASETS
+
+    path = Path(data)
+    if data in DATASETS or not path.exists():
+        return data, list(options)
+    name, key = ("folder", "root") if path.is_dir() else ("csv", "path")
+    return name, [override_text(key, data), *options]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sightline.cli.options import split_numbers
+from sightline.cli.options import named_data, split_numbers
 from sightline.errors import SightlineError
 
 if TYPE_CHECKING:
@@ -145,6 +145,13 @@ def find_folder(
     return found, seen
 
 
+def open_images(data: str, options: Sequence[str]) -> "ImageDataset":
+    """Return all images of a dataset, or of a folder of images."""
+    from sightline.datasets.derived.joined import whole_folder
+
+    return whole_folder(_open_splits(data, options, None)[1])
+
+
 def _open_splits(data: str | None, options: Sequence[str], run: Path | None) -> "tuple[str, Splits, Run | None]":
     """Return the name of the data, its splits (those of the run as they were in training, if they are its own), and the run."""
     from sightline._core.strict import apply_overrides
@@ -154,7 +161,9 @@ def _open_splits(data: str | None, options: Sequence[str], run: Path | None) -> 
 
     opened = None if run is None else Run.open(run)
     values: dict[str, Any] = {}
-    if data is None:
+    if data is not None:
+        data, options = named_data(data, options)
+    else:
         if opened is None:
             raise SightlineError("no dataset is named; pass --data NAME, or --run RUN for the data of the run")
         data = opened.recipe.data.name

@@ -50,7 +50,7 @@ class TrainingConfig:
         recipe: a recipe file that already says all but the data, such as a run's own.
         boxes: a file of the objects' boxes, of which masks are to be made first.
         guides: names of the guides that the model was trained with.
-        given: how the model sees images as a command was told: size, mean, std, classes.
+        given: how the model sees images as a command was told: size, mean and std (numbers), classes (a file).
     """
 
     data: Mapping[str, Any] | None = None
@@ -139,7 +139,12 @@ def fix_command(kind: str, training: TrainingConfig | None, marked: bool = False
         "masks": data.get("masks") if kind == "masks" else None,
         "boxes": boxes if kind != "masks" else None, "avoid": data.get("avoid") if marked else None,
     }  # fmt: skip
-    words = [word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))]
+    texts = {
+        key: ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        for key, value in options.items()
+        if value is not None
+    }
+    words = [word for key, text in texts.items() for word in (f"--{key}", text)]
     found = [] if any(options[key] is not None for key in ("masks", "boxes", "avoid")) else ["--found"]
     return shlex.join(["sightline", "fix", *words, *found, "-o", "fixed"])
 
@@ -196,7 +201,7 @@ def read_training(
         layer: its target layer.
         size: side of the input in pixels.
         boxes: a file of the objects' boxes.
-        given: the options size, mean, std and classes, where they were given.
+        given: the options size, mean, std (numbers) and classes (a file), where they were given.
     """
     file = None if boxes is None else str(boxes)
     if run is not None:
@@ -208,8 +213,10 @@ def read_training(
         return TrainingConfig(size=size)
     values = {"name": data}
     apply_overrides(values, options)
+    known = {key: value for key, value in (given or {}).items() if value is not None}
+    of_model = {key: value for key, value in known.items() if key != "size"}
     return TrainingConfig(
-        values, {"name": model, "weights": weights, "layer": layer}, size, boxes=file, given=given or {}
+        values, {"name": model, "weights": weights, "layer": layer, **of_model}, size, boxes=file, given=known
     )
 
 

@@ -1,22 +1,23 @@
 """Two groups of runs compared with each other: what was measured, how far they differ, and how sure that is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from sightline.data.splits import MAIN_TESTS
 from sightline.errors import SightlineError
-from sightline.evaluation.checkpoint import evaluate_checkpoint
+from sightline.evaluation.checkpoint import Conditions, evaluate_checkpoint, evaluate_on
 from sightline.evaluation.run_folder import RunFolder, read_run
 from sightline.evaluation.split_folder import Key, SplitEvaluation
 from sightline.evaluation.statistics import Array, Interval, over_images, over_seeds, weighted_mean, worst_group
 
 ACCURACY = Key("accuracy", None)
 WORST_GROUP = Key("worst_group_accuracy", None)
+ROUNDING = 1e-6  # values are stored in float32
 CHANCE = ("randomcam", "gaussian")  # maps that know nothing of the image, or nothing of the model
 
 
@@ -69,7 +70,8 @@ class Difference:
     @property
     def by_chance(self) -> bool:
         """Whether both groups are no better than a model that does not look at the image."""
-        return self.chance is not None and bool(max(np.mean(self.ours), np.mean(self.theirs)) <= self.chance)
+        best = max(np.mean(self.ours), np.mean(self.theirs))
+        return self.chance is not None and bool(best <= self.chance + ROUNDING)
 
     @property
     def value(self) -> float:
@@ -227,7 +229,10 @@ class Comparison:
 
 
 def read_comparison(
-    runs: Sequence[str | Path], against: Sequence[str | Path], folder: str | Path | None = None
+    runs: Sequence[str | Path],
+    against: Sequence[str | Path],
+    folder: str | Path | None = None,
+    conditions: Conditions | None = None,
 ) -> Comparison:
     """Read two groups of runs and make sure that they can be compared.
 
@@ -235,6 +240,7 @@ def read_comparison(
         runs: run folders, or checkpoints, which are measured as the first run was.
         against: likewise.
         folder: where measurements of checkpoints are written; None = there are none.
+        conditions: the model and the images of checkpoints, where all are checkpoints.
 
     Raises:
         SightlineError: a folder is not an evaluated run or is given twice, or the runs differ in classes, in the
@@ -246,20 +252,7 @@ def read_comparison(
     for path in paths:
         if paths.count(path) > 1:
             raise SightlineError(f"the run {path} is given twice; every run belongs on one side, once")
-    first_run = next((path for path in paths if not path.is_file()), None)
-    if first_run is None:
-        raise SightlineError(
-            "only checkpoints are given; expected at least one evaluated run, which defines how to measure"
-        )
-    like = read_run(first_run)
-
-    def read_one(path: str | Path) -> RunFolder:
-        if not Path(path).is_file():
-            return read_run(path)
-        if folder is None:
-            raise SightlineError(f"{path} is a checkpoint; expected a run folder")
-        return evaluate_checkpoint(Path(path), like, Path(folder, str(paths.index(Path(path).resolve()))))
-
+    read_one = _reader(paths, folder, conditions)
     read = [sorted(map(read_one, side), key=lambda run: run.seed) for side in (runs, against)]
     first = read[0][0]
     for run in (*read[0], *read[1]):
@@ -277,6 +270,36 @@ def read_comparison(
         for split in sorted(first.evaluations, key=_headline_order)
     ]
     return Comparison(ours, theirs, splits, first.info["classes"])
+
+
+def _reader(
+    paths: list[Path], folder: str | Path | None, conditions: Conditions | None
+) -> Callable[[str | Path], RunFolder]:
+    """Return what reads a run folder, or measures a checkpoint: under the conditions, else as the first run was measured."""
+    trained = [path for path in paths if (path / "run.json").is_file()]
+    if conditions is not None and trained:
+        raise SightlineError(
+            f"a model and images are named, and {trained[0]} is a run, which has its own; give either, or only checkpoints"
+        )
+    first_run = next((path for path in paths if not path.is_file()), None)
+    if conditions is None and first_run is None:
+        raise SightlineError(
+            "only checkpoints are given, so nothing says how to measure them; name their model and images by --model NAME "
+            "--data folder root=FOLDER (model= and data= in Python), or give at least one evaluated run"
+        )
+    like = None if conditions is not None or first_run is None else read_run(first_run)
+
+    def read_one(path: str | Path) -> RunFolder:
+        if like is not None and not Path(path).is_file():
+            return read_run(path)
+        if folder is None:
+            raise SightlineError(f"{path} is a checkpoint; expected a run folder")
+        place = Path(folder, str(paths.index(Path(path).resolve())))
+        if conditions is not None:
+            return evaluate_on(Path(path), conditions, place)
+        return evaluate_checkpoint(Path(path), cast(RunFolder, like), place)
+
+    return read_one
 
 
 def _headline_order(split: str) -> tuple[bool, bool, str]:
@@ -310,9 +333,10 @@ def _check_comparable(run: RunFolder, first: RunFolder) -> None:
 
 
 def _labels(*sides: Sequence[RunFolder]) -> list[str]:
-    """Return a name for each group: the name that a group's runs share, else its guide, else its side."""
+    """Return a name for each group: the name that a group's runs share, else its guide, its path, or its side."""
     names, guides = ([{str(run.info.get(key)) for run in side} for side in sides] for key in ("name", "guide"))
-    for candidates in (names, guides):
+    paths = [{"/".join(run.path.parts[-2:]) for run in side} for side in sides]
+    for candidates in (names, guides, paths):
         if all(len(found) == 1 for found in candidates) and candidates[0] != candidates[1]:
             return [found.pop() for found in candidates]
     return ["first group", "second group"]

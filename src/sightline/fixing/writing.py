@@ -110,7 +110,12 @@ def recipe_of(opened: OpenedModel, given: Given, masks: Path) -> str | None:
             "name": "after-fix",
             "data": data,
             "image_size": opened.input_spec.size[0],
-            "model": {"name": name, "weights": str(masks.parent / "model" / "model.safetensors")},
+            "model": {
+                "name": name,
+                "weights": str(masks.parent / "model" / "model.safetensors"),
+                "mean": list(opened.input_spec.mean),
+                "std": list(opened.input_spec.std),
+            },
             "guide": {"name": "random_background", "probability": 0.5},
             "batch_size": 16,
             "augment": {"crop": 0.25, "jitter": 0.3},

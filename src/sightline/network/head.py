@@ -1,5 +1,8 @@
 """The part of a model that classifies."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import nn
 
 from sightline.errors import SightlineError
@@ -41,6 +44,27 @@ def _declared(model: nn.Module, outer: str) -> tuple[str, ...]:
     if any(next(known.get_submodule(name).parameters(), None) is None for name in names):
         return ()
     return tuple(f"{outer}.{name}" if outer else name for name in names)
+
+
+def reorder_head(model: nn.Module, places: Sequence[int]) -> None:
+    """Put the logits of a classifier in another order: logit k becomes the one that was at places[k].
+
+    Raises:
+        SightlineError: the layers of the head do not have one row for each logit.
+    """
+    count = len(places)
+    for parameter in (parameters := head_parameters(model)):
+        if parameter.shape[0] != count and not (count == 2 and parameter.shape[0] == 1):
+            raise SightlineError(
+                f"the head has parameters of shapes {[tuple(p.shape) for p in parameters]}; expected one row for each of "
+                f"{count} classes, so that they can be put in another order"
+            )
+    with torch.no_grad():
+        for parameter in parameters:
+            if parameter.shape[0] == count:
+                parameter.copy_(parameter[list(places)])
+            elif list(places) == [1, 0]:
+                parameter.neg_()  # of a single logit, whose sign tells two classes apart
 
 
 def head_parameters(model: nn.Module) -> list[nn.Parameter]:

@@ -1,12 +1,20 @@
 """Parts of a recipe that stand for themselves."""
 
 import math
+import warnings
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
 
 from sightline._core.strict import Positive, Real, StrictModel
 from sightline.data import DATASETS, Splits
+from sightline.errors import SightlineError
+from sightline.models.loading import make_model
+from sightline.models.opening import normalized_by, read_names
+from sightline.network.head import reorder_head
+from sightline.network.input_spec import InputSpec
 from sightline.network.precision import Precision
 
 
@@ -35,17 +43,52 @@ class Data(BaseModel):
 
 
 class Model(StrictModel):
-    """A model for `sightline.load_model`, and its target layer.
+    """A model for `sightline.load_model`, its target layer, and what is known of it.
 
     Attributes:
         name: `timm/NAME`, `torchvision/NAME`, `sightline/NAME`, `hf:FOLDER` or `package.module:function`.
         weights: `default` (the pretrained weights of the library) or a checkpoint file; null initializes at random.
         layer: Name of the target layer, whose maps guides use; null chooses it by the family of the model.
+        mean: of the normalization, for images in [0, 1], a value for each channel or one for all; null takes that of the model.
+        std: likewise.
+        classes: the name of each logit of the weights, or a file with one a line; null takes the names in the weights, else
+            ImageNet's for 1000 of them, else their numbers. With names, classes are matched with those of the data by name.
     """
 
     name: str
     weights: str | None = None
     layer: str | None = None
+    mean: list[Real] | None = None
+    std: list[Real] | None = None
+    classes: list[str] | str | None = None
+
+    def load(self, classes: Sequence[str] | None = None, size: int | None = None) -> tuple[nn.Module, InputSpec]:
+        """Load the model as `load_model` does, with the normalization given here.
+
+        Args:
+            classes: names of the classes of the data. Where the weights name the same classes in another order, the rows of
+                the head are put in this one, and a warning says so.
+            size: side of the input in pixels; None takes that of the weights.
+
+        Raises:
+            SightlineError: there is no such model, its weights do not fit, or the classes of the weights are others.
+        """
+        made = make_model(self.name, self.weights, classes, size)
+        names = made.classes if self.classes is None else read_names(self.classes)
+        if classes is not None and names is not None and len(names) == len(classes) and list(classes) != names:
+            if sorted(names) == sorted(classes):
+                reorder_head(made.model, [names.index(name) for name in classes])
+                warnings.warn(
+                    "the weights have the classes of the data in another order; the head was put in the order of the data",
+                    stacklevel=2,
+                )
+            elif self.classes is not None:
+                others = [name for name in names if name not in classes]
+                raise SightlineError(
+                    f"model.classes has {others[0]!r}, which is no class of the data: {', '.join(classes)}. Name the classes "
+                    "as the data does, or leave model.classes out"
+                )
+        return made.model, normalized_by(made.spec, self.mean, self.std)
 
 
 class Optimizer(StrictModel):

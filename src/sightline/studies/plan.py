@@ -182,6 +182,8 @@ def _trained(run: Run) -> dict[str, Any]:
         "weights": str(run.weights()),
         "layer": facts["model"]["layer"],
         "size": facts["input_spec"]["size"][0],
+        "mean": facts["input_spec"]["mean"],
+        "std": facts["input_spec"]["std"],
         "classes": facts["classes"],
     }
 

@@ -17,7 +17,6 @@ from sightline._core.registry import Registry
 from sightline._core.strict import (
     Count,
     Positive,
-    Real,
     StrictDocument,
     StrictModel,
     apply_overrides,
@@ -48,20 +47,13 @@ Done = Mapping[str, Part]
 
 
 class SizedModel(Model):
-    """A model with what is known of it.
+    """A model with the size of its input.
 
     Attributes:
         size: the side of its input in pixels; null takes that of its weights.
-        mean: of the normalization, for images in [0, 1], a value for each channel or one for all; null takes that of the model.
-        std: likewise.
-        classes: the name of each logit; null takes the names in its weights, else ImageNet's for 1000 of them, else their
-            numbers. With names, the classes of the data are matched by name.
     """
 
     size: Positive | None = None
-    mean: list[Real] | None = None
-    std: list[Real] | None = None
-    classes: list[str] | None = None
 
 
 class LabelledModel(SizedModel):

@@ -24,7 +24,6 @@ from sightline.guides.check import check_model, trains_on_maps
 from sightline.guides.measured_weights import StageWeights
 from sightline.guides.objective import Objective
 from sightline.metrics.registry import METRICS
-from sightline.models import load_model
 from sightline.models.loading import check_name
 from sightline.network.input_spec import InputSpec
 from sightline.network.portion import check_layer
@@ -142,7 +141,7 @@ def build(recipe: Recipe, processes: int = 1) -> Parts:
     _check_averaging(recipe)
 
     torch.manual_seed(recipe.seed)  # of the head, and of all weights where none are loaded
-    model, spec = load_model(recipe.model.name, recipe.model.weights, splits.classes, recipe.image_size)
+    model, spec = recipe.model.load(splits.classes, recipe.image_size)
     model.to(memory_format=torch.channels_last)  # the same numbers, a third less time in convolutions on most hardware
     prepare_heads(recipe, splits, model)
     objectives: list[Objective] = []

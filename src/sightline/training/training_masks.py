@@ -5,7 +5,6 @@ from sightline.datasets.derived.mask_quality import DegradedMasks
 from sightline.localization.found_masks import CutBoxes, FoundMasks
 from sightline.localization.image_maps import ExplainedMaps
 from sightline.localization.prompts import Prompter
-from sightline.models import load_model
 from sightline.runs.recipe import Recipe
 
 
@@ -33,6 +32,6 @@ def _prompts(recipe: Recipe) -> tuple[Prompter, object]:
     if recipe.model.weights is None:
         prompter = Prompter(center=True)
     else:
-        model, spec = load_model(recipe.model.name, recipe.model.weights, None, recipe.image_size)
+        model, spec = recipe.model.load(size=recipe.image_size)
         prompter = Prompter(ExplainedMaps(model.eval(), spec, "gradcam", recipe.model.layer))
     return prompter, prompter.facts

@@ -15,7 +15,6 @@ from sightline.experiments.outputs.base import OUTPUTS, Output
 from sightline.experiments.outputs.runs import FinishedRuns
 from sightline.explainers import create_explainer
 from sightline.metrics.similarity import pearson
-from sightline.models import load_model
 from sightline.models.two_branch import two_branch_of
 from sightline.reporting.markdown import markdown
 from sightline.runs import Run, load_run
@@ -52,7 +51,7 @@ class MapCorrelation(Output):
         except NotDefinedError:
             return Part({"map_correlation": None})
         spec, recipe = loaded.input_spec, loaded.recipe.model
-        first, _ = load_model(recipe.name, recipe.weights, loaded.classes, spec.size[0])
+        first, _ = recipe.load(loaded.classes, spec.size[0])
         first.to(device).eval()
         dataset = loaded.splits[self.split or loaded.splits.main_test]
         draw = torch.randperm(len(dataset), generator=generator(self.seed, "map correlation"))[: self.num_images]

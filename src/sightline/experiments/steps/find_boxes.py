@@ -11,7 +11,6 @@ from sightline.experiments.recipes import Keys
 from sightline.experiments.steps.base import STEPS, Step, StepContext
 from sightline.localization.detectors import BOX_DETECTORS
 from sightline.localization.writing import write_boxes
-from sightline.models import load_model
 from sightline.runs.recipe_parts import Model
 from sightline.studies.study import Part
 
@@ -48,7 +47,7 @@ class FindBoxes(Step):
             return lambda: Part({})
         images = context.recipe.data.create()["train"]
         try:
-            model, spec = load_model(self.model.name, self.model.weights)
+            model, spec = self.model.load()
         except SightlineError as error:
             raise SightlineError(f"{error} (model.weights of the step {self.label!r})") from error
 

@@ -11,7 +11,6 @@ from sightline.experiments.steps.base import STEPS, Step, StepContext
 from sightline.localization.image_maps import ExplainedMaps
 from sightline.localization.prompts import Prompter, find_segmenter
 from sightline.localization.writing import write_masks
-from sightline.models import load_model
 from sightline.runs.recipe_parts import Model
 from sightline.studies.study import Part
 
@@ -48,7 +47,7 @@ class FindMasks(Step):
     def prepare(self, context: StepContext) -> Callable[[], Part]:
         """Open the training images and load the model, so what is missing is reported before the first run."""
         images = context.recipe.data.create()["train"]
-        model, spec = load_model(self.model.name, self.model.weights)
+        model, spec = self.model.load()
         segmenter = find_segmenter(self.segmenter)
 
         def work() -> Part:

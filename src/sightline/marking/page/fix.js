@@ -355,7 +355,8 @@ function showRefits() {
   for (const figure of last.figures) {
     const row = element("tr", undefined, at("figures"));
     element("th", figure.name, row).scope = "row";
-    for (const text of [number(figure.before), number(figure.after), figure.interval && figure.interval.every((end) => end !== null) ? figure.interval.map(number).join(" to ") : ""]) element("td", text, row);
+    const interval = figure.interval && figure.interval.every((end) => end !== null) ? figure.interval.map(number).join(" to ") : "";
+    for (const [label, text] of [["Before", number(figure.before)], ["After", number(figure.after)], ["Interval", interval]]) element("td", text, row).dataset.label = label;
   }
   const made = document.createElement("template");
   made.innerHTML = last.html; // inert; the content policy runs no script in it
@@ -368,7 +369,7 @@ function showRefits() {
     const row = element("tr", undefined, at("refits"));
     element("th", each.number === null ? "given model" : `refit ${each.number}`, row).scope = "row";
     const button = element("button", each.number === state.chosen ? "Chosen" : "Use this", element("td", undefined, row));
-    for (const text of [each.marked, number(each.after), each.at.replace("T", " ").replace("+00:00", " UTC")]) element("td", text, row);
+    for (const [label, text] of [["Marks", each.marked], [at("first").textContent, number(each.after)], ["Made", each.at.replace("T", " ").replace("+00:00", " UTC")]]) element("td", text, row).dataset.label = label;
     button.className = "plain";
     button.setAttribute("aria-pressed", each.number === state.chosen);
     button.setAttribute("aria-label", `Use ${each.number === null ? "the given model" : `refit ${each.number}`}`);

@@ -6,7 +6,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from torch import nn
 
+from sightline.errors import SightlineError
+from sightline.evaluation.checkpoint import Conditions
 from sightline.evaluation.comparison import ACCURACY, CHANCE, WORST_GROUP, Comparison, SplitComparison, read_comparison
 from sightline.evaluation.run_folder import RunFolder
 from sightline.evaluation.split_folder import Key
@@ -16,14 +19,31 @@ from sightline.reporting.comparison.gallery import make_gallery
 from sightline.reporting.page import render_page, write_page
 
 
-def compare(runs: Sequence[str | Path], against: Sequence[str | Path], output: str | Path = "report.html") -> Path:
-    """Compare two groups of runs and write the result as one self-contained HTML file.
+def compare(
+    runs: Sequence[str | Path],
+    against: Sequence[str | Path],
+    output: str | Path = "report.html",
+    *,
+    model: str | nn.Module | None = None,
+    data: Any = None,
+    size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    classes: Sequence[str] | str | Path | None = None,
+) -> Path:
+    """Compare two groups of runs or checkpoints and write the result as one self-contained HTML file.
 
     Args:
         runs: run folders of one group, such as one recipe with several seeds; or checkpoints of the same
-            model, which are measured as the first run was.
+            model, which are measured as the first run was, or with `model` on `data`.
         against: run folders or checkpoints of the group that it is compared with.
         output: the file to write; its folder is made if needed.
+        model: the model of checkpoints where no run is given, as `sl.open_model` takes it.
+        data: the labelled images that these are measured on, in any form that `sl.fix` takes.
+        size: side of the input of `model` in pixels; None = the model's own.
+        mean: mean of the normalization, one value per channel; None = the model's own.
+        std: standard deviation of the normalization, likewise.
+        classes: the name of each class in the order of the logits, or a file with one a line; None = as the weights say.
 
     Returns:
         The path of the file.
@@ -42,8 +62,15 @@ def compare(runs: Sequence[str | Path], against: Sequence[str | Path], output: s
         >>> sl.compare(["runs/demo-so-loss"], against=["runs/demo-cross-entropy"], output="report.html").name
         'report.html'
     """
+    given = {"size": size, "mean": mean, "std": std, "classes": classes}
+    if (model is None) != (data is None) or (model is None and any(value is not None for value in given.values())):
+        raise SightlineError(
+            "checkpoints without a run need both their model and images: give --model NAME --data folder root=FOLDER "
+            "(model= and data= in Python)"
+        )
+    conditions = None if model is None else Conditions(model, data, **given)  # type: ignore[arg-type]
     with TemporaryDirectory() as folder:
-        return write_page(render(read_comparison(runs, against, folder)), output)
+        return write_page(render(read_comparison(runs, against, folder, conditions)), output)
 
 
 def render(comparison: Comparison) -> str:
