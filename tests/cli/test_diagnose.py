@@ -114,6 +114,18 @@ def test_the_recommended_training_sees_images_as_this_command_was_told(place) ->
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*too few", "ignore:.*cannot be read")
+def test_the_recommended_commands_leave_out_images_that_cannot_be_read(place) -> None:
+    for name in ("cat", "dog"):
+        Path("photos", name, "torn.png").write_bytes(b"torn")
+    run(*GIVEN, "test=2", "val=2")
+    advice = json.loads(Path("d.json").read_text())["recommendations"][0]
+    run(*shlex.split(advice["first"])[1:])
+    small = ["image_size=32", "stages=[{epochs: 1, lr: 0.001}]"]
+    run(*shlex.split(advice["command"])[1:], *small, "--output", "new", "--no-evaluate")
+    assert load_run("new", "cpu").run.facts["data"]["train"]["skipped"]
+
+
 @pytest.mark.filterwarnings("ignore:.*too few")
 def test_a_folder_is_taken_where_a_dataset_is_named(place) -> None:
     run(*["photos" if each == "folder" else each for each in GIVEN if each != "root=photos"], "masks=masks")

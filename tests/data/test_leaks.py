@@ -200,3 +200,17 @@ def test_empty_files_are_left_to_the_reader(tmp_path: Path) -> None:
     for name in ("cat/1.png", "dog/2.png", "dog/3.png"):
         (tmp_path / name).write_bytes(b"")
     assert sum(len(split.skipped) for split in quiet("folder", root=str(tmp_path), skip_corrupt=True).values()) == 3
+
+
+def test_equal_files_that_are_no_images_are_not_contradicting_labels(tmp_path):
+    """Failed downloads leave empty files or the same page in many classes; they are reported as unreadable instead."""
+    root = folder(tmp_path / "photos")
+    for name in ("cat", "dog"):
+        (root / name / "empty.jpg").touch()
+        (root / name / "page.jpg").write_text("<html>not found</html>")
+    splits = data.create_dataset("folder", root=str(root), val=0, test=0, skip_corrupt=True)
+    assert len(splits["train"].skipped) == 4
+    noise(root / "cat" / "same.png", 0)
+    noise(root / "dog" / "same.png", 0)
+    with pytest.raises(SightlineError, match="1 images have contradicting labels"):
+        data.create_dataset("folder", root=str(root), val=0, test=0, skip_corrupt=True)

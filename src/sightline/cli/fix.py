@@ -74,7 +74,7 @@ def fix(
         typer.echo(line, err=True)
     if without_page:
         fixed = fix_opened(opened, model, data, masks, boxes, avoid, pretrained, output, seed=seed, progress=True)
-        for note in fixed.notes:
+        for note in fixed.notes[len(opened.notes) :]:  # the first ones were printed above
             typer.echo(note, err=True)
         typer.echo(fixed.summary)
         for figure in fixed.table:

@@ -10,6 +10,8 @@ from pathlib import Path
 from sightline.data.copies import find_copies
 from sightline.data.dataset import ImageDataset
 from sightline.data.file_dataset import FileDataset, Record
+from sightline.data.files import UnreadableFileError
+from sightline.data.image_files import read_image
 from sightline.errors import SightlineError
 
 _SHOWN = 3
@@ -67,7 +69,7 @@ def find_leaks(splits: Mapping[str, ImageDataset], keys: Mapping[Path, Path]) ->
         for record in images.records if isinstance(images, FileDataset) else ():
             before, first = seen.setdefault(keys.get(record.path, record.path), (split, record))
             both = str(first.path) if first.path == record.path else f"{first.path} and {record.path}"
-            if first.label != record.label:
+            if first.label != record.label and (first.path == record.path or _is_readable(record.path)):
                 names = (_label(images.classes, each.label) for each in (first, record))
                 leaks.labels.append(f"{both}: {' and '.join(names)}")
             if before != split:
@@ -97,6 +99,15 @@ def refuse_leaks(splits: Mapping[str, ImageDataset], keys: Mapping[Path, Path]) 
             "`sightline data check` lists them all",
             stacklevel=2,
         )
+
+
+def _is_readable(path: Path) -> bool:
+    """Return whether a file is an image; failed downloads leave equal files that are none."""
+    try:
+        read_image(path)
+    except UnreadableFileError:
+        return False
+    return True
 
 
 def _label(classes: Sequence[str], label: int | tuple[int, ...]) -> str:

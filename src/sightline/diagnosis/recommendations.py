@@ -6,11 +6,13 @@ than masks that are made in them.
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from sightline._core.strict import apply_overrides, override_text
+from sightline.data import DATASETS
 from sightline.runs.recipe import Recipe
 from sightline.runs.run import Run
 
@@ -60,6 +62,15 @@ class TrainingConfig:
     boxes: str | None = None
     guides: frozenset[str] = field(default_factory=frozenset)
     given: Mapping[str, Any] = field(default_factory=dict)
+
+    def without_unreadable(self) -> "TrainingConfig":
+        """Return the same with the option that leaves out images that cannot be read, where the dataset has it."""
+        name = None if self.data is None else self.data.get("name")
+        if self.data is None or name not in DATASETS:
+            return self
+        if "skip_corrupt" not in signature(DATASETS[name].factory).parameters:
+            return self
+        return replace(self, data={**self.data, "skip_corrupt": True})
 
 
 @dataclass(frozen=True)

@@ -194,6 +194,8 @@ def _measure_all(
     if sources is not None:
         origin = _sources_of(sources, data, shown)
         several = compare_sources(model, shown, answers.hits["clean"], origin, input_spec)
+    if training is not None and shown.skipped:
+        training = training.without_unreadable()
     grouped = [] if searched is None else [row for cluster in searched.clusters for row in cluster.rows]
     return Diagnosis(
         verdict=verdict,

@@ -1,4 +1,4 @@
-"""A checkpoint of any training, measured as a run was or on named images, so that both can be compared."""
+"""A checkpoint of any training, measured as a run was or on named images, for a comparison."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ def evaluate_checkpoint(
         device: None = a GPU where there is one.
 
     Returns:
-        The checkpoint as a run of which nothing but the weights is known.
+        The checkpoint as a run of which only the weights are known.
 
     Raises:
         SightlineError: the weights do not fit the model of the run, or tell other classes apart.
@@ -100,7 +100,7 @@ def evaluate_on(
         device: None = a GPU where there is one.
 
     Returns:
-        The checkpoint as a run of which nothing but the weights is known.
+        The checkpoint as a run of which only the weights are known.
 
     Raises:
         SightlineError: the weights do not fit the model, or no image can be read or has a class of the model.

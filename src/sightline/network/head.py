@@ -57,7 +57,7 @@ def reorder_head(model: nn.Module, places: Sequence[int]) -> None:
         if parameter.shape[0] != count and not (count == 2 and parameter.shape[0] == 1):
             raise SightlineError(
                 f"the head has parameters of shapes {[tuple(p.shape) for p in parameters]}; expected one row for each of "
-                f"{count} classes, so that they can be put in another order"
+                f"{count} classes, which can be put in another order"
             )
     with torch.no_grad():
         for parameter in parameters:

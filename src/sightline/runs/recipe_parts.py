@@ -67,7 +67,7 @@ class Model(StrictModel):
 
         Args:
             classes: names of the classes of the data. Where the weights name the same classes in another order, the rows of
-                the head are put in this one, and a warning says so.
+                the head are put in this one, with a warning.
             size: side of the input in pixels; None takes that of the weights.
 
         Raises:
