@@ -65,10 +65,7 @@ class TrainingConfig:
 
     def without_unreadable(self) -> "TrainingConfig":
         """Return the same with the option that leaves out images that cannot be read, where the dataset has it."""
-        name = None if self.data is None else self.data.get("name")
-        if self.data is None or name not in DATASETS:
-            return self
-        if "skip_corrupt" not in signature(DATASETS[name].factory).parameters:
+        if self.data is None or "skip_corrupt" not in signature(DATASETS[self.data["name"]].factory).parameters:
             return self
         return replace(self, data={**self.data, "skip_corrupt": True})
 
