@@ -88,7 +88,7 @@ def test_a_model_that_iccnn_trained_carries_its_groups() -> None:
     given = create_explainer("iccnn", groups=guide.filter_groups.tolist())
     expected = given(objective.model, batch.images, layer="features.1")
     assert torch.equal(sl.explain(objective.model, batch.images, "iccnn"), expected)
-    with pytest.raises(SightlineError, match=r"layer names features.3; the groups are those of features.1"):
+    with pytest.raises(SightlineError, match=r"layer names features.3; name the layer of the groups, features.1"):
         sl.explain(objective.model, batch.images, "iccnn", layer="features.3")
     assert torch.equal(sl.explain(copy.deepcopy(objective.model), batch.images, "iccnn"), expected)
 

@@ -64,7 +64,7 @@ def test_a_recipe_trains_on_what_its_list_names(tmp_path: Path) -> None:
     [
         ("index\n", "names no image"),
         ("image\n3\n", "has the columns image; expected one named 'index'"),
-        ("index\n3\nx\n", "line 3: index, round or score is no number: index=x"),
+        ("index\n3\nx\n", "line 3: index, round or score is not a number: index=x"),
         ("index,round\n3,one\n", "line 2"),
         ("index\n3\n20\n", "there is no image 20: the data set has 20"),
         ("index\n-1\n", "there is no image -1"),
