@@ -32,7 +32,7 @@ def lenet(features: bool = False) -> nn.Module:
 @pytest.mark.parametrize(("size", "side", "blocks"), [(32, 4, 3), (96, 6, 4), (224, 7, 5), (8, 4, 1), (60, 8, 3)])
 def test_decoders_follow_the_size_of_the_input(size: int, side: int, blocks: int) -> None:
     decoder = Decoder(size, code=2)
-    assert decoder.grid.out_features == side**2
+    assert decoder.grid.out_features == 8 * side**2
     assert len(decoder.blocks) == blocks
     for block in decoder.blocks:
         assert [type(layer).__name__ for layer in block if layer is not None] == (
@@ -46,7 +46,7 @@ def test_a_decoder_written_out() -> None:
     decoder = Decoder(16, code=3).double()  # two blocks
     code = torch.rand(2, 3, dtype=torch.float64)
     weights = dict(decoder.named_parameters())
-    maps = (code @ weights["grid.weight"].T + weights["grid.bias"]).reshape(2, 1, 4, 4)
+    maps = (code @ weights["grid.weight"].T + weights["grid.bias"]).reshape(2, 8, 4, 4)
     for block in range(2):
         for layer in (0, 2):
             name = f"blocks.{block}.{layer}"

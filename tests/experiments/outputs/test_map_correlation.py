@@ -11,6 +11,7 @@ from sightline._core.seeding import generator
 from sightline.data.loader import create_loader
 from sightline.experiments.outputs.map_correlation import MapCorrelation
 from sightline.experiments.outputs.runs import FinishedRuns
+from sightline.network.input_spec import to_inputs
 from sightline.runs import load_run
 from sightline.training import train
 
@@ -35,15 +36,21 @@ def test_the_correlation_is_that_of_numpy_and_runs_without_a_branch_have_none(tm
     drawn = torch.randperm(len(test), generator=generator(0, "map correlation"))[:7].sort().values.tolist()
     batch = next(iter(create_loader(test, size=32, batch_size=7, train=False, indices=drawn)))
     own = sl.create_explainer("impactx", raw=True)(loaded.model, batch.images, input_spec=loaded.input_spec)
-    shap = sl.create_explainer("partition_shap", **TEACHER)(
-        teacher.model, batch.images, batch.labels, input_spec=teacher.input_spec
-    )
-    expected = np.mean([np.corrcoef(a.flatten(), b.flatten())[0, 1] for a, b in zip(own.numpy(), shap.numpy())])
-    assert part.values == {"map_correlation": pytest.approx(expected, abs=1e-5), "explained": 7}
+    spec = loaded.input_spec
+    predicted = loaded.model(to_inputs(batch.images, spec)).argmax(1)
+    assert not predicted.equal(batch.labels)
+    shap = sl.create_explainer("partition_shap", **TEACHER)
+
+    def correlation(classes: torch.Tensor) -> float:
+        maps = shap(teacher.model, batch.images, classes, input_spec=teacher.input_spec)
+        return float(np.mean([np.corrcoef(a.flatten(), b.flatten())[0, 1] for a, b in zip(own.numpy(), maps.numpy())]))
+
+    expected = {"map_correlation/predicted": correlation(predicted), "map_correlation/true": correlation(batch.labels)}
+    assert part.values == pytest.approx(expected | {"explained": 7}, abs=1e-5)
 
     none = output.measure(first, torch.device("cpu"))
-    assert none.values == {"map_correlation": None}
+    assert none.values == dict.fromkeys(expected)
     runs = FinishedRuns({"": {"A": "A", "B": "B"}}, ["A/0", "B/0"], {"A/0": part, "B/0": none}, {}, {})
-    assert [row["variant"] for row in output.table(runs)] == ["A"]
+    assert [row["variant"] for row in output.table(runs)] == ["A", "A"]
     assert "mean over 7 images" in output.summary(runs)
     assert output.is_complete(none)

@@ -16,18 +16,23 @@ from sightline.experiments.outputs.runs import FinishedRuns
 from sightline.explainers import create_explainer
 from sightline.metrics.similarity import pearson
 from sightline.models.two_branch import two_branch_of
+from sightline.network.input_spec import to_inputs
+from sightline.network.logits import logits_of
 from sightline.reporting.markdown import markdown
 from sightline.runs import Run, load_run
 from sightline.studies.study import Part
 from sightline.studies.tables import mean_and_spread
 
+COLUMNS = ("map_correlation/predicted", "map_correlation/true")
+
 
 @OUTPUTS.register("map_correlation")
 class MapCorrelation(Output):
-    """Pearson correlation of a model's own map and its teacher's map of the first model for the true class.
+    """Pearson correlation of a model's own map and its teacher's map of the first model.
 
-    The first model is the one whose weights a run began with. Both maps are signed. Runs without a branch that predicts maps
-    have no value.
+    The first model is the one whose weights a run began with. Its map is that of the class that the trained model predicts, and
+    once more that of the true class, which no model knows for a test image. Both maps are signed. Runs without a branch that
+    predicts maps have no value.
 
     Attributes:
         teacher: Name of the explainer that the model learns from.
@@ -49,7 +54,7 @@ class MapCorrelation(Output):
         try:
             two_branch_of(loaded.model)
         except NotDefinedError:
-            return Part({"map_correlation": None})
+            return Part(dict.fromkeys(COLUMNS))
         spec, recipe = loaded.input_spec, loaded.recipe.model
         first, _ = recipe.load(loaded.classes, spec.size[0])
         first.to(device).eval()
@@ -60,35 +65,40 @@ class MapCorrelation(Output):
         found: list[Tensor] = []
         for batch in batches:
             images, labels = batch.images.to(device), batch.labels.to(device)
-            maps = own(loaded.model, images, labels, None, spec)
-            taught = teacher(first, images, labels, loaded.layer, spec)
-            found.append(pearson(at_least_float32(maps), at_least_float32(taught)))
-        return Part({"map_correlation": torch.cat(found).mean().item(), "explained": len(draw)})
+            with torch.inference_mode():
+                predicted = logits_of(loaded.model(to_inputs(images, spec))).argmax(1)
+            maps = at_least_float32(own(loaded.model, images, labels, None, spec))
+            taught = [teacher(first, images, each.clone(), loaded.layer, spec) for each in (predicted, labels)]
+            found.append(torch.stack([pearson(maps, at_least_float32(each)) for each in taught]))
+        means = torch.cat(found, 1).mean(1).tolist()
+        return Part(dict(zip(COLUMNS, means)) | {"explained": len(draw)})
 
     def is_complete(self, part: Part) -> bool:
         """Return whether the correlation was measured."""
-        return "map_correlation" in part.values
+        return all(column in part.values for column in COLUMNS)
 
     def table(self, runs: FinishedRuns) -> list[dict[str, Any]]:
-        """Return a row for each variant and seed."""
+        """Return two rows for each variant and seed: of the predicted and of the true class."""
         return [
-            {"variant": row, "seed": int(seed), "column": "map_correlation", "value": part.values["map_correlation"]}
+            {"variant": row, "seed": int(seed), "column": column, "value": part.values[column]}
             for row, seed, part in runs
-            if part.values["map_correlation"] is not None
+            for column in COLUMNS
+            if part.values[column] is not None
         ]
 
     def summary(self, runs: FinishedRuns) -> str:
         """Write mean and spread over seeds of the variants that predict maps."""
         rows, number = [], 0
         for row in runs.rows:
-            parts = [part.values for part in runs.of(row).values() if part.values["map_correlation"] is not None]
+            parts = [part.values for part in runs.of(row).values() if part.values[COLUMNS[0]] is not None]
             if parts:
                 number = parts[0]["explained"]
-                rows.append([row, mean_and_spread([each["map_correlation"] for each in parts]), str(len(parts))])
+                spreads = [mean_and_spread([each[column] for each in parts]) for column in COLUMNS]
+                rows.append([row, *spreads, str(len(parts))])
         return "\n\n".join(
             [
-                f"Correlation of the predicted maps with the maps of `{self.teacher}` for the true class, which explains the "
-                f"first model: mean over {number} images of the {self.split or 'test'} split, ± standard deviation over seeds.",
-                markdown(["Variant", "Correlation", "Seeds"], rows),
+                f"Correlation of the predicted maps with the maps of `{self.teacher}`, which explains the first model: "
+                f"mean over {number} images of the {self.split or 'test'} split, ± standard deviation over seeds.",
+                markdown(["Variant", "For the predicted class", "For the true class", "Seeds"], rows),
             ]
         )
