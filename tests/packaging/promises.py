@@ -61,6 +61,18 @@ def masks(folder: Path) -> None:
     assert grabcut(images, torch.tensor([[4.0, 4, 28, 28]]))[0, 16, 16] == 1
 
 
+def datasets(folder: Path) -> None:
+    from datasets import ClassLabel, Dataset, Features
+    from datasets import Image as Cell
+
+    images = [Image.new("RGB", (16, 16), (60 * i, 0, 0)) for i in range(4)]
+    features = Features({"image": Cell(), "label": ClassLabel(names=["cat", "dog"])})
+    Dataset.from_dict({"image": images, "label": [0, 1, 0, 1]}, features=features).save_to_disk(folder / "saved")
+    splits = sl.data.create_dataset("arrow", root=str(folder / "saved"), val=0, test=0)
+    assert splits["train"][3].image[0, 0, 0] == 180
+    assert splits.classes == ["cat", "dog"]
+
+
 def coco(folder: Path) -> None:
     from sightline.data import DATASETS
 

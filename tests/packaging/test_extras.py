@@ -29,7 +29,7 @@ MISSING = [
     ("masks", "cv2", "import torch; from sightline.localization.grabcut import grabcut; "
      "grabcut(torch.rand(1, 3, 32, 32), torch.tensor([[4.0, 4, 28, 28]]))"),
     ("maps", "zarr", "from sightline.data.map_store import MapStore; MapStore('x')"),
-    ("maps", "lightning_fabric", "import sightline as sl; sl.maps.compute_maps(None, None, 'x', input_spec=None)"),
+    ("maps", "lightning_fabric", "import sightline as sl; sl.maps.compute_maps(None, None, 'x', input_spec=None, devices=2)"),
     ("train", "lightning_fabric", "import sightline as sl; sl.train('so-loss')"),
     ("cli", "typer", "import sys; sys.argv = ['sightline', '--help']; from sightline.cli import main; main()"),
     ("report", "matplotlib", "import sightline as sl; sl.compare"),

@@ -2,17 +2,27 @@
 
 import torch
 
+from sightline._core.shared_work import processes
 from sightline.errors import SightlineError
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """Return the named device; None = the first GPU if there is one, else the CPU.
+    """Return the named device; None = a GPU if there is one, else the CPU.
+
+    Of several processes that share work, each one on a machine gets another GPU; without, it is the first GPU.
 
     Raises:
         SightlineError: there is no such device.
     """
     if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        group = processes()
+        return (
+            torch.device("cuda", group.local_rank % torch.cuda.device_count())
+            if group.size > 1
+            else torch.device("cuda")
+        )
     try:
         found = torch.device(device)
     except (RuntimeError, TypeError):

@@ -18,6 +18,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "cluster": ("sklearn",),
     "masks": ("cv2",),
     "coco": ("pycocotools",),
+    "datasets": ("datasets",),
     "check": ("imagehash",),
     "maps": ("zarr", "lightning_fabric", "filelock"),
     "train": _TRAIN,

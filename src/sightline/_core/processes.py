@@ -1,11 +1,17 @@
 """Which of several processes this is, by the variables that torchrun, SLURM and Fabric set."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 from sightline.errors import SightlineError
 
 _RANKS = {"RANK": "SLURM_PROCID", "LOCAL_RANK": "SLURM_LOCALID"}
 """Variables with the number of a process, with the variable of SLURM that a job may have copied it from."""
+
+
+_OF_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 class LauncherError(SightlineError):
@@ -21,6 +27,45 @@ def is_first_process() -> bool:
     ranks = {name: _rank(name, copied) for name, copied in _RANKS.items()}
     of_slurm = os.environ.get("SLURM_PROCID", "").strip()
     return next((rank for rank in (ranks["RANK"], of_slurm, ranks["LOCAL_RANK"]) if rank), "0") == "0"
+
+
+class Launched(NamedTuple):
+    """Which of the processes that torchrun started this is.
+
+    Attributes:
+        rank: Its number, in 0 .. size - 1.
+        size: How many there are, two or more.
+        local_rank: Its number on its machine.
+    """
+
+    rank: int
+    size: int
+    local_rank: int
+
+
+def launched() -> Launched | None:
+    """Return which process this is; None if torchrun, or a launcher that sets RANK and WORLD_SIZE as it does, started one only.
+
+    Raises:
+        LauncherError: As for `is_first_process`.
+    """
+    size, rank = _launched(), os.environ.get("RANK", "").strip()
+    if size in (None, 1) or not rank:
+        return None
+    is_first_process()
+    return Launched(int(rank), size, int(os.environ.get("LOCAL_RANK", "").strip() or rank))
+
+
+@contextmanager
+def without_launcher() -> Iterator[None]:
+    """Hide the variables of torchrun inside: what is called there works as without torchrun."""
+    hidden = {name: os.environ[name] for name in os.environ if name in _OF_TORCHRUN or name.startswith("TORCHELASTIC_")}
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def check_processes(processes: int, how: str) -> None:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from sightline._core.shared_work import processes
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -16,16 +18,17 @@ class ProgressBar:
     Without a terminal, or without the package rich, there is no bar, and the lines are printed.
 
     Args:
-        visible: False for all processes but the first. An invisible bar prints no lines.
+        visible: Whether to show the bar. An invisible bar prints no lines. Of several processes that share work, the first
+            one shows it.
         description: Text before the bar.
         total: Number of steps; None if it is unknown.
         completed: Number of steps that are done already.
     """
 
     def __init__(self, visible: bool, description: str, total: int | None, completed: int = 0) -> None:
-        self._visible = visible
+        self._visible = visible and processes().is_first
         self._stderr = sys.stderr  # kept, so a redirection that comes later does not move the bar
-        self._bar = _rich_bar() if visible and sys.stderr.isatty() else None
+        self._bar = _rich_bar() if self._visible and sys.stderr.isatty() else None
         if self._bar is not None:
             self._task = self._bar.add_task(description, total=total, completed=completed, text="")
 

@@ -6,7 +6,8 @@ from contextlib import suppress
 
 from sightline._core.allocator import keep_freed_memory
 from sightline._core.optional import requires_extra
-from sightline._core.processes import LauncherError, is_first_process
+from sightline._core.processes import LauncherError, launched
+from sightline._core.shared_work import reports_errors
 from sightline._core.signals import TerminatedError, terminable
 from sightline.errors import NonFiniteLossError, RunFailedError, SightlineError
 
@@ -27,7 +28,8 @@ def main() -> None:
         with terminable():
             app()
     except InterruptedCommandError as error:
-        _report("interrupted:", str(error))
+        ended = "another process has ended, or torchrun was stopped; " if launched() is not None else ""
+        _report("interrupted:", f"{ended}{error}")
         sys.exit(128 + (signal.SIGTERM if isinstance(error.__cause__, TerminatedError) else signal.SIGINT))
     except SightlineError as error:
         _report("error:", str(error), everywhere=isinstance(error, LauncherError))
@@ -38,8 +40,8 @@ def main() -> None:
 
 
 def _report(label: str, message: str, *, everywhere: bool = False) -> None:
-    """Print an error on the first process, or on each one where none may be the first."""
+    """Print an error on one process, or on each one where none may be the first."""
     with suppress(LauncherError):
-        if not everywhere and not is_first_process():
+        if not everywhere and not reports_errors():
             return
     print(f"\033[1;31m{label}\033[0m" if sys.stderr.isatty() else label, message, file=sys.stderr)

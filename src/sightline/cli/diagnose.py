@@ -79,8 +79,8 @@ def diagnose(
 
     Example: sightline diagnose --run runs/so-loss-seed0
     """
-    import torch
-
+    from sightline._core.devices import pick_device
+    from sightline._core.shared_work import processes
     from sightline.diagnosis import diagnose as diagnose_model
     from sightline.diagnosis import write_diagnosis
     from sightline.diagnosis.page import check_page_name
@@ -93,8 +93,7 @@ def diagnose(
         data, options = named_data(data, options or [])
     subject = find_subject(model, weights, run, classes, size, mean, std)
     saliency = None if saliency_model is None else load_model(saliency_model, saliency_weights)
-    if torch.cuda.is_available():
-        subject.model.cuda()
+    subject.model.to(pick_device())
     if split is None:
         images, seen = find_folder(data, options or [], run, subject)
     else:
@@ -131,7 +130,7 @@ def diagnose(
         name=subject.name,
         progress=True,
     )
-    write_diagnosis(found, output)
+    processes().once(lambda: write_diagnosis(found, output))
     typer.echo(f"{str(found)[0].upper()}{str(found)[1:]}")
     if found.shortcuts is not None and found.shortcuts.named:
         typer.echo(f"The predictions follow {found.shortcuts.named}. {found.shortcuts.because}")

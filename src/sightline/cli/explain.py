@@ -67,6 +67,7 @@ def explain(
         if not given:
             raise SightlineError("no image was given; for the maps of a whole dataset, pass --data NAME --store FOLDER")
         named = (methods or "gradcam,hirescam,layercam,eigencam").split(",")
+        from sightline._core.shared_work import processes
         from sightline.explainers import create_explainer
         from sightline.network.precision import running_in
         from sightline.reporting.plots import check_figure_name
@@ -75,7 +76,8 @@ def explain(
         explainers = {name: create_explainer(name) for name in named}
         subject = find_subject(model, weights, run, classes, size, mean, std)
         with running_in(precision or "fp32"):  # type: ignore
-            _draw([Path(image) for image in given], explainers, subject, target, against, layer, output)
+            paths = [Path(image) for image in given]
+            processes().once(lambda: _draw(paths, explainers, subject, target, against, layer, output))
         return
     if against is not None:
         raise SightlineError("--against was given with --store, whose maps explain one class each")
@@ -86,14 +88,13 @@ def explain(
             f"--methods names {len(named)} methods; a store holds the maps of one; name one method, and one folder per method"
         )
 
-    import torch
-
+    from sightline._core.devices import pick_device
     from sightline._core.processes import is_first_process
     from sightline.explainers.maps import compute_maps
 
     subject = find_subject(model, weights, run, classes, size, mean, std)
-    if devices == 1 and torch.cuda.is_available():
-        subject.model.cuda()
+    if devices == 1:
+        subject.model.to(pick_device())
     dataset = find_data(data, given, split, run, labels=target == "label", subject=subject)
     compute_maps(
         subject.model, dataset, store, named[0], targets=target or "predicted",  # type: ignore

@@ -31,12 +31,14 @@ def train(
 
     from sightline import evaluation, training
     from sightline._core.processes import is_first_process
+    from sightline._core.shared_work import several_processes
 
-    first = is_first_process()  # only this one writes to the terminal and evaluates
+    first = is_first_process()  # only this one writes to the terminal
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("sightline").setLevel(logging.INFO if first else logging.WARNING)
     run = training.train(recipe, overrides or [], output, resume, devices, nodes)
-    if first and evaluate:
-        evaluation.evaluate(run.path)
+    with several_processes() as group:  # those of torchrun; of others, only the first one evaluates
+        if evaluate and (first or group.size > 1):
+            evaluation.evaluate(run.path)
     if first:
         typer.echo(run.path)

@@ -1,8 +1,9 @@
 """From samples to batches: the order and augmentation of an epoch depend on (seed, epoch, index) and nothing else."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -281,4 +282,39 @@ def create_loader(
         drop_last=drop_last,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,
+    )
+
+
+def own_batches(loader: Iterable[Batch], rank: int, size: int) -> Iterator[tuple[int, Batch]]:
+    """Yield the batches that one of several processes works on, each with the number of images before it.
+
+    Process r takes every `size`-th batch from the r-th on. The batches are those of one process: each image is seen with
+    the same images, and its values are the same to the last bit. The images of other batches are read only where the
+    loader is no `DataLoader` with places to divide.
+
+    Args:
+        loader: Yields batches always in the same order.
+        rank: Number of this process, in 0 .. size - 1.
+        size: Number of processes.
+    """
+    if size > 1 and isinstance(loader, DataLoader) and loader.batch_sampler is not None:
+        batches = list(loader.batch_sampler)
+        starts = list(accumulate(map(len, batches), initial=0))[rank:-1:size]
+        yield from zip(starts, _with_batches(loader, batches[rank::size]), strict=True)
+        return
+    place = 0
+    for number, batch in enumerate(loader):
+        if number % size == rank:
+            yield place, batch
+        place += len(batch)
+
+
+def _with_batches(loader: "DataLoader[Sample]", batches: list[Any]) -> "DataLoader[Sample]":
+    """Return a loader of some batches of the data of another loader."""
+    return DataLoader(
+        loader.dataset,
+        batch_sampler=batches,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
     )

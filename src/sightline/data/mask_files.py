@@ -1,6 +1,7 @@
 """Read masks from image files: the values of a palette or of one channel, and objects in color, alpha or JPEG."""
 
 import warnings
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,12 @@ _MOST_COLORS = 256
 
 
 def read_mask(path: Path, meaning: Tensor, colors: Tensor | None = None) -> Tensor:
-    """Read a mask as uint8 (H, W), or (K, H, W), with 0 = background, 1 = object, 255 = ignore.
+    """Read a mask from a file; see `decode_mask`."""
+    return decode_mask(path, str(path), meaning, colors)
+
+
+def decode_mask(source: Path | bytes, name: str, meaning: Tensor, colors: Tensor | None = None) -> Tensor:
+    """Decode a mask as uint8 (H, W), or (K, H, W), with 0 = background, 1 = object, 255 = ignore.
 
     The mask is turned upright by its own EXIF orientation. What a pixel's value is depends on the file:
 
@@ -34,7 +40,8 @@ def read_mask(path: Path, meaning: Tensor, colors: Tensor | None = None) -> Tens
     what is not transparent, or what is brighter than half.
 
     Args:
-        path: the file.
+        source: the file, or its content.
+        name: what errors call the file.
         meaning: (256,) uint8, what each value of the file stands for, or (K, 256) for K masks.
         colors: (256, 3) uint8, the RGB color of each value, for a file that was saved in colors or with another palette; None =
             colors stand for no value.
@@ -43,14 +50,14 @@ def read_mask(path: Path, meaning: Tensor, colors: Tensor | None = None) -> Tens
         UnreadableFileError: the file is missing, truncated or not an image.
         UnclearFileError: the file can be decoded, but it does not say which pixels are the object.
     """
-    with open_image(path, f"the mask {path}") as image:
+    with open_image(BytesIO(source) if isinstance(source, bytes) else source, f"the mask {name}") as image:
         try:
-            values = None if colors is None else _of_known_colors(image, path, colors)
+            values = None if colors is None else _of_known_colors(image, source, colors)
             if values is None:
-                values = _values(image, path, plain=torch.equal(meaning, mask_meaning()))
+                values = _values(image, source, plain=torch.equal(meaning, mask_meaning()))
         except _UnclearError as error:
             raise UnclearFileError(
-                f"the mask {path} {error}. Save it as a PNG file of one channel, with 0 for the background"
+                f"the mask {name} {error}. Save it as a PNG file of one channel, with 0 for the background"
             ) from error
     return meaning[..., values.int()]
 
@@ -75,17 +82,17 @@ class _UnclearError(Exception):
     """Why a mask is not clear; the predicate of a sentence."""
 
 
-def _values(image: Image.Image, path: Path, plain: bool) -> Tensor:
+def _values(image: Image.Image, source: Path | bytes, plain: bool) -> Tensor:
     """Return the values (H, W) of a mask file.
 
     Args:
         image: the opened file.
-        path: the file.
+        source: the file, or its content.
         plain: every value but 0 stands for the object, so an object may be 1.
     """
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise _UnclearError(f"has {image.n_frames} frames; expected one")  # type: ignore[attr-defined]
-    lossy = _is_lossy(image, path)
+    lossy = _is_lossy(image, source)
     mask = ImageOps.exif_transpose(image)
     if lossy:
         if image.format not in ("JPEG", "MPO") or not plain or mask.mode not in ("L", "RGB"):
@@ -104,9 +111,9 @@ def _values(image: Image.Image, path: Path, plain: bool) -> Tensor:
     raise _UnclearError(f"has the color mode {mask.mode}")
 
 
-def _is_lossy(image: Image.Image, path: Path) -> bool:
+def _is_lossy(image: Image.Image, source: Path | bytes) -> bool:
     if image.format == "WEBP":
-        with path.open("rb") as file:
+        with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
             return b"VP8L" not in file.read(4096)  # the name of the lossless coding
     return image.format in ("JPEG", "MPO", *_LOSSY_FORMATS) or image.info.get("compression") == "jpeg"
 
@@ -123,10 +130,10 @@ def _of_palette(mask: Image.Image) -> Tensor:
     return indices
 
 
-def _of_known_colors(image: Image.Image, path: Path, colors: Tensor) -> Tensor | None:
+def _of_known_colors(image: Image.Image, source: Path | bytes, colors: Tensor) -> Tensor | None:
     """Return the values of a mask in known colors; None for gray values, and for indices of a palette of other colors."""
     mask = ImageOps.exif_transpose(image)
-    if mask.mode not in ("P", "RGB", "RGBA") or _is_lossy(image, path):
+    if mask.mode not in ("P", "RGB", "RGBA") or _is_lossy(image, source):
         return None
     if mask.mode == "RGBA" and (np.asarray(mask)[..., 3] < 255).any():
         return None

@@ -1,14 +1,15 @@
 """What a model answers when the object or its background is changed, image by image."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 
 from sightline._core.progress import bar
 from sightline._core.seeding import generator
+from sightline._core.shared_work import processes
 from sightline.data.batch import Batch
 from sightline.metrics import BackgroundNoiseAccuracy, ForegroundNoiseAccuracy, Observation, Scorer, correct
 from sightline.network.input_spec import InputSpec
@@ -106,34 +107,36 @@ def ask(
         "background noised": BackgroundNoiseAccuracy(model, seed=seed, input_spec=input_spec),
         "object noised": ForegroundNoiseAccuracy(model, seed=seed, input_spec=input_spec),
     }
-    answers: defaultdict[str, list[Tensor]] = defaultdict(list)
-    place = 0
-    with bar(progress, "changing backgrounds", len(indices)) as advance:
-        for batch in batches:
-            here = torch.arange(place, place + len(batch))
-            place += len(batch)
-            batch = batch.to(device, non_blocking=True)
-            regions = batch.masks
-            assert regions is not None
-            observation = Observation(
-                images=batch.images, labels=batch.labels, masks=regions, has_mask=batch.has_mask, indices=batch.indices,
-                scorer=scorer,
-            )  # fmt: skip
-            for metric in noisy.values():
-                metric.update_batch(observation)
-            givers = partners[here].clamp(min=0)  # images without a partner are asked about as well, and not counted
-            others, other_regions = (whole[name][givers].to(device) for name in ("images", "masks"))
-            answers["clean"].append(scorer(batch.images).cpu())
-            answers["background greyed"].append(scorer(greyed_background(batch.images, regions)).cpu())
-            swapped = swapped_background(batch.images, regions, others, other_regions)
-            answers["background swapped"].append(scorer(swapped).cpu())
-            answers["object removed"].append(scorer(background_alone(batch.images, regions)).cpu())
-            advance(len(batch))
+    starts = accumulate(map(len, batches), initial=0)
 
-    scores = {name: torch.cat(parts) for name, parts in answers.items()}
+    def answers_of(numbered: tuple[int, Batch]) -> dict[str, Tensor]:
+        place, batch = numbered[0], numbered[1].to(device, non_blocking=True)
+        here = torch.arange(place, place + len(batch))
+        regions = batch.masks
+        assert regions is not None
+        observation = Observation(
+            images=batch.images, labels=batch.labels, masks=regions, has_mask=batch.has_mask, indices=batch.indices,
+            scorer=scorer,
+        )  # fmt: skip
+        givers = partners[here].clamp(min=0)  # images without a partner are asked about as well, and not counted
+        others, other_regions = (whole[name][givers].to(device) for name in ("images", "masks"))
+        swapped = swapped_background(batch.images, regions, others, other_regions)
+        found = {name: metric.compute_per_image(observation).float() for name, metric in noisy.items()}
+        found["clean"] = scorer(batch.images)
+        found["background greyed"] = scorer(greyed_background(batch.images, regions))
+        found["background swapped"] = scorer(swapped)
+        found["object removed"] = scorer(background_alone(batch.images, regions))
+        advance(len(batch))
+        return {name: values.cpu() for name, values in found.items()}
+
+    group = processes()
+    with bar(progress, "changing backgrounds", len(range(group.rank, len(indices), group.size))) as advance:
+        parts = group.map(answers_of, list(zip(starts, batches)))
+
+    scores = {name: torch.cat([part[name] for part in parts]) for name in parts[0] if name not in noisy}
     usable, paired = whole["has_mask"], partners >= 0
     hits = {name: correct(each, whole["labels"]) for name, each in scores.items()}
-    hits |= {name: metric.per_image().cpu() for name, metric in noisy.items()}
+    hits |= {name: torch.cat([part[name] for part in parts]) for name in noisy}
     known = {name: paired if name == "background swapped" else usable for name in hits}
     hits = {name: torch.where(known[name], values, torch.nan) for name, values in hits.items()}
     predicted = scores["clean"].argmax(1)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sightline._core.fingerprint import fingerprint
+from sightline._core.shared_work import processes
 from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset
 from sightline.datasets.derived.relabeled import match_classes
@@ -67,6 +68,9 @@ def diagnose(
     progress: bool = False,
 ) -> Diagnosis:
     """Measure whether a classifier uses the object or something else in the image.
+
+    Of several processes that share work, each one asks the model about its share of the images, and each one returns the whole
+    diagnosis.
 
     The model sees every image unchanged, with its background noised, gray and swapped, with its object noised, and without its
     object. Saliency maps are measured too. If the data has regions to avoid, the model also sees images without the marks in
@@ -140,7 +144,8 @@ def diagnose(
     check, how = None, None
     if preprocessing != "ignore" and input_spec is not None:
         images = data if isinstance(data, ImageDataset) else None
-        check = check_preprocessing(model, images, shown, input_spec)
+        spec = input_spec
+        check = processes().once(lambda: check_preprocessing(model, images, shown, spec))
         if preprocessing == "adopt" and check.best is not None:
             how, input_spec = check.best, check.best.input_spec
             if images is not None:

@@ -13,6 +13,7 @@ from torchvision.transforms.v2.functional import gaussian_blur, pil_to_tensor, t
 
 from sightline._core.progress import bar
 from sightline._core.seeding import generator
+from sightline._core.shared_work import processes
 from sightline.diagnosis.checks import background_alone, draw_partners, swapped_background
 from sightline.diagnosis.properties import jpeg_quality, pixel_properties, sharpness
 from sightline.evaluation.statistics import holm
@@ -163,7 +164,7 @@ def transplant(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
 
     def answers(images: Tensor) -> Tensor:
-        return torch.cat([scorer(some.to(device)).argmax(1).cpu() for some in images.split(32)])
+        return torch.cat(processes().map(lambda some: scorer(some.to(device)).argmax(1).cpu(), images.split(32)))
 
     everything = Donors(shown.images, shown.regions, quality)
     before = answers(shown.images)

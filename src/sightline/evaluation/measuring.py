@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from sightline._core.checks import check_choice
 from sightline._core.progress import ProgressBar
+from sightline._core.shared_work import Processes, processes
 from sightline.data.batch import Batch
+from sightline.data.loader import own_batches
 from sightline.errors import SightlineError
 from sightline.evaluation.kept_images import collect_images, concatenate, describe_images, nested_subset, to_bytes
 from sightline.evaluation.map_sources import MapSource, Source, make_sources
@@ -56,6 +58,8 @@ def evaluate_model(
     progress: bool = False,
 ) -> Evaluation:
     """Measure a model. Every image is classified once and explained once by each explainer, whatever is measured.
+
+    Of several processes that share work, each one measures every so-many-th batch, and each one returns the whole result.
 
     Args:
         model: a classifier that returns logits (B, K); evaluated on the device it is on, and not changed.
@@ -106,14 +110,20 @@ def evaluate_model(
         "marks": backgrounds_of(loader, "avoid"),
     }
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with running_in(precision), ProgressBar(progress, "evaluating", total * max(1, len(sources))) as bar:
-        for given, places in _with_places(loader, total):
+    group = processes()
+    share = len(range(group.rank, total, group.size)) * max(1, len(sources))
+    with group.together(), running_in(precision), ProgressBar(progress, "evaluating", share) as bar:
+        for given, places in _with_places(loader, total, group):
             batch = given.to(device, non_blocking=True)
             measurement.add(_observe(batch, places, target, explained or target, shared), places, bar.advance)
             if (some := compared[places]).any():
                 few, where = rows_of(batch, some), places[some]
                 with running_in("fp32"):
                     exact.add(_observe(few, where, target, explained or target, shared), where, lambda n: None)
+    if group.size > 1:
+        measurement.rows = group.join(measurement.rows)
+        measurement.join(group)
+        exact.join(group)
     results, samples, curves = _collect(measurement, seed, left_out)
     facts: dict[str, Any] = {
         "n": total, "target": target, "contrast": contrast, "slow_n": int(slow.sum()), "seed": seed, "left_out": left_out,
@@ -162,6 +172,14 @@ class _Measurement:
             kept = self.kept[places]
             self.images.append({key: value[kept.to(value.device)].cpu() for key, value in described.items()})
 
+    def join(self, group: Processes) -> None:
+        """Put together what all processes have measured and kept; the rows of the images stay those of this process."""
+        meters = [meter for some in self.meters.values() for meter in some]
+        parts = group.join([(self.images, [meter.parts() for meter in meters])])
+        self.images = [image for images, _ in parts for image in images]
+        for number, meter in enumerate(meters):
+            meter.take([some[number] for _, some in parts])
+
     def _record(self, meters: Sequence[Meter], judged: Observation, places: Tensor) -> None:
         slow = self.slow[places]
         some = judged.take(slow)  # one object, so insertion and deletion share their work
@@ -189,17 +207,21 @@ def _kept(total: int, gallery: int | Sequence[int], key: str) -> Tensor:
     return torch.isin(torch.arange(total), torch.tensor(list(gallery), dtype=torch.int64))
 
 
-def _with_places(loader: Iterable[Batch], total: int) -> Iterator[tuple[Batch, Tensor]]:
-    """Yield the batches with the positions (B,) of their images in the loader's order, which must be as many as expected."""
-    place = 0
-    for batch in loader:
-        places = torch.arange(place, place + len(batch))
-        place += len(batch)
-        if place > total:
+def _with_places(loader: Iterable[Batch], total: int, group: Processes) -> Iterator[tuple[Batch, Tensor]]:
+    """Yield the batches of this process with the positions (B,) of their images in the loader's order.
+
+    Raises:
+        SightlineError: The loader gives more or fewer images than expected, or another process has an error.
+    """
+    end = 0
+    for place, batch in own_batches(loader, group.rank, group.size):
+        group.check()
+        end = place + len(batch)
+        if end > total:
             raise SightlineError(f"the loader gives more images than the {total} of its dataset")
-        yield batch, places
-    if place < total:
-        raise SightlineError(f"the loader gave {place} images; its dataset has {total}")
+        yield batch, torch.arange(place, end)
+    if group.size == 1 and end < total:
+        raise SightlineError(f"the loader gave {end} images; its dataset has {total}")
 
 
 def _observe(

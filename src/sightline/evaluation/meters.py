@@ -54,6 +54,25 @@ class Meter:
         column[torch.cat(self.places)] = self.metric.per_image().cpu()
         return column
 
+    def parts(self) -> tuple[list[Tensor], dict[str, Any]]:
+        """Return the places of each batch, and what the metric has kept of it."""
+        return self.places, self.metric.states()
+
+    def take(self, parts: Sequence[tuple[list[Tensor], dict[str, Any]]]) -> None:
+        """Replace what was measured by the parts of several processes, in the order of the images."""
+        self.places = [places for some, _ in parts for places in some]
+        order = sorted(range(len(self.places)), key=lambda number: int(self.places[number][0]))
+        self.places = [self.places[number] for number in order]
+        states: dict[str, Any] = {}
+        for name, kept in parts[0][1].items():
+            each = [some[name] for _, some in parts]
+            if isinstance(kept, list):
+                entries = [entry for some in each for entry in some]
+                states[name] = [entries[number] for number in order]
+            else:
+                states[name] = torch.stack(each).sum(0)
+        self.metric.take(states)
+
 
 def make_meters(
     wanted: Sequence[str] | Mapping[str, Mapping[str, Any]],

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import torch
 
 from sightline._core.fingerprint import fingerprint
+from sightline._core.shared_work import processes
+from sightline.data.dataset import ImageDataset
 from sightline.data.loader import create_loader
 from sightline.errors import SightlineError
 from sightline.evaluation.measuring import DEFAULT_EXPLAINERS, DEFAULT_METRICS, TargetClass, evaluate_model
@@ -36,6 +38,8 @@ def evaluate(
 ) -> dict[str, Evaluation]:
     """Evaluate a run, and write what was found to its folder, under `evaluation/<split>`.
 
+    Of several processes that share work, each one evaluates its share of the images, and the first one writes.
+
     Args:
         run: a run or its folder.
         splits: those to evaluate; None = the recipe's, else all whose name begins with "test".
@@ -61,7 +65,8 @@ def evaluate(
     if not names:
         raise SightlineError(f"the data has no test split; choose from {', '.join(data)} by splits")
     chosen = {name: data[name] for name in names}
-    check_writable(run.path / "evaluation")
+    group = processes()
+    group.once(lambda: check_writable(run.path / "evaluation"))
 
     facts = {"checkpoint": str(loaded.weights.relative_to(run.path)), "model_fingerprint": fingerprint(loaded.model)}
     found: dict[str, Evaluation] = {}
@@ -87,14 +92,19 @@ def evaluate(
             progress=True,
         )
         split: dict[str, Any] = {"split": name, "data_fingerprint": dataset.fingerprint, **facts}
-        write_evaluation(
-            found[name], run.path / "evaluation" / name, split, [dataset.path(i) for i in range(len(dataset))]
-        )
-        print(_line(name, found[name]), file=sys.stderr)
-        if "precision_change" in found[name].facts:
-            print(describe_change(found[name].facts["precision_change"]), file=sys.stderr)
-    log_figures(run, recipe, {f"{name}/{r.column}": r.value for name, each in found.items() for r in each.results})
+        group.once(lambda: _report(run, name, found[name], split, dataset))  # noqa: B023
+    values = {f"{name}/{r.column}": r.value for name, each in found.items() for r in each.results}
+    group.once(lambda: log_figures(run, recipe, values))
     return found
+
+
+def _report(run: Run, name: str, evaluation: Evaluation, facts: dict[str, Any], dataset: ImageDataset) -> None:
+    """Write the evaluation of a split, and print its values."""
+    paths = [dataset.path(index) for index in range(len(dataset))]
+    write_evaluation(evaluation, run.path / "evaluation" / name, facts, paths)
+    print(_line(name, evaluation), file=sys.stderr)
+    if "precision_change" in evaluation.facts:
+        print(describe_change(evaluation.facts["precision_change"]), file=sys.stderr)
 
 
 def _line(split: str, evaluation: Evaluation) -> str:

@@ -8,8 +8,8 @@ Examples:
     torch.Size([2, 32, 32])
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +18,14 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from sightline._core.checks import check_choice, check_count
+from sightline._core.devices import pick_device
 from sightline._core.distributed import process_group_ended
 from sightline._core.fingerprint import fingerprint
 from sightline._core.optional import requires_extra
 from sightline._core.output_lock import holding_file
-from sightline._core.processes import check_processes, is_first_process
+from sightline._core.processes import Launched, check_processes
 from sightline._core.progress import bar
+from sightline._core.shared_work import processes, several_processes
 from sightline.data.dataset import ImageDataset
 from sightline.data.loader import Transformed, collate
 from sightline.data.map_store import DType, MapStore
@@ -83,7 +85,7 @@ def compute_maps(
         chunk_size: images that are explained, and maps that are written, together.
         num_workers: processes that load images, on each device.
         devices: GPUs, or processes where there is no GPU, on each machine; each writes its own files. One: the device that the
-            model is on.
+            model is on. Processes that share work already (`torchrun -m sightline explain`) do not need it.
         nodes: machines, each started by torchrun or SLURM.
         progress: show a bar with the time that remains.
 
@@ -95,9 +97,9 @@ def compute_maps(
         OutputInUseError: another process writes to the store.
         RunFailedError: the folder cannot be written any more; what is finished is kept.
     """
-    with requires_extra("maps", "compute_maps"):
-        from lightning_fabric import Fabric
-
+    if devices * nodes > 1:
+        with requires_extra("maps", "compute_maps on several devices"):
+            import lightning_fabric  # noqa: F401
     check_choice(Explained, targets=targets)
     check_choice(Precision, precision=precision)
     check_count(chunk_size=chunk_size)
@@ -122,47 +124,55 @@ def compute_maps(
     }
     if precision != "fp32":
         facts["precision"] = precision
-    with holding_file(Path(path)) if is_first_process() else nullcontext():
-        if devices * nodes > 1:
-            check_processes(devices * nodes, f"devices={devices} x nodes={nodes}")
-        fabric = Fabric(devices=devices, num_nodes=nodes)
-        if devices * nodes > 1:
-            fabric.launch()
-        problem: SightlineError | None = None
-        pending: list[int] = []
-        if fabric.is_global_zero:
-            try:
-                pending = _pending(MapStore.create(path, facts, (len(dataset), *size), dtype, chunk_size))
-            except SightlineError as error:
-                problem = error
-        # One list for all: a process that looked for itself would take what others have written since for earlier work.
-        problem, pending = fabric.broadcast((problem, pending))
-        if problem:
-            raise problem
-        store = MapStore(path)
-        mine = pending[fabric.global_rank :: fabric.world_size]
-        loader: DataLoader[Any] = DataLoader(
-            Transformed(dataset, eval_transform(input_spec.size[0]), None),
-            batch_sampler=[[(0, i) for i in range(s, min(s + store.chunk_size, len(dataset)))] for s in mine],
-            num_workers=num_workers,
-            collate_fn=_images,
-            pin_memory=torch.cuda.is_available(),
-        )
-        device = fabric.device if devices * nodes > 1 else next(model.parameters()).device
-        model = model.to(device)
-        shown = progress and fabric.is_global_zero
-        images = sum(min(store.chunk_size, len(dataset) - start) for start in mine)
-        with running_in(precision), bar(shown, "explaining", total=images) as advance:
-            for start, batch in zip(mine, loader):
-                batch = batch.to(device, non_blocking=True)
-                wanted = batch.labels if targets == "label" else None
-                explainer = entry(**(options or {})).for_images(batch.images, batch.indices)
-                maps = explainer(model, batch.images, wanted, layer_for(method, layer), input_spec)
-                store.write(start, resize_maps(maps, size))
-                advance(len(batch))
-        fabric.barrier()
-        store.check_finished()
-        return store
+    with _started(devices, nodes):
+        group = processes()
+        with group.together(), holding_file(Path(path)) if group.is_first else nullcontext():
+            device = like.device if group.size == 1 else pick_device()
+            model = model.to(device)
+            # One list for all: a process that looked for itself would take what others have written since for earlier work.
+            pending = group.once(
+                lambda: _pending(MapStore.create(path, facts, (len(dataset), *size), dtype, chunk_size))
+            )
+            store = MapStore(path)
+            mine = group.share(pending)
+            loader: DataLoader[Any] = DataLoader(
+                Transformed(dataset, eval_transform(input_spec.size[0]), None),
+                batch_sampler=[[(0, i) for i in range(s, min(s + store.chunk_size, len(dataset)))] for s in mine],
+                num_workers=num_workers,
+                collate_fn=_images,
+                pin_memory=torch.cuda.is_available(),
+            )
+            images = sum(min(store.chunk_size, len(dataset) - start) for start in mine)
+            with running_in(precision), bar(progress, "explaining", total=images) as advance:
+                for start, batch in zip(mine, loader):
+                    group.check()
+                    batch = batch.to(device, non_blocking=True)
+                    wanted = batch.labels if targets == "label" else None
+                    explainer = entry(**(options or {})).for_images(batch.images, batch.indices)
+                    maps = explainer(model, batch.images, wanted, layer_for(method, layer), input_spec)
+                    store.write(start, resize_maps(maps, size))
+                    advance(len(batch))
+            group.join([])
+            store.check_finished()
+            return store
+
+
+@contextmanager
+def _started(devices: int, nodes: int) -> Iterator[None]:
+    """Start processes that share the work inside, unless torchrun has started them, or there is to be one only."""
+    shared = processes().size
+    if shared > 1 and devices * nodes not in (1, shared):
+        raise SightlineError(f"devices={devices} x nodes={nodes} was given; {shared} processes share the work already")
+    if devices * nodes == 1 or shared > 1:
+        yield
+        return
+    check_processes(devices * nodes, f"devices={devices} x nodes={nodes}")
+    from lightning_fabric import Fabric
+
+    fabric = Fabric(devices=devices, num_nodes=nodes)
+    fabric.launch()
+    with several_processes(Launched(fabric.global_rank, fabric.world_size, fabric.local_rank)):
+        yield
 
 
 def _images(samples: Sequence[Any]) -> Any:

@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from sightline.data.file_dataset import FileDataset, Record, checks_files
 from sightline.data.leaks import content_keys, refuse_leaks
@@ -14,6 +15,18 @@ from sightline.errors import SightlineError
 _SPLIT_NAME = re.compile(
     r"(?:(train)(?:ing)?|(val)(?:id(?:ation)?)?|(test)(?:ing)?)(?:[-_ ]?(?:set|data|images|split))?", re.IGNORECASE
 )
+
+
+class Labeled(Protocol):
+    """An image with its class, or a tuple of all that it shows."""
+
+    @property
+    def label(self) -> int | tuple[int, ...]:
+        """The class."""
+        ...
+
+
+L = TypeVar("L", bound=Labeled)
 
 
 def split_name(name: str) -> str | None:
@@ -40,18 +53,9 @@ def own_splits(
         make: makes a split of records.
         name: the name of a file that decides its split.
     """
-    if "" in parts and len(parts) > 1:
-        raise SightlineError("some rows have a split and some have none; give every row one, or none")
-    pool = "" if "" in parts else "train"
-    if pool not in parts:
-        raise SightlineError(f"the splits are {sorted(parts)}; 'train' is missing")
-    if pool == "train":
-        sizes = {part: size for part, size in sizes.items() if part == "val" and part not in parts}
     keys = content_keys([record for part in parts.values() for record in part])
-    names = [name(keys.get(record.path, record.path)) for record in parts[pool]]
-    drawn = divide_by_name(parts[pool], names, sizes, seed)
-    given = {name: part for name, part in parts.items() if name != pool}
-    splits = Splits({name: make(part) for name, part in (drawn | given).items()})
+    divided = divide_parts(parts, lambda record: name(keys.get(record.path, record.path)), sizes, seed)
+    splits = Splits({name: make(part) for name, part in divided.items()})
     seen = set(splits["train"].labels.tolist())
     for label, name_of_class in enumerate(splits.classes):
         if label not in seen:
@@ -59,6 +63,31 @@ def own_splits(
     if checks_files():
         refuse_leaks(splits, keys)
     return splits
+
+
+def divide_parts(
+    parts: Mapping[str, Sequence[L]], name: Callable[[L], str], sizes: Mapping[str, float], seed: int
+) -> dict[str, Sequence[L]]:
+    """Return the parts as given, with a missing "val" taken from "train"; or one part without a name, divided by the sizes.
+
+    Args:
+        parts: images by split; "" = no split was given.
+        name: the name of an image that decides its split.
+        sizes: of "val" and "test", see `divide_by_name`.
+        seed: of the division.
+
+    Raises:
+        SightlineError: some images have a split and some have none, or none is for training.
+    """
+    if "" in parts and len(parts) > 1:
+        raise SightlineError("some rows have a split and some have none; give every row one, or none")
+    pool = "" if "" in parts else "train"
+    if pool not in parts:
+        raise SightlineError(f"the splits are {sorted(parts)}; 'train' is missing")
+    if pool == "train":
+        sizes = {part: size for part, size in sizes.items() if part == "val" and part not in parts}
+    drawn = divide_by_name(parts[pool], [name(each) for each in parts[pool]], sizes, seed)
+    return {**drawn, **{split: part for split, part in parts.items() if split != pool}}
 
 
 def official_splits(
@@ -104,12 +133,12 @@ def divide_records(
 
 
 def divide_by_name(
-    records: Sequence[Record],
+    records: Sequence[L],
     names: Sequence[str],
     sizes: Mapping[str, float],
     seed: int,
     per_class: int | None = None,
-) -> dict[str, list[Record]]:
+) -> dict[str, list[L]]:
     """Divide records into the named parts, each by the name of its own file; "train" is what remains.
 
     A file is in a part if a hash of its name is below the part's share, so shares are met on average. A file that is

@@ -1,7 +1,7 @@
 """What every metric is: one value per image, and their mean."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -76,6 +76,21 @@ class PerImageMetric(Metric, ABC):
         self._computed = None
         self._update_count = max(1, self._update_count)
         self.values.append(self.compute_per_image(observation).float())
+
+    def states(self) -> dict[str, Any]:
+        """Return what the metric has kept, on the CPU: lists with an entry for each batch, and sums over all batches."""
+        return {
+            name: [entry.cpu() for entry in kept] if isinstance(kept, list) else kept.cpu()
+            for name, kept in self.metric_state.items()
+        }
+
+    def take(self, states: Mapping[str, Any]) -> None:
+        """Replace what the metric has kept by states that `states` has returned, such as those of several metrics together."""
+        self._computed = None
+        self._update_count = max(1, self._update_count)
+        for name, kept in states.items():
+            there = [entry.to(self.device) for entry in kept] if isinstance(kept, list) else kept.to(self.device)
+            setattr(self, name, there)
 
     def compute(self) -> Tensor:
         """Return the mean over the images that have a value, over all processes.

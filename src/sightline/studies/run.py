@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 
 import torch
@@ -10,10 +10,13 @@ import torch
 from sightline._core.devices import pick_device
 from sightline._core.files import write_atomically
 from sightline._core.output_lock import holding_folder
+from sightline._core.processes import without_launcher
 from sightline._core.progress import ProgressBar
+from sightline._core.shared_work import Processes, alone, processes
 from sightline.errors import MissingFileError, OutputInUseError, SightlineError, UnwritableError
 from sightline.reporting.plots import png
 from sightline.studies.folder import StudyFolder
+from sightline.studies.sharing import share
 from sightline.studies.spreading import Outcome, spread
 from sightline.studies.study import Part, Study, read_study
 
@@ -80,6 +83,9 @@ def run_study(
     call tries it again. Missing data or weights are no error as long as some part is done; another failure is raised at the
     end, when everything else is done.
 
+    Several processes that share work (`torchrun -m sightline reproduce`) divide the runs of a table among them, or the images
+    of a grid. The first one writes the table.
+
     Args:
         study: any study.
         output: the folder, which may hold parts of the same study already.
@@ -107,30 +113,54 @@ def run_study(
             f"devices names {len(places)} devices, and {study.called} is of the kind {study.kind!r}; only the runs of a table "
             "(kind training_runs) are spread over several. Give one device"
         )
-    with holding_folder(output):
-        return _run(study, StudyFolder(output, study, scale), places, only)
+    group = processes()
+    if group.size > 1:
+        _check_shared(study, devices, group)
+    with group.together(), holding_folder(output) if group.is_first else nullcontext():
+        return _run(study, StudyFolder(output, study, scale), places, only, group)
 
 
-def _run(study: Study, folder: StudyFolder, places: list[torch.device], only: Sequence[str] | None) -> Path:
-    folder.check()
+def _check_shared(study: Study, devices: Devices | None, group: Processes) -> None:
+    """Reject what several processes that share work cannot divide."""
+    if devices is not None:
+        raise SightlineError(
+            f"devices is {list(devices)}, and {group.size} processes share the work already; leave out devices"
+        )
+    if not (study.independent_runs or study.shared_images):
+        raise SightlineError(
+            f"{group.size} processes were launched, and {study.called} is of the kind {study.kind!r}; several processes share "
+            "the runs of a table (kind training_runs) and the images of a grid. Give the command without torchrun"
+        )
+
+
+def _run(
+    study: Study, folder: StudyFolder, places: list[torch.device], only: Sequence[str] | None, group: Processes
+) -> Path:
+    group.once(folder.check)
     done = folder.finished()
+    group.join([])  # all have read what is finished before one writes more
     wanted = set(study.parts()) if only is None else _with_needs(study, only)
     missing = [name for name in study.parts() if name in wanted and name not in done]
     failed: SightlineError | None = None
     if missing:
         # Before the folder is made: what is missing then leaves nothing behind.
-        work = study.prepare(places[0] if len(places) == 1 else torch.device("cpu"), folder.path)
-        folder.begin()
+        with ExitStack() as stack:
+            if study.independent_runs:
+                stack.enter_context(alone())
+                stack.enter_context(without_launcher())
+            work = study.prepare(places[0] if len(places) == 1 else torch.device("cpu"), folder.path)
+        group.once(folder.begin)
         with ProgressBar(True, study.called, len(study.parts()), len(done)) as bar:
 
             def show(doing: str) -> None:
                 bar.update(description=f"{study.called}: {doing}")
 
-            outcomes = (
-                _one_by_one(folder, missing, work, places[0], show)
-                if len(places) == 1
-                else spread(folder, missing, places, show)
-            )
+            if len(places) > 1:
+                outcomes = spread(folder, missing, places, show)
+            elif group.size > 1 and study.independent_runs:
+                outcomes = share(folder, missing, work, places[0], group, show)
+            else:
+                outcomes = _one_by_one(folder, missing, work, places[0], show)
             with closing(outcomes):
                 for name, outcome in outcomes:
                     if isinstance(outcome, Part):
@@ -140,18 +170,25 @@ def _run(study: Study, folder: StudyFolder, places: list[torch.device], only: Se
                         folder.missing[name] = str(outcome)
                         failed = failed or (None if isinstance(outcome, MissingFileError) else outcome)
                     bar.advance()
-                    folder.report(done)
+                    if group.is_first:
+                        folder.report(done)
     if failed is None and folder.missing and not done.keys() - _steps(study):
         raise MissingFileError(f"{study.called}: {'; '.join(dict.fromkeys(folder.missing.values()))}")
+    if group.is_first:
+        _write_results(study, folder, done)
+    if failed is not None:
+        raise failed
+    return folder.path
+
+
+def _write_results(study: Study, folder: StudyFolder, done: dict[str, Part]) -> None:
+    """Write the plots of a study that is complete and its report, and print what was left out."""
     if set(study.parts()) <= set(done):
         for name, figure in study.figures(done).items():
             write_atomically(folder.path / name, png(figure))
     folder.report(done)
     for line in folder.left_out:
         print(line, file=sys.stderr)
-    if failed is not None:
-        raise failed
-    return folder.path
 
 
 def _one_by_one(
@@ -161,14 +198,15 @@ def _one_by_one(
     place: torch.device,
     show: Callable[[str], None],
 ) -> Generator[Outcome, None, None]:
-    """Do parts in this process, in their order; yield what became of each."""
+    """Do parts in their order; yield what became of each. Processes that share work do each part together."""
+    writes = processes().is_first
     for name in missing:
         show(name)
         if lacking := [need for need in folder.study.needs(name) if need in folder.missing]:
             yield name, MissingFileError(folder.missing[lacking[0]])
             continue
         try:
-            yield name, folder.keep(name, work, place)
+            yield name, folder.keep(name, work, place) if writes else work(name)
         except (UnwritableError, OutputInUseError):
             raise
         except SightlineError as error:

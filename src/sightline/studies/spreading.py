@@ -142,7 +142,7 @@ def _work(path: Path, scale: float, device: str, threads: int, tasks: Connection
         folder = StudyFolder(path, study_from_yaml(path / "study.yaml"), scale)
         while True:
             name = tasks.recv()
-            sys.stderr = _Prefixed(sys.__stderr__, f"{name}: ")
+            sys.stderr = Prefixed(sys.__stderr__, f"{name}: ")
             try:
                 work = work or folder.study.prepare(torch.device(device), path)
                 folder.keep(name, work, torch.device(device))
@@ -158,7 +158,7 @@ def _end_with_the_first_process(lifeline: Connection) -> None:
     os._exit(1)
 
 
-class _Prefixed(TextIOBase):
+class Prefixed(TextIOBase):
     """A stream whose lines begin with the name of a part, because several processes write to one terminal."""
 
     def __init__(self, stream: TextIO | None, prefix: str) -> None:

@@ -100,6 +100,9 @@ class Study(StrictDocument, ABC):
 
     noun: ClassVar[str] = "study"
     independent_runs: ClassVar[bool] = False  # whether several processes can do parts at a time, after those of `needs`
+    shared_images: ClassVar[bool] = (
+        False  # whether several processes can do a part together, each its share of the images
+    )
 
     paper: str
     item: str

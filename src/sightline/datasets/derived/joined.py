@@ -7,6 +7,7 @@ from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.file_dataset import FileDataset
 from sightline.data.splits import Splits
 from sightline.errors import SightlineError
+from sightline.formats.packed import PackedDataset
 
 
 class Joined(ImageDataset):
@@ -49,7 +50,8 @@ class Joined(ImageDataset):
 def whole_folder(splits: Splits) -> ImageDataset:
     """Return all images of splits that hold different files; else the main test split, as others may show the same images."""
     parts = [splits[name] for name in splits]  # the data of a run is compared with the run
-    files = [{part.path(index) for index in range(len(part))} for part in parts if isinstance(part, FileDataset)]
+    named = [part for part in parts if isinstance(part, FileDataset | PackedDataset)]
+    files = [{part.path(index) for index in range(len(part))} for part in named]
     if len(files) == len(parts) and sum(map(len, files)) == len(set().union(*files)):
         return parts[0] if len(parts) == 1 else Joined(splits)
     try:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ Row = dict[str, Any]
 @KINDS.register("grid")
 class Grid(GridKeys):
     """Models x explainers x metrics, as one table with intervals and paired tests; the keys are those of `GridKeys`."""
+
+    shared_images: ClassVar[bool] = True
 
     kind: Literal["grid"]
 
