@@ -8,7 +8,7 @@ import pytest
 import sightline as sl
 
 
-def test_import_loads_no_optional_room() -> None:
+def test_import_loads_no_optional_package() -> None:
     script = (
         "import sys, sightline, sightline.explainers, sightline.guides.objective, sightline.guides\n"
         "heavy = {'timm', 'lightning_fabric', 'torchmetrics', 'sklearn', 'matplotlib', 'typer', 'rich', 'tensorboard'}\n"
@@ -19,7 +19,7 @@ def test_import_loads_no_optional_room() -> None:
 
 
 @pytest.mark.parametrize("name", sl.__all__)
-def test_every_public_name_resolves_and_speaks(name: str) -> None:
+def test_every_public_name_resolves_and_has_a_docstring(name: str) -> None:
     assert getattr(sl, name).__doc__
 
 

@@ -82,7 +82,7 @@ def test_an_error_of_the_writer_leaves_the_old_file(tmp_path):
         (errno.EIO, "Input/output error"),
     ],
 )
-def test_what_the_system_refuses_is_one_error_that_names_the_file(tmp_path, number, words):
+def test_what_the_system_rejects_is_one_error_that_names_the_file(tmp_path, number, words):
     with pytest.raises(UnwritableError, match=f"cannot write {tmp_path}/file: {words}"), writing(tmp_path / "file"):
         raise OSError(number, os.strerror(number), "some temporary name")
 

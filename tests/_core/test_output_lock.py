@@ -43,7 +43,7 @@ def test_the_holder_is_named_and_a_dead_one_holds_nothing(tmp_path, kind):
     assert not (tmp_path / "new").exists()  # nobody wrote there
 
 
-def test_a_second_holder_in_one_process_is_refused(tmp_path):
+def test_a_second_holder_in_one_process_is_rejected(tmp_path):
     with (
         holding_folder(tmp_path),
         pytest.raises(OutputInUseError, match=f"in use by process {os.getpid()} "),

@@ -22,7 +22,7 @@ def test_whatever_is_wrong_with_a_file_is_an_error_that_names_it(tmp_path, read,
         read(path)
 
 
-def test_the_reason_is_told_in_words(tmp_path):
+def test_reason_is_a_sentence(tmp_path):
     with pytest.raises(SightlineError, match=f"cannot read {tmp_path}/none.json: it is missing; make it"):
         read_json(tmp_path / "none.json", "make it")
     (tmp_path / "latin").write_bytes("ü: 1".encode("latin-1"))

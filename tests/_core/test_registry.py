@@ -49,7 +49,7 @@ def test_a_missing_option_is_named(registry: Registry[dict]) -> None:
         registry.create("circle")
 
 
-def test_a_taken_name_is_refused(registry: Registry[dict]) -> None:
+def test_a_taken_name_is_rejected(registry: Registry[dict]) -> None:
     with pytest.raises(SightlineError, match="taken"):
         registry.register("circle")(dict)
 

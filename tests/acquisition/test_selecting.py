@@ -55,7 +55,7 @@ SPREAD = [(0.98, 0.01), (0.45, 0.44), (0.40, 0.30), (0.50, 0.25), (0.499, 0.5)]
     ("by", "first", "score"),
     [("confidence", [2, 1], 0.6), ("margin", [4, 1], 0.999), ("entropy", [2, 3], -0.4 * math.log(0.4) - 0.6 * math.log(0.3))],
 )  # fmt: skip
-def test_uncertainty_takes_the_least_sure(by: str, first: list[int], score: float) -> None:
+def test_uncertainty_selects_the_lowest_probability(by: str, first: list[int], score: float) -> None:
     selection = select_samples(create_query_strategy("uncertainty", by=by), Says(), pixels(*SPREAD), 2)
     assert selection.places == first
     assert selection.scores[0] == pytest.approx(score, abs=1e-5)
@@ -160,7 +160,7 @@ def test_equal_scores_are_drawn_rather_than_taken_in_order() -> None:
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_every_acquisition_is_blind_to_labels_and_leaves_the_model_as_it_was(name: str) -> None:
+def test_every_acquisition_is_blind_to_labels_and_does_not_change_the_model(name: str) -> None:
     model = TinyCNN().train()
     images, known = torch.rand(6, 3, 8, 8), [Batch(torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 2]))]
     chosen = [

@@ -152,7 +152,7 @@ def test_a_batch_equals_its_images_one_by_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_the_model_and_the_images_are_left_as_they_were(name: str) -> None:
+def test_the_model_and_the_images_are_unchanged(name: str) -> None:
     model = nn.Sequential(nn.BatchNorm2d(2), TinyCNN(channels=2)).double().train()
     model[1].eval()
     x = images()

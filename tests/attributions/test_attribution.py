@@ -275,7 +275,7 @@ def test_deeplift_takes_the_nonlinearities_it_has_rules_for_and_adds_up() -> Non
         torch.testing.assert_close(raw("deeplift", model, x, 1).sum((1, 2, 3)), difference)
 
 
-def test_a_model_that_relies_on_work_in_place_is_refused() -> None:
+def test_a_model_that_relies_on_work_in_place_is_rejected() -> None:
     class Overwrites(Act):
         def forward(self, x: Tensor) -> Tensor:
             before = self.conv(x)
@@ -336,7 +336,7 @@ def test_no_call_to_the_model_is_larger_than_the_chunk(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_the_model_the_images_and_the_generators_are_left_as_they_were(name: str) -> None:
+def test_the_model_the_images_and_the_generators_are_unchanged(name: str) -> None:
     model, x = Tangled().double().train(), images()
     model.conv1.eval()
     before, pixels, state = copy.deepcopy(model), x.clone(), torch.get_rng_state()

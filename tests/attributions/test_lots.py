@@ -241,7 +241,7 @@ def test_features_that_are_not_finite_are_an_error() -> None:
 # ---- targets ----
 
 
-def test_a_class_that_nobody_knows_is_explained_against_one_image() -> None:
+def test_features_without_classes_are_explained_against_one_image() -> None:
     class Embedding(nn.Module):
         """No logits at all: only a layer of features."""
 
@@ -300,7 +300,7 @@ def _core(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name != "blur"}
 
 
-def test_class_features_of_another_model_layer_or_normalisation_are_refused(tmp_path: Any) -> None:
+def test_class_features_of_another_model_layer_or_normalisation_are_rejected(tmp_path: Any) -> None:
     model, images = net(), photographs(1)
     table(model, None, None).save(tmp_path / "features.safetensors")
     explainer = sl.create_explainer(
@@ -394,7 +394,7 @@ def test_images_outside_0_1_are_an_error(call: dict[str, Any]) -> None:
         LOTS(target=2 * REFERENCE)(net(), photographs(1), **call)
 
 
-def test_the_model_is_left_as_it_was() -> None:
+def test_the_model_is_unchanged() -> None:
     model = net().train()
     model.deep.eval()
     before = copy.deepcopy(model.state_dict())

@@ -285,7 +285,7 @@ class Pictures(ImageDataset):
         return Sample(tv_tensors.Image(pixels), int(self.labels[index]), None, index, None, f"{index}.png")
 
 
-def test_maps_of_a_data_set_are_stored_and_go_on(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_maps_of_a_data_set_are_stored_and_resume(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = network().float(), Pictures()
     options = {"evaluations": 30, "raw": True, "masker": [0.5, 0.5, 0.5]}
     arguments = {"options": options, "targets": "label", "input_spec": UNIT, "chunk_size": 2, "dtype": "float16"}
@@ -326,12 +326,12 @@ def test_maps_of_a_data_set_are_stored_and_go_on(tmp_path: Any, monkeypatch: pyt
         ({"targets": "every"}, "targets is 'every'"),
     ],
 )
-def test_what_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_is_rejected(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         owen_values(network(), picture(1, 3, 8, 8), **options)
 
 
-def test_what_an_image_cannot_be_is_refused() -> None:
+def test_what_an_image_cannot_be_is_rejected() -> None:
     model = network()
     with pytest.raises(SightlineError, match="NaN or infinity"):
         owen_values(model, torch.full((1, 3, 8, 8), torch.nan).double())

@@ -39,7 +39,7 @@ def test_both_sides_are_needed(arguments):
     assert CliRunner().invoke(app, ["compare", *arguments]).exit_code == 2
 
 
-def test_a_folder_that_is_no_run_is_named(tmp_path):
+def test_a_folder_that_is_not_a_run_is_named(tmp_path):
     done = CliRunner().invoke(app, ["compare", str(tmp_path), "--against", str(tmp_path / "b")])
     assert isinstance(done.exception, SightlineError)
     assert f"{tmp_path} is not a run folder" in str(done.exception)

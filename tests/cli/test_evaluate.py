@@ -45,7 +45,7 @@ def test_what_is_asked_for_is_measured_and_written(run: Path) -> None:
     assert {r["n"] for r in results if r["metric"] == "deletion"} == {2}
 
 
-def test_bfloat16_writes_what_it_changed_beside_the_values(run: Path) -> None:
+def test_bfloat16_writes_what_it_changed_next_to_the_values(run: Path) -> None:
     asked = ["--splits", "test_shifted", "--explainers", "gradcam", "--metrics", "accuracy,energy_in_mask,deletion"]
     few = ["--max-images-slow", "2", "--precision", "bf16"]
     done = CliRunner().invoke(app, ["evaluate", str(run), *asked, *few])
@@ -60,7 +60,7 @@ def test_bfloat16_writes_what_it_changed_beside_the_values(run: Path) -> None:
     assert "precision is 'fp8'; expected 'fp32' or 'bf16'" in str(refused.exception)
 
 
-def test_an_unknown_metric_is_refused_with_the_nearest(run: Path) -> None:
+def test_an_unknown_metric_is_rejected_with_the_nearest(run: Path) -> None:
     done = CliRunner().invoke(app, ["evaluate", str(run), "--metrics", "acuracy"])
     assert isinstance(done.exception, SightlineError)
     assert "'accuracy'" in str(done.exception)
@@ -139,7 +139,7 @@ def test_a_checkpoint_is_seen_and_named_as_the_options_say(colors: list[str], gi
         ("--weights plain.pth --std a", "--std is 'a'; expected numbers joined by commas"),
     ],
 )
-def test_options_of_the_model_that_do_not_fit_are_refused(colors: list[str], given: str, words: str) -> None:
+def test_options_of_the_model_that_do_not_fit_are_rejected(colors: list[str], given: str, words: str) -> None:
     done = CliRunner().invoke(app, [*colors, *given.split(), "-o", "table"])
     assert isinstance(done.exception, SightlineError)
     assert words in str(done.exception)
@@ -150,7 +150,7 @@ def test_options_of_the_model_that_do_not_fit_are_refused(colors: list[str], giv
     "option", [("--size", "8"), ("--mean", "0"), ("--std", "1"), ("--classes", "c"), ("--weights", "w")]
 )
 @pytest.mark.parametrize("more", [[], ["-o", "table"]])
-def test_options_of_a_model_are_refused_with_a_run(run: Path, option: tuple[str, str], more: list[str]) -> None:
+def test_options_of_a_model_are_rejected_with_a_run(run: Path, option: tuple[str, str], more: list[str]) -> None:
     done = CliRunner().invoke(app, ["evaluate", str(run), *option, *more])
     assert isinstance(done.exception, SightlineError)
     assert f"{option[0].lstrip('-')} was given" in str(done.exception)

@@ -196,7 +196,7 @@ def test_the_maps_of_a_data_set_are_kept(tmp_path, weights):
 
 
 @pytest.mark.slow
-def test_two_processes_fill_a_store_and_one_speaks(tmp_path, weights):
+def test_two_processes_fill_a_store_and_only_rank_0_logs(tmp_path, weights):
     from sightline.data.map_store import MapStore
 
     program = tmp_path / "command.py"  # a file, because the second process is started from it

@@ -19,7 +19,7 @@ def test_writes_both_files_into_the_first_folder_or_elsewhere(tmp_path):
     assert "## second" in (tmp_path / "new" / "place" / "leaderboard.md").read_text(encoding="utf-8")
 
 
-def test_a_folder_that_is_no_evaluation_is_named(tmp_path):
+def test_a_folder_that_is_not_an_evaluation_is_named(tmp_path):
     done = CliRunner().invoke(app, ["leaderboard", str(tmp_path)])
     assert isinstance(done.exception, SightlineError)
     assert f"{tmp_path} is not the folder of an evaluation" in str(done.exception)

@@ -104,7 +104,7 @@ def test_list_shows_names_and_capabilities(sightline_command, monkeypatch, kind,
     assert all(line in everything for line in out.splitlines())
 
 
-def test_list_refuses_another_kind(sightline_command):
+def test_list_rejects_another_kind(sightline_command):
     code, _, err = sightline_command("list", "cams")
     assert code == 2
     assert "explainers" in err

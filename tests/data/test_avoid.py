@@ -49,7 +49,7 @@ def test_a_batch_has_regions_to_avoid() -> None:
         ({"avoid": torch.zeros(3, 6, 8), "has_avoid": torch.tensor([True])}, "has_avoid has shape"),
     ],
 )
-def test_a_wrong_region_is_refused(given: dict[str, torch.Tensor], message: str) -> None:
+def test_a_wrong_region_is_rejected(given: dict[str, torch.Tensor], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         Batch(IMAGES, LABELS, **given)
 

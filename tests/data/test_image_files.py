@@ -78,7 +78,7 @@ def test_16_bits_in_color(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [RAMP / 65535, RAMP.astype(np.int32), RAMP.astype(np.int16)])
-def test_values_without_a_known_range_are_refused(tmp_path: Path, values: np.ndarray) -> None:
+def test_values_without_a_known_range_are_rejected(tmp_path: Path, values: np.ndarray) -> None:
     values = values.astype(np.float32) if values.dtype == np.float64 else values
     Image.fromarray(values.astype(np.int32) if values.dtype == np.int16 else values).save(tmp_path / "a.tif")
     with pytest.raises(UnclearFileError, match=r"a\.tif has .* values, and which of them"):

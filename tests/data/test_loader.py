@@ -60,7 +60,7 @@ def test_augmentation_of_an_image_does_not_depend_on_the_batch(make_objects: Cal
     assert all(torch.equal(one[i], other[i]) for i in range(10))
 
 
-def test_the_global_generator_is_left_alone(make_objects: Callable[..., InMemory]) -> None:
+def test_the_global_generator_is_unchanged(make_objects: Callable[..., InMemory]) -> None:
     dataset = make_objects(4)
     torch.manual_seed(0)
     expected = torch.rand(3)

@@ -94,14 +94,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_clear_is_refused_with_the_reason(tmp_path: Path, name: str) -> None:
+def test_what_is_not_clear_is_rejected_with_the_reason(tmp_path: Path, name: str) -> None:
     image, ignore, reason = REFUSED[name]
     image.save(tmp_path / name)
     with pytest.raises(UnclearFileError, match=f"{name} .*{reason}.*Save it as a PNG file"):
         read_mask(tmp_path / name, mask_meaning(ignore))
 
 
-def test_a_background_in_transparent_or_in_black_is_refused(tmp_path: Path) -> None:
+def test_a_background_in_transparent_or_in_black_is_rejected(tmp_path: Path) -> None:
     pixels = np.zeros((40, 40, 4), np.uint8)
     pixels[OBJECT] = 255
     pixels[:4, :, 3] = 255
@@ -110,7 +110,7 @@ def test_a_background_in_transparent_or_in_black_is_refused(tmp_path: Path) -> N
         read_mask(tmp_path / "a.png", mask_meaning())
 
 
-def test_several_frames_are_refused(tmp_path: Path) -> None:
+def test_several_frames_are_rejected(tmp_path: Path) -> None:
     frames = [Image.fromarray(WHITE), Image.fromarray(WHITE.T)]
     frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
     with pytest.raises(UnclearFileError, match="has 2 frames"):

@@ -144,7 +144,7 @@ def test_with_several_labels_both_images_count() -> None:
                 assert torch.equal(mixed.masks[row, k], torch.where(origin % 3 == 0, 255, expected))
 
 
-def test_the_draw_depends_on_seed_epoch_and_indices_and_leaves_the_generator_alone() -> None:
+def test_the_draw_depends_on_seed_epoch_and_indices_and_does_not_change_the_generator() -> None:
     given = batch()
     torch.manual_seed(0)
     before = torch.get_rng_state()
@@ -181,6 +181,6 @@ def test_the_loss_of_soft_targets_by_hand() -> None:
         (torch.tensor([[0.5, 0.1], [0.0, 1.0]]), "targets sum to"),
     ],
 )
-def test_targets_that_are_none_are_refused(targets: Any, message: str) -> None:
+def test_targets_that_are_none_are_rejected(targets: Any, message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         sl.Batch(torch.rand(2, 3, 8, 8), torch.tensor([0, 1]), targets=targets)

@@ -69,7 +69,7 @@ def test_different_images_are_not_copies() -> None:
     assert [*find_near_copies([], second)] == []
 
 
-def test_flat_images_are_told_apart_by_their_color() -> None:
+def test_flat_images_of_different_colors_are_not_near_copies() -> None:
     flat = [Image.new("RGB", (40, 30), color) for color in ((200, 10, 10), (10, 10, 200), (10, 200, 10))]
     close = [Image.new("RGB", (40, 30), (12, 9, 199)), scene(1)]
     assert [*find_near_copies(sketches(flat), sketches(close))] == [(1, 0)]

@@ -69,7 +69,7 @@ def test_colors_alone_leave_the_others_and_ignored_pixels_stay() -> None:
         assert set(moved.unique().tolist()) <= {0, 1, 255}
 
 
-def test_the_draw_depends_on_seed_epoch_and_index_alone() -> None:
+def test_the_draw_depends_only_on_seed_epoch_and_index() -> None:
     image, mask, _, boxes = marked()
     samples = [Sample(image, i % 2, mask, i, None, str(i), boxes=boxes) for i in range(6)]
     dataset = InMemory(samples, ["a", "b"], "marked")
@@ -90,6 +90,6 @@ def test_the_draw_depends_on_seed_epoch_and_index_alone() -> None:
 
 
 @pytest.mark.parametrize("options", [{"rand_augment": -1}, {"rand_augment": 2, "magnitude": 31}])
-def test_values_out_of_range_are_refused(options: dict[str, int]) -> None:
+def test_values_out_of_range_are_rejected(options: dict[str, int]) -> None:
     with pytest.raises(SightlineError, match="rand_augment is"):
         train_transform(32, **options)

@@ -99,7 +99,7 @@ def test_sets_that_are_no_files() -> None:
     assert sum(found.images.values()) > 100
 
 
-def test_what_cannot_be_fetched_says_where_it_is() -> None:
+def test_dataset_without_download_error_names_the_source() -> None:
     with pytest.raises(
         SightlineError, match=r"'cub' cannot be fetched by torchvision; get it from https://www\.vision\.caltech"
     ):

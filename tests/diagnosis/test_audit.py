@@ -68,7 +68,7 @@ def test_images_with_a_second_object_come_first(tmp_path) -> None:
     assert page.index("0.png") < page.index("1.png")
 
 
-def test_it_goes_on_where_it_was(tmp_path, monkeypatch) -> None:
+def test_interrupted_pass_resumes(tmp_path, monkeypatch) -> None:
     given = {"input_spec": SPEC, "reference_explainer": "hirescam", "layer": "layer", "iterations": 5, "batch_size": 4}
     whole = audit(Sides(), Halves(), tmp_path / "whole", **given)
     seen: list[int] = []

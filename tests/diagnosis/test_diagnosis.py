@@ -142,7 +142,7 @@ def test_without_masks_grabcut_finds_the_squares_and_the_verdicts_stay() -> None
         ("object", {"classes": 1}, "one class"),
     ],
 )
-def test_it_says_when_it_cannot_tell(what, data, because) -> None:
+def test_unclear_cases_give_the_verdict_cannot_tell(what, data, because) -> None:
     found = diagnosed(what, Squares(**data))
     assert found.verdict.answer == "cannot tell"
     assert because in found.verdict.because
@@ -235,7 +235,7 @@ def test_changed_images_by_their_definition() -> None:
     torch.testing.assert_close(swapped_background(images, regions, others, there), expected, rtol=0, atol=0)
 
 
-def test_partners_are_of_another_class_and_depend_on_the_image_alone() -> None:
+def test_partners_are_of_another_class_and_depend_only_on_the_image() -> None:
     labels, usable = torch.tensor([0, 0, 0, 1, 1, 1, 1]), torch.tensor([True] * 6 + [False])
     partners = draw_partners(labels, usable, torch.arange(7))
     assert partners[6] == -1
@@ -260,7 +260,7 @@ def test_classes_take_turns_and_images_without_a_mask_are_left_out() -> None:
     assert annotate(data, size=SIDE, samples=20, annotation="auto").kind == "grabcut"
 
 
-def test_figures_are_means_and_normalised_rfs_is_the_metrics() -> None:
+def test_values_are_means_and_normalised_rfs_is_the_metrics() -> None:
     column = np.array([1.0, 0.0, np.nan, 1.0])
     chances = dict.fromkeys(("accuracy", "normalized_rfs"), (0.0, ""))
     found = {f.name: f for f in measure({"accuracy": column, "background_noised": column, "object_noised": 0 * column},
@@ -312,7 +312,7 @@ def test_masks_are_made_in_boxes_or_found_before_training_and_nothing_is_recomme
     assert {each.first for each in recommend_guides("grabcut", False, found)} == {""}
 
 
-def test_the_command_that_mends_says_all_that_this_one_was_told() -> None:
+def test_fix_command_repeats_all_options_of_diagnose() -> None:
     command = typer.main.get_command(app).get_command(None, "fix")  # type: ignore[attr-defined]
     given = {"size": 96, "mean": [0.5, 0.4, 0.3], "std": None, "classes": "my names.txt"}
     model = {"name": "timm/resnet18", "weights": "my model.pth", "layer": "layer4"}
@@ -407,12 +407,12 @@ def test_the_page_and_the_file_say_the_same_and_need_nothing_else(tmp_path) -> N
         ({"samples": 0}, "samples is 0"),
     ],
 )
-def test_bad_input_is_refused_by_name(options, message) -> None:
+def test_bad_input_is_rejected_by_name(options, message) -> None:
     with pytest.raises(sl.SightlineError, match=message):
         diagnosed("object", **options)
 
 
-def test_any_form_of_data_gives_the_same_figures() -> None:
+def test_any_form_of_data_gives_the_same_values() -> None:
     squares = Squares()
     samples = [squares[place] for place in range(40)]
     floats = torch.stack([sample.image.as_subclass(Tensor) for sample in samples]) / 255
@@ -445,7 +445,7 @@ def test_files_that_cannot_be_read_are_named_and_others_are_drawn(tmp_path) -> N
     assert not {3, 8} & {row["index"] for row in some.images}
 
 
-def test_a_normalization_that_nothing_tells_is_said() -> None:
+def test_unknown_normalization_is_reported() -> None:
     model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.warns(UserWarning, match="assumed to be that of ImageNet"):
         diagnose(model, Squares(), shortcuts=False, preprocessing="ignore", layer="0", explainer="hirescam", samples=30)

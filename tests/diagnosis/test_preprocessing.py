@@ -83,7 +83,7 @@ def test_a_wrong_normalization_is_said_first_and_gone_on_with_on_request() -> No
         found(Center(BRIGHT), data, preprocessing="guess")
 
 
-def test_channels_in_the_other_order_are_found_and_the_model_is_left_as_it_was() -> None:
+def test_channels_in_the_other_order_are_found_and_the_model_is_unchanged() -> None:
     model = Center([[0.0, 0, 9], [0, 9, 0], [9, 0, 0]])
     said = found(model, Painted(COLORS))
     assert said.verdict.answer == "wrong preprocessing"
@@ -112,7 +112,7 @@ def test_images_squeezed_in_training_are_found() -> None:
     assert "squeezed" in said.verdict.because
 
 
-def test_a_shortcut_is_no_error_of_preprocessing() -> None:
+def test_shortcut_is_not_reported_as_wrong_preprocessing() -> None:
     """The stamp in the corner misleads every other image. A crop cuts it off, and so does gray."""
 
     class Stamped(Painted):

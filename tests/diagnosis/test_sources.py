@@ -48,7 +48,7 @@ def test_a_source_that_is_otherwise_fails_when_it_is_left_out() -> None:
     assert "site 2" in render(said)
 
 
-def test_sources_that_are_alike_are_not_told() -> None:
+def test_equal_sources_are_not_separable() -> None:
     sources = found(marked=False).sources
     assert sources is not None
     assert sources.told.p > 0.01
@@ -73,6 +73,6 @@ def test_sources_are_read_from_folders_and_tables(tmp_path) -> None:
         read_sources(["/d/east/1.png"], f"{table}:hospital")
 
 
-def test_one_source_is_refused() -> None:
+def test_one_source_is_rejected() -> None:
     with pytest.raises(sl.SightlineError, match="'x' for every image; expected two sources"):
         found(marked=True, sources=["x"] * COUNT)

@@ -125,7 +125,7 @@ def test_random_weights_differ_by_image_purpose_layer_and_seed(images: Tensor) -
     assert -1 <= first.min() < -0.5 < 0.5 < first.max() <= 1
 
 
-def test_a_guide_on_random_maps_does_not_depend_on_the_batch_and_draws_anew_in_every_epoch(images: Tensor) -> None:
+def test_a_guide_on_random_maps_does_not_depend_on_the_batch_and_draws_again_in_every_epoch(images: Tensor) -> None:
     model = TinyCNN().double()
     objective = sl.Objective(model, sl.Energy(explainer="randomcam"))
     batch = batches(images.double(), IMAGES)[0]

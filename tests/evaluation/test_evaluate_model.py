@@ -61,7 +61,7 @@ def evaluate(model: nn.Module, batches: list[sl.Batch], *args: object, **options
     return evaluate_model(model, batches, *args, input_spec=SPEC, layer=LAYER, **options)
 
 
-def test_figures_are_those_of_the_metrics_alone(model: Net, batches: list[sl.Batch]) -> None:
+def test_values_are_those_of_the_metrics_alone(model: Net, batches: list[sl.Batch]) -> None:
     found = evaluate(model, batches, ("gradcam", "gaussian"), gallery=5)
     batch = whole(batches)
     logits = model(SPEC.normalize(batch.images))
@@ -175,7 +175,7 @@ def test_a_registered_metric_is_measured(model: Net, batches: list[sl.Batch], mo
     assert evaluate(model, batches, ("gaussian",), ("peak",))["peak@gaussian"].value == 1
 
 
-def test_the_model_and_its_mode_are_left_alone(model: Net, batches: list[sl.Batch]) -> None:
+def test_the_model_and_its_mode_are_unchanged(model: Net, batches: list[sl.Batch]) -> None:
     state = {name: value.clone() for name, value in model.state_dict().items()}
     model.features.eval()
     flags = [module.training for module in model.modules()]
@@ -195,19 +195,19 @@ def test_the_model_and_its_mode_are_left_alone(model: Net, batches: list[sl.Batc
         ({"max_images_slow": -1}, "expected 0 or more"),
     ],
 )
-def test_bad_input_is_refused(model: Net, batches: list[sl.Batch], options: dict, message: str) -> None:
+def test_bad_input_is_rejected(model: Net, batches: list[sl.Batch], options: dict, message: str) -> None:
     with pytest.raises(sl.SightlineError, match=message):
         evaluate(model, batches, **options)
 
 
-def test_loaders_without_a_length_and_without_images_are_refused(model: Net, batches: list[sl.Batch]) -> None:
+def test_loaders_without_a_length_and_without_images_are_rejected(model: Net, batches: list[sl.Batch]) -> None:
     with pytest.raises(sl.SightlineError, match="DataLoader or a list"):
         evaluate(model, iter(batches))
     with pytest.raises(sl.SightlineError, match="no images"):
         evaluate(model, [])
 
 
-def test_nan_is_refused_not_averaged(model: Net, batches: list[sl.Batch]) -> None:
+def test_nan_is_rejected_not_averaged(model: Net, batches: list[sl.Batch]) -> None:
     with torch.no_grad():
         model.head.bias[0] = torch.nan
     with pytest.raises(sl.SightlineError, match="NaN"):

@@ -110,6 +110,6 @@ def test_attacks() -> None:
     assert torch.equal((after - z).sign(), -z.sign())
 
 
-def test_scores_of_one_column_are_refused() -> None:
+def test_scores_of_one_column_are_rejected() -> None:
     with pytest.raises(SightlineError, match=r"scores have shape \(3, 1\)"):
         Accuracy().update(torch.rand(3, 1), torch.zeros(3, dtype=torch.int64))

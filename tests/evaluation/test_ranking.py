@@ -145,7 +145,7 @@ def test_friedman_over_metrics_averages_an_images_ranks(table):
     assert found.n == 5
 
 
-def test_friedman_of_nothing_but_ties(table):
+def test_friedman_with_only_ties(table):
     found = table({("net", name, "insertion"): [0.5] * 8 for name in "ABC"}).image_ranks("insertion")
     assert found.p == 1
     assert np.isnan(found.statistic)

@@ -47,7 +47,7 @@ def test_a_run_is_evaluated_from_its_folder_and_read_by_the_report(run: Run) -> 
         assert set(written.gallery.maps) == set(EXPLAINERS)
 
 
-def test_the_figures_are_those_of_the_checkpoint(run: Run, tmp_path: Path) -> None:
+def test_the_values_are_those_of_the_checkpoint(run: Run, tmp_path: Path) -> None:
     broken = Run(tmp_path / "broken")
     (broken.path / "checkpoints").mkdir(parents=True)
     for file in ("recipe.yaml", "run.json"):
@@ -81,12 +81,12 @@ def test_the_fingerprint_follows_every_weight() -> None:
         ({"explainers": ["gradcan"]}, "did you mean 'gradcam'"),
     ],
 )
-def test_bad_input_is_refused(run: Run, options: dict, message: str) -> None:
+def test_bad_input_is_rejected(run: Run, options: dict, message: str) -> None:
     with pytest.raises(sl.SightlineError, match=message):
         evaluate(run, **options)
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(sl.SightlineError, match="is not a run folder"):
         evaluate(tmp_path)
 

@@ -24,7 +24,7 @@ def test_networks_start_from_scratch(name: str) -> None:
 
 
 @pytest.mark.parametrize("item", [name.partition("/")[2] for name in shipped_studies() if name.startswith("ec/")])
-def test_arms_that_start_from_imagenet_say_so(item: str) -> None:
+def test_variants_with_imagenet_weights_are_labeled(item: str) -> None:
     study = read_study("ec", item)
     for row in getattr(study, "rows", []):
         assert (study.recipe_of(row).model.weights == "default") == ("pretrained" in row.label), row.label

@@ -77,7 +77,7 @@ def test_a_disc_has_the_pixels_within_its_radius_and_a_silent_filter_none() -> N
 
 
 @pytest.mark.parametrize(("item", "style"), [("figure-5", "circles"), ("figure-6", "contours")])
-def test_the_papers_figures_compare_iccnn_with_and_without_weights(item: str, style: str) -> None:
+def test_the_papers_values_compare_iccnn_with_and_without_weights(item: str, style: str) -> None:
     figure = read_study("ec", item)
     assert isinstance(figure, Filters)
     assert figure.style == style

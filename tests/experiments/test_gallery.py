@@ -43,7 +43,7 @@ def shown(folder: Path, name: str) -> dict[str, torch.Tensor]:
     return load_file(folder / "parts" / f"{name}.safetensors")
 
 
-def test_maps_and_figures_are_what_explain_gives_for_the_trained_model(
+def test_maps_and_values_are_what_explain_gives_for_the_trained_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[str] = []
@@ -101,7 +101,7 @@ def test_maps_and_figures_are_what_explain_gives_for_the_trained_model(
     assert (folder / "figure.png").is_file()
 
 
-def test_astray_takes_what_is_right_with_the_least_map_on_the_object(tmp_path: Path) -> None:
+def test_select_low_energy_takes_correct_images_with_the_lowest_energy_on_the_object(tmp_path: Path) -> None:
     one = study(models=[{"label": "CE"}], select_low_energy=True, num_images=2)
     folder = run_study(one, tmp_path / "out")
     test = data.create_dataset("digits", copies=1, size=32)["test_shifted"]

@@ -38,7 +38,7 @@ def plan(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_the_table_is_what_train_and_evaluate_find_and_a_killed_study_goes_on(
+def test_the_table_is_what_train_and_evaluate_find_and_a_killed_study_resumes(
     plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[str] = []
@@ -78,7 +78,7 @@ def test_the_table_is_what_train_and_evaluate_find_and_a_killed_study_goes_on(
 
 
 @pytest.mark.slow
-def test_a_finished_study_takes_more_arms_seeds_and_columns_without_training_again(
+def test_a_finished_study_takes_more_variants_seeds_and_columns_without_training_again(
     plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = ["seeds=[3]", "variants=[{label: cross-entropy, keys: {guide: null}}]", "columns=[test_shifted/accuracy]"]

@@ -255,6 +255,6 @@ def test_what_no_attention_map_is_defined_for_is_named(name: str, windows: list[
         sl.explain(torch.jit.script(nn.Sequential(nn.Identity())), images(), name)
 
 
-def test_legrad_refuses_more_blocks_than_there_are() -> None:
+def test_legrad_rejects_more_blocks_than_there_are() -> None:
     with pytest.raises(SightlineError, match="blocks is 4; expected at most 3"):
         sl.create_explainer("legrad", blocks=4)(vit(), images())

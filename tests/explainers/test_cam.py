@@ -394,6 +394,6 @@ def test_every_weighted_cam_can_be_smoothed(name: str) -> None:
     torch.testing.assert_close(torch.cat([explainer(model, image[None]) for image in images]), smooth)
 
 
-def test_an_unknown_smoothing_is_refused() -> None:
+def test_an_unknown_smoothing_is_rejected() -> None:
     with pytest.raises(SightlineError, match="smooth is 'mean'"):
         sl.create_explainer("gradcam", smooth="mean")

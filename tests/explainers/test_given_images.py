@@ -115,7 +115,7 @@ def test_a_normalization_that_is_assumed_is_said(model: nn.Module, arrays: list[
         ([np.full((4, 4, 3), 3.0), np.full((4, 4, 3), 9.0)], "the values of image 0 range over"),
     ],
 )  # fmt: skip
-def test_what_is_no_image_is_refused(model: nn.Module, images: object, message: str) -> None:
+def test_what_is_no_image_is_rejected(model: nn.Module, images: object, message: str) -> None:
     with pytest.raises(sl.SightlineError) as error:
         sl.explain(model, images, input_spec=SPEC)
     assert message in str(error.value)

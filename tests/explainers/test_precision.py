@@ -118,7 +118,7 @@ def test_attacks_inside_metrics_and_guides_take_half_precision(dtype: torch.dtyp
 @pytest.mark.parametrize("method", ["gradcam", "saliency", "rise"])
 @pytest.mark.parametrize("own", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("given", [torch.float16, torch.float32, torch.float64])
-def test_images_of_another_type_than_the_model_are_refused(method: str, own: torch.dtype, given: torch.dtype) -> None:
+def test_images_of_another_type_than_the_model_are_rejected(method: str, own: torch.dtype, given: torch.dtype) -> None:
     images = torch.rand(1, 3, 16, 16).to(given)
     if own == given:
         assert sl.create_explainer(method, **FEW.get(method, {}))(network().to(own), images).shape == (1, 16, 16)

@@ -169,7 +169,7 @@ def test_a_model_that_explains_itself_gives_its_map_too(tmp_path: Path, monkeypa
             torch.testing.assert_close(torch.as_tensor(tensor), wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_weights_beyond_the_limit_of_a_protobuf_lie_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_beyond_the_limit_of_a_protobuf_are_next_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime", reason="ONNX is not installed: pip install 'sightline-xai[export]'")
     monkeypatch.setattr(programs, "PROTOBUF_LIMIT", 0)
     folder = export_model(TinyCNN(), tmp_path / "out", ["onnx"], input_spec=SPEC, classes=CLASSES)

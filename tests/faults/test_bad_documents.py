@@ -96,7 +96,7 @@ def test_a_mapping_of_bad_changes(changes: dict[Any, Any], tmp_path: Path) -> No
         b"[" * 5000, b"a: 2026-13-45", b"a: " + b"9" * 5000,
     ],
 )  # fmt: skip
-def test_a_file_that_is_no_recipe(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_recipe(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_bytes(content)
     with pytest.raises(SightlineError):

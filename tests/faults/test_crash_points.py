@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", VERBS)
-def test_a_command_goes_on_from_before_each_file_operation(name, work, undisturbed, tmp_path):
+def test_command_resumes_from_before_each_file_operation(name, work, undisturbed, tmp_path):
     verb = VERBS[name]
     expected, *_ = undisturbed(name)
     folder = work()  # every state goes on here, since some files name their folder

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", VERBS)
-def test_a_killed_command_goes_on_to_the_same_result(name, work, undisturbed):
+def test_a_killed_command_resumes_to_the_same_result(name, work, undisturbed):
     """Half of the kills come before a file operation, half at a moment, both anywhere in the time that the command takes."""
     verb, draw = VERBS[name], random.Random(name)
     expected, operations, seconds = undisturbed(name)

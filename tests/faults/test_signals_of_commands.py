@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
     ("sent", "code", "status"),
     [(signal.SIGINT, 130, "failed: interrupted"), (signal.SIGTERM, 143, "failed: terminated")],
 )
-def test_a_training_that_is_interrupted_says_how_to_go_on(sent, code, status, work):
+def test_a_training_that_is_interrupted_says_how_to_resume(sent, code, status, work):
     verb, folder = VERBS["train"], work()
     child = start(folder, *verb.arguments, "stages.0.epochs=2000")
     facts = folder / "new" / "run.json"
@@ -35,7 +35,7 @@ def test_a_training_that_is_interrupted_says_how_to_go_on(sent, code, status, wo
 
 
 @pytest.mark.parametrize("name", sorted(VERBS.keys() - {"train"}))
-def test_every_command_ends_at_sigterm_and_goes_on(name, work, undisturbed):
+def test_every_command_ends_at_sigterm_and_resumes(name, work, undisturbed):
     verb, folder = VERBS[name], work()
     expected, *_ = undisturbed(name)
     child = start(folder, *verb.arguments)

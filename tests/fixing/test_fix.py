@@ -60,7 +60,7 @@ def test_classes_in_another_order_are_named(cheat) -> None:
     assert not any("another order" in note for note in named.notes)
 
 
-def test_a_gain_up_to_chance_is_no_help(tmp_path: Path) -> None:
+def test_a_gain_up_to_chance_is_not_a_help(tmp_path: Path) -> None:
     write(tmp_path, False, 24, 0)
     for file in (tmp_path / "images").rglob("*.png"):  # both classes show the same object
         pixels = np.array(Image.open(file))
@@ -148,7 +148,7 @@ def test_a_model_with_one_logit_keeps_one(cheat) -> None:
     assert [f.before for f in single.table] == [f.before for f in two.table]
 
 
-def test_what_cannot_be_fixed_is_refused(cheat) -> None:
+def test_what_cannot_be_fixed_is_rejected(cheat) -> None:
     model, seen, _ = cheat
     with pytest.raises(SightlineError, match=r"apple/99\.png"):
         fixed_with(model, seen, masks={"apple/99.png": np.zeros((SIZE, SIZE))})

@@ -67,7 +67,7 @@ def test_palette_masks_give_their_indices(tmp_path: Path) -> None:
     assert (splits["train"][0].mask == 1).all()
 
 
-def test_grey_and_transparent_pictures_become_rgb(tmp_path: Path) -> None:
+def test_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:
     class_folders(tmp_path, each=2)
     Image.new("L", (32, 24), 40).save(tmp_path / "cat/0.jpg")
     Image.new("RGBA", (32, 24), (10, 20, 30, 0)).save(tmp_path / "dog/2.png")
@@ -189,7 +189,7 @@ def test_an_unknown_split_is_answered_with_the_known(tmp_path: Path) -> None:
         splits["tests"]
 
 
-def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf_8_is_rejected(tmp_path: Path) -> None:
     class_folders(tmp_path, each=3)
     name = os.fsencode(tmp_path / "cat") + b"/\xe9t\xe9.jpg"
     os.rename(tmp_path / "cat/0.jpg", name)

@@ -107,7 +107,7 @@ def test_a_folder_moved_into_one_of_its_name_is_divided_as_before(tmp_path: Path
         (["train/images/cat/0.png", "train/images/dog/0.png"], r"one class folder, images, .*, move them up"),
     ],
 )
-def test_classes_below_a_single_folder_are_refused(tmp_path: Path, files: list[str], message: str) -> None:
+def test_classes_below_a_single_folder_are_rejected(tmp_path: Path, files: list[str], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         read_layout(make(tmp_path, *files))
 
@@ -148,7 +148,7 @@ def test_names_of_splits_can_be_classes(tmp_path: Path) -> None:
         (["0.png"], "holds no images in class folders"),
     ],
 )
-def test_folders_that_are_mixed_up_are_refused(tmp_path: Path, files: list[str], message: str) -> None:
+def test_folders_that_are_mixed_up_are_rejected(tmp_path: Path, files: list[str], message: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(SightlineError, match=message):

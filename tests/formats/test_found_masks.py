@@ -68,7 +68,7 @@ def test_found_masks_stand_in_the_place_of_the_data_sets_own(folder: Path) -> No
     assert found.fingerprint != pictures().fingerprint
 
 
-def test_masks_of_something_else_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_masks_of_something_else_are_rejected(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="another data set"):
         FoundMasks(pictures(identity="q"), folder)
     (tmp_path / "empty").mkdir()
@@ -92,6 +92,6 @@ def test_a_mask_of_another_size_is_an_error(folder: Path) -> None:
         FoundMasks(pictures(), folder)[0]
 
 
-def test_a_source_without_a_name_is_refused(folder: Path) -> None:
+def test_a_source_without_a_name_is_rejected(folder: Path) -> None:
     with pytest.raises(SightlineError, match="name of a data set"):
         data.create_dataset("found_masks", source={"size": 32}, masks=str(folder))

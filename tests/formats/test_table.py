@@ -26,7 +26,7 @@ def test_spaces_around_names_and_values_do_not_count(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("column", ["path", "label", "group"])
 @pytest.mark.parametrize("value", ["", "  "])
-def test_an_empty_value_is_refused_with_its_line(tmp_path: Path, column: str, value: str) -> None:
+def test_an_empty_value_is_rejected_with_its_line(tmp_path: Path, column: str, value: str) -> None:
     row = {"path": "b.jpg", "label": "dog", "group": "g"} | {column: value}
     content = f"path,label,group\na.jpg,cat,g\n\n   \n{','.join(row.values())}\n"
     with pytest.raises(SightlineError, match=f"line 5: the {column} is empty"):
@@ -34,7 +34,7 @@ def test_an_empty_value_is_refused_with_its_line(tmp_path: Path, column: str, va
 
 
 @pytest.mark.parametrize("column", ["path", "label", "group"])
-def test_what_pandas_reads_as_missing_is_refused_with_its_line(tmp_path: Path, column: str) -> None:
+def test_what_pandas_reads_as_missing_is_rejected_with_its_line(tmp_path: Path, column: str) -> None:
     pandas = pytest.importorskip("pandas")
     missing = pandas._libs.parsers.STR_NA_VALUES - {""}
     for value in [*sorted(missing), str(pandas.NaT)]:

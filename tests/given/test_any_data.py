@@ -227,7 +227,7 @@ def test_values_of_every_type_become_bytes() -> None:
         ("nowhere", "data: nothing at nowhere"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_understood_is_refused(data: Any, message: str) -> None:
+def test_what_cannot_be_understood_is_rejected(data: Any, message: str) -> None:
     with pytest.raises(sl.SightlineError) as error:
         as_dataset(data)
     assert message in str(error.value)

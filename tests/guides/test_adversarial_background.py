@@ -25,7 +25,7 @@ def attacked(model: nn.Module, batch: sl.Batch, **options: object) -> sl.Batch:
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_the_object_and_what_the_mask_ignores_stay_as_they_are(steps: int) -> None:
+def test_the_object_and_what_the_mask_ignores_are_unchanged(steps: int) -> None:
     model, batch = setting()
     images = attacked(model, batch, steps=steps).images
     background = (batch.masks == 0)[:, None].expand_as(images)
@@ -62,7 +62,7 @@ def test_it_raises_the_loss_more_than_noise_and_with_every_step() -> None:
     assert clean < loss(noise.clamp(0, 1)) + 0.1 < one < three
 
 
-def test_flags_statistics_and_gradients_are_left_alone() -> None:
+def test_flags_statistics_and_gradients_are_unchanged() -> None:
     model = sl.load_model("sightline/small_cnn", classes=3)[0].train()
     model.blocks[0].norm1.eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

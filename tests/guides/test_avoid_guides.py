@@ -147,7 +147,7 @@ def test_random_backgrounds_replace_what_is_to_be_avoided(fill: str) -> None:
     assert objective.eval().guides[0].transform(given, objective) is given
 
 
-def test_what_says_nothing_of_the_object_is_refused() -> None:
+def test_what_says_nothing_of_the_object_is_rejected() -> None:
     with pytest.raises(SightlineError, match=r"reward is 1\.0; expected 0 for the region 'avoid'"):
         sl.guides.RightReasons(region="avoid", reward=1.0)
     with pytest.raises(SightlineError, match="region"):
@@ -158,7 +158,7 @@ def test_what_says_nothing_of_the_object_is_refused() -> None:
         GUIDES.create("random_background", region="avoid", fill="black")
 
 
-def test_data_without_a_region_to_avoid_is_refused(make_objects: Any) -> None:
+def test_data_without_a_region_to_avoid_is_rejected(make_objects: Any) -> None:
     plain = make_objects(4)
 
     def with_regions(value: int) -> InMemory:

@@ -170,7 +170,7 @@ class Restless(nn.Module):
 
 
 @pytest.mark.parametrize("explainer", ["gradcam", "integrated_gradients"])
-def test_the_pass_leaves_the_model_as_it_was(explainer: str) -> None:
+def test_the_pass_does_not_change_the_model(explainer: str) -> None:
     model, batch = Restless(), batch_of(6, dtype=torch.float32)
     objective = sl.Objective(model, ExplanationConsistency(explainer, interval=1), layer="last")
     model.norm.eval()
@@ -199,7 +199,7 @@ def test_weights_are_measured_every_k_epochs() -> None:
     assert changes == [False, False, False, True, False, False, True, False]
 
 
-def test_what_is_not_finite_is_refused_by_index() -> None:
+def test_what_is_not_finite_is_rejected_by_index() -> None:
     class Breaks(ByHand):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) + torch.where(x[:, :1].mean((2, 3)) > 0.79, torch.nan, 0.0)
@@ -294,7 +294,7 @@ def test_fused_measures_in_every_kth_epoch_and_the_next_visit_is_weighted() -> N
     torch.testing.assert_close(output["weights/at_min"], torch.tensor(0.25))
 
 
-def test_fused_works_in_bf16_beside_another_guide_and_without_gradients() -> None:
+def test_fused_works_in_bf16_next_to_another_guide_and_without_gradients() -> None:
     batch, guide = batch_of(dtype=torch.float32), ExplanationConsistency(mode="fused")
     objective = sl.Objective(TinyCNN(), sl.SegmentOverlap(views=2) + guide)
     objective.on_epoch_start([batch], 0)
@@ -361,7 +361,7 @@ def test_it_needs_no_double_backward(mode: str) -> None:
         torch.testing.assert_close(*gradients)
 
 
-def test_a_loss_on_maps_beside_it_needs_one() -> None:
+def test_a_loss_on_maps_next_to_it_needs_one() -> None:
     model = normed(Synchronized(4, affine=False))
     objective = sl.Objective(model, sl.SegmentOverlap() + ExplanationConsistency(), layer="features")
     assert trains_on_maps(objective)
@@ -372,7 +372,7 @@ def test_a_loss_on_maps_beside_it_needs_one() -> None:
     )
 
 
-def test_fused_refuses_synchronized_batch_norm_where_processes_could_wait_for_each_other() -> None:
+def test_fused_rejects_synchronized_batch_norm_where_processes_could_wait_for_each_other() -> None:
     objective = sl.Objective(
         normed(Synchronized(4, affine=False)), ExplanationConsistency(mode="fused"), layer="features"
     )
@@ -512,7 +512,7 @@ def test_the_top_class_alone_is_the_papers_manner(explainer: str) -> None:
 # ---- what is refused ----
 
 
-def test_options_are_refused() -> None:
+def test_options_are_rejected() -> None:
     for options, message in [
         ({"psi": "tan"}, "psi is 'tan'; expected 'tanh'"),
         ({"distance": "max"}, "distance is 'max'"),
@@ -532,7 +532,7 @@ def test_options_are_refused() -> None:
 
 
 @pytest.mark.parametrize("mode", ["pass", "fused"])
-def test_images_that_are_no_pixels_are_refused(mode: str) -> None:
+def test_images_that_are_no_pixels_are_rejected(mode: str) -> None:
     batch = batch_of(dtype=torch.float32)
     batch.images = 4 * batch.images - 2
     objective = sl.Objective(TinyCNN(), ExplanationConsistency(mode=mode, interval=1))

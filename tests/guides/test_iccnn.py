@@ -186,7 +186,7 @@ def test_a_models_copied_filters_share_a_group() -> None:
     assert all(p.grad is None for p in objective.parameters())
 
 
-def test_filters_are_grouped_anew_every_second_epoch() -> None:
+def test_filters_are_grouped_again_every_second_epoch() -> None:
     objective = sl.Objective(Copies(torch.arange(15) % 3), guide := ICCNN(groups=3), layer="layer")
     batch, history = batch_of(12, dtype=torch.float32), []
     for epoch in range(4):
@@ -276,7 +276,7 @@ def test_other_guides_views_do_not_count() -> None:
         torch.testing.assert_close(alone(batch)[name], both(batch)[name])
 
 
-def test_images_are_reweighted_beside_it() -> None:
+def test_images_are_reweighted_next_to_it() -> None:
     batch = batch_of(6)
     model = TinyCNN(width=5).double()
     with torch.no_grad():
@@ -334,7 +334,7 @@ def test_layers_of_every_family(name: str, layer: str | None) -> None:
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in [*target.parameters(), *model.parameters()])
 
 
-def test_what_is_refused() -> None:
+def test_what_is_rejected() -> None:
     for options, message in [
         ({"groups": 1}, "groups is 1; expected a whole number >= 2"),
         ({"interval": 0}, "interval is 0; expected a whole number >= 1"),

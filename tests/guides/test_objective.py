@@ -83,7 +83,7 @@ def test_a_papers_own_mixing_does_not_compose() -> None:
         sl.Objective(TinyCNN(), sl.SegmentOverlap(beta=0.5) + Shrink())
 
 
-def test_two_reweighters_are_refused() -> None:
+def test_two_reweighters_are_rejected() -> None:
     with pytest.raises(SightlineError, match="Reweight and Reweight both reweight samples"):
         sl.Objective(TinyCNN(), Reweight() + Reweight())
 
@@ -221,13 +221,13 @@ def test_input_spec_normalises_inside() -> None:
     torch.testing.assert_close(inside, outside)
 
 
-def test_a_ddp_model_is_refused() -> None:
+def test_a_ddp_model_is_rejected() -> None:
     ddp = object.__new__(nn.parallel.DistributedDataParallel)
     with pytest.raises(SightlineError, match="wrap the Objective instead"):
         sl.Objective(ddp)
 
 
-def test_eight_views_of_images_that_are_not_square_are_refused() -> None:
+def test_eight_views_of_images_that_are_not_square_are_rejected() -> None:
     batch = Batch(torch.rand(2, 3, 8, 12), torch.tensor([0, 1]), masks=torch.ones(2, 8, 12, dtype=torch.uint8))
     sl.Objective(TinyCNN(), sl.SegmentOverlap(views=4))(batch)
     with pytest.raises(SightlineError, match="eight views need square"):
@@ -259,7 +259,7 @@ def test_guides_from_a_recipes_values() -> None:
 # ---- can this model be trained? ----
 
 
-def test_check_model_accepts_ordinary_models_and_leaves_them_alone() -> None:
+def test_check_model_accepts_ordinary_models_and_does_not_change_them() -> None:
     model = torchvision.models.resnet18().train()
     sl.check_model(model, images=torch.rand(2, 3, 64, 64))
     assert model.training

@@ -35,7 +35,7 @@ def test_objects_stay_and_backgrounds_are_exchanged() -> None:
     torch.testing.assert_close(background, colours[:, None, None].expand(4, 16, 16), atol=2e-3, rtol=0)
 
 
-def test_the_pairing_depends_on_seed_epoch_and_indices_alone() -> None:
+def test_the_pairing_depends_only_on_seed_epoch_and_indices() -> None:
     batch, step = two_scenes(), objective()
 
     def colours(seed: int = 0, epoch: int = 0) -> list[float]:

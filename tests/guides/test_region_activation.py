@@ -240,6 +240,6 @@ def test_half_precision_is_finite() -> None:
         {"explainer": "eigencam"},
     ],
 )
-def test_bad_options_are_refused(options: dict[str, object]) -> None:
+def test_bad_options_are_rejected(options: dict[str, object]) -> None:
     with pytest.raises(SightlineError, match=next(iter(options))):
         create_guide("region_activation", **options)

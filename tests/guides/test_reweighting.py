@@ -273,7 +273,7 @@ def test_a_resumed_run_has_the_weights_of_one_that_went_on(name: str, stop: int,
         assert torch.equal(a, b)
 
 
-def test_a_checkpoint_of_another_guide_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_guide_is_rejected(tmp_path: Path) -> None:
     write_state(tmp_path / "state", [sl.Objective(TinyCNN())], None, State())
     with pytest.raises(SightlineError, match="does not fit"):
         Checkpoint(tmp_path / "state").restore_objectives([sl.Objective(TinyCNN(), HardNegativeMining())])
@@ -311,7 +311,7 @@ def test_weights_that_only_the_forward_pass_gives_are_not_accumulated() -> None:
         sl.Objective(TinyCNN(), Focal(normalize="weights")).counts([batch_of()])
 
 
-def test_what_is_refused() -> None:
+def test_what_is_rejected() -> None:
     _, _, batch = some()
     objective = sl.Objective(Scores(), HardNegativeMining())
     with pytest.raises(SightlineError, match="call on_epoch_start with the training data"):

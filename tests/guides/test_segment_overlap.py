@@ -204,7 +204,7 @@ def test_images_without_mask_or_object_weigh_nothing_and_are_counted() -> None:
     assert all(p.grad is None or torch.equal(p.grad, torch.zeros_like(p)) for p in model.parameters())
 
 
-def test_the_five_arms_of_table_1() -> None:
+def test_the_five_variants_of_table_1() -> None:
     torch.manual_seed(4)
     model, batch = TinyCNN().double(), batch_of()
     parts = sl.Objective(model, sl.SegmentOverlap(beta=0.5, blur=5))(batch)

@@ -144,7 +144,7 @@ def test_the_task_by_hand() -> None:
         task_loss(logits, torch.tensor([[0, 1, 0]]))
 
 
-def test_what_needs_one_label_says_so() -> None:
+def test_several_labels_where_one_is_needed_raise() -> None:
     model, batch = TinyCNN().double(), batch_of()
     for guide in (create_guide("energy"), sl.SegmentOverlap() + create_guide("energy")):
         objective = sl.Objective(model, guide)

@@ -98,13 +98,13 @@ class Reads(Own):
 
 
 @pytest.mark.parametrize("values", [True, {}])
-def test_a_guide_that_needs_the_tap_says_so(values: Any) -> None:
+def test_a_guide_that_needs_the_tap_is_reported(values: Any) -> None:
     with pytest.raises(SightlineError, match="none has needs_tap = True"):
         sl.Objective(TinyCNN().double(), Reads(values=values), layer="features.2")(batch_of())
 
 
 @pytest.mark.parametrize("guide", ["segment_overlap", sl.SegmentOverlap, 3])
-def test_something_that_is_no_guide(guide: Any) -> None:
+def test_object_that_is_not_a_guide_raises(guide: Any) -> None:
     with pytest.raises(SightlineError, match="expected a guide such as"):
         sl.Objective(TinyCNN(), guide)
 

@@ -31,7 +31,7 @@ def test_one_click_finds_the_object_that_was_clicked(size):
     assert overlap(segment_clicks(image, np.array([[185.0, 85.0]])), square) > 0.9
 
 
-def test_two_clicks_find_two_objects_and_a_refused_one_takes_one_away():
+def test_two_clicks_find_two_objects_and_a_rejected_one_takes_one_away():
     image, disc, square = scene()
     both = segment_clicks(image, np.array([[80.0, 90.0], [180.0, 90.0]]))
     assert overlap(both, disc | square) > 0.9
@@ -46,7 +46,7 @@ def test_a_box_limits_the_object_and_needs_no_click():
     assert not (found & disc).any()
 
 
-def test_equal_arguments_give_equal_masks_and_leave_the_arguments_alone():
+def test_equal_arguments_give_equal_masks_and_do_not_change_the_arguments():
     image, *_ = scene()
     before, points = image.copy(), np.array([[80.0, 90.0]])
     first = segment_clicks(image, points)
@@ -64,7 +64,7 @@ def test_every_image_gives_a_mask_that_holds_the_click(size, seed):
     assert (mask.shape, mask.dtype, mask.any()) == (size, bool, True)
 
 
-def test_what_is_no_argument_is_refused():
+def test_what_is_no_argument_is_rejected():
     image, *_ = scene()
     for arguments, problem in (
         ((image.astype(float), NONE), "image is float64"),

@@ -165,7 +165,7 @@ def test_boxes_beyond_the_image_are_cut_or_left_out_and_counted(tmp_path: Path) 
     assert not (tmp_path / "none.csv").exists()
 
 
-def test_an_interrupted_pass_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_pass_resumes(tmp_path: Path) -> None:
     data, box, path = photographs(tmp_path), Box(1, 2, 9, 8), tmp_path / "boxes.csv"
     first = Known(box, fails_after=4)
     with pytest.raises(KeyboardInterrupt):
@@ -185,7 +185,7 @@ def test_an_interrupted_pass_goes_on(tmp_path: Path) -> None:
     assert idle.asked == []
 
 
-def test_what_is_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_what_is_of_something_else_is_rejected(tmp_path: Path) -> None:
     data, path = photographs(tmp_path), tmp_path / "boxes.csv"
     write_boxes(data, path, Known(Box(1, 2, 9, 8)))
     with pytest.raises(

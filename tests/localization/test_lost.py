@@ -195,7 +195,7 @@ def test_keys_of_a_model_that_is_not_timms(patch: int | tuple[int, int]) -> None
     torch.testing.assert_close(keys, model.qkv(tokens)[..., 12:24].detach())
 
 
-def test_models_without_such_keys_are_refused() -> None:
+def test_models_without_such_keys_are_rejected() -> None:
     with pytest.raises(SightlineError, match="plain vision transformer"):
         last_keys(models.resnet18(), torch.rand(1, 3, 32, 32))
     windows = timm.models.SwinTransformer(img_size=56, depths=(1, 1), embed_dim=12, num_heads=(1, 1), num_classes=0)

@@ -117,7 +117,7 @@ def peak(row: int, column: int) -> Tensor:
     return one
 
 
-def test_points_lie_on_the_whole_image() -> None:
+def test_points_are_on_the_whole_image() -> None:
     wide, tall = sample(40, 60), sample(60, 40)
     for one, (x, y) in zip(Prompter(Drawn(peak(2, 5)))([wide, tall]), ((10, 0), (0, 10))):
         ((point,),) = [prompt.points for prompt in one]
@@ -172,7 +172,7 @@ def test_a_mask_is_the_union_over_the_prompts() -> None:
 
 
 @pytest.mark.parametrize("returned", [None, np.zeros((10, 12)), np.zeros((12, 10), dtype=bool), torch.ones(10, 12)])
-def test_what_is_no_mask_is_refused(returned: object) -> None:
+def test_what_is_no_mask_is_rejected(returned: object) -> None:
     with pytest.raises(SightlineError, match=r"0\.png; expected a bool array \(10, 12\)"):
         segment(sample(10, 12), [Prompt(torch.zeros(1, 2))], lambda image, points, box: returned)
 
@@ -275,7 +275,7 @@ def test_an_image_without_a_prompt_has_no_mask_and_is_counted(tmp_path: Path) ->
         write_masks(dataset, tmp_path / "none", nothing, grabcut_mask, name="grabcut")
 
 
-def test_an_interrupted_pass_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_pass_resumes(tmp_path: Path) -> None:
     dataset, prompter, calls = objects(tmp_path), Prompter(boxes=Known(Box(10, 6, 32, 26))), []
 
     def cut(image: np.ndarray, points: np.ndarray, box: np.ndarray | None) -> np.ndarray:
@@ -302,7 +302,7 @@ def test_an_interrupted_pass_goes_on(tmp_path: Path) -> None:
         write_masks(dataset, tmp_path / "full", prompter, cut, name="own")
 
 
-def test_images_that_would_share_a_mask_are_refused(tmp_path: Path) -> None:
+def test_images_that_would_share_a_mask_are_rejected(tmp_path: Path) -> None:
     records = [Record(tmp_path / name, i) for i, name in enumerate(("a.png", "a.jpg"))]
     for record in records:
         Image.new("RGB", (8, 8)).save(record.path)

@@ -27,7 +27,7 @@ KINDS = (
 
 
 @pytest.mark.slow
-def test_fifty_people_mark_beside_half_open_connections_and_malformed_requests(tmp_path, capfd):
+def test_fifty_people_mark_during_half_open_connections_and_malformed_requests(tmp_path, capfd):
     data, folder = Discs(IMAGES), tmp_path / "fixed"
     store = Store.open(folder / FILE, data.fingerprint, IMAGES)
     people = [store.join(None) for _ in range(PEOPLE)]

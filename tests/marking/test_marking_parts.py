@@ -85,7 +85,7 @@ def test_a_mark_is_resized_with_its_place():
     assert (round(rows.mean()), round(columns.mean())) == (40, 74)
 
 
-def test_names_that_lead_out_or_clash_are_refused_on_export(tmp_path):
+def test_names_that_lead_out_or_clash_are_rejected_on_export(tmp_path):
     data = Discs(3)
     marks = {i: Mark("right") for i in range(3)}
     for names in (["../a.jpg", "b.jpg", "c.jpg"], ["/a.jpg", "b.jpg", "c.jpg"], ["a.jpg", "a.png", "c.jpg"]):

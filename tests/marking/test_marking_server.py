@@ -184,7 +184,7 @@ def test_refits_are_kept_chosen_and_undone_and_the_result_is_exported(person, pa
     assert json.loads((tmp_path / "fixed/marks.json").read_text())[data.names[2]]["object"] is True
 
 
-def test_a_session_goes_on_where_it_ended_and_refuses_other_images(person, page, data, store):
+def test_a_session_resumes_where_it_ended_and_rejects_other_images(person, page, data, store):
     browser = person("Anna")
     click(browser, data, 0)
     mark(browser, 1, "judge", judgement="unclear")
@@ -289,7 +289,7 @@ def forged():
     return raw + [json.dumps(body).encode() for body in bodies]
 
 
-def test_more_than_a_hundred_forged_or_malformed_requests_are_refused_and_nothing_is_lost(person, page, store):
+def test_more_than_a_hundred_forged_or_malformed_requests_are_rejected_and_nothing_is_lost(person, page, store):
     browser = person()
     mark(browser, 1, "judge", judgement="right")
     headers = {"Content-Type": "application/json"}
@@ -323,7 +323,7 @@ def test_more_than_a_hundred_forged_or_malformed_requests_are_refused_and_nothin
     assert browser.post("/mark", json=GOOD).status_code == 200
 
 
-def test_a_flood_is_refused_and_others_go_on(person):
+def test_a_flood_is_rejected_and_others_continue(person):
     browser, other = person(), person()
     codes = [mark(browser, 0, "judge", judgement="right").status_code for _ in range(90)]
     assert codes[:60] == [200] * 60
@@ -376,7 +376,7 @@ def test_a_refit_reports_its_progress_and_a_second_one_waits_its_turn(person, pa
     assert [refit["marked"] for refit in browser.get("/state").json()["refits"]] == [4]
 
 
-def test_a_refit_that_breaks_is_told_and_the_marks_stay(person, page, data, store, capsys):
+def test_failed_refit_is_reported_and_keeps_the_marks(person, page, data, store, capsys):
     def broken(marks, number, progress):
         raise RuntimeError("no such layer")
 

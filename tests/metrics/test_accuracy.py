@@ -48,7 +48,7 @@ def test_worst_group_of_many_samples_at_once() -> None:
     torch.testing.assert_close(worst_group_accuracy(hits, groups), torch.tensor(rows))
 
 
-def test_bad_input_is_refused() -> None:
+def test_bad_input_is_rejected() -> None:
     with pytest.raises(sl.SightlineError, match=r"scores hold NaN \(images \[2\]"):
         Accuracy().update(SCORES.masked_fill(torch.arange(5)[:, None] == 2, torch.nan), LABELS)
     with pytest.raises(sl.SightlineError, match=r"expected \(B, K\) with K >= 2"):

@@ -98,7 +98,7 @@ def test_changed_pixels_are_those_of_the_marks() -> None:
     assert not changed_marks(alone, "pasted")[1].any()  # no other class has one
 
 
-def test_a_region_without_pixels_beside_it_cannot_be_removed_or_lent() -> None:
+def test_a_region_without_pixels_next_to_it_cannot_be_removed_or_lent() -> None:
     images, labels, avoid = images_of([0, 1], [0, 1])
     avoid[0] = 1
     seen = Observation(images=images, labels=labels, avoid=avoid)

@@ -194,7 +194,7 @@ def test_a_mask_for_each_class_and_a_soft_one() -> None:
         assert metric.n == 15
 
 
-def test_what_is_refused() -> None:
+def test_what_is_rejected() -> None:
     (batch,) = create_loader(dataset(LABELS), size=8, batch_size=15, train=False)
     metric = BGGap(Reads("object"))
     with pytest.raises(sl.SightlineError, match="because what is taken away becomes black here"):

@@ -71,7 +71,7 @@ def test_the_pointing_game_by_hand() -> None:
     assert pointing_game_in_box(flat, torch.tensor([[[0.0, 0, 2, 2]]])).item() == pytest.approx(4 / 20)  # chance
 
 
-def test_a_maximum_beside_the_object_and_in_its_box_hits_by_boxes_alone() -> None:
+def test_a_maximum_next_to_the_object_and_in_its_box_hits_by_boxes_alone() -> None:
     mask = torch.zeros(1, 5, 5, dtype=torch.uint8)
     mask[0, 1:, 2] = mask[0, 4, 2:] = 1  # an L, with the maximum between its arms
     assert pointing_game(MAP, mask).item() == 0

@@ -141,7 +141,7 @@ def test_degenerate_cases_have_a_value_or_none(name: str, what: str, model: nn.M
 
 
 @pytest.mark.parametrize("name", [n for n in METRICS.names() if METRICS[n].capabilities["needs_maps"]])
-def test_maps_with_nan_are_refused(name: str, model: nn.Module) -> None:
+def test_maps_with_nan_are_rejected(name: str, model: nn.Module) -> None:
     observation = observe(model, torch.rand(2, 3, 12, 12), torch.full((2, 12, 12), torch.nan))
     with pytest.raises(sl.SightlineError, match="NaN"):
         make(name, model).compute_per_image(observation)
@@ -152,7 +152,7 @@ ASKED = {n for n in METRICS.names() if METRICS[n].capabilities["needs_model"]}
 
 # Coherency and stability ask the explainer, which refuses such a model itself; part interpretability looks at no logits.
 @pytest.mark.parametrize("name", sorted(ASKED - {"coherency", "view_stability", "part_interpretability"}))
-def test_a_model_with_nan_is_refused(name: str, model: nn.Module) -> None:
+def test_a_model_with_nan_is_rejected(name: str, model: nn.Module) -> None:
     observation = observe(model, torch.rand(4, 3, 12, 12), torch.rand(4, 12, 12))
     if name == "fgsm_accuracy":  # which asks about right predictions alone
         observation.labels = observation.require("targets")

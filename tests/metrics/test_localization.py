@@ -122,7 +122,7 @@ def test_batch_equals_single_and_ignored_pixels_do_not_count(pair: tuple[Tensor,
 
 
 @pytest.mark.parametrize("function", [foreground_iou, pointing_game, energy_in_mask])
-def test_bad_input_is_refused(function) -> None:
+def test_bad_input_is_rejected(function) -> None:
     with pytest.raises(sl.SightlineError, match="NaN"):
         function(MAP.masked_fill(MAP > 0.8, torch.nan), MASK)
     with pytest.raises(sl.SightlineError, match=r"expected \(1, 3, 3\) or"):
@@ -131,7 +131,7 @@ def test_bad_input_is_refused(function) -> None:
         function(MASK, MASK)
 
 
-def test_ranges_and_options_are_refused() -> None:
+def test_ranges_and_options_are_rejected() -> None:
     with pytest.raises(sl.SightlineError, match=r"expected \[0, 1\]"):
         foreground_iou(MAP * 2, MASK)
     with pytest.raises(sl.SightlineError, match=r"expected \[0, inf\]"):

@@ -73,7 +73,7 @@ def test_noise_goes_where_it_should_and_nowhere_else(region: Tensor) -> None:
     assert torch.equal(nowhere, images)
 
 
-def test_figures_equal_the_literal_study(region: Tensor) -> None:
+def test_values_equal_the_literal_study(region: Tensor) -> None:
     model = RegionClassifier(region, slope=40, offset=-20)  # class 0 above a mean of 0.5, which all are near
     images, labels = torch.rand(6, 3, 8, 8, dtype=torch.float64), torch.arange(6) % 2
     masks = (torch.rand(6, 8, 8) > 0.5).to(torch.uint8)

@@ -81,7 +81,7 @@ def test_an_image_has_the_mean_over_filters_of_their_best_part(internal_batch_si
     assert darker.compute().item() == pytest.approx(0.5)
 
 
-def test_filters_with_nan_are_refused() -> None:
+def test_filters_with_nan_are_rejected() -> None:
     model = Filters()
     model.features.weight.data[0] = torch.nan
     with pytest.raises(SightlineError, match="activations of 'features' are NaN"):

@@ -158,7 +158,7 @@ def test_metrics_average_areas_and_curves(network: nn.Module) -> None:
         assert (metric.n, metric.skipped) == (5, 0)
 
 
-def test_the_model_is_left_as_it_was(network: nn.Module) -> None:
+def test_the_model_is_unchanged(network: nn.Module) -> None:
     network[1].eval()
     flags = [module.training for module in network.modules()]
     state = {name: value.clone() for name, value in network.state_dict().items()}
@@ -203,13 +203,13 @@ def test_blur_is_rises_at_224_and_scales() -> None:
         ),
     ],
 )
-def test_bad_input_is_refused(region: Tensor, change: dict, message: str) -> None:
+def test_bad_input_is_rejected(region: Tensor, change: dict, message: str) -> None:
     arguments = {"images": torch.rand(2, 3, 8, 8), "maps": torch.rand(2, 8, 8), **change}
     with pytest.raises(sl.SightlineError, match=message):
         perturbation_curves(RegionClassifier(region), **arguments)
 
 
-def test_nan_scores_are_refused_not_averaged(region: Tensor) -> None:
+def test_nan_scores_are_rejected_not_averaged(region: Tensor) -> None:
     class Breaks(RegionClassifier):
         def forward(self, images: Tensor) -> Tensor:
             mean = images.mean(1)[:, self.region].mean(1)

@@ -21,7 +21,7 @@ def test_a_map_that_turns_with_the_image_is_stable() -> None:
         torch.testing.assert_close(stability, torch.ones(3, dtype=torch.float64))
 
 
-def test_a_map_that_never_looks_correlates_with_its_own_turns() -> None:
+def test_constant_map_scores_its_own_symmetry() -> None:
     fixed = torch.rand(8, 8)
 
     def blind(images: Tensor, targets: Tensor) -> Tensor:

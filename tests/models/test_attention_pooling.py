@@ -97,7 +97,7 @@ class GreatestPlace(nn.Module):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,
 )
-def test_the_place_is_told_by_what_the_model_does(model: nn.Module, place: tuple[str, int, int]) -> None:
+def test_pooling_place_is_found_by_running_the_model(model: nn.Module, place: tuple[str, int, int]) -> None:
     assert pooling_place(model) == place
     assert not any(module._forward_hooks for module in model.modules())
     assert model.training
@@ -112,7 +112,7 @@ def test_the_place_is_told_by_what_the_model_does(model: nn.Module, place: tuple
     ],
     ids=["max", "class token", "flat"],
 )
-def test_models_that_do_not_average_are_refused(model: nn.Module) -> None:
+def test_models_that_do_not_average_are_rejected(model: nn.Module) -> None:
     with torch.no_grad():
         model(torch.rand(1, 3, *([32, 32] if hasattr(model, "patch_size") else [224, 224])))
     with pytest.raises(SightlineError, match=r"does not classify by the mean of a feature map.*`linear`"):

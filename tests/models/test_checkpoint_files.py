@@ -144,7 +144,7 @@ def test_nothing_in_a_file_runs(tmp_path: Path, state: State, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("wrap", [lambda m: m, lambda m: {"model": m, "epoch": 3}])
-def test_a_whole_model_is_refused_with_the_lines_that_convert_it(tmp_path: Path, wrap: Any) -> None:
+def test_a_whole_model_is_rejected_with_the_lines_that_convert_it(tmp_path: Path, wrap: Any) -> None:
     model = TinyCNN()
     torch.save(wrap(model), tmp_path / "whole.pt")
     with pytest.raises(SightlineError, match=r"whole pickled model \(networks.TinyCNN\)") as refused:
@@ -156,7 +156,7 @@ def test_a_whole_model_is_refused_with_the_lines_that_convert_it(tmp_path: Path,
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in fresh.state_dict().items())
 
 
-def test_a_torchscript_program_is_refused_with_its_lines(tmp_path: Path) -> None:
+def test_a_torchscript_program_is_rejected_with_its_lines(tmp_path: Path) -> None:
     model = TinyCNN().eval()
     torch.jit.trace(model, torch.zeros(1, 3, 16, 16)).save(str(tmp_path / "script.pt"))
     with pytest.raises(SightlineError, match="TorchScript") as refused:

@@ -94,7 +94,7 @@ def test_two_sets_of_weights_that_fit_are_not_guessed_between(tmp_path, state):
 
 
 @pytest.mark.parametrize("key", [None, "model"], ids=["bare", "inside"])
-def test_a_whole_pickled_model_is_refused_with_lines_that_convert_it(tmp_path, monkeypatch, key):
+def test_a_whole_pickled_model_is_rejected_with_lines_that_convert_it(tmp_path, monkeypatch, key):
     monkeypatch.chdir(tmp_path)
     user = ModuleType("users_code")
     user.Net = Net
@@ -139,7 +139,7 @@ def test_a_file_that_torch_did_not_write_is_not_to_be_unpickled(tmp_path, monkey
         assert "weights_only=False" not in str(caught.value)
 
 
-def test_a_pickle_of_arrays_is_refused_with_lines_that_convert_it(tmp_path, monkeypatch, state):
+def test_a_pickle_of_arrays_is_rejected_with_lines_that_convert_it(tmp_path, monkeypatch, state):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "old.pkl").write_bytes(pickle.dumps({key: value.numpy() for key, value in state.items()}))
     with pytest.raises(SightlineError, match=r"torch\.save did not write") as caught:
@@ -161,7 +161,7 @@ def test_weights_that_do_not_fit_name_the_remedy(tmp_path, state):
             open_model(NAME, tmp_path / "w.pth")
 
 
-def test_programs_are_refused_with_lines_that_convert_them(tmp_path):
+def test_programs_are_rejected_with_lines_that_convert_them(tmp_path):
     torch.jit.trace(Net().eval(), torch.zeros(1, 3, 8, 8)).save(tmp_path / "w.pt")
     with pytest.raises(SightlineError, match=r"TorchScript program.*\n.*torch.jit.load.*\n.*torch.save"):
         open_model(NAME, tmp_path / "w.pt")
@@ -170,7 +170,7 @@ def test_programs_are_refused_with_lines_that_convert_them(tmp_path):
         open_model(NAME, tmp_path / "w.onnx")
 
 
-def test_class_names_beside_the_weights_are_taken(tmp_path, state):
+def test_class_names_next_to_the_weights_are_taken(tmp_path, state):
     names = {"ant": 1, "bee": 0, "cow": 3, "dog": 2}
     torch.save({"state_dict": state, "class_to_idx": names}, tmp_path / "w.pth")
     opened = open_model(NAME, tmp_path / "w.pth")
@@ -207,7 +207,7 @@ class Unpicklable:
         return os.getenv, ("HOME",)
 
 
-def test_the_lines_that_convert_weights_beside_code_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_printed_lines_that_convert_pickled_weights_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     net = Net()
     torch.save({"state_dict": net.state_dict(), "config": Unpicklable()}, "mine.pth")

@@ -169,7 +169,7 @@ def test_the_guide_teaches_the_mask_at_the_places_of_its_layer() -> None:
     torch.testing.assert_close(output["attention_pooling"], expected)
 
 
-def test_wrong_layers_are_refused() -> None:
+def test_wrong_layers_are_rejected() -> None:
     model = TwoStages()
     with pytest.raises(SightlineError, match="'head'"):
         insert_pooling_gate(model, "head")

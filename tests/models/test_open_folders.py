@@ -204,7 +204,7 @@ def test_classes_in_another_order_are_matched_by_name(folder: Path) -> None:
         open_model(TinyCNN(classes=4), size=16).match(images)
 
 
-def test_every_verb_takes_them_and_says_how_the_model_sees(folder: Path, code: str) -> None:
+def test_every_command_takes_preprocessing_options_and_prints_them(folder: Path, code: str) -> None:
     Path("names.txt").write_text("cat\nant\nbee\n")
     model, _ = load_model(f"{code}:Net", classes=3)
     torch.save({"state_dict": {f"module.{key}": value for key, value in model.state_dict().items()}}, "mine.pth")

@@ -89,7 +89,7 @@ def test_a_class_gets_the_number_of_classes_of_its_weights():
         (3, "model is a int"),
     ],
 )
-def test_what_cannot_be_opened_says_why(name, words):
+def test_unreadable_input_error_names_the_reason(name, words):
     with pytest.raises(SightlineError, match=words):
         open_model(name)
 
@@ -131,5 +131,5 @@ def test_classes_of_the_data_are_matched_by_name_where_both_have_names(make_obje
         open_model(tiny(5)).match(data)
 
 
-def test_one_logit_tells_two_classes_apart():
+def test_one_logit_classifies_two_classes():
     assert open_model(tiny(1)).count == 2

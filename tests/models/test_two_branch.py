@@ -112,7 +112,7 @@ def test_the_model_keeps_its_class_names_layer_and_head() -> None:
     assert sl.Tap(model).layers == sl.Tap(plain).layers
 
 
-def test_a_second_branch_is_the_first_one_or_refused() -> None:
+def test_a_second_branch_is_the_first_one_or_rejected() -> None:
     model = lenet()
     assert attach_two_branch(model, 32) is model.get_submodule("two_branch")
     assert len(model._forward_hooks) == 1

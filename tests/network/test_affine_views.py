@@ -138,7 +138,7 @@ def test_views_by_number_by_name_and_by_options() -> None:
         ({"translate": (1.5, 0)}, "translate is .* fractions"),
     ],
 )
-def test_what_is_refused(options: dict[str, object], message: str) -> None:
+def test_what_is_rejected(options: dict[str, object], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         AffineView(**options)
 

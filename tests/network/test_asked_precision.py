@@ -118,7 +118,7 @@ def test_curves_take_the_softmax_of_bfloat16_logits_in_float32() -> None:
             assert float(value) == pytest.approx(float(logits.float().softmax(1)[0, 1]), abs=1e-6)
 
 
-def test_scores_see_float32_and_the_model_is_left_as_it_was() -> None:
+def test_scores_see_float32_and_the_model_is_unchanged() -> None:
     def score(logits: Tensor) -> Tensor:
         assert logits.dtype == torch.float32
         assert not torch.is_autocast_enabled("cpu")
@@ -173,7 +173,7 @@ def jitted() -> nn.Module:
         ),
     ],
 )
-def test_what_cannot_run_in_bfloat16_is_refused(make: Callable[[], nn.Module], message: str) -> None:
+def test_what_cannot_run_in_bfloat16_is_rejected(make: Callable[[], nn.Module], message: str) -> None:
     model = make().eval()
     given = images().double() if "float64" in message else images()
     assert sl.explain(model, given, "saliency").shape == (2, 16, 16)
@@ -182,7 +182,7 @@ def test_what_cannot_run_in_bfloat16_is_refused(make: Callable[[], nn.Module], m
     assert not torch.is_autocast_enabled("cpu")
 
 
-def test_a_device_without_bfloat16_and_an_unknown_precision_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_without_bfloat16_and_an_unknown_precision_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SightlineError, match="precision is 'fp16'; expected 'fp32' or 'bf16'"):
         sl.explain(Network().eval(), images(), precision="fp16")  # type: ignore[call-overload]
     monkeypatch.setattr(torch.amp, "is_autocast_available", lambda device_type: False)

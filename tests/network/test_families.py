@@ -41,7 +41,7 @@ def test_the_default_layer_of_a_few_families_of_hugging_face(name: str) -> None:
 
 
 @pytest.mark.parametrize("layer", ["net.blocks.3", "net.blocks.10.norm1", sl.Layer("net.blocks.2", "tokens")])
-def test_a_layer_whose_tokens_are_in_another_order_is_refused(layer: str | sl.Layer) -> None:
+def test_a_layer_whose_tokens_are_in_another_order_is_rejected(layer: str | sl.Layer) -> None:
     with pytest.raises(SightlineError, match=r"another order than the places.*such as 'net.blocks.11'"):
         sl.Tap(Wrapper(timm_model("hiera_tiny_224")[0]), layer)
 

@@ -113,7 +113,7 @@ def test_sums_are_kept_in_float64() -> None:
     assert class_features(Sum(), stream).means.item() == torch.tensor((2**24 + 2) / 3).item()  # float32 loses the 2
 
 
-def test_the_example_of_a_class_depends_on_seed_and_index_alone() -> None:
+def test_the_example_of_a_class_depends_only_on_seed_and_index() -> None:
     model = TinyCNN().double()
     chosen = class_features(model, batches(3), seed=4).example_indices
     shuffled = torch.randperm(7)
@@ -142,7 +142,7 @@ def test_features_of_classes_are_looked_up() -> None:
             made.of(torch.tensor([0, missing]), "mean")
 
 
-def test_the_model_is_left_as_it_was() -> None:
+def test_the_model_is_unchanged() -> None:
     model = nn.Sequential(nn.BatchNorm2d(3), TinyCNN()).double().train()
     model[1].eval()
     class_features(model, batches(2))
@@ -179,7 +179,7 @@ def test_a_file_is_reused(tmp_path: Path) -> None:
         ({"seed": 1}, "seed"),
     ],
 )
-def test_a_file_of_anything_else_is_refused(tmp_path: Path, changed: dict[str, Any], named: str) -> None:
+def test_a_file_of_anything_else_is_rejected(tmp_path: Path, changed: dict[str, Any], named: str) -> None:
     model, file = TinyCNN().double(), tmp_path / "features.safetensors"
     class_features(model, batches(3), file=file, data="seven")
     content = file.read_bytes()
@@ -191,7 +191,7 @@ def test_a_file_of_anything_else_is_refused(tmp_path: Path, changed: dict[str, A
     assert file.read_bytes() == content
 
 
-def test_other_files_are_refused(tmp_path: Path) -> None:
+def test_other_files_are_rejected(tmp_path: Path) -> None:
     file = tmp_path / "other.safetensors"
     with pytest.raises(SightlineError, match="cannot read"):
         ClassFeatures.load(file)

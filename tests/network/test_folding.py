@@ -119,7 +119,7 @@ def test_an_output_that_is_read_elsewhere_too_keeps_its_batch_norm() -> None:
     assert measure(model, images).folded == ()
 
 
-def test_parts_that_run_twice_and_norms_in_training_are_left_alone() -> None:
+def test_parts_that_run_twice_and_norms_in_training_are_unchanged() -> None:
     conv, norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
     twice = drawn(nn.Sequential(conv, norm, conv, norm))
     assert foldable_pairs(twice, torch.rand(1, 3, 8, 8), 1e-5) == ()
@@ -128,7 +128,7 @@ def test_parts_that_run_twice_and_norms_in_training_are_left_alone() -> None:
     assert foldable_pairs(model, torch.rand(2, 3, 32, 32), 1e-5) == (("3", "4"),)
 
 
-def test_a_convolution_that_computes_its_weights_is_left_alone() -> None:
+def test_a_convolution_that_computes_its_weights_is_unchanged() -> None:
     class Standardized(nn.Conv2d):
         def forward(self, images: Tensor) -> Tensor:
             weight = (self.weight - self.weight.mean((1, 2, 3), keepdim=True)) / self.weight.std(
@@ -240,7 +240,7 @@ def test_a_tap_sees_the_models_own_activations(layer: str, norms: int, norms_run
     torch.testing.assert_close(*(some.gradients(some.logits[:, 1]) for some in (folded, plain)))
 
 
-def test_changed_weights_are_folded_anew() -> None:
+def test_changed_weights_are_folded_again() -> None:
     model, images = drawn(network()), torch.rand(2, 3, 32, 32)
     explainer = sl.create_explainer("rise", masks=8)
     with pinned(Form(rows=2, folded=PAIRS)):

@@ -107,6 +107,6 @@ def test_a_single_logit_changes_its_sign_where_its_classes_change_places() -> No
     assert torch.equal(model(image), -before)
 
 
-def test_a_head_without_a_row_for_each_logit_is_refused() -> None:
+def test_a_head_without_a_row_for_each_logit_is_rejected() -> None:
     with pytest.raises(SightlineError, match=r"shapes \[\(4, 12\), \(4,\)\]; expected one row for each of 3 classes"):
         reorder_head(nn.Sequential(nn.Flatten(), nn.Linear(12, 4)), [2, 0, 1])

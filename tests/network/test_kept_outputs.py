@@ -132,7 +132,7 @@ class Pyramid(nn.Module):
         return self.head(torch.cat([features, *pooled], 1))
 
 
-def test_a_pyramid_of_poolings_is_no_stage() -> None:
+def test_a_pyramid_of_poolings_is_not_a_stage() -> None:
     assert sl.Tap(Pyramid().eval())(torch.rand(1, 3, 64, 96)).layers == [Layer("stage")]
 
 

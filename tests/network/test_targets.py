@@ -281,7 +281,7 @@ def test_joint_needs_a_class() -> None:
         joint()
 
 
-def test_a_score_without_a_graph_is_refused() -> None:
+def test_a_score_without_a_graph_is_rejected() -> None:
     model = TinyCNN().eval()
     with pytest.raises(SightlineError, match="does not depend on the target layer"):
         sl.explain(model, torch.rand(2, 3, 8, 8), targets=lambda logits: logits.detach()[:, 0], layer="features")

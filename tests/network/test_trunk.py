@@ -88,13 +88,13 @@ def test_gradients_of_what_is_trained_are_those_of_the_model():
 
 
 @pytest.mark.parametrize("tapped", [None, "block", "patch"])
-def test_code_that_decides_by_a_size_is_told_by_the_images(tapped):
+def test_size_dependent_code_sees_the_real_image_size(tapped):
     model, images = freeze_all_but(Tokens(), "head"), torch.randn(4, 3, 16, 16)
     trunk = Trunk(model, tapped, images)
     assert torch.allclose(replay(trunk, model, trunk(images)), model(images), atol=1e-6)
 
 
-def test_a_second_run_on_other_images_is_refused():
+def test_a_second_run_on_other_images_is_rejected():
     model = freeze_all_but(Residual(), "head")
     trunk = Trunk(model, None, torch.randn(3, 3, 16, 16))
     values = trunk(torch.randn(2, 3, 16, 16))

@@ -31,7 +31,7 @@ def test_counts_start_with_the_identity(count: int) -> None:
     assert views[0] == IDENTITY
 
 
-def test_other_counts_are_refused() -> None:
+def test_other_counts_are_rejected() -> None:
     with pytest.raises(SightlineError, match="views is 3; accepted are 1, 2, 4 and 8"):
         dihedral_views(3)
 

@@ -27,7 +27,7 @@ def answers(path, batch, workers=("W1",), choice="first", status="Approved", **c
     return path
 
 
-def test_a_batch_has_a_row_a_pair_and_its_pictures_beside_it(store, tmp_path):
+def test_batch_has_one_row_per_pair_and_its_images(store, tmp_path):
     batch = export_batch(store, tmp_path / "batch")
     rows = list(csv.DictReader(batch.open()))
     assert [int(row["pair"]) for row in rows] == list(range(20))
@@ -54,7 +54,7 @@ def test_answers_come_back_to_the_map_that_was_shown(store, tmp_path, url):
     assert {r.title for r in store.raters().values()} == {"W1 (crowd)", "W2 (crowd)"}
 
 
-def test_nobody_counts_twice(store, tmp_path):
+def test_votes_imported_twice_count_once(store, tmp_path):
     batch = export_batch(store, tmp_path / "batch")
     assert import_batch(store, answers(tmp_path / "a.csv", batch, choice="same")) == (20, 0)
     assert import_batch(store, answers(tmp_path / "a.csv", batch, choice="same")) == (0, 20)
@@ -91,7 +91,7 @@ def test_one_wrong_row_and_nothing_is_imported(store, tmp_path, changes, message
     assert store.votes() == []
 
 
-def test_a_batch_of_another_study_is_refused(store, tmp_path):
+def test_a_batch_of_another_study_is_rejected(store, tmp_path):
     batch = export_batch(make_study(tmp_path / "other.sqlite", pairs=20), tmp_path / "batch")
     with pytest.raises(SightlineError, match="not the maps of pair 0 of this study"):
         import_batch(store, answers(tmp_path / "a.csv", batch))

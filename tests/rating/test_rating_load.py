@@ -19,7 +19,7 @@ PEOPLE, PAIRS = 50, 6
 
 
 @pytest.mark.slow
-def test_fifty_people_vote_beside_half_open_connections_and_malformed_requests(tmp_path, capfd):
+def test_fifty_people_vote_during_half_open_connections_and_malformed_requests(tmp_path, capfd):
     path = tmp_path / "study.sqlite"
     store = make_study(path, pairs=PAIRS)
     secrets = [store.join(None).secret for _ in range(PEOPLE)]

@@ -20,7 +20,7 @@ from studies import make_study
         (3, 2, 2, "a"),  # a plurality that is no majority
     ],
 )  # fmt: skip
-def test_the_plurality_decides_and_a_tie_is_no_difference(a, same, b, expected):
+def test_the_plurality_decides_and_a_tie_is_not_a_difference(a, same, b, expected):
     assert plurality({"a": a, "same": same, "b": b}) == expected
 
 
@@ -46,7 +46,7 @@ def test_with_unequal_numbers_every_pair_counts_once_and_a_lone_vote_does_not():
     assert found.kappa == pytest.approx((found.observed - found.expected) / (1 - found.expected))
 
 
-def test_kappa_where_it_says_nothing():
+def test_kappa_without_variation_is_undefined():
     assert fleiss_kappa(np.array([[1, 0, 0], [0, 0, 0]])) is None
     assert fleiss_kappa(np.array([[5, 0, 0], [5, 0, 0]])).kappa is None  # everyone always says the same
     assert fleiss_kappa(np.array([[5, 0, 0], [0, 0, 5]])).kappa == 1

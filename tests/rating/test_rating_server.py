@@ -65,7 +65,7 @@ def test_without_the_token_nothing_opens(client, store, path, token):
     assert store.raters() == {}
 
 
-def test_a_token_in_other_letters_is_no_token_either(client, store):
+def test_token_in_other_case_is_rejected(client, store):
     assert client().get("/", params={"token": "é"}).status_code == 403
     assert client().get("/state", headers={"Cookie": f"study-{store.id}=é".encode()}).status_code == 403
 
@@ -115,7 +115,7 @@ def test_sides_and_orders_are_shuffled_by_rater_and_pair():
     assert order(1, 3, 100) != order(0, 3, 100) == order(0, 3, 100)
 
 
-def test_a_rater_goes_on_by_the_cookie_or_the_own_link_and_counts_once(rater, client, store):
+def test_a_rater_resumes_by_the_cookie_or_the_own_link_and_counts_once(rater, client, store):
     first = rater("Anna")
     first.post("/vote", json={"pair": 2, "choice": "same"})
     assert first.post("/join", json={"name": "Anna"}).json() == {"rater": "Anna"}  # a second click on Begin
@@ -142,7 +142,7 @@ def test_a_name_is_taken_once_and_another_person_can_begin_here(rater, client, s
 
 
 @pytest.mark.parametrize("name", ["=1+1", "<b>", "a" * 41, "-x", 3, None, ["a"], "a\u0000b"])
-def test_what_is_no_name_is_refused(client, store, name):
+def test_what_is_no_name_is_rejected(client, store, name):
     browser = client()
     browser.get("/", params={"token": store.token})
     assert browser.post("/join", json={"name": name}).status_code == 422
@@ -163,7 +163,7 @@ def test_what_is_no_name_is_refused(client, store, name):
         (b'{"pair": 0, "choice": "first"' + b" " * 2000 + b"}", 413),
     ],
 )  # fmt: skip
-def test_what_is_no_vote_is_refused_and_nothing_is_lost(rater, store, body, status):
+def test_what_is_not_a_vote_is_rejected_and_nothing_is_lost(rater, store, body, status):
     browser = rater()
     browser.post("/vote", json={"pair": 1, "choice": "same"})
     answer = browser.post("/vote", content=body, headers={"Content-Type": "application/json"})
@@ -171,13 +171,13 @@ def test_what_is_no_vote_is_refused_and_nothing_is_lost(rater, store, body, stat
     assert [(vote.pair, vote.choice) for vote in store.votes()] == [(1, "same")]
 
 
-def test_a_form_of_another_site_is_no_vote(rater, store):
+def test_form_of_another_site_is_rejected(rater, store):
     body = json.dumps({"pair": 0, "choice": "first"})
     assert rater().post("/vote", content=body, headers={"Content-Type": "text/plain"}).status_code == 415
     assert store.votes() == []
 
 
-def test_nobody_votes_as_someone_else(rater, client, store):
+def test_vote_with_the_cookie_of_another_rater_is_rejected(rater, client, store):
     rater("Anna")
     browser = client()
     browser.get("/", params={"token": store.token})
@@ -188,7 +188,7 @@ def test_nobody_votes_as_someone_else(rater, client, store):
     assert store.votes() == []
 
 
-def test_a_flood_is_refused_and_what_came_before_stays(rater, store, page):
+def test_a_flood_is_rejected_and_what_came_before_stays(rater, store, page):
     browser, other = rater(), rater()
     answers = [browser.post("/vote", json={"pair": n % 6, "choice": "first"}).status_code for n in range(60)]
     assert answers[:20] == [200] * 20
@@ -256,7 +256,7 @@ def test_a_file_that_is_gone_acknowledges_nothing(rater, store, tmp_path, how):
         assert len(store.votes()) == 2
 
 
-def test_no_answer_tells_whose_maps_are_compared(rater):
+def test_http_answers_do_not_reveal_the_methods(rater):
     browser = rater()
     for path in ("/", "/state", "/static/rate.js"):
         assert "guided" not in browser.get(path).text

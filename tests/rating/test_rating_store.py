@@ -40,7 +40,7 @@ def test_names_are_taken_once_and_secrets_open_one_rater_only(tmp_path):
     assert store.rater("Anna") is None
 
 
-def test_the_database_itself_refuses_what_is_no_vote(tmp_path):
+def test_the_database_itself_rejects_what_is_not_a_vote(tmp_path):
     store = make_study(tmp_path / "study.sqlite")
     anna = store.join(None)
     for pair, choice, first in ((99, "a", "a"), (0, "first", "a"), (0, "a", "same")):
@@ -49,7 +49,7 @@ def test_the_database_itself_refuses_what_is_no_vote(tmp_path):
     assert store.votes() == []
 
 
-def test_names_of_pictures_do_not_tell_whose_map_it_is(tmp_path):
+def test_image_names_do_not_reveal_the_method(tmp_path):
     one, other = make_study(tmp_path / "one.sqlite"), make_study(tmp_path / "other.sqlite")
     names = [[name for pair in s.pairs.values() for name in pair.names.values()] for s in (one, other)]
     assert len(set(names[0] + names[1])) == 2 * 6 * 3
@@ -66,7 +66,7 @@ def test_a_study_that_breaks_off_while_it_is_made_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_study_is_named(tmp_path):
+def test_what_is_not_a_study_is_named(tmp_path):
     with pytest.raises(SightlineError, match="no study at"):
         Store(tmp_path / "study.sqlite")
     (tmp_path / "study.sqlite").write_text("not a database, whatever it is called " * 50)

@@ -100,7 +100,7 @@ def test_the_images_depend_on_the_seed(runs, tmp_path):
     assert drawn["one"] == drawn["same"] != drawn["other"]
 
 
-def test_a_study_goes_on_and_refuses_to_become_another(runs, tmp_path):
+def test_a_study_resumes_and_rejects_to_become_another(runs, tmp_path):
     made = open_study(tmp_path, contenders(runs), images=2)
     made.join("Anna")
     for given in (contenders(runs), []):
@@ -111,7 +111,7 @@ def test_a_study_goes_on_and_refuses_to_become_another(runs, tmp_path):
         open_study(tmp_path, contenders(runs[::-1]))
 
 
-def test_what_cannot_be_compared_is_refused(runs, tmp_path):
+def test_what_cannot_be_compared_is_rejected(runs, tmp_path):
     with pytest.raises(SightlineError, match="expected 1 to 270"):
         open_study(tmp_path, contenders(runs), images=271)
     with pytest.raises(SightlineError, match="unknown split"):
@@ -134,7 +134,7 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
     assert not (tmp_path / "study").exists()
 
 
-def test_the_examples_show_a_two_with_the_colour_on_it_and_beside_it():
+def test_the_examples_show_a_two_with_the_colour_on_it_and_next_to_it():
     shown = {name: pixels(jpeg) for name, jpeg in examples().items()}
     digits = sl.data.create_dataset("digits", copies=1, size=96)["test_shifted"]
     sample = digits[185]

@@ -75,7 +75,7 @@ def test_a_float_mask_has_no_pixel_in_neither_region() -> None:
         ((0, 2, 4, 6), [[1, 2, 1, 2, 1, 2], [7, 8, 7, 8, 7, 8], [13, 14, 13, 14, 13, 14], [19, 20, 19, 20, 19, 20]]),
     ],
 )  # fmt: skip
-def test_the_largest_rectangle_beside_the_box_fills_it(box: tuple[int, ...], rows: list[list[int]]) -> None:
+def test_the_largest_rectangle_next_to_the_box_fills_it(box: tuple[int, ...], rows: list[list[int]]) -> None:
     top, left, bottom, right = box
     mask = torch.zeros(4, 6, dtype=torch.uint8)
     mask[top:bottom, left:right] = 1
@@ -142,7 +142,7 @@ def test_what_is_whole() -> None:
         is_whole(mask, "tiles")
 
 
-def test_what_is_refused() -> None:
+def test_what_is_rejected() -> None:
     with pytest.raises(SightlineError, match="did you mean 'mixed_same'"):
         vary("mixed_sane", IMAGE, MASK)
     with pytest.raises(SightlineError, match="'mixed_rand' needs a scene"):

@@ -54,7 +54,7 @@ def test_boxes_are_joined_and_clipped() -> None:
     assert region.inside[1].tolist() == [[1, 0, 0], [0, 0, 0]]
 
 
-def test_a_box_beside_the_image_or_without_an_area_is_no_object() -> None:
+def test_a_box_next_to_the_image_or_without_an_area_is_not_an_object() -> None:
     boxes = torch.tensor([[[10.0, 10, 20, 20]], [[1, 1, 1, 2]]])
     assert not object_region(batch(boxes=boxes), "boxes").known.any()
 

@@ -53,7 +53,7 @@ def page(tmp_path):
     return make
 
 
-def test_figures_are_on_the_page(tmp_path, page):
+def test_values_are_on_the_page(tmp_path, page):
     patterns = {"so": [[1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 0, 1]], "ce": [[1, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]}
     runs = {
         name: [write_run(tmp_path / f"{name}{s}", name=name, seed=s, n=4, correct=p) for s, p in enumerate(each)]
@@ -66,7 +66,7 @@ def test_figures_are_on_the_page(tmp_path, page):
     assert "so is 58.3 points more accurate than ce on test" in text
 
 
-def test_says_plainly_when_it_does_not_help(tmp_path, page):
+def test_summary_states_that_a_refit_did_not_help(tmp_path, page):
     right, wrong = [1] * 20 + [0] * 20, [0] * 20 + [1] * 20
     same = [write_run(tmp_path / f"{n}", name=n, n=40, correct=c) for n, c in (("so", right), ("ce", wrong))]
     assert "so does not significantly differ from ce in accuracy on test" in page(same[:1], same[1:]).text
@@ -77,13 +77,13 @@ def test_says_plainly_when_it_does_not_help(tmp_path, page):
     assert "bad is 100.0 points less accurate than good on test" in text
 
 
-def test_explainers_that_training_used_are_told_apart(groups, page):
+def test_explainers_that_training_used_are_distinguished(groups, page):
     text = page(*groups()).text
     assert "The gradcam maps of so-loss (an explainer that the training used) have" in text
     assert "The eigencam maps of so-loss (an explainer that the training did not use) have" in text
 
 
-def test_page_needs_nothing_beside_it(groups, page):
+def test_page_is_self_contained(groups, page):
     document = page(*groups(splits=("test", "val")))
     references = [
         a[name] for _, a in document.tags for name in ("src", "href", "srcset", "data", "action") if name in a
@@ -173,7 +173,7 @@ def test_no_cautions_without_cause(groups):
     assert cautions(read_comparison(*groups())) == []
 
 
-def test_the_page_depends_on_the_runs_alone(groups, tmp_path):
+def test_the_page_depends_only_on_the_runs(groups, tmp_path):
     ours, theirs = groups()
     first, second = (compare(ours, theirs, tmp_path / name).read_bytes() for name in ("1.html", "2.html"))
     assert first == second
@@ -218,7 +218,7 @@ def test_no_horizontal_overflow(groups, tmp_path, width):
     assert scroll_width == width
 
 
-def test_what_is_no_better_than_chance_is_never_praised(tmp_path, page):
+def test_results_at_chance_level_are_never_marked_best(tmp_path, page):
     """60 images: a model that is always right on the same 2 or 12 of them; the most frequent class is more frequent."""
     ours, theirs = (
         write_run(tmp_path / name, name=name, n=60, correct=[1] * right + [0] * (60 - right))

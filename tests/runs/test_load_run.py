@@ -86,7 +86,7 @@ def test_run_without_checkpoint_raises(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["run.json", "recipe.yaml"])
-def test_folder_without_its_records_is_no_run(run: Run, tmp_path: Path, missing: str) -> None:
+def test_folder_without_its_records_is_not_a_run(run: Run, tmp_path: Path, missing: str) -> None:
     for file in {"run.json", "recipe.yaml"} - {missing}:
         (tmp_path / file).write_text((run.path / file).read_text())
     with pytest.raises(sl.SightlineError, match=f"{tmp_path} is not a run folder: it holds no {missing}"):

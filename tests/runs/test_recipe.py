@@ -95,7 +95,7 @@ def test_a_recipe_made_in_python_is_checked_alike():
         recipe(batch_size=0)
 
 
-def test_a_key_given_twice_is_refused(path):
+def test_a_key_given_twice_is_rejected(path):
     path.write_text(TEXT + "guide: none\n")
     with pytest.raises(SightlineError, match="'guide' is given twice"):
         read_recipe(path)
@@ -169,7 +169,7 @@ def test_overrides_as_a_mapping_and_as_texts_give_the_same_recipe() -> None:
         {"guide": ["segment_overlap", {"name": "impactx", "size": 32}]},
     ],
 )
-def test_a_guide_of_any_stage_without_annotation_is_refused_before_the_folder_is_made(keys, tmp_path):
+def test_a_guide_of_any_stage_without_annotation_is_rejected_before_the_folder_is_made(keys, tmp_path):
     with pytest.raises(SightlineError, match=r"needs (boxes|maps)|groups of GroupDRO is 1"):
         train(recipe(**keys), output=tmp_path / "run")
     assert not (tmp_path / "run").exists()

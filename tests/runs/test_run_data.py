@@ -93,7 +93,7 @@ VERBS: list[Callable[[], object]] = [
         (add_class, "the classes of the data of run are not .*new: 'ant'"),
     ],
 )
-def test_other_classes_are_refused_everywhere(place: Path, change: Callable[[Path], None], message: str) -> None:
+def test_other_classes_are_rejected_everywhere(place: Path, change: Callable[[Path], None], message: str) -> None:
     change(place)
     for verb in VERBS:
         try:
@@ -106,7 +106,7 @@ def test_other_classes_are_refused_everywhere(place: Path, change: Callable[[Pat
     assert not (place / "run/evaluation").exists()
 
 
-def test_a_split_that_changed_is_refused_when_it_is_taken(place: Path) -> None:
+def test_a_split_that_changed_is_rejected_when_it_is_taken(place: Path) -> None:
     evaluate("run")
     remove_file(place)
     with pytest.raises(
@@ -126,7 +126,7 @@ def swap(first: Path, second: Path) -> None:
     second.write_bytes(one)
 
 
-def test_images_that_are_swapped_under_their_names_are_refused_everywhere(place: Path) -> None:
+def test_images_that_are_swapped_under_their_names_are_rejected_everywhere(place: Path) -> None:
     test = load_run("run").splits["test"]
     cats, dogs = ([Path(test.path(i)) for i in range(6) if int(test.labels[i]) == label] for label in (0, 1))
     for pair in zip(cats, dogs):
@@ -151,7 +151,7 @@ def test_images_that_are_swapped_under_their_names_are_refused_everywhere(place:
     evaluate("run")
 
 
-def test_images_that_are_swapped_are_refused_by_acquire_and_resume(place: Path) -> None:
+def test_images_that_are_swapped_are_rejected_by_acquire_and_resume(place: Path) -> None:
     swap(*(Path(split.path(0)) for split in (load_run("run").splits["train"], load_run("run").splits["val"])))
     with pytest.raises(SightlineError, match=r"the split 'train' of the data of run is not .*other content"):
         select_from_run(Run(Path("run")), "random", 1)
@@ -184,7 +184,7 @@ def test_files_that_are_added_are_noticed(place: Path) -> None:
         select_from_run(Run(Path("run")), "random", 1)
 
 
-def test_less_to_train_on_is_no_change_of_the_data(place: Path) -> None:
+def test_less_to_train_on_is_not_a_change_of_the_data(place: Path) -> None:
     sl.train("run/recipe.yaml", {"train_fraction": 0.5, "name": "half"}, output="half")
     assert len(load_run("half").splits["train"]) == 14
     assert Run(Path("half")).facts["data"]["train"]["images"] == 7

@@ -9,7 +9,7 @@ ARMS = ["Baseline", "HNM", "FL", "EFL", "Ours-XGrad-CAM", "Ours-Eigen-CAM", "cha
 
 
 @pytest.mark.parametrize("panels", [1, 2, 3])
-def test_the_legend_stands_within_the_figure(panels: int) -> None:
+def test_legend_is_inside_the_plot(panels: int) -> None:
     lines = {variant: {0: [number, number + 1.0]} for number, variant in enumerate(ARMS)}
     figure, grid = line_panels({str(panel): lines for panel in range(panels)}, x_label="epoch", y_label="share")
     legend_below(figure, grid[0])

@@ -140,7 +140,7 @@ def test_a_study_is_worked_off_part_by_part_and_written(counting):
     assert "--scale" not in page
 
 
-def test_an_interrupted_study_goes_on_with_the_part_that_it_lost(counting):
+def test_an_interrupted_study_resumes_with_the_part_that_it_lost(counting):
     FAILING.add("run/2")
     with pytest.raises(KeyboardInterrupt):
         reproduce("club", "table-1", output=counting)
@@ -187,7 +187,7 @@ def test_a_kill_between_a_parts_two_files_leaves_it_undone(counting):
     assert "threads" in kept["where"]
 
 
-def test_a_scaled_study_says_so_and_has_a_folder_of_its_own(counting, monkeypatch, tmp_path):
+def test_scaled_study_reports_the_scale_and_has_its_own_folder(counting, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     folder = reproduce("club", "table-1", scale=0.5)
     assert LOG == ["run/0", "run/1"]
@@ -210,12 +210,12 @@ def test_results_of_another_study_are_not_taken_for_this_ones(counting):
         reproduce("club", "table-1", ["seed=1"], output=counting)
 
 
-def test_labels_that_make_one_file_are_refused(tmp_path):
+def test_labels_that_make_one_file_are_rejected(tmp_path):
     with pytest.raises(SightlineError, match="punctuation"):
         reproduce("lots", "figure-5.2", ["columns.0.label=a b", "columns.1.label=a/b"], output=tmp_path / "out")
 
 
-def test_a_folder_of_something_else_is_left_alone(counting):
+def test_a_folder_of_something_else_is_unchanged(counting):
     counting.mkdir()
     (counting / "thesis.tex").write_text("years of work")
     with pytest.raises(SightlineError, match="not the folder of a study"):

@@ -38,7 +38,7 @@ def rival10(tmp_path: Path) -> Path:
     return tmp_path / "RIVAL10"
 
 
-def test_every_item_can_be_read_and_its_arms_differ_in_the_guide_alone() -> None:
+def test_every_item_can_be_read_and_its_variants_differ_in_the_guide_alone() -> None:
     items = [name.partition("/")[2] for name in shipped_studies() if name.startswith("ria/")]
     assert items == [*(f"figure-{n}" for n in (1, 3, 4, 5, 6, 7)), "table-1", "table-2"]
     for item in items:

@@ -88,7 +88,7 @@ def test_smoothgrad_cam_pp_averages_25_copies_everywhere() -> None:
     assert found == [25] * 7
 
 
-def test_printed_figures_are_the_papers() -> None:
+def test_printed_values_are_the_papers() -> None:
     assert STUDIES["figure-5.2"].paper_values == {
         "image": {"probability": 0.9581}, "HiRes-CAM": {"drop": 0.0321}, "LOTS": {"drop": 0.0699},
     }  # fmt: skip
@@ -96,7 +96,7 @@ def test_printed_figures_are_the_papers() -> None:
     assert STUDIES["figure-A.5"].paper_values == {"coherency": 0.9459}
 
 
-def test_a_panel_has_the_drop_of_each_map_beside_the_papers(tmp_path: Path) -> None:
+def test_a_panel_has_the_drop_of_each_map_next_to_the_papers(tmp_path: Path) -> None:
     columns = "columns=[{label: HiRes-CAM, name: hirescam}, {label: LOTS, name: gaussian}]"
     changes = [DIGITS, MODEL, columns, "images=null", "num_images=7"]
     folder = reproduce("lots", "figure-5.2", changes, output=tmp_path / "out")
@@ -120,14 +120,14 @@ def test_a_panel_has_the_drop_of_each_map_beside_the_papers(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("wrong", ["{image: {drop: 0.1}}", "{LOTS: {probability: 0.1}}", "{LOTS: {drap: 0.1}}"])
-def test_printed_figures_of_another_kind_are_refused(wrong: str) -> None:
+def test_printed_values_of_another_kind_are_rejected(wrong: str) -> None:
     with pytest.raises(SightlineError, match="paper_values"):
         read_study("lots", "figure-5.2", [f"paper_values={wrong}"])
     with pytest.raises(SightlineError, match="after is not a value of coherency"):
         read_study("lots", "figure-A.5", ["paper_values={after: 0.1}"])
 
 
-def test_a_walkthrough_has_the_papers_figures(tmp_path: Path) -> None:
+def test_a_walkthrough_has_the_papers_values(tmp_path: Path) -> None:
     changes = [DIGITS, MODEL, "image=0", "method={label: map, name: gradcam}"]
     folder = reproduce("lots", "figure-A.4", changes, output=tmp_path / "out")
     report = (folder / "report.md").read_text()

@@ -58,7 +58,7 @@ def test_the_front_against_its_definition(maximized: tuple[bool, bool]) -> None:
     assert pareto_front([(1.0, 1.0), (1.0, 1.0)], maximized) == [0, 1]
 
 
-def test_a_sweep_measures_the_second_figure_and_names_the_front(tmp_path: Path) -> None:
+def test_a_sweep_measures_the_second_metric_and_names_the_front(tmp_path: Path) -> None:
     recipe = RECIPE | {"data": "masked-dots", "stages": [{"epochs": 1, "lr": 1e-2}]}
     document = Sweep(name="front", recipe=recipe, space={"seed": [0, 1]}, pruning=None, front="energy_in_mask@gradcam")
     outcome = sweep(document, tmp_path / "sweep")
@@ -76,12 +76,12 @@ def test_a_sweep_measures_the_second_figure_and_names_the_front(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("front", ["energy_in_mask", "energy_in_mask@gradcm", "accuracy@gradcam", "energy@gradcam"])
-def test_a_front_of_no_maps_is_refused(front: str) -> None:
+def test_a_front_of_no_maps_is_rejected(front: str) -> None:
     with pytest.raises(SightlineError, match="front"):
         Sweep(name="front", recipe=RECIPE, space={"seed": [0]}, front=front)
 
 
-def test_a_figure_that_the_images_cannot_serve_is_refused_before_a_folder_is_made(tmp_path: Path) -> None:
+def test_a_figure_that_the_images_cannot_serve_is_rejected_before_a_folder_is_made(tmp_path: Path) -> None:
     document = Sweep(name="front", recipe=RECIPE, space={"seed": [0, 1]}, front="energy_in_mask@gradcam")
     with pytest.raises(SightlineError, match=r"front is 'energy_in_mask@gradcam'.* 'val' .*masks"):
         sweep(document, tmp_path / "sweep")

@@ -54,7 +54,7 @@ def test_a_grid_tries_every_point_once_and_finds_the_best(made, closed_form, tmp
     assert page.count("| complete |") == 6
 
 
-def test_the_least_loss_is_the_best(made, closed_form, tmp_path, monkeypatch):
+def test_the_smallest_loss_is_the_best(made, closed_form, tmp_path, monkeypatch):
     closed_form(bowl)
     monkeypatch.setattr("sightline.runs.run.Run.rows", property(lambda run: [  # the same rows under another name
         {**row, "val/loss": row["val/accuracy"]} for row in csv.DictReader((run.path / "metrics.csv").open())
@@ -166,7 +166,7 @@ def test_the_figure_is_that_of_the_selected_epoch(made, closed_form, tmp_path):
     assert [trial.value for trial in other.trials] == pytest.approx([0.64, 0.62])
 
 
-def test_an_interrupted_trial_goes_on_in_its_folder(made, closed_form, tmp_path):
+def test_an_interrupted_trial_resumes_in_its_folder(made, closed_form, tmp_path):
     begun = []
 
     def interrupted(recipe, epoch):
@@ -212,7 +212,7 @@ def test_an_interrupted_trial_goes_on_in_its_folder(made, closed_form, tmp_path)
         ({"name": "other"}, "name ('dots' and 'other')"),
     ],
 )
-def test_a_folder_of_another_sweep_is_refused_by_name(made, closed_form, tmp_path, changes, words):
+def test_a_folder_of_another_sweep_is_rejected_by_name(made, closed_form, tmp_path, changes, words):
     closed_form(bowl)
     sweep(made(trials=1), tmp_path / "sweep")
     with pytest.raises(SightlineError, match="differs in") as caught:
@@ -221,7 +221,7 @@ def test_a_folder_of_another_sweep_is_refused_by_name(made, closed_form, tmp_pat
     assert len(rows(tmp_path / "sweep")) == 1
 
 
-def test_what_no_trial_could_survive_is_refused_before_a_folder_is_made(made, tmp_path):
+def test_what_no_trial_could_survive_is_rejected_before_a_folder_is_made(made, tmp_path):
     for changes, words in [
         ({"recipe": RECIPE | {"data": {"name": "dot"}}}, "dots"),
         ({"space": {"guide": [None, "segment_overlp"]}}, "space.guide: 'segment_overlp'"),
@@ -235,7 +235,7 @@ def test_what_no_trial_could_survive_is_refused_before_a_folder_is_made(made, tm
         assert not (tmp_path / "sweep").exists()
 
 
-def test_another_kind_of_folder_is_refused(made, tmp_path):
+def test_another_kind_of_folder_is_rejected(made, tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(SightlineError, match="is not the folder of a sweep"):
         sweep(made(), tmp_path)
@@ -286,7 +286,7 @@ def command(*arguments):
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on_from_the_checkpoint(tmp_path):
+def test_a_killed_sweep_resumes_from_the_checkpoint(tmp_path):
     killed = subprocess.run(command(tmp_path / "sweep", 2, "0001"), capture_output=True, text=True, timeout=300)
     assert killed.returncode == -9, killed.stderr
     folder = tmp_path / "sweep" / "trials" / "0001"

@@ -32,7 +32,7 @@ def test_a_trial_that_died_before_its_first_sign_of_life_is_tried_again(study):
     assert study.ask().suggest_float("x", 0, 1) == value
 
 
-def test_a_trial_with_signs_of_life_goes_on(study):
+def test_a_trial_with_signs_of_life_resumes(study):
     study._storage._backend.grace_period = (
         60  # SQLite counts whole seconds: a sign of life may look a second old at once
     )

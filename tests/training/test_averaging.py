@@ -150,7 +150,7 @@ def test_an_epoch_without_validation_has_weights_too(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_averaged_is_refused(tmp_path: Path, averaging: Any, message: str) -> None:
+def test_what_cannot_be_averaged_is_rejected(tmp_path: Path, averaging: Any, message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         trained(tmp_path, "run", ALL | {"averaging": averaging})
 

@@ -86,7 +86,7 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("folder", [None, "features"])
-def test_a_killed_run_goes_on_to_the_same_weights(folder, tmp_path):
+def test_a_killed_run_resumes_to_the_same_weights(folder, tmp_path):
     folder = None if folder is None else str(tmp_path / folder)
     keys = recipe(
         model="sightline/small_cnn",
@@ -138,18 +138,18 @@ def test_the_run_is_one_of_the_whole_model(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_cached_is_refused_before_the_run_begins(stage, changes, message, tmp_path):
+def test_what_cannot_be_cached_is_rejected_before_the_run_begins(stage, changes, message, tmp_path):
     with pytest.raises(SightlineError, match=message):
         trained(tmp_path / "run", stage | {"cache_features": 2}, **changes)
     assert not (tmp_path / "run").exists()
 
 
-def test_several_processes_are_refused():
+def test_several_processes_are_rejected():
     with pytest.raises(SightlineError, match="2 processes are to train; expected one process"):
         build(recipe(stages=[{"epochs": 1, "lr": 1e-2, "trainable": "head", "cache_features": 1}]), processes=2)
 
 
-def test_features_that_do_not_fit_are_refused(monkeypatch, tmp_path):
+def test_features_that_do_not_fit_are_rejected(monkeypatch, tmp_path):
     monkeypatch.setattr(cached_stage, "free_memory", lambda: 1000)
     monkeypatch.setattr(cached_stage, "free_disk", lambda folder: 1000)
     stage = {"trainable": "head", "cache_features": 2}

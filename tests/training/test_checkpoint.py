@@ -111,7 +111,7 @@ def test_an_existing_run_is_never_overwritten(tmp_path):
         sl.train(recipe(), output=tmp_path / "run")
 
 
-def test_another_recipe_is_refused_by_key(tmp_path, stop_after):
+def test_another_recipe_is_rejected_by_key(tmp_path, stop_after):
     stop_after(1, recipe=recipe(), output=tmp_path / "run")
     with pytest.raises(SightlineError, match=r"differs in stages\.0\.lr \(0\.001 and 0\.5\)"):
         sl.train(recipe(), ["stages.0.lr=0.5"], output=tmp_path / "run", resume=True)
@@ -120,7 +120,7 @@ def test_another_recipe_is_refused_by_key(tmp_path, stop_after):
     )  # says nothing of training
 
 
-def test_other_data_is_refused_by_split(tmp_path, stop_after, monkeypatch):
+def test_other_data_is_rejected_by_split(tmp_path, stop_after, monkeypatch):
     stop_after(1, recipe=recipe(), output=tmp_path / "run")
     monkeypatch.setattr(tiny, "VALIDATION_SEED", 99)
     with pytest.raises(SightlineError, match="the data of the split 'val'"):
@@ -135,7 +135,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path, stop_after):
         sl.train(recipe(), output=tmp_path / "run", resume=True)
 
 
-def test_the_folder_of_something_else_is_refused(tmp_path):
+def test_the_folder_of_something_else_is_rejected(tmp_path):
     (tmp_path / "holiday.jpg").touch()
     with pytest.raises(SightlineError, match="not the folder of a run"):
         sl.train(recipe(), output=tmp_path, resume=True)
@@ -182,7 +182,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch, file):
     assert identical(whole.last, sl.train(r, output=tmp_path / "run", resume=True).last)
 
 
-def test_an_interrupted_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_next_to_it(tmp_path, monkeypatch):
     path = tmp_path / "file"
     write_atomically(path, b"old")
 

@@ -394,7 +394,7 @@ def test_keys_that_do_not_go_together(stage: dict[str, Any], message: str) -> No
         ),
     ],
 )
-def test_what_is_refused_before_a_run_begins(changes: dict[str, Any], message: str) -> None:
+def test_what_is_rejected_before_a_run_begins(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         build(convex(**changes))
 

@@ -65,7 +65,7 @@ def test_images_that_an_epoch_leaves_out_come_last():
     assert indices[16:] == sorted(indices[16:])
 
 
-def test_draws_on_disk_are_read_again_and_told_apart(tmp_path):
+def test_draws_on_disk_are_read_again_and_distinguished(tmp_path):
     parts = parts_of()
     objective, loader, trunk = parts.objectives[0], parts.train_loader(0, 1), trunk_of(parts)
     first = cached_activations(objective, loader, trunk, folder=tmp_path).draw(1)

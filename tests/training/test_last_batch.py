@@ -30,7 +30,7 @@ def test_the_smallest_batch(images: int, keys: dict[str, Any], processes: int, s
     assert last_batch_size(recipe(**keys), images, processes) == smallest
 
 
-def test_only_models_that_cannot_are_refused_and_none_is_changed() -> None:
+def test_only_models_that_cannot_are_rejected_and_none_is_changed() -> None:
     image = torch.rand(1, 3, 8, 8)
     for model in (flat(), flat(nn.GroupNorm(2, 4)), nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.Flatten())):
         check_single_image(sl.Objective(model), image, "")
@@ -51,7 +51,7 @@ def pooled(monkeypatch: pytest.MonkeyPatch) -> str:
     return "sightline/pooled"
 
 
-def test_a_run_is_refused_before_its_folder_is_made(pooled: str, tmp_path: Path) -> None:
+def test_a_run_is_rejected_before_its_folder_is_made(pooled: str, tmp_path: Path) -> None:
     keys: dict[str, Any] = {"model": pooled, "guide": None, "data": {"name": "squares", "images": 17}}
     with pytest.raises(
         SightlineError, match="17 training images in batches of 8 leave one of one image: set drop_last=true"

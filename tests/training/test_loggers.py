@@ -137,7 +137,7 @@ def store(tmp_path: Path) -> Any:
     return mlflow.MlflowClient(uri), {"name": "mlflow", "tracking_uri": uri, "experiment_name": "squares"}
 
 
-def test_mlflow_goes_on_with_its_run_and_gets_the_final_figures(store: Any, tmp_path: Path) -> None:
+def test_mlflow_resumes_with_its_run_and_gets_the_final_values(store: Any, tmp_path: Path) -> None:
     client, keys = store
     asked = recipe(stages=[{"epochs": 2, "lr": 1e-3}], loggers=[keys])
 
@@ -173,7 +173,7 @@ def test_a_wrong_option_leaves_nothing_behind(store: Any, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_of_two_processes_one_speaks(store: Any, tmp_path: Path) -> None:
+def test_two_processes_only_rank_0_logs(store: Any, tmp_path: Path) -> None:
     client, keys = store
     (tmp_path / "recipe.yaml").write_text(recipe(loggers=[keys]).to_yaml())
     command = [sys.executable, tiny.__file__, str(tmp_path / "recipe.yaml"), str(tmp_path / "run"), "2"]
@@ -183,7 +183,7 @@ def test_of_two_processes_one_speaks(store: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_wandb_goes_on_with_its_run_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_resumes_with_its_run_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = pytest.importorskip("wandb", reason="W&B is not installed: its logger is not tested")
     monkeypatch.setenv("WANDB_SILENT", "true")
     own = wandb.init(mode="offline", dir=tmp_path)  # a run of the caller's is neither written to nor ended

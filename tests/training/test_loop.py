@@ -77,7 +77,7 @@ def test_a_stage_from_a_layer_trains_it_and_what_follows_statistics_included(tmp
     assert run.recipe == recipe(**changes)  # as it was written and read again
 
 
-def test_a_stage_from_a_layer_that_the_model_lacks_is_refused(tmp_path):
+def test_a_stage_from_a_layer_that_the_model_lacks_is_rejected(tmp_path):
     stages = [{"epochs": 1, "lr": 1e-2, "trainable": {"from": "block.2"}}]
     with pytest.raises(SightlineError, match=r"stages\.0\.trainable\.from.*did you mean 'blocks\.2'"):
         sl.train(recipe(model="sightline/small_cnn", stages=stages), output=tmp_path / "run")
@@ -218,7 +218,7 @@ def test_launched_processes_must_be_those_that_were_asked_for(tmp_path, monkeypa
     ("name", "value"),
     [("RANK", "x"), ("LOCAL_RANK", "-1"), ("SLURM_NTASKS", "2(x3)"), ("SLURM_NTASKS", ""), ("SLURM_PROCID", "a")],
 )
-def test_a_variable_of_a_launcher_that_is_no_number_is_named(tmp_path, monkeypatch, name, value):
+def test_a_variable_of_a_launcher_that_is_not_a_number_is_named(tmp_path, monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     with pytest.raises(SightlineError, match=re.escape(f"the variable {name} is {value!r}; expected a whole number")):
         sl.train(recipe(), output=tmp_path / "run")

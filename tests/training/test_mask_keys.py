@@ -15,7 +15,7 @@ from sightline.training.build import build
 from tiny import Squares, recipe
 
 
-def test_they_change_the_training_images_alone() -> None:
+def test_only_training_images_are_changed() -> None:
     plain = build(recipe()).splits
     changed = build(recipe(mask_fraction=0.5, mask_quality={"name": "dilated", "radius": 0.2})).splits
     assert int(plain["train"].has_mask.sum()) == 13

@@ -7,7 +7,7 @@ import sightline as sl
 from sightline.training.meter import Meter
 
 
-def test_accumulated_batches_add_up_terms_and_counts_but_not_figures() -> None:
+def test_accumulated_batches_add_up_terms_and_counts_but_not_values() -> None:
     batches = [sl.Batch(torch.rand(size, 3, 4, 4), torch.zeros(size, dtype=torch.long)) for size in (3, 1, 4)]
 
     def output(loss: float, figure: float, count: int, size: int) -> dict[str, torch.Tensor]:

@@ -64,7 +64,7 @@ def test_a_guided_run_with_workers_and_a_resumed_one_end_bit_for_bit_alike(tmp_p
     ],
     ids=str,
 )
-def test_guides_of_single_images_are_refused(tmp_path: Path, guide: Any, message: str) -> None:
+def test_guides_of_single_images_are_rejected(tmp_path: Path, guide: Any, message: str) -> None:
     with pytest.raises(SightlineError, match=rf"stages\.0\.mixing {message}"):
         sl.train(recipe(guide=guide, stages=[STAGE]), output=tmp_path / "run")
 

@@ -46,7 +46,7 @@ def create() -> Splits:
     return Splits({"train": colours(12, 0), "val": colours(8, 1), "test": colours(8, 2)})
 
 
-def test_figures_of_a_split_against_scikit_learn() -> None:
+def test_values_of_a_split_against_scikit_learn() -> None:
     torch.manual_seed(0)
     model, split = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 3)), colours(10, 4)
     batches = list(create_loader(split, size=SIDE, batch_size=4, train=False))
@@ -105,6 +105,6 @@ def test_evaluation_judges_by_the_predicted_label_where_it_is_present() -> None:
         ({"data": "squares", "save_best": {"metric": "val/map"}}, r"unknown save_best\.metric 'val/map'"),
     ],
 )
-def test_what_needs_one_label_is_refused_before_training(changes: dict[str, object], message: str) -> None:
+def test_what_needs_one_label_is_rejected_before_training(changes: dict[str, object], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         build(recipe(**{"data": "colours", **changes}))

@@ -53,7 +53,7 @@ def assert_same(run: Any, model: nn.Module) -> None:
         torch.testing.assert_close(tensor, model.state_dict()[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_the_second_training_begins_anew_and_repeats_the_errors(tmp_path: Path) -> None:
+def test_the_second_training_begins_again_and_repeats_the_errors(tmp_path: Path) -> None:
     _, logits, labels = first_model(tmp_path)
     wrong = logits.argmax(1) != labels
     assert 0 < wrong.sum() < 20
@@ -138,7 +138,7 @@ def test_the_last_layer_fitted_to_its_optimum_with_the_weights_of_afr(tmp_path: 
     ],
     ids=str,
 )
-def test_what_a_fit_has_no_use_for_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_what_a_fit_has_no_use_for_is_rejected(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     stage = {"fit": "convex", "strength": 0.1, "guide": {"name": "afr"}} | changes
     with pytest.raises(SightlineError, match=message):
         sl.train(recipe(stages=[FIRST, stage]), output=tmp_path / "run")

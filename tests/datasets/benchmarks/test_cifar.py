@@ -129,7 +129,7 @@ def test_zip_files_that_are_none(tmp_path: Path) -> None:
         data.create_dataset("cifar10", root=str(tmp_path))
 
 
-def test_the_real_pictures(data_folder: Path) -> None:
+def test_cifar10_of_the_data_folder_has_its_splits_and_classes(data_folder: Path) -> None:
     if not (data_folder / "cifar10" / "cifar10-train.zip").is_file():
         pytest.skip(f"CIFAR-10 is not at hand in {data_folder}")
     splits = data.create_dataset("cifar10", root=str(data_folder / "cifar10"), val=100, per_class=200)

@@ -50,7 +50,7 @@ def test_the_region_s_mean_colour_alone_gives_the_class_away(splits: Splits) -> 
     assert accuracy("test_shifted") < 0.05
 
 
-def test_pictures_have_digits_that_stand_out(splits: Splits) -> None:
+def test_images_have_digits_that_stand_out(splits: Splits) -> None:
     test = splits["test_shifted"]
     for i in range(0, len(test), 10):
         sample = test[i]

@@ -128,7 +128,7 @@ def test_wrong_options(folders: Path, options: dict[str, object], message: str) 
         data.create_dataset("imagenet", root=str(folders), **options)
 
 
-def test_what_tells_no_class_is_refused(flat: Path) -> None:
+def test_what_tells_no_class_is_rejected(flat: Path) -> None:
     with pytest.raises(SightlineError, match="no file that tells the classes of the validation images"):
         data.create_dataset("imagenet", root=str(flat))
     write_devkit(flat)
@@ -137,7 +137,7 @@ def test_what_tells_no_class_is_refused(flat: Path) -> None:
         data.create_dataset("imagenet", root=str(flat))
 
 
-def test_other_folders_are_refused(tmp_path: Path) -> None:
+def test_other_folders_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="no folder val"):
         data.create_dataset("imagenet", root=str(tmp_path))
     write_image(tmp_path / "val" / WNIDS[0] / name(1))
@@ -146,7 +146,7 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
         data.create_dataset("imagenet", root=str(tmp_path))
 
 
-def test_training_images_of_a_class_without_validation_images_are_refused(folders: Path) -> None:
+def test_training_images_of_a_class_without_validation_images_are_rejected(folders: Path) -> None:
     write_image(folders / "train" / "n02085620" / "n02085620_1.JPEG")
     with pytest.raises(SightlineError, match="no validation image of 1 classes, such as n02085620"):
         data.create_dataset("imagenet", root=str(folders))

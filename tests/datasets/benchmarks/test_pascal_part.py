@@ -124,13 +124,13 @@ def test_the_check_reads_every_annotation(layout: Path) -> None:
     assert (len(whole["train"]), len(whole["test"])) == (17, 11)
 
 
-def test_an_annotation_of_another_size_is_refused(layout: Path) -> None:
+def test_an_annotation_of_another_size_is_rejected(layout: Path) -> None:
     write_image(layout / "VOCdevkit/VOC2010/JPEGImages/val_bird_0.jpg", (90, 90, 90), (WIDTH, HEIGHT + 1))
     with pytest.raises(SightlineError, match="val_bird_0"):
         data.create_dataset("pascal_part", root=str(layout))["test"][0]
 
 
-def test_what_is_missing_is_told_with_where_it_is_to_be_had(layout: Path, tmp_path: Path) -> None:
+def test_missing_files_error_names_the_source(layout: Path, tmp_path: Path) -> None:
     (layout / "Annotations_Part").rename(layout / "elsewhere")
     with pytest.raises(SightlineError, match=r"Annotations_Part.*roozbehm"):
         data.create_dataset("pascal_part", root=str(layout))

@@ -75,7 +75,7 @@ def test_masks_of_the_attributes(rival10_folder: Path) -> None:
     assert whole["test"].fingerprint != splits["test"].fingerprint
 
 
-def test_a_mask_of_another_size_is_scaled_and_noise_is_no_object(tmp_path: Path) -> None:
+def test_a_mask_of_another_size_is_scaled_and_noise_is_not_an_object(tmp_path: Path) -> None:
     for part in ("train", "test"):
         for wnid in ("n02123394", "n02099712"):
             write_photograph(tmp_path / part / "ordinary", f"{wnid}_0")
@@ -127,7 +127,7 @@ def test_the_noise_study_on_it(rival10_folder: Path) -> None:
     assert metric.n == 20
 
 
-def test_what_is_refused(rival10_folder: Path, tmp_path: Path) -> None:
+def test_what_is_rejected(rival10_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="did you mean 'object'"):
         data.create_dataset("rival10", root=str(rival10_folder), masks="objects")
     with pytest.raises(SightlineError, match=r"there is no .*train/ordinary; expected RIVAL10's official layout"):

@@ -117,7 +117,7 @@ def test_bad_settings(voc_folder: Path, tmp_path: Path) -> None:
         data.create_dataset("voc", root=str(voc_folder / "JPEGImages"))
 
 
-def test_what_needs_one_label_refuses_several(voc_folder: Path, tmp_path: Path) -> None:
+def test_what_needs_one_label_rejects_several(voc_folder: Path, tmp_path: Path) -> None:
     test = data.create_dataset("voc", root=str(voc_folder), labels="multiple")["test"]
     model = nn.Sequential(nn.Conv2d(3, 20, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     spec = InputSpec((0.5,) * 3, (0.5,) * 3, (24, 24))

@@ -112,7 +112,7 @@ def test_correlation_is_a_share_of_each_class_and_a_larger_one_keeps_what_a_smal
     assert (others == -1).all() if rest == "none" else (others == 1 - found[1].labels[~own[1]]).all()
 
 
-def test_draws_depend_on_seed_split_and_index_alone() -> None:
+def test_draws_depend_only_on_seed_split_and_index() -> None:
     marks = make_variants({"kind": "text", "place": "random"}, 2)
     first, again, other, third = (
         Marked(gray(), marks, split=split, seed=seed)

@@ -43,7 +43,7 @@ def test_every_class_keeps_its_share(make_objects: Callable[..., InMemory]) -> N
         assert (counts - 10 * fraction).abs().max() <= 1
 
 
-def test_the_choice_depends_on_the_seed_alone(make_objects: Callable[..., InMemory]) -> None:
+def test_the_choice_depends_only_on_the_seed(make_objects: Callable[..., InMemory]) -> None:
     one, again, other = (DegradedMasks(make_objects(20), fraction=0.5, seed=seed) for seed in (1, 1, 2))
     assert kept(one) == kept(again) != kept(other)
     assert one.fingerprint == again.fingerprint != other.fingerprint

@@ -36,7 +36,7 @@ def test_object_inside_the_mask_and_background_outside(
     assert inside.sum() == longer * round(longer / 2)
 
 
-def test_the_box_is_placed_by_its_room(make_objects: Make, make_scenes: Make) -> None:
+def test_box_placement_uses_the_free_space(make_objects: Make, make_scenes: Make) -> None:
     source, scene = make_objects()[0], make_scenes()[0].image
     for across, down, corner in ((0, 0, (0, 0)), (1, 1, (20, 30)), (0.5, 0, (10, 0))):
         _, mask = compose(source.image, source.mask == 1, scene, Placement(0, 0.5, across, down), 0)
@@ -100,7 +100,7 @@ def test_the_record_says_what_was_done(make_objects: Make, make_scenes: Make) ->
         assert torch.equal(sample.image[:, outside], scene.image[:, outside])
 
 
-def test_the_draw_depends_on_seed_split_and_index_alone(make_objects: Make, make_scenes: Make) -> None:
+def test_the_draw_depends_only_on_seed_split_and_index(make_objects: Make, make_scenes: Make) -> None:
     def make(count: int = 20, **options: object) -> Recompose:
         return Recompose(make_objects(count), make_scenes(), **{"split": "train", "size": 40, **options})
 

@@ -13,7 +13,7 @@ from sightline.runs import Recipe
 from sightline.training.build import build
 
 
-def test_a_subset_is_those_images_numbered_anew() -> None:
+def test_a_subset_is_those_images_numbered_again() -> None:
     whole = Dots(20, 0)
     subset = Subset(whole, [12, 3, 5])
     assert len(subset) == 3
@@ -73,7 +73,7 @@ def test_a_recipe_trains_on_what_its_list_names(tmp_path: Path) -> None:
         ("index,path\n3,elsewhere/4.png\n", "its image 3 is elsewhere/4.png, and here it is dots/3.png"),
     ],
 )
-def test_a_list_that_does_not_fit_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_a_list_that_does_not_fit_is_rejected(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(SightlineError, match=message):
         listed(Dots(20, 0), tmp_path / "list.csv")

@@ -163,7 +163,7 @@ def test_by_name_from_folders(tmp_path: Path) -> None:
         ({"train": "mixed"}, "unknown variant 'mixed'"),
     ],
 )
-def test_what_is_refused(options: dict[str, object], message: str, tmp_path: Path) -> None:
+def test_what_is_rejected(options: dict[str, object], message: str, tmp_path: Path) -> None:
     given = {"source": {"name": "folder", "root": str(tmp_path), "val": 0}} | options
     write_image(tmp_path / "train/cat/1.png")
     write_image(tmp_path / "train/dog/1.png")

@@ -11,7 +11,7 @@ from sightline.evaluation.grid_folder import Cell, read_evaluations
 from sightline.evaluation.ranking import ranking_tables
 
 
-def test_folders_of_one_model_are_put_together_and_tested_anew(tmp_path):
+def test_folders_of_one_model_are_put_together_and_tested_again(tmp_path):
     values = settled()
     whole = ranking_tables(read_evaluations([write_grid(tmp_path / "whole", values)]))[0]
     one = write_grid(tmp_path / "one", {k: v for k, v in values.items() if k[1] in ("Random-CAM", "A")})
@@ -30,7 +30,7 @@ def test_folders_of_one_model_are_put_together_and_tested_anew(tmp_path):
     assert evaluations.tests[pair].p_holm == pytest.approx(6 * evaluations.tests[pair].p)  # the least of six pairs
 
 
-def test_folders_that_do_not_fit_are_refused_or_noted(tmp_path):
+def test_folders_that_do_not_fit_are_rejected_or_noted(tmp_path):
     one = write_grid(tmp_path / "one", {("net", "A", "insertion"): noise(0)})
     other_data = write_grid(tmp_path / "two", {("net", "B", "insertion"): noise(1)}, prefix="elsewhere/")
     with pytest.raises(SightlineError, match=r"hold net on different data: image 0 is images/0.jpg in one"):
@@ -57,7 +57,7 @@ def test_a_missing_column_is_named(tmp_path, name, column):
         read_evaluations([path.parent])
 
 
-def test_what_is_no_number_is_named_by_its_line(tmp_path):
+def test_what_is_not_a_number_is_named_by_its_line(tmp_path):
     folder = write_grid(tmp_path / "grid", settled())
     with (folder / "table.csv").open(newline="") as file:
         rows = list(csv.reader(file))
@@ -75,7 +75,7 @@ def test_a_damaged_file_is_named(tmp_path, damage):
         read_evaluations([folder])
 
 
-def test_a_folder_without_values_is_refused(tmp_path):
+def test_a_folder_without_values_is_rejected(tmp_path):
     folder = write_grid(tmp_path / "nan", {("net", "A", "insertion"): [np.nan] * 4})
     with pytest.raises(SightlineError, match="no metric is defined"):
         read_evaluations([folder])

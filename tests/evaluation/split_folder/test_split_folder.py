@@ -110,7 +110,7 @@ def test_a_disk_that_fills_up_leaves_the_old_files(evaluation: Evaluation, tmp_p
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
-def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_written_to_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_writable(tmp_path / "new")
     assert not list((tmp_path / "new").iterdir())
     (tmp_path / "file").touch()

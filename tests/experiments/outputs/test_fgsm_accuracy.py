@@ -42,7 +42,7 @@ def part(hits: list[list[int]]) -> Part:
     return Part({"figures": {"test_shifted/accuracy": {"value": 0.5, "n": 2}}, "seconds": 1.0}, tensors)
 
 
-def test_an_arm_counts_when_all_arms_of_its_seed_and_panel_are_done() -> None:
+def test_a_variant_counts_when_all_variants_of_its_seed_and_panel_are_done() -> None:
     crossed = study(grid=[[{"label": "x"}, {"label": "y"}]], seeds=[0, 1])
     done = {
         "x, baseline/0": part([[1, 1], [1, 0]]),

@@ -46,7 +46,7 @@ def part(before: float, after: float) -> Part:
     return Part({"figures": figures, "seconds": 1.0, "coherence": {"before": before, "after": after}})
 
 
-def test_arms_are_compared_after_training() -> None:
+def test_variants_are_compared_after_training() -> None:
     done = {"plain/0": part(1.5, 1.0), "icCNN/0": part(1.5, 2.0), "plain/1": part(1.5, 2.0), "icCNN/1": part(1.5, 3.5)}
     both = study(seeds=[0, 1])
     text = both.summary(done)

@@ -62,7 +62,7 @@ def test_the_report_has_the_accuracy_at_each_level() -> None:
         ([f"val/{name}" for name in REGIONS], "test/background_noise_accuracy is missing"),
     ],
 )
-def test_columns_without_curves_are_refused(columns: list[str], message: str) -> None:
+def test_columns_without_curves_are_rejected(columns: list[str], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         study(columns=columns)
 

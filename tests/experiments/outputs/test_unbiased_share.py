@@ -128,7 +128,7 @@ def test_a_pass_that_finds_the_same_weights_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_study_goes_on_where_it_was_killed_and_tells_shares_beside_chance(tmp_path: Path, monkeypatch) -> None:
+def test_a_study_resumes_where_it_was_killed_and_tells_shares_next_to_chance(tmp_path: Path, monkeypatch) -> None:
     variants = [{"label": "baseline", "keys": {"guide": None}}, HNM, {"label": "FL", "keys": {"guide": "focal"}}, OURS]
     two = study(variants=variants, grid=[[
         {"label": "brighter", "keys": {"data.bias": "brighter"}}, {"label": "background", "keys": {"data": DIGITS}}

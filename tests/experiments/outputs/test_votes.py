@@ -39,7 +39,7 @@ def rated(**changes):
     )  # fmt: skip
 
 
-def test_until_people_are_asked_the_report_says_how(tmp_path: Path) -> None:
+def test_report_without_votes_lists_the_rating_commands(tmp_path: Path) -> None:
     figures = {"figures": {"test/accuracy": {"value": 0.5, "n": 9}}, "seconds": 1.0}
     done = {
         f"{name}/0": Part({**figures, "run": str(tmp_path / "out/runs" / f"{name}-seed0")}) for name in ("base", "ours")

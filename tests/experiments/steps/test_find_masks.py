@@ -32,7 +32,7 @@ def bright(image: np.ndarray, points: np.ndarray, box: np.ndarray | None) -> np.
     return image.mean(2) > 128
 
 
-def test_arms_cannot_change_the_data_that_masks_are_found_for() -> None:
+def test_variants_cannot_change_the_data_that_masks_are_found_for() -> None:
     with pytest.raises(SightlineError, match=r"data\.size"):
         make_study(STUDY | {"variants": [{"label": "a", "uses": ["masks"], "keys": {"data.size": 40}}]})
 

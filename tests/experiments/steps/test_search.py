@@ -109,7 +109,7 @@ def test_what_fails_costs_its_rows_and_not_the_study(tmp_path: Path, pictures: d
     assert "Not finished: 2 of 6 parts are done." in (folder / "report.md").read_text()
 
 
-def test_table_2_has_the_figures_of_each_dataset_and_equal_epochs() -> None:
+def test_table_2_has_the_values_of_each_dataset_and_equal_epochs() -> None:
     table = read_study("impactx", "table-2")
     assert len(table.rows) == len(table.paper_values) == 36
     assert table.paper_values["CIFAR-100, LeNet-5, Baseline"] == {"test/accuracy": 0.3623}

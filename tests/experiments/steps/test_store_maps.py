@@ -86,7 +86,7 @@ def test_differences_are_taken_seed_by_seed() -> None:
     assert "| Taught − Alone | -2.00 | 0 of 1 |" in text
 
 
-def test_a_study_trains_explains_and_goes_on(tmp_path: Path, pictures: dict[str, object]) -> None:
+def test_a_study_trains_explains_and_resumes(tmp_path: Path, pictures: dict[str, object]) -> None:
     folder = run_study(study(keys={**DISTILLATION["keys"], "data": pictures}), tmp_path / "out")
     rows = {row["training"]: row for row in csv.DictReader((folder / "table.csv").open())}
     assert list(rows) == [part for part in study().parts() if part != "cam"]

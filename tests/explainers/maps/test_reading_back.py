@@ -76,7 +76,7 @@ def test_maps_that_are_written_later_replace_kept_ones(tmp_path) -> None:
     assert store.read([0, 1]).flatten(1).mean(1).tolist() == [0, 1]
 
 
-def test_a_map_lies_on_the_centre_square() -> None:
+def test_a_map_is_on_the_centre_square() -> None:
     whole = on_image(torch.ones(4, 4), (6, 10))[0]
     assert whole.shape == (6, 10)
     assert whole[:, :2].sum() == 0 == whole[:, 8:].sum()
@@ -95,7 +95,7 @@ def test_evaluation_reads_the_map_as_it_was_stored(tmp_path, model, pictures) ->
     assert off.max() < 0.11  # others: the centre square is cut at a whole pixel, so the map lies up to half a pixel off
 
 
-def test_maps_of_another_data_set_are_refused(tmp_path, model, pictures) -> None:
+def test_maps_of_another_data_set_are_rejected(tmp_path, model, pictures) -> None:
     store = compute_maps(model, pictures, tmp_path / "maps", layer="features", input_spec=SPEC)
     with pytest.raises(SightlineError, match="are of another data set"):
         create_loader(Pictures(identity="other"), size=16, batch_size=2, train=True, maps=store)

@@ -76,14 +76,14 @@ def test_the_label_can_be_explained_and_the_size_chosen(tmp_path, model, picture
         ({"layer": sl.Layer("features", "tokens", 1)}, r"and 'features \(tokens, prefix 1\)' here"),
     ],
 )
-def test_a_store_of_something_else_is_refused(tmp_path, model, pictures, change, said) -> None:
+def test_a_store_of_something_else_is_rejected(tmp_path, model, pictures, change, said) -> None:
     given = {"model": model, "dataset": pictures, "path": tmp_path / "maps", "layer": "features", "input_spec": SPEC}
     compute_maps(**given)
     with pytest.raises(SightlineError, match=said):
         compute_maps(**given | change)
 
 
-def test_an_interrupted_pass_goes_on_and_does_nothing_twice(tmp_path, model, pictures, monkeypatch) -> None:
+def test_an_interrupted_pass_resumes_and_does_nothing_twice(tmp_path, model, pictures, monkeypatch) -> None:
     given = {"path": tmp_path / "maps", "layer": "features", "input_spec": SPEC, "chunk_size": 2}
     explained: list[int] = []
     plain = CAM.explain
@@ -133,7 +133,7 @@ def test_the_maps_of_several_layers_are_averaged(tmp_path, model, pictures) -> N
     torch.testing.assert_close(store.read(range(10)), averaged, rtol=0, atol=0.5 / 255 + 1e-6)
 
 
-def test_a_store_that_was_not_made_to_its_end_is_made_anew(tmp_path, model, pictures, monkeypatch) -> None:
+def test_a_store_that_was_not_made_to_its_end_is_made_again(tmp_path, model, pictures, monkeypatch) -> None:
     def killed(self, target):
         raise KeyboardInterrupt
 
@@ -213,7 +213,7 @@ def test_a_kill_loses_what_was_in_work_and_no_more(tmp_path, model) -> None:
     torch.testing.assert_close(store.read(range(200)), whole, rtol=0, atol=0.5 / 255 + 1e-5)
 
 
-def test_what_cannot_be_kept_is_refused_and_not_marked(tmp_path) -> None:
+def test_what_cannot_be_kept_is_rejected_and_not_marked(tmp_path) -> None:
     store = MapStore.create(tmp_path / "maps", {"data": "d"}, (4, 2, 2), "uint8", 2)
     for maps, said in (
         (torch.full((2, 2, 2), -0.5), r"range over \[-0.5"),
@@ -231,7 +231,7 @@ def test_what_cannot_be_kept_is_refused_and_not_marked(tmp_path) -> None:
     assert half.finished.tolist() == [False, False, True, True]
 
 
-def test_folders_that_are_no_store_are_named_and_left_alone(tmp_path, model, pictures) -> None:
+def test_folders_that_are_no_store_are_named_and_unchanged(tmp_path, model, pictures) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("mine")
     with pytest.raises(SightlineError, match="exists and is not a store"):

@@ -163,7 +163,7 @@ def test_annotations_of_stored_pixels_are_turned_with_the_image(photos: Path) ->
     assert (read(photos / "turned")["a/turned.png"] == expected).all()
 
 
-def test_what_does_not_fit_is_refused(photos: Path) -> None:
+def test_what_does_not_fit_is_rejected(photos: Path) -> None:
     data = opened(photos)
     export_masks(data, "cvat", photos / "a.xml")
     (photos / "broken.xml").write_text("<annotations><image")

@@ -94,7 +94,7 @@ def test_no_random_maps_is_said(page):
     assert 'class="chance"' not in html
 
 
-def test_random_maps_alone_compete_with_nobody(page):
+def test_table_with_only_random_maps_has_no_ranking(page):
     _, text = page({key: some for key, some in settled().items() if key[1] == "Random-CAM"})
     assert "- No value can be compared with chance (Random-CAM) yet." in text
     assert "best mean rank" not in text
@@ -174,7 +174,7 @@ def test_no_gallery_no_make_gallery(tmp_path, page):
     assert "Plausible but unfaithful" not in page(settled())[0]
 
 
-def test_the_page_needs_nothing_beside_it(page):
+def test_page_is_self_contained(page):
     saved = gallery({"A": 0.2, "B": 0.5, "C": 0.8, "Random-CAM": 0.1})
     curves = {("net", row, "insertion"): np.linspace(0, 0.5, 9) for row in ("Random-CAM", "A", "B")}
     html, _ = page(settled(), gallery=saved, curves=curves, title="<b>bold</b>")

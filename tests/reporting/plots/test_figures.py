@@ -57,7 +57,7 @@ def test_a_figure_is_saved_whole_or_not_at_all(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["grid.txt", "grid", "grid.", ".png", "grid.png.gz"])
-def test_a_name_without_a_format_is_refused(name, tmp_path):
+def test_a_name_without_a_format_is_rejected(name, tmp_path):
     figure, _ = new_axes(1, 1)
     with pytest.raises(SightlineError, match=r"expected a name that ends in \.png"):
         save_figure(figure, tmp_path / name)
@@ -65,7 +65,7 @@ def test_a_name_without_a_format_is_refused(name, tmp_path):
 
 
 @pytest.mark.parametrize("command", [["explain", "none.png"], ["filters"]])
-def test_a_command_refuses_a_name_before_it_opens_the_model(command, tmp_path, monkeypatch):
+def test_a_command_rejects_a_name_before_it_opens_the_model(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, [*command, "--run", "none", "-o", "grid.txt"])
     assert str(done.exception) == "output is 'grid.txt'; expected a name that ends in .png, .jpg, .pdf or .svg"

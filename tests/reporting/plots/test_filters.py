@@ -87,7 +87,7 @@ def test_groups_are_made_by_the_images() -> None:
     assert all(len(row.images) == 6 for row in gallery.rows)
 
 
-def test_named_filters_in_given_pictures() -> None:
+def test_named_filters_in_given_images() -> None:
     pictures = torch.zeros(2, 3, 24, 24)
     pictures[1, 0] = 0.5
     gallery = show_filters(Colours(), spots(), "layer", groups=3, filters=[4, 1], pictures=pictures)
@@ -100,7 +100,7 @@ def test_named_filters_in_given_pictures() -> None:
     assert by_number[1].circles[0].tolist() == [0, 0, 0]
 
 
-def test_the_model_is_left_as_it_was() -> None:
+def test_the_model_is_unchanged() -> None:
     model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with torch.no_grad():
@@ -147,7 +147,7 @@ def test_what_is_drawn(style, tmp_path: Path) -> None:
         ({"layer": "lair"}, "did you mean 'layer'"),
     ],
 )
-def test_what_is_refused(options, message: str) -> None:
+def test_what_is_rejected(options, message: str) -> None:
     arguments = {"images": spots(), "layer": "layer", "groups": 2} | options
     with pytest.raises(SightlineError, match=message):
         show_filters(Colours(), **arguments)
@@ -211,7 +211,7 @@ def test_the_verb_draws_the_groups_that_a_run_kept(here: Path) -> None:
     assert torch.equal(carried_filter_groups(subject.model)[1], guide.filter_groups)
 
 
-def test_the_verb_refuses_words_for_filters(here: Path) -> None:
+def test_the_verb_rejects_words_for_filters(here: Path) -> None:
     with pytest.raises(SightlineError, match="--filters is 'three'; expected numbers"):
         call("--run", "run", "--filters", "three")
     with pytest.raises(SightlineError, match="no model was named"):

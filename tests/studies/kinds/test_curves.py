@@ -58,7 +58,7 @@ def test_curves_are_those_of_the_metric(tmp_path: Path) -> None:
     assert "a-net.png" in report
 
 
-def test_curves_of_a_model_without_own_maps_say_so(tmp_path: Path) -> None:
+def test_curves_of_a_model_without_own_maps_are_reported(tmp_path: Path) -> None:
     wrong = ["models.0.method.name=impactx"]
     with pytest.raises(SightlineError, match="guide impactx"):
         reproduce("impactx", "figure-3", CURVES + wrong, output=tmp_path / "out")

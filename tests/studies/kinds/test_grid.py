@@ -127,7 +127,7 @@ def test_paired_differences_are_over_the_images_that_both_rows_see(plan: Path, t
     assert float(one["difference"]) == pytest.approx(np.mean(differences), abs=1e-5)
 
 
-def test_an_interrupted_table_goes_on(plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_table_resumes(plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run_study(load_study(plan), tmp_path / "whole")
     keep, calls = folder_module.StudyFolder.keep, itertools.count()
 

@@ -54,6 +54,6 @@ def test_confidence_is_that_of_the_predicted_class(tmp_path):
     assert max(0, before - after) / before == pytest.approx(float(drop.compute()), abs=1e-4)
 
 
-def test_an_unknown_metric_is_refused():
+def test_an_unknown_metric_is_rejected():
     with pytest.raises(Exception, match="metric"):
         read_study("lots", "figure-A.4", ["metric=adcc"])
