@@ -1,0 +1,45 @@
+"""BNNR's search for augmentations: half of the epochs train a baseline, the other half each of four candidates from there."""
+
+import math
+
+import torch
+from bnnr import BNNRConfig, BNNRTrainer, IndexedDataset, Reporter, SimpleTorchAdapter, get_preset
+from torch import nn
+from torch.utils.data import DataLoader
+
+import efficientnet
+from images import Plain
+from protocol import BATCH, EPOCHS
+from task import Task
+
+
+def train(task: Task) -> nn.Module:
+    """Search among saliency-guided dropout (ICD, AICD) and the two augmentations of the preset "light"."""
+    network = efficientnet.pretrained(task.seed)
+    layers = [network.conv_head]
+    adapter = SimpleTorchAdapter(
+        network, nn.CrossEntropyLoss(), torch.optim.Adam(network.parameters(), task.rate), layers, "cpu", ["accuracy"]
+    )
+    config = BNNRConfig(
+        m_epochs=math.ceil(EPOCHS / 2), max_iterations=1, seed=task.seed, device="cpu", metrics=["accuracy", "loss"],
+        checkpoint_dir=task.folder / "checkpoints", report_dir=task.folder / "reports", event_log_enabled=False,
+        verbose=False, xai_method="gradcam", denormalization_mean=[0.5] * 3, denormalization_std=[0.5] * 3,
+        xai_cache_dir=task.folder / "maps",
+    )  # fmt: skip
+    candidates = [
+        *get_preset("icd", random_state=task.seed, model=network, target_layers=layers),
+        *get_preset("light", random_state=task.seed),
+    ]
+    found = BNNRTrainer(
+        adapter,
+        DataLoader(IndexedDataset(task.data), BATCH, shuffle=True),
+        DataLoader(IndexedDataset(Plain(task.held_out, task.size)), 2 * BATCH),
+        candidates,
+        config,
+        Reporter(config.report_dir),
+    ).run()
+    print("selected:", found.best_path, found.best_metrics, flush=True)
+    if not found.selected_augmentations:  # the model object then holds the last candidate
+        saved = torch.load(config.checkpoint_dir / "iter_0_baseline.pt", weights_only=False)
+        adapter.load_state_dict(saved["model_state"])
+    return network.eval()
