@@ -274,3 +274,12 @@ def test_many_images_show_their_progress_on_a_terminal(photograph, weights, tmp_
     assert {32, 36} & set(counts)  # a chunk of the first method, or the whole of it
     assert counts[-1] == 72
     assert "drawing" in text
+
+
+def test_a_folder_stands_for_its_images(explain, weights, tmp_path):
+    (tmp_path / "many" / "inner").mkdir(parents=True)
+    for name in ("b.png", "inner/a.jpg"):
+        Image.effect_noise((40, 30), 90).convert("L").save(tmp_path / "many" / name)
+    (tmp_path / "many" / "notes.txt").write_text("no image")
+    figure = explain("--model", NAME, "--weights", weights, "--methods", "gradcam", images=[tmp_path / "many"])
+    assert [axes.get_title() for axes in figure.axes] == ["image", "gradcam", "prediction", "", "", ""]  # two rows

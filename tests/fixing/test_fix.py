@@ -1,6 +1,7 @@
 """`fix` on a small network that reads the background, made by a plain logistic regression."""
 
 import copy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,23 @@ def test_no_table_of_the_report_scrolls_sideways_on_a_phone(cheat, tmp_path: Pat
                 "[...document.querySelectorAll('.stack tbody td[data-label]')].map(e => getComputedStyle(e).display)"
             )
             assert set(cells) == {"flex" if width == 390 else "table-cell"}
+
+
+def test_the_only_image_of_a_class_is_left_out_of_the_comparison_and_named(cheat, tmp_path: Path) -> None:
+    model, seen, _ = cheat
+    folder = tmp_path / "three"
+    shutil.copytree(seen, folder)
+    (folder / "images" / "pear").mkdir()
+    shutil.move(folder / "images" / "apple" / "0.png", folder / "images" / "pear" / "0.png")
+    three = copy.deepcopy(model)
+    three[-1] = nn.Linear(64, 3)
+    fixed = fixed_with(three, folder)
+    note = next(note for note in fixed.notes if "left out of the comparison" in note)
+    assert "the only image of a class is among them: pear" in note
+    left = int(note.partition(" ")[0])
+    assert f"on the {48 - left} images" in fixed.summary
+    count = fixed.table[0].after * (48 - left)
+    assert count == pytest.approx(round(count), abs=1e-6)  # a share of the images that are said to count
 
 
 def test_a_model_with_one_logit_keeps_one(cheat) -> None:

@@ -140,3 +140,15 @@ def test_real_weights_give_their_classes(data_folder):
     assert model.classifier.out_features == 1000
     assert spec.mean == (0.5, 0.5, 0.5)
     assert sl.load_model("timm/tf_efficientnet_lite0", path, classes=3, size=96)[0].classifier.out_features == 3
+
+
+def test_weights_of_another_image_size_say_how_to_give_it(tmp_path):
+    """A transformer of 64 px has other positions than one of 224 px; any other difference is another architecture."""
+    timm = pytest.importorskip("timm")
+    small = timm.create_model("vit_tiny_patch16_224", num_classes=3, img_size=64)
+    torch.save(small.state_dict(), tmp_path / "small.pth")
+    with pytest.raises(SightlineError, match=r"pos_embed has shape .* images of another size: give it by --size"):
+        sl.load_model("timm/vit_tiny_patch16_224", tmp_path / "small.pth")
+    assert sl.load_model("timm/vit_tiny_patch16_224", tmp_path / "small.pth", size=64)[1].size == (64, 64)
+    with pytest.raises(SightlineError, match="Give the weights of this very architecture"):
+        sl.load_model("timm/vit_small_patch16_224", tmp_path / "small.pth", size=64)

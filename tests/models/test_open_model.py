@@ -23,6 +23,9 @@ class Small(nn.Module):
     def forward(self, images):
         return self.fc(images.mean((2, 3)))
 
+def half(num_classes=3):
+    return Small(num_classes).half()
+
 def fails():
     raise ValueError("no luck")
 
@@ -133,3 +136,10 @@ def test_classes_of_the_data_are_matched_by_name_where_both_have_names(make_obje
 
 def test_one_logit_classifies_two_classes():
     assert open_model(tiny(1)).count == 2
+
+
+def test_parameters_of_half_precision_are_converted_with_a_note():
+    opened = open_model("their_models:half", size=8)
+    assert {p.dtype for p in opened.model.parameters()} == {torch.float32}
+    assert "the parameters were converted from float16 to float32" in opened.notes
+    assert torch.isfinite(opened.model(torch.rand(1, 3, 8, 8))).all()

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 def explain(
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[IMAGE]...", help="Images to explain; with --store, KEY=VALUE options of the dataset."),
+        typer.Argument(
+            metavar="[IMAGE]...",
+            help="Images, or folders of them; with --store, KEY=VALUE options of the dataset.",
+        ),
     ] = None,
     model: ModelName = None,
     weights: Weights = None,
@@ -118,10 +121,10 @@ def _draw(
     from torchvision import tv_tensors
 
     from sightline._core.progress import ProgressBar, bar
-    from sightline.data.image_files import read_image
     from sightline.data.transforms import eval_transform
     from sightline.explainers import layer_for
     from sightline.explainers.given import explain_in_chunks
+    from sightline.given import as_images
     from sightline.network.logits import probabilities_of
     from sightline.network.targets import Contrast, Targets
     from sightline.reporting.overlay import show
@@ -129,7 +132,8 @@ def _draw(
     from sightline.reporting.plots.panel import panel
 
     see = eval_transform(subject.spec.size[0])
-    pixels = torch.stack([see(tv_tensors.Image(read_image(path))) for path in images])
+    found = [each for path in images for each in as_images(path)]
+    pixels = torch.stack([see(tv_tensors.Image(image)) for _, image in found])
     with torch.no_grad():
         probabilities = probabilities_of(subject.model.eval()(subject.spec.normalize(pixels)))
     likeliest = probabilities.argmax(1)
@@ -138,7 +142,7 @@ def _draw(
     if against is not None:
         question = Contrast(targets, None if against == "next" else _class_index(against, subject.classes))
     maps: dict[str, Tensor | None] = {}
-    with ProgressBar(True, "explaining", len(asked) * len(images)) as shown:
+    with ProgressBar(True, "explaining", len(asked) * len(found)) as shown:
         for number, (name, explainer) in enumerate(asked.items(), 1):
             shown.update(description=f"explaining by {name}")
             where = layer_for(name, layer or subject.layer)
@@ -149,9 +153,9 @@ def _draw(
             except NotDefinedError as error:
                 shown.print(str(error))
                 maps[name] = None
-            shown.update(completed=number * len(images))
+            shown.update(completed=number * len(found))
     with bar(True, "drawing", None):
-        overlay = show(pixels, maps, [path.name for path in images])
+        overlay = show(pixels, maps, [Path(name).name for name, _ in found])
         saved = save_figure(panel(overlay, probabilities, targets.tolist(), subject.classes), output)
     typer.echo(saved)
 

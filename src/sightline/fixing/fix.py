@@ -67,7 +67,7 @@ def fix(
         The mended model with what shows that it is mended.
 
     Raises:
-        SightlineError: an argument is not as above, the model has no linear head, or a class has fewer than two images.
+        SightlineError: an argument is not as above, the model has no linear head, or no image is left to choose by.
 
     Examples:
         >>> digits = sl.data.create_dataset("digits", size=32, copies=1)  # bundled; the background predicts the digit

@@ -72,9 +72,19 @@ def make_model(
         _start_zero_head(made.model)
     else:
         made = _with_weights(source, plain, read_checkpoint(locate(weights, "weights")), count, size)
+    made.notes += _to_float32(made.model)
     for note in made.notes:
         logger.info("%s: %s", name if weights is None else weights, note)
     return made
+
+
+def _to_float32(model: nn.Module) -> list[str]:
+    """Convert a model of half or double precision, which does not take float32 images, and return a note; none for others."""
+    types = {str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.is_floating_point()} - {"float32"}
+    if not types:
+        return []
+    model.float()
+    return [f"the parameters were converted from {' and '.join(sorted(types))} to float32"]
 
 
 def _with_weights(source: str, plain: str, checkpoint: Checkpoint, classes: int | None, size: int | None) -> Made:

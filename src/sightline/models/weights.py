@@ -1,5 +1,7 @@
 """Weights from a file into a model: everything must fit, except for a head of another number of classes."""
 
+import re
+
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
@@ -8,6 +10,8 @@ from sightline.models.checkpoint import Checkpoint
 from sightline.models.gates import restore_gates
 from sightline.models.key_matching import COUNT, fit_checkpoint
 from sightline.models.two_branch import restore_two_branch
+
+POSITION = re.compile(r"pos_|position|rel_pos")  # in the names of what depends on the size of the image
 
 
 def load_checkpoint(model: nn.Module, checkpoint: Checkpoint, head: tuple[str, ...]) -> list[str]:
@@ -74,6 +78,19 @@ def _remedy(own: dict[str, Tensor], state: dict[str, Tensor], head: tuple[str, .
     missing = [key for key in own if key not in state]
     if missing and all(key.rpartition(".")[0] in head for key in missing):
         return "The file has no head that tells classes apart: give the weights of the whole classifier"
-    if state.keys() & own.keys():
+    shared = [key for key in own if key in state]
+    if (
+        shared
+        and len(shared) == len(own) == len(state)
+        and all(
+            own[key].shape == state[key].shape or POSITION.search(key)
+            for key in shared
+            if key.rpartition(".")[0] not in head
+        )
+    ):
+        return (
+            "They were trained with images of another size: give it by --size (image_size in a recipe, size= in Python)"
+        )
+    if shared:
         return "Give the weights of this very architecture, or name the model that they belong to"
     return f"No name of the file ({', '.join(list(state)[:2])}, ...) is one of the model: name the model that it belongs to"

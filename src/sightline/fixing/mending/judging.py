@@ -26,13 +26,23 @@ def judged_images(mended: Mended, marked: Tensor) -> tuple[Tensor, str]:
         mended: the mended model, with the exchanged forms of the images.
         marked: (N,) bool, images that a person marked.
     """
-    exchanged = torch.zeros_like(marked)
+    exchanged, predicted = torch.zeros_like(marked), predicted_images(mended, marked)
     exchanged[mended.still.indices[mended.still.changed]] = True
-    unmarked = exchanged & ~marked
+    unmarked = exchanged & predicted & ~marked
     if unmarked.sum() >= FEW:
         return unmarked, f"the {int(unmarked.sum())} images without a given mask or region"
-    which = f"all {len(marked)} images, of which {int(marked.sum())} have a given mask or region"
-    return torch.ones_like(marked), which
+    kept = "all" if predicted.all() else "the"
+    which = (
+        f"{kept} {int(predicted.sum())} images, of which {int((marked & predicted).sum())} have a given mask or region"
+    )
+    return predicted, which
+
+
+def predicted_images(mended: Mended, marked: Tensor) -> Tensor:
+    """Return which images (N,) have a cross-fitted prediction; without the only image of a class there is none."""
+    found = torch.zeros_like(marked)
+    found[mended.still.indices[~mended.logits.isnan().any(1)]] = True
+    return found
 
 
 def judge(mended: Mended, where: Tensor) -> list[Figure]:

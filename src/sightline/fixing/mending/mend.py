@@ -14,7 +14,15 @@ from sightline.errors import SightlineError
 from sightline.fixing.mending.bank import Bank
 from sightline.fixing.mending.choosing import choose
 from sightline.fixing.mending.finding import cut_out_all, find_avoided, find_objects
-from sightline.fixing.mending.judging import UNCHANGED, chance, gain, judge, judged_images, other_order
+from sightline.fixing.mending.judging import (
+    UNCHANGED,
+    chance,
+    gain,
+    judge,
+    judged_images,
+    other_order,
+    predicted_images,
+)
 from sightline.fixing.mending.marked import MarkedImages
 from sightline.fixing.mending.pretrained import Pretrained, hub_name, load_pretrained
 from sightline.fixing.mending.trunk import Trunk
@@ -114,6 +122,8 @@ def mend(
         mended = choose(bank, marked, given.marked(), opened.count, seed, bars)
     if opened.classes is None and (note := other_order(mended, given.classes)) is not None:
         notes.append(note)
+    if not (predicted := predicted_images(mended, given.drawn())).all():
+        notes.append(_left_out(given, int((~predicted).sum())))
     where, which = judged_images(mended, given.drawn())
     table = judge(mended, where)
     difference, guessing = gain(mended, where), chance(mended, where)
@@ -211,6 +221,14 @@ def _load_before(
     except SightlineError as error:
         notes.append(f"only the given network was tried, because {error}")
         return None
+
+
+def _left_out(given: Given, count: int) -> str:
+    """Return a note on images that the comparison leaves out because a class has too few images for cross-validation."""
+    sizes = given.images.labels.bincount(minlength=len(given.images.classes)).tolist()
+    single = [name for name, size in zip(given.images.classes, sizes) if size == 1]
+    named = f"; the only image of a class is among them: {', '.join(single[:5])}. Add images to it" if single else ""
+    return f"{count} images are left out of the comparison, because no head without them knows all classes{named}"
 
 
 def _summary(
