@@ -7,7 +7,7 @@ import pytest
 from run_folders import write_run
 from sightline import SightlineError
 from sightline.evaluation.comparison import ACCURACY, WORST_GROUP, read_comparison
-from sightline.evaluation.split_folder import Key
+from sightline.evaluation.split_folder.folder import Key
 
 
 def with_correct(tmp_path, name, patterns, **options):

@@ -4,7 +4,7 @@ import pytest
 from run_folders import write_run
 from sightline import SightlineError
 from sightline.evaluation.run_folder import read_run
-from sightline.evaluation.split_folder import Key
+from sightline.evaluation.split_folder.folder import Key
 
 
 def test_reads_what_was_written(tmp_path):

@@ -13,7 +13,7 @@ from networks import TinyCNN
 from sightline.evaluation import evaluate_model
 from sightline.explainers import create_explainer
 from sightline.metrics import METRICS, Observation, PerImageMetric, Scorer
-from sightline.metrics.base import explaining
+from sightline.metrics.bound_explainer import BoundExplainer
 
 SPEC = sl.InputSpec((0.5, 0.4, 0.3), (0.2, 0.3, 0.4), (12, 12))
 SMALL: dict[str, dict[str, Any]] = {
@@ -98,7 +98,7 @@ def observe(model: nn.Module, images: Tensor, maps: Tensor) -> Observation:
         images=images, maps=maps, targets=probabilities.argmax(1), labels=some.labels, masks=some.masks,
         has_mask=some.has_mask, boxes=some.boxes, has_box=some.has_box, indices=some.indices, groups=some.groups,
         parts=some.parts, avoid=some.avoid, has_avoid=some.has_avoid, probabilities=probabilities, scorer=scorer,
-        explain=explaining(create_explainer("gaussian"), model, None, SPEC),
+        explain=BoundExplainer(create_explainer("gaussian"), model, None, SPEC),
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sightline.reporting.plots import legend_below
+from sightline.reporting.plots.style import legend_below
 from sightline.studies.lines import line_panels
 
 ARMS = ["Baseline", "HNM", "FL", "EFL", "Ours-XGrad-CAM", "Ours-Eigen-CAM", "chance ± 1 standard deviation"]

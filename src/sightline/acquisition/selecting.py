@@ -63,7 +63,6 @@ def select_from_run(
     count: int,
     *,
     pool: str | Path | None = None,
-    seed: int | None = None,
     device: str | torch.device | None = None,
 ) -> list[Listed]:
     """Which images to label next, by the model of a finished run.
@@ -74,7 +73,6 @@ def select_from_run(
         count: how many are wanted; where fewer are left, all of them.
         pool: a folder of images, which need no labels; None = those of the run's training split that its `train_samples`
             leaves out, or names with a pseudo-label.
-        seed: of everything drawn; None = the run's.
         device: None = a GPU where there is one.
 
     Returns:
@@ -112,7 +110,7 @@ def select_from_run(
         create_loader(train, size=size, batch_size=32, train=False, num_workers=num_workers, indices=known),
         layer=loaded.layer,
         input_spec=loaded.input_spec,
-        seed=recipe.seed if seed is None else seed,
+        seed=recipe.seed,
         round=number - 1,
     )
     found = [(places[place], "", score) for place, score in zip(selection.places, selection.scores)]

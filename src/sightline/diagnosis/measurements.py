@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.evaluation.statistics import Array, Interval, over_images, weighted_mean
+from sightline.evaluation.statistics.bootstrap import Array, over_images, weighted_mean
+from sightline.evaluation.statistics.intervals import Interval
 from sightline.metrics import expected_calibration_error, normalized_rfs
 
 Columns = Mapping[str, Array]

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from sightline.data.dataset import ImageDataset
 from sightline.data.transforms import Fit, eval_transform
 from sightline.diagnosis.checks import greyed_background
-from sightline.evaluation.statistics import LEVEL, Array, paired
+from sightline.evaluation.statistics.bootstrap import Array
+from sightline.evaluation.statistics.pairs import LEVEL, paired
 from sightline.localization.annotation import MIN_IMAGES, Annotated
 from sightline.metrics import Scorer, correct
 from sightline.network.input_spec import InputSpec

@@ -48,9 +48,9 @@ def deep_features(model: nn.Module, images: Tensor, input_spec: InputSpec | None
     return reduced[:, reduced.std(0) > 1e-9 * reduced.std().clamp_min(1e-12)]
 
 
-def out_of_fold(features: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
+def out_of_fold(features: Tensor, labels: Tensor) -> Tensor:
     """Return the answers (n,) of regressions that were fitted to the images of the other folds."""
-    folds = torch.randperm(len(labels), generator=generator(seed, len(labels), "folds")) % FOLDS
+    folds = torch.randperm(len(labels), generator=generator(0, len(labels), "folds")) % FOLDS
     answers = torch.full_like(labels, -1)
     for fold in range(FOLDS):
         answers[folds == fold] = fitted_answers(features[folds != fold], labels[folds != fold], features[folds == fold])

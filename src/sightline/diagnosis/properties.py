@@ -12,7 +12,8 @@ from PIL import Image
 from scipy.stats import chi2_contingency, kruskal
 from torch import Tensor
 
-from sightline.evaluation.statistics import Array, holm
+from sightline.evaluation.statistics.bootstrap import Array
+from sightline.evaluation.statistics.pairs import holm
 from sightline.localization.annotation import Annotated
 
 CAMERA = 272  # the EXIF tag of the camera's model

@@ -29,7 +29,7 @@ from sightline.diagnosis.shortcuts import find_shortcuts
 from sightline.diagnosis.sources import compare_sources, read_sources
 from sightline.diagnosis.verdict import decide_verdict
 from sightline.errors import SightlineError
-from sightline.evaluation.statistics import Array
+from sightline.evaluation.statistics.bootstrap import Array
 from sightline.explainers import create_explainer
 from sightline.given import Normalization, as_dataset, take_batches
 from sightline.localization.annotation import MIN_IMAGES, Annotated, Annotation, annotate

@@ -16,7 +16,7 @@ from sightline._core.seeding import generator
 from sightline._core.shared_work import processes
 from sightline.diagnosis.checks import background_alone, draw_partners, swapped_background
 from sightline.diagnosis.properties import jpeg_quality, pixel_properties, sharpness
-from sightline.evaluation.statistics import holm
+from sightline.evaluation.statistics.pairs import holm
 from sightline.localization.annotation import Annotated
 from sightline.metrics import Scorer
 from sightline.network.input_spec import InputSpec

@@ -222,8 +222,5 @@ def _findings(figures: Mapping[str, Measurement]) -> list[str]:
 
 
 def _with_interval(figure: Measurement) -> str:
-    return f"{figure.value:.0%} ({_span(figure)})"
-
-
-def _span(figure: Measurement) -> str:
-    return f"{100 * figure.low:.0f} to {100 * figure.high:.0f}%".replace("-", "−")
+    span = f"{100 * figure.low:.0f} to {100 * figure.high:.0f}%".replace("-", "−")
+    return f"{figure.value:.0%} ({span})"

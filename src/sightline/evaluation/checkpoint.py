@@ -16,7 +16,7 @@ from sightline.errors import SightlineError
 from sightline.evaluation.measuring import evaluate_model
 from sightline.evaluation.run import GALLERY
 from sightline.evaluation.run_folder import RunFolder
-from sightline.evaluation.split_folder import SplitEvaluation, read_evaluation, write_evaluation
+from sightline.evaluation.split_folder.folder import SplitEvaluation, read_evaluation, write_evaluation
 from sightline.given import Normalization, as_dataset, readable_part
 from sightline.models.opening import open_model
 from sightline.network.input_spec import InputSpec

@@ -12,8 +12,9 @@ from sightline.data.splits import MAIN_TESTS
 from sightline.errors import SightlineError
 from sightline.evaluation.checkpoint import Conditions, evaluate_checkpoint, evaluate_on
 from sightline.evaluation.run_folder import RunFolder, read_run
-from sightline.evaluation.split_folder import Key, SplitEvaluation
-from sightline.evaluation.statistics import Array, Interval, over_images, over_seeds, weighted_mean, worst_group
+from sightline.evaluation.split_folder.folder import Key, SplitEvaluation
+from sightline.evaluation.statistics.bootstrap import Array, over_images, weighted_mean, worst_group
+from sightline.evaluation.statistics.intervals import Interval, over_seeds
 
 ACCURACY = Key("accuracy", None)
 WORST_GROUP = Key("worst_group_accuracy", None)
@@ -267,7 +268,9 @@ def read_comparison(
             paired=ours.seeds == theirs.seeds,
             group_names=first.info.get("group_names", []),
         )
-        for split in sorted(first.evaluations, key=_headline_order)
+        for split in sorted(
+            first.evaluations, key=lambda name: (name not in MAIN_TESTS, not name.startswith("test"), name)
+        )
     ]
     return Comparison(ours, theirs, splits, first.info["classes"])
 
@@ -300,11 +303,6 @@ def _reader(
         return evaluate_checkpoint(Path(path), cast(RunFolder, like), place)
 
     return read_one
-
-
-def _headline_order(split: str) -> tuple[bool, bool, str]:
-    """Return the splits in order: the main test split, the other test splits, and those before validation."""
-    return split not in MAIN_TESTS, not split.startswith("test"), split
 
 
 def _check_comparable(run: RunFolder, first: RunFolder) -> None:

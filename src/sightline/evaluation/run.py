@@ -15,7 +15,7 @@ from sightline.errors import SightlineError
 from sightline.evaluation.measuring import DEFAULT_EXPLAINERS, DEFAULT_METRICS, TargetClass, evaluate_model
 from sightline.evaluation.precision_change import describe_change
 from sightline.evaluation.result import Evaluation
-from sightline.evaluation.split_folder import check_writable, write_evaluation
+from sightline.evaluation.split_folder.folder import check_writable, write_evaluation
 from sightline.network.precision import Precision
 from sightline.runs import Run, load_run
 from sightline.training.loggers import log_figures

@@ -7,9 +7,9 @@ from typing import Any
 from sightline._core.reading import reading
 from sightline._core.strict import read_mapping
 from sightline.errors import SightlineError
-from sightline.evaluation.split_folder import SplitEvaluation, evaluation_folders, read_evaluation
+from sightline.evaluation.split_folder.folder import SplitEvaluation, evaluation_folders, read_evaluation
 from sightline.evaluation.split_folder.samples import floats
-from sightline.evaluation.statistics import Array
+from sightline.evaluation.statistics.bootstrap import Array
 from sightline.runs import Run
 
 

@@ -44,7 +44,6 @@ def explain_given(
     targets: Targets,
     layer: LayerSelection,
     input_spec: InputSpec | None,
-    progress: Callable[[int], object] | None = None,
 ) -> Explained:
     """Return the maps of images in any form that `sightline.given.as_images` takes.
 
@@ -55,7 +54,6 @@ def explain_given(
         targets: as for `sightline.explain`.
         layer: likewise.
         input_spec: likewise; None = what the model says, else ImageNet's at 224 px, with a warning.
-        progress: is told the number of images of each finished chunk.
     """
     if input_spec is None:
         with evaluating(model):
@@ -66,7 +64,7 @@ def explain_given(
     see = eval_transform(input_spec.size[0])
     named = as_images(data, Normalization(input_spec.mean, input_spec.std))
     images = torch.stack([see(tv_tensors.Image(image)).as_subclass(Tensor) for _, image in named])
-    maps = explain_in_chunks(explainer, model, images, targets, layer, input_spec, progress)
+    maps = explain_in_chunks(explainer, model, images, targets, layer, input_spec)
     return Explained(images, maps, [name for name, _ in named])
 
 

@@ -167,18 +167,14 @@ def looks(fixed: Fixed, opened: OpenedModel, given: Given) -> list[Look]:
         border = None
         if mask is not None:
             whole = resize_mask(torch.from_numpy(np.ascontiguousarray(mask)), given.images[index].image.shape[-2:])
-            border = outline(_centre(whole, size) == 1)
+            seen = eval_transform(size)(tv_tensors.Mask(whole)).as_subclass(Tensor)
+            border = outline(seen == 1)
         shown = enlarge(images[row])
         drawn = [data_uri(blend(shown[None], enlarge(part[row][None]).clamp(0, 1))[0], border) for part in maps]
         label = fixed.classes[int(given.images.labels[index])]
         said = [fixed.classes[int(part[row])] for part in answers]
         found.append(Look(given.names[index], label, said[0], said[1], data_uri(shown, border), drawn[0], drawn[1]))
     return found
-
-
-def _centre(mask: Tensor, size: int) -> Tensor:
-    """Return the part of a mask that the model sees."""
-    return eval_transform(size)(tv_tensors.Mask(mask)).as_subclass(Tensor)
 
 
 def _spread(labels: Tensor) -> list[int]:

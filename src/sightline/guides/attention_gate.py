@@ -27,12 +27,10 @@ class AttentionGate(WeightedGuide):
     channels of a place: there, name a layer behind that norm.
 
     Args:
-        weight: of the attention's loss; the cross-entropy has weight 1.
         layer: behind which the gate stands; None = the last stage at a sixteenth of the input's side.
         detach: train the attention by the masks alone; else the classifier's gradient reaches it too.
         region: the object by its `"masks"` or by `"boxes"`; or `"avoid"`: the attention is trained to be 0 in the region to
             avoid, and free elsewhere.
-        normalize: scale the term to the cross-entropy's size in every batch.
 
     References:
         Mitsuhara et al., "Embedding Human Knowledge into Deep Neural Network via Attention Map", VISAPP 2021, teach the

@@ -19,10 +19,7 @@ class AttentionPooling(AttentionGate):
     The model must classify by the mean of its last feature map (global average pooling).
 
     Args:
-        weight: of the attention's loss; the cross-entropy has weight 1.
-        detach: train the attention by the masks alone; else the classifier's gradient reaches it too.
         region: the object by its `"masks"` or by `"boxes"`; or what to `"avoid"`.
-        normalize: scale the term to the cross-entropy's size in every batch.
         layer: that the attention reads; None = the last feature map. An earlier layer has finer places, at which masks are
             followed more closely; its squared attention is averaged over the places of the last feature map.
 

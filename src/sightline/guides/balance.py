@@ -55,9 +55,7 @@ class MapGuide(WeightedGuide):
     """A weighted guide that looks at the class activation map of each image's label.
 
     Args:
-        weight: see `WeightedGuide`.
-        normalize: see `WeightedGuide`.
-        explainer: see `explain_with`.
+        explainer: a class activation map, by name or as a mapping of `name` and options, see `explain_with`.
     """
 
     needs_tap = True

@@ -53,10 +53,7 @@ class Energy(_Localization):
     nothing. One term penalizes and rewards: energy that leaves the background moves to the object.
 
     Args:
-        weight: of the loss; the cross-entropy has weight 1.
         region: the object by its `"masks"` or by `"boxes"`; or `"avoid"`: the share of the map in the region to avoid.
-        explainer: a class activation map, by name or as a mapping of `name` and options, as for `segment_overlap`.
-        normalize: scale the term to the cross-entropy's size in every batch.
 
     References:
         Rao et al., "Studying How to Efficiently and Effectively Guide Models with Explanations", ICCV 2023.
@@ -86,13 +83,10 @@ class L1(_Localization):
     """L1 loss: the mean distance of the map, scaled to a maximum of 1, from the mask.
 
     Args:
-        weight: of the loss; the cross-entropy has weight 1.
         region: the object by its `"masks"` or by `"boxes"`; or `"avoid"`: the mean of the map over the region to avoid, where
             there is nothing to reward.
         reward: weight of the pixels inside, where the map should be 1, relative to those outside, where it should be 0; 1 is
             the paper's loss, 0 a penalty alone.
-        explainer: a class activation map, by name or as a mapping of `name` and options, as for `segment_overlap`.
-        normalize: scale the term to the cross-entropy's size in every batch.
 
     References:
         Rao et al., "Studying How to Efficiently and Effectively Guide Models with Explanations", ICCV 2023.

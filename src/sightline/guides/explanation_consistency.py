@@ -77,7 +77,6 @@ class ExplanationConsistency(MeasuredWeights):
             training steps, whose forward pass gives the map of x and whose backward pass gives the attack's gradient, and
             used at an image's next visit: the images are the augmented ones and the model is in training mode. The attack
             then raises the objective's whole loss, guides that are added to this one included.
-        normalize: what the weighted loss is divided by: the sum of the `"weights"`, or the number of images in the `"batch"`.
         labels: of images that can have several: `"each"` of them is explained, or the `"top"` class alone (the paper).
 
     References:

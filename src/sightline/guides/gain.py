@@ -27,12 +27,9 @@ class GAIN(MapGuide):
     black where an input spec normalizes inside, the mean color where the images are normalized already.
 
     Args:
-        weight: of both terms; the cross-entropy has weight 1.
         supervision: weight of the squared distance of map and mask within this guide; 0 leaves the term out.
         slope: how sharply T falls from what is erased to what stays.
         threshold: the value of the map at which half is erased, in (0, 1).
-        explainer: a class activation map, by name or as a mapping of `name` and options, as for `segment_overlap`.
-        normalize: scale each term to the cross-entropy's size in every batch.
 
     References:
         Li et al., "Tell Me Where to Look: Guided Attention Inference Network", CVPR 2018.

@@ -26,11 +26,9 @@ class HardNegativeMining(MeasuredWeights):
     The explanation-consistency paper compares with it. Its weights are measured again every `interval` epochs.
 
     Args:
-        interval: number of epochs between two passes over the data.
         ohem_fraction: replaces the pass by online hard example mining (OHEM, Shrivastava et al. 2016): at every step, this
             fraction of the batch, the images with the highest losses, has weight 1, and the rest weight 0. Each process
             selects among its own images.
-        normalize: what the weighted loss is divided by: the sum of the `"weights"`, or the number of images in the `"batch"`.
 
     References:
         Wu et al., "Improving Network Interpretability via Explanation Consistency Evaluation" (IEEE Transactions on Multimedia

@@ -24,7 +24,6 @@ class MeasuredWeights(Reweighter):
     Args:
         interval: k: the pass comes before the epochs k, 2 k, ..., counted from 0.
         min_weight: the smallest weight.
-        normalize: what the weighted loss is divided by: the sum of the `"weights"`, or the number of images in the `"batch"`.
     """
 
     def __init__(self, interval: int, min_weight: float, normalize: Normalize) -> None:

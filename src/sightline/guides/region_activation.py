@@ -50,7 +50,6 @@ class RegionActivation(MapGuide):
         target: the class that is explained: the `"predicted"` one as in the paper, or the `"label"`.
         unit: of the diagonal: as a `"fraction"` of the image's, or in `"pixels"` as the paper's text can be read.
         softness: of the soft region that gives the gradient, in units of the map.
-        explainer: a class activation map, by name or as a mapping of `name` and options, as for `segment_overlap`.
 
     References:
         Ahmadi, Rajabi, Khalooei, Sabokrou, "Mitigating Bias: Enhancing Image Classification by Improving Model Explanations"

@@ -28,7 +28,6 @@ class RightReasons(WeightedGuide):
             `"avoid"` for the gradient in the region to avoid, such as a watermark, and nowhere else.
         reward: weight of a second part, 1 minus the object's share of the squared gradient of the whole image, which asks
             for reasons inside the object where the penalty alone is content with none.
-        normalize: scale the term to the cross-entropy's size in every batch.
 
     References:
         Ross et al., "Right for the Right Reasons: Training Differentiable Models by Constraining their Explanations",

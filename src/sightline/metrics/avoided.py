@@ -79,10 +79,7 @@ class MarkMetric(ModelMetric):
     """Accuracy on images whose marks are changed.
 
     Args:
-        model: a classifier that returns logits (B, K).
         seed: random seed of the image that lends its mark.
-        input_spec: normalizes images in [0, 1].
-        internal_batch_size: images in one call to the model.
     """
 
     needs_maps: ClassVar[bool] = False

@@ -27,11 +27,8 @@ class BackgroundMetric(MaskedImageMetric):
     """A metric of a model's answers to images with their backgrounds changed.
 
     Args:
-        model: a classifier that returns logits (B, K).
         fill: what stands instead of an object, see `sightline.regions.backgrounds.background_of`: "tile" or "inpaint".
         seed: random seed of the image that lends its background.
-        input_spec: normalizes images in [0, 1].
-        internal_batch_size: images in one call to the model.
     """
 
     def __init__(

@@ -173,10 +173,7 @@ class CurveMetric(ModelMetric):
     """A metric that asks the model about several degrees of a change, and gives each image the mean of its answers.
 
     Args:
-        model: as for `ModelMetric`.
         at: the degrees, such as shares of pixels or levels of noise.
-        input_spec: as for `ModelMetric`.
-        internal_batch_size: as for `ModelMetric`.
 
     Attributes:
         at: the degrees (points,).
@@ -222,11 +219,8 @@ class ExplainerMetric(ModelMetric):
     """A metric that explains changed images too.
 
     Args:
-        model: as for `ModelMetric`.
         explainer: the one that makes the maps, or its name.
         layer: the target layer of the explainer.
-        input_spec: as for `ModelMetric`.
-        internal_batch_size: as for `ModelMetric`.
     """
 
     needs_explainer = True
@@ -242,7 +236,7 @@ class ExplainerMetric(ModelMetric):
     ) -> None:
         super().__init__(model, input_spec=input_spec, internal_batch_size=internal_batch_size)
         explainer = create_explainer(explainer) if isinstance(explainer, str) else explainer
-        self.explain = explaining(explainer, model, layer, input_spec)
+        self.explain = BoundExplainer(explainer, model, layer, input_spec)
 
     def update(self, images: Tensor, maps: Tensor, targets: Tensor | int | None = None) -> None:
         """Take a batch, as `ModelMetric.update` does; `maps` are the explainer's own for these images."""
@@ -263,22 +257,3 @@ def observe(scorer: Scorer, images: Tensor, maps: Tensor, targets: Tensor | int 
         probabilities=probabilities,
         scorer=scorer,
     )
-
-
-def explaining(
-    explainer: Explainer,
-    model: nn.Module,
-    layer: LayerSelection,
-    input_spec: InputSpec | None,
-    contrast: bool = False,
-) -> BoundExplainer:
-    """Return an explainer with its model, as a function (images, targets) -> maps that can be pickled.
-
-    Args:
-        explainer: makes the maps.
-        model: what is explained.
-        layer: the target layer.
-        input_spec: normalizes the images.
-        contrast: explain why it is the target and not the likeliest other class.
-    """
-    return BoundExplainer(explainer, model, layer, input_spec, contrast)

@@ -26,15 +26,10 @@ class ExplanationConsistency(ExplainerMetric):
     Higher is better. An image whose predicted class changes has the value 0.
 
     Args:
-        model: a classifier that returns logits (B, K).
-        explainer: the explainer that makes the maps, or its name.
         psi: "tanh", "softsign" or "arctan1".
         distance: "mean" (times 10) or "sum".
         perturbation: "fgsm", "zero" or "mean".
         eps: FGSM's change of a pixel, in [0, 1].
-        layer: the target layer of the explainer.
-        input_spec: normalizes images in [0, 1].
-        internal_batch_size: images in one call to the model.
 
     References:
         Wu et al., "Improving Network Interpretability via Explanation Consistency Evaluation" (IEEE Transactions on Multimedia

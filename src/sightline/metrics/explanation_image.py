@@ -103,10 +103,7 @@ class _ThroughMap(ModelMetric):
     """A metric of the probabilities on the image and on the explanation image.
 
     Args:
-        model: a classifier that returns logits (B, K).
         fill: "black" (the papers') or "blur".
-        input_spec: normalizes images in [0, 1].
-        internal_batch_size: images in one call to the model.
     """
 
     def __init__(
@@ -173,12 +170,7 @@ class _MapAgain(ExplainerMetric):
     """A metric that compares a map with the map of the explanation image.
 
     Args:
-        model: a classifier that returns logits (B, K).
-        explainer: the one that makes the maps, or its name.
         fill: "black" (the papers') or "blur".
-        layer: the target layer of the explainer.
-        input_spec: normalizes images in [0, 1].
-        internal_batch_size: images in one call to the model.
     """
 
     def __init__(
@@ -276,15 +268,9 @@ class ARCC(_MapAgain):
     Higher is better: maps that are coherent and simple, and rank pixels by their effect on the class's probability.
 
     Args:
-        model: a classifier that returns logits (B, K).
-        explainer: the explainer that makes the maps, or its name.
-        fill: "black" (the papers') or "blur".
         shares: shares of the pixels that ROAD removes, each in (0, 1).
         noise: standard deviation of ROAD's noise, in the units of the images.
         seed: random seed of the noise.
-        layer: the target layer of the explainer.
-        input_spec: normalizes images in [0, 1].
-        internal_batch_size: images in one call to the model.
 
     References:
         Domeniconi, Stramiglio, Lombardi, Salti, "How to Evaluate and Refine your CAM" (2026).

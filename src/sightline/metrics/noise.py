@@ -86,15 +86,9 @@ class NoiseMetric(MaskedImageMetric, CurveMetric):
     The value of an image is the mean over the levels.
 
     Args:
-        model: a classifier that returns logits (B, K).
         kind: "gaussian" or "l2".
         levels: of the noise (see `noised`); None = 30/255 to 210/255 in seven steps, or 25 to 200 in eight.
         seed: of the noise.
-        input_spec: normalizes images in [0, 1].
-        internal_batch_size: images in one call to the model.
-
-    Attributes:
-        curve: the mean value (levels,) at each level, over all processes, as of the last `compute()`.
     """
 
     def __init__(

@@ -80,16 +80,12 @@ class PerturbationMetric(CurveMetric):
     """The mean area under one of the curves of `perturbation_curves`, whose options are these.
 
     Args:
-        model: a classifier that returns logits (B, K).
         steps: number of steps.
         fill: "blur", "mean" or a constant.
         score: "predicted" or "max".
         tolerance: of the area of each image, by which the model is asked at fewer steps; None = at every step.
-        input_spec: normalizes images in [0, 1].
-        internal_batch_size: images in one call to the model.
 
     Attributes:
-        curve: the mean curve (steps + 1,), over all processes, as of the last `compute()`.
         evaluations: at how many of the steps + 1 places of the curve the model was asked, mean over the images, likewise.
     """
 

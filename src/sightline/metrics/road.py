@@ -89,12 +89,9 @@ class ROAD(ModelMetric):
     In [-1, 1]; higher is better. Removed pixels are filled from their neighbors, so their shape does not show.
 
     Args:
-        model: a classifier that returns logits (B, K).
         shares: shares of the pixels that are removed, each in (0, 1); the value is the mean over them.
         noise: standard deviation of the noise on removed pixels, in the units of the images.
         seed: random seed of the noise.
-        input_spec: normalizes images in [0, 1].
-        internal_batch_size: images in one call to the model.
 
     References:
         Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods" (ICML 2022), section 4.

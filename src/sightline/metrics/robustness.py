@@ -61,13 +61,7 @@ class FGSMAccuracy(CurveMetric):
 
 
     Args:
-        model: a classifier that returns logits (B, K).
         eps: the changes of a pixel, in [0, 1].
-        input_spec: normalizes images in [0, 1].
-        internal_batch_size: images in one call to the model.
-
-    Attributes:
-        curve: the accuracy (number of eps,) under each change, over all processes, as of the last `compute()`.
 
     References:
         Wu et al., "Improving Network Interpretability via Explanation Consistency Evaluation" (IEEE Transactions on Multimedia

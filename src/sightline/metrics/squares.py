@@ -78,17 +78,11 @@ class SquareMetric(CurveMetric):
     """A metric of the curves of `square_curves`, whose options are these.
 
     Args:
-        model: a classifier that returns logits (B, K).
         square: side in pixels; None = 8, or 4 for images of at most 32 pixels.
         steps: number of steps.
         fill: "noise", "blur", "mean" or a constant.
         repeats: number of draws of noise.
         seed: of the noise.
-        input_spec: normalizes images in [0, 1].
-        internal_batch_size: images in one call to the model.
-
-    Attributes:
-        curve: the mean curve (steps + 1,), over all processes, as of the last `compute()`.
     """
 
     slow = True

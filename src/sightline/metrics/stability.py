@@ -52,12 +52,7 @@ class ViewStability(ExplainerMetric):
     Higher is better; 1 for a map that turns with the image. This metric is not from a paper.
 
     Args:
-        model: a classifier that returns logits (B, K).
-        explainer: the explainer that makes the maps, or its name.
         views: number of flips and quarter turns: 2, 4 or 8; None = 8, or 4 for images that are not square.
-        layer: the target layer of the explainer.
-        input_spec: normalizes images in [0, 1].
-        internal_batch_size: images in one call to the model.
 
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue

@@ -17,7 +17,9 @@ from sightline.data.loader import Transformed, collate
 from sightline.data.splits import find_main_test
 from sightline.data.transforms import eval_transform
 from sightline.errors import SightlineError, unknown_name
-from sightline.evaluation.split_folder import Samples, SavedGallery, evaluation_folders, read_evaluation
+from sightline.evaluation.split_folder.folder import evaluation_folders, read_evaluation
+from sightline.evaluation.split_folder.gallery import SavedGallery
+from sightline.evaluation.split_folder.samples import Samples
 from sightline.explainers import EXPLAINERS, create_explainer, layer_for, resize_maps
 from sightline.rating.store import Drawn
 from sightline.reporting.overlay import show

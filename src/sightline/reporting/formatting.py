@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sightline.evaluation.comparison import ACCURACY, CHANCE, WORST_GROUP, Comparison, Difference
-from sightline.evaluation.split_folder import Key
-from sightline.evaluation.statistics import Interval
+from sightline.evaluation.split_folder.folder import Key
+from sightline.evaluation.statistics.intervals import Interval
 
 ENERGY = "energy_in_mask"
 TITLES = {

@@ -37,7 +37,7 @@ class StudyFolder:
         self.study = study
         self.scale = scale
         self.missing: dict[str, str] = {}
-        self.files = {name: path / "parts" / f"{_file_name(name)}.json" for name in study.parts()}
+        self.files = {n: path / "parts" / (re.sub(r"[^\w.+=-]+", "-", n) + ".json") for n in study.parts()}
         if len(set(self.files.values())) < len(self.files):
             raise SightlineError(f"{study.called}: two of its labels differ in punctuation alone")
 
@@ -151,7 +151,3 @@ def _processor() -> str:
     except OSError:
         found = None
     return found[1] if found else platform.processor() or platform.machine()
-
-
-def _file_name(part: str) -> str:
-    return re.sub(r"[^\w.+=-]+", "-", part)

@@ -6,7 +6,7 @@ from statistics import mean
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sightline.reporting.plots import COLORS, GRID, new_axes, tidy
+from sightline.reporting.plots.style import COLORS, GRID, new_axes, tidy
 
 Lines = Mapping[str, Mapping[float, Sequence[float]]]
 """Label of a line -> place -> the value of each seed."""

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sightline.reporting.plots import ACCENT, INK, MUTED, legend_above, new_axes, tidy
+from sightline.reporting.plots.style import ACCENT, INK, MUTED, legend_above, new_axes, tidy
 from sightline.sweeping.axes import Axis
 from sightline.sweeping.outcome import Outcome, Result
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from sightline.errors import RunFailedError
 from sightline.evaluation import Curve, Evaluation, Result, SavedImages
-from sightline.evaluation.split_folder import check_writable, read_evaluation, write_evaluation
+from sightline.evaluation.split_folder.folder import check_writable, read_evaluation, write_evaluation
 
 FACTS = {"split": "test", "checkpoint": "checkpoints/last.safetensors", "model_fingerprint": "0" * 16}
 

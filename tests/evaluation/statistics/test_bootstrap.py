@@ -5,14 +5,14 @@ import pytest
 import torch
 from scipy import stats
 
-from sightline.evaluation.statistics import (
-    Interval,
+from sightline.evaluation.statistics.bootstrap import (
     metric_interval,
     over_images,
     resamples,
     weighted_mean,
     worst_group,
 )
+from sightline.evaluation.statistics.intervals import Interval
 from sightline.metrics import Accuracy, WorstGroupAccuracy
 
 

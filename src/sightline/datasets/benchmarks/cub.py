@@ -54,7 +54,7 @@ def cub(
     drawn = _segmentations(base) if masks else None
     meaning = (torch.arange(256) > 255 * agreement).to(torch.uint8)
 
-    names = {number: _species(name) for number, name in _read(base, "classes").items()}
+    names = {number: name.partition(".")[2].replace("_", " ") for number, name in _read(base, "classes").items()}
     for name in species or ():
         if name not in names.values():
             raise unknown_name("species", name, names.values())
@@ -101,10 +101,6 @@ def _read(base: Path, name: str) -> dict[str, str]:
         lines = (base / f"{name}.txt").read_text(encoding="utf-8").splitlines()
         pairs = (line.split(maxsplit=1) for line in lines if line.strip())
         return {number: said.strip() for number, said in pairs}
-
-
-def _species(name: str) -> str:
-    return name.partition(".")[2].replace("_", " ")
 
 
 def _box(said: str) -> tuple[float, float, float, float]:

@@ -59,7 +59,9 @@ def pets(
     meaning[1], meaning[2], meaning[3] = 1, 0, 1 if border == "object" else 255
 
     lists = {part: _read_list(base / "annotations" / f"{part}.txt") for part in ("trainval", "test")}
-    names = {number: _breed(file) for entries in lists.values() for file, number in entries}
+    names = {
+        number: file.rpartition("_")[0].replace("_", " ") for entries in lists.values() for file, number in entries
+    }
     for breed in breeds or ():
         if breed not in names.values():
             raise unknown_name("breed", breed, names.values())
@@ -99,7 +101,3 @@ def _read_list(path: Path) -> list[tuple[str, int]]:
         lines = path.read_text(encoding="utf-8").splitlines()
         entries = [line.split() for line in lines if line.strip() and not line.startswith("#")]
         return [(entry[0], int(entry[1])) for entry in entries]
-
-
-def _breed(file: str) -> str:
-    return file.rpartition("_")[0].replace("_", " ")

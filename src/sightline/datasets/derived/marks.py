@@ -77,10 +77,7 @@ class _Placed(_Painted):
     """A mark at one place in the central square of the image, which is what evaluation shows.
 
     Args:
-        color: see `_Painted`.
-        size: see `_Painted`.
-        strength: see `_Painted`.
-        place: "random", "corner" = one of the four at random, or one corner.
+        place: "random", "corner" = one of the four at random, or one corner, in the central square of the image.
     """
 
     def __init__(self, color: Color, size: float, strength: float, place: Place) -> None:
@@ -119,9 +116,6 @@ class Text(_Placed):
     Args:
         text: the line.
         size: height of the font as a share of the shorter side; smaller where the line would not fit.
-        strength: opacity in (0, 1].
-        place: "random", "corner" = one of the four at random, or one corner, in the central square of the image.
-        color: red, green and blue in 0 .. 255.
     """
 
     variant = "text"
@@ -170,8 +164,6 @@ class Ruler(_Placed):
 
     Args:
         size: length as a share of the shorter side.
-        strength: opacity in (0, 1].
-        place: "random", "corner" = one of the four at random, or one corner, in the central square of the image.
         color: of the bar.
     """
 
@@ -194,9 +186,6 @@ class Patch(_Placed):
 
     Args:
         size: side as a share of the shorter side of the image.
-        strength: opacity in (0, 1].
-        place: "random", "corner" = one of the four at random, or one corner, in the central square of the image.
-        color: red, green and blue in 0 .. 255.
     """
 
     def __init__(self, color: Color, size: float = 0.15, strength: float = 1.0, place: Place = "corner") -> None:
@@ -214,8 +203,6 @@ class Border(_Painted):
 
     Args:
         size: width as a share of the shorter side, below a half.
-        strength: opacity in (0, 1].
-        color: red, green and blue in 0 .. 255.
     """
 
     def __init__(self, color: Color, size: float = 0.04, strength: float = 1.0) -> None:

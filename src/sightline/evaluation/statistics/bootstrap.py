@@ -18,19 +18,18 @@ TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 Array = NDArray[np.float64]
 
 
-def metric_interval(metric: PerImageMetric, seed: int, rounds: int = METRIC_ROUNDS) -> Interval:
+def metric_interval(metric: PerImageMetric, seed: int) -> Interval:
     """Return the interval of a metric that has been computed.
 
     Args:
         metric: A metric that can average other draws of its images (`PerImageMetric.resample`).
         seed: Seed of the draws. Metrics over the same number of images get the same draws.
-        rounds: Number of draws, each of as many images as the metric counts.
     """
     random = generator(seed, metric.n, "bootstrap")
     part = max(1, DRAWS_AT_ONCE // metric.n)
     means = []
-    for start in range(0, rounds, part):
-        index = torch.randint(metric.n, (min(part, rounds - start), metric.n), generator=random)
+    for start in range(0, METRIC_ROUNDS, part):
+        index = torch.randint(metric.n, (min(part, METRIC_ROUNDS - start), metric.n), generator=random)
         means.append(metric.resample(index).double().cpu())
     low, high = torch.cat(means).quantile(torch.tensor(TAILS, dtype=torch.float64)).tolist()
     return Interval(low, high)
@@ -48,12 +47,12 @@ def over_images(n: int, statistics: Callable[[Array], Array]) -> list[Interval]:
     return [Interval(float(a), float(b)) for a, b in zip(low, high)]
 
 
-def resamples(n: int, rounds: int = ROUNDS, seed: int = 0) -> Iterator[Array]:
+def resamples(n: int, rounds: int = ROUNDS) -> Iterator[Array]:
     """Yield how often each of n images is drawn in a bootstrap round, as chunks (rounds', n) of the rounds.
 
     Equal arguments give equal draws, so everything that is computed on them is paired by image.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     chunk = max(1, min(rounds, 2_000_000 // n))  # 16 MB at a time, however many images
     for start in range(0, rounds, chunk):
         size = min(chunk, rounds - start)

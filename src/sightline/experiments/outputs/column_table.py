@@ -12,7 +12,7 @@ from sightline.experiments.columns import Column, evaluate_columns, heading
 from sightline.experiments.outputs.base import Output
 from sightline.experiments.outputs.runs import FinishedRuns
 from sightline.reporting.markdown import markdown
-from sightline.reporting.plots import new_axes, tidy
+from sightline.reporting.plots.style import new_axes, tidy
 from sightline.runs import Run
 from sightline.studies.study import Part
 from sightline.studies.tables import in_brackets, mean_and_spread

@@ -15,7 +15,7 @@ from sightline.experiments.outputs.base import OUTPUTS, Output
 from sightline.experiments.outputs.runs import FinishedRuns
 from sightline.metrics import fgsm_hits
 from sightline.reporting.markdown import markdown
-from sightline.reporting.plots import legend_below
+from sightline.reporting.plots.style import legend_below
 from sightline.runs import Run, load_run
 from sightline.studies.lines import line_panels
 from sightline.studies.study import Part

@@ -19,7 +19,7 @@ from sightline.network.layers import LayerChoice
 from sightline.network.modes import evaluating
 from sightline.network.tap import Tap
 from sightline.reporting.markdown import markdown
-from sightline.reporting.plots import legend_below
+from sightline.reporting.plots.style import legend_below
 from sightline.runs import Run, load_run
 from sightline.studies.lines import line_panels
 from sightline.studies.study import Part

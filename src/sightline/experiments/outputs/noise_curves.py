@@ -8,12 +8,12 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sightline.evaluation.split_folder import read_curves
+from sightline.evaluation.split_folder.curves import read_curves
 from sightline.experiments.columns import split_column
 from sightline.experiments.outputs.base import OUTPUTS, Output
 from sightline.experiments.outputs.runs import FinishedRuns
 from sightline.reporting.markdown import markdown
-from sightline.reporting.plots import COLORS, new_axes, tidy
+from sightline.reporting.plots.style import COLORS, new_axes, tidy
 from sightline.runs import Run
 from sightline.studies.study import Part
 from sightline.studies.tables import mean_and_spread

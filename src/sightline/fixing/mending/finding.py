@@ -94,17 +94,13 @@ def find_avoided(maps: Tensor, known: Mapping[int, np.ndarray], size: int) -> tu
 
 
 def _attended(
-    maps: Tensor,
-    known: Mapping[int, np.ndarray],
-    size: int,
-    in_these: Sequence[int] | None = None,
-    strength: float = 1e-3,
+    maps: Tensor, known: Mapping[int, np.ndarray], size: int, in_these: Sequence[int] | None = None
 ) -> Tensor:
     """Return the logits (n, h, w) of an attention that known masks teach, a linear function of the features; None = of all."""
     rows = torch.tensor(sorted(known))
     masks = torch.stack([_resized(known[index], size) for index in rows.tolist()])
     inside, outside = (shares(masks == value, maps.shape[-2:]) for value in (1, 0))
-    weight, bias = fit_attention(maps[rows].float(), inside, outside, strength=strength)
+    weight, bias = fit_attention(maps[rows].float(), inside, outside, strength=1e-3)
     shown = maps if in_these is None else maps[list(in_these)]
     return torch.einsum("nchw,c->nhw", shown.float(), weight[0].float()) + bias.float()
 

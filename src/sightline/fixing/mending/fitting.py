@@ -96,14 +96,14 @@ def shares(masks: Tensor, grid: Sequence[int]) -> Tensor:
     return F.interpolate(masks[:, None].float(), tuple(grid), mode="area")[:, 0]
 
 
-def folds(labels: Tensor, seed: int, number: int = FOLDS) -> Tensor:
+def folds(labels: Tensor, seed: int) -> Tensor:
     """Return the fold (N,) of each image, with every class in every fold where it has enough images."""
     fold = torch.empty(len(labels), dtype=torch.int64)
     start = 0
     for label in labels.unique().tolist():
         members = (labels == label).nonzero()[:, 0]
         members = members[torch.randperm(len(members), generator=generator(seed, label, "folds"))]
-        fold[members] = (torch.arange(len(members)) + start) % number
+        fold[members] = (torch.arange(len(members)) + start) % FOLDS
         start += len(members)
     return fold
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.evaluation.statistics import over_images, weighted_mean, worst_group
+from sightline.evaluation.statistics.bootstrap import over_images, weighted_mean, worst_group
 from sightline.fixing.mending.choosing import Mended
 from sightline.fixing.protocol import Figure
 from sightline.network.logits import logits_of

@@ -156,7 +156,7 @@ class Trunk:
             finally:
                 handle.remove()
             rows.append(kept["inputs"])
-        self._reset()
+        _set(self._gate, torch.zeros_like(self._gate.weight), torch.zeros_like(self._gate.bias))
         return torch.cat(rows)
 
     def with_head(self, weight: Tensor, bias: Tensor, attention: tuple[Tensor, Tensor] | None = None) -> nn.Module:
@@ -179,9 +179,6 @@ class Trunk:
         elif gate is not None and self.can_attend:
             _set(gate, torch.zeros_like(gate.weight), torch.zeros_like(gate.bias))
         return model.to(memory_format=torch.contiguous_format).requires_grad_(True).eval()
-
-    def _reset(self) -> None:
-        _set(self._gate, torch.zeros_like(self._gate.weight), torch.zeros_like(self._gate.bias))
 
     def _keep(self, kept: dict[str, Tensor], key: str, place: str, dimension: int) -> Any:
         """Record the output of a layer, channels first, in half precision."""

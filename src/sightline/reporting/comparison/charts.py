@@ -19,7 +19,7 @@ from sightline.evaluation.comparison import (
     Group,
     SplitComparison,
 )
-from sightline.evaluation.statistics import Array
+from sightline.evaluation.statistics.bootstrap import Array
 from sightline.reporting.formatting import title
 
 WIDTH, HEIGHT = 340, 210  # about a phone's width, so the text keeps its size wherever the drawing goes

@@ -11,7 +11,8 @@ from torch import Tensor
 from sightline._core.seeding import generator
 from sightline.evaluation.comparison import CHANCE, SplitComparison
 from sightline.evaluation.kept_images import energy_on_object
-from sightline.evaluation.split_folder import SavedGallery, SplitEvaluation
+from sightline.evaluation.split_folder.folder import SplitEvaluation
+from sightline.evaluation.split_folder.gallery import SavedGallery
 from sightline.reporting.overlay import overlay_uri
 from sightline.reporting.thumbnails import data_uri, enlarge, outline
 

@@ -11,8 +11,7 @@ from torch import nn
 from sightline.errors import SightlineError
 from sightline.evaluation.checkpoint import Conditions
 from sightline.evaluation.comparison import ACCURACY, CHANCE, WORST_GROUP, Comparison, SplitComparison, read_comparison
-from sightline.evaluation.run_folder import RunFolder
-from sightline.evaluation.split_folder import Key
+from sightline.evaluation.split_folder.folder import Key
 from sightline.reporting import formatting
 from sightline.reporting.comparison import charts
 from sightline.reporting.comparison.gallery import make_gallery
@@ -108,12 +107,8 @@ def cautions(comparison: Comparison) -> list[str]:
             notes.append(f"The trainings differ in length: {counts[0]} {what} compared with {counts[1]}.")
     if len({tuple(sorted(run.info["versions"].items())) for run in runs}) > 1:
         notes.append("The runs were made with different versions of the software.")
-    notes += [f"{run.path.name} is not finished: its status is “{run.info['status']}”." for run in _unfinished(runs)]
-    return notes
-
-
-def _unfinished(runs: Sequence[RunFolder]) -> list[RunFolder]:
-    return [run for run in runs if run.info["status"] != "finished"]
+    unfinished = [run for run in runs if run.info["status"] != "finished"]
+    return notes + [f"{run.path.name} is not finished: its status is “{run.info['status']}”." for run in unfinished]
 
 
 def _split_page(split: SplitComparison, comparison: Comparison) -> dict[str, Any]:

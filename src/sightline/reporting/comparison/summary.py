@@ -4,7 +4,7 @@ import numpy as np
 from rich.table import Table
 
 from sightline.evaluation.comparison import ACCURACY, CHANCE, WORST_GROUP, Comparison
-from sightline.evaluation.split_folder import Key
+from sightline.evaluation.split_folder.folder import Key
 from sightline.reporting.formatting import ENERGY, change, number, title
 
 STYLES = {"better": "bold green", "worse": "bold red", "unclear": "dim"}

@@ -7,7 +7,7 @@ import numpy as np
 from sightline.evaluation.grid_folder import Evaluations
 from sightline.evaluation.ranking import RankingTable, is_chance
 from sightline.reporting.formatting import title
-from sightline.reporting.plots import GRID, new_axes, svg_uri, tidy
+from sightline.reporting.plots.style import GRID, new_axes, svg_uri, tidy
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#6f4e9c", "#7a5c3d")  # after Okabe and Ito
 GREY = "#8a8a85"

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from sightline.evaluation.ranking import RankingTable
-from sightline.evaluation.statistics import LEVEL, ImageRanks
+from sightline.evaluation.statistics.pairs import LEVEL
+from sightline.evaluation.statistics.ranks import ImageRanks
 from sightline.reporting.formatting import title
 from sightline.reporting.leaderboard.words import p_value
 
@@ -23,10 +24,11 @@ def list_findings(table: RankingTable, overall: ImageRanks | None) -> list[str]:
         if len(table.metrics) > 1:
             found.append(_front_finding(table))
     if overall is not None:
+        p = p_value(overall.p) if overall.p < 0.001 else f"= {p_value(overall.p)}"
         differ = "differ significantly" if overall.p < LEVEL else "do not differ significantly"
         found.append(
             f"Ranked on each image over all metrics, the explainers {differ} (Friedman’s test, {overall.n} images, "
-            f"p {_equals(overall.p)})."
+            f"p {p})."
         )
     found.append(_chance_finding(table))
     gaps = [
@@ -85,7 +87,3 @@ def _chance_finding(table: RankingTable) -> str:
 def join_names(names: Sequence[str]) -> str:
     """Return names as a list in a sentence."""
     return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else "".join(names)
-
-
-def _equals(p: float) -> str:
-    return p_value(p) if p < 0.001 else f"= {p_value(p)}"

@@ -36,7 +36,8 @@ def _value_table(corner: str, table: RankingTable) -> str:
         cells = [_value_cell(table, row, metric) for metric in table.metrics]
         name = f"*{row}* (chance)" if row in table.chance else row
         lines.append([name, *cells, " to ".join(map(str, _ends(table.images(row))))])
-    return markdown([corner, *_headings(table), "n"], lines)
+    headings = [f"{title(metric)} {'↑' if higher else '↓'}" for metric, higher in table.higher_is_better.items()]
+    return markdown([corner, *headings, "n"], lines)
 
 
 def _value_cell(table: RankingTable, row: str, metric: str) -> str:
@@ -72,10 +73,6 @@ def _image_rank_table(section: Section) -> str:
         ["n", *(str(ranks.n) for ranks in ranked)],
     ]
     return markdown(["Mean rank over images", *section.by_image], lines)
-
-
-def _headings(table: RankingTable) -> list[str]:
-    return [f"{title(metric)} {'↑' if higher else '↓'}" for metric, higher in table.higher_is_better.items()]
 
 
 def _ends(numbers: Sequence[int]) -> list[int]:

@@ -11,13 +11,14 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from sightline._core.strict import Count, Positive, StrictModel
-from sightline.evaluation.statistics import paired
+from sightline.evaluation.statistics.pairs import paired
 from sightline.explainers import create_explainer, normalize_maps
 from sightline.metrics import square_curves
 from sightline.metrics.perturbation import area_under_curve
 from sightline.reporting.markdown import markdown
 from sightline.reporting.overlay import blend
-from sightline.reporting.plots import draw_image, new_axes, new_figure, tidy
+from sightline.reporting.plots.figures import draw_image, new_figure
+from sightline.reporting.plots.style import new_axes, tidy
 from sightline.studies.image_study import DrawnImagesStudy, load_subjects
 from sightline.studies.run import default_folder, run_study
 from sightline.studies.study import (

@@ -21,7 +21,7 @@ from sightline.network.layers import LayerSelection
 from sightline.network.targets import Targets
 from sightline.reporting.formatting import title
 from sightline.reporting.markdown import markdown
-from sightline.reporting.plots import new_axes, tidy
+from sightline.reporting.plots.style import new_axes, tidy
 from sightline.studies.image_study import DrawnImagesStudy
 from sightline.studies.study import KINDS, AnyModel, Done, Method, Part, check_methods
 from sightline.studies.subject import load_subject
