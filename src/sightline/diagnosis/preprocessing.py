@@ -217,11 +217,8 @@ def blue_first(model: nn.Module, turned: bool) -> Iterator[None]:
     if not turned:
         yield
         return
-    handle = unwrap(model).register_forward_pre_hook(lambda module, given: (given[0].flip(1), *given[1:]))
-    try:
+    with unwrap(model).register_forward_pre_hook(lambda module, given: (given[0].flip(1), *given[1:])):
         yield
-    finally:
-        handle.remove()
 
 
 class _Shapes:

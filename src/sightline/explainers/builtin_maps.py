@@ -90,11 +90,8 @@ class PoolingAttention(Explainer):
 def _returned(branch: nn.Module, model: nn.Module, inputs: Tensor) -> Any:
     """Return what a part of a model returns in one forward pass."""
     heard: list[Any] = []
-    handle = branch.register_forward_hook(in_this_thread(lambda module, args, output: heard.append(output)))
-    try:
+    with branch.register_forward_hook(in_this_thread(lambda module, args, output: heard.append(output))):
         model(inputs)
-    finally:
-        handle.remove()
     return heard[0]
 
 

@@ -1,6 +1,7 @@
 """Target layers with too few places to show where a score comes from."""
 
 import warnings
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -101,17 +102,12 @@ def _stages_before(model: nn.Module, layer: Layer, inputs: Tensor) -> dict[str, 
             grids.pop(name, None)
             grids[name] = grid
 
-    handles = [
-        module.register_forward_hook(in_this_thread(lambda module, args, output, name=name: note(name, output)))
-        for name, module in own_modules(model).items()
-        if name and not isinstance(module, torch.jit.ScriptModule)  # hooks do not act there
-    ]
-    try:
-        with evaluating(model), torch.inference_mode(False), torch.no_grad():
-            model(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, evaluating(model), torch.inference_mode(False), torch.no_grad():
+        for name, module in own_modules(model).items():
+            if name and not isinstance(module, torch.jit.ScriptModule):  # hooks do not act there
+                hook = in_this_thread(lambda module, args, output, name=name: note(name, output))
+                hooks.enter_context(module.register_forward_hook(hook))
+        model(inputs)
     usable = {name: grid for name, grid in grids.items() if grid is not None}
     stages = {
         n: g for n, g in usable.items() if all(type(m) in (nn.Sequential, nn.ModuleList) for m in _around(model, n))

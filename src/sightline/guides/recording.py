@@ -17,11 +17,8 @@ class OutputRecorder:
     def record(self, module: nn.Module) -> Iterator[None]:
         """Record what the module returns while the context is entered."""
         self._outputs.clear()
-        handle = module.register_forward_hook(lambda module, args, output: self._outputs.append(output))
-        try:
+        with module.register_forward_hook(lambda module, args, output: self._outputs.append(output)):
             yield
-        finally:
-            handle.remove()
 
     def take(self) -> Any:
         """Return the first output, whose rows begin with the identity view, and forget all: they hold the step's graph."""

@@ -37,16 +37,9 @@ def last_keys(model: nn.Module, inputs: Tensor) -> tuple[Tensor, tuple[int, int]
     grid = _grid(model, inputs)
     source = _source(model)
     found: list[Tensor] = []
-
-    def keep(module: nn.Module, arguments: Any, output: Tensor) -> None:
-        found.append(output)
-
-    handle = source.register_forward_hook(in_this_thread(keep))
-    try:
-        with torch.no_grad(), evaluating(whole), _taking(model, inputs):
-            whole(inputs)
-    finally:
-        handle.remove()
+    hook = source.register_forward_hook(in_this_thread(lambda module, args, output: found.append(output)))
+    with hook, torch.no_grad(), evaluating(whole), _taking(model, inputs):
+        whole(inputs)
     if not found:
         raise SightlineError(f"{type(model).__name__} makes its keys outside of its key layer; LOST cannot read them")
     keys = found[-1]

@@ -4,6 +4,7 @@ Adebayo et al., "Sanity Checks for Saliency Maps" (NeurIPS 2018), section 3.1.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import count
@@ -104,19 +105,14 @@ def _last_first(model: nn.Module, inputs: Tensor) -> tuple[list[str], Tensor]:
     """Return the names of the modules with parameters, from the one that starts last, and the logits."""
     started: dict[str, int] = {}
     ticks = count()
-    handles = []
-    for name, module in model.named_modules():
+    with ExitStack() as hooks, torch.no_grad(), evaluating(model):
+        for name, module in model.named_modules():
 
-        def note(*_: object, name: str = name) -> None:
-            started[name] = next(ticks)
+            def note(*_: object, name: str = name) -> None:
+                started[name] = next(ticks)
 
-        handles.append(module.register_forward_pre_hook(note))
-    try:
-        with torch.no_grad(), evaluating(model):
-            logits = logits_of(model(inputs))
-    finally:
-        for handle in handles:
-            handle.remove()
+            hooks.enter_context(module.register_forward_pre_hook(note))
+        logits = logits_of(model(inputs))
 
     def start(name: str) -> int:
         while name not in started:  # attention uses its projection's weights without calling it

@@ -1,6 +1,7 @@
 """The networks of IMPACTX's second branch: the latent explanation predictor, and the decoder of its code."""
 
 import copy
+from contextlib import ExitStack
 from itertools import pairwise
 from math import ceil, log2
 from typing import Any
@@ -98,10 +99,9 @@ class LatentExplanationPredictor(nn.Module):
         for name in rest:
             self.trunk.set_submodule(name, nn.Identity())
         heard: list[Tensor] = []
-        handle = new.register_forward_hook(lambda module, args, output: heard.append(output))
-        with evaluating(self.trunk), torch.no_grad():
+        hook = new.register_forward_hook(lambda module, args, output: heard.append(output))
+        with hook, evaluating(self.trunk), torch.no_grad():
             output = returned_logits(self.trunk(images))
-        handle.remove()
         if len(heard) != 1 or not torch.equal(output, heard[0]):
             raise SightlineError(
                 f"{type(model).__name__} does more after its layer {first!r} than fully-connected layers; "
@@ -116,15 +116,13 @@ class LatentExplanationPredictor(nn.Module):
 def _closing_layers(model: nn.Module, images: Tensor) -> list[str]:
     """Return the names of the last layers that run, from the first linear one on: only linear, activation and dropout."""
     ran: list[tuple[str, nn.Module, Any]] = []
-    handles = [
-        module.register_forward_hook(lambda module, args, output, name=name: ran.append((name, module, output)))
-        for name, module in model.named_modules()
-        if not next(iter(module.children()), None)
-    ]
-    with evaluating(model), torch.no_grad():
+    with ExitStack() as hooks, evaluating(model), torch.no_grad():
+        for name, module in model.named_modules():
+            if not next(iter(module.children()), None):
+                hooks.enter_context(
+                    module.register_forward_hook(lambda part, args, output, name=name: ran.append((name, part, output)))
+                )
         model(images)
-    for handle in handles:
-        handle.remove()
     closing: list[tuple[str, nn.Module]] = []
     for name, module, output in reversed(ran):
         allowed = isinstance(module, nn.Linear | nn.Identity) or type(module).__module__ in CLOSING

@@ -75,13 +75,9 @@ def _is_averaged(model: nn.Module, image: Tensor, name: str, shape: tuple[int, .
 
 def _logits_from(model: nn.Module, image: Tensor, name: str, features: Tensor) -> Tensor:
     """Return the main output of a model for an image, a module's output being replaced."""
-    handle = model.get_submodule(name).register_forward_hook(
-        in_this_thread(lambda module, args, output: features.clone())
-    )
-    try:
+    replace = in_this_thread(lambda module, args, output: features.clone())
+    with model.get_submodule(name).register_forward_hook(replace):
         output = main_output(model(image))
-    finally:
-        handle.remove()
     if output is None:
         raise SightlineError(f"{type(model).__name__} returned no tensor; expected logits")
     return output.float()

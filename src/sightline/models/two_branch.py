@@ -137,11 +137,8 @@ class SelfExplaining(nn.Module):
         """Logits and maps of inputs (B, C, H, W) as the model takes them."""
         codes: list[Tensor] = []
         branch = two_branch_of(self.model)
-        handle = branch.lep.register_forward_hook(lambda module, args, code: codes.append(code))
-        try:
+        with branch.lep.register_forward_hook(lambda module, args, code: codes.append(code)):
             logits = returned_logits(self.model(inputs))
-        finally:
-            handle.remove()
         return Explained(logits, branch.decoder(codes[0]))
 
 

@@ -1,7 +1,6 @@
 """A model cut in two behind a layer, by torch.fx."""
 
-import torch
-from torch import nn
+from torch import fx, nn
 
 from sightline.network.tracing import Interpreted, Tracer
 
@@ -25,30 +24,39 @@ def cut_after(model: nn.Module, name: str) -> tuple[nn.Module, nn.Module]:
     """
     graph = _Tracer(name).trace(model)
     (layer,) = [node for node in graph.nodes if node.op == "call_module" and node.target == name]
-    after = {layer}
-    for node in graph.nodes:
-        if not after.isdisjoint(node.all_input_nodes):
-            after.add(node)
-    after.remove(layer)
+    after = descendants(graph, {layer}) - {layer}
     sides = [
         n for n in graph.nodes
         if n not in after and n is not layer and n.op != "get_attr" and not after.isdisjoint(n.users)
     ]  # fmt: skip
 
-    trunk = torch.fx.Graph()
-    copies: dict[torch.fx.Node, torch.fx.Node] = {}
-    for node in graph.nodes:
-        if node not in after:
-            copies[node] = trunk.node_copy(node, copies.__getitem__)
-    trunk.output([copies[side] for side in sides])
-
-    tail = torch.fx.Graph()
-    copies = {node: tail.placeholder(node.name) for node in [layer, *sides]}
-    for node in graph.nodes:
-        if node in after or node.op == "get_attr":
-            copies[node] = tail.node_copy(node, copies.__getitem__)
-
-    cut = Interpreted(model, trunk), Interpreted(model, tail)
+    cut = tuple(Interpreted(model, part) for part in halves(graph, after, [layer, *sides], sides))
     for part in cut:
         part.graph.eliminate_dead_code()
-    return cut
+    return cut[0], cut[1]
+
+
+def descendants(graph: fx.Graph, nodes: set[fx.Node]) -> set[fx.Node]:
+    """Return nodes with all that depends on them, the output included."""
+    found = set(nodes)
+    for node in graph.nodes:
+        if node.op == "output" or not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def halves(
+    graph: fx.Graph, behind: set[fx.Node], taken: list[fx.Node], returned: list[fx.Node]
+) -> tuple[fx.Graph, fx.Graph]:
+    """Return what comes before a cut, which returns some nodes, and the nodes behind it, which take some."""
+    before, after = fx.Graph(), fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        if node not in behind:
+            copies[node] = before.node_copy(node, copies.__getitem__)
+    before.output([copies[node] for node in returned])
+    copies = {node: after.placeholder(node.name) for node in taken}
+    for node in graph.nodes:
+        if node in behind or node.op == "get_attr":
+            copies[node] = after.node_copy(node, copies.__getitem__)
+    return before, after

@@ -1,6 +1,7 @@
 """What a model runs: its modules in the order in which they finish, with the shapes that they return."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,29 +76,25 @@ def record(model: nn.Module, inputs: Tensor) -> Record:
         inputs: (B, C, H, W), as the model takes them; the first image is enough, and is all that is used.
     """
     calls: list[Call] = []
-    handles = []
     with eager(model):
         modules = dict(model.named_modules())
-    for name, module in modules.items():
-        if isinstance(module, torch.jit.ScriptModule):  # hooks do not act there
-            continue
+    with ExitStack() as hooks:
+        for name, module in modules.items():
+            if isinstance(module, torch.jit.ScriptModule):  # hooks do not act there
+                continue
 
-        def note(module: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name) -> None:
-            taken = next(iter(_tensors([*args, *kwargs.values()])), None)
-            returned = _tensors(output)
-            tensor = returned[0] if returned else None
-            node = None if tensor is None else tensor.grad_fn
-            shapes, alone = tuple(map(_shape, returned)), isinstance(output, Tensor)
-            calls.append(Call(name, module, _shape(taken), shapes, alone, tensor, node))
+            def note(module: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name) -> None:
+                taken = next(iter(_tensors([*args, *kwargs.values()])), None)
+                returned = _tensors(output)
+                tensor = returned[0] if returned else None
+                node = None if tensor is None else tensor.grad_fn
+                shapes, alone = tuple(map(_shape, returned)), isinstance(output, Tensor)
+                calls.append(Call(name, module, _shape(taken), shapes, alone, tensor, node))
 
-        handles.append(module.register_forward_hook(in_this_thread(note), with_kwargs=True))
-    try:
+            hooks.enter_context(module.register_forward_hook(in_this_thread(note), with_kwargs=True))
         with evaluating(model), seeded(inputs.device, "record"), torch.inference_mode(False), torch.enable_grad():
             image = inputs[:1].detach().clone().requires_grad_(inputs.is_floating_point())
             output = main_output(model(image))
-    finally:
-        for handle in handles:
-            handle.remove()
     return Record(calls, _shape(image), output)
 
 

@@ -81,13 +81,12 @@ def fastest(model: nn.Module, inputs: Tensor) -> Iterator[None]:
             yield
             return
         running = _Running(model, inputs)
-        handle = model.register_forward_pre_hook(in_this_thread(running.lay_out))
         token = FASTEST_ROWS.set(running.rows)
         try:
-            yield
+            with model.register_forward_pre_hook(in_this_thread(running.lay_out)):
+                yield
         finally:
             FASTEST_ROWS.reset(token)
-            handle.remove()
             running.unfold()
 
 

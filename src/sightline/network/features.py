@@ -86,10 +86,8 @@ class DeepFeatures:
                     handle = module.register_forward_pre_hook(in_this_thread(lambda module, args: keep(args)))
                 else:
                     handle = module.register_forward_hook(in_this_thread(lambda module, args, output: keep(output)))
-                try:
+                with handle:
                     self.model(inputs)
-                finally:
-                    handle.remove()
         if len(kept) != 1:
             raise SightlineError(
                 f"layer {self._name!r} ran {len(kept)} times in a forward pass; choose one that runs once"

@@ -7,6 +7,7 @@ and each batch norm saves a pass over the memory.
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, cast
 from weakref import ref
 
@@ -47,13 +48,11 @@ def foldable_pairs(model: nn.Module, inputs: Tensor, tolerance: float) -> tuple[
                 if (folded - output).abs().max() <= tolerance * output.abs().max():
                     found.append((names[convolution], names[module]))
 
-    kinds = [module for module in names if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
-    handles = [module.register_forward_hook(see) for module in kinds]
-    try:
+    with ExitStack() as hooks:
+        for module in names:
+            if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+                hooks.enter_context(module.register_forward_hook(see))
         model(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
     return tuple(pair for pair in found if all(calls[model.get_submodule(name)] == 1 for name in pair))
 
 

@@ -67,13 +67,12 @@ def asked_precision(model: nn.Module, inputs: Tensor, key_of: Callable[[], Any])
     before = model.register_forward_pre_hook(in_this_thread(passes.begin))
     after = model.register_forward_hook(in_this_thread(passes.end), always_call=True)
     try:
-        if (key := key_of()) not in _tried:
-            _try(model, inputs)
-            _tried.add(key)
-        yield
+        with before, after:
+            if (key := key_of()) not in _tried:
+                _try(model, inputs)
+                _tried.add(key)
+            yield
     finally:
-        before.remove()
-        after.remove()
         passes.end_all()
 
 

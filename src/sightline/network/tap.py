@@ -222,13 +222,9 @@ def replacing(module: nn.Module, replacement: Callable[[Any, bool], Tensor]) -> 
         given = replacement(first_of(output), again)
         return with_first(output, given)
 
-    hooks = [in_this_thread(partial(replace, again=again)) for again in (False, True)]
-    handles = [module.register_forward_hook(hook, prepend=not last) for last, hook in enumerate(hooks)]
-    try:
+    first, last = (in_this_thread(partial(replace, again=again)) for again in (False, True))
+    with module.register_forward_hook(first, prepend=True), module.register_forward_hook(last):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def first_of(output: Any) -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from sightline._core.fingerprint import fingerprint
 from sightline.errors import SightlineError
+from sightline.network.cutting import descendants, halves
 from sightline.network.logits import returned_logits
 from sightline.network.modes import evaluating
 from sightline.network.trunk_tracing import Whole, WholeTracer, inner_modules
@@ -64,7 +65,7 @@ class Trunk:
                 f"{type(model).__name__} cannot be cut before what is trained ({reason}); train without cache_features"
             ) from error
         (image,) = (node for node in graph.nodes if node.op == "placeholder")
-        live = _descendants(graph, {*taps, *(node for node in graph.nodes if _is_trained(whole, node))})
+        live = descendants(graph, {*taps, *(node for node in graph.nodes if _is_trained(whole, node))})
         crossing = [n for n in graph.nodes if n not in live and n.op != "get_attr" and not live.isdisjoint(n.users)]
         self._tapped = model.get_submodule(cast(str, tapped).removeprefix("model.")) if taps else None
         if image in crossing or not crossing:
@@ -73,8 +74,7 @@ class Trunk:
                 "keep; train without cache_features, or from a later layer"
             )
         self.names = [_name(node, tapped) for node in crossing]
-        self._before = _before(whole, graph, live, crossing)
-        self._after = _after(whole, graph, live, crossing)
+        self._before, self._after = (_module(whole, part) for part in halves(graph, live, crossing, crossing))
         self._constants: dict[int, Any] = {}
         self._try(inputs)
 
@@ -144,36 +144,6 @@ def _is_trained(model: nn.Module, node: fx.Node) -> bool:
         return False
     module = model.get_submodule(cast(str, node.target))
     return any(p.requires_grad for p in module.parameters()) or any(m.training for m in module.modules())
-
-
-def _descendants(graph: fx.Graph, nodes: set[fx.Node]) -> set[fx.Node]:
-    """Return nodes with all that depends on them, the output included."""
-    found = set(nodes)
-    for node in graph.nodes:
-        if node.op == "output" or not found.isdisjoint(node.all_input_nodes):
-            found.add(node)
-    return found
-
-
-def _before(model: nn.Module, graph: fx.Graph, live: set[fx.Node], crossing: list[fx.Node]) -> fx.GraphModule:
-    """Return what comes before the cut as a module that returns what crosses it."""
-    part = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    for node in graph.nodes:
-        if node not in live:
-            copies[node] = part.node_copy(node, copies.__getitem__)
-    part.output([copies[node] for node in crossing])
-    return _module(model, part)
-
-
-def _after(model: nn.Module, graph: fx.Graph, live: set[fx.Node], crossing: list[fx.Node]) -> fx.GraphModule:
-    """Return what follows the cut as a module that takes what crosses it."""
-    part = fx.Graph()
-    copies = {node: part.placeholder(node.name) for node in crossing}
-    for node in graph.nodes:
-        if node in live or node.op == "get_attr":
-            copies[node] = part.node_copy(node, copies.__getitem__)
-    return _module(model, part)
 
 
 def _module(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:

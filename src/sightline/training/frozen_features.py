@@ -1,12 +1,13 @@
 """What a frozen model makes of images: the input of its last layer, and its last feature map."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError
@@ -121,16 +122,9 @@ class Rows:
     read: Tensor | None = None
 
 
-@contextmanager
-def _recording(module: nn.Module, note: Callable[[Any, Any], None], first: bool = False) -> Iterator[None]:
+def _recording(module: nn.Module, note: Callable[[Any, Any], None], first: bool = False) -> RemovableHandle:
     """Tell what a module is called with and returns; `first` = before its other hooks change that."""
-    handle = module.register_forward_hook(
-        in_this_thread(lambda module, args, output: note(args, output)), prepend=first
-    )
-    try:
-        yield
-    finally:
-        handle.remove()
+    return module.register_forward_hook(in_this_thread(lambda module, *given: note(*given)), prepend=first)
 
 
 def _pooled(rows: Tensor) -> Tensor:

@@ -132,7 +132,7 @@ class Trunk:
                 for key, place in places.items():
                     if place is not None:
                         stack.callback(self._keep(kept, key, *place).remove)
-                stack.callback(self._keep_inputs(kept).remove)
+                stack.enter_context(self._keep_inputs(kept))
                 normal = self.input_spec.normalize(chunk.to(self.device)).to(memory_format=torch.channels_last)
                 logits = returned_logits(self.model(normal))
             parts.append(Features(kept.get("fine"), kept.get("last"), kept["inputs"], logits.float().cpu()))
@@ -147,14 +147,11 @@ class Trunk:
         rows = []
         for chunk in features.last.split(CHUNK):
             kept: dict[str, Tensor] = {}
-            handle = self._keep_inputs(kept)
-            try:
+            with self._keep_inputs(kept):
                 spatial = at_least_float32(chunk.to(self.device))
                 # The gate is a hook of the layer, which the tail begins behind.
                 dimension = self._gate.dimension
                 self._tail(self._gate.change(spatial if dimension == 1 else spatial.movedim(1, -1)))
-            finally:
-                handle.remove()
             rows.append(kept["inputs"])
         _set(self._gate, torch.zeros_like(self._gate.weight), torch.zeros_like(self._gate.bias))
         return torch.cat(rows)
