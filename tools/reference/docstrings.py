@@ -34,14 +34,18 @@ def meanings(thing: Any) -> dict[str, str]:
 
 
 def references(thing: Any) -> str:
-    """Return the papers that a docstring names, as a list in Markdown; empty without any."""
-    papers = [
+    """Return the papers that a docstring names, or those of the nearest base that names some, as a list in Markdown."""
+    named = [found for each in getattr(thing, "__mro__", [thing]) if (found := _papers(each))]
+    return "\n".join(named[0] if named else []).replace("\n- ", "\0").replace("\n", " ").replace("\0", "\n- ")
+
+
+def _papers(thing: Any) -> list[str]:
+    return [
         line.strip() if line[:1].isspace() else f"- {line}"
-        for section in _sections(thing)
+        for section in (_sections(thing) if thing.__module__.startswith("sightline") else ())
         if section.kind is DocstringSectionKind.admonition and section.value.kind == "references"
         for line in section.value.contents.splitlines()
     ]
-    return "\n".join(papers).replace("\n- ", "\0").replace("\n", " ").replace("\0", "\n- ")
 
 
 def example(thing: Any) -> str:

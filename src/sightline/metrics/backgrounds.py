@@ -29,6 +29,10 @@ class BackgroundMetric(MaskedImageMetric):
     Args:
         fill: what stands instead of an object, see `sightline.regions.backgrounds.background_of`: "tile" or "inpaint".
         seed: random seed of the image that lends its background.
+
+    References:
+        Xiao, Engstrom, Ilyas, Madry, "Noise or Signal: The Role of Image Backgrounds in Object Recognition" (ICLR 2021):
+            Only-FG, No-FG, Only-BG-B, Only-BG-T, Mixed-Same, Mixed-Rand, Mixed-Next, and in section 4 the BG-gap.
     """
 
     def __init__(
@@ -64,10 +68,6 @@ class VariantAccuracy(BackgroundMetric):
 class OnlyForegroundAccuracy(VariantAccuracy):
     """Accuracy on the object alone, on black, in [0, 1]; higher is better.
 
-    References:
-        Xiao, Engstrom, Ilyas, Madry, "Noise or Signal: The Role of Image Backgrounds in Object Recognition" (ICLR 2021),
-            Only-FG.
-
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
         >>> images, masks = torch.zeros(1, 3, 8, 8), torch.zeros(1, 8, 8, dtype=torch.uint8)
@@ -87,10 +87,6 @@ class NoForegroundAccuracy(VariantAccuracy):
     """Accuracy on the background with the shape of the object in black; lower is better.
 
     A value above chance shows how well the background and the shape alone predict the class.
-
-    References:
-        Xiao, Engstrom, Ilyas, Madry, "Noise or Signal: The Role of Image Backgrounds in Object Recognition" (ICLR 2021),
-            No-FG.
 
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
@@ -112,10 +108,6 @@ class BlackedBackgroundAccuracy(VariantAccuracy):
 
     A value above chance shows how well the background alone predicts the class.
 
-    References:
-        Xiao, Engstrom, Ilyas, Madry, "Noise or Signal: The Role of Image Backgrounds in Object Recognition" (ICLR 2021),
-            Only-BG-B.
-
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
         >>> images, masks = torch.zeros(1, 3, 8, 8), torch.zeros(1, 8, 8, dtype=torch.uint8)
@@ -136,10 +128,6 @@ class TiledBackgroundAccuracy(VariantAccuracy):
 
     A value above chance shows how well the background alone predicts the class.
 
-    References:
-        Xiao, Engstrom, Ilyas, Madry, "Noise or Signal: The Role of Image Backgrounds in Object Recognition" (ICLR 2021),
-            Only-BG-T.
-
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
         >>> images, masks = torch.zeros(1, 3, 8, 8), torch.zeros(1, 8, 8, dtype=torch.uint8)
@@ -159,10 +147,6 @@ class TiledBackgroundAccuracy(VariantAccuracy):
 class MixedSameAccuracy(VariantAccuracy):
     """Accuracy on the object in front of the background of another image of its class; higher is better.
 
-    References:
-        Xiao, Engstrom, Ilyas, Madry, "Noise or Signal: The Role of Image Backgrounds in Object Recognition" (ICLR 2021),
-            Mixed-Same.
-
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
         >>> images, masks = torch.zeros(4, 3, 8, 8), torch.zeros(4, 8, 8, dtype=torch.uint8)
@@ -180,10 +164,6 @@ class MixedSameAccuracy(VariantAccuracy):
 class MixedRandAccuracy(VariantAccuracy):
     """Accuracy on the object in front of the background of an image of a random class; higher is better.
 
-    References:
-        Xiao, Engstrom, Ilyas, Madry, "Noise or Signal: The Role of Image Backgrounds in Object Recognition" (ICLR 2021),
-            Mixed-Rand.
-
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
         >>> images, masks = torch.zeros(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.uint8)
@@ -200,10 +180,6 @@ class MixedRandAccuracy(VariantAccuracy):
 @register("mixed_next_accuracy")
 class MixedNextAccuracy(VariantAccuracy):
     """Accuracy on the object in front of the background of an image of the next class; higher is better.
-
-    References:
-        Xiao, Engstrom, Ilyas, Madry, "Noise or Signal: The Role of Image Backgrounds in Object Recognition" (ICLR 2021),
-            Mixed-Next.
 
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
@@ -224,10 +200,6 @@ class BGGap(BackgroundMetric):
 
     It says how much the class of the background changes the accuracy while the object is visible. It is near 0 for a model
     that uses the object.
-
-    References:
-        Xiao, Engstrom, Ilyas, Madry, "Noise or Signal: The Role of Image Backgrounds in Object Recognition" (ICLR 2021),
-            section 4.
 
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue

@@ -104,6 +104,10 @@ class _ThroughMap(ModelMetric):
 
     Args:
         fill: "black" (the papers') or "blur".
+
+    References:
+        Chattopadhyay et al., "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep Convolutional Networks"
+            (WACV 2018), section 4.
     """
 
     def __init__(
@@ -121,10 +125,6 @@ class _ThroughMap(ModelMetric):
 @register("average_drop")
 class AverageDrop(_ThroughMap):
     """Mean share of the class's probability that is lost on the explanation image, in [0, 1]; lower is better.
-
-    References:
-        Chattopadhyay et al., "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep Convolutional Networks"
-            (WACV 2018), section 4.
 
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
@@ -147,10 +147,6 @@ class AverageDrop(_ThroughMap):
 class AverageIncrease(_ThroughMap):
     """Share of the images whose class is more probable on the explanation image, in [0, 1]; higher is better.
 
-    References:
-        Chattopadhyay et al., "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep Convolutional Networks"
-            (WACV 2018), section 4.
-
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
         >>> images = torch.zeros(1, 3, 8, 8)
@@ -171,6 +167,10 @@ class _MapAgain(ExplainerMetric):
 
     Args:
         fill: "black" (the papers') or "blur".
+
+    References:
+        Poppi et al., "Revisiting The Evaluation of Class Activation Mapping for Explainability" (CVPR workshops 2021),
+            section 3.
     """
 
     def __init__(
@@ -190,10 +190,6 @@ class _MapAgain(ExplainerMetric):
 @register("coherency")
 class Coherency(_MapAgain):
     """Mean agreement of the map and the map of the explanation image, for the same class, in [0, 1]; higher is better.
-
-    References:
-        Poppi et al., "Revisiting The Evaluation of Class Activation Mapping for Explainability" (CVPR workshops 2021),
-            section 3.
 
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
@@ -240,10 +236,6 @@ class ADCC(_MapAgain):
     """ADCC: harmonic mean of coherency, 1 - complexity and 1 - average drop, averaged over the images; in [0, 1].
 
     Higher is better: maps that are coherent and simple, and keep the class's probability.
-
-    References:
-        Poppi et al., "Revisiting The Evaluation of Class Activation Mapping for Explainability" (CVPR workshops 2021),
-            section 3.
 
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue

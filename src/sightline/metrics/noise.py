@@ -89,6 +89,10 @@ class NoiseMetric(MaskedImageMetric, CurveMetric):
         kind: "gaussian" or "l2".
         levels: of the noise (see `noised`); None = 30/255 to 210/255 in seven steps, or 25 to 200 in eight.
         seed: of the noise.
+
+    References:
+        Moayeri et al., "A Comprehensive Study of Image Classification Model Sensitivity to Foregrounds, Backgrounds, and Visual
+            Attributes" (CVPR 2022).
     """
 
     def __init__(
@@ -127,10 +131,6 @@ class ForegroundNoiseAccuracy(NoiseMetric):
 
     Lower is better: a model that uses the object loses accuracy.
 
-    References:
-        Moayeri et al., "A Comprehensive Study of Image Classification Model Sensitivity to Foregrounds, Backgrounds, and Visual
-            Attributes" (CVPR 2022).
-
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
         >>> images, masks = torch.zeros(1, 3, 16, 16), torch.zeros(1, 16, 16, dtype=torch.uint8)
@@ -149,10 +149,6 @@ class ForegroundNoiseAccuracy(NoiseMetric):
 @register("background_noise_accuracy")
 class BackgroundNoiseAccuracy(NoiseMetric):
     """Accuracy with noise around the object, averaged over the noise levels, in [0, 1]; higher is better.
-
-    References:
-        Moayeri et al., "A Comprehensive Study of Image Classification Model Sensitivity to Foregrounds, Backgrounds, and Visual
-            Attributes" (CVPR 2022).
 
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
@@ -174,10 +170,6 @@ class RFS(NoiseMetric):
     """Relative foreground sensitivity: accuracy under background noise minus accuracy under foreground noise, in [-1, 1].
 
     Higher is better: above 0, noise on the object costs more than noise around it.
-
-    References:
-        Moayeri et al., "A Comprehensive Study of Image Classification Model Sensitivity to Foregrounds, Backgrounds, and Visual
-            Attributes" (CVPR 2022).
 
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
@@ -202,10 +194,6 @@ class NormalizedRFS(RFS):
     Higher is better. The division makes models of different accuracy comparable.
 
     Made of accuracies over all images (and levels, where it is one value); an image's value is its part in the RFS.
-
-    References:
-        Moayeri et al., "A Comprehensive Study of Image Classification Model Sensitivity to Foregrounds, Backgrounds, and Visual
-            Attributes" (CVPR 2022).
 
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue

@@ -87,6 +87,9 @@ class PerturbationMetric(CurveMetric):
 
     Attributes:
         evaluations: at how many of the steps + 1 places of the curve the model was asked, mean over the images, likewise.
+
+    References:
+        Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models" (BMVC 2018), section 4.
     """
 
     slow = True
@@ -145,9 +148,6 @@ class Insertion(PerturbationMetric):
 
     Pixels enter a filled image from the map's highest value down. A large area means that the class returns early.
 
-    References:
-        Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models" (BMVC 2018), section 4.
-
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
         >>> images = torch.zeros(1, 3, 8, 8)
@@ -166,9 +166,6 @@ class Deletion(PerturbationMetric):
     """Mean area under the deletion curve, in [0, 1]; lower is better.
 
     Pixels leave the image from the map's highest value down. A small area means that the class disappears early.
-
-    References:
-        Petsiuk, Das, Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models" (BMVC 2018), section 4.
 
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue

@@ -83,6 +83,9 @@ class SquareMetric(CurveMetric):
         fill: "noise", "blur", "mean" or a constant.
         repeats: number of draws of noise.
         seed: of the noise.
+
+    References:
+        Samek et al., "Evaluating the Visualization of What a Deep Neural Network Has Learned" (TNNLS 2017), section III.
     """
 
     slow = True
@@ -144,9 +147,6 @@ class MoRF(SquareMetric):
 
     Lower is better.
 
-    References:
-        Samek et al., "Evaluating the Visualization of What a Deep Neural Network Has Learned" (TNNLS 2017), section III.
-
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
         >>> images = torch.zeros(1, 3, 16, 16)
@@ -171,9 +171,6 @@ class LeRF(SquareMetric):
 
     Higher is better.
 
-    References:
-        Samek et al., "Evaluating the Visualization of What a Deep Neural Network Has Learned" (TNNLS 2017), section III.
-
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
         >>> images = torch.zeros(1, 3, 16, 16)
@@ -194,9 +191,6 @@ class LeRFMinusMoRF(SquareMetric):
     """Mean area between the LeRF and the MoRF curve, in [-1, 1]; higher is better.
 
     It measures how much the order of the map matters, regardless of the effect of the noise.
-
-    References:
-        Samek et al., "Evaluating the Visualization of What a Deep Neural Network Has Learned" (TNNLS 2017), section III.
 
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
