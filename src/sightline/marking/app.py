@@ -22,10 +22,10 @@ from sightline.marking.queue import Queue
 from sightline.marking.refitting import Refitting
 from sightline.marking.segmenting import Segmenting
 from sightline.marking.store import Person, Store
-from sightline.serving.http import Allowance, Joining, read_form
+from sightline.serving.http import Allowance, read_form
 from sightline.serving.listening import listen
 from sightline.serving.site import Site
-from sightline.serving.store_file import NameTakenError, StoreUnavailableError
+from sightline.serving.store_file import StoreUnavailableError
 
 FILE = "marks.sqlite"
 STROKE = 128 * 1024  # bytes that an action may carry; the longest stroke has about 80,000
@@ -50,13 +50,12 @@ class Page(Site[Person]):
     def __init__(
         self, store: Store, data: MarkingData, refit: Refit, export: Export, output: Path, segmenting: Segmenting
     ) -> None:
-        super().__init__(store.id, store.token, "sightline.marking", "fix")
+        super().__init__(store.id, store.token, store.join, "sightline.marking", "fix")
         self.store, self.data, self.export_model, self.output = store, data, export, output
         self.segmenting = segmenting
         self.images = Images(data)
         self.queue = Queue(data.scores)
         self.refitting = Refitting(store, refit)
-        self.joining = Allowance(60, 1)
         self.marking: dict[int, Allowance] = {}
         self._busy = threading.BoundedSemaphore(AT_ONCE)
         self._locks = [threading.Lock() for _ in range(64)]  # two actions on one image come one after the other
@@ -128,31 +127,6 @@ class Page(Site[Person]):
         self.admit(request)
         index = self._index(request.path_params["index"])
         return JSONResponse({"actions": await run_in_threadpool(self.store.history, index)})
-
-    async def join(self, request: Request) -> Response:
-        """Let the visitor begin. A browser that has begun stays the same person."""
-        self.admit(request)
-        wanted = await read_form(request, Joining)
-        person = await self.find(request)
-        if person is None:
-            if not self.joining.take():
-                raise HTTPException(429, "Too many people begin at once.", {"Retry-After": "5"})
-            try:
-                person = await run_in_threadpool(self.store.join, wanted.name or None)
-            except NameTakenError:
-                raise HTTPException(
-                    409, f"Someone called {wanted.name} has begun already. Take another name."
-                ) from None
-        answer = JSONResponse({"person": person.title}, status_code=201)
-        self.remember(answer, person)
-        return answer
-
-    async def leave(self, request: Request) -> Response:
-        """Forget who marks in this browser; the marks stay."""
-        self.admit(request)
-        answer = JSONResponse({"person": None})
-        self.forget(answer)
-        return answer
 
     async def next(self, request: Request) -> Response:
         """Return the next image for this person; `image` is None where all are done. The body names the image left."""

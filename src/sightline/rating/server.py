@@ -9,10 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from sightline._core.optional import requires_extra
 from sightline._core.seeding import derive_seed, generator
 from sightline.rating.store import Choice, Part, Rater, Side, Store
-from sightline.serving.http import Allowance, Joining, read_form
+from sightline.serving.http import Allowance, read_form
 from sightline.serving.listening import listen
 from sightline.serving.site import Site
-from sightline.serving.store_file import NameTakenError
 
 with requires_extra("rating", "the rating page"):
     from starlette.concurrency import run_in_threadpool
@@ -53,10 +52,9 @@ class Page(Site[Rater]):
     who: ClassVar[str] = "rater"
 
     def __init__(self, store: Store) -> None:
-        super().__init__(store.id, store.token, "sightline.rating", "rate")
+        super().__init__(store.id, store.token, store.join, "sightline.rating", "rate")
         self.store = store
         self.seed = int(store.facts["seed"])
-        self.joining = Allowance(60, 1)  # of all together: a class that begins at once, but no endless list
         self.voting: dict[int, Allowance] = {}
 
     def routes(self) -> Sequence[Route]:
@@ -100,32 +98,6 @@ class Page(Site[Rater]):
                 "choice": "same" if choice == "same" else next((p for p, side in sides.items() if side == choice), None),
             })  # fmt: skip
         return JSONResponse({"rater": rater.title, "link": self.link(rater), "total": len(pairs), "pairs": pairs})
-
-    async def join(self, request: Request) -> Response:
-        """Make the visitor a rater. A browser that is one already stays the same."""
-        self.admit(request)
-        wanted = await read_form(request, Joining)
-        rater = await self.find(request)
-        if rater is None:
-            if not self.joining.take():
-                raise HTTPException(429, "Too many people begin at once.", {"Retry-After": "5"})
-            try:
-                rater = await run_in_threadpool(self.store.join, wanted.name or None)
-            except NameTakenError:
-                raise HTTPException(
-                    409,
-                    f"Someone called {wanted.name} has already begun. Continue with that person's link, or take another name.",
-                ) from None
-        answer = JSONResponse({"rater": rater.title}, status_code=201)
-        self.remember(answer, rater)
-        return answer
-
-    async def leave(self, request: Request) -> Response:
-        """Forget who rates in this browser, so another person can begin; the votes stay."""
-        self.admit(request)
-        answer = JSONResponse({"rater": None})
-        self.forget(answer)
-        return answer
 
     async def vote(self, request: Request) -> Response:
         """Keep a vote. The answer goes out when the vote is on the disk."""

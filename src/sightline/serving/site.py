@@ -2,12 +2,13 @@
 
 import hmac
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 from sightline._core.optional import requires_extra
-from sightline.serving.http import Headers, refuse, report_unavailable
+from sightline.serving.http import Allowance, Headers, Joining, read_form, refuse, report_unavailable
+from sightline.serving.store_file import NameTakenError
 
 with requires_extra("rating", "a local page"):
     from starlette.applications import Starlette
@@ -15,7 +16,7 @@ with requires_extra("rating", "a local page"):
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
     from starlette.requests import Request
-    from starlette.responses import RedirectResponse, Response
+    from starlette.responses import JSONResponse, RedirectResponse, Response
     from starlette.routing import Route
 
 MONTHS = 90 * 24 * 3600  # seconds that a browser remembers its person
@@ -29,6 +30,10 @@ class Visitor(Protocol):
     def secret(self) -> str | None:
         """Return what the person's own link carries."""
 
+    @property
+    def title(self) -> str:
+        """Return what the page calls the person."""
+
 
 Person = TypeVar("Person", bound=Visitor)
 
@@ -39,6 +44,7 @@ class Site(Generic[Person]):
     Args:
         id: a few letters that tell one store from another.
         token: what every link carries.
+        join: lets a person of that name in, or raises `NameTakenError`; None = without a name.
         package: the package whose folder `page` holds the page.
         page: the name of the page's HTML, CSS and script, without suffix.
 
@@ -50,8 +56,10 @@ class Site(Generic[Person]):
     what: ClassVar[str]
     who: ClassVar[str]
 
-    def __init__(self, id: str, token: str, package: str, page: str) -> None:
+    def __init__(self, id: str, token: str, join: Callable[[str | None], Person], package: str, page: str) -> None:
         self.token = token
+        self._let_in = join
+        self.joining = Allowance(60, 1)  # of all together: a class that begins at once, but no endless list
         # A cookie goes to every port of a host, so two stores on one machine need names of their own.
         self.token_cookie, self.person_cookie = f"{self.what}-{id}", f"{self.who}-{id}"
         folder, common = files(package) / "page", files("sightline.serving") / "static"
@@ -104,6 +112,32 @@ class Site(Generic[Person]):
             raise HTTPException(404, "There is no such file.")
         return Response(self.static[name], media_type=f"{KINDS[name.rpartition('.')[2]]}; charset=utf-8")
 
+    async def join(self, request: Request) -> Response:
+        """Let the visitor begin. A browser that has begun stays the same person."""
+        self.admit(request)
+        wanted = await read_form(request, Joining)
+        person = await self.find(request)
+        if person is None:
+            if not self.joining.take():
+                raise HTTPException(429, "Too many people begin at once.", {"Retry-After": "5"})
+            try:
+                person = await run_in_threadpool(self._let_in, wanted.name or None)
+            except NameTakenError:
+                raise HTTPException(
+                    409,
+                    f"Someone called {wanted.name} has already begun. Continue with that person's link, or take another name.",
+                ) from None
+        answer = JSONResponse({self.who: person.title}, status_code=201)
+        self.remember(answer, person)
+        return answer
+
+    async def leave(self, request: Request) -> Response:
+        """Forget who is in this browser, so another person can begin; what the person did stays."""
+        self.admit(request)
+        answer = JSONResponse({self.who: None})
+        answer.delete_cookie(self.person_cookie, httponly=True, samesite="lax")
+        return answer
+
     def admit(self, request: Request) -> None:
         """Reject a browser that did not come by the link."""
         if not self._is_token(request.cookies.get(self.token_cookie, "")):
@@ -120,10 +154,6 @@ class Site(Generic[Person]):
     def remember(self, answer: Response, person: Person) -> None:
         """Let the browser remember a person."""
         self._set_cookie(answer, self.person_cookie, str(person.secret))
-
-    def forget(self, answer: Response) -> None:
-        """Let the browser forget the person."""
-        answer.delete_cookie(self.person_cookie, httponly=True, samesite="lax")
 
     def _is_token(self, token: str) -> bool:
         return hmac.compare_digest(token.encode(), self.token.encode())
