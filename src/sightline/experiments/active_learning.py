@@ -29,7 +29,7 @@ from sightline.experiments.recipes import Keys, file_name, overrides
 from sightline.reporting.markdown import markdown
 from sightline.reporting.plots.style import COLORS, new_axes, tidy
 from sightline.runs import Run, read_recipe
-from sightline.studies.study import KINDS, Done, Method, Part, Study, check_labels, scale_count
+from sightline.studies.study import KINDS, Done, Method, Part, Study, check_labels, labelled, scale_count
 from sightline.studies.tables import mean_and_spread
 from sightline.training import train
 
@@ -52,11 +52,6 @@ class StrategyVariant(Method):
     def whole(self) -> bool:
         """Whether it takes all labels at once."""
         return bool(QUERY_STRATEGIES[self.name].capabilities.get("whole"))
-
-
-def _variant(value: Any) -> Any:
-    """Complete a variant: a query strategy's name alone is also its label."""
-    return {"label": value, "name": value} if isinstance(value, str) else value
 
 
 @KINDS.register("active_learning")
@@ -82,7 +77,7 @@ class ActiveLearning(Study):
     kind: Literal["active_learning"]
     recipe: str
     keys: Keys = Field(default_factory=dict)
-    variants: Annotated[list[Annotated[StrategyVariant, BeforeValidator(_variant)]], Field(min_length=1)]
+    variants: Annotated[list[Annotated[StrategyVariant, BeforeValidator(labelled)]], Field(min_length=1)]
     initial_fraction: Annotated[Real, Field(gt=0, le=1)] = 0.3
     step_fraction: Annotated[Real, Field(gt=0, lt=1)] = 0.1
     rounds: Positive = 7

@@ -4,6 +4,7 @@ import numpy as np
 
 from sightline._core.optional import requires_extra
 from sightline.errors import SightlineError
+from sightline.localization.grabcut import cut_from
 
 SIDE = 160  # px of the longest side on which GrabCut works: a click is answered in a fraction of a second
 CERTAIN = 0.09  # radius around a click that certainly is the object, as a share of the longest side
@@ -55,7 +56,7 @@ def segment_clicks(
     start = _start(
         small.shape[:2], inside * shrink, outside * shrink, None if box is None else box * [*shrink, *shrink]
     )
-    found = _cut(small, start)
+    found = cut_from(small, start, ITERATIONS)
     if len(inside):
         found = _holding(found, inside * shrink)
     if scale == 1:
@@ -100,24 +101,6 @@ def _start(size: tuple[int, ...], inside: np.ndarray, outside: np.ndarray, box: 
     start[certain] = cv2.GC_FGD
     start[refused] = cv2.GC_BGD
     return start
-
-
-def _cut(image: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Return the object (h, w) bool; the start itself where there are too few pixels to tell colors apart."""
-    import cv2
-
-    probable = (start == cv2.GC_FGD) | (start == cv2.GC_PR_FGD)
-    if min(probable.sum(), (~probable).sum()) < 5 or (image == image[:1, :1]).all():
-        return probable
-    cut = start.copy()
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.setRNGSeed(0)  # k-means draws where the color models start
-    try:
-        cv2.grabCut(image, cut, (0, 0, 0, 0), *models, ITERATIONS, cv2.GC_INIT_WITH_MASK)
-    except cv2.error:  # the pixels of one region ran out
-        return probable
-    found = (cut == cv2.GC_FGD) | (cut == cv2.GC_PR_FGD)
-    return found if found.any() else probable
 
 
 def _holding(mask: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -81,22 +81,33 @@ def _cut(picture: np.ndarray, box: np.ndarray, points: np.ndarray, iterations: i
     height, width = picture.shape[:2]
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
     inside = ((y >= box[1]) & (y < box[3]))[:, None] & ((x >= box[0]) & (x < box[2]))
-    plain = (picture == picture[:1, :1]).all()
-    if plain or min(inside.sum(), (~inside).sum()) < COMPONENTS:
-        return inside.astype(np.uint8)
     trimap = np.where(inside, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
     columns, rows = np.floor(points).astype(int).T
     real = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
     columns, rows = columns[real], rows[real]
     trimap[rows, columns] = np.where(inside[rows, columns], cv2.GC_FGD, cv2.GC_BGD)
+    return cut_from(picture, trimap, iterations).astype(np.uint8)
+
+
+def cut_from(image: np.ndarray, start: np.ndarray, iterations: int) -> np.ndarray:
+    """Return the object (H, W) bool of an image (H, W, 3) uint8 by GrabCut from a start, OpenCV's class of each pixel.
+
+    It is the start itself where there are too few pixels to tell colors apart, or nothing is left of the object.
+    """
+    import cv2
+
+    probable = (start == cv2.GC_FGD) | (start == cv2.GC_PR_FGD)
+    if min(probable.sum(), (~probable).sum()) < COMPONENTS or (image == image[:1, :1]).all():
+        return probable
+    cut = start.copy()
     models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.setRNGSeed(0)  # k-means draws where the colour models start
+    cv2.setRNGSeed(0)  # k-means draws where the color models start
     try:
-        cv2.grabCut(picture, trimap, (0, 0, 0, 0), *models, iterations, cv2.GC_INIT_WITH_MASK)  # the mask, no rectangle
+        cv2.grabCut(image, cut, (0, 0, 0, 0), *models, iterations, cv2.GC_INIT_WITH_MASK)  # the mask, no rectangle
     except cv2.error:  # the pixels of one region ran out under way
-        return inside.astype(np.uint8)
-    cut = (trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD)
-    return (cut if cut.any() else inside).astype(np.uint8)
+        return probable
+    found = (cut == cv2.GC_FGD) | (cut == cv2.GC_PR_FGD)
+    return found if found.any() else probable
 
 
 def _around_the_centre(picture: np.ndarray, points: np.ndarray) -> np.ndarray:

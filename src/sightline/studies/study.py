@@ -80,6 +80,11 @@ class Method(StrictModel):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+def labelled(value: Any) -> Any:
+    """Return a method given by its name alone as a mapping whose label is the name; for pydantic's validators."""
+    return {"label": value, "name": value} if isinstance(value, str) else value
+
+
 AnyModel = Annotated[SizedModel, BeforeValidator(name_or_mapping)]
 
 

@@ -11,6 +11,7 @@ from sightline.studies.image_study import ImageStudy
 from sightline.studies.study import (
     LabelledModel,
     check_labels,
+    labelled,
     scale_count,
 )
 
@@ -62,11 +63,6 @@ class Rows(StrictModel):
         return self.target or ("label" if self.features else None)
 
 
-def _row(value: Any) -> Any:
-    """Complete a row: an explainer's name alone is also its label."""
-    return {"label": value, "name": value} if isinstance(value, str) else value
-
-
 class GridKeys(ImageStudy):
     """The keys of a grid.
 
@@ -87,7 +83,7 @@ class GridKeys(ImageStudy):
     num_images: Positive | None = None
     batch: Positive = 16
     models: Annotated[list[LabelledModel], Field(min_length=1)]
-    explainers: Annotated[list[Annotated[Rows, BeforeValidator(_row)]], Field(min_length=1)]
+    explainers: Annotated[list[Annotated[Rows, BeforeValidator(labelled)]], Field(min_length=1)]
     metrics: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     target: Literal["predicted", "label"] = "predicted"
     contrast: Annotated[bool, Field(strict=True)] = False
