@@ -168,13 +168,6 @@ def cam(
 def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Grad-CAM: channels weighted by their mean gradient (Selvaraju et al. 2017).
 
-    Args:
-        activations: Activations A (B, C, h, w) of the target layer.
-        gradients: Gradients (B, C, h, w) of the explained score with respect to A.
-
-    Returns:
-        What each channel contributes at each place, (B, C, h, w).
-
     References:
         Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization" (ICCV 2017),
             section 3.
@@ -214,13 +207,6 @@ def xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
 
     A channel whose activations cancel out gets the weight 0.
 
-    Args:
-        activations: Activations A (B, C, h, w) of the target layer.
-        gradients: Gradients (B, C, h, w) of the explained score with respect to A.
-
-    Returns:
-        What each channel contributes at each place, (B, C, h, w).
-
     References:
         Fu et al., "Axiom-based Grad-CAM: Towards Accurate Visualization and Explanation of CNNs" (BMVC 2020), section 3.
     """
@@ -234,13 +220,6 @@ def xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
 def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
     """HiResCAM: gradients times activations, place by place (Draelos & Carin 2020).
 
-    Args:
-        activations: Activations A (B, C, h, w) of the target layer.
-        gradients: Gradients (B, C, h, w) of the explained score with respect to A.
-
-    Returns:
-        What each channel contributes at each place, (B, C, h, w).
-
     References:
         Draelos, Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural networks" (2020).
     """
@@ -250,13 +229,6 @@ def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
 @cam("layercam")
 def layercam(activations: Tensor, gradients: Tensor) -> Tensor:
     """LayerCAM: positive gradients times activations, place by place (Jiang et al. 2021).
-
-    Args:
-        activations: Activations A (B, C, h, w) of the target layer.
-        gradients: Gradients (B, C, h, w) of the explained score with respect to A.
-
-    Returns:
-        What each channel contributes at each place, (B, C, h, w).
 
     References:
         Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization" (IEEE TIP 2021), section III.

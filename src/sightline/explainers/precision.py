@@ -1,6 +1,7 @@
 """Half precision: what is sensitive to it is computed in float32."""
 
 import copy
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline._core.tensors import at_least_float32
+from sightline.explainers.base import Explainer
 from sightline.network.layers import LayerSelection, resolve_layers
 from sightline.network.precision import precision_asked, running_in
 from sightline.network.tap import logits_of
@@ -48,3 +50,16 @@ def in_float32(
     layers = None if layer is None else resolve_layers(model, layer)
     with torch.autocast(device, enabled=False), running_in("fp32") if wide else nullcontext():
         yield copy.deepcopy(model).float() if half else model, at_least_float32(inputs), settled, layers
+
+
+class PreciseExplainer(Explainer):
+    """An explainer that half precision would spoil: it runs a copy of the model in float32."""
+
+    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
+        """Return maps (B, H, W) in [0, 1], in float32."""
+        with in_float32(model, inputs, targets, layer) as precise:
+            return self.explain_precisely(*precise)
+
+    @abstractmethod
+    def explain_precisely(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
+        """Return maps (B, H, W) in [0, 1] of a model in float32."""

@@ -9,14 +9,13 @@ from torch import Tensor, nn
 
 from sightline._core.tensors import at_least_float32
 from sightline.explainers.attention.recording import record_attention
-from sightline.explainers.base import Explainer
-from sightline.explainers.precision import in_float32
+from sightline.explainers.precision import PreciseExplainer
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.layers import LayerSelection
 from sightline.network.targets import Targets, resolve_score
 
 
-class _Flow(Explainer):
+class _Flow(PreciseExplainer):
     """What the tokens that are read for the score have of each token of the input, followed through the blocks.
 
     A block takes tokens x to `share` (x + A x), with a matrix A of its own.
@@ -24,12 +23,8 @@ class _Flow(Explainer):
 
     share: ClassVar[float]
 
-    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Return maps (B, H, W) in [0, 1]; `layer` says how tokens are arranged in the image if the model does not."""
-        with in_float32(model, inputs, targets, layer) as precise:
-            return self._explain(*precise)
-
-    def _explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
+    def explain_precisely(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
+        """Return maps (B, H, W) in [0, 1]; `layer` says how tokens are arranged where the model's family does not."""
         recorded = record_attention(model, inputs, layer)
         calls = [*recorded.blocks, *([recorded.pooling] if recorded.pooling else [])]
         gradients = recorded.gradients(resolve_score(targets, recorded.output), [call.weights for call in calls])

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from sightline._core.tensors import at_least_float32
 from sightline.errors import NotDefinedError
 from sightline.explainers.attention.recording import Attention, record_attention
-from sightline.explainers.base import Explainer, normalize_maps
-from sightline.explainers.precision import in_float32
+from sightline.explainers.base import normalize_maps
+from sightline.explainers.precision import PreciseExplainer
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.layers import LayerSelection
 from sightline.network.targets import Targets, resolve_score
@@ -16,7 +16,7 @@ from sightline.network.targets import Targets, resolve_score
 @EXPLAINERS.register(
     "grad_eclip", differentiable=False, needs_gradient=True, needs_layer=False, pixel_space=False, needs_attention=True
 )
-class GradECLIP(Explainer):
+class GradECLIP(PreciseExplainer):
     """Grad-ECLIP: values of the last attention, weighted by the score's gradient and likeness to the query (Zhao et al. 2024).
 
     The map at place i is ReLU(l_i sum_c w_c v_ic): w is the gradient of the score with respect to what the attention gives the
@@ -28,12 +28,8 @@ class GradECLIP(Explainer):
         Zhao et al., "Gradient-based Visual Explanation for Transformer-based CLIP" (ICML 2024).
     """
 
-    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Return maps (B, H, W) in [0, 1]; `layer` says how tokens are arranged in the image if the model does not."""
-        with in_float32(model, inputs, targets, layer) as precise:
-            return self._explain(*precise)
-
-    def _explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
+    def explain_precisely(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
+        """Return maps (B, H, W) in [0, 1]; `layer` says how tokens are arranged where the model's family does not."""
         recorded = record_attention(model, inputs, layer)
         calls = [call for call in (recorded.blocks[-1], recorded.pooling) if call is not None]
         gradients = recorded.gradients(resolve_score(targets, recorded.output), [_output(model, c) for c in calls])

@@ -10,8 +10,7 @@ from sightline._core.checks import check_count
 from sightline._core.tensors import at_least_float32
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.explainers.attention.recording import Recorder, split_calls, token_layer, tokens_to_maps
-from sightline.explainers.base import Explainer
-from sightline.explainers.precision import in_float32
+from sightline.explainers.precision import PreciseExplainer
 from sightline.explainers.registry import EXPLAINERS
 from sightline.network.execution import main_output
 from sightline.network.layers import LayerSelection
@@ -23,7 +22,7 @@ from sightline.network.targets import Targets, resolve_score
 @EXPLAINERS.register(
     "legrad", differentiable=False, needs_gradient=True, needs_layer=False, pixel_space=False, needs_attention=True
 )
-class LeGrad(Explainer):
+class LeGrad(PreciseExplainer):
     """LeGrad: positive gradients of each block's score with respect to its attention (Bousselham et al. 2024).
 
     The score of a block is what the rest of the model, such as the final norm and the head, answers to the mean of the block's
@@ -41,12 +40,8 @@ class LeGrad(Explainer):
             check_count(blocks=blocks)
         self.blocks = blocks
 
-    def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        """Return maps (B, H, W) in [0, 1]; `layer`, in the last block, is needed where the model family does not define it."""
-        with in_float32(model, inputs, targets, layer) as precise:
-            return self._explain(*precise)
-
-    def _explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
+    def explain_precisely(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
+        """Return maps (B, H, W) in [0, 1]; `layer` says how tokens are arranged where the model's family does not."""
         tokens = token_layer(model, layer, inputs)
         names = _blocks(model, tokens.name)
         if self.blocks is not None and self.blocks > len(names):
