@@ -4,9 +4,9 @@ from contextlib import AbstractContextManager
 
 from torch import Tensor, nn
 
-from sightline._core.checks import check_non_negative
 from sightline.data.batch import Batch
-from sightline.guides.base import Context, Guide, all_images
+from sightline.guides.balance import WeightedGuide
+from sightline.guides.base import Context, all_images
 from sightline.guides.losses import task_loss
 from sightline.guides.recording import OutputRecorder
 from sightline.guides.registry import GUIDES
@@ -15,7 +15,7 @@ from sightline.network.logits import logits_of
 
 
 @GUIDES.register("attention_branch", needs_masks=False, needs_layer=False, pixel_space=False, reweights=False)
-class AttentionBranch(Guide):
+class AttentionBranch(WeightedGuide):
     """ABN: behind a stage, features times (1 + attention), and a second cross-entropy of the branch that makes the attention.
 
     The branch becomes part of the model, ships with it under `<layer>.attention_branch.*`, and `load_model` puts it back.
@@ -33,14 +33,9 @@ class AttentionBranch(Guide):
     branch: AttentionBranchModule
 
     def __init__(self, weight: float = 1.0, layer: str | None = None) -> None:
-        super().__init__()
-        check_non_negative(weight=weight)
-        self.weight, self.layer = float(weight), layer
+        super().__init__(weight, False)
+        self.layer = layer
         self._recorder = OutputRecorder()
-
-    def loss_weights(self, alone: bool) -> tuple[float, float]:
-        """(1, weight)."""
-        return 1.0, self.weight
 
     def attach(self, model: nn.Module) -> None:
         """Put the branch into the model, or take the one that exists."""
