@@ -73,7 +73,7 @@ def explain(
         from sightline._core.shared_work import processes
         from sightline.explainers import create_explainer
         from sightline.network.precision import running_in
-        from sightline.reporting.plots.figures import check_figure_name
+        from sightline.reporting.plots.drawing import check_figure_name
 
         check_figure_name(output)
         explainers = {name: create_explainer(name) for name in named}
@@ -128,7 +128,7 @@ def _draw(
     from sightline.network.logits import probabilities_of
     from sightline.network.targets import Contrast, Targets
     from sightline.reporting.overlay import show
-    from sightline.reporting.plots.figures import save_figure
+    from sightline.reporting.plots.drawing import save_figure
     from sightline.reporting.plots.panel import panel
 
     see = eval_transform(subject.spec.size[0])

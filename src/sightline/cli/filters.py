@@ -60,7 +60,7 @@ def filters(
     from sightline.data.loader import create_loader
     from sightline.data.transforms import eval_transform
     from sightline.models.filter_groups import carried_filter_groups
-    from sightline.reporting.plots.figures import check_figure_name
+    from sightline.reporting.plots.drawing import check_figure_name
     from sightline.reporting.plots.filters import show_filters
 
     check_figure_name(output)

@@ -19,7 +19,7 @@ from sightline.experiments.recipes import RecipeStudy, overrides
 from sightline.explainers import create_explainer
 from sightline.metrics import disturbed_images, explanation_consistency
 from sightline.reporting.overlay import blend
-from sightline.reporting.plots.figures import draw_image, new_figure
+from sightline.reporting.plots.drawing import draw_image, new_figure
 from sightline.runs import read_recipe
 from sightline.studies.study import KINDS, Done, Method, Part, check_methods
 from sightline.studies.subject import Subject, run_subject

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from sightline._core.strict import Positive, name_or_mapping
-from sightline.reporting.plots.figures import draw_image, new_figure
+from sightline.reporting.plots.drawing import draw_image, new_figure
 from sightline.runs.recipe_parts import Data
 from sightline.studies.image_selection import ImageChoice, ImageSelection, Place
 from sightline.studies.study import AnyModel, Done, LabelledModel, Part, Study, scale_count

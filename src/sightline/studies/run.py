@@ -14,7 +14,7 @@ from sightline._core.processes import without_launcher
 from sightline._core.progress import ProgressBar
 from sightline._core.shared_work import Processes, alone, processes
 from sightline.errors import MissingFileError, OutputInUseError, SightlineError, UnwritableError
-from sightline.reporting.plots.figures import png
+from sightline.reporting.plots.drawing import png
 from sightline.studies.folder import StudyFolder
 from sightline.studies.sharing import share
 from sightline.studies.spreading import Outcome, spread

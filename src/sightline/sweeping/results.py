@@ -3,7 +3,7 @@
 from sightline._core.csv_files import csv_text
 from sightline._core.files import write_atomically
 from sightline.reporting.markdown import markdown
-from sightline.reporting.plots.figures import png
+from sightline.reporting.plots.drawing import png
 from sightline.sweeping.figures import history, slices
 from sightline.sweeping.outcome import STATES, Outcome
 

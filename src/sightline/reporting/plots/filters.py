@@ -17,7 +17,7 @@ from sightline.errors import SightlineError
 from sightline.evaluation.filter_responses import FilterRow, measure_filters
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
-from sightline.reporting.plots.figures import draw_image, new_figure, png, save_figure
+from sightline.reporting.plots.drawing import draw_image, new_figure, png, save_figure
 
 Style = Literal["contours", "circles"]
 LINE = "#dc2626"

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sightline.reporting.overlay import Overlay
-from sightline.reporting.plots.figures import clear_frame, draw_overlay, new_figure
+from sightline.reporting.plots.drawing import clear_frame, draw_overlay, new_figure
 from sightline.reporting.plots.style import ACCENT, MUTED
 
 

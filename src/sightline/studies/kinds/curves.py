@@ -17,7 +17,7 @@ from sightline.metrics import square_curves
 from sightline.metrics.perturbation import area_under_curve
 from sightline.reporting.markdown import markdown
 from sightline.reporting.overlay import blend
-from sightline.reporting.plots.figures import draw_image, new_figure
+from sightline.reporting.plots.drawing import draw_image, new_figure
 from sightline.reporting.plots.style import new_axes, tidy
 from sightline.studies.image_study import DrawnImagesStudy, load_subjects
 from sightline.studies.run import default_folder, run_study

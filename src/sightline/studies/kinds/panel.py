@@ -21,7 +21,7 @@ from sightline.metrics.explanation_image import explanation_images
 from sightline.network.features import ClassFeatures, class_features
 from sightline.reporting.markdown import markdown
 from sightline.reporting.overlay import Overlay, show
-from sightline.reporting.plots.figures import draw_overlay, new_figure
+from sightline.reporting.plots.drawing import draw_overlay, new_figure
 from sightline.studies.image_selection import ImageChoice
 from sightline.studies.image_study import ImageStudy
 from sightline.studies.study import (

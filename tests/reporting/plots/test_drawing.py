@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from sightline.cli.app import app
 from sightline.errors import SightlineError
-from sightline.reporting.plots.figures import png, save_figure
+from sightline.reporting.plots.drawing import png, save_figure
 from sightline.reporting.plots.style import new_axes
 
 
