@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sightline.explainers import explain as explain
     from sightline.explainers import maps as maps
     from sightline.fixing import Fixed as Fixed
-    from sightline.fixing import fix as fix
+    from sightline.fixing.fix import fix as fix
     from sightline.guides import GAIN as GAIN
     from sightline.guides import L1 as L1
     from sightline.guides import AdversarialBackground as AdversarialBackground
