@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 import sightline as sl
@@ -168,3 +169,14 @@ def test_check_model_warns() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         sl.check_model(TinyCNN(), images=torch.rand(2, 3, 8, 8))
+
+
+def test_an_earlier_layer_is_looked_for_once_and_the_warning_stays() -> None:
+    model = torchvision.models.resnet18().eval()
+    passes = []
+    model.register_forward_hook(lambda module, args, output: passes.append(len(output)))
+    for expected in (2, 1, 1):
+        passes.clear()
+        with pytest.warns(UserWarning, match="layer 'layer4' has 1 x 1 places"):
+            sl.explain(model, torch.rand(2, 3, 32, 32))
+        assert len(passes) == expected

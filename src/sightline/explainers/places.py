@@ -3,6 +3,7 @@
 import warnings
 from contextlib import ExitStack
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from sightline.network.tap import Tap, Tapped, first_of
 
 FEWEST = 2  # places in each direction: a map of one place is constant
 Grid = tuple[int, int]
+_problems: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], list[str]]] = WeakKeyDictionary()
 
 
 def tap_layers(model: nn.Module, layer: LayerSelection, inputs: Tensor) -> Tapped:
@@ -26,8 +28,18 @@ def tap_layers(model: nn.Module, layer: LayerSelection, inputs: Tensor) -> Tappe
 
 
 def warn_of_few_places(model: nn.Module, inputs: Tensor, layers: list[Layer], activations: list[Tensor]) -> None:
-    """Warn of each layer whose activations (B, C, h, w) have fewer than 2 x 2 places, and name an earlier one with more."""
-    for problem in _few_places(model, inputs, layers, activations):
+    """Warn of each layer whose activations (B, C, h, w) have fewer than 2 x 2 places, and name an earlier one with more.
+
+    The earlier layer is looked for once for a model and a size: it takes a pass through the model, and longer than small maps.
+    """
+    sizes = [tuple(spatial.shape[-2:]) for spatial in activations]
+    if all(min(size) >= FEWEST for size in sizes):
+        return
+    key = (tuple(inputs.shape[-2:]), *((layer.name, size) for layer, size in zip(layers, sizes)))
+    known = _problems.setdefault(model, {})
+    if key not in known:
+        known[key] = _few_places(model, inputs, layers, activations)
+    for problem in known[key]:
         warnings.warn(problem, stacklevel=2)
 
 
