@@ -172,8 +172,8 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch, file):
         write_atomically(path, content)
 
     with monkeypatch.context() as patch:
-        for module in ("run", "checkpoint"):
-            patch.setattr(f"sightline.training.{module}.write_atomically", fill_up)
+        for module in ("runs.run", "training.checkpoint"):
+            patch.setattr(f"sightline.{module}.write_atomically", fill_up)
         with pytest.raises(RunFailedError, match="No space left on device"):
             sl.train(r, output=tmp_path / "run")
     run = sl.Run(tmp_path / "run")

@@ -65,11 +65,11 @@ def evaluate(
 ) -> None:
     """Measure the accuracy of a model, and how well its maps of several explainers cover the object.
 
-        The results of one run go into its folder. Several runs, a model from elsewhere or a plan give a table models x
-    a table models x in its own folder, with every image's values and paired tests. To resume an interrupted table,
-        run the command again.
+    The results of one run go into its folder. Several runs, a model from elsewhere or a plan give a table models x
+    explainers x metrics in its own folder, with every image's values and paired tests. To resume an interrupted table,
+    run the command again.
 
-        Example: sightline evaluate runs/so-loss-seed0
+    Example: sightline evaluate runs/so-loss-seed0
     """
     named = [None if each is None else each.split(",") for each in (splits, explainers, metrics)]
     paths, options = split_given(given)
