@@ -166,7 +166,7 @@ def test_an_unreadable_image_is_named(explain, weights, tmp_path, content):
 
 
 def test_a_missing_image_is_named(explain, weights, tmp_path):
-    with pytest.raises(SightlineError, match=r"cannot read the image .*missing\.png"):
+    with pytest.raises(SightlineError, match=r"nothing at .*missing\.png"):
         explain("--model", NAME, "--weights", weights, images=[tmp_path / "missing.png"])
 
 
