@@ -193,6 +193,7 @@ PROMISES = {
         openclip,
         cluster,
         masks,
+        datasets,
         coco,
         check,
         maps,
