@@ -62,7 +62,10 @@ def test_extras_of_pyproject_are_those_of_the_code() -> None:
 
 def test_every_extra_has_a_promise() -> None:
     code = (Path(__file__).parent / "promises.py").read_text()
-    assert {*re.findall(r"^def (\w+)\(folder", code, re.MULTILINE), "all"} == EXTRAS.keys()
+    listed = re.findall(
+        r"^        (\w+),$", code[code.index("PROMISES = {") :], re.MULTILINE
+    )  # what .ci/extras can run
+    assert {*listed, "all"} == EXTRAS.keys()
 
 
 def test_every_extra_is_documented() -> None:
