@@ -30,6 +30,8 @@ R = TypeVar("R")
 PIECE = 2**20  # bytes of one message; a store takes at most 8 MiB
 WAIT = 0.05  # seconds between two looks at the store
 PATIENCE = 10.0  # seconds in which the others read the last message
+MEETING = 1800.0  # seconds in which all processes arrive
+MEETINGS = 3  # how often a process goes to meet the others, each time at a store that ended before all had arrived
 HEARD = "another process has reported this error"
 
 
@@ -282,9 +284,29 @@ def _sharing(group: Processes) -> Iterator[None]:
 
 
 def _form(place: Launched) -> Processes:
+    """Let the processes meet.
+
+    Where no torchrun keeps the store, the first process does, and the store of what came before, such as a training, may last
+    for a moment. A process that has come to that store sees it end, and meets the others again.
+    """
     global _formed
+    _formed += 1
+    until = time.monotonic() + MEETING
+    for _ in range(MEETINGS - 1 if place.rank else 0):
+        with suppress(RuntimeError):  # such as: the connection was closed
+            return Processes(*place, _meet(place, until))
+    return Processes(*place, _meet(place, until))
+
+
+def _meet(place: Launched, until: float) -> "Store":
+    """Return the store at which the first process is, too."""
     from torch.distributed import PrefixStore, rendezvous
 
-    store, _, _ = next(rendezvous("env://", place.rank, place.size, timeout=timedelta(minutes=30)))
-    _formed += 1
-    return Processes(*place, PrefixStore(f"sightline/{_formed}", store))
+    patience = timedelta(seconds=max(1, until - time.monotonic()))
+    found, _, _ = next(rendezvous("env://", place.rank, place.size, timeout=patience))
+    store = PrefixStore(f"sightline/{_formed}", found)
+    if place.rank == 0:
+        store.set("met", "")
+    while not store.check(["met"]):
+        time.sleep(WAIT)
+    return store
