@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from sightline.evaluation.statistics.pairs import Paired, holm, paired
+from sightline.statistics.pairs import Paired, holm, paired
 
 HIGHER = {"insertion": True, "deletion": False, "coherency": True, "complexity": False, "accuracy": True}
 TABLE = ("model", "explainer", "metric", "value", "low", "high", "n", "higher_is_better", "printed")

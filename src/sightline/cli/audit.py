@@ -46,7 +46,7 @@ def audit(
     """
     import torch
 
-    from sightline.diagnosis.audit import audit as audit_dataset
+    from sightline.auditing.run import audit as audit_dataset
 
     subject = find_subject(model, weights, run, classes, size, mean, std)
     if torch.cuda.is_available():

@@ -48,8 +48,8 @@ def export(
     from sightline.data import DATASETS
     from sightline.datasets.derived.joined import whole_folder
     from sightline.errors import SightlineError
-    from sightline.formats.exchange import export_masks
-    from sightline.formats.exchange.heat_maps import export_heat_maps
+    from sightline.exchange import export_masks
+    from sightline.exchange.heat_maps import export_heat_maps
 
     values: dict[str, Any] = {}
     dataset, options = named_data(dataset, options or [])
@@ -79,7 +79,7 @@ def import_(
 
     Example: `sightline masks import labels/ --from labelme --images photos -o masks`
     """
-    from sightline.formats.exchange import import_masks
+    from sightline.exchange import import_masks
 
     named = None if labels is None else labels.split(",")
     typer.echo(f"{import_masks(source, tool, images, output, named)} masks", err=True)

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.evaluation.statistics.bootstrap import Array, over_images, weighted_mean
-from sightline.evaluation.statistics.intervals import Interval
 from sightline.metrics import expected_calibration_error, normalized_rfs
+from sightline.statistics.bootstrap import Array, over_images, weighted_mean
+from sightline.statistics.intervals import Interval
 
 Columns = Mapping[str, Array]
 

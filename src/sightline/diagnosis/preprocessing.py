@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from sightline.data.dataset import ImageDataset
 from sightline.data.transforms import Fit, eval_transform
 from sightline.diagnosis.checks import greyed_background
-from sightline.evaluation.statistics.bootstrap import Array
-from sightline.evaluation.statistics.pairs import LEVEL, paired
 from sightline.localization.annotation import MIN_IMAGES, Annotated
 from sightline.metrics import Scorer, correct
 from sightline.network.input_spec import InputSpec
 from sightline.network.tap import unwrap
+from sightline.statistics.bootstrap import Array
+from sightline.statistics.pairs import LEVEL, paired
 
 IMAGES = 120  # that are looked at
 MIN_GAIN = 0.05  # a smaller gain of accuracy by other colors is no error of preprocessing

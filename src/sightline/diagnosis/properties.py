@@ -12,9 +12,9 @@ from PIL import Image
 from scipy.stats import chi2_contingency, kruskal
 from torch import Tensor
 
-from sightline.evaluation.statistics.bootstrap import Array
-from sightline.evaluation.statistics.pairs import holm
 from sightline.localization.annotation import Annotated
+from sightline.statistics.bootstrap import Array
+from sightline.statistics.pairs import holm
 
 CAMERA = 272  # the EXIF tag of the camera's model
 CORNER = 0.25  # side of a corner, as a share of the image's

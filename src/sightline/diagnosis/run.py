@@ -29,7 +29,6 @@ from sightline.diagnosis.shortcuts import find_shortcuts
 from sightline.diagnosis.sources import compare_sources, read_sources
 from sightline.diagnosis.verdict import decide_verdict
 from sightline.errors import SightlineError
-from sightline.evaluation.statistics.bootstrap import Array
 from sightline.explainers import create_explainer
 from sightline.given import Normalization, as_dataset, take_batches
 from sightline.localization.annotation import MIN_IMAGES, Annotated, Annotation, annotate
@@ -39,6 +38,7 @@ from sightline.models.opening import open_model
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
 from sightline.network.modes import evaluating
+from sightline.statistics.bootstrap import Array
 
 OnPreprocessing = Literal["check", "adopt", "ignore"]
 SHOWN = 16  # images on the page

@@ -16,10 +16,10 @@ from sightline._core.seeding import generator
 from sightline._core.shared_work import processes
 from sightline.diagnosis.checks import background_alone, draw_partners, swapped_background
 from sightline.diagnosis.properties import jpeg_quality, pixel_properties, sharpness
-from sightline.evaluation.statistics.pairs import holm
 from sightline.localization.annotation import Annotated
 from sightline.metrics import Scorer
 from sightline.network.input_spec import InputSpec
+from sightline.statistics.pairs import holm
 
 GRID = 4  # cells of an image in each direction
 BLURS = (0.0, 0.5, 1.0, 2.0, 3.0)  # standard deviations in pixels

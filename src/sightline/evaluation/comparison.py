@@ -13,8 +13,8 @@ from sightline.errors import SightlineError
 from sightline.evaluation.checkpoint import Conditions, evaluate_checkpoint, evaluate_on
 from sightline.evaluation.run_folder import RunFolder, read_run
 from sightline.evaluation.split_folder.folder import Key, SplitEvaluation
-from sightline.evaluation.statistics.bootstrap import Array, over_images, weighted_mean, worst_group
-from sightline.evaluation.statistics.intervals import Interval, over_seeds
+from sightline.statistics.bootstrap import Array, over_images, weighted_mean, worst_group
+from sightline.statistics.intervals import Interval, over_seeds
 
 ACCURACY = Key("accuracy", None)
 WORST_GROUP = Key("worst_group_accuracy", None)

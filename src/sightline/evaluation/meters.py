@@ -10,9 +10,9 @@ from torch import Tensor
 from sightline.errors import SightlineError
 from sightline.evaluation.map_sources import MapSource
 from sightline.evaluation.result import Result
-from sightline.evaluation.statistics.bootstrap import metric_interval
 from sightline.metrics import METRICS, Observation, PerImageMetric
 from sightline.network.layers import LayerSelection
+from sightline.statistics.bootstrap import metric_interval
 
 ANNOTATIONS = (
     "masks",

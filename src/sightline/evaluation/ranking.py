@@ -10,9 +10,9 @@ import numpy as np
 from scipy import stats
 
 from sightline.evaluation.grid_folder import Cell, Column, Evaluations, Value
-from sightline.evaluation.statistics.bootstrap import Array
-from sightline.evaluation.statistics.pairs import LEVEL, PairedTest
-from sightline.evaluation.statistics.ranks import ImageRanks, friedman
+from sightline.statistics.bootstrap import Array
+from sightline.statistics.pairs import LEVEL, PairedTest
+from sightline.statistics.ranks import ImageRanks, friedman
 
 SHOWN = 0.0005  # half of the last digit that a table shows; smaller differences are ties
 

@@ -9,8 +9,8 @@ from sightline._core.strict import read_mapping
 from sightline.errors import SightlineError
 from sightline.evaluation.split_folder.folder import SplitEvaluation, evaluation_folders, read_evaluation
 from sightline.evaluation.split_folder.samples import floats
-from sightline.evaluation.statistics.bootstrap import Array
 from sightline.runs import Run
+from sightline.statistics.bootstrap import Array
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from sightline._core.strict import Positive, Real, Seeds
 from sightline.acquisition import QUERY_STRATEGIES, create_query_strategy, select_from_run
 from sightline.datasets.derived.subset import Listed, listed, read_list, write_list
 from sightline.errors import SightlineError
-from sightline.evaluation.statistics.intervals import over_seeds
 from sightline.experiments.columns import (
     Column,
     check_columns,
@@ -29,6 +28,7 @@ from sightline.experiments.recipes import Keys, file_name, overrides
 from sightline.reporting.markdown import markdown
 from sightline.reporting.plots.style import COLORS, new_axes, tidy
 from sightline.runs import Run, read_recipe
+from sightline.statistics.intervals import over_seeds
 from sightline.studies.study import KINDS, Done, Method, Part, Study, check_labels, labelled, scale_count
 from sightline.studies.tables import mean_and_spread
 from sightline.training import train

@@ -6,7 +6,7 @@ import numpy as np
 
 from sightline.evaluation.comparison import ACCURACY, CHANCE, WORST_GROUP, Comparison, Difference
 from sightline.evaluation.split_folder.folder import Key
-from sightline.evaluation.statistics.intervals import Interval
+from sightline.statistics.intervals import Interval
 
 ENERGY = "energy_in_mask"
 TITLES = {

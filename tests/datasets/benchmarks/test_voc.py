@@ -9,13 +9,13 @@ from torch import nn
 
 from layouts import write_image, write_mask
 from sightline import data, maps
+from sightline.auditing.run import audit
 from sightline.data import Batch
 from sightline.data.dataset import InMemory
 from sightline.data.loader import create_loader
 from sightline.datasets.benchmarks.voc import class_colors
 from sightline.datasets.derived.recompose import Recompose
 from sightline.diagnosis import diagnose
-from sightline.diagnosis.audit import audit
 from sightline.errors import SightlineError
 from sightline.network.features import class_features
 from sightline.network.input_spec import InputSpec

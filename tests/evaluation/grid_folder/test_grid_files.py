@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from sightline.evaluation.grid_folder import Cell, Column, curves, gallery, paired_tests, samples
-from sightline.evaluation.statistics.pairs import PairedTest
+from sightline.statistics.pairs import PairedTest
 
 CELLS = (Cell("net", "LOTS/zero", "insertion"), Cell("net/2", "", "accuracy"))
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sightline.evaluation.split_folder.samples import Integers
-from sightline.evaluation.statistics.bootstrap import Array
+from sightline.statistics.bootstrap import Array
 
 
 class Cell(NamedTuple):

@@ -7,7 +7,7 @@ import numpy as np
 
 from sightline.evaluation.grid_folder.cells import Cell
 from sightline.evaluation.grid_folder.rows import read_number, read_rows, write_rows
-from sightline.evaluation.statistics.bootstrap import Array
+from sightline.statistics.bootstrap import Array
 
 FILE = "curves.csv"
 COLUMNS = ("model", "explainer", "metric", "share", "value")

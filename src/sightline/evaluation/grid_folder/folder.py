@@ -13,8 +13,8 @@ from sightline.evaluation.grid_folder.cells import Cell, Column, Value
 from sightline.evaluation.grid_folder.pairing import check_same_images, compare_all_pairs
 from sightline.evaluation.grid_folder.rows import MADE_BY
 from sightline.evaluation.result import SavedImages
-from sightline.evaluation.statistics.bootstrap import Array
-from sightline.evaluation.statistics.pairs import PairedTest
+from sightline.statistics.bootstrap import Array
+from sightline.statistics.pairs import PairedTest
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from sightline.evaluation.grid_folder.cells import Cell
 from sightline.evaluation.grid_folder.rows import read_number, read_rows, write_rows
-from sightline.evaluation.statistics.pairs import PairedTest
+from sightline.statistics.pairs import PairedTest
 
 FILE = "tests.csv"
 NUMBERS = ("difference", "low", "high", "p", "p_holm", "n")

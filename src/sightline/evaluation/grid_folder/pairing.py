@@ -7,7 +7,7 @@ import numpy as np
 
 from sightline.errors import SightlineError
 from sightline.evaluation.grid_folder.cells import Cell, Column
-from sightline.evaluation.statistics.pairs import Paired, PairedTest, adjust_tests, paired
+from sightline.statistics.pairs import Paired, PairedTest, adjust_tests, paired
 
 Columns = Mapping[Cell, Column]
 

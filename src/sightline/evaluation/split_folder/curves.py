@@ -8,7 +8,7 @@ import numpy as np
 
 from sightline._core.reading import reading
 from sightline.evaluation.result import Curve
-from sightline.evaluation.statistics.bootstrap import Array
+from sightline.statistics.bootstrap import Array
 
 
 def curves_json(curves: Mapping[str, Mapping[str, Curve]]) -> str:

@@ -15,7 +15,7 @@ from sightline.evaluation.result import Evaluation
 from sightline.evaluation.split_folder.curves import curves_json, read_curves
 from sightline.evaluation.split_folder.gallery import SavedGallery, read_gallery, write_gallery
 from sightline.evaluation.split_folder.samples import Samples, read_samples, samples_csv
-from sightline.evaluation.statistics.bootstrap import Array
+from sightline.statistics.bootstrap import Array
 
 ADVICE = "evaluate the run again"
 WAIT = 60.0  # seconds for another process that writes the same evaluation

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sightline._core.csv_files import csv_text
 from sightline._core.reading import reading
-from sightline.evaluation.statistics.bootstrap import Array
+from sightline.statistics.bootstrap import Array
 
 Integers = NDArray[np.int64]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import mean
 
-from sightline.evaluation.statistics.intervals import Interval, over_seeds
+from sightline.statistics.intervals import Interval, over_seeds
 from sightline.studies.lines import Lines
 from sightline.studies.study import Done, Part
 from sightline.studies.tables import PaperValue

@@ -9,7 +9,6 @@ from matplotlib.ticker import MaxNLocator
 from pydantic import Field
 
 from sightline._core.strict import Real
-from sightline.evaluation.statistics.intervals import over_seeds
 from sightline.experiments.outputs.base import OUTPUTS, Output
 from sightline.experiments.outputs.runs import FinishedRuns
 from sightline.experiments.outputs.unbiased_images import chance_spread, unbiased_images, unbiased_share
@@ -17,6 +16,7 @@ from sightline.experiments.outputs.weight_recorder import WeightRecorder
 from sightline.reporting.markdown import markdown
 from sightline.reporting.plots.style import legend_below
 from sightline.runs import Run
+from sightline.statistics.intervals import over_seeds
 from sightline.studies.lines import line_panels
 from sightline.studies.study import Part
 from sightline.studies.tables import mean_and_spread

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.evaluation.statistics.bootstrap import over_images, weighted_mean, worst_group
 from sightline.fixing.mending.choosing import Mended
 from sightline.fixing.protocol import Figure
 from sightline.network.logits import logits_of
+from sightline.statistics.bootstrap import over_images, weighted_mean, worst_group
 
 UNCHANGED = "accuracy, images unchanged"
 REORDERED = 0.3  # gain in accuracy from which on another order of the classes is named

@@ -19,8 +19,8 @@ from sightline.evaluation.comparison import (
     Group,
     SplitComparison,
 )
-from sightline.evaluation.statistics.bootstrap import Array
 from sightline.reporting.formatting import title
+from sightline.statistics.bootstrap import Array
 
 WIDTH, HEIGHT = 340, 210  # about a phone's width, so the text keeps its size wherever the drawing goes
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 30

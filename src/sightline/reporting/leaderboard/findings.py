@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from sightline.evaluation.ranking import RankingTable
-from sightline.evaluation.statistics.pairs import LEVEL
-from sightline.evaluation.statistics.ranks import ImageRanks
 from sightline.reporting.formatting import title
 from sightline.reporting.leaderboard.words import p_value
+from sightline.statistics.pairs import LEVEL
+from sightline.statistics.ranks import ImageRanks
 
 
 def list_findings(table: RankingTable, overall: ImageRanks | None) -> list[str]:

@@ -7,12 +7,12 @@ import numpy as np
 
 from sightline.evaluation.grid_folder import Evaluations
 from sightline.evaluation.ranking import Ranking, RankingTable, ranking_tables
-from sightline.evaluation.statistics.ranks import ImageRanks
 from sightline.reporting.formatting import title
 from sightline.reporting.leaderboard.curves import Panel, curve_panels, line_styles
 from sightline.reporting.leaderboard.findings import list_findings
 from sightline.reporting.leaderboard.gallery import Gallery, make_gallery
 from sightline.reporting.leaderboard.words import rank_words
+from sightline.statistics.ranks import ImageRanks
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from sightline._core.strict import Count, Positive, StrictModel
-from sightline.evaluation.statistics.pairs import paired
 from sightline.explainers import create_explainer, normalize_maps
 from sightline.metrics import square_curves
 from sightline.metrics.perturbation import area_under_curve
@@ -19,6 +18,7 @@ from sightline.reporting.markdown import markdown
 from sightline.reporting.overlay import blend
 from sightline.reporting.plots.drawing import draw_image, new_figure
 from sightline.reporting.plots.style import new_axes, tidy
+from sightline.statistics.pairs import paired
 from sightline.studies.image_study import DrawnImagesStudy, load_subjects
 from sightline.studies.run import default_folder, run_study
 from sightline.studies.study import (

@@ -1,5 +1,5 @@
 """Masks to and from annotation tools: COCO, LabelMe, CVAT and Label Studio."""
 
-from sightline.formats.exchange.masks import TOOLS, export_masks, import_masks
+from sightline.exchange.masks import TOOLS, export_masks, import_masks
 
 __all__ = ["TOOLS", "export_masks", "import_masks"]

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 import sightline as sl
 from sightline.cli.app import app
 from sightline.data import ImageDataset, create_dataset
-from sightline.formats.exchange import TOOLS, export_masks, import_masks
-from sightline.formats.exchange.brush_runs import pack_mask, unpack_mask
+from sightline.exchange import TOOLS, export_masks, import_masks
+from sightline.exchange.brush_runs import pack_mask, unpack_mask
 
 HEIGHT, WIDTH = 21, 30
 OUTPUT = {"coco": "a.json", "cvat": "a.xml", "label-studio": "a.json", "labelme": "a"}

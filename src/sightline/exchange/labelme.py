@@ -14,7 +14,7 @@ from PIL import Image
 from sightline._core.files import make_folder, write_atomically
 from sightline._core.reading import read_json
 from sightline.errors import SightlineError
-from sightline.formats.exchange.marked import MarkedImage, Region, fill_box, fill_ellipse, fill_polygon, tight_box
+from sightline.exchange.marked import MarkedImage, Region, fill_box, fill_ellipse, fill_polygon, tight_box
 
 ADVICE = "export the annotations from LabelMe again"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sightline.evaluation.statistics.ranks import friedman
+from sightline.statistics.ranks import friedman
 
 
 @pytest.mark.parametrize(("k", "q"), [(3, 2.343), (4, 2.569), (5, 2.728), (10, 3.164)])

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from sightline._core.csv_files import csv_text
 from sightline._core.files import write_atomically
 from sightline._core.output_lock import holding_folder
+from sightline.auditing import page as audit_page
+from sightline.auditing.result import AuditResult
 from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset
 from sightline.data.loader import Transformed, collate, create_loader
 from sightline.data.transforms import eval_transform
-from sightline.diagnosis import audit_page
-from sightline.diagnosis.audit_result import AuditResult
 from sightline.errors import SightlineError
 from sightline.explainers import create_explainer, resize_maps
 from sightline.explainers.maps import compute_maps

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 import sightline as sl
 from sightline.attributions.lots import LOTS
+from sightline.auditing.run import audit, share_outside
 from sightline.cli.app import app
 from sightline.data import ImageDataset, Sample
-from sightline.diagnosis.audit import audit, share_outside
 
 SPEC = sl.InputSpec((0.0,) * 3, (1.0,) * 3, (16, 16))
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from sightline.errors import SightlineError
-from sightline.formats.exchange.marked import run_lengths
+from sightline.exchange.marked import run_lengths
 
 SIZES = (4, 8, 12, 16)
 WORD = 8

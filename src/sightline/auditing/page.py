@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sightline.diagnosis.audit_result import AuditResult
+from sightline.auditing.result import AuditResult
 from sightline.reporting.overlay import blend
 from sightline.reporting.page import render_page
 from sightline.reporting.thumbnails import data_uri, enlarge

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from sightline.evaluation.statistics.pairs import holm, paired
+from sightline.statistics.pairs import holm, paired
 
 
 def test_paired_of_three_images_enumerates_the_sign_patterns():

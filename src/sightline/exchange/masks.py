@@ -14,12 +14,12 @@ from sightline.data.dataset import ImageDataset
 from sightline.data.files import locate
 from sightline.data.image_listing import list_images
 from sightline.errors import SightlineError, unknown_name
-from sightline.formats.exchange.coco import read_coco, write_coco
-from sightline.formats.exchange.cvat import read_cvat, write_cvat
-from sightline.formats.exchange.heat_maps import open_maps, relative_names, whole_map
-from sightline.formats.exchange.label_studio import read_label_studio, write_label_studio
-from sightline.formats.exchange.labelme import read_labelme, write_labelme
-from sightline.formats.exchange.marked import MarkedImage, Region
+from sightline.exchange.coco import read_coco, write_coco
+from sightline.exchange.cvat import read_cvat, write_cvat
+from sightline.exchange.heat_maps import open_maps, relative_names, whole_map
+from sightline.exchange.label_studio import read_label_studio, write_label_studio
+from sightline.exchange.labelme import read_labelme, write_labelme
+from sightline.exchange.marked import MarkedImage, Region
 from sightline.formats.frames import find_frame, unknown_orientation
 
 AVOID = "avoid"  # the label of regions that must not matter to the answer

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from sightline._core.seeding import generator
-from sightline.evaluation.statistics.intervals import CONFIDENCE, Interval
 from sightline.metrics import PerImageMetric
+from sightline.statistics.intervals import CONFIDENCE, Interval
 
 ROUNDS = 2000  # of statistics that are functions of how often each image is drawn
 METRIC_ROUNDS = 1000  # of metrics, which average each draw by their own rule

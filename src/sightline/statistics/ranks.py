@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from sightline.evaluation.statistics.pairs import LEVEL
+from sightline.statistics.pairs import LEVEL
 
 
 @dataclass(frozen=True)

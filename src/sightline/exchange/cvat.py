@@ -8,7 +8,7 @@ import numpy as np
 
 from sightline._core.files import write_atomically
 from sightline.errors import SightlineError
-from sightline.formats.exchange.marked import (
+from sightline.exchange.marked import (
     MarkedImage,
     Region,
     fill_box,

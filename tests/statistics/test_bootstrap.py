@@ -5,15 +5,15 @@ import pytest
 import torch
 from scipy import stats
 
-from sightline.evaluation.statistics.bootstrap import (
+from sightline.metrics import Accuracy, WorstGroupAccuracy
+from sightline.statistics.bootstrap import (
     metric_interval,
     over_images,
     resamples,
     weighted_mean,
     worst_group,
 )
-from sightline.evaluation.statistics.intervals import Interval
-from sightline.metrics import Accuracy, WorstGroupAccuracy
+from sightline.statistics.intervals import Interval
 
 
 def test_resamples_draw_n_images_with_equal_chances():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sightline.evaluation.statistics.intervals import Interval, over_seeds
+from sightline.statistics.intervals import Interval, over_seeds
 
 
 def test_paired_interval_by_hand():

@@ -12,8 +12,8 @@ import numpy as np
 from sightline._core.files import write_atomically
 from sightline._core.reading import read_json
 from sightline.errors import SightlineError
-from sightline.formats.exchange.brush_runs import pack_mask, unpack_mask
-from sightline.formats.exchange.marked import MarkedImage, Region, fill_box, fill_ellipse, fill_polygon
+from sightline.exchange.brush_runs import pack_mask, unpack_mask
+from sightline.exchange.marked import MarkedImage, Region, fill_box, fill_ellipse, fill_polygon
 
 KINDS = ("brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels")
 UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file

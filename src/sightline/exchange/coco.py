@@ -7,9 +7,9 @@ from typing import Any
 
 from sightline._core.files import write_atomically
 from sightline.errors import SightlineError
+from sightline.exchange.marked import MarkedImage, Region, run_lengths, tight_box
 from sightline.formats.coco_file import CocoFile
 from sightline.formats.coco_masks import Instances, segmentation_of
-from sightline.formats.exchange.marked import MarkedImage, Region, run_lengths, tight_box
 
 
 def write_coco(images: Sequence[MarkedImage], output: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from sightline.evaluation.statistics.intervals import CONFIDENCE
+from sightline.statistics.intervals import CONFIDENCE
 
 ROUNDS = 10_000
 LEVEL = 0.05  # a p-value below it is significant
