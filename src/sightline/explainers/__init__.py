@@ -16,7 +16,7 @@ from sightline.explainers.registry import EXPLAINERS, layer_for, needs_layer
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection
 from sightline.network.precision import Precision, running_in
-from sightline.network.targets import Targets
+from sightline.network.targets import GivenTargets, as_targets
 
 __all__ = [
     "EXPLAINERS",
@@ -65,7 +65,7 @@ def explain(
     model: nn.Module,
     images: Tensor,
     method: str | Explainer = "gradcam",
-    targets: Targets = None,
+    targets: GivenTargets = None,
     layer: LayerSelection = None,
     input_spec: InputSpec | None = None,
     precision: Precision = "fp32",
@@ -77,7 +77,7 @@ def explain(
     model: nn.Module,
     images: Any,
     method: str | Explainer = "gradcam",
-    targets: Targets = None,
+    targets: GivenTargets = None,
     layer: LayerSelection = None,
     input_spec: InputSpec | None = None,
     precision: Precision = "fp32",
@@ -88,7 +88,7 @@ def explain(
     model: nn.Module,
     images: Any,
     method: str | Explainer = "gradcam",
-    targets: Targets = None,
+    targets: GivenTargets = None,
     layer: LayerSelection = None,
     input_spec: InputSpec | None = None,
     precision: Precision = "fp32",
@@ -101,8 +101,8 @@ def explain(
             array, a list of these, a folder, a dataset, a loader or a table: they are resized, cropped and normalized as the
             input spec says.
         method: an explainer or its name; `sightline.explainers.list_explainers()` lists them.
-        targets: what to explain: a class index, (B,) indices, None for the predicted class of each image, or any scalar
-            of the output: a function or one of `sightline.network.targets`.
+        targets: what to explain: a class index, one for each image (a tensor, a list or an array), None for the predicted
+            class of each image, or any scalar of the output: a function or one of `sightline.network.targets`.
         layer: the target layer: a name, a module, a `Layer` or a list of these; None chooses by the model's family.
         input_spec: normalizes the images inside. None = a tensor is normalized already; for other images it is as the model
             says, else that of ImageNet at 224 px, with a warning.
@@ -126,4 +126,4 @@ def explain(
     with running_in(precision):
         if isinstance(images, Tensor):
             return explainer(model, images, targets=targets, layer=layer, input_spec=input_spec)
-        return explain_given(explainer, model, images, targets, layer, input_spec)
+        return explain_given(explainer, model, images, as_targets(targets), layer, input_spec)

@@ -14,7 +14,7 @@ from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerSelection
 from sightline.network.modes import evaluating
 from sightline.network.tap import unwrap
-from sightline.network.targets import Targets
+from sightline.network.targets import GivenTargets, Targets, as_targets
 
 Sign = Literal["positive", "absolute"]
 
@@ -38,7 +38,7 @@ class Explainer(ABC):
         self,
         model: nn.Module,
         images: Tensor,
-        targets: Targets = None,
+        targets: GivenTargets = None,
         layer: LayerSelection = None,
         input_spec: InputSpec | None = None,
     ) -> Tensor:
@@ -47,8 +47,8 @@ class Explainer(ABC):
         Args:
             model: a classifier that returns logits (B, K), or an object with `.logits`.
             images: (B, C, H, W) float; in [0, 1] with an input spec, else as the model takes them.
-            targets: what to explain: a class index, (B,) indices, None for the predicted class of each image, or any scalar
-                of the output: a function or one of `sightline.network.targets`.
+            targets: what to explain: a class index, one for each image (a tensor, a list or an array), None for the predicted
+                class of each image, or any scalar of the output: a function or one of `sightline.network.targets`.
             layer: the target layer (see `sightline.network.tap.Tap`); the maps of several layers are averaged.
             input_spec: normalizes the images inside.
 
@@ -62,7 +62,8 @@ class Explainer(ABC):
         check_images(images)
         model = unwrap(model)
         with torch.inference_mode(False), torch.no_grad(), evaluating(model), naming_missing_gradients():
-            wanted = _ordinary(targets) if isinstance(targets, Tensor) else targets
+            wanted = as_targets(targets)
+            wanted = _ordinary(wanted) if isinstance(wanted, Tensor) else wanted
             with fastest(model, images):
                 maps = self.explain_images(model, _ordinary(images), wanted, layer, input_spec)
         check_finite(maps, "the maps", "is the model finite there?")

@@ -22,6 +22,7 @@ from sightline.explainers.places import refuse_few_places
 from sightline.guides.base import Context, Guide, GuideSum
 from sightline.guides.losses import task_loss
 from sightline.guides.terms import check_names, guide_terms, sample_masks, sample_weights_of
+from sightline.network.forms import naming_inputs
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
 from sightline.network.logits import logits_of, returned_logits
@@ -312,7 +313,7 @@ class Objective(nn.Module):
 
         step = self.view_chunk or len(self.views)
         outputs, seen = [], []
-        with ExitStack() as stack:
+        with ExitStack() as stack, naming_inputs(self.model):
             for guide in self._guides:
                 stack.enter_context(guide.capture())
             for start in range(0, len(self.views), step):

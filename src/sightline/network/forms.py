@@ -16,6 +16,12 @@ _FIXED = re.compile("Guard failed|Expected input")
 _OTHER_TYPES = re.compile(
     r"Input type .* (bias|weight) type|expected scalar type|mixed dtype|to have the same dtype|must have the same dtype"
 )
+_OTHER_CHANNELS = re.compile(r"to have \d+ channels, but got|running_mean should contain")
+_OTHER_SIZE = re.compile(
+    r"(?i:input (image )?(height|width|size)\b.* match)|Wrong image (height|width|size)|shapes cannot be multiplied|"
+    r"Kernel size can't be greater|Output size is too small"
+)
+_INFERENCE = re.compile("Inference tensors cannot be saved")
 COMPILED = "_torchdynamo_orig_callable"  # under which a compiled function holds the function
 
 
@@ -100,34 +106,52 @@ def is_exported(module: nn.Module) -> bool:
 
 
 @contextmanager
-def naming_fixed_sizes(model: nn.Module) -> Iterator[None]:
-    """Raise SightlineError where an exported model does not take as many images, or such sizes, as it is given."""
+def naming_inputs(model: nn.Module) -> Iterator[None]:
+    """Raise SightlineError, with what to do, where a model does not take the images that it is given.
+
+    PyTorch and the model libraries reject a wrong number of channels, a wrong size, another type or another device inside a
+    layer, with an error of that layer.
+    """
     try:
         yield
-    except (AssertionError, RuntimeError) as error:
-        if not _FIXED.search(str(error)) or not any(map(is_exported, model.modules())):
-            raise
-        raise SightlineError(
-            f"a part of the model was made by torch.export for other shapes ({str(error).partition(chr(10))[0]}); export it "
-            "with dynamic_shapes= that leave the number of images open, or give the module that it was made from"
-        ) from error
-
-
-@contextmanager
-def naming_types(model: nn.Module) -> Iterator[None]:
-    """Raise SightlineError where a model is given numbers of another type, or on another device, than its parameters."""
-    try:
-        yield
-    except RuntimeError as error:
+    except (AssertionError, RuntimeError, ValueError) as error:
         first = str(error).partition("\n")[0]
-        if not _OTHER_TYPES.search(first):
+        advice = None if isinstance(error, SightlineError) else _advice(model, first)
+        if advice is None:
             raise
+        raise SightlineError(advice) from error
+
+
+def _advice(model: nn.Module, first: str) -> str | None:
+    """Return what to say instead of the first line of an error; None = it is not about the inputs."""
+    if _FIXED.search(first) and any(map(is_exported, model.modules())):
+        return (
+            f"a part of the model was made by torch.export for other shapes ({first}); export it with dynamic_shapes= that "
+            "leave the number of images open, or give the module that it was made from"
+        )
+    if _OTHER_TYPES.search(first):
         kinds = sorted({f"{each.dtype} on {each.device}".removeprefix("torch.") for each in model.parameters()})
-        raise SightlineError(
+        return (
             f"a layer was given numbers of another type than its own ({first}); the model's parameters are "
             f"{' and '.join(kinds)}: convert the images, images.to(next(model.parameters())), or the model, or use "
             "torch.autocast"
-        ) from error
+        )
+    if _OTHER_CHANNELS.search(first):
+        return (
+            f"the model does not take images with this number of channels ({first}); convert the images (gray to RGB: "
+            "images.expand(-1, 3, -1, -1); RGB to gray: images.mean(1, keepdim=True)), or use a model for these channels"
+        )
+    if _OTHER_SIZE.search(first):
+        return (
+            f"the model does not take images of this size ({first}); give images of the size that it was made for "
+            "(image_size in a recipe, --size on the command line), or make it for this size (img_size=... in timm)"
+        )
+    if _INFERENCE.search(first):
+        return (
+            "the model was made in torch.inference_mode(), and autograd cannot use such weights; make or load it outside of "
+            "inference mode"
+        )
+    return None
 
 
 def check_open(model: nn.Module, layer: str | None = None) -> None:

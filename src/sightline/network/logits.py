@@ -5,6 +5,7 @@ It is the classifier whose two logits are (0, z): probabilities, cross-entropy a
 returns these two, so only what a class is explained by (`class_scores`) and what a model returns (`returned_logits`) differ.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,12 +17,22 @@ from sightline.errors import SightlineError
 
 
 def returned_logits(output: Any) -> Tensor:
-    """Return the logits (B, n) in what a classifier returned, a tensor or an object with `.logits`; n may be 1."""
-    logits = getattr(output, "logits", output)
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        came = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(output).__name__
-        raise SightlineError(f"the model returned {came}; expected logits (B, K), or an object with .logits")
-    return logits
+    """Return the logits (B, n) in what a classifier returned; n may be 1.
+
+    Args:
+        output: a tensor, an object with `.logits`, or a mapping with the key `logits`.
+
+    Raises:
+        SightlineError: it is something else.
+    """
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
+    if isinstance(logits, Tensor) and logits.ndim == 2:
+        return logits
+    came = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(output).__name__
+    raise SightlineError(
+        f"the model returned {came}; expected logits (B, K), (B, 1) of a single logit, or an object or mapping with logits; "
+        "wrap a model that returns something else in a module that returns its logits"
+    )
 
 
 def logits_of(output: Any) -> Tensor:

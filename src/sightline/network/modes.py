@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 from torch import nn
 
 from sightline.network.branch import own_modules
-from sightline.network.forms import eager, is_exported, naming_fixed_sizes, naming_types
+from sightline.network.forms import eager, is_exported, naming_inputs
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
                     module.training = False
             else:
                 model.eval()
-            with naming_fixed_sizes(model), naming_types(model):
+            with naming_inputs(model):
                 yield
         finally:
             for module, training in flags.items():

@@ -205,6 +205,16 @@ class _Steps:
                 found.append(f"sightline.Layer({call.name!r}, 'tokens', prefix={prefix})")
         return found
 
+    def feature_maps(self) -> list[str]:
+        """Return layers with more than one place to choose from, as a user writes them, in the order of execution."""
+        found = []
+        for call in self.calls:
+            if self._once(call) and call.returned and len(call.returned[0]) == 4:
+                last = isinstance(call.module, nn.Linear | nn.LayerNorm)
+                if not _one_place(call.returned[0][1:3] if last else call.returned[0][2:]):
+                    found.append(f"sightline.Layer({call.name!r}, 'channels_last')" if last else repr(call.name))
+        return found
+
     def _once(self, call: Call) -> bool:
         return self.runs.count(call.name) == 1
 
@@ -243,7 +253,12 @@ def _weight(module: nn.Module) -> int:
 
 def _cannot_tell(model: nn.Module, steps: _Steps) -> SightlineError:
     """Return the error for a model whose target layer is unknown, with layers to choose from."""
-    candidates = steps.token_layers()[-3:] or [repr(call.name) for call in steps.calls if len(call.returned) == 1][-6:]
+    candidates = steps.token_layers()[-3:] or steps.feature_maps()[-6:]
+    if not candidates:
+        return SightlineError(
+            f"no layer of {type(model).__name__} returns feature maps (B, C, h, w) or tokens with more than one place; use an "
+            "explainer of pixels, such as 'saliency', 'occlusion' or 'rise'"
+        )
     return SightlineError(
         f"cannot tell the target layer of {type(model).__name__}; give layer=, such as {' or '.join(candidates)} "
         "(for tokens or channels-last outputs: sightline.Layer(name, layout=..., prefix=...))"

@@ -197,7 +197,10 @@ class Tap:
                 torch.clear_autocast_cache()  # weights cast without a graph must not serve a training step that follows
         silent = [layer.name for layer, tensor in zip(self.layers, raw) if tensor is None]
         if silent:
-            raise SightlineError(f"layer {silent[0]!r} did not run in the forward pass; choose one that does")
+            raise SightlineError(
+                f"layer {silent[0]!r} did not run in the forward pass; choose one that does (with gradient checkpointing, "
+                "a block inside of it)"
+            )
         return Tapped(output, self.layers, [t for t in raw if t is not None], (inputs.shape[-2], inputs.shape[-1]))
 
     def tail(self, inputs: Tensor) -> "Tail":

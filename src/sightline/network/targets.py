@@ -8,9 +8,10 @@ A user may name a class, or give any function of the output. Both become a `Scor
 changed copies of an image can ask too, because it is told which image each row of the output belongs to.
 """
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
@@ -40,6 +41,25 @@ class Target(Protocol):
 
 
 Targets = Tensor | int | Target | Callable[[Any], Tensor] | None
+GivenTargets = Targets | Sequence[int] | np.ndarray
+"""What users give as targets: class indices also as a list, a tuple or an array of integers."""
+
+
+def as_targets(given: GivenTargets) -> Targets:
+    """Return targets with class indices as a tensor.
+
+    Raises:
+        SightlineError: a list, a tuple or an array that does not hold integers.
+    """
+    if not isinstance(given, list | tuple | np.ndarray):
+        return cast(Targets, given)
+    try:
+        indices = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SightlineError(f"targets is {given!r}; expected class indices, one integer an image") from error
+    if indices.is_floating_point() or indices.dtype == torch.bool:
+        raise SightlineError(f"targets is {given!r}; expected class indices, one integer an image")
+    return indices
 
 
 def resolve_score(targets: Targets, output: Any) -> Score:
