@@ -149,8 +149,15 @@ def test_a_table_calls_its_splits_by_any_usual_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["training", "Train_Set", "train-images", " train "])
 def test_usual_names_of_splits(name: str) -> None:
     assert split_name(name) == "train"
-    assert split_name("validation") == split_name("valid") == split_name("Val-data") == "val"
-    assert split_name("trainer") is split_name("station") is split_name("test_shifted") is split_name("") is None
+    assert split_name("validation") == split_name("valid") == split_name("Val-data") == split_name("dev") == "val"
+    assert (
+        split_name("trainer")
+        is split_name("station")
+        is split_name("development")
+        is split_name("test_shifted")
+        is split_name("")
+        is None
+    )
 
 
 def test_val_of_data_that_may_grow_follows_from_names(tmp_path: Path) -> None:

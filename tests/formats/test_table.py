@@ -72,7 +72,8 @@ def test_missing_masks_and_boxes_are_no_masks_and_boxes(tmp_path: Path, value: s
         ("", "is empty; expected a line with the columns path, label"),
         ("\n \n", "is empty"),
         ("path,label\n", "lists no images"),
-        ("path;label\na.jpg;cat\n", r"has the columns \['path;label'\]"),
+        ("path;label\na.jpg;cat\n", r"has the columns \['path;label'\]; 'path' is missing; it is separated by ';'"),
+        ("path\tlabel\na.jpg\tcat\n", r"it is separated by '\\t', and commas are expected"),
         ("path,label,label\na.jpg,cat,dog\n", "two columns 'label'"),
         ("path,label\na,b.jpg,cat\n", "line 2: 3 values for 2 columns"),
         ('path,label\n"a.jpg,cat\nb.jpg,dog\n', "cannot read"),
@@ -87,7 +88,7 @@ def test_a_file_of_another_form(tmp_path: Path, content: str, message: str) -> N
 
 def test_a_file_in_another_encoding(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_bytes("path,label\na.jpg,cat\n".encode("utf-16"))
-    with pytest.raises(SightlineError, match=r"cannot read .*list\.csv"):
+    with pytest.raises(SightlineError, match=r"cannot read .*list\.csv.*; save it as UTF-8"):
         data.create_dataset("csv", path=str(tmp_path / "list.csv"))
 
 
@@ -103,3 +104,21 @@ def test_classes_that_look_alike(tmp_path: Path, names: tuple[str, str]) -> None
     content = f"path,label\na.jpg,{names[0]}\nb.jpg,{names[1]}\n"
     with pytest.warns(UserWarning, match="differ only in case, spaces or accents"):
         make(tmp_path, content, val=0, test=0)
+
+
+def test_paths_with_the_backslashes_of_windows_are_found(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png", "d.png"):
+        write_image(tmp_path / "images" / name)
+    rows = [f"images\\{name}.png,{label},train" for name, label in zip("abcd", ("cat", "dog", "cat", "dog"))]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *rows]))
+    splits = data.create_dataset("csv", path=str(tmp_path / "list.csv"), val=0)
+    assert splits["train"].labels.tolist() == [0, 1, 0, 1]
+    assert splits["train"][3].image.shape[0] == 3
+
+
+def test_misspelled_split_is_named(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        write_image(tmp_path / name)
+    (tmp_path / "list.csv").write_text("path,label,split\na.png,cat,train\nb.png,dog,train\nc.png,dog,tset\n")
+    with pytest.warns(UserWarning, match="a split has the name 'tset'; was 'test' meant"):
+        data.create_dataset("csv", path=str(tmp_path / "list.csv"), val=0)

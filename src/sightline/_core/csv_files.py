@@ -31,14 +31,18 @@ def read_csv(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str, s
         with path.open(newline="", encoding="utf-8-sig") as handle:
             reader = csv.reader(handle, strict=True)
             lines = [(reader.line_num, [value.strip() for value in row]) for row in reader if any(map(str.strip, row))]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise SightlineError(f"cannot read {path}: {error}; save it as UTF-8 (in a spreadsheet, CSV UTF-8)") from error
+    except (OSError, csv.Error) as error:
         raise SightlineError(f"cannot read {path}: {error}") from error
     if not lines:
         raise SightlineError(f"{path} is empty; expected a line with the columns {', '.join(required)}")
     (_, columns), *rows = lines
     for column in required:
         if column not in columns:
-            raise SightlineError(f"{path} has the columns {columns}; {column!r} is missing")
+            other = next((sign for sign in ";\t|" if len(columns) == 1 and sign in columns[0]), None)
+            advice = f"; it is separated by {other!r}, and commas are expected" if other else ""
+            raise SightlineError(f"{path} has the columns {columns}; {column!r} is missing{advice}")
     for column in columns:
         if columns.count(column) > 1:
             raise SightlineError(f"{path} has two columns {column!r}; rename or remove one")

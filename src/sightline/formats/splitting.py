@@ -3,7 +3,9 @@
 import hashlib
 import re
 import unicodedata
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -13,8 +15,10 @@ from sightline.data.splits import Splits, check_sizes, divide, nothing_left
 from sightline.errors import SightlineError
 
 _SPLIT_NAME = re.compile(
-    r"(?:(train)(?:ing)?|(val)(?:id(?:ation)?)?|(test)(?:ing)?)(?:[-_ ]?(?:set|data|images|split))?", re.IGNORECASE
+    r"(?:(train)(?:ing)?|(val)(?:id(?:ation)?)?|(dev)|(test)(?:ing)?)(?:[-_ ]?(?:set|data|images|split))?",
+    re.IGNORECASE,
 )
+_USUAL = ("train", "val", "test", "training", "valid", "validation", "testing")
 
 
 class Labeled(Protocol):
@@ -32,7 +36,7 @@ L = TypeVar("L", bound=Labeled)
 def split_name(name: str) -> str | None:
     """Return "train", "val" or "test" for any usual name of it, such as "Training" and "valid"; None for another name."""
     match = _SPLIT_NAME.fullmatch(name.strip())
-    return match[match.lastindex].lower() if match and match.lastindex else None
+    return match[match.lastindex].lower().replace("dev", "val") if match and match.lastindex else None
 
 
 def own_splits(
@@ -81,6 +85,9 @@ def divide_parts(
     """
     if "" in parts and len(parts) > 1:
         raise SightlineError("some rows have a split and some have none; give every row one, or none")
+    for split in parts:
+        if split.isalpha() and (meant := get_close_matches(split.lower(), _USUAL, 1, 0.75)) and split not in _USUAL:
+            warnings.warn(f"a split has the name {split!r}; was {meant[0]!r} meant?", stacklevel=4)
     pool = "" if "" in parts else "train"
     if pool not in parts:
         raise SightlineError(f"the splits are {sorted(parts)}; 'train' is missing")

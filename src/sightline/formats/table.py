@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import partial
+from pathlib import Path
 from unicodedata import normalize
 
 from sightline._core.csv_files import is_missing, read_csv
@@ -39,11 +40,11 @@ def csv(
     The columns are `path,label[,mask][,avoid][,split][,group][,x1,y1,x2,y2]`; those in brackets are optional.
 
     Without a column `split` the images are divided; the path of an image, seen from `root`, decides its split, so rows
-    which are added later leave the others where they are. With such a column (train, val and test, also Training, valid and the
-    like), a missing "val" is taken from "train", and `test` is not used. An empty `mask` means that the image has none. A file
-    in `avoid` shows by every value but 0 what must not matter to the answer, such as a watermark; empty = not known. Other
-    columns are not read. Spaces around names and values do not count. What pandas takes for a missing value, such as nan, None
-    or NA, is an empty value, except for a label that `classes` lists.
+    which are added later leave the others where they are. With such a column (train, val and test, also Training, valid, dev
+    and the like), a missing "val" is taken from "train", and `test` is not used. An empty `mask` means that the image has
+    none. A file in `avoid` shows by every value but 0 what must not matter to the answer, such as a watermark; empty = not
+    known. Other columns are not read. Spaces around names and values do not count. What pandas takes for a missing value, such
+    as nan, None or NA, is an empty value, except for a label that `classes` lists.
 
     The columns x1, y1, x2, y2 hold a box in pixels of the upright image, empty = none: the first pixel is the box 0, 0, 1, 1.
     Several rows of one path are then several boxes of one image, and agree on everything else.
@@ -103,11 +104,11 @@ def csv(
         split = row.get("split", "")
         listed[split_name(split) or split].append(
             Record(
-                base / row["path"],
+                _file(base, row["path"]),
                 names.index(row["label"]),
-                base / row["mask"] if row.get("mask") else None,
+                _file(base, row["mask"]) if row.get("mask") else None,
                 group_names.index(row["group"]) if group_names else None,
-                avoid=base / row["avoid"] if row.get("avoid") else None,
+                avoid=_file(base, row["avoid"]) if row.get("avoid") else None,
             )
         )
     parts = boxed_parts(listed, boxes)
@@ -120,6 +121,12 @@ def csv(
         skip_corrupt=skip_corrupt,
     )
     return own_splits(parts, {"val": val, "test": test}, seed, make, partial(path_from, base))
+
+
+def _file(base: Path, name: str) -> Path:
+    """Return the file of a name, which may have been written on Windows, with backslashes."""
+    path = base / name
+    return base / name.replace("\\", "/") if "\\" in name and not path.exists() else path
 
 
 def _missing(column: str, value: str) -> str:
