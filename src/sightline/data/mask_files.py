@@ -1,6 +1,8 @@
-"""Read masks from image files: the values of a palette or of one channel, and objects in color, alpha or JPEG."""
+"""Read masks from files, images and arrays: values of a palette or of one channel, and objects in color, alpha or JPEG."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -50,16 +52,57 @@ def decode_mask(source: Path | bytes, name: str, meaning: Tensor, colors: Tensor
         UnreadableFileError: the file is missing, truncated or not an image.
         UnclearFileError: the file can be decoded, but it does not say which pixels are the object.
     """
-    with open_image(BytesIO(source) if isinstance(source, bytes) else source, f"the mask {name}") as image:
-        try:
-            values = None if colors is None else _of_known_colors(image, source, colors)
-            if values is None:
-                values = _values(image, source, plain=torch.equal(meaning, mask_meaning()))
-        except _UnclearError as error:
-            raise UnclearFileError(
-                f"the mask {name} {error}. Save it as a PNG file of one channel, with 0 for the background"
-            ) from error
-    return meaning[..., values.int()]
+    with (
+        open_image(BytesIO(source) if isinstance(source, bytes) else source, f"the mask {name}") as image,
+        _named(f"the mask {name}", "Save it as a PNG file of one channel, with 0 for the background"),
+    ):
+        values = None if colors is None else _of_known_colors(image, source, colors)
+        if values is None:
+            values = _values(image, source, plain=torch.equal(meaning, mask_meaning()))
+        return meaning[..., values.int()]
+
+
+def mask_of_image(image: Image.Image, name: str, meaning: Tensor) -> Tensor:
+    """Return the mask that an image in memory shows, read as `decode_mask` reads a file.
+
+    Raises:
+        UnclearFileError: the image does not say which pixels are the object.
+    """
+    with _named(name, "Give one channel, with 0 for the background"):
+        return meaning[..., _values(image, b"", plain=torch.equal(meaning, mask_meaning())).int()]
+
+
+def mask_of_array(array: np.ndarray, name: str, meaning: Tensor) -> Tensor:
+    """Return the mask that an array shows: (H, W) or (1, H, W) whole numbers, or colors (3 or 4, H, W), uint8 or in [0, 1].
+
+    Raises:
+        UnclearFileError: the array does not say which pixels are the object.
+    """
+    if (
+        array.ndim == 3
+        and array.shape[0] in (3, 4)
+        and array.dtype.kind in "bf"
+        and array.min() >= 0
+        and array.max() <= 1
+    ):
+        array = np.rint(array * 255.0).astype(np.uint8)
+    if array.ndim == 3 and array.shape[0] in (3, 4) and array.dtype == np.uint8:
+        return mask_of_image(Image.fromarray(np.ascontiguousarray(np.moveaxis(array, 0, -1))), name, meaning)
+    with _named(name, "Give whole numbers (H, W), with 0 for the background, such as mask > 0.5"):
+        if array.ndim == 3 and array.shape[0] == 1:
+            array = array[0]
+        if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "biuf":
+            raise _UnclearError(f"is an array of {array.dtype} values of shape {array.shape}")
+        return meaning[..., _of_numbers(array, plain=torch.equal(meaning, mask_meaning())).int()]
+
+
+@contextmanager
+def _named(name: str, advice: str) -> Iterator[None]:
+    """Say which mask is not clear, and what to do."""
+    try:
+        yield
+    except _UnclearError as error:
+        raise UnclearFileError(f"{name} {error}. {advice}") from error
 
 
 def mask_meaning(ignore: int | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from torchvision import tv_tensors
 
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.files import UnreadableFileError, locate
-from sightline.data.mask_files import mask_meaning, read_mask
+from sightline.data.mask_files import mask_meaning, mask_of_array, mask_of_image, read_mask
 from sightline.errors import MissingFileError, SightlineError
 from sightline.given.items import Item, is_path
 from sightline.given.pixels import Normalization, as_array, as_pixels, is_float
@@ -123,16 +123,28 @@ def find_file(path: Any) -> Path:
 
 
 def as_mask(region: Any, name: str, size: Sequence[int]) -> tv_tensors.Mask | None:
-    """Return a mask with 0 = background and 1 = object; that of sightline's own samples does not change."""
+    """Return a mask with 0 = background and 1 = object; that of sightline's own samples does not change.
+
+    Args:
+        region: a path, a PIL image, an array, or a mask of sightline's own; None = no mask is known.
+        name: what errors call the image.
+        size: height and width of the image.
+
+    Raises:
+        UnreadableFileError: the file of the mask cannot be read.
+        UnclearFileError: the region does not say which pixels are the object.
+        SightlineError: the mask has another size than the image.
+    """
     if region is None:
         return None
     if is_path(region):
         mask = read_mask(find_file(region), mask_meaning())
     elif isinstance(region, tv_tensors.Mask):
         mask = region.to(torch.uint8)
+    elif isinstance(region, Image.Image):
+        mask = mask_of_image(region, f"the mask of {name}", mask_meaning())
     else:
-        drawn = as_array(np.asarray(region) if isinstance(region, Image.Image) else region) != 0
-        mask = torch.from_numpy(np.asarray(drawn.any(0) if drawn.ndim == 3 else drawn, np.uint8))
+        mask = mask_of_array(as_array(region), f"the mask of {name}", mask_meaning())
     if tuple(mask.shape[-2:]) != tuple(size):
         raise SightlineError(
             f"the mask of {name} is {tuple(mask.shape[-2:])} and the image {tuple(size)} (height, width); they must agree"
