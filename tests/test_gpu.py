@@ -75,7 +75,7 @@ def test_a_form_is_measured() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
-def test_maps_of_a_model_on_the_second_device() -> None:
+def test_maps_of_a_model_on_the_second_device_equal_those_of_the_cpu() -> None:
     model, images = network(), torch.rand(2, 3, 16, 16)
     expected = sl.explain(model, images, layer="4")
     torch.testing.assert_close(

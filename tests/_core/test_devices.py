@@ -7,13 +7,13 @@ from sightline._core.devices import pick_device
 from sightline.errors import SightlineError
 
 
-def test_a_device_by_name() -> None:
+def test_pick_device_names_and_devices_give_the_device() -> None:
     assert pick_device("cpu") == pick_device(torch.device("cpu")) == torch.device("cpu")
     assert pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.mark.parametrize("device", ["gpu", "", "cuda:x", "cpu:0:1", 3.5])
-def test_no_device_of_that_name(device: Any) -> None:
+def test_pick_device_unknown_name_raises(device: Any) -> None:
     with pytest.raises(SightlineError, match=r"device is .*; expected 'cpu', or a GPU such as 'cuda'"):
         pick_device(device)
 

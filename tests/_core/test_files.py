@@ -82,12 +82,12 @@ def test_an_error_of_the_writer_leaves_the_old_file(tmp_path):
         (errno.EIO, "Input/output error"),
     ],
 )
-def test_what_the_system_rejects_is_one_error_that_names_the_file(tmp_path, number, words):
+def test_writing_that_the_system_rejects_is_one_error_that_names_the_file(tmp_path, number, words):
     with pytest.raises(UnwritableError, match=f"cannot write {tmp_path}/file: {words}"), writing(tmp_path / "file"):
         raise OSError(number, os.strerror(number), "some temporary name")
 
 
-def test_a_removed_folder_and_a_file_in_the_place_of_a_folder(tmp_path):
+def test_writing_into_a_removed_folder_or_below_a_file_raises(tmp_path):
     with pytest.raises(UnwritableError, match=r"cannot write .*gone/file: .*; its folder is not there, or was removed"):
         write_atomically(tmp_path / "gone" / "file", b"1")
     (tmp_path / "file").touch()
@@ -151,7 +151,7 @@ def test_a_kill_between_the_two_renames_loses_nothing(tmp_path):
     assert {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")} == {"folder", "folder/old"}
 
 
-def test_what_killed_processes_left_is_cleared_and_nothing_else(tmp_path):
+def test_files_of_killed_processes_are_cleared_and_no_others(tmp_path):
     kept = ["a.tmp", ".mine.tmp", ".config.old", "sub/b.csv", "other/.b.0123456789ab.tmp.csv"]
     left = [".a.0123456789ab.tmp", ".b.0123456789ab.tmp.csv", "sub/.c.0123456789ab.tmp.png", ".d.0123456789ab.tmp/x"]
     for name in (*kept, *left, "other/.lock"):

@@ -8,7 +8,7 @@ from sightline._core.kernels import gaussian_blur
 
 
 @pytest.mark.parametrize(("kernel", "sigma"), [(1, 1.0), (3, 0.8), (11, 5.0), (13, None), (19, 40.0)])
-def test_it_is_torchvisions(kernel: int, sigma: float | None) -> None:
+def test_gaussian_blur_equals_torchvisions(kernel: int, sigma: float | None) -> None:
     images = torch.rand(2, 3, 12, 10, dtype=torch.float64)
     expected = reference(images, [kernel, kernel], None if sigma is None else [sigma, sigma])
     assert torch.allclose(gaussian_blur(images, kernel, sigma), expected, atol=1e-6)

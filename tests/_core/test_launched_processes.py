@@ -42,7 +42,7 @@ def launch(monkeypatch: pytest.MonkeyPatch, variables: str) -> None:
         ("SLURM_PROCID=2 SLURM_LOCALID=0 LOCAL_RANK=0", False),
     ],
 )
-def test_the_first_process_by_the_variables_of_each_launcher(
+def test_is_first_process_reads_the_variables_of_each_launcher(
     monkeypatch: pytest.MonkeyPatch, variables: str, first: bool
 ) -> None:
     launch(monkeypatch, variables)

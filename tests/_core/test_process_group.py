@@ -16,7 +16,7 @@ def test_a_group_that_is_formed_inside_ends_there(tmp_path: Path) -> None:
     assert not dist.is_initialized()
 
 
-def test_it_ends_after_an_error_too(tmp_path: Path) -> None:
+def test_a_group_ends_after_an_error_too(tmp_path: Path) -> None:
     def work() -> None:
         with process_group_ended():
             form(tmp_path)

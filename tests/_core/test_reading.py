@@ -11,7 +11,7 @@ from sightline.errors import SightlineError
 
 @pytest.mark.parametrize("read", [read_json, read_tensors, read_mapping])
 @pytest.mark.parametrize("content", [None, b"", b"{", b"\xe9t\xe9: 1", b"\x08\0\0\0\0\0\0\0{}      ", b"- 1"])
-def test_whatever_is_wrong_with_a_file_is_an_error_that_names_it(tmp_path, read, content):
+def test_a_damaged_file_of_any_kind_raises_with_its_name(tmp_path, read, content):
     path = tmp_path / "file"
     if content is not None:
         path.write_bytes(content)

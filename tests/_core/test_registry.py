@@ -28,7 +28,7 @@ def registry() -> Registry[dict]:
     return registry
 
 
-def test_create_and_capabilities(registry: Registry[dict]) -> None:
+def test_create_passes_options_and_capabilities_are_listed(registry: Registry[dict]) -> None:
     assert registry.create("circle", radius=2.0) == {"radius": 2.0, "filled": False}
     assert registry.capabilities() == {"circle": {"round": True}}
     assert registry["circle"].summary == "A circle."
@@ -101,7 +101,7 @@ def test_an_entry_point_names_a_factory_or_a_module_that_registers(monkeypatch: 
 
 
 @pytest.mark.slow
-def test_what_the_docs_put_into_a_package_is_listed_trains_and_is_evaluated(tmp_path: Path) -> None:
+def test_the_package_of_the_docs_is_listed_trained_and_evaluated(tmp_path: Path) -> None:
     """The package of docs/how-to/extending.md, word for word: an explainer, a guide, a metric and a data set."""
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "extending.md").read_text(encoding="utf-8")
     files = dict(re.findall(r"```(?:toml|py)\n# (mypackage/\S+)\n(.*?)```", page, re.DOTALL))

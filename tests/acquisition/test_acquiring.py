@@ -195,12 +195,12 @@ def test_the_options_make_the_study(recipe: str, plan: Path) -> None:
         ({"columns": ["test/accurate"]}, "did you mean 'accuracy'"),
     ],
 )
-def test_a_study_that_cannot_be_is_rejected(recipe: str, changes: dict, message: str) -> None:
+def test_acquiring_study_invalid_keys_raise(recipe: str, changes: dict, message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         make_study(PLAN | {"paper": "", "item": "x", "title": "x", "source": "", "recipe": recipe} | changes)
 
 
-def test_the_verb_rejects_what_does_not_go_together(recipe: str, tmp_path: Path) -> None:
+def test_acquire_command_rejects_options_that_exclude_each_other(recipe: str, tmp_path: Path) -> None:
     for words, message in [
         ([recipe, "--pool", "x"], "--pool was given without --next"),
         ([str(tmp_path), "--next", "3"], "--next needs one query strategy"),

@@ -22,7 +22,7 @@ class Pair(nn.Module):
 
 @pytest.mark.parametrize("name", ["uncertainty", "ceal", "coreset"])
 @pytest.mark.parametrize("by", ["confidence", "margin", "entropy"])
-def test_the_same_images_are_selected(name: str, by: str) -> None:
+def test_one_logit_selects_the_images_of_two(name: str, by: str) -> None:
     torch.manual_seed(0)
     one = TinyCNN(1).double()
     with torch.no_grad():

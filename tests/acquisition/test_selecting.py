@@ -174,7 +174,7 @@ def test_every_acquisition_is_blind_to_labels_and_does_not_change_the_model(name
     assert len(select_samples(name, model, [Batch(images, torch.zeros(6).long())], 99, known).places) == 6
 
 
-def test_mistakes_are_named() -> None:
+def test_select_samples_invalid_arguments_raise() -> None:
     model, pool = Says(), pixels((0.5, 0.2))
     assert QUERY_STRATEGIES.names() == BUILT_IN
     for wrong, match in [

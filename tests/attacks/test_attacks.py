@@ -83,7 +83,7 @@ def test_hot_cold_goes_towards_one_class_and_away_from_another() -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-def test_lots_on_linear_features(steps: int) -> None:
+def test_lots_on_linear_features_takes_the_steps_of_the_gradient(steps: int) -> None:
     body, head = nn.Linear(24, 5).double(), nn.Linear(5, 3).double()
     model, x, wanted = nn.Sequential(nn.Flatten(), body, head), images(), torch.randn(3, 5, dtype=torch.float64)
     expected = x.clone()
@@ -178,7 +178,7 @@ def test_images_outside_0_1_are_an_error(name: str) -> None:
         STEPS[name](linear(), images(), input_spec=sl.InputSpec((0.5,) * 3, (0.5,) * 3, (3, 4)))
 
 
-def test_images_without_a_gradient() -> None:
+def test_images_without_a_gradient_stay_except_for_fgsm() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(24, 3)).double()
     nn.init.zeros_(model[1].weight)
     x = images()
@@ -205,7 +205,7 @@ def test_each_attack_does_what_it_is_for() -> None:
     assert (gap(hot_cold(model, x, 2, 0, eps=0.05)) > gap(x)).all()
 
 
-def test_bad_arguments() -> None:
+def test_attacks_invalid_arguments_raise() -> None:
     model, x = linear(), images()
     with pytest.raises(SightlineError, match=r"weights have shape \(3, 4\); expected \(3, 3, 4\)"):
         fgsm(model, x, eps=0.1, weights=torch.ones(3, 4))

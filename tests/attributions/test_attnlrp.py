@@ -121,7 +121,7 @@ def test_a_network_of_relus_gets_input_x_gradient() -> None:
 
 
 @pytest.mark.parametrize("library", ["torchvision", "transformers", "timm, pooled"])
-def test_other_libraries(library: str) -> None:
+def test_vits_of_other_libraries_get_the_relevance_of_the_rules(library: str) -> None:
     torch.manual_seed(0)
     if library == "torchvision":
         torchvision = pytest.importorskip("torchvision")

@@ -124,7 +124,7 @@ def test_smoothgrad_without_noise_is_the_gradient_and_with_noise_the_mean_of_sig
     torch.testing.assert_close(raw("smoothgrad", linear, x, classes), linear[1].weight[classes].view_as(x).detach())
 
 
-def test_guided_backprop_by_hand() -> None:
+def test_guided_backprop_passes_positive_gradients_only() -> None:
     # y = 2 relu(a) - relu(b) + relu(a + b): of the inner gradients only the positive ones pass.
     model = nn.Sequential(nn.Flatten(), nn.Linear(2, 3, bias=False), nn.ReLU(), nn.Linear(3, 1, bias=False)).double()
     with torch.no_grad():
@@ -262,7 +262,7 @@ class Act(nn.Module):
         (lambda x: x if x.sum() > 0 else -x, "torch.fx cannot trace Act"),
     ],
 )
-def test_what_has_no_rule_is_named_before_anything_runs(name: str, act: Any, message: str) -> None:
+def test_modules_without_a_rule_are_named_before_anything_runs(name: str, act: Any, message: str) -> None:
     model = Act(act).double()
     with pytest.raises(NotDefinedError, match=message):
         sl.explain(model, images(), name, layer="conv")
@@ -410,6 +410,6 @@ def test_names_do_not_need_captum() -> None:
         ("rise", {"masks": 0}, "masks is 0"),
     ],
 )
-def test_bad_options(name: str, options: dict[str, Any], message: str) -> None:
+def test_attributions_invalid_options_raise(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         sl.create_explainer(name, **options)(ReluNet().double(), images())

@@ -415,7 +415,7 @@ def test_half_precision_keeps_its_pixels_in_float32() -> None:
     assert (step > 2 / 255).all()  # bfloat16 could not hold it near 1
 
 
-def test_copies_and_pickles() -> None:
+def test_lots_copies_and_pickles_give_equal_maps() -> None:
     model, images = net(), photographs(2)
     explainer = LOTS(target="mean", class_features=table(model, None, None), **OPTIONS)
     maps = explainer(model, images)
@@ -442,12 +442,12 @@ def test_copies_and_pickles() -> None:
         ({"internal_batch_size": 0}, "internal_batch_size is 0"),
     ],
 )
-def test_bad_options(options: dict[str, Any], message: str) -> None:
+def test_lots_invalid_options_raise(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         sl.create_explainer("lots", **options)
 
 
-def test_bad_calls() -> None:
+def test_lots_invalid_layer_or_target_raises() -> None:
     model, images = net(), photographs(2)
     for layer, message in [
         (["features", "deep"], "layer is a list of 2"),

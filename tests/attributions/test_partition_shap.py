@@ -250,7 +250,7 @@ def test_as_an_explainer_it_gives_maps() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_it_finds_the_pixels_that_matter() -> None:
+def test_partition_shap_finds_the_pixels_that_matter() -> None:
     weights = torch.zeros(2, 3, 24, 24)
     weights[0, :, 3:6, 16:20] = 0.1
     weights[1, :, 18:21, 4:8] = 0.1
@@ -326,12 +326,12 @@ def test_maps_of_a_data_set_are_stored_and_resume(tmp_path: Any, monkeypatch: py
         ({"targets": "every"}, "targets is 'every'"),
     ],
 )
-def test_what_cannot_be_is_rejected(options: dict[str, Any], message: str) -> None:
+def test_owen_values_invalid_options_raise(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         owen_values(network(), picture(1, 3, 8, 8), **options)
 
 
-def test_what_an_image_cannot_be_is_rejected() -> None:
+def test_owen_values_invalid_images_raise() -> None:
     model = network()
     with pytest.raises(SightlineError, match="NaN or infinity"):
         owen_values(model, torch.full((1, 3, 8, 8), torch.nan).double())

@@ -46,7 +46,7 @@ class Sides(nn.Module):
         return self.head(torch.stack([a[..., :8].sum((1, 2, 3)), a[..., 8:].sum((1, 2, 3))], 1) / 10)
 
 
-def test_the_share_outside_by_hand() -> None:
+def test_share_outside_is_the_part_without_evidence() -> None:
     used = torch.tensor([[[1.0, 3.0]], [[0.0, 0.0]], [[2.0, 2.0]]])
     evidence = torch.tensor([[[1.0, 0.5]], [[1.0, 0.0]], [[1.0, 1.0]]])
     torch.testing.assert_close(share_outside(used, evidence), torch.tensor([1.5 / 4, torch.nan, 0]), equal_nan=True)
@@ -109,7 +109,7 @@ def test_images_without_a_map_are_last_and_counted(tmp_path) -> None:
     assert "1 images have no map" in (tmp_path / "index.html").read_text()
 
 
-def test_the_verb(tmp_path) -> None:
+def test_audit_writes_its_page(tmp_path) -> None:
     options = ["--model", "sightline/lenet5", "--iterations", "1", "--split", "val", "-o", str(tmp_path / "audit")]
     from safetensors.torch import save_file
 

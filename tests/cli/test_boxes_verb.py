@@ -52,7 +52,7 @@ def rows() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_lost_with_local_weights(run) -> None:
+def test_lost_with_local_weights_writes_one_box_per_image_and_resumes(run) -> None:
     save_file(timm.create_model("test_vit", num_classes=3).state_dict(), "vit.safetensors")
     arguments = ["--detector", "lost", "--model", VIT, "--weights", "vit.safetensors", "--set", "size=64"]
     for _ in range(2):  # the second time there is nothing left to do
@@ -116,7 +116,7 @@ def test_without_masks_nothing_is_judged(run) -> None:
         (["--weights", "nowhere.pth", "-o", "boxes.txt"], r"boxes.txt has the suffix '.txt'; expected .csv or .json"),
     ],
 )
-def test_bad_arguments(run, arguments: list[str], message: str) -> None:
+def test_boxes_invalid_arguments_raise_and_write_nothing(run, arguments: list[str], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         run(*arguments)
     assert not Path("boxes.csv").exists()

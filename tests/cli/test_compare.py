@@ -149,7 +149,7 @@ def test_a_model_that_always_gives_one_answer_is_at_chance(tmp_path):
         (["--model", "sightline/lenet5", "--data", "digits", "--mean", "a"], "--mean is 'a'; expected numbers"),
     ],
 )
-def test_what_checkpoints_without_a_run_need_is_said(tmp_path, arguments, words):
+def test_checkpoints_without_a_run_and_data_raise_with_what_is_missing(tmp_path, arguments, words):
     for name in ("a.pth", "b.pth"):
         torch.save({}, tmp_path / name)
     checkpoints = [str(tmp_path / "a.pth"), "--against", str(tmp_path / "b.pth")]

@@ -53,7 +53,7 @@ GIVEN = (
 )  # fmt: skip
 
 
-def test_a_torchvision_checkpoint_and_a_whole_class_folder(place) -> None:
+def test_a_torchvision_checkpoint_on_few_images_gets_no_verdict_and_a_recommendation(place) -> None:
     with pytest.warns(UserWarning, match="12 images .* too few"):
         done = run(*GIVEN, "masks=masks")
     assert "Cannot tell: Only 12 images" in done.output
@@ -71,7 +71,7 @@ def test_a_torchvision_checkpoint_and_a_whole_class_folder(place) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*too few")
-def test_what_is_recommended_without_annotation_runs_and_is_not_recommended_again(place) -> None:
+def test_recommendation_without_annotation_runs_and_is_not_repeated(place) -> None:
     run(*GIVEN, "test=2", "val=2")
     advice = json.loads(Path("d.json").read_text())["recommendations"][0]
     assert advice["guide"] == "random_background"

@@ -24,7 +24,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sl.train(recipe, output=tmp_path_factory.mktemp("runs") / "digits").path
 
 
-def test_what_is_asked_for_is_measured_and_written(run: Path) -> None:
+def test_evaluate_writes_the_requested_measures(run: Path) -> None:
     asked = [
         "--splits",
         "test_shifted",

@@ -58,7 +58,7 @@ def texts(figure):
     return [t.get_text() for axes in figure.axes for t in axes.texts]
 
 
-def test_panel_of_several_methods(explain, weights, photograph):
+def test_panel_has_a_column_per_method_and_sorted_predictions(explain, weights, photograph):
     figure = explain("--model", NAME, "--weights", weights, "--methods", "gradcam,eigencam", images=[photograph] * 2)
     assert [a.get_title() for a in figure.axes] == ["image", "gradcam", "eigencam", "prediction", "", "", "", ""]
     assert figure.axes[0].get_xlabel() == "photo.png"
@@ -75,7 +75,7 @@ def test_bfloat16_draws_other_maps_of_the_same_prediction(explain, weights):
     assert 0 < abs(maps[0].astype(float) - maps[1].astype(float)).max() < 0.2 * maps[0].max()
 
 
-def test_classes_from_a_file_and_a_target_by_name(explain, weights, tmp_path):
+def test_target_by_name_or_index_uses_the_class_file(explain, weights, tmp_path):
     (tmp_path / "classes.txt").write_text("cat\ndog\nhen\n")
     options = ["--model", NAME, "--weights", weights, "--classes", tmp_path / "classes.txt", "--methods", "gradcam"]
     for target in ("dog", "1"):
@@ -98,7 +98,7 @@ def test_one_logit_is_two_classes(explain, tmp_path):
     assert [t.get_text() for t in figure.axes[2].texts if t.get_weight() == "bold"] == ["cat"]
 
 
-def test_why_this_class_and_not_that_one(explain, weights, tmp_path):
+def test_against_draws_the_map_of_the_contrast(explain, weights, tmp_path):
     """The picture of the contrast is that of its map, and swapping the two classes gives another one."""
     given = ("--model", NAME, "--weights", weights, "--methods", "gradcam", "--target", "1")
 
@@ -146,12 +146,12 @@ def test_a_run_knows_its_model_and_classes(explain, weights, tmp_path):
         (["--run", "nowhere", "--model", NAME], "a run knows its model"),
     ],
 )
-def test_bad_arguments(explain, weights, options, message):
+def test_explain_invalid_arguments_raise(explain, weights, options, message):
     with pytest.raises(SightlineError, match=message):
         explain(*[weights if option == "WEIGHTS" else option for option in options])
 
 
-def test_a_class_file_of_another_length(explain, weights, tmp_path):
+def test_a_class_file_of_another_length_raises(explain, weights, tmp_path):
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     with pytest.raises(SightlineError, match="names 2 classes; the model has 3"):
         explain("--model", NAME, "--weights", weights, "--classes", tmp_path / "classes.txt")
@@ -234,7 +234,7 @@ def sightline_data(tmp_path):
         ([], "no image was given"),
     ],
 )
-def test_bad_arguments_of_a_store(weights, tmp_path, monkeypatch, options, message):
+def test_store_invalid_arguments_raise_and_write_nothing(weights, tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["explain", "--model", NAME, "--weights", str(weights), *options])
     assert isinstance(done.exception, SightlineError)

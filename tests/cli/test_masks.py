@@ -43,7 +43,7 @@ def run(tmp_path, monkeypatch):
     return call
 
 
-def test_masks_from_boxes(run) -> None:
+def test_masks_from_boxes_are_written_and_resume(run) -> None:
     for _ in range(2):  # the second time there is nothing left to do
         done = run("--boxes", "boxes.csv")
         assert done.stdout == "masks\n"
@@ -65,7 +65,7 @@ def test_points_of_a_model_and_of_its_stored_maps(run) -> None:
             assert (np.asarray(one) == np.asarray(other)).mean() > 0.9
 
 
-def test_a_segmenter_of_the_users_own(run) -> None:
+def test_a_custom_segmenter_gets_points_and_box_and_writes_masks(run) -> None:
     Path("bright_pixels.py").write_text(
         "def cut(image, points, box):\n    assert points.shape[1:] == (2,) and len(points) and box.tolist() == [10, 8, 34, "
         "32]\n    return image[..., 0] > 120\n"
@@ -94,7 +94,7 @@ def test_a_segmenter_of_the_users_own(run) -> None:
         (["--boxes", "boxes.csv", "--split", "test"], "unknown split 'test'"),
     ],
 )
-def test_bad_arguments(run, arguments: list[str], message: str) -> None:
+def test_masks_invalid_arguments_raise_and_write_nothing(run, arguments: list[str], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         run(*arguments)
     assert not Path("masks").exists()

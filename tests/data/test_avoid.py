@@ -79,7 +79,7 @@ def test_data_sets_made_of_others_keep_the_regions(make_objects: Callable[..., I
     assert dataset.fingerprint != stamped(make_objects(4), (True,) * 4).fingerprint
 
 
-def test_folder_of_regions_to_avoid(tmp_path: Path) -> None:
+def test_folder_avoid_reads_regions_of_the_images_that_have_one(tmp_path: Path) -> None:
     values = np.zeros((24, 32))
     values[:4, :5], values[4:8, :5] = 255, 7
     for name in ("cat", "dog"):
@@ -119,7 +119,7 @@ def test_a_region_of_another_size_is_named(tmp_path: Path) -> None:
         splits["train"][0]
 
 
-def test_column_of_regions_to_avoid(tmp_path: Path) -> None:
+def test_csv_avoid_column_is_read(tmp_path: Path) -> None:
     rows = [{"path": f"{i}.png", "label": i % 2, "avoid": "a.png" if i == 1 else ""} for i in range(4)]
     for row in rows:
         write_image(tmp_path / row["path"])
@@ -129,7 +129,7 @@ def test_column_of_regions_to_avoid(tmp_path: Path) -> None:
     assert torch.equal(train[1].avoid, torch.eye(24, 32, dtype=torch.uint8))
 
 
-def test_categories_to_avoid(tmp_path: Path) -> None:
+def test_coco_avoid_categories_become_regions(tmp_path: Path) -> None:
     pytest.importorskip("pycocotools")
     box = [2, 3, 10, 8]
     corners = [2, 3, 12, 3, 12, 11, 2, 11]

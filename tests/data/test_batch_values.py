@@ -75,7 +75,7 @@ def changed(tensor: Tensor, place: tuple[int, ...], value: float) -> Tensor:
         ({"parts": torch.full((2, 1, 8, 8), 3, dtype=torch.uint8)}, "parts hold other values than 0 and 1"),
     ],
 )
-def test_what_a_batch_refuses(given: dict[str, Any], message: str) -> None:
+def test_batch_invalid_values_raise(given: dict[str, Any], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         make(**given)
 

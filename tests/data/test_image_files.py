@@ -53,14 +53,14 @@ def test_16_bits_in_which_white_is_zero(tmp_path: Path) -> None:
     np.testing.assert_array_equal(gray(tmp_path / "a.tif"), 255 - np.rint(RAMP / 257))
 
 
-def test_a_gray_map_with_another_highest_value(tmp_path: Path) -> None:
+def test_a_gray_map_is_scaled_by_its_highest_value(tmp_path: Path) -> None:
     values = np.arange(24 * 32).reshape(24, 32)
     written = b"P5 32 24 1000\n" + values.astype(">u2").tobytes()
     (tmp_path / "a.pgm").write_bytes(written)
     np.testing.assert_allclose(gray(tmp_path / "a.pgm"), values * 255 / 1000, atol=0.51)
 
 
-def test_16_bits_in_color(tmp_path: Path) -> None:
+def test_16_bits_in_color_are_scaled_to_8(tmp_path: Path) -> None:
     """A PNG file written by hand, because Pillow writes none: the color is 40,000 of 65,535 in red alone."""
     import struct
     import zlib
@@ -85,7 +85,7 @@ def test_values_without_a_known_range_are_rejected(tmp_path: Path, values: np.nd
         read_image(tmp_path / "a.tif")
 
 
-def test_a_float_file_that_states_its_range(tmp_path: Path) -> None:
+def test_a_float_file_is_scaled_by_its_stated_range(tmp_path: Path) -> None:
     values = (RAMP / 65535).astype(np.float32)
     Image.fromarray(values).save(tmp_path / "a.tif", tiffinfo={340: 0.0, 341: 2.0})
     np.testing.assert_array_equal(gray(tmp_path / "a.tif"), np.rint(values * 127.5))
@@ -118,7 +118,7 @@ def test_transparent_pixels_are_shown_on_white(tmp_path: Path) -> None:
         assert gray(file).tolist() == [[0] * 4] * 2 + [[255] * 4] * 2, file
 
 
-def test_cmyk_and_several_frames(tmp_path: Path) -> None:
+def test_cmyk_is_converted_and_the_first_frame_is_read(tmp_path: Path) -> None:
     Image.new("RGB", (16, 16), (250, 20, 20)).convert("CMYK").save(tmp_path / "a.jpg", quality=100)
     assert (read_image(tmp_path / "a.jpg").float().mean((1, 2)) - torch.tensor([250.0, 20, 20])).abs().max() < 3
     frames = [Image.new("L", (4, 4), value) for value in (40, 200)]

@@ -119,7 +119,7 @@ def test_contradicting_labels_are_an_error(tmp_path: Path) -> None:
         )
 
 
-def test_given_splits_that_share_files(tmp_path: Path) -> None:
+def test_given_splits_that_share_files_warn(tmp_path: Path) -> None:
     for number, part in enumerate(("train", "val", "test")):
         for label, name in enumerate(("cat", "dog")):
             for i in range(5):

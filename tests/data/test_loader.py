@@ -123,7 +123,7 @@ def test_cache_loads_once_and_keeps_the_pixels(
     assert min(make_objects(2).keep_in_memory(side=12)[0].image.shape[-2:]) == 12
 
 
-def test_bad_settings(make_objects: Callable[..., InMemory]) -> None:
+def test_create_loader_invalid_options_raise(make_objects: Callable[..., InMemory]) -> None:
     dataset = make_objects(3)
     with pytest.raises(SightlineError, match=r"'flop'.*did you mean 'flip'"):
         batches(dataset, augment={"flop": True})

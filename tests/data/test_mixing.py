@@ -91,7 +91,7 @@ def test_the_mask_of_a_cut_image_is_what_is_seen_of_objects_of_its_label(by_clas
             assert torch.equal(mask, torch.where(without, 255, expected))
 
 
-def test_boxes_maps_and_regions_to_avoid_of_a_cut_image() -> None:
+def test_boxes_maps_and_regions_to_avoid_follow_the_cut_images() -> None:
     given = batch()
     dropped = 0
     for mixed in epochs(CUTMIX, given):
@@ -161,7 +161,7 @@ def test_the_draw_depends_on_seed_epoch_and_indices_and_does_not_change_the_gene
     assert kinds == {"none", "mixup", "cutmix"}
 
 
-def test_the_loss_of_soft_targets_by_hand() -> None:
+def test_the_loss_of_soft_targets_is_the_weighted_cross_entropy() -> None:
     logits, targets = torch.tensor([[0.3, -1.0, 2.0]]), torch.tensor([[0.7, 0.3, 0.0]])
     logs = logits.log_softmax(1)[0]
     torch.testing.assert_close(task_loss(logits, torch.tensor([0]), targets=targets)[0], -0.7 * logs[0] - 0.3 * logs[1])

@@ -78,7 +78,7 @@ def test_jitter_changes_colours_and_not_the_mask() -> None:
 @pytest.mark.parametrize(
     "options", [{"size": 0}, {"size": 8, "crop": 0}, {"size": 8, "crop": 1.5}, {"size": 8, "jitter": 1}]
 )
-def test_values_out_of_range(options: dict[str, float]) -> None:
+def test_train_transform_values_out_of_range_raise(options: dict[str, float]) -> None:
     with pytest.raises(SightlineError, match=list(options)[-1]):
         train_transform(**options)
 

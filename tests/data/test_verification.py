@@ -21,7 +21,7 @@ def run(*arguments: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_a_whole_set(pets_folder: Path) -> None:
+def test_a_complete_dataset_has_no_problems(pets_folder: Path) -> None:
     found = verify_dataset("pets", {"root": str(pets_folder)})
     assert found.images == {"train": 24, "val": 6, "test": 12}
     assert found.counts == {"train": (30, 30), "test": (12, 12)}
@@ -31,7 +31,7 @@ def test_a_whole_set(pets_folder: Path) -> None:
     assert "nothing is wrong" in printed
 
 
-def test_every_kind_of_trouble(pets_folder: Path) -> None:
+def test_every_kind_of_problem_is_listed(pets_folder: Path) -> None:
     masks = pets_folder / "annotations/trimaps"
     (pets_folder / "images/Bengal_12.jpg").unlink()
     (masks / "Bengal_0.png").unlink()

@@ -77,7 +77,7 @@ def values(found) -> dict[str, float]:
     return {name: round(figure.value, 4) for name, figure in found.measurements.items()}
 
 
-def test_a_model_of_the_object_alone_by_hand() -> None:
+def test_a_model_of_the_object_alone_looks_at_the_object() -> None:
     found = diagnosed("object")
     assert found.verdict.answer == "looks at the object"
     expected = {
@@ -107,7 +107,7 @@ def test_one_logit_gets_the_diagnosis_of_two(what: str) -> None:
 
 
 @pytest.mark.parametrize("misleading", [False, True])
-def test_a_model_of_the_background_alone_by_hand(misleading) -> None:
+def test_a_model_of_the_background_alone_leans_on_the_background(misleading) -> None:
     """Every partner is of the other class, so the swap turns every answer; where grounds mislead, for the better."""
     found = diagnosed("ground", Squares(misleading=misleading))
     assert found.verdict.answer == "leans on the background"
@@ -224,7 +224,7 @@ def test_saliency_takes_the_box_of_what_a_pretrained_network_responds_to() -> No
         annotate(data, size=SIDE, samples=8, annotation="saliency")
 
 
-def test_changed_images_by_their_definition() -> None:
+def test_changed_images_follow_their_definition() -> None:
     images, others = torch.rand(2, 3, 9, 9), torch.rand(2, 3, 9, 9)
     regions, there = (torch.randint(0, 2, (2, 9, 9)).to(torch.uint8) for _ in range(2))
     regions[0, 0, 0] = 255  # belongs to neither: stays when the background goes, and goes when the object does

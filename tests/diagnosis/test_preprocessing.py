@@ -155,7 +155,7 @@ def test_neither_raises_no_alarm(noise) -> None:
     assert bool(said.preprocessing.trials) == (noise > 0)
 
 
-def test_alternatives_by_their_definition() -> None:
+def test_color_alternatives_follow_their_definition() -> None:
     given = sl.InputSpec((0.2, 0.3, 0.4), (0.5, 0.6, 0.7), (SIDE, SIDE))
     images = torch.rand(2, 3, 4, 4)
     ways = {how.name: how for how in color_alternatives(given)}

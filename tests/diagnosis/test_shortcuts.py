@@ -99,7 +99,7 @@ def test_what_is_taken_by_definition() -> None:
     torch.testing.assert_close(packed[1], expected, rtol=0, atol=0)
 
 
-def test_properties_by_definition(tmp_path) -> None:
+def test_properties_of_files_follow_their_definition(tmp_path) -> None:
     paths = []
     for number, quality in enumerate((10, 50, 90)):
         exif = Image.Exif()

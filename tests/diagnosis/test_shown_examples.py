@@ -12,7 +12,7 @@ from sightline.diagnosis.page import render
 from sightline.metrics import expected_calibration_error
 
 
-def test_confusions_and_extremes_by_hand() -> None:
+def test_confusions_and_extremes_are_found_in_order() -> None:
     labels = torch.tensor([0, 0, 0, 1, 1, 1, 2])
     predicted = torch.tensor([1, 1, 2, 1, 1, 1, 0])
     confidence = torch.tensor([0.5, 0.9, 0.8, 0.6, 0.7, 0.8, 0.9])

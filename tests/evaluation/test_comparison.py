@@ -18,7 +18,7 @@ def with_correct(tmp_path, name, patterns, **options):
     ]
 
 
-def test_differences_by_hand(tmp_path):
+def test_differences_are_paired_by_seed(tmp_path):
     ours = with_correct(tmp_path, "a", [[1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 0, 1]])  # 0.75, 1, 0.75
     theirs = with_correct(tmp_path, "b", [[1, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]])  # 0.25, 0.5, 0
     accuracy = read_comparison(ours, theirs).splits[0].differences[ACCURACY]
@@ -30,7 +30,7 @@ def test_differences_by_hand(tmp_path):
     assert accuracy.seeds.high == pytest.approx(7 / 12 + 4.302653 / 12, abs=1e-6)
 
 
-def test_interval_over_images_by_enumeration(tmp_path):
+def test_interval_over_images_equals_the_enumerated_quantiles(tmp_path):
     """Four images whose differences are 0, 1, 1, 1: a round's mean is a quarter of a binomial(4, 3/4)."""
     ours, theirs = with_correct(tmp_path, "a", [[1, 1, 1, 1]]), with_correct(tmp_path, "b", [[1, 0, 0, 0]])
     accuracy = read_comparison(ours, theirs).splits[0].differences[ACCURACY]
@@ -86,7 +86,7 @@ def test_other_seeds_are_not_paired(tmp_path):
     assert read_comparison(ours, theirs).splits[0].differences[ACCURACY].seeds is not None
 
 
-def test_groups_by_hand(tmp_path):
+def test_groups_are_compared_one_by_one(tmp_path):
     ours, theirs = with_correct(tmp_path, "a", [[1, 1, 1, 0, 0, 0]]), with_correct(tmp_path, "b", [[1, 0, 0, 0, 1, 1]])
     for path in (*ours, *theirs):
         file = path / "evaluation" / "test" / "samples.csv"
@@ -138,7 +138,7 @@ def test_recipe_changes_are_those_between_groups(groups):
         (("x", "x"), (None, None), ("0", "1")),
     ],
 )
-def test_labels(tmp_path, names, guides, labels):
+def test_labels_name_what_differs_between_the_runs(tmp_path, names, guides, labels):
     runs = [write_run(tmp_path / str(i), name=n, guide=g) for i, (n, g) in enumerate(zip(names, guides))]
     comparison = read_comparison(runs[:1], runs[1:])
     found = [

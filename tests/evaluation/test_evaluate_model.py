@@ -116,7 +116,7 @@ def test_slow_metrics_see_a_nested_subset(model: Net, batches: list[sl.Batch]) -
     assert seen[2] < seen[5] < seen[100]
 
 
-def test_what_the_data_cannot_serve_is_left_out_and_named(model: Net, batches: list[sl.Batch]) -> None:
+def test_metrics_that_the_data_cannot_serve_are_left_out_and_named(model: Net, batches: list[sl.Batch]) -> None:
     bare = [sl.Batch(batch.images, batch.labels) for batch in batches]
     found = evaluate(model, bare, ("gaussian",), ("accuracy", "worst_group_accuracy", "miou"), gallery=3)
     assert [result.metric for result in found.results] == ["accuracy"]
@@ -195,7 +195,9 @@ def test_the_model_and_its_mode_are_unchanged(model: Net, batches: list[sl.Batch
         ({"max_images_slow": -1}, "expected 0 or more"),
     ],
 )
-def test_bad_input_is_rejected(model: Net, batches: list[sl.Batch], options: dict, message: str) -> None:
+def test_evaluate_model_invalid_arguments_raise(
+    model: Net, batches: list[sl.Batch], options: dict, message: str
+) -> None:
     with pytest.raises(sl.SightlineError, match=message):
         evaluate(model, batches, **options)
 

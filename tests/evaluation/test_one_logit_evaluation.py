@@ -54,7 +54,7 @@ def images() -> Tensor:
 
 @pytest.mark.parametrize("name", [n for n in EXPLAINERS.names() if n not in ELSEWHERE | {"lots"}])
 @pytest.mark.parametrize("targets", [None, 0])
-def test_every_explainer(name: str, targets: int | None) -> None:
+def test_every_explainer_gives_one_logit_the_maps_of_two(name: str, targets: int | None) -> None:
     one, two = models(0.5 if name in OF_PROBABILITIES else 1.0)
     predicted = (one(SPEC.normalize(images()))[:, 0] > 0).long()
     assert 0 < predicted.sum() < 6
@@ -71,7 +71,7 @@ def test_every_explainer(name: str, targets: int | None) -> None:
         )
 
 
-def test_an_evaluation_of_every_metric() -> None:
+def test_every_metric_gives_one_logit_the_values_of_two() -> None:
     size = 6
     masks = torch.zeros(size, 12, 12, dtype=torch.uint8)
     masks[:, 3:8, 2:9] = 1
@@ -97,7 +97,7 @@ def test_an_evaluation_of_every_metric() -> None:
     assert ours.samples["insertion@gradcam"].std() > 1e-3
 
 
-def test_attacks() -> None:
+def test_attacks_change_one_logit_as_two() -> None:
     one, two = models(0.5)
     labels = torch.tensor([0, 0, 1, 1, 0, 1])
     for attack in (fgsm, fgv):

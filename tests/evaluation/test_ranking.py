@@ -17,7 +17,7 @@ def table(tmp_path):
     return make
 
 
-def test_ranks_by_hand(table):
+def test_ranks_follow_the_direction_of_each_metric(table):
     found = table(settled())
     # insertion, up: B A C; deletion, down: C A B. Random-CAM would be fourth in both.
     ranks = {s.row: s.ranks for s in found.rankings}
@@ -36,7 +36,7 @@ def test_ranks_by_hand(table):
     assert found.mark("C", "deletion") == CellMark(1, False, None)
 
 
-def test_what_a_table_does_not_show_is_a_tie(table):
+def test_differences_that_the_table_does_not_show_are_ties(table):
     base = 0.5 + noise(0)
     values = {("net", name, "insertion"): base + more for name, more in (("A", 0.0), ("B", 0.0004), ("C", -0.2))}
     found = table(values)
@@ -85,7 +85,7 @@ def test_rows_with_fewer_images_are_compared_on_those_that_both_have(table):
     assert found.mark("few", "insertion").place == 2
 
 
-def test_cells_against_chance(table):
+def test_cells_are_marked_above_at_or_below_chance(table):
     chance = 0.5 + noise(0, scale=0.1)
     values = {
         ("net", "randomcam", "insertion"): chance,
@@ -99,7 +99,7 @@ def test_cells_against_chance(table):
 
 
 @pytest.mark.parametrize("label", ["randomcam", "Random-CAM", "Random CAM (seed 1)", "gaussian"])
-def test_chance_rows_by_any_spelling(label):
+def test_chance_rows_are_recognized_by_any_spelling(label):
     assert is_chance(label)
     assert not is_chance("Gaussian-blurred Grad-CAM")
 
@@ -110,7 +110,7 @@ def test_a_beaten_explainer_is_not_on_the_front(table):
     assert table(values).unbeaten == ["A", "B", "C"]
 
 
-def test_friedman_and_the_critical_difference(table):
+def test_friedman_equals_scipy_and_the_critical_difference_demsars(table):
     # After Demsar (2006): for 4 rows and 14 blocks the critical difference is 2.569 sqrt(4 * 5 / (6 * 14)) = 1.25.
     random = np.random.default_rng(5)
     values = {("net", name, "deletion"): random.random(14) for name in "ABCD"}
@@ -145,7 +145,7 @@ def test_friedman_over_metrics_averages_an_images_ranks(table):
     assert found.n == 5
 
 
-def test_friedman_with_only_ties(table):
+def test_friedman_with_only_ties_has_p_of_one(table):
     found = table({("net", name, "insertion"): [0.5] * 8 for name in "ABC"}).image_ranks("insertion")
     assert found.p == 1
     assert np.isnan(found.statistic)

@@ -81,7 +81,7 @@ def test_the_fingerprint_follows_every_weight() -> None:
         ({"explainers": ["gradcan"]}, "did you mean 'gradcam'"),
     ],
 )
-def test_bad_input_is_rejected(run: Run, options: dict, message: str) -> None:
+def test_evaluate_invalid_arguments_raise(run: Run, options: dict, message: str) -> None:
     with pytest.raises(sl.SightlineError, match=message):
         evaluate(run, **options)
 

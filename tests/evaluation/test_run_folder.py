@@ -46,7 +46,7 @@ def test_no_run_folder(tmp_path):
         read_run(tmp_path)
 
 
-def test_not_evaluated(tmp_path):
+def test_a_run_without_evaluation_raises_with_the_command(tmp_path):
     path = write_run(tmp_path / "run", splits=())
     with pytest.raises(SightlineError, match=f"{path} has not been evaluated; run `sightline evaluate {path}`"):
         read_run(path)
@@ -75,7 +75,7 @@ def test_an_evaluation_that_is_being_written_is_not_read(tmp_path):
         ("metrics.csv", "epoch,loss\n0,nonsense\n"),
     ],
 )
-def test_damaged_file(tmp_path, file, content):
+def test_a_damaged_file_raises_with_its_name_and_a_remedy(tmp_path, file, content):
     path = write_run(tmp_path / "run")
     (path / file).write_text(content)
     with pytest.raises(SightlineError, match=f"{path / file}") as caught:

@@ -95,7 +95,7 @@ def test_cvat_is_as_its_manual_says(photos: Path) -> None:
     assert [mask.attrib[key] for key in ("left", "top", "width", "height", "rle")] == ["29", "20", "1", "1", "0, 1"]
 
 
-def test_brushes_of_label_studio_by_hand() -> None:
+def test_brushes_of_label_studio_pack_to_the_expected_bits() -> None:
     mask = np.array([[False, True]])
     # 32 bits 8; 5 bits 7; sizes 4, 8, 12, 16; twice: repeated, the first size, 4 values, 0 or 255
     bits = f"{8:032b}{7:05b}{3:04b}{7:04b}{11:04b}{15:04b}" + f"1{0:02b}{3:04b}{0:08b}" + f"1{0:02b}{3:04b}{255:08b}"
@@ -163,7 +163,7 @@ def test_annotations_of_stored_pixels_are_turned_with_the_image(photos: Path) ->
     assert (read(photos / "turned")["a/turned.png"] == expected).all()
 
 
-def test_what_does_not_fit_is_rejected(photos: Path) -> None:
+def test_exchange_files_that_do_not_fit_raise(photos: Path) -> None:
     data = opened(photos)
     export_masks(data, "cvat", photos / "a.xml")
     (photos / "broken.xml").write_text("<annotations><image")

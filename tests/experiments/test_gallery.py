@@ -138,7 +138,7 @@ def test_scale_shows_fewer_images_and_trains_on_fewer() -> None:
         ({"images": []}, "images"),
     ],
 )
-def test_bad_keys(changes: dict[str, Any], message: str) -> None:
+def test_gallery_invalid_keys_raise(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         study(**changes)
 
@@ -153,7 +153,7 @@ def test_bad_keys(changes: dict[str, Any], message: str) -> None:
         ({"models": [{"label": "a", "keys": {"batchsize": 3}}]}, "batch_size"),
     ],
 )
-def test_what_cannot_be_shown_is_met_before_anything_is_written(
+def test_gallery_invalid_images_raise_before_anything_is_written(
     changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(SightlineError, match=message):

@@ -77,7 +77,7 @@ def test_two_processes_make_the_table_of_one_also_after_a_kill(plan: Path, tmp_p
     assert "missing.safetensors" in report
 
 
-def test_what_cannot_be_spread_is_rejected(plan: Path, tmp_path: Path) -> None:
+def test_invalid_devices_and_studies_without_runs_raise(plan: Path, tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="only the runs of a table"):
         run_study(read_study("lots", "table-5.3"), tmp_path / "out", devices=["cpu", "cpu"])
     with pytest.raises(SightlineError, match="device is 'gpu1'; expected 'cpu', or a GPU"):

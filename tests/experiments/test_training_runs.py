@@ -190,7 +190,7 @@ def test_a_table_on_full_data_sets_is_scaled_by_the_share_of_training_images(pap
         assert row == whole
 
 
-def test_what_a_study_may_grow_by() -> None:
+def test_a_study_may_grow_by_variants_seeds_and_columns() -> None:
     variants = [{"label": "a"}, {"label": "b", "keys": {"guide": "energy"}}]
     before = study(variants=variants)
     more = study(
@@ -217,7 +217,7 @@ def test_what_a_study_may_grow_by() -> None:
         ({"seeds": []}, "seeds"),
     ],
 )
-def test_bad_keys(changes: dict, message: str) -> None:
+def test_training_runs_invalid_keys_raise(changes: dict, message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         study(**changes)
 

@@ -148,7 +148,7 @@ def test_legrad_equals_that_of_torch_cam() -> None:
     torch.testing.assert_close(sl.explain(model, images((32, 32)), "legrad", TARGETS), expected, atol=1e-4, rtol=0)
 
 
-def test_what_hugging_face_returns_as_attention_is_what_is_followed() -> None:
+def test_attention_of_hugging_face_is_the_one_that_rollout_follows() -> None:
     transformers = pytest.importorskip("transformers")
     config = transformers.ViTConfig(
         hidden_size=12, num_hidden_layers=3, num_attention_heads=2, intermediate_size=24, image_size=SIZE, patch_size=8,
@@ -214,7 +214,7 @@ def test_other_forms_of_a_model_give_its_maps(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_half_precision(name: str) -> None:
+def test_bfloat16_models_give_float32_maps_close_to_the_exact_ones(name: str) -> None:
     expected = sl.explain(vit().float(), images().float(), name, TARGETS)
     found = sl.explain(vit().bfloat16(), images().bfloat16(), name, TARGETS)
     assert found.dtype == torch.float32
@@ -243,7 +243,7 @@ def test_the_model_is_as_before(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_no_attention_map_is_defined_for_is_named(name: str, windows: list[nn.Module]) -> None:
+def test_models_without_attention_are_named(name: str, windows: list[nn.Module]) -> None:
     with pytest.raises(sl.NotDefinedError, match="not defined for TinyCNN"):
         sl.explain(TinyCNN().double(), images(), name)
     for model in windows:

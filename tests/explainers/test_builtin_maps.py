@@ -93,7 +93,7 @@ def test_a_model_that_iccnn_trained_carries_its_groups() -> None:
     assert torch.equal(sl.explain(copy.deepcopy(objective.model), batch.images, "iccnn"), expected)
 
 
-def test_what_groups_refuse() -> None:
+def test_invalid_groups_raise() -> None:
     images = torch.rand(2, 3, 4, 4)
     with pytest.raises(NotDefinedError, match="Planes has no groups of filters; give groups="):
         sl.explain(Planes(), images, "iccnn")

@@ -343,7 +343,7 @@ def test_normalised_maps_ignore_scale_and_shift(scale: float, shift: float) -> N
         ({"layer": "nowhere"}, "unknown layer 'nowhere'"),
     ],
 )
-def test_bad_input(arguments: dict[str, object], message: str) -> None:
+def test_explain_invalid_input_raises(arguments: dict[str, object], message: str) -> None:
     given_arguments: dict = {"images": torch.rand(2, 3, 8, 8), **arguments}
     with pytest.raises(SightlineError, match=message):
         sl.explain(TinyCNN(), **given_arguments)

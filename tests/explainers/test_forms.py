@@ -187,7 +187,7 @@ def test_guides_tap_a_model_that_holds_compiled_parts() -> None:
         torch.testing.assert_close(step(change), expected)
 
 
-def test_metrics_and_features_of_a_compiled_model() -> None:
+def test_a_compiled_model_gives_equal_metrics_and_features() -> None:
     maps = torch.rand(2, 16, 16)
     for model in (network(), compiled(network()), in_place()):
         metric = Insertion(model, steps=4)

@@ -184,7 +184,7 @@ def test_scorecam_equals_a_loop_over_channels(layout: str) -> None:
         torch.testing.assert_close(maps[i], map_, rtol=1e-9, atol=1e-9)
 
 
-def test_a_linear_tail_worked_by_hand() -> None:
+def test_ablationcam_of_a_linear_tail_has_the_expected_weights() -> None:
     # Y = 2 mean(A_0) - mean(A_1), with means 3 and 2: Y = 4, and 4 - Y_k = 6, -2.
     model = nn.Sequential(nn.Identity(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 1, bias=False)).double()
     with torch.no_grad():
@@ -265,7 +265,7 @@ def test_a_model_that_sees_nothing_gives_a_map_of_zeros(name: str) -> None:
     assert torch.equal(features_map(model, torch.rand(2, 3, 8, 8), name), torch.zeros(2, 8, 8))
 
 
-def test_scorecam_of_the_top_channels() -> None:
+def test_scorecam_top_keeps_the_channels_of_highest_energy() -> None:
     model, images = Strided().double().eval(), torch.rand(2, 3, 8, 8).double()
     layer = Layer("features")
     activations, weights = ScoreCAM(top=3).channel_weights(model, images, 1, layer)
@@ -448,7 +448,7 @@ def test_autocast_gives_float32_maps(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_it_pickles(name: str) -> None:
+def test_forward_cams_copies_and_pickles_give_equal_maps(name: str) -> None:
     model, images = Strided(), torch.rand(1, 3, 8, 8)
     explainer = sl.create_explainer(name, internal_batch_size=2)
     other = pickle.loads(pickle.dumps(copy.deepcopy(explainer)))
@@ -463,6 +463,6 @@ def test_it_pickles(name: str) -> None:
         ("scorecam", {"softmax": True}, "unknown option of 'scorecam': 'softmax'"),
     ],
 )
-def test_bad_options(name: str, options: dict[str, Any], message: str) -> None:
+def test_forward_cams_invalid_options_raise(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(sl.SightlineError, match=message):
         sl.create_explainer(name, **options)

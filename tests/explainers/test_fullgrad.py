@@ -78,7 +78,7 @@ def hooks(model: nn.Module) -> int:
 # ---- the decomposition ----
 
 
-def test_a_network_worked_by_hand() -> None:
+def test_full_gradients_of_a_small_network_have_the_expected_values() -> None:
     # f = 3 relu(2 x - 1) - 5 relu(-x + 4) + 7 at one pixel, x = 3: both units are on.
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(2, 1)).double()
     with torch.no_grad():
@@ -141,7 +141,7 @@ def test_the_score_may_be_any_that_is_linear_in_the_logits() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121", "timm/tf_efficientnet_lite0"])
-def test_it_is_complete_on_real_architectures(name: str) -> None:
+def test_fullgrad_is_complete_on_real_architectures(name: str) -> None:
     """Dense connections, ReLU6, and timm's normalisation with the activation function inside."""
     if name.startswith("timm/"):
         model = pytest.importorskip("timm").create_model(name.removeprefix("timm/"))
@@ -279,7 +279,7 @@ def test_an_activation_function_outside_any_module_is_laid_to_what_holds_it() ->
         sl.explain(Functional(), torch.rand(1, 3, 8, 8), "fullgrad")
 
 
-def test_it_leaves_no_trace_also_after_an_exception() -> None:
+def test_fullgrad_restores_the_model_also_after_an_error() -> None:
     class Failing(ReLUNet):
         def forward(self, x: Tensor) -> Tensor:
             super().forward(x)
@@ -306,13 +306,13 @@ def test_autocast_does_not_make_it_coarse() -> None:
     torch.testing.assert_close(maps, sl.explain(model, images, "fullgrad"))
 
 
-def test_it_pickles() -> None:
+def test_fullgrad_copies_and_pickles_give_equal_maps() -> None:
     model, images = ReLUNet(), torch.rand(1, 3, 8, 8)
     explainer: Any = sl.create_explainer("fullgrad", rescale="layer")
     other = pickle.loads(pickle.dumps(copy.deepcopy(explainer)))
     assert torch.equal(other(model, images), explainer(model, images))
 
 
-def test_bad_options() -> None:
+def test_fullgrad_invalid_options_raise() -> None:
     with pytest.raises(sl.SightlineError, match="rescale is 'image'; expected 'channel' or 'layer'"):
         sl.create_explainer("fullgrad", rescale="image")

@@ -59,7 +59,9 @@ def test_every_form_gives_the_maps_of_the_tensor(model: nn.Module, arrays: list[
     assert model.training
 
 
-def test_one_image_a_folder_and_a_dataset(model: nn.Module, arrays: list[np.ndarray], files: list[Path]) -> None:
+def test_one_image_a_folder_and_a_dataset_give_equal_maps(
+    model: nn.Module, arrays: list[np.ndarray], files: list[Path]
+) -> None:
     expected = sl.explain(model, stacked(arrays), input_spec=SPEC)
     for one in (files[3], str(files[3]), Image.open(files[3]), arrays[3]):
         assert torch.allclose(sl.explain(model, one, input_spec=SPEC).maps, expected[3:4], atol=1e-5)
@@ -90,7 +92,7 @@ def test_images_are_resized_and_cropped(model: nn.Module) -> None:
     assert found.images.mean() > 0.9
 
 
-def test_what_is_returned_is_shown_with_file_names(model: nn.Module, files: list[Path], tmp_path: Path) -> None:
+def test_explained_images_are_shown_with_their_file_names(model: nn.Module, files: list[Path], tmp_path: Path) -> None:
     found = sl.explain(model, files[:2], input_spec=SPEC)
     overlay = sl.show(found)
     assert overlay.titles == ["00.png", "01.png"]
@@ -115,7 +117,7 @@ def test_a_normalization_that_is_assumed_is_said(model: nn.Module, arrays: list[
         ([np.full((4, 4, 3), 3.0), np.full((4, 4, 3), 9.0)], "the values of image 0 range over"),
     ],
 )  # fmt: skip
-def test_what_is_no_image_is_rejected(model: nn.Module, images: object, message: str) -> None:
+def test_input_that_is_not_an_image_raises(model: nn.Module, images: object, message: str) -> None:
     with pytest.raises(sl.SightlineError) as error:
         sl.explain(model, images, input_spec=SPEC)
     assert message in str(error.value)

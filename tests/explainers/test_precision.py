@@ -129,7 +129,7 @@ def test_images_of_another_type_than_the_model_are_rejected(method: str, own: to
         sl.create_explainer(method, **FEW.get(method, {}))(network().to(own), images)
 
 
-def test_a_transformer_and_another_type() -> None:
+def test_a_transformer_with_images_of_another_type_raises() -> None:
     timm = pytest.importorskip("timm")
     model = timm.create_model("test_vit", num_classes=3).eval()
     with pytest.raises(SightlineError, match="parameters are float32 on cpu: convert the images"):

@@ -159,7 +159,7 @@ def test_views_change_nothing_where_the_model_turns_with_the_image(views: int) -
     torch.testing.assert_close(found(pointwise, images, layer="0"), plain)
 
 
-def test_what_is_explained_is_settled_on_the_image_itself() -> None:
+def test_the_target_is_chosen_on_the_unchanged_image() -> None:
     image = torch.zeros(1, 1, 4, 4)
     image[0, 0, 0, 0], image[0, 0, -1, -1] = 2.0, 1.0  # class 0 here, class 1 upside down and mirrored
     explainer = sl.create_explainer("augmented", method="hirescam", views=4, intensities=[1.0])

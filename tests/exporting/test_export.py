@@ -194,7 +194,7 @@ class Noisy(TinyCNN):
     ("model", "message"),
     [(Branching, "format 'torch-export' cannot express this model"), (Noisy, "logits for 1 images are off by")],
 )
-def test_what_cannot_be_exported_leaves_nothing(model: type[TinyCNN], message: str, tmp_path: Path) -> None:
+def test_a_failed_export_leaves_nothing(model: type[TinyCNN], message: str, tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match=message):
         export_model(model(), tmp_path / "out", ["state-dict", "torch-export"], input_spec=SPEC, classes=CLASSES)
     assert not list(tmp_path.iterdir())
@@ -215,7 +215,7 @@ def test_a_kill_leaves_nothing_of_that_name(tmp_path: Path, monkeypatch: pytest.
     assert not (tmp_path / ".out.tmp").exists()
 
 
-def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_model_invalid_arguments_raise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def export(formats: tuple[str, ...] = ("state-dict",), classes: list[str] = CLASSES) -> None:
         export_model(TinyCNN(), tmp_path / "out", formats, input_spec=SPEC, classes=classes)
 

@@ -58,7 +58,7 @@ OVERRIDES = [
 
 
 @pytest.mark.parametrize("override", OVERRIDES, ids=lambda text: text[:40].encode("unicode_escape").decode())
-def test_a_recipe_with_one_bad_key(override: str, tmp_path: Path) -> None:
+def test_a_recipe_with_one_bad_key_raises_before_a_run_exists(override: str, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(KEYS))
     with pytest.raises(SightlineError):
@@ -173,7 +173,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_with_bad_arguments(
+def test_a_command_with_bad_arguments_exits_with_a_message(
     line: str,
     files: dict[str, Path],
     tmp_path: Path,

@@ -71,7 +71,7 @@ def given(entry: Entry[Any], option: str, value: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.noun)
-def test_values_of_another_type(registry: Registry[Any]) -> None:
+def test_option_of_another_type_raises_with_its_name(registry: Registry[Any]) -> None:
     tried = 0
     for entry, option, annotation in options_of(registry):
         for value in wrong_values(annotation):
@@ -104,7 +104,7 @@ def test_choices_that_do_not_exist(registry: Registry[Any]) -> None:
         {"flip": 1}, {"jitter": "0.1"}, {"jitter": -1}, {"jitter": 1}, {"jitter": {"a": 1}}, {"zoom": 1}, {"crop": True},
     ],
 )  # fmt: skip
-def test_augmentation(options: dict[str, Any]) -> None:
+def test_augmentation_invalid_values_raise(options: dict[str, Any]) -> None:
     with pytest.raises(SightlineError, match=next(iter(options))):
         AUGMENT(size=8, **options)
 
@@ -151,12 +151,12 @@ def test_augmentation(options: dict[str, Any]) -> None:
         lambda: sl.explainers.create_explainer("integrated_gradients", steps="many"),
     ],
 )  # fmt: skip
-def test_calls(make: Callable[[], object]) -> None:
+def test_calls_with_invalid_arguments_raise(make: Callable[[], object]) -> None:
     with pytest.raises(SightlineError):
         make()
 
 
-def test_what_fits() -> None:
+def test_option_of_a_fitting_type_passes() -> None:
     def factory(
         a: float = 0.0, b: int = 0, c: str = "", d: Sequence[float] = (), e: "Mapping[str, Any] | None" = None,
         f: tuple[float, float] = (0, 1), g: bool = False, h: torch.Tensor | None = None, i: Any = None, j=None,

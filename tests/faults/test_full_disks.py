@@ -25,7 +25,7 @@ def one_line(said: str, folder: Path) -> bool:
 
 
 @pytest.mark.parametrize("name", VERBS)
-def test_a_disk_that_fills_up_at_any_operation(name, work, undisturbed):
+def test_a_disk_that_fills_up_at_any_operation_is_one_error_and_the_command_resumes(name, work, undisturbed):
     verb, draw = VERBS[name], random.Random(name)
     expected, operations, _ = undisturbed(name)
     for point in draw.sample(range(operations), min(POINTS, operations)):

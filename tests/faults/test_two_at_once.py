@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", VERBS)
-def test_two_at_once(name, work, undisturbed):
+def test_two_equal_commands_at_once_leave_one_result(name, work, undisturbed):
     verb = VERBS[name]
     expected, *_ = undisturbed(name)
     folder = work()

@@ -36,19 +36,19 @@ FEW: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("check", [check_number, check_non_negative, check_positive, check_fraction, check_count])
 @pytest.mark.parametrize("value", [NAN, INF, -INF, "1", None, True, [1]])
-def test_checks_of_options(check: Callable[..., None], value: Any) -> None:
+def test_check_of_a_non_number_raises(check: Callable[..., None], value: Any) -> None:
     with pytest.raises(SightlineError, match=r"eps is .*; expected a"):
         check(eps=value)
 
 
 @pytest.mark.parametrize("eps", [NAN, INF, -0.1, 1.5])
 @pytest.mark.parametrize("attack", [fgsm, fgv, hot_cold])
-def test_attacks(attack: Callable[..., Any], eps: float) -> None:
+def test_attacks_eps_outside_the_unit_interval_raises(attack: Callable[..., Any], eps: float) -> None:
     with pytest.raises(SightlineError, match=r"eps is .*; expected a number in \[0, 1\]"):
         attack(TinyCNN(), IMAGES, eps=eps)
 
 
-def test_other_options_of_attacks() -> None:
+def test_attacks_weights_and_steps_that_are_not_finite_raise() -> None:
     with pytest.raises(SightlineError, match="NaN or infinity in weights"):
         fgsm(TinyCNN(), IMAGES, eps=0.1, weights=torch.full((2, 12, 12), NAN))
     for option in ("tau", "alpha"):
@@ -68,7 +68,7 @@ def test_other_options_of_attacks() -> None:
         (((), (), (8, 8)), "expected one per channel"),
     ],
 )
-def test_input_specs(spec: tuple[Any, Any, Any], message: str) -> None:
+def test_input_spec_invalid_values_raise(spec: tuple[Any, Any, Any], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         sl.InputSpec(*spec)
 
@@ -103,13 +103,15 @@ def test_weights_that_are_nan_are_not_loaded() -> None:
         ({"masks": MASKS[:, None].repeat(1, 3, 1, 1), "targets": torch.tensor([0, 3])}, "masks have 3 classes and"),
     ],
 )
-def test_masks_of_metrics(metric: Callable[..., Any], given: dict[str, Any], message: str) -> None:
+def test_localization_metrics_invalid_masks_raise(
+    metric: Callable[..., Any], given: dict[str, Any], message: str
+) -> None:
     with pytest.raises(SightlineError, match=message):
         metric(MAPS, **{"masks": MASKS, **given})
 
 
 @pytest.mark.parametrize("box", [[5.0, 1, 1, 5], [1.0, NAN, 5, 5], [0.0, 0, INF, 5]])
-def test_boxes_of_metrics(box: list[float]) -> None:
+def test_box_metrics_invalid_boxes_raise(box: list[float]) -> None:
     boxes = torch.tensor([[box], [[0.0, 0, 5, 5]]])
     for call in (
         lambda: box_localization(MAPS, boxes),
@@ -123,7 +125,7 @@ def test_boxes_of_metrics(box: list[float]) -> None:
 @pytest.mark.parametrize(
     "labels", [torch.tensor([0, -100]), torch.tensor([0, 99]), torch.tensor([[0, 1, 0], [0, 3, 0]])]
 )
-def test_labels_of_accuracy(labels: torch.Tensor) -> None:
+def test_accuracy_labels_outside_the_classes_raise(labels: torch.Tensor) -> None:
     with pytest.raises(SightlineError, match="labels range over"):
         Accuracy().update(torch.rand(2, 3), labels)
 
@@ -174,7 +176,7 @@ def test_options_that_a_map_needs(name: str, options: dict[str, Any], message: s
 
 
 @pytest.mark.parametrize("fill", [NAN, INF])
-def test_fills(fill: float) -> None:
+def test_perturbation_curves_fill_that_is_not_finite_raises(fill: float) -> None:
     with pytest.raises(SightlineError, match="fill is"):
         sl.metrics.perturbation_curves(TinyCNN(), IMAGES, MAPS, fill=fill)
 

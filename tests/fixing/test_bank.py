@@ -44,7 +44,7 @@ def rows_of(bank: Bank, masks: dict[int, np.ndarray], avoid: dict[int, np.ndarra
     return bank.rows(0, MarkedImages(bank.images, masks, avoid), PASSES, lambda count: None)
 
 
-def test_what_a_new_mark_changes_is_computed_again_and_nothing_else(images) -> None:
+def test_a_new_mark_recomputes_only_what_it_changes(images) -> None:
     data, masks, open_bank = images
     bank, counts = open_bank()
     first = rows_of(bank, masks)

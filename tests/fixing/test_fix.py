@@ -166,7 +166,7 @@ def test_a_model_with_one_logit_keeps_one(cheat) -> None:
     assert [f.before for f in single.table] == [f.before for f in two.table]
 
 
-def test_what_cannot_be_fixed_is_rejected(cheat) -> None:
+def test_fix_unknown_masks_or_models_without_a_linear_head_raise(cheat) -> None:
     model, seen, _ = cheat
     with pytest.raises(SightlineError, match=r"apple/99\.png"):
         fixed_with(model, seen, masks={"apple/99.png": np.zeros((SIZE, SIZE))})
@@ -177,7 +177,7 @@ def test_what_cannot_be_fixed_is_rejected(cheat) -> None:
         fixed_with(convolution, seen, masks=seen / "masks")
 
 
-def test_any_form_of_data_with_a_corrupt_image(cheat, tmp_path: Path) -> None:
+def test_fix_takes_any_form_of_data_and_skips_a_corrupt_image(cheat, tmp_path: Path) -> None:
     model, seen, swapped = cheat
     files = sorted((seen / "images").rglob("*.png"))
     bad = tmp_path / "apple.png"

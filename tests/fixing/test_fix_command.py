@@ -63,7 +63,7 @@ def test_one_command_mends_a_checkpoint(tmp_path: Path, monkeypatch: pytest.Monk
         (["--model", "timm/resnet18", "--data", "x", "--found"], "weights were not given for timm/resnet18"),
     ],
 )
-def test_what_is_missing_is_named(arguments: list[str], message: str, tmp_path: Path, monkeypatch) -> None:
+def test_fix_missing_arguments_are_named(arguments: list[str], message: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     code, output = run(*arguments)
     assert code != 0

@@ -32,14 +32,14 @@ def write_turned(path: Path, orientation: int = 6) -> Path:
     return path
 
 
-def test_two_xml_files_of_one_folder_that_name_one_image(tmp_path: Path) -> None:
+def test_two_xml_files_of_one_folder_that_name_one_image_raise(tmp_path: Path) -> None:
     write_voc(tmp_path / "a.xml", "a.jpg")
     write_voc(tmp_path / "b.xml", "a.jpg")
     with pytest.raises(SightlineError, match=r"a\.xml and .*b\.xml both name the image a\.jpg"):
         BoxFile(tmp_path)
 
 
-def test_two_xml_files_that_name_images_of_two_folders(tmp_path: Path) -> None:
+def test_two_xml_files_with_images_of_two_folders_keep_their_own_boxes(tmp_path: Path) -> None:
     write_voc(tmp_path / "cat/1.xml", "1.jpg", (1, 1, 5, 5))
     write_voc(tmp_path / "dog/1.xml", "1.jpg", (2, 2, 6, 6))
     write_voc(tmp_path / "dog/v1.2.xml", "v1.2")
@@ -49,7 +49,7 @@ def test_two_xml_files_that_name_images_of_two_folders(tmp_path: Path) -> None:
     assert boxes.of("images/v1.2.jpg") == [Box(2, 3, 12, 11, label="cat")]
 
 
-def test_an_xml_file_of_another_size(tmp_path: Path) -> None:
+def test_an_xml_file_of_another_size_raises_unless_it_is_zero(tmp_path: Path) -> None:
     image = write_image(tmp_path / "a.jpg", size=(32, 24))
     write_voc(tmp_path / "xml/a.xml", "a.jpg", size=(64, 48))
     with pytest.raises(SightlineError, match=r"a\.jpg are for 64 x 48 pixels .*; the image has 32 x 24"):
@@ -68,7 +68,7 @@ def test_the_size_tells_on_which_pixels_of_a_turned_image_a_box_is(
     assert box.xyxy == expected
 
 
-def test_a_turned_image_of_unknown_pixels(tmp_path: Path) -> None:
+def test_a_turned_image_of_unknown_size_warns(tmp_path: Path) -> None:
     image = write_turned(tmp_path / "a.jpg", 2)
     write_voc(tmp_path / "xml/a.xml")
     with pytest.warns(UserWarning, match="do not tell whether they count the stored or the turned pixels"):
@@ -85,13 +85,13 @@ def test_a_turned_image_of_unknown_pixels(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_voc_box_in_other_units(tmp_path: Path, box: tuple[float, ...], message: str) -> None:
+def test_a_voc_box_in_other_units_raises(tmp_path: Path, box: tuple[float, ...], message: str) -> None:
     write_voc(tmp_path / "a.xml", box=box)
     with pytest.raises(SightlineError, match=message):
         BoxFile(tmp_path)
 
 
-def test_another_xml_file(tmp_path: Path) -> None:
+def test_an_xml_file_that_is_not_voc_raises(tmp_path: Path) -> None:
     (tmp_path / "a.xml").write_text("<svg/>")
     with pytest.raises(SightlineError, match=r"a\.xml is not a Pascal VOC annotation: it holds <svg>"):
         BoxFile(tmp_path)
@@ -128,7 +128,7 @@ def test_a_csv_box_that_is_not_in_pixels_of_its_image(tmp_path: Path, box: str, 
         data.create_dataset(name, **options)
 
 
-def test_a_box_that_reaches_out_by_rounding(tmp_path: Path) -> None:
+def test_a_box_that_reaches_out_by_rounding_is_accepted(tmp_path: Path) -> None:
     image = write_image(tmp_path / "a.jpg", size=(32, 24))
     (tmp_path / "a.csv").write_text("path,x1,y1,x2,y2\na.jpg,-0.5,0,33,24.5\n")
     (record,) = with_boxes([Record(image, 0)], tmp_path / "a.csv")

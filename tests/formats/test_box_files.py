@@ -21,7 +21,7 @@ def coco(path: Path, names: list[str]) -> Path:
     return path
 
 
-def test_a_coco_file(tmp_path: Path) -> None:
+def test_a_coco_file_gives_the_boxes_of_each_path(tmp_path: Path) -> None:
     boxes = BoxFile(coco(tmp_path / "a.json", ["cat/1.jpg", "dog/1.jpg"]))
     assert boxes.of("/data/cat/1.png") == [Box(5, 6, 25, 16.5, None, "cat"), Box(0, 0, 4, 4, 0.5, "toy")]
     assert boxes.of("/data/dog/1.jpg") == []
@@ -67,13 +67,13 @@ def test_voc_counts_from_one_and_includes_the_last_pixel(tmp_path: Path) -> None
         ("a.txt", "", "not a .json, .csv or folder"),
     ],
 )
-def test_bad_annotation_files(tmp_path: Path, file: str, content: str, message: str) -> None:
+def test_damaged_annotation_files_raise(tmp_path: Path, file: str, content: str, message: str) -> None:
     (tmp_path / file).write_text(content)
     with pytest.raises(SightlineError, match=message):
         BoxFile(tmp_path / file)
 
 
-def test_a_name_that_stands_for_two_images(tmp_path: Path) -> None:
+def test_a_name_that_stands_for_two_images_raises(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("path,x1,y1,x2,y2\n1.jpg,1,2,3,4\nhen/1.jpg,5,6,7,8\n2.jpg,,,,\n")
     boxes = BoxFile(tmp_path / "a.csv")
     assert boxes.of("/data/cat/1.jpg") == boxes.of("/data/cat/1.jpg") == [Box(1, 2, 3, 4)]

@@ -79,7 +79,7 @@ def coco_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_dominant_class(coco_folder: Path) -> None:
+def test_dominant_labels_take_the_class_with_most_pixels(coco_folder: Path) -> None:
     splits = data.create_dataset("coco", root=str(coco_folder), classes=["person", "dog"], val=1)
     assert splits.classes == ["person", "dog"]
     assert {name: split.labels.tolist() for name, split in splits.items()} == {
@@ -109,7 +109,7 @@ def test_run_lengths(coco_folder: Path, packed: bool) -> None:
         data.create_dataset("coco", root=str(coco_folder), classes=["person", "dog"])["test"][0]
 
 
-def test_all_classes(coco_folder: Path) -> None:
+def test_multiple_labels_give_every_class_with_masks_and_boxes(coco_folder: Path) -> None:
     splits = data.create_dataset("coco", root=str(coco_folder), labels="multiple", val=2)
     assert splits.classes == ["person", "car", "dog"]  # by their number
     assert {name: len(split) for name, split in splits.items()} == {"train": 4, "val": 2, "test": 2}
@@ -134,7 +134,7 @@ def test_the_fingerprint_follows_the_annotations(coco_folder: Path) -> None:
     assert before != fingerprint()
 
 
-def test_bad_settings(coco_folder: Path) -> None:
+def test_coco_invalid_options_and_files_raise(coco_folder: Path) -> None:
     root = str(coco_folder)
     with pytest.raises(SightlineError, match="unknown class 'dogs'; did you mean 'dog'"):
         data.create_dataset("coco", root=root, classes=["dogs", "person"])

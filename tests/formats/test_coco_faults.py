@@ -75,13 +75,13 @@ def test_each_file_numbers_the_categories_in_its_own_way(tmp_path: Path) -> None
     assert make(tmp_path)["test"].labels.tolist() == [1, 0, 1]
 
 
-def test_categories_of_the_test_file_alone(tmp_path: Path) -> None:
+def test_categories_of_the_test_file_alone_warn_and_are_left_out(tmp_path: Path) -> None:
     write(tmp_path, "val", {1: "cat", 2: "horse"}, [[thing(1)], [thing(2)]])
     with pytest.warns(UserWarning, match="'horse' are left out"):
         assert make(tmp_path)["test"].labels.tolist() == [0]
 
 
-def test_a_root_category_and_two_of_one_name(tmp_path: Path) -> None:
+def test_a_root_category_is_no_class_and_equal_names_are_one(tmp_path: Path) -> None:
     names = {0: "animals", 1: "cat", 2: "dog", 3: "cat"}
     write(tmp_path, "train", names, [[thing(1)], [thing(3)], [thing(2)], [thing(2)]])
     write(tmp_path, "val", names, [[thing(1)], [thing(3)]])
@@ -94,7 +94,7 @@ def test_a_root_category_and_two_of_one_name(tmp_path: Path) -> None:
         data.create_dataset("coco", root=str(tmp_path), classes=["animals", "cat"])
 
 
-def test_another_size_than_the_image(tmp_path: Path) -> None:
+def test_annotations_of_another_image_size_raise(tmp_path: Path) -> None:
     write(tmp_path, "val", {1: "cat", 2: "dog"}, [[thing(1)]], width=64, height=48)
     with pytest.raises(
         SightlineError, match=r"0\.jpg are for 64 x 48 pixels \(width x height\); the image has 32 x 24"
@@ -119,7 +119,7 @@ def test_masks_and_boxes_turn_as_pillow_turns_the_image(tmp_path: Path, orientat
 
 @pytest.mark.parametrize("counted", ["stored", "turned"])
 @pytest.mark.parametrize("labels", ["dominant", "multiple"])
-def test_polygons_on_a_turned_image(tmp_path: Path, counted: str, labels: str) -> None:
+def test_polygons_on_a_turned_image_follow_the_stated_size(tmp_path: Path, counted: str, labels: str) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     path = tmp_path / "val2017/0.jpg"
@@ -155,7 +155,7 @@ def test_an_instance_without_a_segmentation_leaves_its_image_without_a_mask(tmp_
     assert split[0].boxes.tolist() == [[2, 3, 12, 11]] * 2
 
 
-def test_a_flat_polygon(tmp_path: Path) -> None:
+def test_a_flat_polygon_is_read_as_one_polygon(tmp_path: Path) -> None:
     flat = [2, 3, 12, 3, 12, 11, 2, 11]
     assert torch.equal(make(tmp_path, [[thing(1, segmentation=flat)]])["test"][0].mask, rectangle())
 
@@ -252,7 +252,7 @@ def test_annotations_of_images_that_are_not_listed_are_counted(tmp_path: Path) -
         ({"annotations": [{"id": 1}]}, r"the image_id of annotations\[0\] is None"),
     ],
 )
-def test_a_file_of_another_form(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_a_file_of_another_form_raises(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     make(tmp_path, [[thing(1)]])
     path = tmp_path / "annotations/instances_val2017.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))

@@ -43,7 +43,7 @@ def test_split_folders_are_kept_and_a_missing_val_is_drawn(tmp_path: Path) -> No
     assert all("/train/" in path for path in paths(splits, "val"))
 
 
-def test_parallel_masks_with_gaps_and_values(tmp_path: Path) -> None:
+def test_parallel_masks_are_matched_by_path_and_may_be_missing(tmp_path: Path) -> None:
     class_folders(tmp_path / "images", each=3)
     values = np.zeros((24, 32))
     values[:8], values[8:16] = 7, 200
@@ -75,7 +75,7 @@ def test_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:
     assert all(train[i].image.shape == (3, 24, 32) for i in range(len(train)))
 
 
-def test_bad_folders(tmp_path: Path) -> None:
+def test_folder_invalid_layouts_raise(tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="nothing at"):
         data.create_dataset("folder", root=str(tmp_path / "absent"))
     (tmp_path / "empty/cat").mkdir(parents=True)
@@ -118,7 +118,7 @@ def rows(tmp_path: Path, **columns: list[str]) -> list[dict[str, object]]:
     return [{"path": f"i/{i}.png", **{name: values[i] for name, values in columns.items()}} for i in range(count)]
 
 
-def test_csv_with_every_column(tmp_path: Path) -> None:
+def test_csv_with_every_column_is_read(tmp_path: Path) -> None:
     write_mask(tmp_path / "m.png", np.full((24, 32), 255))
     table = rows(
         tmp_path,
@@ -151,7 +151,7 @@ def test_csv_without_splits_is_divided(tmp_path: Path) -> None:
     }
 
 
-def test_bad_csv(tmp_path: Path) -> None:
+def test_csv_invalid_rows_raise_with_their_line(tmp_path: Path) -> None:
     def create(table: list[dict[str, object]], **options: object) -> Splits:
         return data.create_dataset("csv", path=str(write_csv(tmp_path / "list.csv", table)), val=0, test=0, **options)
 

@@ -70,7 +70,9 @@ def test_splits_by_all_their_names(tmp_path: Path, train: str, val: str, test: s
 
 @pytest.mark.parametrize("names", [("seg_train", "seg_test"), ("train", "test"), ("Training", "valid")])
 @pytest.mark.parametrize("both", [True, False])
-def test_splits_in_folders_of_the_same_name(tmp_path: Path, names: tuple[str, str], both: bool) -> None:
+def test_splits_in_nested_folders_of_the_same_name_are_found(
+    tmp_path: Path, names: tuple[str, str], both: bool
+) -> None:
     """As the data set of Intel's scenes is unpacked, with images for a prediction that have no class."""
     train, other = names
     at = {train: f"{train}/{train}", other: f"{other}/{other.upper()}" if both else other}

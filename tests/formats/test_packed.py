@@ -160,7 +160,7 @@ def test_labels_can_be_names_and_classes_can_be_given(tmp_path: Path) -> None:
         data.create_dataset("webdataset", root=str(tmp_path), classes=["emu", "dog"])
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_unreadable_shards_are_named(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="nothing at"):
         data.create_dataset("webdataset", root=str(tmp_path / "none"))
     with pytest.raises(MissingFileError, match="no file matches"):
@@ -229,7 +229,7 @@ def test_the_splits_of_a_table_are_kept(table: Path) -> None:
     assert_is_drawn(splits["test"][1], 9)
 
 
-def test_what_is_no_table_is_refused(table: Path) -> None:
+def test_arrow_folders_without_a_table_raise(table: Path) -> None:
     (table / "empty").mkdir()
     with pytest.raises(SightlineError, match="no folder that save_to_disk"):
         data.create_dataset("arrow", root=str(table / "empty"))

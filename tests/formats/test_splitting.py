@@ -51,7 +51,7 @@ def test_files_that_are_added_move_no_other(seed: int) -> None:
 
 @pytest.mark.parametrize("sizes", [SIZES, {"val": 1, "test": 2}, {"val": 0.1, "test": 3}, {"val": 2, "test": 0.25}])
 @pytest.mark.parametrize("count", [8, 12])
-def test_what_was_trained_on_is_never_held_out_after_files_are_added(sizes: dict[str, float], count: int) -> None:
+def test_training_images_are_never_held_out_after_files_are_added(sizes: dict[str, float], count: int) -> None:
     for seed in range(60):
         before = divided(named(count), sizes, seed)
         after = divided(named(count) + named(1 + seed % 9, "new"), sizes, seed)

@@ -34,7 +34,7 @@ def test_an_empty_value_is_rejected_with_its_line(tmp_path: Path, column: str, v
 
 
 @pytest.mark.parametrize("column", ["path", "label", "group"])
-def test_what_pandas_reads_as_missing_is_rejected_with_its_line(tmp_path: Path, column: str) -> None:
+def test_labels_that_pandas_reads_as_missing_raise_with_their_line(tmp_path: Path, column: str) -> None:
     pandas = pytest.importorskip("pandas")
     missing = pandas._libs.parsers.STR_NA_VALUES - {""}
     for value in [*sorted(missing), str(pandas.NaT)]:
@@ -81,12 +81,12 @@ def test_missing_masks_and_boxes_are_no_masks_and_boxes(tmp_path: Path, value: s
         ("path,label,x2\na.jpg,cat,1\n", "'x1' is missing"),
     ],
 )
-def test_a_file_of_another_form(tmp_path: Path, content: str, message: str) -> None:
+def test_a_table_of_another_form_raises(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         make(tmp_path, content)
 
 
-def test_a_file_in_another_encoding(tmp_path: Path) -> None:
+def test_a_table_in_another_encoding_raises(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_bytes("path,label\na.jpg,cat\n".encode("utf-16"))
     with pytest.raises(SightlineError, match=r"cannot read .*list\.csv.*; save it as UTF-8"):
         data.create_dataset("csv", path=str(tmp_path / "list.csv"))
@@ -100,7 +100,7 @@ def test_a_column_that_is_not_read_by_mistake(tmp_path: Path, column: str) -> No
 
 
 @pytest.mark.parametrize("names", [("Cat", "cat"), ("big cat", "big  cat"), ("caf\u00e9", "cafe\u0301")])
-def test_classes_that_look_alike(tmp_path: Path, names: tuple[str, str]) -> None:
+def test_classes_that_look_alike_warn(tmp_path: Path, names: tuple[str, str]) -> None:
     content = f"path,label\na.jpg,{names[0]}\nb.jpg,{names[1]}\n"
     with pytest.warns(UserWarning, match="differ only in case, spaces or accents"):
         make(tmp_path, content, val=0, test=0)

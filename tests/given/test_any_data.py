@@ -143,7 +143,7 @@ def test_every_form_gives_the_same_images(
         assert len({found.path(place) for place in range(6)}) == 6, name
 
 
-def test_what_is_assumed_is_said(arrays: list[np.ndarray]) -> None:
+def test_assumptions_about_the_data_warn(arrays: list[np.ndarray]) -> None:
     pictures = [(normalized(Image.fromarray(array)), place // 3) for place, array in enumerate(arrays)]
     with pytest.warns(UserWarning, match="are normalized; the mean and std of the model were taken back"):
         as_dataset(Pairs(pictures), normalization=Normalization(MEAN, STD))
@@ -227,7 +227,7 @@ def test_values_of_every_type_become_bytes() -> None:
         ("nowhere", "data: nothing at nowhere"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_understood_is_rejected(data: Any, message: str) -> None:
+def test_data_of_an_unknown_form_raises(data: Any, message: str) -> None:
     with pytest.raises(sl.SightlineError) as error:
         as_dataset(data)
     assert message in str(error.value)
@@ -282,7 +282,7 @@ def test_an_error_of_a_worker_is_its_message_alone(folder: Path, tmp_path: Path)
     assert "Traceback" not in str(error.value)
 
 
-def test_a_dataset_of_hugging_face(arrays: list[np.ndarray]) -> None:
+def test_every_form_of_a_hugging_face_dataset_is_read(arrays: list[np.ndarray]) -> None:
     datasets = pytest.importorskip("datasets")
     if not hasattr(datasets, "Features"):
         pytest.skip("the package datasets is not installed; these are the tests' own")

@@ -84,7 +84,7 @@ def test_only_training_batches_and_images_with_an_object_change() -> None:
     assert attacked(model, sl.Batch(batch.images, batch.labels)).images is batch.images
 
 
-def test_boxes_and_an_input_spec() -> None:
+def test_adversarial_background_with_boxes_changes_pixels_outside_them() -> None:
     model, batch = setting()
     batch.boxes = torch.tensor([[[2.0, 2, 6, 6]]]).expand(4, 1, 4)
     batch.has_box = torch.ones(4, 1, dtype=torch.bool)
@@ -117,6 +117,6 @@ def test_it_goes_with_a_loss_on_maps() -> None:
         ({"region": "mask"}, "did you mean 'masks'"),
     ],
 )
-def test_bad_options(options: dict[str, object], message: str) -> None:
+def test_adversarial_background_invalid_options_raise(options: dict[str, object], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         create_guide("adversarial_background", **options)

@@ -58,7 +58,7 @@ ON_BOXES = ("energy", "l1", "right_reasons", "attention_gate", "adversarial_back
 
 
 @pytest.mark.parametrize("name", ON_MASKS)
-def test_guides_on_masks(name: str) -> None:
+def test_guides_on_masks_raise_without_masks_and_warn_with_few(name: str) -> None:
     guided = objective(sl.guides.create_guide(name))
     kind = type(guided.guides[0]).__name__
     with pytest.raises(SightlineError, match=f"{kind} needs masks, and none of the 40 training images has any"):
@@ -73,7 +73,7 @@ def test_guides_on_masks(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ON_BOXES)
-def test_guides_on_boxes(name: str) -> None:
+def test_guides_on_boxes_raise_without_boxes(name: str) -> None:
     guided = objective(sl.guides.create_guide(name, region="boxes"))
     with pytest.raises(SightlineError, match="needs boxes, and none of the 40 training images has any"):
         check_annotations(guided, Annotated(masks=40))
@@ -82,7 +82,7 @@ def test_guides_on_boxes(name: str) -> None:
     check_annotations(guided, Annotated(boxes=40))
 
 
-def test_maps_and_groups() -> None:
+def test_guides_on_maps_or_groups_raise_without_them() -> None:
     for name in ("impactx", "wae"):
         guided = objective(sl.guides.create_guide(name, size=32))
         with pytest.raises(SightlineError, match=r"needs maps, and none .*`maps:` in the recipe"):

@@ -12,7 +12,7 @@ from sightline.guides import AttentionBranch, create_guide
 from sightline.models.attention_branch import AttentionBranchModule
 
 
-def test_logits_and_both_cross_entropies_written_out() -> None:
+def test_attention_branch_logits_and_losses_follow_the_equations() -> None:
     torch.manual_seed(4)
     model, batch = TinyCNN().double(), batch_of()
     objective = sl.Objective(model, AttentionBranch(weight=0.7, layer="features.1"))
@@ -77,7 +77,7 @@ def test_the_model_keeps_its_names_head_and_layer_and_the_branch_is_kept() -> No
     assert len(model.layer3[1]._forward_hooks) == 1
 
 
-def test_bad_options_and_models_without_a_branch() -> None:
+def test_attention_branch_invalid_options_and_missing_branch_raise() -> None:
     with pytest.raises(SightlineError, match="weight is -1"):
         create_guide("attention_branch", weight=-1.0)
     with pytest.raises(SightlineError, match="gives no feature map"):

@@ -47,7 +47,7 @@ def test_the_loss_is_the_binary_cross_entropy_of_what_counts() -> None:
     torch.testing.assert_close(ours, torch.stack([expected[0, :2].mean(), torch.tensor(0.0)]))
 
 
-def test_the_logits_and_the_loss_written_out() -> None:
+def test_attention_gate_logits_and_loss_follow_the_equations() -> None:
     model, batch = setting()
     objective = sl.Objective(model, AttentionGate(layer="features.1"))
     opened(model)
@@ -163,7 +163,7 @@ def test_a_gate_that_is_there_is_kept() -> None:
     assert len(model.features[1]._forward_hooks) == 1
 
 
-def test_channels_last_features() -> None:
+def test_channels_last_features_are_gated_per_position() -> None:
     model = torchvision.models.swin_t(num_classes=2)
     name, gate = insert_gate(model, "features.1")
     assert name == "features.1.1"
@@ -180,14 +180,14 @@ def test_channels_last_features() -> None:
     ("layer", "message"),
     [("head", "gives no feature map"), ("feature", "did you mean 'features"), ("classifier", "gives no feature map")],
 )
-def test_a_layer_without_a_map(layer: str, message: str) -> None:
+def test_a_layer_without_a_map_raises(layer: str, message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         sl.Objective(setting()[0], AttentionGate(layer=layer))
     with pytest.raises(SightlineError, match="no stage from which the place of an attention gate"):
         insert_gate(torchvision.models.VisionTransformer(224, 112, 1, 1, 8, 8, num_classes=2))
 
 
-def test_bad_options() -> None:
+def test_attention_gate_invalid_options_raise() -> None:
     with pytest.raises(SightlineError, match="weight is -1"):
         create_guide("attention_gate", weight=-1.0)
     with pytest.raises(SightlineError, match="did you mean 'masks'"):

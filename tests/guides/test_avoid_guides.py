@@ -43,7 +43,7 @@ def guided(name: str, **options: Any) -> sl.Objective:
     return sl.Objective(model, GUIDES.create(name, region="avoid", **options), layer="4")
 
 
-def test_region_by_hand() -> None:
+def test_avoid_region_has_outside_free_and_unknown_pixels() -> None:
     region = object_region(batch(), "avoid")
     assert region.known.tolist() == [True, True, False, False]
     assert not region.inside.any()
@@ -69,7 +69,7 @@ def test_region_by_hand() -> None:
         ("attention_gate", "attention_gate", {"layer": "1"}),
     ],
 )
-def test_terms_by_hand_over_the_images_with_something_to_avoid(name: str, term: str, options: dict[str, Any]) -> None:
+def test_terms_average_over_the_images_with_something_to_avoid(name: str, term: str, options: dict[str, Any]) -> None:
     objective, given = guided(name, **options), batch()
     found = objective(given)
     used = AVOID[:2] == 1

@@ -23,7 +23,7 @@ def lively(guide: Guide, size: int = 4) -> tuple[TinyCNN, sl.Batch]:
     raise AssertionError("no seed gives maps everywhere")
 
 
-def test_energy_by_hand() -> None:
+def test_energy_loss_is_the_share_outside() -> None:
     maps = torch.tensor([[[3.0, 1.0], [0.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
     inside = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]).expand(2, -1, -1)
     torch.testing.assert_close(energy_loss(maps, inside, 1 - inside), torch.tensor([5 / 8, 1.0]))
@@ -32,7 +32,7 @@ def test_energy_by_hand() -> None:
     torch.testing.assert_close(energy_loss(1e-30 * maps, inside, 1 - inside), torch.tensor([5 / 8, 1.0]))
 
 
-def test_l1_by_hand() -> None:
+def test_l1_loss_is_the_mean_absolute_difference() -> None:
     maps = torch.tensor([[[4.0, 1.0], [0.0, 2.0]]])
     inside = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
     # |1 - 1| + |1/4 - 0| + |0 - 0| + |1/2 - 1| over four pixels
@@ -133,6 +133,6 @@ def test_descending_it_moves_the_map_onto_the_object(name: str) -> None:
         ("l1", {"explainer": "gaussian"}, "not differentiable"),
     ],
 )
-def test_bad_options(name: str, options: dict[str, object], message: str) -> None:
+def test_energy_and_l1_invalid_options_raise(name: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         create_guide(name, **options)

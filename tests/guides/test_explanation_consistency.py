@@ -100,7 +100,7 @@ def measured(
 
 @pytest.mark.parametrize("psi", list(PSI))
 @pytest.mark.parametrize("distance", ["mean", "sum"])
-def test_equations_1_to_4_and_7_by_hand(psi: str, distance: str) -> None:
+def test_weights_follow_equations_1_to_4_and_7(psi: str, distance: str) -> None:
     guide = ExplanationConsistency(psi=psi, distance=distance, eps=EPS, min_weight=0)
     expected = [by_hand(red, green, psi, distance) for red, green in zip(REDS, GREENS)]
     assert expected[1:] == [1, 1, 0]
@@ -112,7 +112,7 @@ def test_equations_1_to_4_and_7_by_hand(psi: str, distance: str) -> None:
 
 
 @pytest.mark.parametrize("normalize", ["weights", "batch"])
-def test_equations_5_and_6_by_hand(normalize: str) -> None:
+def test_loss_follows_equations_5_and_6(normalize: str) -> None:
     batch = four_images()
     objective, weights = measured(ExplanationConsistency(eps=EPS, normalize=normalize), batch)
     output = objective(batch)
@@ -439,7 +439,7 @@ def label_by_hand(colours: list[list[float]], labels: list[int], k: int) -> floa
 
 
 @pytest.mark.parametrize("mode", ["pass", "fused"])
-def test_several_labels_by_hand(mode: str) -> None:
+def test_several_labels_are_weighted_by_their_mean(mode: str) -> None:
     batch = several_images()
     pixels = batch.images.flatten(2)[:, :2].tolist()
     each = [[label_by_hand(c, y, k) for k in (0, 1) if y[k]] for c, y in zip(pixels, SEVERAL.tolist())]
@@ -541,7 +541,7 @@ def test_images_that_are_no_pixels_are_rejected(mode: str) -> None:
         objective.on_epoch_start([batch], 1) if mode == "pass" else objective(batch)
 
 
-def test_an_explainer_made_beforehand() -> None:
+def test_an_explainer_made_beforehand_gives_equal_weights() -> None:
     batch = four_images()
     _, by_name = measured(ExplanationConsistency("eigencam", eps=EPS), batch)
     _, made = measured(ExplanationConsistency(create_explainer("eigencam"), eps=EPS), batch)

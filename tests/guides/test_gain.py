@@ -58,7 +58,7 @@ def test_gradients_of_every_parameter_match_finite_differences() -> None:
     assert {"classifier.weight", "features.0.weight"} <= seen
 
 
-def test_the_soft_mask() -> None:
+def test_soft_mask_is_a_sigmoid_of_the_map() -> None:
     maps = torch.tensor([0.0, 0.5, 1.0])
     torch.testing.assert_close(soft_mask(maps, 10.0, 0.5), torch.tensor([0.0066929, 0.5, 0.9933071]))
 
@@ -108,6 +108,6 @@ def test_what_is_erased_is_black_before_the_normalisation() -> None:
         ({"explainer": "eigencam"}, "'eigencam' is not differentiable"),
     ],
 )
-def test_bad_options(options: dict[str, object], message: str) -> None:
+def test_gain_invalid_options_raise(options: dict[str, object], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         create_guide("gain", **options)

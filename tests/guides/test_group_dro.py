@@ -22,7 +22,7 @@ def setting(size: int = 6) -> tuple[TinyCNN, sl.Batch]:
     return model, batch
 
 
-def test_algorithm_1_step_by_step() -> None:
+def test_group_dro_steps_equal_algorithm_1() -> None:
     model, batch = setting()
     objective = sl.Objective(model, GroupDRO(groups=3, step_size=0.5))
     q = torch.full((3,), 1 / 3, dtype=torch.float64)

@@ -88,7 +88,7 @@ def test_a_filter_that_never_changes_is_like_none(dtype: torch.dtype) -> None:
     assert torch.equal(one, torch.ones(3, 3, dtype=dtype))
 
 
-def test_what_moments_refuse() -> None:
+def test_moments_invalid_maps_raise() -> None:
     moments = Moments()
     with pytest.raises(SightlineError, match="no image to look at"):
         moments.similarity()
@@ -103,7 +103,7 @@ def test_what_moments_refuse() -> None:
 # ---- the losses by hand ----
 
 
-def test_part_coherence_by_hand() -> None:
+def test_part_coherence_sums_the_shares_within_groups() -> None:
     similarity = torch.tensor([[2.0, 1.5, 0.5, 0], [1.5, 2, 1, 0.5], [0.5, 1, 2, 1], [0, 0.5, 1, 2]])
     members = membership(torch.tensor([0, 0, 1, 1]), 2)
     # Group 0: within 2 + 2 + 1.5 + 1.5 = 7, all 4 + 5 = 9. Group 1: within 6, all 4.5 + 3.5 = 8.
@@ -114,13 +114,13 @@ def test_part_coherence_by_hand() -> None:
     torch.testing.assert_close(part_coherence(similarity, with_an_empty_one), torch.tensor(7 / 9 + 6 / 8))
 
 
-def test_activity_of_groups_by_hand() -> None:
+def test_group_activity_averages_positive_responses() -> None:
     maps = torch.tensor([[[[1.0, 3.0]], [[-2.0, 4.0]], [[6.0, 0.0]]]])  # means of what is positive: 2, 2, 3
     activity = group_activity(maps, membership(torch.tensor([0, 2, 2]), 4))
     torch.testing.assert_close(activity, torch.tensor([[2.0, 0, 2.5, 0]]))
 
 
-def test_class_coherence_by_hand_and_by_pairs() -> None:
+def test_class_coherence_equals_the_sum_over_pairs() -> None:
     # Two images of class 0 drive group 0 alone, one of class 1 both groups alike: its cosine to the others is 1 / sqrt(2).
     activity = torch.tensor([[3.0, 0], [1, 0], [2, 2]])
     labels = torch.tensor([0, 0, 1])
@@ -320,7 +320,7 @@ FAMILIES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "layer"), FAMILIES)
-def test_layers_of_every_family(name: str, layer: str | None) -> None:
+def test_iccnn_trains_a_layer_of_every_family(name: str, layer: str | None) -> None:
     model, spec = sl.load_model(name, classes=3)
     objective = sl.Objective(model, guide := create_guide("iccnn", groups=4), layer=layer, input_spec=spec)
     batch = batch_of(6, side=64, dtype=torch.float32)

@@ -35,7 +35,7 @@ def test_the_error_is_of_maps_divided_by_their_root_mean_square() -> None:
 
 
 @pytest.mark.parametrize("features", [False, True])
-def test_the_loss_written_out(features: bool) -> None:
+def test_impactx_loss_follows_the_equations(features: bool) -> None:
     model, batch = taught()
     objective = sl.Objective(model, IMPACTX(weight=0.6, size=8, features=features))
     branch = model.two_branch
@@ -245,7 +245,7 @@ def test_what_is_missing_is_named() -> None:
         ({"lambda": 1}, "weight"),
     ],
 )
-def test_bad_options(options: dict, message: str) -> None:
+def test_impactx_invalid_options_raise(options: dict, message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         create_guide("impactx", **options)
 

@@ -237,7 +237,7 @@ def test_eight_views_of_images_that_are_not_square_are_rejected() -> None:
 # ---- guides from a recipe ----
 
 
-def test_guides_from_a_recipes_values() -> None:
+def test_from_config_builds_the_guides_of_a_recipe() -> None:
     assert from_config(None) is None
     assert from_config("none") is None
     assert isinstance(from_config("segment_overlap"), sl.SegmentOverlap)

@@ -70,6 +70,6 @@ def test_paint_over_fills_from_the_surroundings() -> None:
     assert torch.equal(filled[mask == 0], images[mask == 0])
 
 
-def test_a_probability_outside_its_range() -> None:
+def test_a_probability_outside_its_range_raises() -> None:
     with pytest.raises(SightlineError, match="probability is 2"):
         sl.RandomBackground(probability=2)

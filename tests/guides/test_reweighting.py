@@ -96,7 +96,7 @@ def test_focal_loss_of_two_classes_is_torchvisions_of_their_difference(gamma: fl
     torch.testing.assert_close(batch.images.grad.sum((2, 3))[:, :2], z.grad)  # through the factor too
 
 
-def test_focal_loss_by_its_weights_and_at_certainty() -> None:
+def test_focal_loss_follows_its_weights_and_is_zero_at_certainty() -> None:
     logits, labels, batch = some()
     p = logits.softmax(1)[range(6), labels]
     objective = sl.Objective(Scores(), guide := Focal(normalize="weights"))
@@ -111,7 +111,7 @@ def test_focal_loss_by_its_weights_and_at_certainty() -> None:
     assert torch.equal(model.bias.grad, torch.zeros(3))
 
 
-def test_equalized_focal_loss_by_hand() -> None:
+def test_equalized_focal_loss_follows_its_equations() -> None:
     logits, labels = torch.randn(5, 3, dtype=torch.float64), torch.tensor([0, 0, 0, 0, 1])
     batch = batch_with(logits, labels)
     objective = sl.Objective(Scores(), guide := EqualizedFocal())
@@ -153,7 +153,7 @@ def right_probabilities(logits: Tensor) -> list[list[float]]:
     ]
 
 
-def test_hard_negatives_of_several_labels() -> None:
+def test_hard_negatives_of_several_labels_average_over_labels() -> None:
     logits = torch.randn(4, 3, dtype=torch.float64)
     right, batch = right_probabilities(logits), batch_with(logits, SEVERAL)
     objective = sl.Objective(Scores(), guide := HardNegativeMining(interval=1))
@@ -183,7 +183,7 @@ def test_focal_loss_of_several_labels_is_torchvisions(gamma: float) -> None:
     torch.testing.assert_close(guide.weights, (each.detach() / plain).float())
 
 
-def test_focal_loss_of_several_labels_at_certainty() -> None:
+def test_focal_loss_of_several_labels_is_zero_at_certainty() -> None:
     model = Scores().float()
     loss = sl.Objective(model, Focal(0.5))(batch_with(torch.tensor([[800.0, -800, 800]]), SEVERAL[:1]))["loss"]
     loss.backward()
@@ -191,7 +191,7 @@ def test_focal_loss_of_several_labels_at_certainty() -> None:
     assert torch.equal(model.bias.grad, torch.zeros(3))
 
 
-def test_equalized_focal_loss_of_several_labels_by_hand() -> None:
+def test_equalized_focal_loss_of_several_labels_follows_its_equations() -> None:
     logits = torch.randn(4, 3, dtype=torch.float64)
     right, batch = right_probabilities(logits), batch_with(logits, SEVERAL)
     objective = sl.Objective(Scores(), guide := EqualizedFocal())

@@ -36,7 +36,7 @@ def penalty_by_hand(model: nn.Module, batch: sl.Batch) -> Tensor:
     return torch.stack(penalties)
 
 
-def test_a_linear_classifier_in_closed_form() -> None:
+def test_right_reasons_of_a_linear_classifier_equals_the_closed_form() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 3)).double()
     batch = batch_of(2)
     batch.masks[:, :, :5] = 0
@@ -187,7 +187,7 @@ def test_descending_it_makes_the_gradient_leave_the_background() -> None:
         ({"reward": -0.5}, "reward is -0.5"),
     ],
 )
-def test_bad_options(options: dict[str, object], message: str) -> None:
+def test_right_reasons_invalid_options_raise(options: dict[str, object], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         create_guide("right_reasons", **options)
 

@@ -21,7 +21,7 @@ from sightline.network.views import D4, View, dihedral_views
 # ---- the loss ----
 
 
-def test_worked_by_hand() -> None:
+def test_segment_overlap_loss_has_the_expected_values() -> None:
     maps = torch.tensor([[[3.0, 4.0]], [[1.0, 1.0]], [[0.0, 2.0]]])
     masks = torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]], [[1.0, 0.0]]])
     expected = torch.tensor([1 - 3 / 5, 0.0, 1.0])
@@ -57,7 +57,7 @@ def test_a_lone_view_of_eight_pools_to_nearly_one() -> None:
     torch.testing.assert_close(pool_views(maps, temperature=1.0)[0, 0, 0], torch.tensor(math.e / (math.e + 7)))
 
 
-def test_each_pooling_by_hand() -> None:
+def test_each_pooling_of_views_has_the_expected_values() -> None:
     maps = torch.tensor([[[[1.0, 0.0]]], [[[0.5, 1.0]]]])
     torch.testing.assert_close(pool_views(maps, "max"), torch.tensor([[[1.0, 1.0]]]))
     torch.testing.assert_close(pool_views(maps, "mean"), torch.tensor([[[0.75, 0.5]]]))
@@ -93,7 +93,7 @@ def test_all_zero_views_pool_to_zero(pooling: str) -> None:
         (0.1, 128, 13),
     ],
 )
-def test_kernels(blur: float | None, side: int, kernel: int) -> None:
+def test_blur_kernel_is_odd_and_fits_the_side(blur: float | None, side: int, kernel: int) -> None:
     assert odd_kernel(blur, side) == kernel
 
 
@@ -204,7 +204,7 @@ def test_images_without_mask_or_object_weigh_nothing_and_are_counted() -> None:
     assert all(p.grad is None or torch.equal(p.grad, torch.zeros_like(p)) for p in model.parameters())
 
 
-def test_the_five_variants_of_table_1() -> None:
+def test_beta_and_blur_give_the_five_variants_of_table_1() -> None:
     torch.manual_seed(4)
     model, batch = TinyCNN().double(), batch_of()
     parts = sl.Objective(model, sl.SegmentOverlap(beta=0.5, blur=5))(batch)
@@ -262,7 +262,7 @@ def test_descending_it_moves_the_map_onto_the_mask() -> None:
         ({"resolution": "half"}, "resolution is 'half'; expected 'input' or 'layer'"),
     ],
 )
-def test_bad_options(options: dict[str, object], message: str) -> None:
+def test_segment_overlap_invalid_options_raise(options: dict[str, object], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         sl.SegmentOverlap(**options)  # type: ignore[arg-type]
 

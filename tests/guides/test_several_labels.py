@@ -58,7 +58,7 @@ def by_hand(model: Planes, batch: sl.Batch) -> tuple[Tensor, list[Tensor]]:
     return torch.stack(task), overlap
 
 
-def test_the_loss_worked_by_hand() -> None:
+def test_segment_overlap_of_several_labels_averages_over_labels_with_masks() -> None:
     torch.manual_seed(1)
     model, batch = Planes().double(), batch_of()
     model.head.weight.data.abs_()
@@ -133,7 +133,7 @@ def test_each_label_comes_up_once() -> None:
     assert torch.equal(shown, LABELS)
 
 
-def test_the_task_by_hand() -> None:
+def test_task_loss_of_several_labels_is_the_mean_binary_cross_entropy() -> None:
     logits = torch.tensor([[0.0, math.log(3)]])
     expected = -(math.log(1 / 2) + math.log(3 / 4)) / 2
     torch.testing.assert_close(task_loss(logits, torch.tensor([[0, 1]])), torch.tensor([expected]))

@@ -12,7 +12,7 @@ from sightline.explainers import create_explainer
 from sightline.guides import WAE
 
 
-def test_the_weighted_explanation_by_hand() -> None:
+def test_weighted_shap_sums_the_values_of_classes_by_probability() -> None:
     torch.manual_seed(1)
     model, images = TinyCNN().double().eval(), torch.rand(2, 3, 4, 4, dtype=torch.float64)
     options = {"evaluations": 10**6, "masker": 0.5}  # more than there are: everything is expanded

@@ -50,7 +50,7 @@ def test_weights_as_scikit_learn_has_them_and_as_repeated_images() -> None:
     assert_same_logits(head, repeated, features)
 
 
-def test_a_single_logit() -> None:
+def test_fit_linear_with_one_logit_equals_sklearn() -> None:
     features, labels = points(classes=2)
     head = fit_linear(features, labels, strength=0.01, classes=1)
     assert head[0].shape == (1, 7)
@@ -143,7 +143,7 @@ def test_balanced_weights_give_every_stratum_the_same_sum() -> None:
         ({"strength": 0.0}, "strength is 0.0; expected a number > 0"),
     ],
 )
-def test_what_cannot_be_fitted(change: dict[str, object], message: str) -> None:
+def test_fit_linear_invalid_arguments_raise(change: dict[str, object], message: str) -> None:
     keys: dict[str, object] = {"features": torch.rand(6, 2), "labels": torch.arange(6) % 3, "strength": 1.0}
     with pytest.raises(SightlineError, match=message):
         fit_linear(**(keys | change))  # type: ignore[arg-type]
@@ -187,7 +187,7 @@ def test_the_worst_class_or_group_can_decide() -> None:
             assert value == pytest.approx(min(hits[each].mean().item() for each in members), abs=1e-6)
 
 
-def test_the_strength_of_one_logit_and_of_several_labels() -> None:
+def test_choose_strength_takes_one_logit_and_several_labels() -> None:
     features, labels = points(40, 10, classes=2)
     one, found = choose_strength(features, labels, features, labels, classes=1, strengths=(1.0, 0.1))
     weight, bias = fit_linear(features, labels, strength=1.0, classes=1)
@@ -273,7 +273,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(fit_attention(*fields()), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_what_no_attention_can_be_fitted_to() -> None:
+def test_fit_attention_invalid_arguments_raise() -> None:
     features, inside, outside = fields()
     with pytest.raises(SightlineError, match=r"inside has shape \(5, 9\); expected \(5, 3, 3\)"):
         fit_attention(features, inside.flatten(1), outside)

@@ -43,7 +43,7 @@ def numbered(mask: np.ndarray, connectivity: int) -> np.ndarray:
     return labels
 
 
-def test_parts_by_hand() -> None:
+def test_components_have_the_expected_labels() -> None:
     mask = drawn("#.##", ".#..", "...#")
     assert components(mask[None])[0].tolist() == [[1, 0, 1, 1], [0, 1, 0, 0], [0, 0, 0, 12]]
     assert components(mask[None], connectivity=4)[0].tolist() == [[1, 0, 3, 3], [0, 6, 0, 0], [0, 0, 0, 12]]
@@ -74,7 +74,7 @@ def test_winding_and_scattered_parts_are_scipys(connectivity: int) -> None:
     assert np.array_equal(ours, np.stack([numbered(mask.numpy(), connectivity) for mask in masks]))
 
 
-def test_the_part_of_the_peak() -> None:
+def test_component_of_peak_takes_the_first_maximum() -> None:
     one = torch.tensor([[0.6, 0.0, 0.9, 0.7], [0.6, 0.0, 0.0, 0.0], [0.0, 0.5, 0.0, 0.0]])
     tied = torch.tensor([[0.0, 0.6, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
     low = torch.full((3, 4), 0.5)  # the threshold itself is left out
@@ -86,7 +86,7 @@ def test_the_part_of_the_peak() -> None:
     assert torch.equal(component_of_peak(tied[None].mT, threshold=0.5)[0], drawn(".#.", "#..", "...", "..."))
 
 
-def test_boxes_by_hand() -> None:
+def test_tight_boxes_have_the_expected_corners() -> None:
     masks = torch.stack([drawn("....", ".#..", "..#."), drawn("....", "....", "...."), drawn("####", "####", "####")])
     boxes, found = tight_boxes(masks)
     assert boxes.tolist() == [[1, 1, 3, 3], [0, 0, 0, 0], [0, 0, 4, 3]]
@@ -100,12 +100,12 @@ def test_boxes_are_torchvisions() -> None:
     assert torch.equal(tight_boxes(masks)[0], inclusive + torch.tensor([0.0, 0.0, 1.0, 1.0]))
 
 
-def test_nothing_at_all() -> None:
+def test_components_of_empty_masks_are_empty() -> None:
     assert components(torch.zeros(0, 3, 3, dtype=torch.bool)).shape == (0, 3, 3)
     assert not components(torch.zeros(2, 3, 3, dtype=torch.bool)).any()
 
 
-def test_bad_arguments() -> None:
+def test_components_and_boxes_invalid_masks_raise() -> None:
     with pytest.raises(
         SightlineError, match=r"mask has shape \(2, 2\) and dtype torch.bool; expected \(B, H, W\) bool"
     ):

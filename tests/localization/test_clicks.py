@@ -64,7 +64,7 @@ def test_every_image_gives_a_mask_that_holds_the_click(size, seed):
     assert (mask.shape, mask.dtype, mask.any()) == (size, bool, True)
 
 
-def test_what_is_no_argument_is_rejected():
+def test_clicks_invalid_arguments_raise():
     image, *_ = scene()
     for arguments, problem in (
         ((image.astype(float), NONE), "image is float64"),

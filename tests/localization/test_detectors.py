@@ -79,7 +79,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_lost_boxes_of_images_of_several_sizes() -> None:
+def test_lost_boxes_of_images_of_several_sizes_equal_those_of_each_image() -> None:
     model = timm.models.VisionTransformer(img_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=3, num_classes=0)
     images = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in ((40, 30), (33, 50), (40, 30))]
     found = LostBoxes(model, SPEC, size=24)([sample(image) for image in images])
@@ -110,7 +110,7 @@ def test_a_map_without_contrast_has_no_box() -> None:
     assert SaliencyBoxes(model, SPEC, layer="features.3")([sample(torch.zeros(3, 20, 20, dtype=torch.uint8))]) == [[]]
 
 
-def test_torchvisions_highest_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchvision_boxes_keep_the_highest_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "ssdlite320_mobilenet_v3_large"
     save_file(models.get_model(f"{name}", weights=None, weights_backbone=None).state_dict(), tmp_path / "w.safetensors")
     source = TorchvisionBoxes(name, str(tmp_path / "w.safetensors"))
@@ -185,7 +185,7 @@ def test_an_interrupted_pass_resumes(tmp_path: Path) -> None:
     assert idle.asked == []
 
 
-def test_what_is_of_something_else_is_rejected(tmp_path: Path) -> None:
+def test_boxes_written_by_other_work_raise(tmp_path: Path) -> None:
     data, path = photographs(tmp_path), tmp_path / "boxes.csv"
     write_boxes(data, path, Known(Box(1, 2, 9, 8)))
     with pytest.raises(
@@ -214,7 +214,7 @@ def test_images_that_are_no_files(tmp_path: Path) -> None:
     assert [row["path"] for row in rows_of(tmp_path / "boxes.csv")] == ["drawn 0", "drawn 1", "drawn 2"]
 
 
-def test_corloc_by_hand(tmp_path: Path) -> None:
+def test_corloc_counts_boxes_of_half_overlap(tmp_path: Path) -> None:
     found = torch.tensor([[0.0, 0, 2, 4], [0, 0, 2, 4], [0, 0, 2, 4], [0, 0, 0, 0], [0, 0, 2, 4]])
     boxes = torch.tensor([[0.0, 0, 2, 8], [0, 0, 2, 8.1], [0, 0, 4, 4], [0, 0, 4, 4], [9, 9, 9, 9]])[:, None]
     assert corloc(found, boxes).tolist() == [1, 0, 1, 0, 0]  # IoU 1/2, less, 1/2, no area, no area
@@ -242,7 +242,7 @@ def test_corloc_is_the_share_of_random_boxes_above_one_half() -> None:
     assert 0 < sum(expected) < 50
 
 
-def test_corloc_of_maps_and_masks() -> None:
+def test_corloc_takes_maps_and_masks() -> None:
     maps, masks = torch.zeros(3, 10, 10), torch.zeros(3, 10, 10, dtype=torch.uint8)
     maps[:, 2:6, 2:6] = 0.8
     masks[0, 2:6, 2:6] = masks[1, 5:9, 5:9] = 1

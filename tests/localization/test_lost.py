@@ -54,7 +54,7 @@ def test_equal_to_the_literal_version(channels: int, candidates: int) -> None:
         assert found.boxes[i].tolist() == box
 
 
-def test_the_box_of_a_known_blob() -> None:
+def test_discover_finds_the_box_of_a_blob() -> None:
     grid, boxes = (14, 18), [[3, 2, 9, 8], [0, 0, 4, 4], [10, 9, 18, 14], [6, 5, 7, 6]]
     inside = torch.zeros(4, *grid, dtype=torch.bool)
     for one, (x1, y1, x2, y2) in zip(inside, boxes):
@@ -66,7 +66,7 @@ def test_the_box_of_a_known_blob() -> None:
     assert (found.regions == inside).all()
 
 
-def test_of_two_blobs_the_one_with_the_seed() -> None:
+def test_discover_of_two_blobs_takes_the_one_with_the_seed() -> None:
     inside = torch.zeros(10, 10, dtype=torch.bool)
     inside[1:4, 1:4] = inside[6:9, 5:9] = True
     inside[4, 4] = True  # touches the first at a corner, which does not join them
@@ -90,7 +90,7 @@ def test_a_place_outside_a_region_gives_itself() -> None:
     assert box_around(region, (1, 1)) == (1, 1, 2, 2)
 
 
-def test_the_box_of_a_peak() -> None:
+def test_peak_boxes_take_the_component_of_the_maximum() -> None:
     saliency = torch.zeros(5, 7)
     saliency[1, 1], saliency[2, 2], saliency[2, 3], saliency[4, 6] = 0.6, 0.9, 0.5, 0.9
     maps = torch.stack([saliency, saliency / 2])
@@ -100,7 +100,7 @@ def test_the_box_of_a_peak() -> None:
     assert peak_boxes(maps, 0.4)[0].tolist() == [[1, 1, 4, 3], [2, 2, 3, 3]]
 
 
-def test_bad_keys() -> None:
+def test_discover_invalid_keys_raise() -> None:
     with pytest.raises(SightlineError, match=r"expected \(B, 2 \* 3, C\)"):
         discover(torch.zeros(1, 5, 4), (2, 3))
     with pytest.raises(SightlineError, match="NaN or infinity"):
@@ -126,7 +126,7 @@ def keys_by_hand(model: nn.Module, inputs: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("options", [{}, {"reg_tokens": 4}, {"class_token": False, "global_pool": "avg"}])
-def test_keys_of_a_timm_model(options: dict[str, object]) -> None:
+def test_last_keys_of_a_timm_model_are_those_of_its_attention(options: dict[str, object]) -> None:
     model, inputs = tiny_vit(**options), torch.rand(2, 3, 32, 32)
     keys, grid = last_keys(model, inputs)
     assert grid == (4, 4)
@@ -158,7 +158,7 @@ def test_keys_of_a_wrapped_model_are_those_of_the_model_inside(size: tuple[int, 
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_keys_of_one_projection_and_of_three(fused: bool) -> None:
+def test_last_keys_of_one_projection_and_of_three_are_its_keys(fused: bool) -> None:
     options = {**SMALL, "qkv_fused": fused, "use_rot_pos_emb": True}
     model, inputs, seen = Eva(**options, dynamic_img_size=True), torch.rand(2, 3, 32, 48), {}
     attention = model.blocks[-1].attn
@@ -220,7 +220,7 @@ def test_boxes_come_back_in_the_images_own_pixels() -> None:
         lost(model, images, SPEC, size=0)
 
 
-def test_a_random_transformer_on_photographs(data_folder: Path) -> None:
+def test_lost_with_a_random_transformer_gives_boxes_inside_the_image(data_folder: Path) -> None:
     from sightline.data.image_files import read_image
 
     model = timm.create_model("vit_tiny_patch16_224", num_classes=0)

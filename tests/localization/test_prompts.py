@@ -52,7 +52,7 @@ def test_maxima_equal_the_literal_ones(distance: float, levels: int) -> None:
         assert local_maxima(saliency, 0.5, distance).tolist() == [list(point) for point in expected]
 
 
-def test_maxima_of_two_peaks() -> None:
+def test_local_maxima_are_those_above_the_threshold() -> None:
     y, x = torch.arange(40)[:, None], torch.arange(60)
     peaks = [(10, 12, 1.0), (30, 45, 0.8), (30, 10, 0.5)]
     saliency = torch.stack([h * torch.exp(-((y - b) ** 2 + (x - a) ** 2) / 50) for b, a, h in peaks]).amax(0)
@@ -73,7 +73,7 @@ def test_maxima_of_two_peaks() -> None:
         ((torch.zeros(4, 4), 0.5, 1.5), "distance is 1.5"),
     ],
 )
-def test_bad_maps(arguments: tuple, message: str) -> None:
+def test_local_maxima_invalid_arguments_raise(arguments: tuple, message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         local_maxima(*arguments)
 
@@ -172,7 +172,7 @@ def test_a_mask_is_the_union_over_the_prompts() -> None:
 
 
 @pytest.mark.parametrize("returned", [None, np.zeros((10, 12)), np.zeros((12, 10), dtype=bool), torch.ones(10, 12)])
-def test_what_is_no_mask_is_rejected(returned: object) -> None:
+def test_segmenter_results_that_are_not_masks_raise(returned: object) -> None:
     with pytest.raises(SightlineError, match=r"0\.png; expected a bool array \(10, 12\)"):
         segment(sample(10, 12), [Prompt(torch.zeros(1, 2))], lambda image, points, box: returned)
 
@@ -335,7 +335,9 @@ def test_maps_of_a_model_and_of_a_store_agree(tmp_path: Path) -> None:
     assert json.dumps(ExplainedMaps(model, SPEC, layer="features.3").facts)
 
 
-def test_segmenters_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_segmenter_imports_functions_and_rejects_other_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "my_segmenter.py").write_text("def cut(image, points, box):\n    return 1\nnumber = 3\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert find_segmenter("grabcut") is grabcut_mask

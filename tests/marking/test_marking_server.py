@@ -110,7 +110,7 @@ def test_after_an_undo_a_new_action_ends_the_redo_and_the_history_keeps_all(pers
     assert [(a["undone"], a["name"]) for a in store.history(0)] == [(0, "Anna"), (1, "Anna"), (0, "Anna")]
 
 
-def test_a_point_outside_the_object_a_box_a_brush_and_an_eraser(person, data, store):
+def test_clicks_boxes_strokes_and_erasing_change_the_mask(person, data, store):
     browser = person()
     mark(browser, 2, "box", layer="object", x0=0.2, y0=0.1, x1=0.85, y1=0.9)
     assert overlap(store.drawing(2).object.mask, data.truth(2)) > 0.9
@@ -125,7 +125,7 @@ def test_a_point_outside_the_object_a_box_a_brush_and_an_eraser(person, data, st
     assert mark(browser, 2, "clear", layer="object").json()["object"]["mask"] is False
 
 
-def test_what_must_not_matter_is_a_layer_of_its_own(person, store):
+def test_regions_to_avoid_are_a_separate_layer(person, store):
     browser = person()
     mark(browser, 5, "box", layer="avoid", x0=0.0, y0=0.0, x1=0.25, y1=0.25)
     avoided = store.marks()[5].avoid

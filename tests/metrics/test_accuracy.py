@@ -10,7 +10,7 @@ SCORES = torch.tensor([[2.0, 1], [0, 3], [3, 1], [1, 5], [-2, -1]])  # right, ri
 GROUPS = torch.tensor([4, 4, 7, 4, 7])
 
 
-def test_accuracy_by_hand_and_by_torchmetrics() -> None:
+def test_accuracy_equals_torchmetrics() -> None:
     metric = Accuracy()
     metric.update(SCORES, LABELS)
     torch.testing.assert_close(metric.compute(), torch.tensor(0.6))
@@ -20,7 +20,7 @@ def test_accuracy_by_hand_and_by_torchmetrics() -> None:
     torch.testing.assert_close(metric.compute(), multiclass_accuracy(scores, labels, 4, average="micro"))
 
 
-def test_worst_group_by_hand() -> None:
+def test_worst_group_accuracy_is_that_of_the_lowest_group() -> None:
     metric = WorstGroupAccuracy()
     metric.update(SCORES[:2], LABELS[:2], GROUPS[:2])
     metric.update(SCORES[2:], LABELS[2:], GROUPS[2:])
@@ -40,7 +40,7 @@ def test_images_without_a_group_are_skipped_and_counted() -> None:
         metric.compute()
 
 
-def test_worst_group_of_many_samples_at_once() -> None:
+def test_worst_group_accuracy_of_many_rows_equals_each_row() -> None:
     random = torch.Generator().manual_seed(0)
     hits, groups = torch.rand(6, 40, generator=random).round(), torch.randint(-1, 3, (6, 40), generator=random)
     groups[0, groups[0] == 2] = 1  # a group that is not drawn does not count
@@ -48,7 +48,7 @@ def test_worst_group_of_many_samples_at_once() -> None:
     torch.testing.assert_close(worst_group_accuracy(hits, groups), torch.tensor(rows))
 
 
-def test_bad_input_is_rejected() -> None:
+def test_accuracy_invalid_arguments_raise() -> None:
     with pytest.raises(sl.SightlineError, match=r"scores hold NaN \(images \[2\]"):
         Accuracy().update(SCORES.masked_fill(torch.arange(5)[:, None] == 2, torch.nan), LABELS)
     with pytest.raises(sl.SightlineError, match=r"expected \(B, K\) with K >= 2"):

@@ -44,7 +44,7 @@ def images_of(labels: list[int], marks: list[int | None]) -> tuple[Tensor, Tenso
     return images, torch.tensor(labels), avoid
 
 
-def test_energy_by_hand() -> None:
+def test_energy_in_avoid_is_the_share_in_the_region() -> None:
     maps, avoid = torch.zeros(5, 4, 4), torch.zeros(5, 4, 4, dtype=torch.uint8)
     maps[:, 0, 0], maps[:, 3, 3], maps[4] = 1, 3, 0
     avoid[:2, 3, 3], avoid[1, 0, 0], avoid[4, 0, 0] = 1, 255, 1

@@ -59,7 +59,7 @@ def values(
     return {result.metric: result.value for result in found.results}
 
 
-def test_a_model_of_the_object_alone() -> None:
+def test_a_model_of_the_object_alone_keeps_its_accuracy_on_every_background() -> None:
     found = values("object", dataset(LABELS), [*NAMES, "bg_gap"])
     # In no_fg and only_bg_b all three channels are black, which is class 0: 5 of 15. The tiles have the class's colour.
     assert found == pytest.approx(
@@ -67,7 +67,7 @@ def test_a_model_of_the_object_alone() -> None:
     )
 
 
-def test_a_model_of_the_background_alone() -> None:
+def test_a_model_of_the_background_alone_follows_every_background() -> None:
     data = dataset(LABELS)
     found = values("background", data, [*NAMES, "bg_gap"])
     squares = MaskedImages(data, size=8)
@@ -94,7 +94,7 @@ class Half(nn.Module):
         return 10 * (images[:, :, 3, 3] * 0.6 + images[:, :, 0, 0] * torch.tensor([1.5, 0.1, 0.1]))
 
 
-def test_bg_gap_by_hand() -> None:
+def test_bg_gap_is_mixed_same_minus_mixed_rand() -> None:
     # The object weighs 0.6 x 200, the background 1.5 x 100 where it is of class 0 and 0.1 x 100 otherwise (all / 255): the
     # answer is 0 on backgrounds of class 0, and the object's class on others.
     data = dataset(LABELS)
@@ -183,7 +183,7 @@ def test_in_a_loop_of_ones_own_the_batch_lends_the_backgrounds() -> None:
     assert alone.skipped == 1
 
 
-def test_a_mask_for_each_class_and_a_soft_one() -> None:
+def test_masks_per_class_and_soft_masks_are_taken() -> None:
     (batch,) = create_loader(dataset(LABELS), size=8, batch_size=15, train=False)
     of_classes = torch.zeros(15, 3, 8, 8, dtype=torch.uint8)
     of_classes[torch.arange(15), batch.labels] = batch.masks
@@ -194,7 +194,7 @@ def test_a_mask_for_each_class_and_a_soft_one() -> None:
         assert metric.n == 15
 
 
-def test_what_is_rejected() -> None:
+def test_background_metrics_invalid_arguments_raise() -> None:
     (batch,) = create_loader(dataset(LABELS), size=8, batch_size=15, train=False)
     metric = BGGap(Reads("object"))
     with pytest.raises(sl.SightlineError, match="because what is taken away becomes black here"):
@@ -207,7 +207,7 @@ def test_what_is_rejected() -> None:
         BGGap(Reads("object"), fill="tiled")
 
 
-def test_what_a_caller_can_ask() -> None:
+def test_background_metrics_capabilities_name_masks_and_model() -> None:
     for name in (*NAMES, "bg_gap"):
         capabilities = METRICS[name].capabilities
         assert capabilities["needs_masks"]

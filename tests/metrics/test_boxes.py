@@ -29,7 +29,7 @@ MAP = torch.tensor(
 )[None]
 
 
-def test_the_box_of_a_map_by_hand() -> None:
+def test_map_boxes_take_the_highest_pixels_or_values() -> None:
     assert map_boxes(MAP).tolist() == [[0, 0, 2, 3]]  # a fifth of 25 pixels: all five
     assert map_boxes(MAP, share=0.12).tolist() == [[0, 0, 2, 2]]  # the highest three are 1.0, 0.9 and 0.8
     assert map_boxes(MAP, share=0.04).tolist() == [[4, 3, 5, 4]]
@@ -38,7 +38,7 @@ def test_the_box_of_a_map_by_hand() -> None:
     assert map_boxes(MAP, share=0.9).tolist() == [[0, 0, 2, 3]]  # zeros are never pointed out
 
 
-def test_localization_by_hand() -> None:
+def test_box_localization_counts_boxes_of_half_overlap() -> None:
     # The map's box has 2 x 3 pixels.
     boxes = torch.tensor([[0.0, 0, 2, 3], [0, 0, 2, 6], [0, 0, 2, 6.1], [0, 1, 4, 3], [3, 2, 5, 4]])
     hits = [box_localization(MAP, box[None, None]).item() for box in boxes]
@@ -60,7 +60,7 @@ def test_boxes_equal_those_of_scikit_image(share: float) -> None:
         assert box.tolist() == [x0, y0, x1, y1]
 
 
-def test_the_pointing_game_by_hand() -> None:
+def test_pointing_game_in_box_takes_the_maximum_with_a_tolerance() -> None:
     boxes = torch.tensor([[4.0, 3, 5, 4], [0, 0, 2, 3], [4, 4, 5, 5]])  # the maximum is at row 3, column 4
     hits = [pointing_game_in_box(MAP, box[None, None]).item() for box in boxes]
     assert hits == [1, 0, 0]
@@ -83,7 +83,7 @@ def test_a_maximum_next_to_the_object_and_in_its_box_hits_by_boxes_alone() -> No
     assert pointing_game(MAP, whole).item() == 1
 
 
-def test_energy_by_hand() -> None:
+def test_energy_in_box_is_the_share_inside() -> None:
     boxes = torch.tensor([[[0.0, 0, 2, 3], [3, 3, 5, 5]]])
     torch.testing.assert_close(energy_in_box(MAP, boxes), torch.tensor([3.4 / 4]))
     torch.testing.assert_close(energy_in_box(MAP, boxes, torch.tensor([[True, False]])), torch.tensor([2.4 / 4]))
@@ -143,7 +143,7 @@ def test_a_constant_map_points_nowhere(value: float) -> None:
         ({"maps": MAP * torch.nan}, "NaN"),
     ],
 )
-def test_refuses(change: dict, message: str) -> None:
+def test_box_localization_invalid_arguments_raise(change: dict, message: str) -> None:
     arguments: dict[str, Tensor] = {"maps": MAP, "boxes": torch.zeros(1, 1, 4)} | change
     with pytest.raises(sl.SightlineError, match=message):
         box_localization(**arguments)

@@ -6,7 +6,7 @@ import sightline as sl
 from sightline.metrics import ECE, expected_calibration_error
 
 
-def test_by_hand() -> None:
+def test_expected_calibration_error_has_the_expected_value() -> None:
     # Bins of a half: (0.4, wrong), (0.2, right) and (0.9, right), (0.8, wrong), (0.7, right).
     confidences, hits = torch.tensor([0.4, 0.9, 0.2, 0.8, 0.7]), torch.tensor([0.0, 1, 1, 0, 1])
     expected = (abs(0.6 - 1) + abs(2.4 - 2)) / 5
@@ -42,7 +42,7 @@ def test_a_certain_model_is_off_by_its_errors() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
-def test_refuses() -> None:
+def test_ece_invalid_arguments_raise() -> None:
     with pytest.raises(sl.SightlineError, match="bins is 0"):
         ECE(0)
     with pytest.raises(sl.SightlineError, match=r"expected \[0, 1\]"):

@@ -16,7 +16,7 @@ def brightness(
     return images[:, 0]
 
 
-def test_by_hand() -> None:
+def test_explanation_consistency_follows_its_equation() -> None:
     maps, again = torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[0.5, 1.0]]])
     psi = {"tanh": math.tanh, "softsign": lambda d: d / (1 + d), "arctan1": lambda d: 2 / math.pi * math.atan(d)}
     for name, function in psi.items():
@@ -46,7 +46,7 @@ def test_fgsm_leaves_what_the_map_points_out(region: Tensor) -> None:
     assert bright.max() == 1  # clamped
 
 
-def test_fades_by_hand(region: Tensor) -> None:
+def test_disturbed_images_fade_to_zero_or_the_mean(region: Tensor) -> None:
     model, images = RegionClassifier(region), torch.rand(2, 3, 8, 8)
     maps = torch.rand(2, 8, 8)
     labels = torch.tensor([0, 1])
@@ -57,7 +57,7 @@ def test_fades_by_hand(region: Tensor) -> None:
     torch.testing.assert_close(mean, images * maps[:, None] + colour * (1 - maps[:, None]))
 
 
-def test_the_metric_by_hand(region: Tensor) -> None:
+def test_explanation_consistency_metric_averages_what_the_function_gives(region: Tensor) -> None:
     # Class 0 above a mean of 0.5. With maps of zeros, every pixel of the region moves by 0.1 against the label.
     model = RegionClassifier(region, slope=4, offset=-2)
     levels = torch.tensor([0.9, 0.55, 0.2])
@@ -102,7 +102,7 @@ def test_metrics_of_one_attack_share_it(region: Tensor) -> None:
     assert calls == [2, 2]
 
 
-def test_refuses(region: Tensor) -> None:
+def test_explanation_consistency_invalid_arguments_raise(region: Tensor) -> None:
     model = RegionClassifier(region)
     maps = torch.rand(1, 8, 8)
     with pytest.raises(sl.SightlineError, match="psi is 'tan'; expected 'tanh'"):

@@ -143,7 +143,7 @@ def test_coherency_ignores_scale_and_shift(seed: int, scale: float, shift: float
     torch.testing.assert_close(coherency(again, maps), coherency(maps, again))
 
 
-def test_bad_input_is_rejected(region: Tensor) -> None:
+def test_explanation_image_invalid_arguments_raise(region: Tensor) -> None:
     model, images = RegionClassifier(region), torch.ones(1, 3, 8, 8)
     with pytest.raises(sl.SightlineError, match=r"expected \[0, 1\]"):
         AverageDrop(model).update(images, torch.full((1, 8, 8), 2.0))

@@ -12,7 +12,7 @@ MASK = torch.tensor([[[1, 1, 0], [1, 0, 0], [0, 0, 255]]], dtype=torch.uint8)
 MAP = torch.tensor([[[0.9, 0.5, 0.5], [0.4, 0.1, 0.0], [0.0, 0.0, 1.0]]])
 
 
-def test_iou_by_hand() -> None:
+def test_foreground_iou_leaves_out_ignored_pixels() -> None:
     # Region: 3 pixels without the ignored one; object: 3 pixels; they share 2.
     assert foreground_iou(MAP, MASK).tolist() == [0.5]
     assert foreground_iou(MAP, MASK, threshold=0.45).tolist() == [0.5]
@@ -20,7 +20,7 @@ def test_iou_by_hand() -> None:
     assert foreground_iou(MAP, MASK, threshold=0.4).tolist() == [0.75]
 
 
-def test_pointing_game_by_hand() -> None:
+def test_pointing_game_leaves_out_ignored_pixels_and_shares_ties() -> None:
     assert pointing_game(MAP, MASK).tolist() == [1]  # the greatest value is ignored, the next one hits
     assert pointing_game(1 - MAP, MASK).tolist() == [0]
     ties = torch.tensor([[[1.0, 0, 1], [0, 0, 0], [1, 0, 1]]])
@@ -38,7 +38,7 @@ def test_tolerance_is_a_euclidean_distance() -> None:
         assert pointing_game(point, mask).tolist() == [0]
 
 
-def test_energy_by_hand() -> None:
+def test_energy_in_mask_is_the_share_inside() -> None:
     torch.testing.assert_close(energy_in_mask(MAP, MASK), torch.tensor([1.8 / 2.4]))
     soft = torch.tensor([[[1.0, 0.5], [0, 0]]])
     torch.testing.assert_close(energy_in_mask(torch.tensor([[[0.2, 0.4], [0.4, 0]]]), soft), torch.tensor([0.4]))
@@ -122,7 +122,7 @@ def test_batch_equals_single_and_ignored_pixels_do_not_count(pair: tuple[Tensor,
 
 
 @pytest.mark.parametrize("function", [foreground_iou, pointing_game, energy_in_mask])
-def test_bad_input_is_rejected(function) -> None:
+def test_localization_invalid_arguments_raise(function) -> None:
     with pytest.raises(sl.SightlineError, match="NaN"):
         function(MAP.masked_fill(MAP > 0.8, torch.nan), MASK)
     with pytest.raises(sl.SightlineError, match=r"expected \(1, 3, 3\) or"):

@@ -48,7 +48,7 @@ def test_a_model_that_reads_one_region_alone(region: Tensor, kind: str) -> None:
             assert metric.curve.tolist() == [value] * (7 if kind == "gaussian" else 8)
 
 
-def test_normalized_rfs_by_hand() -> None:
+def test_normalized_rfs_divides_by_the_largest_possible_value() -> None:
     # Accuracies (bg, fg): (0.9, 0.7) a = 0.8, room 0.4; (0.3, 0.1) a = 0.2; (1, 0); and three without room.
     rfs, accuracy = torch.tensor([0.2, 0.2, 1, 0, 0, 0]), torch.tensor([0.8, 0.2, 0.5, 1, 0, 1 - 1e-8])
     torch.testing.assert_close(normalized_rfs(rfs, accuracy), torch.tensor([0.5, 0.5, 1, 0, 0, 0]))
@@ -147,7 +147,7 @@ def test_a_model_that_always_says_one_class_has_no_rfs(region: Tensor) -> None:
         assert metric.compute() == value
 
 
-def test_refuses(region: Tensor) -> None:
+def test_noise_metrics_invalid_arguments_raise(region: Tensor) -> None:
     images, regions = torch.rand(2, 3, 8, 8), region.repeat(2, 1, 1)
     with pytest.raises(sl.SightlineError, match=r"expected \[0, 1\] because noise"):
         noised(images * 4, regions, 0.1)

@@ -17,7 +17,7 @@ def square(top: int, left: int, bottom: int, right: int, side: int = 8) -> torch
     return mask
 
 
-def test_iou_of_filters_with_parts_by_hand() -> None:
+def test_part_iou_compares_each_filter_with_each_part() -> None:
     filters = torch.zeros(4, 8, 8)
     filters[0, :4, :4] = 2.0  # the first part exactly
     filters[1, :4] = 3.0  # the upper half: twice the first part
@@ -110,6 +110,8 @@ def test_evaluation_measures_it_where_there_are_parts() -> None:
         (torch.rand(2, 4, 4), torch.ones(1, 4, 4), 0.0, "threshold is 0.0"),
     ],
 )
-def test_bad_arguments(activations: torch.Tensor, parts: torch.Tensor, threshold: float, message: str) -> None:
+def test_part_iou_invalid_arguments_raise(
+    activations: torch.Tensor, parts: torch.Tensor, threshold: float, message: str
+) -> None:
     with pytest.raises(SightlineError, match=message):
         part_iou(activations, parts, threshold)

@@ -203,7 +203,7 @@ def test_blur_is_rises_at_224_and_scales() -> None:
         ),
     ],
 )
-def test_bad_input_is_rejected(region: Tensor, change: dict, message: str) -> None:
+def test_perturbation_invalid_arguments_raise(region: Tensor, change: dict, message: str) -> None:
     arguments = {"images": torch.rand(2, 3, 8, 8), "maps": torch.rand(2, 8, 8), **change}
     with pytest.raises(sl.SightlineError, match=message):
         perturbation_curves(RegionClassifier(region), **arguments)

@@ -141,7 +141,7 @@ def test_the_noise_is_that_of_the_image(model: nn.Module) -> None:
 
 @pytest.mark.parametrize("options", [{"shares": ()}, {"shares": (0.0,)}, {"shares": (0.5, 1.0)}, {"noise": -1.0}])
 @pytest.mark.parametrize("name", ["road", "arcc"])
-def test_options_out_of_range(name: str, options: dict[str, Any], model: nn.Module) -> None:
+def test_road_and_arcc_options_out_of_range_raise(name: str, options: dict[str, Any], model: nn.Module) -> None:
     given = {"explainer": "gradcam"} if name == "arcc" else {}
     with pytest.raises(SightlineError, match=next(iter(options))):
         METRICS.create(name, model=model, **given, **options)

@@ -53,7 +53,7 @@ def test_a_model_that_is_never_right_has_no_value(region: Tensor) -> None:
         metric.compute()
 
 
-def test_refuses(region: Tensor) -> None:
+def test_fgsm_accuracy_invalid_arguments_raise(region: Tensor) -> None:
     for eps in ((), (0.1, 0.0)):
         with pytest.raises(sl.SightlineError, match="eps is"):
             FGSMAccuracy(RegionClassifier(region), eps=eps)

@@ -106,7 +106,7 @@ def test_parameters_without_a_start_are_shuffled() -> None:
     assert sorted(scales[4]) == [1, 2, 3]
 
 
-def test_refuses(model: nn.Module) -> None:
+def test_sanity_check_invalid_arguments_raise(model: nn.Module) -> None:
     images = torch.rand(1, 3, 16, 16)
     with pytest.raises(sl.SightlineError, match="unknown module 'haed'; did you mean 'head'"):
         sanity_check(model, "gaussian", images, modules=["haed"])

@@ -131,7 +131,7 @@ def test_metrics_share_their_curves_and_average_their_areas(region: Tensor) -> N
     assert model.images_seen == 4 * 5 * 2 * 16
 
 
-def test_degenerate_cases(region: Tensor) -> None:
+def test_square_curves_of_a_map_of_zeros_follow_the_row_order(region: Tensor) -> None:
     model, images = RegionClassifier(region), torch.ones(1, 3, 8, 8)
     zero = torch.zeros(1, 8, 8)  # squares in row order, and from the end
     options = {"square": 2, "fill": 0.0}
@@ -165,7 +165,7 @@ def certain() -> nn.Module:
         ({"indices": torch.arange(3)}, "indices has 3 entries"),
     ],
 )
-def test_refuses(region: Tensor, options: dict, message: str) -> None:
+def test_square_curves_invalid_arguments_raise(region: Tensor, options: dict, message: str) -> None:
     with pytest.raises(sl.SightlineError, match=message):
         square_curves(RegionClassifier(region), torch.rand(2, 3, 8, 8), torch.rand(2, 8, 8), **options)
 

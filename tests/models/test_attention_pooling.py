@@ -122,7 +122,7 @@ def test_models_that_do_not_average_are_rejected(model: nn.Module) -> None:
 # ---- what it computes ----
 
 
-def test_the_logits_written_out() -> None:
+def test_attention_pooling_logits_follow_the_equation() -> None:
     model, gate = pooled()
     images = batch_of().images
     features = model.features.cpu()[:3](images)
@@ -149,7 +149,7 @@ def test_a_new_one_changes_nothing_and_a_closed_one_stays_finite() -> None:
         assert single(images.float()).isfinite().all()
 
 
-def test_channels_last() -> None:
+def test_channels_last_features_are_pooled_per_position() -> None:
     model = timm.create_model("swin_tiny_patch4_window7_224", num_classes=2, depths=(1, 1), embed_dim=24, img_size=112)
     model.eval()
     _, gate = insert_pooling_gate(model)
@@ -163,7 +163,7 @@ def test_channels_last() -> None:
     torch.testing.assert_close(model(images), model.head.fc(means), rtol=1e-4, atol=1e-5)
 
 
-def test_a_gate_and_a_pooling_gate_in_one_layer() -> None:
+def test_a_gate_and_a_pooling_gate_in_one_layer_apply_in_order() -> None:
     model, images = TinyCNN().double(), batch_of().images
     _, gate = insert_gate(model, "features.3")
     _, pooling = insert_pooling_gate(model)
@@ -210,7 +210,7 @@ def test_load_model_puts_it_back(name: str, tmp_path: Path) -> None:
     torch.testing.assert_close(tail(tail.raw), model(images))
 
 
-def test_it_is_exported_with_the_model() -> None:
+def test_attention_pooling_is_exported_with_the_model() -> None:
     model, _ = pooled()
     images = batch_of().images
     torch.testing.assert_close(torch.export.export(model, (images,)).module()(images), model(images))

@@ -68,12 +68,12 @@ def test_weights_are_found_wherever_they_are(tmp_path: Path, state: State, wrap:
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".ckpt", ".bin", ".pth.tar", ""])
-def test_any_suffix(tmp_path: Path, state: State, suffix: str) -> None:
+def test_a_checkpoint_with_any_suffix_loads(tmp_path: Path, state: State, suffix: str) -> None:
     torch.save({"state_dict": state}, tmp_path / f"mine{suffix}")
     loads(tmp_path / f"mine{suffix}", state)
 
 
-def test_the_format_of_torch_before_1_6(tmp_path: Path, state: State) -> None:
+def test_a_checkpoint_of_torch_before_1_6_loads(tmp_path: Path, state: State) -> None:
     torch.save({"state_dict": prefixed(state, "module.")}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     loads(tmp_path / "old.pth", state)
 
@@ -86,7 +86,7 @@ class Lit(LightningModule):
         self.loss = nn.CrossEntropyLoss(weight=torch.ones(3))
 
 
-def test_a_checkpoint_of_lightning(tmp_path: Path) -> None:
+def test_a_checkpoint_of_lightning_loads(tmp_path: Path) -> None:
     module = Lit(argparse.Namespace(rate=0.1, folder=Path("a")))
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     trainer.strategy.connect(module)
@@ -166,7 +166,7 @@ def test_a_torchscript_program_is_rejected_with_its_lines(tmp_path: Path) -> Non
     open_model(TinyCNN(), tmp_path / "w.pth", size=16)
 
 
-def test_a_folder_with_an_index(tmp_path: Path, state: State) -> None:
+def test_a_folder_with_an_index_loads_and_a_missing_part_raises(tmp_path: Path, state: State) -> None:
     keys = sorted(state)
     for number, some in enumerate((keys[:3], keys[3:])):
         save_file({key: state[key] for key in some}, tmp_path / f"part{number}.safetensors")

@@ -178,7 +178,7 @@ def test_class_names_next_to_the_weights_are_taken(tmp_path, state):
     assert any("names of the 4 classes" in note for note in opened.notes)
 
 
-def test_a_folder_of_hugging_face(tmp_path):
+def test_a_checkpoint_folder_of_hugging_face_loads(tmp_path):
     transformers = pytest.importorskip("transformers")
     config = transformers.ViTConfig(
         hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, image_size=32, patch_size=16,

@@ -46,7 +46,7 @@ def images_of(count: int = 4) -> Tensor:
     return batch_of(count, side=16).images
 
 
-def test_the_logits_written_out() -> None:
+def test_earlier_attention_logits_follow_the_equation() -> None:
     model, gate = pooled()
     images = images_of()
     plain = TwoStages().double()
@@ -130,7 +130,7 @@ def test_explainers_take_the_model(explainer: str) -> None:
     assert maps.isfinite().all()
 
 
-def test_it_is_exported_with_the_model() -> None:
+def test_earlier_attention_is_exported_with_the_model() -> None:
     model, _ = pooled()
     images = images_of()
     torch.testing.assert_close(torch.export.export(model, (images,)).module()(images), model(images))

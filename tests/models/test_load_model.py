@@ -71,7 +71,7 @@ def trained():
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_weights_from_a_file(tmp_path, trained, suffix):
+def test_weights_from_a_file_set_classes_and_parameters(tmp_path, trained, suffix):
     path = tmp_path / f"weights{suffix}"
     save_file(trained, path) if suffix == ".safetensors" else torch.save(trained, path)
     model, _ = sl.load_model("sightline/small_cnn", path)  # classes as the file has them
@@ -129,7 +129,7 @@ def test_a_damaged_file_is_named(tmp_path, name):
         (("sightline/lenet5", None, 0), "classes is 0"),
     ],
 )
-def test_bad_names_and_values(arguments, words):
+def test_load_model_invalid_arguments_raise(arguments, words):
     with pytest.raises(SightlineError, match=words):
         sl.load_model(*arguments)
 

@@ -55,7 +55,7 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def test_a_class_and_a_function_of_the_current_folder(code: str) -> None:
+def test_a_class_and_a_function_of_the_current_folder_open(code: str) -> None:
     opened = open_model(f"{code}:Net", size=16)
     assert opened.count == 2
     assert opened.input_spec.size == (16, 16)
@@ -146,7 +146,7 @@ def hugging_face(folder: Path, **changes: Any) -> Any:
 
 
 @pytest.mark.parametrize("changes", [{}, {"max_shard_size": "10KB"}])
-def test_a_folder_of_hugging_face(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_a_model_folder_of_hugging_face_opens(tmp_path: Path, changes: dict[str, Any]) -> None:
     model = hugging_face(tmp_path, **changes)
     assert (tmp_path / "model.safetensors.index.json").exists() == bool(changes)
     opened = open_model(f"hf:{tmp_path}")
@@ -167,7 +167,7 @@ def test_the_weights_of_a_folder_must_be_all_there(tmp_path: Path) -> None:
         open_model(f"hf:{tmp_path / 'empty'}")
 
 
-def test_a_folder_of_timm(tmp_path: Path) -> None:
+def test_a_model_folder_of_timm_opens(tmp_path: Path) -> None:
     model, _ = load_model("timm/test_resnet", classes=3)
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     config = {

@@ -57,7 +57,7 @@ def test_a_module_is_opened_as_it_is():
     assert (opened.names, opened.count, opened.notes) == (["a", "b", "c"], 3, [])
 
 
-def test_what_was_assumed_is_said_until_it_is_given():
+def test_assumptions_about_a_model_are_noted_until_given():
     assert any("assumed to be that of ImageNet" in line for line in open_model(tiny()).describe())
     assert any("mean 0.485, 0.456, 0.406" in line for line in open_model(tiny()).describe())
     assert not any("assumed" in line for line in open_model(tiny(), mean=[0.0], std=[1.0]).describe())

@@ -42,7 +42,7 @@ def test_decoders_follow_the_size_of_the_input(size: int, side: int, blocks: int
         assert decoder(torch.rand(2, 2)).shape == (2, size, size)
 
 
-def test_a_decoder_written_out() -> None:
+def test_decoder_output_follows_its_layers() -> None:
     decoder = Decoder(16, code=3).double()  # two blocks
     code = torch.rand(2, 3, dtype=torch.float64)
     weights = dict(decoder.named_parameters())
@@ -71,7 +71,7 @@ def test_a_map_that_no_doubling_reaches_is_resized() -> None:
 
 
 @pytest.mark.parametrize("features", [False, True])
-def test_the_logits_written_out(features: bool) -> None:
+def test_two_branch_logits_follow_the_equations(features: bool) -> None:
     torch.manual_seed(0)
     model = TinyCNN().double()
     before = copy.deepcopy(model)

@@ -63,7 +63,7 @@ def test_an_embedding_is_the_mean_over_templates() -> None:
 
 
 @pytest.mark.parametrize("kind", ["CLIP", "Siglip"])
-def test_every_kind_of_explainer_and_target(kind: str) -> None:
+def test_zero_shot_classifier_is_explained_by_every_kind_of_explainer(kind: str) -> None:
     model, _ = zero_shot_classifier(tiny_model(kind), CLASSES, tokenize=lambda texts: tokens(texts, kind))
     names = [
         "gradcam", "layercam", "scorecam", "ablationcam", "saliency", "attention_rollout", "transformer_attribution",
@@ -78,7 +78,7 @@ def test_every_kind_of_explainer_and_target(kind: str) -> None:
     torch.testing.assert_close(contrast, by_hand)
 
 
-def test_training_and_measuring() -> None:
+def test_zero_shot_classifier_trains_and_is_measured() -> None:
     model, _ = zero_shot_classifier(tiny_model("CLIP"), CLASSES, tokenize=tokens)
     masks = torch.zeros(3, 32, 32, dtype=torch.uint8)
     masks[:, 8:20, 4:24] = 1
@@ -114,7 +114,7 @@ def test_a_recipe_trains_the_texts_of_its_classes(tmp_path: Path) -> None:
     torch.testing.assert_close(scope["model"](images()), expected(images()))
 
 
-def test_any_encoder_with_embeddings() -> None:
+def test_zero_shot_classifier_takes_any_encoder_with_embeddings() -> None:
     encoder = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     embeddings = torch.randn(3, 4)
     model = ZeroShotClassifier(encoder, embeddings, 5.0, -1.0)
@@ -136,7 +136,7 @@ def test_any_encoder_with_embeddings() -> None:
         ({"classes": ["cat", "a photo of the cat of the dog of the bird"]}, "has 17 tokens; expected at most 10"),
     ],
 )
-def test_what_is_wrong_is_said(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_zero_shot_classifier_invalid_options_raise(options: dict[str, Any], message: str, tmp_path: Path) -> None:
     save_clip(tmp_path, "CLIP")
     with pytest.raises(SightlineError, match=message):
         zero_shot_classifier(tmp_path, **{"classes": CLASSES} | options)

@@ -73,7 +73,7 @@ def test_the_inverse_undoes_the_view_where_it_shows_the_image(view: AffineView, 
     assert (back - images).abs()[:, :, inner].max() < 2e-3
 
 
-def test_what_leaves_the_frame_by_hand() -> None:
+def test_seen_marks_the_pixels_that_stay_in_the_frame() -> None:
     # Enlarged twice, the middle half of a 8 x 8 image fills the frame; shrunk, everything is there.
     seen = AffineView(scale=2).seen((8, 8))
     assert seen[2:6, 2:6].all()
@@ -113,7 +113,7 @@ def test_half_precision_keeps_its_type_and_the_places() -> None:
     assert (half.double() - view(images)).abs().max() < 0.01
 
 
-def test_views_by_number_by_name_and_by_options() -> None:
+def test_choose_views_takes_numbers_names_and_options() -> None:
     assert choose_views(8) == D4
     assert len(choose_views("scaling")) == 4
     assert len(choose_views("affine")) == 8
@@ -138,7 +138,7 @@ def test_views_by_number_by_name_and_by_options() -> None:
         ({"translate": (1.5, 0)}, "translate is .* fractions"),
     ],
 )
-def test_what_is_rejected(options: dict[str, object], message: str) -> None:
+def test_affine_view_invalid_options_raise(options: dict[str, object], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         AffineView(**options)
 

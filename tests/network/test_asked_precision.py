@@ -173,7 +173,7 @@ def jitted() -> nn.Module:
         ),
     ],
 )
-def test_what_cannot_run_in_bfloat16_is_rejected(make: Callable[[], nn.Module], message: str) -> None:
+def test_models_that_cannot_run_in_bfloat16_raise(make: Callable[[], nn.Module], message: str) -> None:
     model = make().eval()
     given = images().double() if "float64" in message else images()
     assert sl.explain(model, given, "saliency").shape == (2, 16, 16)

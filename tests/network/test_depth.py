@@ -79,7 +79,7 @@ def test_a_network_of_no_library_follows_its_execution_and_a_wrapper_changes_not
     assert {name.split(".")[0]: depth for name, depth in depths(Backwards()).items()} == expected
 
 
-def test_what_a_guide_adds_counts_as_the_classifier() -> None:
+def test_modules_that_a_guide_adds_count_as_the_classifier() -> None:
     class Added(Branch):
         def __init__(self) -> None:
             super().__init__()

@@ -31,12 +31,12 @@ FEW = (
 
 
 @pytest.mark.parametrize("name", FEW)
-def test_the_default_layer_of_a_few_families_of_timm(name: str) -> None:
+def test_default_layer_of_a_few_families_of_timm_gives_maps(name: str) -> None:
     check_timm(name)
 
 
 @pytest.mark.parametrize("name", ["Dinov2WithRegisters", "PvtV2", "Swin"])
-def test_the_default_layer_of_a_few_families_of_hugging_face(name: str) -> None:
+def test_default_layer_of_a_few_families_of_hugging_face_gives_maps(name: str) -> None:
     check_hugging_face(name)
 
 
@@ -58,19 +58,19 @@ def test_every_module_of_timm_has_a_model_here() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in TIMM if name not in FEW])
-def test_the_default_layer_of_timm(name: str) -> None:
+def test_default_layer_of_every_family_of_timm_gives_maps(name: str) -> None:
     check_timm(name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_the_default_layer_of_torchvision(name: str) -> None:
+def test_default_layer_of_every_family_of_torchvision_gives_maps(name: str) -> None:
     check(*torchvision_model(name))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HUGGING_FACE)
-def test_the_default_layer_of_hugging_face(name: str) -> None:
+def test_default_layer_of_every_family_of_hugging_face_gives_maps(name: str) -> None:
     check_hugging_face(name)
 
 

@@ -57,7 +57,7 @@ def test_the_default_place_is_the_input_of_the_last_linear_layer(name: str) -> N
         torch.testing.assert_close(last(features), model(x))
 
 
-def test_what_follows_in_place_does_not_reach_the_features() -> None:
+def test_operations_in_place_do_not_reach_the_features() -> None:
     model, x = InPlaceAfter(), torch.rand(2, 3, 8, 8)
     features = DeepFeatures(model, "layer")(x)
     torch.testing.assert_close(features, model.layer(x).flatten(1))
@@ -230,7 +230,7 @@ def test_the_data_of_a_loader_tell_themselves(tmp_path: Path) -> None:
         class_features(model, batches(3), file=file)
 
 
-def test_bad_data() -> None:
+def test_class_features_empty_data_or_invalid_labels_raise() -> None:
     with pytest.raises(SightlineError, match="batches holds no batch"):
         class_features(TinyCNN(), [])
     with pytest.raises(SightlineError, match="labels hold -1"):

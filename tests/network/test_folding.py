@@ -62,7 +62,7 @@ def network() -> nn.Sequential:
     )  # fmt: skip
 
 
-def test_a_convolution_by_hand() -> None:
+def test_fold_gives_the_expected_weight_and_bias() -> None:
     model = drawn(nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1, eps=0.25)))
     model[0].weight.data.fill_(2)
     model[0].bias.data.fill_(3)

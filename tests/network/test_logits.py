@@ -45,12 +45,12 @@ def test_one_logit_is_a_pair() -> None:
         (lambda output: output[:, 0], [2.0, -3.0]),
     ],
 )
-def test_scores_of_one_logit(targets: Any, expected: list[float]) -> None:
+def test_scores_of_one_logit_are_those_of_its_two_classes(targets: Any, expected: list[float]) -> None:
     assert resolve_score(targets, Z)(Z, EACH).tolist() == expected
     assert math.isclose(float(resolve_score(targets, Z)(Z, EACH[:1].repeat(2))[0]), expected[0])
 
 
-def test_what_one_logit_cannot_be_asked() -> None:
+def test_one_logit_invalid_targets_raise() -> None:
     with pytest.raises(SightlineError, match=r"range over \[2, 2\]; the model has classes 0 .. 1"):
         resolve_score(2, Z)
     with pytest.raises(SightlineError, match="same class"):

@@ -29,7 +29,7 @@ def names_from(model, layer):
     return [names[module] for module in modules_from(model, layer, torch.zeros(1, 3, 4, 4))]
 
 
-def test_what_runs_from_a_layer_on():
+def test_names_from_lists_the_modules_from_a_layer_to_the_output():
     model = Beside()
     assert names_from(model, "head") == ["head"]
     assert names_from(model, "branch") == ["branch", "head"]

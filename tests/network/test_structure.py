@@ -267,7 +267,7 @@ def test_a_blank_image_has_the_size_that_the_model_states() -> None:
 @pytest.mark.parametrize(
     "name", ["mnasnet0_5", "mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1"]
 )
-def test_what_runs_tells_the_same_as_the_family(name: str) -> None:
+def test_last_stage_of_the_recorded_modules_equals_the_default_layer(name: str) -> None:
     model = torchvision.models.get_model(name, weights=None).eval()
     assert last_stage(model, record(model, torch.rand(1, 3, 64, 64))) == default_layer(model).name
 
@@ -289,7 +289,7 @@ def test_a_dense_model_is_tapped_at_its_coarsest_stage() -> None:
         ("lraspp_mobilenet_v3_large", "backbone.16"),
     ],
 )
-def test_torchvision_segmentation(name: str, layer: str, auxiliary: bool) -> None:
+def test_torchvision_segmentation_models_have_a_default_layer_and_maps(name: str, layer: str, auxiliary: bool) -> None:
     options = {} if name.startswith("lraspp") else {"aux_loss": auxiliary}
     torch.manual_seed(0)
     model = torchvision.models.get_model(name, weights=None, weights_backbone=None, num_classes=5, **options).eval()
@@ -307,7 +307,7 @@ def test_torchvision_segmentation(name: str, layer: str, auxiliary: bool) -> Non
     torch.testing.assert_close(maps, sl.explainers.normalize_maps(sl.explainers.resize_maps(raw, (64, 96))))
 
 
-def test_hugging_face_segmentation() -> None:
+def test_hugging_face_segmentation_models_have_a_default_layer_and_maps() -> None:
     transformers = pytest.importorskip("transformers")
     config = transformers.SegformerConfig(
         hidden_sizes=[8, 8, 8, 16],

@@ -170,7 +170,7 @@ def test_autocast_gives_full_precision_maps_and_leaves_no_stale_weights() -> Non
         ("vit_b_32", Layer("encoder.layers.encoder_layer_11.ln_1", "tokens", 1)),
     ],
 )
-def test_default_layers_of_torchvision(name: str, layer: Layer) -> None:
+def test_default_layer_of_torchvision_is_the_expected_one(name: str, layer: Layer) -> None:
     with torch.device("meta"):
         model = torchvision.models.get_model(name)
     assert default_layer(model) == layer
@@ -187,7 +187,7 @@ def test_default_layers_of_torchvision(name: str, layer: Layer) -> None:
         ("pvt_v2_b0", Layer("stages.3")),
     ],
 )
-def test_default_layers_of_timm(name: str, layer: Layer) -> None:
+def test_default_layer_of_timm_is_the_expected_one_and_gives_maps(name: str, layer: Layer) -> None:
     timm = pytest.importorskip("timm")
     model = timm.create_model(name)
     assert default_layer(model) == layer
@@ -214,7 +214,7 @@ def test_a_module_or_a_list_may_be_given() -> None:
     torch.testing.assert_close(both, (single[0] + single[1]) / 2)
 
 
-def test_unknown_layers_and_models() -> None:
+def test_unknown_layers_and_models_raise() -> None:
     with pytest.raises(SightlineError, match="unknown layer 'featurs'; did you mean 'features'"):
         Tap(TinyCNN(), "featurs")
     with pytest.raises(SightlineError, match="not part of the model"):

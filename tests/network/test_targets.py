@@ -57,7 +57,7 @@ def ask(targets: Any, output: Any = LOGITS, of: Tensor = EACH, copies: Any = Non
         (lambda logits: logits.sum(1), [9.0, 13.0]),
     ],
 )
-def test_scores_by_hand(targets: Any, expected: list[float]) -> None:
+def test_targets_select_the_expected_scores(targets: Any, expected: list[float]) -> None:
     assert ask(targets) == expected
 
 
@@ -93,7 +93,7 @@ class WithLogits(OrderedDict):
 
 
 @pytest.mark.parametrize("output", [PLANES, {"out": PLANES, "aux": -PLANES}, WithLogits(logits=PLANES)], ids=type)
-def test_semantic_by_hand(output: Any) -> None:
+def test_semantic_sums_the_logits_of_the_region(output: Any) -> None:
     region = torch.tensor([[1, 0], [0, 1]])
     assert ask(semantic(1), output) == [4.0 + 5 + 6 + 7, 16.0 + 17 + 18 + 19]
     assert ask(semantic(1, region), output) == [4.0 + 7, 16.0 + 19]
@@ -129,7 +129,7 @@ def found() -> list[dict[str, Tensor]]:
     ]
 
 
-def test_detection_by_hand() -> None:
+def test_detection_scores_the_overlapping_box() -> None:
     # Overlaps of the box (0, 0, 4, 2) with the objects: a half, 1, a half.
     assert ask(detection(1, (0, 0, 4, 2)), found()) == pytest.approx([0.8, 0.0])
     assert ask(detection(2, (0, 0, 4, 2)), found()) == pytest.approx([0.15, 0.35])
@@ -164,7 +164,7 @@ class Detector(nn.Module):
         return [{"boxes": boxes, "labels": labels, "scores": s} for s in self.features(x).mean((2, 3)).sigmoid()]
 
 
-def test_gradcam_of_a_segmentation_by_hand() -> None:
+def test_gradcam_of_a_segmentation_equals_the_weighted_features() -> None:
     model, images = Segmenter().double(), torch.randn(2, 3, 6, 8, dtype=torch.float64)
     region = torch.zeros(6, 8)
     region[:3, :2] = 1

@@ -35,7 +35,7 @@ def resnet() -> tuple[nn.Module, None]:
 
 
 @pytest.mark.parametrize("make", [vit, resnet])
-def test_it_is_explained_trained_and_exported(make, tmp_path: Path) -> None:
+def test_a_transformer_is_explained_trained_and_exported(make, tmp_path: Path) -> None:
     model, layer = make()
     model.eval()
     batch = batch_of(side=32, dtype=torch.float32)

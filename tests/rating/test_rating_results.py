@@ -24,7 +24,7 @@ def test_the_plurality_decides_and_a_tie_is_not_a_difference(a, same, b, expecte
     assert plurality({"a": a, "same": same, "b": b}) == expected
 
 
-def test_kappa_of_the_textbook_example():
+def test_kappa_equals_the_textbook_example():
     """Ten subjects, fourteen raters, five answers: the worked example that encyclopaedias print, kappa = 0.210."""
     counts = np.array([
         [0, 0, 0, 0, 14], [0, 2, 6, 4, 2], [0, 0, 3, 5, 6], [0, 3, 9, 2, 0], [2, 2, 8, 1, 1],

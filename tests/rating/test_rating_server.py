@@ -142,7 +142,7 @@ def test_a_name_is_taken_once_and_another_person_can_begin_here(rater, client, s
 
 
 @pytest.mark.parametrize("name", ["=1+1", "<b>", "a" * 41, "-x", 3, None, ["a"], "a\u0000b"])
-def test_what_is_no_name_is_rejected(client, store, name):
+def test_join_with_an_invalid_name_is_rejected(client, store, name):
     browser = client()
     browser.get("/", params={"token": store.token})
     assert browser.post("/join", json={"name": name}).status_code == 422
@@ -163,7 +163,7 @@ def test_what_is_no_name_is_rejected(client, store, name):
         (b'{"pair": 0, "choice": "first"' + b" " * 2000 + b"}", 413),
     ],
 )  # fmt: skip
-def test_what_is_not_a_vote_is_rejected_and_nothing_is_lost(rater, store, body, status):
+def test_invalid_votes_are_rejected_and_nothing_is_lost(rater, store, body, status):
     browser = rater()
     browser.post("/vote", json={"pair": 1, "choice": "same"})
     answer = browser.post("/vote", content=body, headers={"Content-Type": "application/json"})

@@ -66,7 +66,7 @@ def test_a_study_that_breaks_off_while_it_is_made_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_not_a_study_is_named(tmp_path):
+def test_a_folder_that_is_not_a_study_is_named(tmp_path):
     with pytest.raises(SightlineError, match="no study at"):
         Store(tmp_path / "study.sqlite")
     (tmp_path / "study.sqlite").write_text("not a database, whatever it is called " * 50)

@@ -111,7 +111,7 @@ def test_a_study_resumes_and_rejects_to_become_another(runs, tmp_path):
         open_study(tmp_path, contenders(runs[::-1]))
 
 
-def test_what_cannot_be_compared_is_rejected(runs, tmp_path):
+def test_methods_that_cannot_be_compared_raise(runs, tmp_path):
     with pytest.raises(SightlineError, match="expected 1 to 270"):
         open_study(tmp_path, contenders(runs), images=271)
     with pytest.raises(SightlineError, match="unknown split"):

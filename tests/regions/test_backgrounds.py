@@ -50,7 +50,7 @@ def expect(rows: list[list[int]]) -> Tensor:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("floats", [False, True])
-def test_every_variant_by_hand(variant: Any, floats: bool) -> None:
+def test_every_variant_has_the_expected_pixels(variant: Any, floats: bool) -> None:
     image, scene, expected = IMAGE, SCENE, expect(EXPECTED[variant])
     if floats:
         image, scene, expected = image / 255, scene / 255, expected / 255
@@ -164,7 +164,7 @@ def lenders(labels: list[int], has_mask: list[bool] | None = None) -> Background
     return Backgrounds(torch.tensor(labels), known, torch.arange(len(labels)) + 10, read)
 
 
-def test_the_class_of_the_background() -> None:
+def test_lenders_draw_backgrounds_of_the_requested_class() -> None:
     labels = [0, 0, 0, 1, 1, 2, 2]
     some = lenders(labels)
     for row, label in enumerate(labels):

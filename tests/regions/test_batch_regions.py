@@ -59,6 +59,6 @@ def test_a_box_next_to_the_image_or_without_an_area_is_not_an_object() -> None:
     assert not object_region(batch(boxes=boxes), "boxes").known.any()
 
 
-def test_another_source() -> None:
+def test_an_unknown_region_source_raises() -> None:
     with pytest.raises(SightlineError, match="unknown region 'box'; did you mean 'boxes'"):
         check_source("box")

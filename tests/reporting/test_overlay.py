@@ -13,7 +13,7 @@ from sightline.reporting.overlay import blend
 from sightline.reporting.tiles import GAP, LETTERS, MARGIN, SIDE, draw_tiles
 
 
-def test_blend_by_hand():
+def test_blend_has_the_expected_pixels():
     image = torch.tensor([[[0.5, 1.0, 0.2]], [[0.5, 0.0, 0.2]], [[0.5, 0.0, 0.2]]])[None]  # grey, red, dark grey
     maps = torch.tensor([[[0.0, 0.5, 1.0]]])
     expected = torch.tensor(
@@ -104,7 +104,7 @@ MAPS = torch.rand(2, 8, 8)
         (GOOD, MAPS, ["one"], "titles has 1 entries for 2 images"),
     ],
 )
-def test_bad_input(images, maps, titles, message):
+def test_show_invalid_input_raises(images, maps, titles, message):
     with pytest.raises(SightlineError, match=message):
         show(images, maps, titles)
 

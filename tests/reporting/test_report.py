@@ -131,7 +131,7 @@ def test_without_masks_change_is_that_of_the_map(groups, page):
     assert "differ most in the map, by the mean absolute difference of its pixels" in page(*groups(masks=False)).text
 
 
-def test_without_gallery_curves_and_groups(groups, page):
+def test_report_without_gallery_curves_and_groups_leaves_them_out(groups, page):
     ours, theirs = groups()
     for path in (*ours, *theirs):
         test = path / "evaluation" / "test"
@@ -150,7 +150,7 @@ def test_without_gallery_curves_and_groups(groups, page):
     assert "Insertion and deletion" not in text
 
 
-def test_provenance(groups, page):
+def test_report_states_recipes_commands_and_versions(groups, page):
     text = page(*groups()).text
     assert "guide.name none segment_overlap" in text
     assert "sightline train so-loss.yaml seed=2" in text
@@ -158,7 +158,7 @@ def test_provenance(groups, page):
     assert "640 steps on 10,240 images" in text
 
 
-def test_cautions(tmp_path):
+def test_report_cautions_name_every_difference(tmp_path):
     ours = write_run(tmp_path / "a", name="a", steps=700, status="failed: NaN loss")
     theirs = write_run(tmp_path / "b", name="b", versions={"torch": "2.6"})
     assert cautions(read_comparison([ours], [theirs])) == [

@@ -36,7 +36,7 @@ def test_every_key_survives_a_round_trip(path, tmp_path):
     }
 
 
-def test_numbers_short_forms_and_stages(path):
+def test_read_recipe_takes_numbers_short_forms_and_stages(path):
     r = read_recipe(path)
     assert r.stages[0].lr == 1e-3  # which YAML 1.1 reads as text
     assert r.data.name == "squares"

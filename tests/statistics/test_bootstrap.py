@@ -39,7 +39,7 @@ def test_weighted_mean_leaves_unknown_images_out():
     assert np.isnan(means[1])  # only the unknown image was drawn
 
 
-def test_worst_group_by_hand():
+def test_worst_group_of_each_resample_is_the_lowest_mean():
     correct, groups = np.array([1.0, 0.0, 1.0, 1.0]), np.array([0, 0, 7, 7])
     counts = np.array([[1, 1, 1, 1], [3, 1, 0, 1], [0, 0, 2, 2]], dtype=float)
     assert worst_group(counts, correct, groups).tolist() == [0.5, 0.75, 1.0]

@@ -7,7 +7,7 @@ from scipy import stats
 from sightline.statistics.intervals import Interval, over_seeds
 
 
-def test_paired_interval_by_hand():
+def test_paired_interval_follows_students_t():
     # differences 1, 2, 3: mean 2, standard error 1/sqrt(3), t(2, 97.5 %) = 4.302653
     interval = over_seeds([3, 5, 7], [2, 3, 4], paired=True)
     assert interval.low == pytest.approx(2 - 4.302653 / np.sqrt(3), abs=1e-6)
@@ -31,5 +31,5 @@ def test_one_run_a_group_has_no_interval_over_seeds():
 
 
 @pytest.mark.parametrize(("low", "high", "settled"), [(-1, 1, False), (0, 1, False), (0.1, 1, True), (-2, -1, True)])
-def test_excludes_zero(low, high, settled):
+def test_interval_that_excludes_zero_is_conclusive(low, high, settled):
     assert Interval(low, high).excludes_zero is settled

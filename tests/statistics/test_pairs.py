@@ -48,7 +48,7 @@ def test_paired_p_values_are_uniform_where_nothing_differs():
     assert 0.04 < below < 0.17
 
 
-def test_holm_by_hand():
+def test_holm_corrects_by_rank():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []
 

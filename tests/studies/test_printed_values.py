@@ -138,7 +138,7 @@ def share(cell: str) -> Figure:
     return found[0] if len(found) == 1 else found
 
 
-def test_so_loss_table_1() -> None:
+def test_so_loss_table_1_equals_the_printed_values() -> None:
     printed = {
         f"{data}, {network}, {loss}": {"test/accuracy": share(cell)}
         for network, loss, *cells in rows(SO_LOSS_1)
@@ -148,14 +148,14 @@ def test_so_loss_table_1() -> None:
 
 
 @pytest.mark.parametrize(("item", "table"), [("table-5.1", LOTS_5_1), ("table-5.2", LOTS_5_2)])
-def test_metrics_of_the_thesis(item: str, table: str) -> None:
+def test_metrics_of_the_thesis_equal_the_printed_values(item: str, table: str) -> None:
     printed: dict[str, dict[str, dict[str, Figure]]] = {}
     for model, row, *cells in rows(table):
         printed.setdefault(model, {})[row] = dict(zip(METRICS, map(share, cells), strict=True))
     assert read_study("lots", item).paper_values == printed
 
 
-def test_times_of_the_thesis() -> None:
+def test_times_of_the_thesis_equal_the_printed_values() -> None:
     table = read_study("lots", "table-5.3")
     models = [model.label for model in table.models]
     assert table.paper_values == {
@@ -163,7 +163,7 @@ def test_times_of_the_thesis() -> None:
     }
 
 
-def test_accuracy_and_miou_of_explanation_consistency() -> None:
+def test_accuracy_and_miou_of_explanation_consistency_equal_the_printed_values() -> None:
     columns = ("test/accuracy", "test/miou@xgradcam", "test/miou@gradcam", "test/miou@ablationcam")
     printed = {row: dict(zip(columns, map(share, cells), strict=True)) for row, *cells in rows(EC_1)}
     assert read_study("ec", "table-1").paper_values == printed
@@ -171,7 +171,7 @@ def test_accuracy_and_miou_of_explanation_consistency() -> None:
     assert read_study("ec", "table-5").paper_values == printed
 
 
-def test_interpretable_network_of_explanation_consistency() -> None:
+def test_interpretable_network_of_explanation_consistency_equals_the_printed_values() -> None:
     cub, in9 = ("test/accuracy", "test/miou@eigencam"), "mixed_rand/accuracy"
     printed: dict[str, dict[str, Figure]] = {}
     for row, accuracy, miou, out_of_distribution in rows(EC_4):
@@ -181,7 +181,7 @@ def test_interpretable_network_of_explanation_consistency() -> None:
     assert read_study("ec", "table-4").paper_values == printed
 
 
-def test_votes_of_explanation_consistency() -> None:
+def test_votes_of_explanation_consistency_equal_the_printed_values() -> None:
     def votes(cell: str) -> dict[str, Figure]:
         return dict(zip(("pos", "same", "neg"), map(share, cell.split()), strict=True))
 
@@ -201,7 +201,9 @@ def test_votes_of_explanation_consistency() -> None:
         ("impactx", "table-2", IMPACTX_2, ("Baseline", "IMPACTX", "ABN", "WAE")),
     ],
 )
-def test_accuracy_of_ria_and_impactx(paper: str, item: str, table: str, variants: tuple[str, ...]) -> None:
+def test_accuracy_of_ria_and_impactx_equals_the_printed_values(
+    paper: str, item: str, table: str, variants: tuple[str, ...]
+) -> None:
     printed = {
         f"{row}, {variant}": {"test/accuracy": share(cell)}
         for row, *cells in rows(table)

@@ -123,7 +123,7 @@ def test_list_shows_the_studies_among_the_recipes():
         ("lots", "section-6.2", "axes={tau: [small]}", ["axes.tau", "numbers"]),
     ],
 )
-def test_what_does_not_exist_is_answered_with_the_nearest(paper, item, override, words):
+def test_unknown_studies_raise_with_the_nearest_name(paper, item, override, words):
     with pytest.raises(SightlineError) as raised:
         read_study(paper, item, [override])
     assert all(word in str(raised.value) for word in words), raised.value

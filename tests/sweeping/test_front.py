@@ -40,7 +40,7 @@ def create() -> Splits:
 
 
 @pytest.mark.parametrize("maximized", list(itertools.product([True, False], repeat=2)))
-def test_the_front_against_its_definition(maximized: tuple[bool, bool]) -> None:
+def test_pareto_front_is_what_no_other_point_beats(maximized: tuple[bool, bool]) -> None:
     points = torch.randint(0, 5, (30, 2), generator=torch.Generator().manual_seed(0)).tolist()
     signs = [1 if up else -1 for up in maximized]
 

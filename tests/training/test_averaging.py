@@ -33,7 +33,7 @@ def assert_close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("decay", [0.999, 0.6])
-def test_a_moving_average_of_weights_and_statistics_by_hand(
+def test_moving_average_of_weights_and_statistics_follows_the_decay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decay: float
 ) -> None:
     seen = [{name: t.clone() for name, t in build(recipe(**COMMON, stages=[ALL])).model.state_dict().items()}]
@@ -59,7 +59,7 @@ def test_a_moving_average_of_weights_and_statistics_by_hand(
             assert tensor == seen[-1][name]
 
 
-def test_what_is_validated_and_what_the_next_stage_begins_with_is_the_average(tmp_path: Path) -> None:
+def test_the_average_is_validated_and_starts_the_next_stage(tmp_path: Path) -> None:
     ema = ALL | {"averaging": "ema"}
     one = trained(tmp_path, "one", ema)
     loaded = load_run(one, device="cpu")
@@ -73,7 +73,7 @@ def test_what_is_validated_and_what_the_next_stage_begins_with_is_the_average(tm
     assert_close(load_file(one.last), load_file(both.last))
 
 
-def test_weights_between_the_probe_and_the_fine_tuned_network(tmp_path: Path) -> None:
+def test_wise_ft_weights_are_between_the_probe_and_the_tuned_network(tmp_path: Path) -> None:
     probe = load_file(trained(tmp_path, "probe", HEAD).last)
     tuned = load_file(trained(tmp_path, "tuned", HEAD, ALL).last)
     run = trained(tmp_path, "between", HEAD, ALL | {"averaging": {"name": "wise_ft", "alpha": 0.3}})
@@ -150,7 +150,7 @@ def test_an_epoch_without_validation_has_weights_too(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_averaged_is_rejected(tmp_path: Path, averaging: Any, message: str) -> None:
+def test_averaging_invalid_stages_raise(tmp_path: Path, averaging: Any, message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         trained(tmp_path, "run", ALL | {"averaging": averaging})
 

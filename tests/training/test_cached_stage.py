@@ -138,7 +138,7 @@ def test_the_run_is_one_of_the_whole_model(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_cached_is_rejected_before_the_run_begins(stage, changes, message, tmp_path):
+def test_cached_stage_invalid_keys_raise_before_a_run_begins(stage, changes, message, tmp_path):
     with pytest.raises(SightlineError, match=message):
         trained(tmp_path / "run", stage | {"cache_features": 2}, **changes)
     assert not (tmp_path / "run").exists()

@@ -63,7 +63,7 @@ def test_a_resumed_run_ends_bit_for_bit_alike(tmp_path, stop_after, optimizer):
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3])
-def test_resuming_between_and_within_stages_with_dropout_and_early_stopping(tmp_path, stop_after, epochs):
+def test_resuming_between_and_within_stages_gives_the_uninterrupted_run(tmp_path, stop_after, epochs):
     r = recipe(
         model={"name": "torchvision/squeezenet1_1", "layer": "features.7"},  # has dropout
         stages=[{"epochs": 2, "lr": 1e-3, "trainable": "head", "guide": None}, {"epochs": 3, "lr": 1e-3}],

@@ -249,7 +249,7 @@ def test_several_labels_are_a_regression_each(tmp_path: Path) -> None:
     torch.testing.assert_close(logits.double(), rows.double() @ expected[0].T + expected[1], rtol=1e-3, atol=1e-3)
 
 
-def test_it_stands_before_and_after_stages_by_gradients_and_resumes(
+def test_convex_stage_combines_with_stages_by_gradients_and_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit = {"fit": "convex", "strength": 0.1, "head": "attention_pooling"}
@@ -308,7 +308,7 @@ class ConvolutionHead(nn.Module):
     ],
     ids=["tiny", "convolution", "convnext", "swin"],
 )
-def test_what_follows_the_last_map_is_what_the_model_does(make: Any, side: int, gated: bool) -> None:
+def test_layers_after_the_last_map_equal_the_model(make: Any, side: int, gated: bool) -> None:
     torch.manual_seed(0)
     model = make().eval()
     images = torch.rand(3, 3, side, side)
@@ -394,7 +394,7 @@ def test_keys_that_do_not_go_together(stage: dict[str, Any], message: str) -> No
         ),
     ],
 )
-def test_what_is_rejected_before_a_run_begins(changes: dict[str, Any], message: str) -> None:
+def test_convex_stage_invalid_keys_raise_before_a_run_begins(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         build(convex(**changes))
 

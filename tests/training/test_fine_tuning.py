@@ -53,7 +53,7 @@ def test_head_first_and_then_all_is_two_fresh_optimizers_and_a_still_trunk(tmp_p
     assert_same(load_file(sl.train(r, output=tmp_path / "run").last), by_hand)
 
 
-def test_layer_decay_frozen_batch_norm_and_smooth_labels_together(tmp_path: Path) -> None:
+def test_layer_decay_frozen_batch_norm_and_smooth_labels_combine(tmp_path: Path) -> None:
     stage = {"epochs": 1, "lr": 1e-2, "layer_decay": 0.5, "batch_norm": "frozen"}
     r = recipe(model="sightline/small_cnn", guide=None, label_smoothing=0.2, stages=[stage])
     parts = build(r)

@@ -48,7 +48,7 @@ class Stop(Exception):
     """What ends a run from outside."""
 
 
-def test_it_resumes_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gated_run_resumes_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stages = [{"epochs": 2, "lr": 1e-2}]
     whole = train(recipe(guide=GUIDE, stages=stages), output=tmp_path / "whole")
     train_epoch = loop.Trainer.train_epoch

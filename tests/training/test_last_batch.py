@@ -26,7 +26,9 @@ def flat(*last: nn.Module) -> nn.Module:
     ("images", "keys", "processes", "smallest"),
     [(20, {}, 1, 4), (17, {}, 1, 1), (16, {}, 1, 8), (17, {"drop_last": True}, 1, 8), (18, {}, 2, 1), (17, {}, 2, 1)],
 )
-def test_the_smallest_batch(images: int, keys: dict[str, Any], processes: int, smallest: int) -> None:
+def test_last_batch_size_is_the_smallest_batch(
+    images: int, keys: dict[str, Any], processes: int, smallest: int
+) -> None:
     assert last_batch_size(recipe(**keys), images, processes) == smallest
 
 

@@ -98,7 +98,7 @@ def test_a_resumed_run_tells_what_is_new_and_a_new_logger_everything(tmp_path: P
     assert steps(other) == [1, 2, 3]
 
 
-def test_what_run_json_says_is_sent_is_not_sent_again(tmp_path: Path) -> None:
+def test_rows_that_run_json_lists_as_sent_are_not_sent_again(tmp_path: Path) -> None:
     run = train(recipe(), output=tmp_path / "run")
     run.update(loggers={"Notebook.0": {"id": "a", "epochs": 1}})
     notebook = Notebook()
@@ -123,7 +123,7 @@ def test_a_missing_package_is_met_before_anything_is_written(tmp_path: Path, mon
     ("given", "message"),
     [(["wandb", {"name": "wandb", "project": "x"}], "wandb comes twice"), (["wandbe"], "loggers.0.name is 'wandbe'")],
 )
-def test_bad_loggers(given: list[Any], message: str) -> None:
+def test_recipe_invalid_loggers_raise(given: list[Any], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         recipe(loggers=given)
 

@@ -48,7 +48,7 @@ def test_a_run_folder_holds_what_it_should(tmp_path):
     assert sorted(file.suffix for file in (run.path / "checkpoints").iterdir()) == [".safetensors"] * 3
 
 
-def test_it_learns(tmp_path):
+def test_training_reaches_full_validation_accuracy(tmp_path):
     run = sl.train(
         recipe(guide=None, augment={"crop": 1.0}, stages=[{"epochs": 15, "lr": 3e-3}]), output=tmp_path / "run"
     )

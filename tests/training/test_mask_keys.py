@@ -80,6 +80,6 @@ def test_found_masks_do_not_depend_on_drawn_ones_and_a_fraction_of_them_is_kept(
         ),
     ],
 )
-def test_bad_values(keys: dict[str, object], message: str) -> None:
+def test_recipe_invalid_mask_values_raise(keys: dict[str, object], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         recipe(**keys)

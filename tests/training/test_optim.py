@@ -21,7 +21,7 @@ from sightline.training.optim import create_optimizer, rate
     ],
     ids=lambda value: value.name if isinstance(value, Optimizer) else "",
 )
-def test_two_steps_of_every_optimiser_by_hand(config, expected):
+def test_two_steps_of_every_optimizer_give_the_expected_weights(config, expected):
     weight = nn.Parameter(torch.tensor([2.0]))
     optimizer = create_optimizer(config, [weight], lr=0.1)
     for value in expected:

@@ -105,6 +105,6 @@ def test_evaluation_judges_by_the_predicted_label_where_it_is_present() -> None:
         ({"data": "squares", "save_best": {"metric": "val/map"}}, r"unknown save_best\.metric 'val/map'"),
     ],
 )
-def test_what_needs_one_label_is_rejected_before_training(changes: dict[str, object], message: str) -> None:
+def test_options_for_one_label_are_rejected_before_training(changes: dict[str, object], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         build(recipe(**{"data": "colours", **changes}))

@@ -52,6 +52,6 @@ def test_masks_are_taken_from_what_is_left_and_the_run_says_how_many(tmp_path: P
 
 
 @pytest.mark.parametrize("share", [0, 1.5, 0.01])
-def test_bad_shares(share: float) -> None:
+def test_train_fraction_out_of_range_raises(share: float) -> None:
     with pytest.raises(SightlineError, match="train_fraction is"):
         build(recipe(train_fraction=share))

@@ -65,7 +65,7 @@ def test_the_second_training_begins_again_and_repeats_the_errors(tmp_path: Path)
     assert float(run.rows[1]["train/weights/max"]) == pytest.approx(float((weights / weights.mean()).max()))
 
 
-def test_the_last_layer_again_by_the_confidence_of_the_first_model(tmp_path: Path) -> None:
+def test_afr_weights_the_last_layer_by_the_confidence_of_the_first_model(tmp_path: Path) -> None:
     parts, logits, labels = first_model(tmp_path)
     confidence = logits.softmax(1)[torch.arange(20), labels]
     weights = torch.exp(-3 * confidence) / torch.bincount(labels)[labels]
@@ -109,7 +109,7 @@ def test_nothing_measured_is_an_error(tmp_path: Path) -> None:
         AFR(gamma=-1)
 
 
-def test_the_last_layer_fitted_to_its_optimum_with_the_weights_of_afr(tmp_path: Path) -> None:
+def test_convex_fit_with_afr_weights_reaches_the_optimum(tmp_path: Path) -> None:
     stage = {"fit": "convex", "strength": 0.1, "guide": {"name": "afr", "gamma": 3.0}}
     plain = {"crop": 1.0, "flip": False}
     run = sl.train(recipe(stages=[FIRST, stage | {"guide": None}], augment=plain), output=tmp_path / "plain")
@@ -138,7 +138,7 @@ def test_the_last_layer_fitted_to_its_optimum_with_the_weights_of_afr(tmp_path: 
     ],
     ids=str,
 )
-def test_what_a_fit_has_no_use_for_is_rejected(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_keys_without_effect_in_a_convex_fit_raise(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     stage = {"fit": "convex", "strength": 0.1, "guide": {"name": "afr"}} | changes
     with pytest.raises(SightlineError, match=message):
         sl.train(recipe(stages=[FIRST, stage]), output=tmp_path / "run")

@@ -69,7 +69,7 @@ def test_training_sets_nest_and_have_their_own_fingerprints(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("name", "kind"), [("cifar10", datasets.CIFAR10), ("cifar100", datasets.CIFAR100)])
-def test_what_torchvision_keeps(
+def test_cifar_reads_the_files_of_torchvision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: type[datasets.CIFAR10]
 ) -> None:
     monkeypatch.setattr(kind, "_check_integrity", lambda self: True)
@@ -91,7 +91,7 @@ def test_what_torchvision_keeps(
     assert splits["test"].labels.tolist() == [0, 1, 0, 1]
 
 
-def test_stl10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stl10_is_read_with_its_class_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.STL10, "_check_integrity", lambda self: True)
     folder = tmp_path / "stl10_binary"
     folder.mkdir()

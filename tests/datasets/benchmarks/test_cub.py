@@ -37,7 +37,7 @@ def cub_folder(tmp_path: Path) -> Path:
     return root
 
 
-def test_official_layout(cub_folder: Path) -> None:
+def test_cub_official_layout_gives_splits_classes_and_masks(cub_folder: Path) -> None:
     splits = data.create_dataset("cub", root=str(cub_folder.parent), val=1)
     assert splits.classes == ["Black footed Albatross", "Indigo Bunting"]
     assert {name: split.labels.tolist() for name, split in splits.items()} == {
@@ -71,7 +71,7 @@ def test_species_and_training_images_are_chosen(cub_folder: Path) -> None:
         data.create_dataset("cub", root=str(cub_folder), species=["indigo bunting"])
 
 
-def test_without_segmentations(cub_folder: Path) -> None:
+def test_cub_without_segmentations_raises_unless_masks_are_off(cub_folder: Path) -> None:
     (cub_folder.parent / "segmentations").rename(cub_folder / "segmentations")
     assert data.create_dataset("cub", root=str(cub_folder))["train"].has_mask.all()
     (cub_folder / "segmentations").rename(cub_folder / "elsewhere")
@@ -80,7 +80,7 @@ def test_without_segmentations(cub_folder: Path) -> None:
     assert not data.create_dataset("cub", root=str(cub_folder), masks=False)["train"].has_mask.any()
 
 
-def test_bad_settings(cub_folder: Path) -> None:
+def test_cub_invalid_options_and_missing_files_raise(cub_folder: Path) -> None:
     with pytest.raises(SightlineError, match=r"agreement is 1\.0"):
         data.create_dataset("cub", root=str(cub_folder), agreement=1.0)
     (cub_folder / "bounding_boxes.txt").unlink()

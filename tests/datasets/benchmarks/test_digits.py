@@ -60,7 +60,7 @@ def test_images_have_digits_that_stand_out(splits: Splits) -> None:
         assert sample.image[:, sample.mask == 1].float().max() > 200
 
 
-def test_it_is_the_same_each_time_and_options_change_it(splits: Splits) -> None:
+def test_digits_are_equal_each_time_and_options_change_them(splits: Splits) -> None:
     again = data.create_dataset("digits", copies=2, size=48)
     assert {n: s.fingerprint for n, s in again.items()} == {n: s.fingerprint for n, s in splits.items()}
     assert torch.equal(again["train"][3].image, splits["train"][3].image)

@@ -60,7 +60,7 @@ def numbers_of(split: data.ImageDataset) -> list[tuple[int, int]]:
 EVERY = [(2, 0), (5, 0), (3, 1), (4, 1), (1, 2), (6, 2), (7, 2)]
 
 
-def test_folders_of_wnids(folders: Path) -> None:
+def test_folders_of_wnids_give_splits_and_class_names(folders: Path) -> None:
     splits = data.create_dataset("imagenet", root=str(folders))
     assert {split: len(images) for split, images in splits.items()} == {"test": 7, "train": 6}
     assert splits.classes == NAMES
@@ -68,7 +68,7 @@ def test_folders_of_wnids(folders: Path) -> None:
     assert [*data.create_dataset("imagenet", root=str(folders), train=False)] == ["test"]
 
 
-def test_the_first_image_of_every_class(folders: Path) -> None:
+def test_per_class_takes_the_first_images_of_each_class(folders: Path) -> None:
     splits = data.create_dataset("imagenet", root=str(folders), per_class=1)
     assert numbers_of(splits["test"]) == [(2, 0), (3, 1), (1, 2)]
     assert len(splits["train"]) == 6
@@ -93,7 +93,7 @@ def test_the_development_kit_tells_the_classes(flat: Path) -> None:
     assert splits.classes == NAMES
 
 
-def test_the_layout_of_the_challenge_with_its_boxes(tmp_path: Path) -> None:
+def test_the_layout_of_the_challenge_is_read_with_its_boxes(tmp_path: Path) -> None:
     base = tmp_path / "ILSVRC"
     lines = ["ImageId,PredictionString"]
     for number, label in enumerate(ORDER, start=1):
@@ -123,12 +123,12 @@ def test_the_layout_of_the_challenge_with_its_boxes(tmp_path: Path) -> None:
         ({"order": "last"}, "order"),
     ],
 )
-def test_wrong_options(folders: Path, options: dict[str, object], message: str) -> None:
+def test_imagenet_invalid_options_raise(folders: Path, options: dict[str, object], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         data.create_dataset("imagenet", root=str(folders), **options)
 
 
-def test_what_tells_no_class_is_rejected(flat: Path) -> None:
+def test_images_without_a_class_raise(flat: Path) -> None:
     with pytest.raises(SightlineError, match="no file that tells the classes of the validation images"):
         data.create_dataset("imagenet", root=str(flat))
     write_devkit(flat)

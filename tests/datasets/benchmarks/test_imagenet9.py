@@ -78,7 +78,7 @@ def test_moving_the_folder_changes_nothing_and_missing_variants_are_no_error(cha
     assert splits["test"].fingerprint == before
 
 
-def test_what_is_rejected(challenge: Path) -> None:
+def test_imagenet9_invalid_layouts_raise(challenge: Path) -> None:
     with pytest.raises(SightlineError, match="expected ImageNet-9's official layout"):
         data.create_dataset("imagenet9", root=str(challenge / "original"))
     with pytest.raises(SightlineError, match=r"there is no .*mixed_same/train"):

@@ -7,7 +7,7 @@ from sightline import data
 from sightline.errors import SightlineError
 
 
-def test_official_layout(pets_folder: Path) -> None:
+def test_pets_official_layout_gives_splits_and_classes(pets_folder: Path) -> None:
     splits = data.create_dataset("pets", root=str(pets_folder), val=0.2)
     assert {name: len(split) for name, split in splits.items()} == {"train": 24, "val": 6, "test": 12}
     assert splits.classes == ["Abyssinian", "american bulldog", "Bengal"]  # the official order, renumbered from 0
@@ -23,7 +23,7 @@ def test_official_layout(pets_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("border", "value"), [("object", 1), ("ignore", 255)])
-def test_trimap_values(pets_folder: Path, border: str, value: int) -> None:
+def test_trimap_border_becomes_the_requested_value(pets_folder: Path, border: str, value: int) -> None:
     mask = data.create_dataset("pets", root=str(pets_folder), border=border)["train"][0].mask
     assert mask[0, 0] == 0
     assert mask[10, 15] == 1
@@ -70,7 +70,7 @@ def test_the_fingerprint_follows_the_content(pets_folder: Path) -> None:
     assert one != data.create_dataset("pets", root=str(moved), border="ignore")["train"].fingerprint
 
 
-def test_bad_settings(pets_folder: Path, tmp_path: Path) -> None:
+def test_pets_invalid_options_raise(pets_folder: Path, tmp_path: Path) -> None:
     root = str(pets_folder)
     with pytest.raises(SightlineError, match="nothing at"):
         data.create_dataset("pets", root=str(tmp_path / "absent"))
@@ -94,7 +94,7 @@ def test_relative_roots_are_found_below_sightline_data(pets_folder: Path, monkey
     assert len(data.create_dataset("pets", root="pets")["test"]) == 12
 
 
-def test_real_photographs(data_folder: Path) -> None:
+def test_real_pets_have_the_published_counts(data_folder: Path) -> None:
     splits = data.create_dataset("pets", root=str(data_folder / "pets"), val=20)
     assert splits.classes == ["Abyssinian", "american bulldog", "Bengal"]
     assert splits["train"].labels.bincount().tolist() == [80, 80, 80]

@@ -48,7 +48,7 @@ def rival10_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_classes_splits_and_whole_objects(rival10_folder: Path) -> None:
+def test_rival10_gives_classes_splits_and_masks_of_whole_objects(rival10_folder: Path) -> None:
     splits = data.create_dataset("rival10", root=str(rival10_folder), val=1)
     assert splits.classes == ["truck", "car", "plane", "ship", "cat", "dog", "equine", "deer", "frog", "bird"]
     assert {name: len(split) for name, split in splits.items()} == {"train": 50, "val": 10, "test": 20}
@@ -65,7 +65,7 @@ def test_classes_splits_and_whole_objects(rival10_folder: Path) -> None:
     assert {n: s.fingerprint for n, s in inside.items()} == {n: s.fingerprint for n, s in splits.items()}
 
 
-def test_masks_of_the_attributes(rival10_folder: Path) -> None:
+def test_masks_attributes_gives_the_union_of_the_attributes(rival10_folder: Path) -> None:
     splits = data.create_dataset("rival10", root=str(rival10_folder), masks="attributes", val=0)
     assert set(splits) == {"train", "test"}
     mask = splits["test"][0].mask
@@ -115,7 +115,7 @@ def test_a_pickle_runs_no_code(rival10_folder: Path, content: object) -> None:
     assert len(kept["test"].skipped) == 1
 
 
-def test_the_noise_study_on_it(rival10_folder: Path) -> None:
+def test_rfs_on_rival10_is_between_minus_one_and_one(rival10_folder: Path) -> None:
     from sightline.data.loader import create_loader
     from sightline.metrics import RFS
 
@@ -127,7 +127,7 @@ def test_the_noise_study_on_it(rival10_folder: Path) -> None:
     assert metric.n == 20
 
 
-def test_what_is_rejected(rival10_folder: Path, tmp_path: Path) -> None:
+def test_rival10_invalid_options_and_layouts_raise(rival10_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="did you mean 'object'"):
         data.create_dataset("rival10", root=str(rival10_folder), masks="objects")
     with pytest.raises(SightlineError, match=r"there is no .*train/ordinary; expected RIVAL10's official layout"):

@@ -44,7 +44,7 @@ def voc_folder(tmp_path: Path) -> Path:
     return root
 
 
-def test_images_of_one_class(voc_folder: Path) -> None:
+def test_single_labels_take_the_images_of_one_class(voc_folder: Path) -> None:
     splits = data.create_dataset("voc", root=str(voc_folder.parents[1]), val=1)
     assert len(splits.classes) == 20
     assert {name: split.labels.tolist() for name, split in splits.items()} == {
@@ -62,7 +62,7 @@ def test_images_of_one_class(voc_folder: Path) -> None:
     }
 
 
-def test_images_of_several_classes(voc_folder: Path) -> None:
+def test_multiple_labels_give_one_mask_per_class(voc_folder: Path) -> None:
     splits = data.create_dataset("voc", root=str(voc_folder), labels="multiple", val=0.25, seed=3)
     assert {name: len(split) for name, split in splits.items()} == {"train": 6, "val": 2, "test": 2}
     test = splits["test"]
@@ -78,7 +78,7 @@ def test_images_of_several_classes(voc_folder: Path) -> None:
     assert sample.mask[:, 4, 2].eq(255).all()
 
 
-def test_batches_of_several_labels(voc_folder: Path) -> None:
+def test_batches_of_several_labels_keep_masks_with_their_labels(voc_folder: Path) -> None:
     test = data.create_dataset("voc", root=str(voc_folder), labels="multiple")["test"]
     (batch,) = create_loader(test, size=24, batch_size=2, train=False)
     assert torch.equal(batch.labels, test.labels)
@@ -90,7 +90,7 @@ def test_batches_of_several_labels(voc_folder: Path) -> None:
     assert (flipped.masks == 1).flatten(2).any(2).long().equal(flipped.labels)
 
 
-def test_unlabelled_images_of_several_labels() -> None:
+def test_an_image_without_labels_has_no_object_mask() -> None:
     batch = Batch(torch.zeros(1, 3, 4, 4), torch.zeros(1, 5, dtype=torch.int64), torch.ones(1, 5, 4, 4))
     assert not batch.object_masks().any()
 
@@ -110,14 +110,14 @@ def test_recomposition_needs_one_label(voc_folder: Path, make_scenes: Callable[.
         Recompose(objects, make_scenes(objects.classes, each=1), split="test")
 
 
-def test_bad_settings(voc_folder: Path, tmp_path: Path) -> None:
+def test_voc_invalid_options_raise(voc_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SightlineError, match="unknown labels 'many'"):
         data.create_dataset("voc", root=str(voc_folder), labels="many")
     with pytest.raises(SightlineError, match=r"no ImageSets/Segmentation/train\.txt"):
         data.create_dataset("voc", root=str(voc_folder / "JPEGImages"))
 
 
-def test_what_needs_one_label_rejects_several(voc_folder: Path, tmp_path: Path) -> None:
+def test_metrics_of_one_label_reject_several(voc_folder: Path, tmp_path: Path) -> None:
     test = data.create_dataset("voc", root=str(voc_folder), labels="multiple")["test"]
     model = nn.Sequential(nn.Conv2d(3, 20, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     spec = InputSpec((0.5,) * 3, (0.5,) * 3, (24, 24))
@@ -165,7 +165,7 @@ def save_in_colors(path: Path, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "VOC"])
 @pytest.mark.parametrize("labels", ["single", "multiple"])
-def test_masks_in_colors(voc_folder: Path, mode: str, labels: str) -> None:
+def test_masks_in_colors_equal_masks_of_indices(voc_folder: Path, mode: str, labels: str) -> None:
     """The same data set as with indices: a cat (8) stays a cat."""
     values = np.zeros((24, 32))
     values[4:9, 3:8] = 8
@@ -187,7 +187,7 @@ def test_masks_in_colors(voc_folder: Path, mode: str, labels: str) -> None:
         (np.full((24, 32, 3), (64, 0, 1)), r"c0\.png has the color \(64, 0, 1\)"),
     ],
 )
-def test_values_of_no_class(voc_folder: Path, values: np.ndarray, message: str) -> None:
+def test_mask_values_of_no_class_raise(voc_folder: Path, values: np.ndarray, message: str) -> None:
     write_mask(voc_folder / "SegmentationClass/c0.png", values)
     with pytest.raises(SightlineError, match=message):
         data.create_dataset("voc", root=str(voc_folder))

@@ -61,6 +61,6 @@ def test_the_seed_draws_the_images_and_the_bias_does_not() -> None:
         ({}, "'bias'"),
     ],
 )
-def test_bad_options(options: dict, message: str) -> None:
+def test_biased_invalid_options_raise(options: dict, message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         DATASETS.create("biased", **{"source": DIGITS, **options})

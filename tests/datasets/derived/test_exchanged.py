@@ -68,6 +68,6 @@ def test_a_run_chooses_its_epoch_by_exchanged_backgrounds(tmp_path: Path) -> Non
         ({"source": {"name": "coloured-objects"}, "variant": "only_fg"}, "variant"),
     ],
 )
-def test_what_cannot_be_exchanged_is_rejected(options: dict[str, object], message: str) -> None:
+def test_exchanged_invalid_sources_raise(options: dict[str, object], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         data.create_dataset("exchanged", **options)

@@ -47,7 +47,7 @@ def test_the_region_is_exactly_what_the_mark_changed(kind: str, place: str) -> N
             assert region.all()
 
 
-def test_marks_by_hand() -> None:
+def test_marks_change_the_pixels_of_their_region() -> None:
     image = torch.full((3, 20, 20), 100, dtype=torch.uint8)
     half = {"kind": "patch", "color": [200, 0, 100], "size": 0.2, "strength": 0.5, "place": "top_left"}
     changed, region = make_mark(half).put(image, torch.Generator())
@@ -68,7 +68,7 @@ def test_marks_by_hand() -> None:
     assert losses[0] > losses[1] > losses[2] > 0
 
 
-def test_splits_and_their_marks() -> None:
+def test_each_split_has_the_marks_that_its_name_states() -> None:
     plain = create_dataset(**DIGITS)
     splits = create_dataset("marked", source=DIGITS, mark={"kind": "patch"})
     assert list(splits) == ["train", "val", "test_swapped", "test_same", "test_removed"]

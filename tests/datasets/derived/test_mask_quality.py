@@ -104,7 +104,7 @@ def test_a_pixel_dilates_to_a_disc() -> None:
     assert torch.equal(dilated(inside, 0.15), y**2 + x**2 <= 9)
 
 
-def test_cells_by_hand() -> None:
+def test_coarse_keeps_the_cells_that_are_half_covered() -> None:
     inside = torch.zeros(4, 8, dtype=torch.bool)
     inside[0:2, 0] = True  # half of the cell at the upper left
     inside[3, 7] = True  # a quarter of that at the lower right
@@ -136,7 +136,7 @@ def test_changed_masks_are_masks(make_objects: Callable[..., InMemory], quality:
     assert not masks[3][1].any()
 
 
-def test_wrong_masks_are_other_images(make_objects: Callable[..., InMemory]) -> None:
+def test_wrong_masks_are_those_of_other_images(make_objects: Callable[..., InMemory]) -> None:
     dataset = make_objects(20)
     samples = []
     for i in range(20):
@@ -179,7 +179,9 @@ def test_wrong_masks_fit_their_images(make_objects: Callable[..., InMemory]) -> 
         ({"quality": "boxes"}, "unknown quality 'boxes'; did you mean 'box'"),
     ],
 )
-def test_bad_settings(make_objects: Callable[..., InMemory], options: dict[str, object], message: str) -> None:
+def test_degraded_masks_invalid_options_raise(
+    make_objects: Callable[..., InMemory], options: dict[str, object], message: str
+) -> None:
     with pytest.raises(SightlineError, match=message):
         DegradedMasks(make_objects(4), **options)
 

@@ -16,7 +16,7 @@ Make = Callable[..., InMemory]
 
 @pytest.mark.parametrize("feather", [0.0, 1.0])
 @pytest.mark.parametrize("scale", [0.3, 0.75, 1.0])
-def test_object_inside_the_mask_and_background_outside(
+def test_compose_puts_the_object_inside_the_mask_and_the_scene_outside(
     make_objects: Make, make_scenes: Make, scale: float, feather: float
 ) -> None:
     source, scene = make_objects()[0], make_scenes()[0].image
@@ -116,7 +116,7 @@ def test_the_draw_depends_only_on_seed_split_and_index(make_objects: Make, make_
     assert all(torch.equal(own[i].mask, misleading[i].mask) for i in range(20))  # the backgrounds alone differ
 
 
-def test_what_cannot_be_recomposed(make_objects: Make, make_scenes: Make) -> None:
+def test_recompose_invalid_objects_or_scenes_raise(make_objects: Make, make_scenes: Make) -> None:
     objects, scenes = make_objects(), make_scenes()
     with pytest.raises(SightlineError, match="scenes are for the classes"):
         Recompose(objects, make_scenes(("a", "c")), split="train")
@@ -150,7 +150,7 @@ def backgrounds(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_five_splits(pets_folder: Path, backgrounds: Path) -> None:
+def test_recomposed_has_five_splits_with_the_stated_scenes(pets_folder: Path, backgrounds: Path) -> None:
     source = {"name": "pets", "root": str(pets_folder), "val": 3, "per_class": 4}
     splits = data.create_dataset(
         "recomposed", source=source, backgrounds=str(backgrounds / "scenes"), val_scenes=1, size=32
@@ -187,7 +187,7 @@ def test_validation_has_the_training_correlation(pets_folder: Path, backgrounds:
     assert own == {"train": 12, "val": 12, "val_shifted": 0, "test_shifted": 0, "test_iid": 12}
 
 
-def test_scenes_by_label_of_a_csv_and_none_held_out(pets_folder: Path, backgrounds: Path) -> None:
+def test_scenes_of_a_csv_are_chosen_by_label(pets_folder: Path, backgrounds: Path) -> None:
     splits = data.create_dataset(
         "recomposed",
         source={"name": "pets", "root": str(pets_folder), "val": 0},
@@ -200,7 +200,7 @@ def test_scenes_by_label_of_a_csv_and_none_held_out(pets_folder: Path, backgroun
     assert splits["train"].scenes.labels.bincount().tolist() == [3, 3, 2]
 
 
-def test_bad_recomposition(pets_folder: Path, backgrounds: Path, tmp_path: Path) -> None:
+def test_recomposed_invalid_options_raise(pets_folder: Path, backgrounds: Path, tmp_path: Path) -> None:
     source = {"name": "pets", "root": str(pets_folder)}
     folder = str(backgrounds / "scenes")
     with pytest.raises(SightlineError, match="needs the name of a data set"):
@@ -241,7 +241,7 @@ def test_any_masked_folder_can_be_recomposed(backgrounds: Path, tmp_path: Path) 
     assert splits["test_shifted"].group_ids.tolist() == [1, 2]
 
 
-def test_real_photographs_on_real_scenes(data_folder: Path) -> None:
+def test_real_pets_on_real_scenes_give_the_five_splits(data_folder: Path) -> None:
     splits = data.create_dataset(
         "recomposed",
         source={"name": "pets", "root": str(data_folder / "pets"), "val": 20, "per_class": 30},

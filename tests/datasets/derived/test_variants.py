@@ -124,7 +124,7 @@ def test_squares_are_cut_as_evaluation_does() -> None:
     assert batch.groups.tolist() == [0, 3, 0, 3]
 
 
-def test_by_name_from_folders(tmp_path: Path) -> None:
+def test_variants_by_name_are_made_from_folders(tmp_path: Path) -> None:
     values = np.zeros((24, 32))
     values[6:14, 10:20] = 1
     for part, each in (("train", 6), ("test", 4)):
@@ -163,7 +163,7 @@ def test_by_name_from_folders(tmp_path: Path) -> None:
         ({"train": "mixed"}, "unknown variant 'mixed'"),
     ],
 )
-def test_what_is_rejected(options: dict[str, object], message: str, tmp_path: Path) -> None:
+def test_variants_invalid_sources_raise(options: dict[str, object], message: str, tmp_path: Path) -> None:
     given = {"source": {"name": "folder", "root": str(tmp_path), "val": 0}} | options
     write_image(tmp_path / "train/cat/1.png")
     write_image(tmp_path / "train/dog/1.png")

@@ -57,7 +57,7 @@ def test_a_missing_column_is_named(tmp_path, name, column):
         read_evaluations([path.parent])
 
 
-def test_what_is_not_a_number_is_named_by_its_line(tmp_path):
+def test_value_that_is_not_a_number_is_named_by_its_line(tmp_path):
     folder = write_grid(tmp_path / "grid", settled())
     with (folder / "table.csv").open(newline="") as file:
         rows = list(csv.reader(file))

@@ -75,7 +75,7 @@ def test_every_combination_of_a_grid_has_steps_of_its_own(tmp_path: Path) -> Non
     assert recipe.maps == str(tmp_path / "A/maps/cam")
 
 
-def test_what_fails_costs_its_rows_and_not_the_study(tmp_path: Path, pictures: dict[str, object]) -> None:
+def test_a_failed_row_does_not_stop_the_study(tmp_path: Path, pictures: dict[str, object]) -> None:
     grid = [
         [
             {

@@ -120,7 +120,7 @@ def test_a_study_trains_explains_and_resumes(tmp_path: Path, pictures: dict[str,
         ({"outputs": [{"name": "accuracy_and_costs", "differences": {"Plain": ["B"]}}]}, "there is no row 'B'"),
     ],
 )
-def test_mistakes_are_met_before_any_work(changes: dict, message: str) -> None:
+def test_store_maps_invalid_keys_raise_before_any_work(changes: dict, message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         study(**changes)
 

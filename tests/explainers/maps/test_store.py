@@ -32,7 +32,7 @@ class Other(TinyCNN):
 
 
 @pytest.mark.parametrize(("dtype", "error"), [("uint8", 0.5 / 255 + 1e-6), ("float16", 5e-4)])
-def test_what_is_read_is_what_was_explained(tmp_path, model, pictures, dtype, error) -> None:
+def test_maps_read_from_a_store_equal_the_explained_ones(tmp_path, model, pictures, dtype, error) -> None:
     store = compute_maps(
         model, pictures, tmp_path / "maps", layer="features", input_spec=SPEC, dtype=dtype, chunk_size=4
     )
@@ -114,7 +114,7 @@ def test_an_interrupted_pass_resumes_and_does_nothing_twice(tmp_path, model, pic
     torch.testing.assert_close(store.read(range(10)), expected(model, pictures), rtol=0, atol=0.5 / 255 + 1e-6)
 
 
-def test_what_is_drawn_at_random_is_the_same_after_an_interruption(tmp_path, model, pictures) -> None:
+def test_random_draws_are_equal_after_an_interruption(tmp_path, model, pictures) -> None:
     given = {"method": "randomcam", "layer": "features", "input_spec": SPEC, "chunk_size": 2}
     whole = compute_maps(model, pictures, tmp_path / "whole", **given)
     begun = compute_maps(model, pictures, tmp_path / "begun", **given)
@@ -213,7 +213,7 @@ def test_a_kill_loses_what_was_in_work_and_no_more(tmp_path, model) -> None:
     torch.testing.assert_close(store.read(range(200)), whole, rtol=0, atol=0.5 / 255 + 1e-5)
 
 
-def test_what_cannot_be_kept_is_rejected_and_not_marked(tmp_path) -> None:
+def test_maps_that_cannot_be_stored_raise_and_are_not_marked(tmp_path) -> None:
     store = MapStore.create(tmp_path / "maps", {"data": "d"}, (4, 2, 2), "uint8", 2)
     for maps, said in (
         (torch.full((2, 2, 2), -0.5), r"range over \[-0.5"),

@@ -58,7 +58,7 @@ def test_missing_cells_get_no_rank(table, page):
     assert "Without a value, and therefore without a rank" in html
 
 
-def test_the_markdown_of_a_small_table(page):
+def test_markdown_lists_values_with_intervals_and_bold_best(page):
     _, text = page(settled() | {("net", "", "accuracy"): [1] * 30 + [0] * 10}, title="Three explainers")
     lines = text.splitlines()
     assert lines[0] == "# Three explainers"
@@ -108,7 +108,7 @@ def test_one_explainer_is_best_of_nothing(table, page):
     assert "best mean rank" not in text
 
 
-def test_several_models(tmp_path):
+def test_several_models_get_a_section_each_and_an_overview(tmp_path):
     values = settled() | {(f"other|{m}", e, k): v for (m, e, k), v in settled().items()}
     values |= {("net", "", "accuracy"): [1] * 40, ("other|net", "", "accuracy"): [1] * 20 + [0] * 20}
     values["other|net", "A", "insertion"] = values["other|net", "A", "insertion"] + 0.4

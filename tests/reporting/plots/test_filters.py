@@ -111,7 +111,7 @@ def test_the_model_is_unchanged() -> None:
 
 
 @pytest.mark.parametrize("style", ["contours", "circles"])
-def test_what_is_drawn(style, tmp_path: Path) -> None:
+def test_show_filters_draws_the_region_of_each_filter(style, tmp_path: Path) -> None:
     gallery = show_filters(Colours(), spots(), "layer", groups=torch.tensor([0, 0, 1, 1, 1]), columns=2, style=style)
     figure = gallery.figure()
     assert len(figure.axes) == 4
@@ -147,7 +147,7 @@ def test_what_is_drawn(style, tmp_path: Path) -> None:
         ({"layer": "lair"}, "did you mean 'layer'"),
     ],
 )
-def test_what_is_rejected(options, message: str) -> None:
+def test_show_filters_invalid_options_raise(options, message: str) -> None:
     arguments = {"images": spots(), "layer": "layer", "groups": 2} | options
     with pytest.raises(SightlineError, match=message):
         show_filters(Colours(), **arguments)
@@ -180,7 +180,7 @@ def call(*arguments: str) -> str:
     return done.stderr + done.stdout
 
 
-def test_the_verb_draws_a_run_by_its_layer(here: Path) -> None:
+def test_filters_command_draws_a_run_by_its_layer(here: Path) -> None:
     data = ["--run", "run", "--data", "folder", "root=images", "val=0", "test=0", "--split", "train"]
     said = call(*data, "--groups", "4", "--count", "5", "--columns", "2")
     assert "\ncoherence 1." in said
@@ -195,7 +195,7 @@ def test_the_verb_draws_a_run_by_its_layer(here: Path) -> None:
         call(*data, "--groups", "4", "--filters", "90", "--layer", "stem")
 
 
-def test_the_verb_draws_the_groups_that_a_run_kept(here: Path) -> None:
+def test_filters_command_draws_the_groups_that_a_run_kept(here: Path) -> None:
     model, _ = load_model("sightline/small_cnn", classes=2)
     objective = Objective(model, guide := ICCNN(groups=3), layer="blocks")
     write_state(Path("run/checkpoints/resume.safetensors"), [objective], None, State())
@@ -211,7 +211,7 @@ def test_the_verb_draws_the_groups_that_a_run_kept(here: Path) -> None:
     assert torch.equal(carried_filter_groups(subject.model)[1], guide.filter_groups)
 
 
-def test_the_verb_rejects_words_for_filters(here: Path) -> None:
+def test_filters_command_rejects_words_for_filters(here: Path) -> None:
     with pytest.raises(SightlineError, match="--filters is 'three'; expected numbers"):
         call("--run", "run", "--filters", "three")
     with pytest.raises(SightlineError, match="no model was named"):

@@ -262,7 +262,9 @@ def test_a_compiled_model_gives_the_same_table(plan: Path, tmp_path: Path) -> No
         ("explainers=[gradcam, gradcam]", "taken"),
     ],
 )
-def test_mistakes_are_named_before_anything_is_written(plan: Path, tmp_path: Path, change: str, message: str) -> None:
+def test_grid_invalid_keys_raise_before_anything_is_written(
+    plan: Path, tmp_path: Path, change: str, message: str
+) -> None:
     with pytest.raises(SightlineError, match=message):
         run_study(load_study(plan, [change]), tmp_path / "out")
     assert not (tmp_path / "out").exists()
