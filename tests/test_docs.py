@@ -33,6 +33,25 @@ def test_the_python_blocks_of_a_page_run_in_order(page: Path, tmp_path: Path, mo
     exec(compile("\n".join(blocks), str(page), "exec"), {"__name__": "docs"})
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/get-started/quickstart.md"])
+def test_the_first_map_of_a_page_is_drawn(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With random weights: the page downloads the pretrained ones."""
+    timm = pytest.importorskip("timm")
+    pytest.importorskip("sklearn")
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained: create(name))
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```py\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    exec(compile(block, page, "exec"), {"__name__": "docs"})
+    assert (tmp_path / "overlay.png").stat().st_size > 1000
+
+
+def test_readme_is_short_and_starts_with_an_install_line() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 120
+    assert any(line.startswith("pip install") for line in lines[:30])
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):

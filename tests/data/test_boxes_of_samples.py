@@ -128,7 +128,7 @@ def test_rows_of_one_path_are_boxes_of_one_image(tmp_path: Path) -> None:
     assert train.labels.tolist() == [0, 1]
     assert train[0].boxes.tolist() == [[1, 2, 5, 6], [7, 8, 9, 10]]
     assert train.has_boxes.tolist() == [True, False]
-    with pytest.raises(SightlineError, match="has boxes of its own"):
+    with pytest.raises(SightlineError, match="has boxes too; leave one out"):
         data.create_dataset("csv", path=str(path), boxes=str(path))
     write_csv(path, [*rows, row("dog/0.png", "cat", 1, 1, 2, 2)])
     with pytest.raises(

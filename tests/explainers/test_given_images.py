@@ -94,6 +94,8 @@ def test_images_are_resized_and_cropped(model: nn.Module) -> None:
 
 def test_explained_images_are_shown_with_their_file_names(model: nn.Module, files: list[Path], tmp_path: Path) -> None:
     found = sl.explain(model, files[:2], input_spec=SPEC)
+    assert repr(found).startswith("Explained(images (2, 3, ")
+    assert repr(found).endswith(f"names {found.names})")
     overlay = sl.show(found)
     assert overlay.titles == ["00.png", "01.png"]
     assert torch.equal(overlay.overlays["map"], sl.show(found.images, found.maps).overlays["map"])

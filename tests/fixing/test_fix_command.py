@@ -80,4 +80,4 @@ def test_the_page_listens_at_the_given_address(tmp_path: Path, monkeypatch: pyte
     given += ["--mean", "0.5", "--std", "0.5", "--pretrained", "none"]
     code, output = run(*given, "--host", "203.0.113.1", "-o", "marked")  # kept for documentation: no machine has it
     assert code != 0
-    assert "cannot listen at 203.0.113.1, port 8371" in output
+    assert "cannot serve at 203.0.113.1, port 8371" in output

@@ -72,7 +72,7 @@ def test_masks_of_something_else_are_rejected(folder: Path, tmp_path: Path) -> N
     with pytest.raises(SightlineError, match="another data set"):
         FoundMasks(pictures(identity="q"), folder)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SightlineError, match="holds no journal"):
+    with pytest.raises(SightlineError, match="whose journal is missing"):
         FoundMasks(pictures(), tmp_path / "empty")
     journal = folder / "journal"
     journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-1]))

@@ -123,7 +123,9 @@ class Registry(Generic[T]):
     def _add(self, entry: Entry[T]) -> None:
         taken = self._entries.get(entry.name)
         if taken is not None and taken.factory is not entry.factory:
-            raise SightlineError(f"the {self.noun} name {entry.name!r} is taken by {taken.factory!r}")
+            raise SightlineError(
+                f"the {self.noun} name {entry.name!r} is taken by {taken.factory!r}; choose another name"
+            )
         self._entries[entry.name] = entry
 
     def _load(self) -> None:

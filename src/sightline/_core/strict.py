@@ -139,7 +139,7 @@ def _read(override: str) -> tuple[str, Any]:
     """Return the dotted key and the value of `key.sub=value`."""
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise SightlineError(f"override {override!r} is not of the form key.sub=value")
+        raise SightlineError(f"override {override!r} is not of the form key.sub=value, such as seed=1")
     return key, parse_yaml(text, f"override {override!r}")
 
 

@@ -21,7 +21,7 @@ def _explicit(request: AttributionRequest, rules: Rules) -> ScoreModule:
     if not torch.allclose(module(image, index), request.forward(image, index), rtol=1e-3, atol=1e-4):
         raise NotDefinedError(
             f"{rules.method} is not defined for this model: a copy of {type(request.model).__name__} without in-place "
-            "operations gives other scores"
+            "operations gives other scores; use another explainer, such as 'saliency'"
         )
     return module
 

@@ -130,7 +130,7 @@ def explicit(model: nn.Module, rules: Rules) -> nn.Module:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise NotDefinedError(
             f"{rules.method} has to see every operation of the model, and torch.fx cannot trace {type(model).__name__} "
-            f"({reason})"
+            f"({reason}); use an explainer that needs no trace, such as 'saliency'"
         ) from error
     modules = dict(root.named_modules())
     used: set[str] = set()
@@ -224,10 +224,13 @@ def _refuse(network: fx.GraphModule, rules: Rules) -> None:
             if type(module) not in rules.exact and not isinstance(module, rules.kinds):
                 raise NotDefinedError(
                     f"{rules.method} is not defined for this model: it has no rule for {_describe(node)} "
-                    f"({type(module).__name__})"
+                    f"({type(module).__name__}); use an explainer without rules, such as 'saliency'"
                 )
         elif name and not (name in rules.functions or (name in SCALING & _scaling(rules) and _scales(node))):
-            raise NotDefinedError(f"{rules.method} is not defined for this model: it has no rule for {_describe(node)}")
+            raise NotDefinedError(
+                f"{rules.method} is not defined for this model: it has no rule for {_describe(node)}; use an explainer "
+                "without rules, such as 'saliency'"
+            )
 
 
 def _separate(network: fx.GraphModule, rules: Rules) -> None:

@@ -162,7 +162,9 @@ class LOTS(PixelExplainer):
             )
             likeliest = logits.masked_fill(unknown, -torch.inf).scatter(1, classes[:, None], -torch.inf).max(1)
             if likeliest.values.isneginf().any():
-                raise SightlineError("other_class is set, and the class features know no image of any other class")
+                raise SightlineError(
+                    "other_class is set, and the class features know no image of any other class; compute them with all classes"
+                )
             classes = likeliest.indices
         return self.class_features.of(classes, "mean" if self.target == "mean" else "class")
 

@@ -100,7 +100,9 @@ def acquire(
         "--columns": columns,
     }
     if beside := [option for option, value in given.items() if value is not None]:
-        raise SightlineError(f"{beside[0]} was given together with --next, which does one step of the loop")
+        raise SightlineError(
+            f"{beside[0]} was given together with --next, which does one step of the loop; leave one out"
+        )
     if names is None or len(names) != 1:
         raise SightlineError(
             "--next needs one query strategy: give --strategy NAME (`sightline list query-strategies`)"

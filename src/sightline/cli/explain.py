@@ -66,7 +66,7 @@ def explain(
     given = images or []
     if store is None:
         if data is not None:
-            raise SightlineError("--data was given without --store, the folder for the maps")
+            raise SightlineError("--data was given without --store; add --store FOLDER, where the maps are written")
         if not given:
             raise SightlineError("no image was given; for the maps of a whole dataset, pass --data NAME --store FOLDER")
         named = (methods or "gradcam,hirescam,layercam,eigencam").split(",")
@@ -83,7 +83,9 @@ def explain(
             processes().once(lambda: _draw(paths, explainers, subject, target, against, layer, output))
         return
     if against is not None:
-        raise SightlineError("--against was given with --store, whose maps explain one class each")
+        raise SightlineError(
+            "--against was given with --store, whose maps explain one class each; leave one of them out"
+        )
     if target not in (None, "label", "predicted"):
         raise SightlineError(f"--target is {target!r}; with --store it is 'predicted' or 'label'")
     if len(named := (methods or "gradcam").split(",")) != 1:

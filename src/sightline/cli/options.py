@@ -20,9 +20,17 @@ Size = Annotated[
     int | None, typer.Option(min=1, help="Side of the model's input in pixels. [default: as its source says]")
 ]
 Mean = Annotated[
-    str | None, typer.Option(help="Mean of the normalization, for images in [0, 1], such as 0.485,0.456,0.406.")
+    str | None,
+    typer.Option(
+        help="Mean of the normalization, for images in [0, 1], such as 0.485,0.456,0.406. [default: as its source says]"
+    ),
 ]
-Std = Annotated[str | None, typer.Option(help="Standard deviation of the normalization, such as 0.229,0.224,0.225.")]
+Std = Annotated[
+    str | None,
+    typer.Option(
+        help="Standard deviation of the normalization, such as 0.229,0.224,0.225. [default: as its source says]"
+    ),
+]
 ClassNames = Annotated[
     Path | None,
     typer.Option("--classes", help="A file with the model's class names in order, one per line, for --model."),

@@ -94,13 +94,13 @@ class Batch(_Checked):
                 self.has_mask = torch.ones(size, dtype=torch.bool, device=self.masks.device)
             check_flags(self.has_mask, "has_mask", (size,))
         elif self.has_mask is not None:
-            raise SightlineError("has_mask was given without masks")
+            raise SightlineError("has_mask was given without masks; give both, or neither")
         if self.boxes is not None:
             check_boxes(self.boxes, self.has_box, area)
             if self.has_box is None:
                 self.has_box = torch.ones(self.boxes.shape[:2], dtype=torch.bool, device=self.boxes.device)
         elif self.has_box is not None:
-            raise SightlineError("has_box was given without boxes")
+            raise SightlineError("has_box was given without boxes; give both, or neither")
         if self.maps is not None:
             check_maps(self.maps, torch.Size(area))
         if self.parts is not None:
@@ -111,7 +111,7 @@ class Batch(_Checked):
                 self.has_avoid = torch.ones(size, dtype=torch.bool, device=self.avoid.device)
             check_flags(self.has_avoid, "has_avoid", (size,))
         elif self.has_avoid is not None:
-            raise SightlineError("has_avoid was given without avoid")
+            raise SightlineError("has_avoid was given without avoid; give both, or neither")
         if self.targets is not None:
             check_targets(self.targets, self.labels)
         if self.indices is not None:
@@ -207,7 +207,7 @@ class Batch(_Checked):
 
     def _need_masks(self) -> Tensor:
         if self.masks is None:
-            raise SightlineError("this needs masks, and the batch has none")
+            raise SightlineError("this needs masks, and the batch has none; give masks= to `sl.Batch`")
         return self.masks
 
     def _as_float(self, masks: Tensor) -> Tensor:

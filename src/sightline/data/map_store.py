@@ -50,7 +50,9 @@ class MapStore:
             group = zarr.open_group(self.path, mode="r+")
             self.metadata: dict[str, Any] = dict(group.attrs)
             if self.metadata.pop("format", None) != FORMAT:
-                raise SightlineError(f"{self.path} is a Zarr group, but no store of maps as this version writes it")
+                raise SightlineError(
+                    f"{self.path} is a Zarr group, but no store of maps of this version; name another folder"
+                )
             self._maps = zarr.open_array(self.path / "maps", mode="r+")
             self._finished = zarr.open_array(self.path / "finished", mode="r+")
         self._known = self._states()
@@ -154,7 +156,9 @@ class MapStore:
         if not self._known[wanted].all():
             self._known = self._states()  # another process may have written since
         if len(absent := wanted[self._known[wanted] == 0]):
-            raise SightlineError(f"{self.path} has no map yet of the samples {absent.tolist()[:10]}")
+            raise SightlineError(
+                f"{self.path} has no map yet of the samples {absent.tolist()[:10]}; write the rest first"
+            )
         maps = self._stored(wanted) if self._kept is None else self._kept[wanted]
         return maps.float() / 255 if maps.dtype == torch.uint8 else maps.float()
 

@@ -101,7 +101,7 @@ class ActiveLearning(Study):
         if self.share(self.rounds - 1) > 1:
             raise ValueError(
                 f"rounds is {self.rounds}: from {self.initial_fraction:g} by {self.step_fraction:g} that is more than all "
-                "training images"
+                "training images; lower one of the three"
             )
         return self
 

@@ -307,7 +307,7 @@ class _Worker:
         if len(scored) < number:
             raise SightlineError(
                 f"{self.study.called}: {number} images were asked for, and of {len(members)} there are {len(scored)} with a "
-                f"mask and that {self.study.models[0].label} gets right"
+                f"mask and that {self.study.models[0].label} gets right; ask for fewer"
             )
         return [place for _, place in sorted(scored)[:number]]
 

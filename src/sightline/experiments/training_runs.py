@@ -88,7 +88,7 @@ class TrainingRuns(RecipeStudy):
             check_labels(key, [variant.label for variant in axis])
         check_labels("steps", [step.label for step in self.steps])
         if not self.columns and not self.outputs:
-            raise ValueError("columns: is empty, and there are no outputs either")
+            raise ValueError("columns: is empty, and there are no outputs either; name a column, such as test/accuracy")
         check_columns(self.columns)
         for row in self.rows:
             if further := sorted(set(row.columns or ()) - set(self.columns)):

@@ -113,7 +113,7 @@ def full_gradients(model: nn.Module, inputs: Tensor, targets: Targets = None) ->
     if not complete:
         raise NotDefinedError(
             f"fullgrad is not defined for this model: {_culprit(model, inputs)} is neither linear nor an activation function "
-            "of torch.nn in a module of its own"
+            "of torch.nn in a separate module; use another explainer, such as 'gradcam'"
         )
     return parts
 

@@ -36,6 +36,10 @@ class Explained:
     maps: Tensor
     names: list[str]
 
+    def __repr__(self) -> str:
+        """Return the shapes and the names, without the values."""
+        return f"Explained(images {(*self.images.shape,)}, maps {(*self.maps.shape,)}, names {self.names})"
+
 
 def explain_given(
     explainer: Explainer,

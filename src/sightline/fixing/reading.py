@@ -137,5 +137,7 @@ def _boxed(images: ImageDataset, file: Path) -> dict[int, np.ndarray]:
             masks = [grabcut(image, torch.tensor(box.xyxy)[None])[0] for box in boxes]
             found[index] = torch.stack(masks).amax(0).numpy()
     if not found:
-        raise SightlineError(f"boxes: no box in {file} belongs to an image of the data")
+        raise SightlineError(
+            f"boxes: no box in {file} belongs to an image of the data; name images by their paths in the data's folder"
+        )
     return found

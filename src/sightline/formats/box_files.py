@@ -75,7 +75,9 @@ class BoxFile:
             return []
         longest = max(fitting, key=len)
         if (other := self._taken.setdefault(longest, path)) != path:
-            raise SightlineError(f"file: {'/'.join(longest)} in {self.place} stands for both {other} and {path}")
+            raise SightlineError(
+                f"file: {'/'.join(longest)} in {self.place} stands for both {other} and {path}; write more of the path"
+            )
         frame = None if self._counts_upright else find_frame(Path(path), self._sizes[longest], str(self.place))
         if frame is None:
             return list(self._boxes[longest])

@@ -118,7 +118,9 @@ class CocoFile:
     def _list(self, key: str) -> list[Any]:
         entries = self._content.get(key)
         if not isinstance(entries, list):
-            raise SightlineError(f"{self.path} is not a COCO annotation file: it has no list {key!r}")
+            raise SightlineError(
+                f"{self.path} is not a COCO annotation file: it has no list {key!r}; name another file"
+            )
         for place, entry in enumerate(entries):
             if not isinstance(entry, dict):
                 raise SightlineError(f"{self.path} is not a COCO annotation file: {key}[{place}] is {entry!r}")

@@ -101,7 +101,9 @@ def _pair_masks(root: Path, masks: Path, images: Sequence[Path], option: str) ->
             listing.leave_out("masks that belong to no image", file)
     warn_left_out(listing.left_out, masks)
     if not owners:
-        raise SightlineError(f"{option}: nothing in {masks} has the relative path of an image in {root}")
+        raise SightlineError(
+            f"{option}: nothing in {masks} has the relative path of an image in {root}; expected cat/1.png for cat/1.jpg"
+        )
     return {image: files[name] for name, image in owners.items()}
 
 

@@ -64,7 +64,9 @@ def mask_files(dataset: ImageDataset, folder: str | Path) -> list[Path]:
     """
     journal = Path(folder, "journal")
     if not journal.is_file():
-        raise SightlineError(f"masks: {folder} holds no journal, so `sightline masks` did not write it")
+        raise SightlineError(
+            f"masks: {folder} was not written by `sightline masks`, whose journal is missing; name a folder that was"
+        )
     known, entries = read_progress(journal)
     if known.get("masks of") != dataset.fingerprint:
         raise SightlineError(f"masks: those in {folder} are of another data set or split")

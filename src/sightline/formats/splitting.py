@@ -63,7 +63,7 @@ def own_splits(
     seen = set(splits["train"].labels.tolist())
     for label, name_of_class in enumerate(splits.classes):
         if label not in seen:
-            raise SightlineError(f"the class {name_of_class!r} has no image to train on")
+            raise SightlineError(f"the class {name_of_class!r} has no image to train on; add images, or leave it out")
     if checks_files():
         refuse_leaks(splits, keys)
     return splits

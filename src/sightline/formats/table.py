@@ -72,7 +72,7 @@ def csv(
         raise SightlineError(f"path: {file} lists no images; expected one a row")
     if boxed := any(edge in rows[0][1] for edge in ("x1", "y1", "x2", "y2")):
         if boxes is not None:
-            raise SightlineError(f"boxes: {boxes} was given, and {file} has boxes of its own")
+            raise SightlineError(f"boxes: {boxes} was given, and {file} has boxes too; leave one out")
         boxes = str(file)
     given = [str(name).strip() for name in classes or ()]
     for line, row in rows:

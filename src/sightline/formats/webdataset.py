@@ -165,7 +165,7 @@ def _find(root: str) -> tuple[list[Path], Path]:
     if any(sign in root for sign in "*?["):
         shards = sorted(Path(each) for each in glob(os.path.expanduser(root), recursive=True) if os.path.isfile(each))
         if not shards:
-            raise MissingFileError(f"root: no file matches {root!r}")
+            raise MissingFileError(f"root: no file matches {root!r}; expected .tar files")
         return shards, Path(os.path.commonpath([shard.absolute().parent for shard in shards]))
     base = locate(root, "root")
     if base.is_file():

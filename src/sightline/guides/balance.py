@@ -92,7 +92,9 @@ def explain_with(guide: Guide, config: str | Mapping[str, Any]) -> CAM | Forward
             "ablationcam and scorecam"
         )
     if not isinstance(explainer, CAM | ForwardCAM):
-        raise SightlineError(f"explainer {name!r} is not a class activation map, which a loss on maps needs")
+        raise SightlineError(
+            f"explainer {name!r} is not a class activation map, which a loss on maps needs; use one such as 'gradcam'"
+        )
     guide.second_order, guide.needs_pixels = not constant_weights, guide.needs_pixels or constant_weights
     return explainer
 

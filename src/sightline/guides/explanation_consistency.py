@@ -122,7 +122,7 @@ class ExplanationConsistency(MeasuredWeights):
             raise SightlineError(f"eps is {eps}; expected the change of a pixel, above 0 and at most 1")
         if mode == "fused" and min_weight == 0:
             raise SightlineError(
-                "min_weight is 0 and mode 'fused': an image without weight has no gradient to attack it by"
+                "min_weight is 0 and mode 'fused': an image without weight has no gradient to attack it by; use mode='pass'"
             )
         self.explainer = create_explainer(explainer) if isinstance(explainer, str) else explainer
         self.needs_layer = not isinstance(explainer, str) or needs_layer(explainer)
@@ -133,7 +133,9 @@ class ExplanationConsistency(MeasuredWeights):
             )
         for option, asked in {"range='clip'": range == "clip", "clamp=False": not clamp}.items():
             if asked and not isinstance(self.explainer, CAM):
-                raise SightlineError(f"explainer is {explainer!r} and no class activation map, which {option} needs")
+                raise SightlineError(
+                    f"explainer is {explainer!r}; {option} needs a class activation map, such as 'gradcam'"
+                )
         self.perturbation: Perturbation = perturbation
         self.psi: Psi = psi
         self.distance: Distance = distance

@@ -152,5 +152,7 @@ def _images(loader: Iterable[Batch], device: torch.device) -> int:
     if world_size() > 1:
         dist.all_reduce(highest, dist.ReduceOp.MAX)
     if highest < 0:
-        raise SightlineError("weights are kept by batch.indices, which no batch of the loader has")
+        raise SightlineError(
+            "weights are kept by batch.indices, which no batch of the loader has; give `indices=` to `sl.Batch`"
+        )
     return int(highest) + 1

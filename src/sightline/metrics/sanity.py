@@ -71,7 +71,9 @@ def sanity_check(
         SightlineError: the model has no parameters, or a name that is not one of its modules.
     """
     if min(images.shape[-2:]) < 11:
-        raise SightlineError(f"images have shape {tuple(images.shape)}; the window of SSIM needs 11 pixels a side")
+        raise SightlineError(
+            f"images have shape {tuple(images.shape)}; the window of SSIM needs 11 x 11 pixels or more"
+        )
     explainer = create_explainer(explainer) if isinstance(explainer, str) else explainer
     forgetful = deepcopy(unwrap(model))
     inputs = to_inputs(images, input_spec)

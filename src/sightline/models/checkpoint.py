@@ -84,7 +84,9 @@ def _read_folder(folder: Path) -> Checkpoint:
     if (index := folder / INDEX).is_file():
         files = sorted(set(read_json(index, "fetch the folder again")["weight_map"].values()))
         if missing := [file for file in files if not (folder / file).is_file()]:
-            raise SightlineError(f"weights: {len(missing)} files that {index} names are missing, such as {missing[0]}")
+            raise SightlineError(
+                f"weights: {len(missing)} files that {index} names are missing, such as {missing[0]}; copy the whole folder"
+            )
         state: dict[str, Tensor] = {}
         for file in files:
             refuse_pointer(folder / file)

@@ -105,7 +105,7 @@ class LatentExplanationPredictor(nn.Module):
         if len(heard) != 1 or not torch.equal(output, heard[0]):
             raise SightlineError(
                 f"{type(model).__name__} does more after its layer {first!r} than fully-connected layers; "
-                "a latent explanation predictor cannot be made of it"
+                "a latent explanation predictor cannot be made of it. Use a model that ends in linear layers"
             )
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -133,6 +133,6 @@ def _closing_layers(model: nn.Module, images: Tensor) -> list[str]:
         closing.pop(0)
     if not closing:
         raise SightlineError(
-            f"{type(model).__name__} does not end in fully-connected layers, which the branch replaces"
+            f"{type(model).__name__} does not end in fully-connected layers, which the branch replaces; use a model that does"
         )
     return [name for name, _ in closing]

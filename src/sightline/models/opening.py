@@ -212,7 +212,9 @@ def read_names(classes: Sequence[str] | str | Path) -> list[str]:
         return list(classes)
     file = Path(classes)
     if not file.is_file():
-        raise SightlineError(f"--classes: there is no file {str(classes)!r}")
+        raise SightlineError(
+            f"--classes: there is no file {str(classes)!r}; expected a text file, one class name per line"
+        )
     try:
         return [line.strip() for line in file.read_text(encoding="utf-8-sig").rstrip().splitlines()]
     except (OSError, UnicodeDecodeError) as error:

@@ -23,7 +23,9 @@ def head_name(model: nn.Module) -> tuple[str, ...]:
     """
     layers = [name for name, module in own_modules(model).items() if isinstance(module, nn.Linear | nn.Conv2d)]
     if not layers:
-        raise SightlineError(f"{type(model).__name__} has no linear or convolution layer, so it has no head")
+        raise SightlineError(
+            f"{type(model).__name__} has no linear or convolution layer, so it has no head; use a model with one"
+        )
     known = list(known_models(model))
     if len(known) == 1 and all(is_within(name, known[0]) for name in layers):  # nothing around it classifies
         if declared := _declared(model, known[0]):

@@ -99,7 +99,9 @@ def _resolve(model: nn.Module, layer: LayerChoice) -> Layer:
     if layer == "penultimate":
         convolutions = [name for name, module in own_modules(model).items() if isinstance(module, nn.Conv2d)]
         if len(convolutions) < 2:
-            raise SightlineError(f"layer 'penultimate' needs two convolutions; the model has {len(convolutions)}")
+            raise SightlineError(
+                f"layer 'penultimate' needs two convolutions; the model has {len(convolutions)}; name a layer"
+            )
         return Layer(convolutions[-2])
     layer = without_wrappers(layer)
     if not layer or layer not in modules:

@@ -66,7 +66,10 @@ def _open(
                 )
         return store
     if len(contenders) != 2:
-        raise SightlineError(f"there is no study in {folder}, and {len(contenders)} of the two contenders were given")
+        raise SightlineError(
+            f"there is no study in {folder}, and {len(contenders)} of the two contenders were given; name two runs, or one "
+            "run and two explainers"
+        )
     if contenders[0].facts == contenders[1].facts:
         raise SightlineError(
             f"both contenders are {contenders[0].explainer} of {contenders[0].run}; expected two that differ"

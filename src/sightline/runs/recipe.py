@@ -168,5 +168,5 @@ def _find(source: str | Path) -> Path:
     if path.is_file():
         return path
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-        raise SightlineError(f"recipe: there is no file {str(source)!r}")
+        raise SightlineError(f"recipe: there is no file {str(source)!r}; `sightline list recipes` has those that ship")
     raise unknown_name("recipe", str(source), shipped)

@@ -89,7 +89,9 @@ def training_images(recipe: Recipe, images: ImageDataset) -> ImageDataset:
     strata = torch.zeros(len(images), dtype=torch.int64) if images.multi_label else images.labels
     places = nested_share(torch.arange(len(images)), strata, recipe.train_fraction, recipe.seed, "train_fraction")
     if not len(places):
-        raise SightlineError(f"train_fraction is {recipe.train_fraction}, and {len(images)} training images leave none")
+        raise SightlineError(
+            f"train_fraction is {recipe.train_fraction}, and {len(images)} training images leave none; choose a larger share"
+        )
     return Subset(images, sorted(places.tolist()))
 
 

@@ -40,7 +40,9 @@ def listen(application: ASGIApp, token: str, host: str, port: int, announce: Cal
     try:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
-        raise SightlineError(f"cannot listen at {host}, port {port}: {error.strerror or error}") from error
+        raise SightlineError(
+            f"cannot serve at {host}, port {port}: {error.strerror or error}; choose another --port, or 0 for any free one"
+        ) from error
     everywhere = host in ("0.0.0.0", "::")
     name = socket.gethostname() if everywhere else f"[{host}]" if ":" in host else host
     config = uvicorn.Config(

@@ -30,7 +30,9 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     """
     file = Path(path)
     if not file.is_file():
-        raise SightlineError(f"plan: there is no file {str(path)!r}")
+        raise SightlineError(
+            f"plan: there is no file {str(path)!r}; `sightline list recipes` has the studies that ship"
+        )
     given = read_mapping(file, f"plan {file}")
     return make_study(_own(file.stem) | given, overrides)
 

@@ -243,7 +243,9 @@ def _check_watched(recipe: Recipe, splits: Splits) -> None:
 def _check_balanced(recipe: Recipe, splits: Splits) -> None:
     for number, stage in enumerate(recipe.stages):
         if stage.balance_by == "groups" and splits["train"].group_ids is None:
-            raise SightlineError(f"stages.{number}.balance_by is 'groups', but {recipe.data.name!r} has none")
+            raise SightlineError(
+                f"stages.{number}.balance_by is 'groups', but {recipe.data.name!r} has none; use 'classes', or remove the key"
+            )
         if stage.balance_by == "classes":
             splits["train"].check_single_label(f"stages.{number}.balance_by: classes")
 

@@ -74,7 +74,9 @@ def imagenet(
         found["train"] = _by_folder(training)
     wnids = sorted({wnid for images in found.values() for wnid in images})
     if missing := [wnid for wnid in wnids if wnid not in found["test"]]:
-        raise SightlineError(f"root: {base} has no validation image of {len(missing)} classes, such as {missing[0]}")
+        raise SightlineError(
+            f"root: {base} has no validation image of {len(missing)} classes, such as {missing[0]}; unpack all files"
+        )
     if per_class is not None:
         found["test"] = {wnid: _chosen(images, per_class, order, seed, wnid) for wnid, images in found["test"].items()}
     records = {

@@ -62,7 +62,9 @@ class DegradedMasks(Derived):
         if quality is not None and quality not in QUALITIES:
             raise unknown_name("quality", quality, QUALITIES)
         if not dataset.has_mask.any():
-            raise SightlineError("no image has a mask, so there are none to keep or to change")
+            raise SightlineError(
+                "no image has a mask, so there are none to keep or to change; use a dataset with masks"
+            )
         self.seed = seed
         self.masked = dataset.has_mask.nonzero()[:, 0]
         strata = torch.zeros(len(dataset), dtype=torch.int64) if dataset.multi_label else dataset.labels

@@ -371,9 +371,13 @@ def _scene_records(
     for label, class_name in enumerate(classes):
         for name in scenes[class_name]:
             if str(name) not in known:
-                raise SightlineError(f"scenes of {class_name!r}: {base} has no file, folder or label {str(name)!r}")
+                raise SightlineError(
+                    f"scenes of {class_name!r}: {base} has no file, folder or label {str(name)!r}; name one that exists"
+                )
             for file in known[str(name)]:
                 owner = owners.setdefault(file, label)
                 if owner != label:
-                    raise SightlineError(f"{file} is a scene of {classes[owner]!r} and of {class_name!r}")
+                    raise SightlineError(
+                        f"{file} is a scene of {classes[owner]!r} and of {class_name!r}; give each scene to one class"
+                    )
     return [Record(file, label) for file, label in owners.items()]

@@ -24,7 +24,7 @@ def check_same_images(model: str, where: str, first: Columns, second: Columns) -
         if paths[index] != other_paths[index]:
             raise SightlineError(
                 f"{where} hold {model} on different data: image {index} is {paths[index]} in one and {other_paths[index]} "
-                "in the other"
+                "in the other; name folders that were made with the same data"
             )
     changed = sum(predicted[index] != other_predicted[index] for index in both)
     if not changed:
