@@ -90,7 +90,7 @@ def test_a_filter_that_never_changes_is_like_none(dtype: torch.dtype) -> None:
 
 def test_moments_invalid_maps_raise() -> None:
     moments = Moments()
-    with pytest.raises(SightlineError, match="no image to look at"):
+    with pytest.raises(SightlineError, match="no image was given"):
         moments.similarity()
     moments.add(torch.rand(2, 3, 4, 4))
     with pytest.raises(SightlineError, match=r"\(3, 9\) channels and places, and had \(3, 16\)"):
@@ -352,7 +352,7 @@ def test_what_is_rejected() -> None:
         sl.Objective(TinyCNN(), ICCNN()).on_epoch_start([batch], 0)
     with pytest.raises(SightlineError, match="the loader gave no batch"):
         sl.Objective(TinyCNN(), ICCNN(groups=2)).on_epoch_start([], 0)
-    with pytest.raises(SightlineError, match="no image to look at"):
+    with pytest.raises(SightlineError, match="no image was given"):
         sl.Objective(TinyCNN(), ICCNN(groups=2, category=7)).on_epoch_start([batch], 0)
 
 

@@ -160,7 +160,7 @@ def test_boxes_beyond_the_image_are_cut_or_left_out_and_counted(tmp_path: Path) 
     assert (written.boxes, written.clipped, written.dropped, written.without) == (4, 2, 8, 0)
     rows = [[row[edge] for edge in ("x1", "y1", "x2", "y2")] for row in rows_of(tmp_path / "boxes.csv")]
     assert rows[:2] == [["5", "6", "25", "26"], ["0", "20", "40", "30"]]
-    with pytest.raises(SightlineError, match="no box in any of the 2 images"):
+    with pytest.raises(SightlineError, match="none of the 2 images has a box"):
         write_boxes(data, tmp_path / "none.csv", Known(*without_area))
     assert not (tmp_path / "none.csv").exists()
 

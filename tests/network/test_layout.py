@@ -139,5 +139,5 @@ def test_without_patches_strides_of_whole_pixels_tell_the_grid() -> None:
     for size, grid in [((129, 255), (5, 8)), ((224, 224), (14, 14)), ((64, 128), (2, 4)), ((224, 336), (14, 21))]:
         tokens = torch.empty(1, grid[0] * grid[1] + 1, 2, device="meta")
         assert to_spatial(Layer("x", "tokens", 1), tokens, size).shape == (1, 2, *grid)
-    with pytest.raises(SightlineError, match="has 12 tokens after 0 prefix tokens, which is no grid"):
+    with pytest.raises(SightlineError, match="has 12 tokens after 0 prefix tokens, which do not form a grid"):
         to_spatial(Layer("x", "tokens"), torch.empty(1, 12, 2), (64, 64))

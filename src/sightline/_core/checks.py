@@ -33,7 +33,7 @@ def check_positive(**options: float) -> None:
 
 
 def check_fraction(**options: float) -> None:
-    """Raise if an option is no number in [0, 1]."""
+    """Raise if an option is outside [0, 1]."""
     for name, value in options.items():
         if not is_number(value) or not 0 <= value <= 1:
             raise SightlineError(f"{name} is {value!r}; expected a number in [0, 1]")

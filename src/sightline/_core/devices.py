@@ -32,6 +32,6 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     if (found.index or 0) >= count:
         there = f"{count} such devices" if count else "no such device"
         raise SightlineError(
-            f"device is {str(device)!r}; PyTorch finds {there} here. Expected 'cpu', or a GPU that is there"
+            f"device is {str(device)!r}; PyTorch finds {there} here. Expected 'cpu', or a GPU that exists"
         )
     return found

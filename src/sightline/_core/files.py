@@ -1,4 +1,4 @@
-"""Files and folders that are whole or as they were, also after a kill, a power cut or a full disk."""
+"""Files and folders that are complete or unchanged, also after a kill, a power cut or a full disk."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ ADVICE = {
     errno.EPERM: "name another output, or change its permissions",
     errno.ENOTDIR: "a part of the path is a file; name another output",
     errno.EEXIST: "a file exists already where a folder must be; name another output",
-    errno.EISDIR: "a folder is in the place of the file; name another output",
+    errno.EISDIR: "a folder has the name of the file; name another output",
     errno.ENOENT: "its folder is not there, or was removed meanwhile",
     errno.ENAMETOOLONG: "choose a shorter name",
 }

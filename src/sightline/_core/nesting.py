@@ -14,7 +14,7 @@ def check_nesting(value: Any, where: str) -> None:
     """Reject mappings and lists that are nested too deeply, are too many, or have keys other than text.
 
     Args:
-        value: Any value; what is no mapping or list is not looked into.
+        value: Any value; only mappings and lists are searched.
         where: What the value is of, for messages.
 
     Raises:

@@ -17,7 +17,7 @@ RESTORE = "fetch the data again, or restore the file"
 
 @contextmanager
 def reading(path: str | Path, advice: str = MAKE_AGAIN) -> Iterator[None]:
-    """Turn whatever a missing or damaged file causes into one error.
+    """Turn every error of a missing or damaged file into one.
 
     Args:
         path: The file.

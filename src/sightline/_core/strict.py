@@ -50,7 +50,7 @@ def registered(registry: Registry[Any], kind: type) -> BeforeValidator:
 
 
 class StrictModel(BaseModel):
-    """A part of a document: fixed once made, and without room for unknown keys."""
+    """A part of a document: fixed once made; unknown keys are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -69,7 +69,7 @@ class StrictDocument(StrictModel):
             raise SightlineError(f"{self.noun}: {found}") from None
 
     def to_yaml(self) -> str:
-        """Every key with its value, as it is read."""
+        """Every key with its value, in the form that is read."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 

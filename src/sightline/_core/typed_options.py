@@ -1,6 +1,6 @@
 """Check options against the annotations of the function or class that takes them.
 
-pydantic decides whether a value fits. Nothing is converted: text is not a number, and the value is passed on as it was given.
+pydantic decides whether a value fits. Nothing is converted: text is not a number, and the value is passed on unchanged.
 """
 
 import inspect

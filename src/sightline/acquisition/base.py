@@ -42,7 +42,7 @@ class Pool:
 
     Args:
         model: a classifier that returns logits (B, K).
-        images: batches of the pool, in the same order each time they are gone through; whatever labels they have are ignored.
+        images: batches of the pool, in the same order each time they are gone through; labels are ignored.
         known: batches of the images that the model learned from, likewise; None = not available.
         layer: the target layer of explainers.
         input_spec: normalises images in [0, 1].

@@ -37,7 +37,7 @@ def select_samples(
     Args:
         strategy: a query strategy or its name.
         model: a classifier that returns logits (B, K).
-        images: batches of the pool, in the same order each time they are gone through; whatever labels they have are ignored.
+        images: batches of the pool, in the same order each time they are gone through; labels are ignored.
         count: how many are wanted.
         known: batches of the images that the model learned from; None = not available, and then `coreset` cannot choose.
         layer: the target layer of explainers.

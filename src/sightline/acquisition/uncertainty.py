@@ -54,7 +54,7 @@ class CEAL(Uncertainty):
         self.threshold, self.decay = threshold, decay
 
     def select(self, pool: Pool, count: int) -> Selection:
-        """Select the least certain images, and pseudo-labels for the most certain ones."""
+        """Select the images of lowest certainty, and pseudo-labels for the most certain ones."""
         selection = super().select(pool, count)
         sure = entropy(pool.probabilities) < self.threshold - self.decay * pool.round
         sure[selection.places] = False

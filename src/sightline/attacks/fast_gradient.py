@@ -66,7 +66,7 @@ def sign_step(
     if weights is not None:
         if weights.shape != (len(pixels), *pixels.shape[2:]):
             raise SightlineError(
-                f"weights have shape {tuple(weights.shape)}; expected {(len(pixels), *pixels.shape[2:])}, one a pixel"
+                f"weights have shape {tuple(weights.shape)}; expected {(len(pixels), *pixels.shape[2:])}, one per pixel"
             )
         change = change * weights[:, None].to(pixels)
     return (pixels + change).clamp(0, 1) if clamp else pixels + change

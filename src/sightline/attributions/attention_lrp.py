@@ -126,7 +126,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scal
 
 
 def _kept(func: Callable[..., Tensor], value: Tensor, *args: Any) -> Tensor:
-    """Return func(value), whose relevance goes to the value as it is."""
+    """Return func(value), whose relevance goes to the value unchanged."""
     result = func(value.detach().clone(), *args)  # it may work in place
     ratio = torch.where(value == 0, 0.0, result / torch.where(value == 0, 1.0, value.detach()))
     return result + (value - value.detach()) * ratio

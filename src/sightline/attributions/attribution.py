@@ -100,7 +100,7 @@ class Attribution(Explainer):
     Args:
         function: from a request to attributions (N, C, H, W).
         sign: how signed attributions become a map, after they are summed over the color channels: `"positive"` keeps what
-            speaks for the score, `"absolute"` what speaks for or against it; None takes the largest magnitude of
+            increases the score, `"absolute"` the evidence for or against it; None takes the largest magnitude of
             the channels, for methods whose values are sensitivities and not shares.
         raw: return the attributions (B, C, H, W) themselves, with their signs, instead of maps.
         internal_batch_size: images in one call to the model, after the pass over the batch that finds the predictions;

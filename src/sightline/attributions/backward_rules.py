@@ -114,7 +114,7 @@ def deeplift(request: AttributionRequest, *, baseline: Baseline = 0.0) -> Tensor
 def lrp(request: AttributionRequest) -> Tensor:
     """Layer-wise relevance propagation, epsilon rule (Bach et al. 2015).
 
-    Epsilon is Captum's 1e-9, as good as none: where every activation is a ReLU, the map is that of input x gradient
+    Epsilon is Captum's 1e-9, almost none: where every activation is a ReLU, the map is that of input x gradient
     (Ancona et al. 2018). A score of several logits, such as a contrast, is the last layer: each logit starts with what it
     adds to the score.
 

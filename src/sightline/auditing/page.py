@@ -1,4 +1,4 @@
-"""The page of an audit: the images on which a model uses most of what is no evidence for its answer."""
+"""The page of an audit: the images on which a model uses most of what does not support its answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from sightline.reporting.thumbnails import data_uri, enlarge
 
 @dataclass(frozen=True)
 class GalleryItem:
-    """One image with what the model uses and what speaks for its answer, as data URIs."""
+    """One image with what the model uses and the evidence for its answer, as data URIs."""
 
     result: AuditResult
     picture: str
@@ -45,7 +45,7 @@ def render(
     Args:
         results: of every image, the largest share outside first, those without a map last.
         worst: the first of them, drawn.
-        best: the last that have a map, drawn; the least outside first.
+        best: the last that have a map, drawn; the smallest share outside first.
         facts: what the page says about model, data and settings; "model" and "reference explainer" among them.
     """
     counted = [f for f in results if np.isfinite(f.outside_fraction)]

@@ -12,7 +12,7 @@ exchange = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 class Command(TyperCommand):
-    """Hands `masks export` and `masks import` to commands of their own; everything else is `masks DATASET`."""
+    """Hands `masks export` and `masks import` to separate commands; everything else is `masks DATASET`."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """Return the context of the command that is meant."""

@@ -159,7 +159,7 @@ class Batch(_Checked):
         """
         if self.masks is not None and self.masks.ndim == 4 and self.masks.shape[1] not in (1, classes):
             raise SightlineError(
-                f"masks have {self.masks.shape[1]} classes and the model {classes}; expected one mask an image or a class"
+                f"masks have {self.masks.shape[1]} classes and the model {classes}; expected one mask per image or per class"
             )
         labels, last = self._last_class
         if labels is not self.labels:  # set by hand since the batch was made

@@ -66,7 +66,7 @@ def _check_values(masks: Tensor, argument: str) -> None:
     elif masks.is_floating_point():
         low, high = torch.aminmax(masks)
         if not (low >= 0 and high <= 1):
-            raise SightlineError(f"{argument} range over [{low:.3g}, {high:.3g}]; float masks lie in [0, 1]")
+            raise SightlineError(f"{argument} range over [{low:.3g}, {high:.3g}]; expected float masks in [0, 1]")
     else:
         raise SightlineError(f"{argument} have dtype {masks.dtype}; expected uint8 (0, 1, 255) or float in [0, 1]")
 
@@ -97,7 +97,7 @@ def check_targets(targets: Tensor, labels: Tensor) -> None:
     """Raise unless targets are (B, K) float in [0, 1], and sum to 1 where images have one label each."""
     if targets.ndim != 2 or not targets.is_floating_point() or len(targets) != len(labels):
         raise SightlineError(
-            f"targets are {targets.dtype} {tuple(targets.shape)}; expected a float tensor ({len(labels)}, K), a row an image"
+            f"targets are {targets.dtype} {tuple(targets.shape)}; expected a float tensor ({len(labels)}, K), one row per image"
         )
     low, high = torch.aminmax(targets)
     if not (low >= 0 and high <= 1):

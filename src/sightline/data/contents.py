@@ -11,7 +11,7 @@ _BLOCKS = 4
 
 
 def content_of_files(paths: Sequence[Path]) -> str:
-    """Return 16 hexadecimal digits that change when the content of a file does, whatever its name and date.
+    """Return 16 hexadecimal digits that change when the content of a file does, but not with its name or date.
 
     Of each file count its size and its bytes; of a file above 16 KiB, four blocks of 4 KiB from the beginning to the end. What
     changes between these alone is not seen. A compressed image, such as a JPEG or PNG file, changes at its end with any pixel;

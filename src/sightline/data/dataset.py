@@ -58,7 +58,7 @@ class ImageDataset(Dataset[Sample], ABC):
         has_mask: for each image, whether it has a mask.
         groups: the groups' names; empty = no groups.
         group_ids: each image's group, as an index into `groups`; required where there are groups.
-        identity: whatever else distinguishes this data set from another; enters the fingerprint by its `repr`.
+        identity: what else distinguishes this data set from another; enters the fingerprint by its `repr`.
         has_boxes: for each image, whether it has boxes; None = no image has.
         has_avoid: for each image, whether it has a region to avoid, which may be empty; None = no image has.
 

@@ -218,7 +218,7 @@ def _told(root: Path, region: Path | DrawnMask | None) -> str | DrawnMask | None
 
 
 def path_from(root: Path, path: Path) -> str:
-    """Return a path as it is seen from a folder, with forward slashes."""
+    """Return a path relative to a folder, with forward slashes."""
     return Path(os.path.relpath(path, root)).as_posix()
 
 

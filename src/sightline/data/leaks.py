@@ -50,7 +50,7 @@ def content_keys(records: Sequence[Record]) -> dict[Path, Path]:
     if placeholders:
         warnings.warn(
             f"{placeholders.total()} images have the content of {next(iter(placeholders))} or another that makes up more "
-            "than half of a class. They are divided like different images, so that copies are in several splits",
+            "than half of a class. They are divided like different images, so copies are in several splits",
             stacklevel=2,
         )
     return {path: key for path, key in keys.items() if key not in placeholders}

@@ -20,7 +20,7 @@ from sightline.errors import SightlineError
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, index), so whoever loads the sample knows all that its randomness may depend on.
+    """Yields (epoch, index), so the process that loads the sample knows all that its randomness may depend on.
 
     In training, every process draws the same number of indices: the shuffled order is continued from its start until it
     divides. Process r takes every `world_size`-th from the r-th on, so the processes' batches of one step

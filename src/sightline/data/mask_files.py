@@ -33,7 +33,7 @@ def decode_mask(source: Path | bytes, name: str, meaning: Tensor, colors: Tensor
 
     | file | value |
     | --- | --- |
-    | palette | the index, whatever its color |
+    | palette | the index, regardless of its color |
     | one channel of 8 bits, or of more with whole numbers | the number |
     | one bit | 0 or 1 |
     | gray in three channels | the gray value |

@@ -37,7 +37,7 @@ class Extremes:
     Attributes:
         label: the class.
         best: rows, the surest first.
-        worst: rows, the least certain first; none of them is among the best.
+        worst: rows, the lowest probability first; none of them is among the best.
     """
 
     label: int

@@ -21,7 +21,9 @@ from sightline.statistics.pairs import LEVEL, paired
 
 IMAGES = 120  # that are looked at
 MIN_GAIN = 0.05  # a smaller gain of accuracy by other colors is no error of preprocessing
-MIN_GAIN_BY_SIZE = 0.10  # the same by another size or crop, which can help a model that was trained as it is used
+MIN_GAIN_BY_SIZE = (
+    0.10  # the same by another size or crop, which can help a model that was trained with the size of its use
+)
 ALIKE = 0.02  # alternatives with accuracies closer than this are distinguished by the probability of the true class
 CROPPED = 0.875  # share of the side that ImageNet's customary crop keeps
 BELOW_CHANCE = 1e-3  # p-value of an accuracy that something in the images must mislead
@@ -81,7 +83,7 @@ class PreprocessingCheck:
     """What came of trying other ways to prepare the images.
 
     Attributes:
-        given: accuracy with the images as they are given.
+        given: accuracy with the images unchanged.
         images: how many images were looked at.
         trials: every alternative.
         best: the one that is clearly better; None = there is none.

@@ -177,7 +177,7 @@ def _measure_all(
     shortcuts: bool,
     sources: str | Sequence[str] | None,
 ) -> Diagnosis:
-    """Diagnose a model on images whose objects are known, prepared as they are to be."""
+    """Diagnose a model on images whose objects are known, prepared for the model."""
     batches = shown.batches(batch_size)
     answers = ask(model, batches, input_spec=input_spec, seed=seed, progress=progress)
     maps = measure_maps(

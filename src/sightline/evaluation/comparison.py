@@ -41,7 +41,7 @@ class Group:
 
     @property
     def trained_explainers(self) -> set[str]:
-        """Explainers that a guide trained on, as far as the recipes name them."""
+        """Explainers that a guide trained on, where the recipes name them."""
         guides = (dict(_flatten(run.recipe.get("guide"))) for run in self.runs)
         return {value for guide in guides for key, value in guide.items() if key.rpartition(".")[2] == "explainer"}
 
@@ -87,7 +87,7 @@ class Difference:
 
     @property
     def outcome(self) -> str:
-        """`better`, `worse` or `unclear`, as it is where both groups are no better than chance."""
+        """`better`, `worse` or `unclear`; unclear where both groups are no better than chance."""
         if not self.settled or self.by_chance:
             return "unclear"
         return "better" if (self.value > 0) == self.higher_is_better else "worse"

@@ -78,7 +78,7 @@ class Disagreement:
 def find_disagreement(table: RankingTable, saved: SavedImages | None) -> Disagreement | None:
     """Choose the images with the largest gaps between the ranks of a map by looks and by scores.
 
-    How a map looks is measured on the map as it is shown: its complexity, and its energy on the object if there is a mask,
+    How a map looks is measured on the map that is shown: its complexity, and its energy on the object if there is a mask,
     and its coherency if the evaluation has it. An image appears once.
 
     Returns:

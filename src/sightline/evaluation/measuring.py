@@ -57,7 +57,7 @@ def evaluate_model(
     precision: Precision = "fp32",
     progress: bool = False,
 ) -> Evaluation:
-    """Measure a model. Every image is classified once and explained once by each explainer, whatever is measured.
+    """Measure a model. Every image is classified once and explained once by each explainer, for any number of metrics.
 
     Of several processes that share work, each one measures every so-many-th batch, and each one returns the whole result.
 
@@ -196,7 +196,7 @@ def _length(loader: Iterable[Batch]) -> int:
         raise SightlineError(f"loader is a {type(loader).__name__}; expected a DataLoader or a list of batches")
     total = len(dataset) if dataset is not None else sum(len(batch) for batch in loader)
     if total == 0:
-        raise SightlineError("there are no images to evaluate; check the split and num_images")
+        raise SightlineError("no images to evaluate; check the split and num_images")
     return total
 
 

@@ -1,4 +1,4 @@
-"""The items of a user's data, whatever holds them."""
+"""The items of a user's data in any container."""
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -187,7 +187,7 @@ def _shows_dataset_once(loader: "DataLoader[Any]") -> bool:
 
 
 def _collected(data: Iterable[Any], normalization: Normalization | None) -> Iterator[Item]:
-    """Yield the items of an iterable, with their images as 8-bit pixels, which takes the least memory."""
+    """Yield the items of an iterable, with their images as 8-bit pixels, which takes the smallest memory."""
     buffer: list[Item] = []
     undo: Normalization | None = None
     decided = False

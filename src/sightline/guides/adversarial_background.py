@@ -1,4 +1,4 @@
-"""Adversarial backgrounds: whatever outside the object can mislead the model does, while it learns not to follow."""
+"""Adversarial backgrounds: the background changes so that it misleads the model, which learns not to follow."""
 
 from sightline._core.checks import check_count, check_fraction, check_positive
 from sightline.attacks import sign_step

@@ -171,7 +171,7 @@ class Guide(nn.Module):
         return batch
 
     def capture(self) -> AbstractContextManager[None]:
-        """Entered around the forward pass of all views, for a guide that listens to a module it attached."""
+        """Entered around the forward pass of all views, for a guide that records the output of a module it attached."""
         return nullcontext()
 
     def sample_weights(self, logits: Tensor, batch: Batch) -> Tensor | None:

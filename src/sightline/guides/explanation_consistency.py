@@ -332,5 +332,5 @@ class _Question:
 
 
 def _found(logits: Tensor, classes: Tensor) -> Tensor:
-    """Where the logit of a class (B,) says that the image shows it, whatever else it shows."""
+    """Return whether the logit of a class (B,) predicts it, for images that can show several."""
     return logits.gather(1, classes[:, None])[:, 0] > 0

@@ -23,7 +23,7 @@ class GAIN(MapGuide):
     The label's map A, scaled to a maximum of 1, becomes the soft mask T(A) = sigmoid(slope (A - threshold)). The mined term
     is the label's probability for the image with T(A) erased, x - T(A) x. So the map has to cover everything that reveals the
     class. With `supervision`, a second term pulls A onto the object: their mean squared distance (GAIN_ext). The
-    erased images take a forward pass of their own, which batch norm's running statistics do not see. Erased pixels tend to 0:
+    erased images take a separate forward pass, which batch norm's running statistics do not see. Erased pixels tend to 0:
     black where an input spec normalizes inside, the mean color where the images are normalized already.
 
     Args:

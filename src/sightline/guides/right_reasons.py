@@ -81,7 +81,7 @@ class RightReasons(WeightedGuide):
 def input_gradients(context: Context) -> Tensor:
     """d sum_k log p_k / dx (B, C, H, W) of each image, differentiable in its turn where the step is.
 
-    Outside training, or where another guide's transform cut the graph, a forward pass of its own finds it.
+    Outside training, or where another guide's transform cut the graph, a separate forward pass finds it.
     """
     images, logits = context.batch.images, context.logits
     with torch.inference_mode(False), torch.enable_grad():

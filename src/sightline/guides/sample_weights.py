@@ -32,7 +32,7 @@ class Stored(nn.Module):
         return self.values
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take what `state_dict` saved, whatever its size."""
+        """Take what `state_dict` saved, of any size."""
         self.values = state.detach().to(self.values.device, copy=True)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Stored":
@@ -72,7 +72,7 @@ class Reweighter(Guide):
         return {}
 
     def on_epoch_start(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
-        """Make room for the dataset's weights, and agree with the other processes on them.
+        """Allocate the dataset's weights, and agree with the other processes on them.
 
         Raises:
             SightlineError: weights were kept of a dataset of another size.

@@ -204,7 +204,7 @@ def pool_views(
 ) -> Tensor:
     """One map of several views, pixel by pixel; close to the maximum, and differentiable (section III, "PooledGC").
 
-    One view is returned as it is: cosine similarity does not see scale.
+    One view is returned unchanged: cosine similarity does not see scale.
 
     Args:
         maps: (V, B, H, W), non-negative, turned back to the original orientation.

@@ -74,7 +74,7 @@ def shares(weights: Tensor | None, like: Tensor) -> Tensor:
     if weights is None:
         return like.new_full((len(like),), 1 / len(like), dtype=torch.float64)
     if weights.shape != (len(like),):
-        raise SightlineError(f"weights have shape {tuple(weights.shape)}; expected ({len(like)},), one an image")
+        raise SightlineError(f"weights have shape {tuple(weights.shape)}; expected ({len(like)},), one per image")
     weights = as_double(weights).to(like.device)
     if not weights.isfinite().all() or (weights < 0).any() or not weights.any():
         raise SightlineError("weights hold NaN, infinity or a negative number, or are all 0; expected numbers >= 0")

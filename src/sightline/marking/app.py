@@ -242,7 +242,7 @@ class Page(Site[Person]):
 
     def _index(self, index: int) -> int:
         if index >= len(self.data.names):
-            raise HTTPException(404, f"There is no image {index}.")
+            raise HTTPException(404, f"Image {index} does not exist.")
         return index
 
     async def _require(self, request: Request) -> Person:
@@ -291,7 +291,7 @@ def serve(
         export: writes the fixed model into the output folder.
         output: the folder of the marks and of what is exported; no other process can use it meanwhile.
         segmenter: "grabcut", or "package.module:function".
-        host: the address to listen at; another than the loopback lets other machines in, over plain HTTP.
+        host: the address to serve at; another than the loopback lets other machines in, over plain HTTP.
         port: 0 = any that is free.
         announce: is told the link, once the page can be opened.
 

@@ -35,7 +35,7 @@ def write_marks(data: MarkingData, marks: Mapping[int, Mark], folder: Path) -> l
     files: list[Path] = []
     paths = {index: _path(data.names[index]) for index in marks}
     if len(set(paths.values())) < len(paths):
-        raise SightlineError("two marked images have one name but for the suffix; rename one of them")
+        raise SightlineError("two marked images have one name except for the suffix; rename one of them")
     for path in {_path(name) for name in data.names} - set(paths.values()):
         for name in ("masks", "avoid"):
             (folder / name / path).unlink(missing_ok=True)  # an earlier export's, whose marks were undone

@@ -49,7 +49,7 @@ LATEST = "SELECT max(action) FROM actions WHERE undone = 0 GROUP BY image"
 
 @dataclass(frozen=True)
 class Person:
-    """Whoever marks.
+    """A person who marks.
 
     Attributes:
         person: a number, from 1.
@@ -69,7 +69,7 @@ class Person:
 
 @dataclass(frozen=True)
 class KeptRefit:
-    """A refit as it is kept.
+    """A stored refit.
 
     Attributes:
         number: from 1.

@@ -201,7 +201,7 @@ def changed_marks(observation: Observation, change: Change, seed: int = 0) -> tu
     check_avoid(avoid, (len(images), *images.shape[2:]))
     if labels.ndim != 1:
         raise SightlineError(
-            "this needs images with one label each, so that a mark has a class; these can have several"
+            "this needs images with one label each, because a mark has one class; these can have several"
         )
     known = torch.ones(len(images), dtype=torch.bool, device=images.device)
     if observation.has_avoid is not None:

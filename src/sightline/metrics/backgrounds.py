@@ -228,7 +228,7 @@ def _hits(observation: Observation, variant: Variant, fill: Fill, seed: int) -> 
     )
     if labels.ndim != 1 or lenders.labels.ndim != 1:
         raise SightlineError(
-            "this needs images with one label each, so that a background has a class; these can have several"
+            "this needs images with one label each, because a background has one class; these can have several"
         )
     usable = torch.ones(len(images), dtype=torch.bool) if observation.has_mask is None else observation.has_mask
     rows, varied = [], []

@@ -1,4 +1,4 @@
-"""Whether a model is as often right as it is sure."""
+"""Calibration: the gap between confidence and accuracy."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What noise on the object, or around it, does to accuracy: a model that looks at the object minds the first alone.
+"""What noise on the object, or around it, does to accuracy: only the first affects a model that uses the object.
 
 Moayeri et al., "A Comprehensive Study of Image Classification Model Sensitivity to Foregrounds, Backgrounds, and Visual
 Attributes" (CVPR 2022); "Mitigating Bias: Enhancing Image Classification by Improving Model Explanations", Eq. 10.

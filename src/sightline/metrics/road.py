@@ -59,7 +59,7 @@ def imputed(images: Tensor, removed: Tensor) -> Tensor:
 
 
 def road_difference(observation: Observation, shares: tuple[float, ...], noise: float, seed: int) -> Tensor:
-    """Return the mean (B,) over shares of the probability without the least relevant pixels minus that without the most.
+    """Return the mean (B,) over shares of the probability without the lowest pixels of the map minus that without the highest.
 
     Args:
         observation: the batch, with images, maps, targets and scorer.
@@ -84,7 +84,7 @@ def road_difference(observation: Observation, shares: tuple[float, ...], noise: 
 
 @register("road")
 class ROAD(ModelMetric):
-    """ROAD: mean gap between the class's probability without the least relevant and without the most relevant pixels.
+    """ROAD: mean gap between the class's probability without the lowest and without the highest pixels of the map.
 
     In [-1, 1]; higher is better. Removed pixels are filled from their neighbors, so their shape does not show.
 

@@ -62,7 +62,7 @@ def sanity_check(
         images: (B, C, H, W), both sides at least 11 pixels; in [0, 1] with an input spec.
         targets: the class to explain throughout: (B,) or one index; None = the intact model's prediction.
         modules: names of what is randomized at each step, in this order, each with all that is inside it; None = every
-            module that has parameters of its own, from the one that starts last.
+            module that has its own parameters, from the one that starts last.
         layer: the target layer of the explainer, by name.
         input_spec: normalizes the images inside.
         seed: of the randomization.

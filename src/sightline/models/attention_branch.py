@@ -18,7 +18,7 @@ NAME = "attention_branch"
 
 
 class AttentionBranchModule(Branch):
-    """From features to an attention map and to logits of its own, by way of one map per class.
+    """From features to an attention map and to additional logits, by way of one map per class.
 
     Args:
         channels: of the features.

@@ -1,4 +1,4 @@
-"""What a file or folder of weights holds, whoever saved it. No code is unpickled."""
+"""What a file or folder of weights holds, by any library. No code is unpickled."""
 
 import zipfile
 from collections.abc import Iterator, Mapping

@@ -33,7 +33,7 @@ STRIDE = 16
 class Gate(nn.Module):
     """One attention value for every place, a linear function of the channels there.
 
-    A new gate is open everywhere (attention 0.88), so a pretrained model starts nearly as it was.
+    A new gate is open everywhere (attention 0.88), so a pretrained model starts nearly unchanged.
 
     Args:
         channels: of the features.

@@ -50,7 +50,7 @@ class Fit:
             found.append(f"{self.add!r} was put in front of {len(self.state)} names")
         if self.left_out:
             some = ", ".join(self.left_out[:3]) + (", ..." if len(self.left_out) > 3 else "")
-            found.append(f"{len(self.left_out)} tensors that are no part of the model were left out: {some}")
+            found.append(f"{len(self.left_out)} tensors that do not belong to the model were left out: {some}")
         return found
 
 

@@ -58,7 +58,7 @@ def make_torchvision_model(name: str, pretrained: bool, classes: int | None, siz
 
 
 def make_own_model(name: str, pretrained: bool, classes: int | None, size: int | None) -> Made:
-    """Make one of sightline's own models, which have no weights of their own."""
+    """Make one of sightline's own models, which ship without weights."""
     if pretrained:
         raise SightlineError(f"weights='default' was given, but sightline/{name} has none; use None or a file")
     entry = MODELS[name]

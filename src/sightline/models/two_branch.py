@@ -24,7 +24,7 @@ class Explained(NamedTuple):
 
     Attributes:
         logits: (B, K).
-        maps: (B, size, size), signed: what speaks for the class, and what against it.
+        maps: (B, size, size), signed: positive for the class, negative against it.
     """
 
     logits: Tensor

@@ -6,7 +6,7 @@ from sightline.network.tracing import Interpreted, Tracer
 
 
 class _Tracer(Tracer):
-    """Traces the modules around the target layer only; every other one is called as a whole, whatever it does inside."""
+    """Traces the modules around the target layer only; every other one is called as a whole."""
 
     def __init__(self, name: str) -> None:
         super().__init__()

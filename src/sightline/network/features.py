@@ -225,7 +225,7 @@ def class_features(
             counts.index_add_(0, labels, torch.ones_like(labels))
             indices = torch.arange(seen, seen + len(batch)) if batch.indices is None else batch.indices
             for row, label, index in zip(rows, labels.tolist(), indices.tolist()):
-                # The image with the least of its keyed draws is a uniform choice, however many come.
+                # The image with the smallest of its keyed draws is a uniform choice, for any number of images.
                 if (draw := derive_seed(seed, index, "class example")) < least[label]:
                     least[label], example_indices[label], examples[label] = draw, index, row
             seen += len(batch)

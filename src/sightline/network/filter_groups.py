@@ -79,7 +79,7 @@ class Moments:
             SightlineError: no image was counted, or some activation was NaN or infinite.
         """
         if not len(self.values) or self.values[0] == 0:
-            raise SightlineError("filters cannot be grouped: there was no image to look at")
+            raise SightlineError("filters cannot be grouped: no image was given")
         if not self.values.isfinite().all():
             raise SightlineError(
                 "filters cannot be grouped: their activations are NaN or infinite; is the model finite?"

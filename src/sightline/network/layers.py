@@ -55,7 +55,7 @@ def default_layer(model: nn.Module, inputs: Tensor | None = None) -> Layer:
         inputs: (B, C, H, W), as the model takes them, for the forward pass; None = a black image.
 
     Raises:
-        SightlineError: several known models run, or no layer can be told; the message lists layers to choose from.
+        SightlineError: several known models run, or no layer is known; the message lists layers to choose from.
     """
     if layer := family_layer(model):
         return layer

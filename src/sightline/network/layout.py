@@ -120,7 +120,7 @@ def _token_grid(layer: Layer, count: int, image_size: Grid) -> Grid:
         found = fitting if len(fitting) == 1 else []
     if not found:
         raise SightlineError(
-            f"layer {layer.name!r} has {count} tokens after {layer.prefix} prefix tokens, which is no grid for an "
+            f"layer {layer.name!r} has {count} tokens after {layer.prefix} prefix tokens, which do not form a grid for an "
             f"image of {image_size}; declare the prefix: sightline.Layer(name, 'tokens', prefix=...)"
         )
     return min(found, key=lambda grid: abs(log(grid[0] * width / (grid[1] * height))))

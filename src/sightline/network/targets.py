@@ -146,7 +146,7 @@ class _Function:
         scores = self.function(output)
         if not isinstance(scores, Tensor) or scores.shape != of.shape:
             came = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
-            raise SightlineError(f"the target function returned {came}; expected one score an image, ({len(of)},)")
+            raise SightlineError(f"the target function returned {came}; expected one score per image, ({len(of)},)")
         return scores
 
 

@@ -13,7 +13,7 @@ from sightline._core.exclusive import exclusive
 
 @contextmanager
 def _inlining() -> Iterator[None]:
-    """Let compiled functions run as they were written; torch.fx cannot call them otherwise, in other threads too."""
+    """Let compiled functions run uncompiled; torch.fx cannot call them otherwise, in other threads too."""
     dynamo: Any = sys.modules.get("torch._dynamo.config")  # what is compiled has imported it
     if dynamo is None:
         yield

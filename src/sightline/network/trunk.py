@@ -91,7 +91,7 @@ class Trunk:
 
     @contextmanager
     def replaying(self, values: Sequence[Tensor]) -> Iterator[None]:
-        """While entered, the model runs once from the values (B, ...), whatever images (B, C, H, W) it is given."""
+        """While entered, the model runs once from the values (B, ...), for any images (B, C, H, W)."""
         pending = [list(values)]
 
         def forward(images: Tensor, *args: Any, **kwargs: Any) -> Any:

@@ -108,7 +108,7 @@ def _vote(store: Store, row: dict[str, str | None]) -> tuple[str, int, Choice, S
 
 
 def _side(pair: Pair, url: str) -> Side | None:
-    """Whose map an image shows, by its name."""
+    """Return the side of the pair whose map an image shows, by its name."""
     name = PurePosixPath(urlsplit(url).path).stem
     sides: tuple[Side, Side] = ("a", "b")
     return next((side for side in sides if pair.names[side] == name), None)

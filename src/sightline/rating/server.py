@@ -124,7 +124,7 @@ def serve(store: Store, host: str = "127.0.0.1", port: int = 8370, announce: Cal
 
     Args:
         store: the study.
-        host: the address to listen at; another than the loopback lets other machines in, over plain HTTP.
+        host: the address to serve at; another than the loopback lets other machines in, over plain HTTP.
         port: 0 = any that is free.
         announce: is told the link for raters, once the page can be opened.
 

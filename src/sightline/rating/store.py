@@ -46,7 +46,7 @@ CREATE TABLE votes (
 
 @dataclass(frozen=True)
 class Drawn:
-    """A pair as it is made.
+    """A new pair.
 
     Attributes:
         index: the image's place in its split.
@@ -61,7 +61,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Pair:
-    """A pair as it is kept.
+    """A stored pair.
 
     Attributes:
         pair: its number, from 0.
@@ -78,7 +78,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Rater:
-    """Whoever votes.
+    """A person who votes.
 
     Attributes:
         rater: a number, from 1.

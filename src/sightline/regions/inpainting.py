@@ -17,7 +17,7 @@ def widen(regions: Tensor, margin: int = MARGIN) -> Tensor:
 
 
 def inpaint(images: Tensor, regions: Tensor) -> Tensor:
-    """Return images whose regions are filled from their surroundings, whatever was in them.
+    """Return images whose regions are filled from their surroundings alone.
 
     It is OpenCV's inpainting by Navier-Stokes (Bertalmio et al., CVPR 2001).
 

@@ -152,7 +152,7 @@ def show(
             _check_maps(f"maps[{caption!r}]" if isinstance(maps, Mapping) else "maps", tensor, images)
     titles = [] if titles is None else list(titles)
     if titles and len(titles) != len(images):
-        raise SightlineError(f"titles has {len(titles)} entries for {len(images)} images; give one an image")
+        raise SightlineError(f"titles has {len(titles)} entries for {len(images)} images; give one per image")
     overlays = {name: None if m is None else blend(images, _stretched(m, outliers)) for name, m in named.items()}
     return Overlay(images.detach().float().cpu(), overlays, titles)
 

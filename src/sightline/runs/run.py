@@ -145,9 +145,9 @@ class Run:
         if is_new(self.path, without=("wandb",)):  # W&B writes there before the run begins
             return
         if not resume:
-            raise SightlineError(f"output {self.path} exists already; choose another, or go on with it by --resume")
+            raise SightlineError(f"output {self.path} exists already; choose another, or resume it with --resume")
         if not (self.path / "recipe.yaml").is_file():
-            raise SightlineError(f"output {self.path} is not the folder of a run; --resume cannot go on with it")
+            raise SightlineError(f"output {self.path} is not the folder of a run, which --resume needs")
         if differs := difference(self.recipe.model_copy(update={"evaluation": recipe.evaluation}), recipe):
             raise SightlineError(
                 f"cannot resume {self.path}: its recipe differs in {differs}; restore these keys, "

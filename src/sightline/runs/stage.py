@@ -124,7 +124,7 @@ class Stage(StrictModel):
             "BEiT") or 0.75 (He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners").
         batch_norm: `train`, or `frozen`: batch norm keeps its statistics, scale and shift, as in fine-tuning detectors from
             ImageNet weights (He et al. 2017, "Mask R-CNN"). What guides add is never frozen.
-        averaging: null takes the weights as they are trained.
+        averaging: null takes the trained weights unchanged.
         mixing: null mixes nothing; else mixup, CutMix or both. Guides that weigh images or change them cannot take part.
         start: `previous` continues from the stage before; `initial` begins again from the weights that the first stage began
             with, as the second training of JTT (Liu et al. 2021) does. Guides measure the previous model before.

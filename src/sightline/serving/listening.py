@@ -29,7 +29,7 @@ def listen(application: ASGIApp, token: str, host: str, port: int, announce: Cal
     Args:
         application: answers the requests.
         token: what the link carries.
-        host: the address to listen at; another than the loopback lets other machines in, over plain HTTP.
+        host: the address to serve at; another than the loopback lets other machines in, over plain HTTP.
         port: 0 = any that is free.
         announce: is told the link, once the page can be opened.
 

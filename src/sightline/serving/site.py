@@ -1,4 +1,4 @@
-"""What all local pages answer: the page itself, static files, and nothing to whoever did not come by the link."""
+"""What all local pages answer: the page itself, static files, and nothing without the link."""
 
 import hmac
 import sqlite3
@@ -24,7 +24,7 @@ KINDS = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
 class Visitor(Protocol):
-    """Whoever opened the page."""
+    """A person who opened the page."""
 
     @property
     def secret(self) -> str | None:
@@ -60,7 +60,7 @@ class Site(Generic[Person]):
         self.token = token
         self._let_in = join
         self.joining = Allowance(60, 1)  # of all together: a class that begins at once, but no endless list
-        # A cookie goes to every port of a host, so two stores on one machine need names of their own.
+        # A cookie goes to every port of a host, so two stores on one machine need different names.
         self.token_cookie, self.person_cookie = f"{self.what}-{id}", f"{self.who}-{id}"
         folder, common = files(package) / "page", files("sightline.serving") / "static"
         reports = files("sightline.reporting") / "templates"

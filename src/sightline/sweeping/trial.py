@@ -24,13 +24,13 @@ class SurplusError(Exception):
 
 
 class Watcher:
-    """Reports a run's epochs to Optuna as they are written, and ends a run that is not worth its time.
+    """Reports a run's epochs to Optuna when they are written, and ends a run that is not worth its time.
 
     Args:
         trial: Optuna's.
         run: the trial's run.
         metric: the column that is reported.
-        told: hears of every epoch.
+        told: called after every epoch.
     """
 
     def __init__(self, trial: Trial, run: Run, metric: str, told: Told) -> None:
@@ -73,7 +73,7 @@ def run_trial(sweep: Sweep, trial: Trial, folder: Path, told: Callable[[int, lis
     Raises:
         TrialPruned: it is not worth continuing with.
         SurplusError: it is not needed.
-        Exception: whatever ended the run.
+        Exception: any error of the run.
     """
     frozen = trial.study.get_trials(deepcopy=False)[trial.number]
     if is_surplus(frozen, trial.study, sweep.wanted):

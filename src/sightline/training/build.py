@@ -1,4 +1,4 @@
-"""From a recipe to what it names. Whatever can be wrong with a recipe is found here, before a run begins."""
+"""From a recipe to what it names. Every error of a recipe is found here, before a run begins."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -93,7 +93,7 @@ def check_cached_stages(
     validation: Mapping[str, Loader],
     processes: int,
 ) -> None:
-    """Reject stages that cannot be trained from features, or whose features take more room than there is.
+    """Reject stages that cannot be trained from features, or whose features do not fit into memory.
 
     Args:
         recipe: with the stages.

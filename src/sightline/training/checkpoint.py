@@ -84,7 +84,7 @@ class Checkpoint:
     """
 
     def __init__(self, path: Path) -> None:
-        advice = "the run cannot be resumed without it; remove the run folder to begin anew"
+        advice = "the run cannot be resumed without it; remove the run folder to start again"
         self._tensors, metadata = read_tensors(path, advice)
         with reading(path, advice):
             self.state = State(**json.loads(metadata["sightline"]))

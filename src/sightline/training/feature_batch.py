@@ -45,7 +45,7 @@ class FeatureBatch(Batch):
         return new
 
     def rows(self, places: Tensor) -> Self:
-        """Return the rows at places (N,), in their order, in memory of their own."""
+        """Return the rows at places (N,), in their order, as a copy."""
         return self.with_tensors({name: _rows(each, places) for name, each in self.tensors.items()})
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:

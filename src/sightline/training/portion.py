@@ -1,4 +1,4 @@
-"""What a stage trains of a model, and what it leaves as it is."""
+"""What a stage trains of a model, and what it leaves unchanged."""
 
 import torch
 from torch.nn import Parameter

@@ -13,7 +13,7 @@ def on_rank_zero(fabric: Fabric, action: Callable[[], None]) -> str | None:
     if fabric.is_global_zero:
         try:
             action()
-        except OSError as error:  # UnwritableError, and whatever a logger raises
+        except OSError as error:  # UnwritableError, and errors of a logger
             problem = str(error)
     return fabric.broadcast(problem)
 

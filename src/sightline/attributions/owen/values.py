@@ -80,7 +80,7 @@ def owen_values(
         blur: kernel of the blurs: None = 128 of 224 pixels; int = pixels; float = fraction of the shorter side. It is cut to
             the largest odd number below the side.
         output: what is explained of a class: its softmax `"probability"`, or its logit by `"logits"`. Targets that are scalars
-            of the output are explained as they are.
+            of the output are explained unchanged.
         internal_batch_size: the most images in one call of the model, after the one that finds what is predicted; None chooses.
 
     Raises:

@@ -27,7 +27,7 @@ CHANGES: dict[Bias, Callable[[Tensor], Tensor]] = {
 
 
 class Biased(Derived):
-    """A data set most of whose images are changed, the same way and whatever they show.
+    """A data set most of whose images are changed, the same way for every class.
 
     Which ones are changed is drawn by the seed, with an equal share of every class.
 

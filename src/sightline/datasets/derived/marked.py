@@ -20,13 +20,13 @@ from sightline.errors import SightlineError, unknown_name
 Rest = Literal["none", "other"]
 Test = Literal["swapped", "same", "removed"]
 TESTS: dict[Test, tuple[float, Rest]] = {"swapped": (0.0, "other"), "same": (1.0, "none"), "removed": (0.0, "none")}
-"""Test variant -> the share of images with the mark of their own class, and what the others have."""
+"""Test variant -> the share of images with the mark of their class, and what the others have."""
 
 
 class Marked(Derived):
     """A data set whose images carry marks; groups are pairs (class, class of the mark).
 
-    Which images of a class carry the mark of their own class is drawn by the seed; a larger correlation keeps all that a
+    Which images of a class carry the mark of their class is drawn by the seed; a larger correlation keeps all that a
     smaller one has. `Sample.avoid` is the exact region of the mark, empty for an image without one. What is drawn depends on
     (seed, split, index).
 
@@ -35,7 +35,7 @@ class Marked(Derived):
         marks: the mark of each class; None = the class has none.
         split: the name of the split; another name, another draw. Two sets of the same images, split and seed differ in the
             marks alone: every mark is at the same place.
-        correlation: share in [0, 1] of the images with the mark of their own class.
+        correlation: share in [0, 1] of the images with the mark of their class.
         rest: what the others have: "none", or the mark of an "other" class, drawn at random.
         seed: of the draw.
 

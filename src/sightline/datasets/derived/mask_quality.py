@@ -30,7 +30,7 @@ class DegradedMasks(Derived):
         fraction: of the masks that are kept, in [0, 1].
         quality: "coarse" = a grid of cells, each of them object where at least half of it is, and at least one of them;
             "dilated" = grown on all sides; "box" = the box around the object; "wrong" = in some images, another image's mask;
-            None = as they are.
+            None = unchanged.
         cells: of "coarse", along the longer side.
         radius: of "dilated", as a share of the shorter side.
         share: of "wrong": how many of the masks are, in [0, 1]; a larger share contains what a smaller one does.

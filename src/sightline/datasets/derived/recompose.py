@@ -36,7 +36,7 @@ class Placement:
     Args:
         scene: which background, as an index into the data set of scenes.
         scale: longer side of the object's box, as a share of the image's side.
-        across: place of the box between the left (0) and the right edge (1) of the room that it has.
+        across: place of the box between the left (0) and the right edge (1) of the free width.
         down: the same between the upper and the lower edge.
     """
 

@@ -38,7 +38,7 @@ class Subset(ImageDataset):
         seen: set[int] = set()
         for place in self.indices:
             if not 0 <= place < len(dataset):
-                raise SightlineError(f"there is no image {place}: the data set has {len(dataset)}, counted from 0")
+                raise SightlineError(f"image {place} does not exist: the data set has {len(dataset)}, counted from 0")
             if place in seen:
                 raise SightlineError(f"image {place} is listed twice; expected each image once")
             seen.add(place)

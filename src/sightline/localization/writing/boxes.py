@@ -105,7 +105,7 @@ def _write(
     entries = work_through(dataset, log, work, "finding boxes", *how)
     boxes = sum(len(entry["boxes"]) for entry in entries)
     if not boxes:
-        raise SightlineError(f"there is no box in any of the {len(entries)} images; check that the source covers them")
+        raise SightlineError(f"none of the {len(entries)} images has a box; check that the source covers them")
     folder = path.parent
     named = [{**entry, "path": relative_path(folder, dataset, index)} for index, entry in enumerate(entries)]
     write_atomically(path, text(named).encode())

@@ -11,7 +11,7 @@ from sightline.reporting.thumbnails import data_uri, enlarge, outline
 
 @dataclass(frozen=True)
 class Tile:
-    """A map as it is shown: over its image, as a data URI."""
+    """A map drawn over its image, as a data URI."""
 
     scored_map: ScoredMap
     picture: str
@@ -23,7 +23,7 @@ class GalleryItem:
     """An image with all its maps.
 
     Attributes:
-        disputed: The image as it was chosen.
+        disputed: The chosen image.
         picture: The image as a data URI, the object outlined where there is a mask.
         tiles: The maps that were ranked, the best score first, then those of the chance rows.
     """

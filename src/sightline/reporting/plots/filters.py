@@ -27,7 +27,7 @@ DIMMED = 0.45  # of the light outside a contour that stays
 
 @dataclass(frozen=True)
 class FilterGallery:
-    """A grid of images, one row per filter. A notebook shows it as it is; `save` writes it to a file.
+    """A grid of images, one row per filter. A notebook shows it; `save` writes it to a file.
 
     Attributes:
         rows: the filters, by group.

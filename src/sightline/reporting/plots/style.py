@@ -68,7 +68,7 @@ def legend_above(figure: Figure, axes: Axes) -> None:
 
 
 def draw_texts_as_written(figure: Figure) -> None:
-    """Draw every text of a figure as it is, since a `$` in a name begins no formula. Numbers at the ticks do not change."""
+    """Draw every text of a figure literally, since a `$` in a name begins no formula. Numbers at the ticks do not change."""
     numbers: set[int] = set()
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
