@@ -158,6 +158,10 @@ def test_report_states_recipes_commands_and_versions(groups, page):
     assert "640 steps on 10,240 images" in text
 
 
+def test_report_explains_each_measure_once(groups, page):
+    assert page(*groups()).text.count("Mean share of the map's energy on the object, in [0, 1]") == 1
+
+
 def test_report_cautions_name_every_difference(tmp_path):
     ours = write_run(tmp_path / "a", name="a", steps=700, status="failed: NaN loss")
     theirs = write_run(tmp_path / "b", name="b", versions={"torch": "2.6"})

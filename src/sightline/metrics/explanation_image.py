@@ -124,7 +124,7 @@ class _ThroughMap(ModelMetric):
 
 @register("average_drop")
 class AverageDrop(_ThroughMap):
-    """Mean share of the class's probability that is lost on the explanation image, in [0, 1]; lower is better.
+    """Mean share of the class's probability that is lost on the image times the map, in [0, 1]; lower is better.
 
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
@@ -145,7 +145,7 @@ class AverageDrop(_ThroughMap):
 
 @register("average_increase")
 class AverageIncrease(_ThroughMap):
-    """Share of the images whose class is more probable on the explanation image, in [0, 1]; higher is better.
+    """Share of the images whose class is more probable on the image times the map, in [0, 1]; higher is better.
 
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
@@ -189,7 +189,7 @@ class _MapAgain(ExplainerMetric):
 
 @register("coherency")
 class Coherency(_MapAgain):
-    """Mean agreement of the map and the map of the explanation image, for the same class, in [0, 1]; higher is better.
+    """Mean agreement of the map and the map of the image times the map, in [0, 1]; higher is better.
 
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue

@@ -144,9 +144,10 @@ class PerturbationMetric(CurveMetric):
 
 @register("insertion")
 class Insertion(PerturbationMetric):
-    """Mean area under the insertion curve, in [0, 1]; higher is better.
+    """Mean probability of the class while pixels are added, the map's highest first, in [0, 1]; higher is better.
 
-    Pixels enter a filled image from the map's highest value down. A large area means that the class returns early.
+    This is the area under the insertion curve: pixels enter a filled image from the map's highest value down. A large area
+    means that the class returns early.
 
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue
@@ -163,9 +164,10 @@ class Insertion(PerturbationMetric):
 
 @register("deletion")
 class Deletion(PerturbationMetric):
-    """Mean area under the deletion curve, in [0, 1]; lower is better.
+    """Mean probability of the class while pixels are removed, the map's highest first, in [0, 1]; lower is better.
 
-    Pixels leave the image from the map's highest value down. A small area means that the class disappears early.
+    This is the area under the deletion curve: pixels leave the image from the map's highest value down. A small area means
+    that the class disappears early.
 
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue

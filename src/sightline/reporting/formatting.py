@@ -1,11 +1,13 @@
 """Numbers and findings in plain words."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from sightline.evaluation.comparison import ACCURACY, CHANCE, WORST_GROUP, Comparison, Difference
 from sightline.evaluation.split_folder.folder import Key
+from sightline.metrics import METRICS
 from sightline.statistics.intervals import Interval
 
 ENERGY = "energy_in_mask"
@@ -46,6 +48,11 @@ SHARES = {
 def title(metric: str) -> str:
     """Return the title of a metric on the page."""
     return TITLES.get(metric, metric.replace("_", " ").capitalize())
+
+
+def meanings(metrics: Iterable[str]) -> dict[str, str]:
+    """Return what each metric measures, by its title and in the same order; metrics that are not registered are left out."""
+    return {title(name): METRICS[name].summary for name in dict.fromkeys(metrics) if name in METRICS}
 
 
 def number(value: float, metric: str) -> str:

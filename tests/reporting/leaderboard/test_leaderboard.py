@@ -75,6 +75,11 @@ def test_markdown_lists_values_with_intervals_and_bold_best(page):
     assert "A, B and C share the best mean rank over the 2 metrics: 2.00 (1 is best, 3 is last)." in text
 
 
+def test_the_page_explains_each_measure_once(page):
+    html, _ = page(settled())
+    assert html.count("<li><b>Insertion</b>: Mean probability of the class while pixels are added") == 1
+
+
 def test_the_page_marks_what_is_no_better_than_chance(page):
     values = settled()
     values["net", "C", "insertion"] = values["net", "Random-CAM", "insertion"] + noise(50)

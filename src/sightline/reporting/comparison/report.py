@@ -87,6 +87,7 @@ def render(comparison: Comparison) -> str:
         runs=[(side, run) for side in ("ours", "theirs") for run in getattr(comparison, side).runs],
         chart=charts,
         chance=CHANCE,
+        meanings=formatting.meanings(key.metric for split in comparison.splits for key in split.differences),
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sightline.evaluation.grid_folder import Evaluations, read_evaluations
 from sightline.evaluation.ranking import CellMark, model_ranking_table
+from sightline.reporting.formatting import meanings
 from sightline.reporting.leaderboard.curves import line_styles
 from sightline.reporting.leaderboard.sections import Section, make_sections, overview
 from sightline.reporting.leaderboard.tables import render_markdown
@@ -37,11 +38,14 @@ def write_leaderboard(folders: Sequence[str | Path], output: str | Path | None =
 
 def render(evaluations: Evaluations, sections: Sequence[Section]) -> str:
     """Render the page as a string."""
+    models = model_ranking_table(evaluations)
+    tables = [table for table in (models, *(section.table for section in sections)) if table is not None]
     return render_page(
         "leaderboard.html.j2",
         evaluations=evaluations,
         sections=sections,
-        models=model_ranking_table(evaluations),
+        models=models,
+        meanings=meanings(metric for table in tables for metric in table.metrics),
         overview=overview(sections),
         styles=line_styles(evaluations),
         key=KEY,
