@@ -99,9 +99,9 @@ def acquire(
         "--seeds": seeds,
         "--columns": columns,
     }
-    if beside := [option for option, value in given.items() if value is not None]:
+    if excluded := [option for option, value in given.items() if value is not None]:
         raise SightlineError(
-            f"{beside[0]} was given together with --next, which does one step of the loop; leave one out"
+            f"{excluded[0]} was given together with --next, which does one step of the loop; leave one out"
         )
     if names is None or len(names) != 1:
         raise SightlineError(

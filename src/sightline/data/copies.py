@@ -31,9 +31,9 @@ def find_copies(paths: Iterable[Path]) -> dict[Path, Path]:
     with ThreadPoolExecutor() as pool:
         for length in (_HEAD, None):
             counts = Counter(content.values())
-            alike = [file for file, known in content.items() if counts[known] > 1]
-            digests = pool.map(partial(_digest, length=length), [paths_of[file][0] for file in alike])
-            content |= {file: (*content[file], digest) for file, digest in zip(alike, digests)}
+            equal = [file for file, known in content.items() if counts[known] > 1]
+            digests = pool.map(partial(_digest, length=length), [paths_of[file][0] for file in equal])
+            content |= {file: (*content[file], digest) for file, digest in zip(equal, digests)}
     same: dict[tuple[object, ...], list[Path]] = defaultdict(list)
     for file, known in content.items():
         same[known] += paths_of[file]

@@ -57,9 +57,9 @@ def find_near_copies(first: Sequence[Sketch], second: Sequence[Sketch]) -> Itera
         for row in (different <= _MOST_BITS).any(1).nonzero()[:, 0].tolist():
             candidates = (different[row] <= _MOST_BITS).nonzero()[:, 0]
             candidates = candidates[different[row, candidates].argsort(stable=True)]
-            alike = _alike(small[candidates], some[row].small)
-            if alike.any():
-                yield int(candidates[alike][0]), start + row
+            near = _alike(small[candidates], some[row].small)
+            if near.any():
+                yield int(candidates[near][0]), start + row
 
 
 def _alike(several: Tensor, one: Tensor) -> Tensor:

@@ -131,8 +131,8 @@ def energy_loss(maps: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
         (B,) in [0, 1]; 1, with zero gradient, for an all-zero map.
     """
     maps = scaled_to_one(maps)  # sums of tiny maps must not vanish
-    within, beside = (maps * inside).sum((1, 2)), (maps * outside).sum((1, 2))
-    total = within + beside
+    within, without = (maps * inside).sum((1, 2)), (maps * outside).sum((1, 2))
+    total = within + without
     return 1 - within / torch.where(total > 0, total, torch.ones_like(total))
 
 

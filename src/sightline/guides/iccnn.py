@@ -101,7 +101,7 @@ class ICCNN(Guide):
                 f"iccnn has {has}, and the layer has {activations.shape[1]} filters; call on_epoch_start "
                 "with the training data before every epoch"
             )
-        total = _total if self.training else _own
+        total = _total if self.training else _local
         members = membership(assigned, self.groups)
         values = {}
         with torch.autocast(activations.device.type, enabled=False):
@@ -111,8 +111,8 @@ class ICCNN(Guide):
             values["iccnn_part"] = -self.weight * coherence
             if self.class_weight:
                 activity = group_activity(activations, members)
-                alike = class_coherence(activity, batch.labels, context.logits.shape[1], total)
-                values["iccnn_class"] = -self.class_weight * alike
+                agreement = class_coherence(activity, batch.labels, context.logits.shape[1], total)
+                values["iccnn_class"] = -self.class_weight * agreement
         return {name: value.expand(len(batch)) for name, value in values.items()}
 
     def on_epoch_start(self, objective: GuidedModel, loader: Iterable[Batch], epoch: int) -> None:
@@ -165,7 +165,7 @@ class ICCNN(Guide):
             raise SightlineError("filters cannot be grouped: the loader gave no batch")
 
 
-def _own(tensor: Tensor) -> Tensor:
+def _local(tensor: Tensor) -> Tensor:
     """Return the sum of this process."""
     return tensor
 

@@ -62,11 +62,11 @@ def discover(keys: Tensor, grid: tuple[int, int], candidates: int = 100) -> Disc
         raise SightlineError(f"candidates is {candidates}; expected 1 or more")
     keys = keys.float()
     similarity = keys @ keys.transpose(1, 2)
-    alike = similarity >= 0
-    order = alike.sum(2).argsort(dim=1, stable=True)  # ties by place
+    similar = similarity >= 0
+    order = similar.sum(2).argsort(dim=1, stable=True)  # ties by place
     seeds = order[:, 0]
-    few = torch.zeros_like(alike[:, 0]).scatter_(1, order[:, :candidates], True)
-    expanded = few & alike[torch.arange(len(keys), device=keys.device), seeds]
+    few = torch.zeros_like(similar[:, 0]).scatter_(1, order[:, :candidates], True)
+    expanded = few & similar[torch.arange(len(keys), device=keys.device), seeds]
     votes = (similarity * expanded[:, :, None]).sum(1)
     regions = (votes >= 0).unflatten(1, grid)
     parts = [box_around(region, divmod(seed, width)) for region, seed in zip(regions.cpu().numpy(), seeds.tolist())]

@@ -27,8 +27,8 @@ class Segmenting:
 
     def __init__(self, segmenter: str = "grabcut") -> None:
         self.name = segmenter
-        self._own: Callable[..., np.ndarray] | None = None if segmenter == "grabcut" else find_segmenter(segmenter)
-        self.takes_outside = self._own is None or _takes_four(self._own)
+        self._custom: Callable[..., np.ndarray] | None = None if segmenter == "grabcut" else find_segmenter(segmenter)
+        self.takes_outside = self._custom is None or _takes_four(self._custom)
 
     def __call__(self, image: np.ndarray, layer: Layer, name: LayerName) -> np.ndarray:
         """Return the mask (h, w) bool of a layer of an image (h, w, 3) uint8.
@@ -44,11 +44,11 @@ class Segmenting:
             mask[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)] = True
             return mask
         inside, outside = _pixels(layer.inside, width, height), _pixels(layer.outside, width, height)
-        if self._own is None:
+        if self._custom is None:
             return segment_clicks(image, inside, outside, box)
         given = (image, inside, box, outside) if self.takes_outside else (image, inside, box)
         try:
-            mask = self._own(*given)
+            mask = self._custom(*given)
         except Exception as error:  # the user's code may raise anything; the page continues
             raise SightlineError(f"The segmenter {self.name} failed: {error}") from error
         if not isinstance(mask, np.ndarray) or mask.shape != (height, width) or mask.dtype != bool:

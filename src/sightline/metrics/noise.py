@@ -75,9 +75,9 @@ def normalized_rfs(rfs: Tensor, accuracy: Tensor) -> Tensor:
         rfs: (...), accuracy under background noise minus accuracy under foreground noise.
         accuracy: (...), the mean a of the two.
     """
-    room = 2 * torch.minimum(accuracy, 1 - accuracy)
-    # Rounding of means leaves a room of some 1e-8 where there is none.
-    return torch.where(room > 1e-6, rfs / room.clamp(min=1e-6), 0.0).clamp(-1, 1)
+    largest = 2 * torch.minimum(accuracy, 1 - accuracy)
+    # Rounding of means leaves some 1e-8 instead of 0.
+    return torch.where(largest > 1e-6, rfs / largest.clamp(min=1e-6), 0.0).clamp(-1, 1)
 
 
 class NoiseMetric(MaskedImageMetric, CurveMetric):

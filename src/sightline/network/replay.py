@@ -19,14 +19,14 @@ class Replay:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._cpu = torch.get_rng_state()
-        self._own = None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device)
+        self._state = None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device)
 
     @contextmanager
     def again(self, model: nn.Module) -> Iterator[None]:
         """While entered, dropout repeats its draws, and batch norm does not update its statistics."""
-        devices = [] if self._own is None else [self._device]
+        devices = [] if self._state is None else [self._device]
         with torch.random.fork_rng(devices, device_type=self._device.type), StillStatistics(model):
             torch.set_rng_state(self._cpu)
-            if self._own is not None:
-                torch.get_device_module(self._device).set_rng_state(self._own, self._device)
+            if self._state is not None:
+                torch.get_device_module(self._device).set_rng_state(self._state, self._device)
             yield

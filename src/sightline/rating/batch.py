@@ -106,10 +106,10 @@ def examples() -> dict[str, bytes]:
     rows, columns = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
     corners = [(y, x) for y in (20.0, 76.0) for x in (20.0, 76.0)]
     blobs = [(-((rows - y).square() + (columns - x).square()) / 2 / 13**2).exp() for y, x in corners]
-    beside = min(blobs, key=lambda blob: float((blob * inside[0]).sum()))
+    off = min(blobs, key=lambda blob: float((blob * inside[0]).sum()))
     on = F.gaussian_blur(inside, [37, 37], [6.0, 6.0])[0]
     picture = enlarge(sample.image.float() / 255, SIDE)
-    good, bad = (_over(picture, m / m.max()) for m in (on, beside))
+    good, bad = (_over(picture, m / m.max()) for m in (on, off))
     return {"example-image": _jpeg(picture), "example-good": _jpeg(good), "example-bad": _jpeg(bad)}
 
 

@@ -113,8 +113,10 @@ class OneImageStudy(ImageStudy):
             return ""
         model = f"`{self.model.name}` (weights: {self.model.weights or 'random'})"
         values = done[self.part].values
-        beside = [f"{key} {values[key]:.4f}{in_brackets(printed)}" for key, printed in self.paper_values.items()]
-        told = f"\n\nIn square brackets the paper's figures: {', '.join(beside)}." if beside else ""
+        values_of_paper = [
+            f"{key} {values[key]:.4f}{in_brackets(printed)}" for key, printed in self.paper_values.items()
+        ]
+        told = f"\n\nIn square brackets the paper's figures: {', '.join(values_of_paper)}." if values_of_paper else ""
         return f"![{self.figure_text()}](figure.png)\n\n{model}{self.words(values)}{told}"
 
     def figure_text(self) -> str:

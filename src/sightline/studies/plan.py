@@ -34,7 +34,7 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
             f"plan: there is no file {str(path)!r}; `sightline list recipes` has the studies that ship"
         )
     given = read_mapping(file, f"plan {file}")
-    return make_study(_own(file.stem) | given, overrides)
+    return make_study(_defaults(file.stem) | given, overrides)
 
 
 def make_grid(
@@ -99,7 +99,7 @@ def make_grid(
     apply_overrides(source, options)
     _check_data(folders, source, splits[0] if splits else None, data is None and not options)
     return make_study(
-        _own(name)
+        _defaults(name)
         | {
             "data": source,
             "split": None if splits is None else splits[0],
@@ -153,7 +153,7 @@ def load_active_learning(
     file = Path(source)
     plan = read_mapping(file, f"plan {file}") if file.is_file() else {}
     if "kind" in plan:
-        return make_study(_own(file.stem, "active_learning") | plan | given, changes)
+        return make_study(_defaults(file.stem, "active_learning") | plan | given, changes)
 
     recipe = read_recipe(source, changes)
     if columns is None:
@@ -165,11 +165,11 @@ def load_active_learning(
         given["variants"] = sorted(QUERY_STRATEGIES.names(), key=lambda name: name != "random")
     keys = {key: parse_yaml(text, f"override {key}") for key, _, text in (change.partition("=") for change in changes)}
     return make_study(
-        _own(recipe.name, "active_learning") | {"recipe": str(source), "keys": keys, "seeds": [0, 1, 2]} | given
+        _defaults(recipe.name, "active_learning") | {"recipe": str(source), "keys": keys, "seeds": [0, 1, 2]} | given
     )
 
 
-def _own(name: str, kind: str = "grid") -> dict[str, Any]:
+def _defaults(name: str, kind: str = "grid") -> dict[str, Any]:
     """Return the title of the user's own study."""
     title = f"{name}: learning from few labels" if kind == "active_learning" else name
     return {"paper": "", "item": name, "kind": kind, "title": title, "source": ""}

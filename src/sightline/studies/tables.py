@@ -20,11 +20,11 @@ def in_brackets(paper_value: PaperValue | None) -> str:
 
 def mean_and_spread(values: Sequence[float], paper_value: PaperValue | None = None, form: str = ".3f") -> str:
     """Return the mean, the standard deviation of several values, and the paper's value in square brackets."""
-    beside = in_brackets(paper_value)
+    printed = in_brackets(paper_value)
     if not values:
-        return f"…{beside}"
+        return f"…{printed}"
     spread = f" ± {stdev(values):{form.lstrip('+')}}" if len(values) > 1 else ""
-    return f"{fmean(values):{form}}{spread}{beside}"
+    return f"{fmean(values):{form}}{spread}{printed}"
 
 
 def milliseconds(value: float) -> str:

@@ -94,14 +94,14 @@ class _Placed(_Painted):
         height, width = image.shape[-2:]
         side = min(height, width)
         colors, cover = self.layer(side)
-        room = [side - length for length in cover.shape]
+        free = [side - length for length in cover.shape]
         *shares, corner = torch.rand(3, generator=draw).tolist()
         if self.place == "random":
-            spot = [round(share * most) for share, most in zip(shares, room)]
+            spot = [round(share * most) for share, most in zip(shares, free)]
         else:
             far = CORNERS[self.place] if self.place in CORNERS else [*CORNERS.values()][int(4 * corner)]
-            gaps = [min(round(MARGIN * side), most) for most in room]
-            spot = [most - gap if end else gap for end, most, gap in zip(far, room, gaps)]
+            gaps = [min(round(MARGIN * side), most) for most in free]
+            spot = [most - gap if end else gap for end, most, gap in zip(far, free, gaps)]
         top, left = (begin + (length - side) // 2 for begin, length in zip(spot, (height, width)))
         here = slice(top, top + cover.shape[0]), slice(left, left + cover.shape[1])
         alpha, layer = torch.zeros(height, width), image.clone()

@@ -181,7 +181,7 @@ def _arrow(metric: str) -> str:
 
 def _cell(figure: Row | None, printed: float | None) -> str:
     """Format a value with its interval and the paper's; a dash if it is not defined."""
-    beside = in_brackets(printed)
+    brackets = in_brackets(printed)
     if figure is None or math.isnan(figure["value"]):
-        return f"–{beside}"
-    return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f}){beside}"
+        return f"–{brackets}"
+    return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f}){brackets}"
