@@ -10,7 +10,7 @@ import sightline as sl
 
 def test_import_loads_no_optional_package() -> None:
     script = (
-        "import sys, sightline, sightline.explainers, sightline.guides.objective, sightline.guides\n"
+        "import sys, sightline, sightline.explainers, sightline.objectives.objective, sightline.guides\n"
         "heavy = {'timm', 'lightning_fabric', 'torchmetrics', 'sklearn', 'matplotlib', 'typer', 'rich', 'tensorboard'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 import efficientnet
 import sightline as sl
 from features import Rows
-from sightline.guides.base import Guide
 from sightline.heads import balanced_weights, choose_strength, fit_linear
+from sightline.objectives.base import Guide
 from task import Task
 
 CLASSES, GROUPS = 3, 9

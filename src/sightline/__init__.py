@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from sightline.guides import RightReasons as RightReasons
     from sightline.guides import SegmentOverlap as SegmentOverlap
     from sightline.guides import create_guide as create_guide
-    from sightline.guides.check import check_model as check_model
-    from sightline.guides.objective import Objective as Objective
     from sightline.models import load_model as load_model
     from sightline.models import open_model as open_model
     from sightline.network import features as features
@@ -52,6 +50,8 @@ if TYPE_CHECKING:
     from sightline.network.input_spec import InputSpec as InputSpec
     from sightline.network.layout import Layer as Layer
     from sightline.network.tap import Tap as Tap
+    from sightline.objectives.check import check_model as check_model
+    from sightline.objectives.objective import Objective as Objective
     from sightline.reporting import show as show
     from sightline.reporting.comparison import compare as compare
     from sightline.reporting.map_logger import MapLogger as MapLogger
@@ -81,7 +81,7 @@ _LAZY_IMPORTS = {
     "MissingDependencyError": "errors",
     "NonFiniteLossError": "errors",
     "NotDefinedError": "errors",
-    "Objective": "guides.objective",
+    "Objective": "objectives",
     "RandomBackground": "guides",
     "Recipe": "runs",
     "RegionActivation": "guides",
@@ -90,7 +90,7 @@ _LAZY_IMPORTS = {
     "SegmentOverlap": "guides",
     "SightlineError": "errors",
     "Tap": "network.tap",
-    "check_model": "guides.check",
+    "check_model": "objectives",
     "compare": "reporting.comparison",
     "create_explainer": "explainers",
     "create_guide": "guides",

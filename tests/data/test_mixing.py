@@ -12,7 +12,7 @@ import sightline as sl
 from sightline._core.seeding import derive_seed
 from sightline.data.mixing import Mixer
 from sightline.errors import SightlineError
-from sightline.guides.losses import task_loss
+from sightline.objectives.losses import task_loss
 from sightline.regions.boxes import tight_box
 
 SIDE = 24

@@ -13,9 +13,9 @@ from networks import TinyCNN, batch_of
 from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
 from sightline.guides import create_guide
-from sightline.guides.check import trains_on_maps
 from sightline.guides.explanation_consistency import ExplanationConsistency
 from sightline.metrics import ExplanationConsistency as Metric
+from sightline.objectives.check import trains_on_maps
 
 EPS = 0.3
 SPEC = sl.InputSpec((0.4,) * 3, (0.2,) * 3, (8, 8))

@@ -11,7 +11,7 @@ import sightline as sl
 from networks import TinyCNN
 from sightline.errors import SightlineError
 from sightline.guides import create_guide
-from sightline.guides.losses import task_loss
+from sightline.objectives.losses import task_loss
 
 LABELS = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 1, 0], [0, 0, 0]])
 

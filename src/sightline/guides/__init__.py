@@ -15,7 +15,6 @@ from sightline.guides.afr import AFR
 from sightline.guides.attention_branch import AttentionBranch
 from sightline.guides.attention_gate import AttentionGate
 from sightline.guides.attention_pooling import AttentionPooling
-from sightline.guides.base import Context, Guide, GuideSum
 from sightline.guides.energy import L1, Energy
 from sightline.guides.explanation_consistency import ExplanationConsistency
 from sightline.guides.focal import EqualizedFocal, Focal
@@ -31,6 +30,7 @@ from sightline.guides.registry import GUIDES
 from sightline.guides.right_reasons import RightReasons
 from sightline.guides.segment_overlap import SegmentOverlap
 from sightline.guides.wae import WAE
+from sightline.objectives.base import Context, Guide, GuideSum
 
 __all__ = [
     "AFR",

@@ -4,8 +4,8 @@ from sightline._core.checks import check_count, check_fraction, check_positive
 from sightline.attacks import sign_step
 from sightline.attacks.steps import attacked, cross_entropy_gradient
 from sightline.data.batch import Batch
-from sightline.guides.base import Guide, GuidedModel
 from sightline.guides.registry import GUIDES
+from sightline.objectives.base import Guide, GuidedModel
 from sightline.regions.batch_regions import Source, check_source, object_region
 
 

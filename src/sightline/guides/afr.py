@@ -8,14 +8,14 @@ from torch.nn.utils import parameters_to_vector
 
 from sightline._core.checks import check_non_negative
 from sightline.data.batch import Batch
-from sightline.guides.base import Context, GuidedModel, all_images
-from sightline.guides.losses import true_log_probabilities
 from sightline.guides.measured_weights import StageWeights
 from sightline.guides.registry import GUIDES
 from sightline.guides.sample_weights import Stored
 from sightline.network.head import head_parameters
 from sightline.network.input_spec import to_inputs
 from sightline.network.logits import logits_of
+from sightline.objectives.base import Context, GuidedModel, all_images
+from sightline.objectives.losses import true_log_probabilities
 
 
 @GUIDES.register("afr", needs_masks=False, needs_layer=False, pixel_space=False, reweights=True)

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.errors import SightlineError
-from sightline.guides.base import Guide, Need
 from sightline.guides.group_dro import GroupDRO
-from sightline.guides.objective import Objective
+from sightline.objectives.base import Guide, Need
+from sightline.objectives.objective import Objective
 from sightline.regions.batch_regions import SOURCES
 
 FEW = 0.1  # the share of annotated images below which a warning gives the counts

@@ -6,12 +6,12 @@ from torch import Tensor, nn
 
 from sightline.data.batch import Batch
 from sightline.guides.balance import WeightedGuide
-from sightline.guides.base import Context, all_images
-from sightline.guides.losses import task_loss
 from sightline.guides.recording import OutputRecorder
 from sightline.guides.registry import GUIDES
 from sightline.models.attention_branch import AttentionBranchModule, attach_attention_branch
 from sightline.network.logits import logits_of
+from sightline.objectives.base import Context, all_images
+from sightline.objectives.losses import task_loss
 
 
 @GUIDES.register("attention_branch", needs_masks=False, needs_layer=False, pixel_space=False, reweights=False)

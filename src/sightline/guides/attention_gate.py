@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from sightline.data.batch import Batch
 from sightline.guides.balance import WeightedGuide
-from sightline.guides.base import Context
 from sightline.guides.recording import OutputRecorder
 from sightline.guides.registry import GUIDES
 from sightline.models.gates import Gate, insert_gate
+from sightline.objectives.base import Context
 from sightline.regions.batch_regions import Source, check_source, object_region
 
 

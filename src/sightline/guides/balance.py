@@ -12,8 +12,8 @@ from sightline.errors import SightlineError
 from sightline.explainers import EXPLAINERS, create_explainer, resize_maps
 from sightline.explainers.cam import CAM
 from sightline.explainers.forward_cam import ForwardCAM
-from sightline.guides.base import Context, Guide
-from sightline.guides.losses import task_loss
+from sightline.objectives.base import Context, Guide
+from sightline.objectives.losses import task_loss
 
 
 class WeightedGuide(Guide):

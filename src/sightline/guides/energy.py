@@ -9,8 +9,8 @@ from torch import Tensor
 from sightline._core.checks import check_non_negative
 from sightline.data.batch import Batch
 from sightline.guides.balance import MapGuide, scaled_to_one
-from sightline.guides.base import Context
 from sightline.guides.registry import GUIDES
+from sightline.objectives.base import Context
 from sightline.regions.batch_regions import Region, Source, check_source, object_region
 
 

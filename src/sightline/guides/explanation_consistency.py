@@ -25,8 +25,6 @@ from sightline.errors import SightlineError
 from sightline.explainers import Explainer, create_explainer, normalize_maps, resize_maps
 from sightline.explainers.cam import CAM
 from sightline.explainers.registry import needs_layer
-from sightline.guides.base import Context, GuidedModel
-from sightline.guides.losses import task_loss
 from sightline.guides.measured_weights import MeasuredWeights
 from sightline.guides.registry import GUIDES
 from sightline.guides.sample_weights import Normalize
@@ -34,6 +32,8 @@ from sightline.network.input_spec import to_inputs
 from sightline.network.logits import logits_of
 from sightline.network.replay import Replay
 from sightline.network.tap import Tapped
+from sightline.objectives.base import Context, GuidedModel
+from sightline.objectives.losses import task_loss
 
 Mode = Literal["pass", "fused"]
 Labels = Literal["each", "top"]

@@ -7,9 +7,9 @@ from torch import Tensor
 from sightline._core.checks import check_non_negative, check_positive
 from sightline._core.distributed import sum_over_processes
 from sightline.data.batch import Batch
-from sightline.guides.losses import true_log_probabilities
 from sightline.guides.registry import GUIDES
 from sightline.guides.sample_weights import Normalize, Reweighter, Stored
+from sightline.objectives.losses import true_log_probabilities
 
 
 @GUIDES.register("focal", needs_masks=False, needs_layer=False, pixel_space=False, reweights=True)

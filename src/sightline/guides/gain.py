@@ -11,8 +11,8 @@ from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.guides.balance import MapGuide, scaled_to_one
-from sightline.guides.base import Context, all_images
 from sightline.guides.registry import GUIDES
+from sightline.objectives.base import Context, all_images
 from sightline.regions.batch_regions import object_region
 
 

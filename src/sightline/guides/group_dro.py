@@ -8,9 +8,9 @@ from sightline._core.checks import check_count, check_non_negative
 from sightline._core.distributed import sum_over_processes
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
-from sightline.guides.base import Guide, Need
-from sightline.guides.losses import task_loss
 from sightline.guides.registry import GUIDES
+from sightline.objectives.base import Guide, Need
+from sightline.objectives.losses import task_loss
 
 
 @GUIDES.register("group_dro", needs_masks=False, needs_layer=False, pixel_space=False, reweights=True)

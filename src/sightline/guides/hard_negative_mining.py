@@ -7,13 +7,13 @@ from torch import Tensor
 
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
-from sightline.guides.base import GuidedModel
-from sightline.guides.losses import task_loss, true_log_probabilities
 from sightline.guides.measured_weights import MeasuredWeights
 from sightline.guides.registry import GUIDES
 from sightline.guides.sample_weights import Normalize
 from sightline.network.input_spec import to_inputs
 from sightline.network.logits import logits_of
+from sightline.objectives.base import GuidedModel
+from sightline.objectives.losses import task_loss, true_log_probabilities
 
 
 @GUIDES.register("hard_negative_mining", needs_masks=False, needs_layer=False, pixel_space=False, reweights=True)

@@ -13,7 +13,6 @@ from sightline._core.progress import bar
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
-from sightline.guides.base import Context, Guide, GuidedModel, all_images
 from sightline.guides.registry import GUIDES
 from sightline.guides.sample_weights import Stored
 from sightline.models.filter_groups import carry_filter_groups
@@ -28,6 +27,7 @@ from sightline.network.filter_groups import (
 )
 from sightline.network.input_spec import to_inputs
 from sightline.network.modes import evaluating
+from sightline.objectives.base import Context, Guide, GuidedModel, all_images
 
 
 @GUIDES.register("iccnn", needs_masks=False, needs_layer=True, pixel_space=False, reweights=False)

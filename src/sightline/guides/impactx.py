@@ -17,13 +17,13 @@ from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
 from sightline.explainers.registry import layer_for
 from sightline.guides.balance import named_explainer
-from sightline.guides.base import Context, Guide, GuidedModel
-from sightline.guides.losses import task_loss
 from sightline.guides.recording import OutputRecorder
 from sightline.guides.registry import GUIDES
 from sightline.models.two_branch import TwoBranch, attach_two_branch
 from sightline.network.execution import stated_shapes
 from sightline.network.logits import logits_of
+from sightline.objectives.base import Context, Guide, GuidedModel
+from sightline.objectives.losses import task_loss
 
 
 @GUIDES.register("impactx", needs_masks=False, needs_layer=False, pixel_space=False, reweights=False)

@@ -5,11 +5,11 @@ from torch import Tensor
 
 from sightline._core.checks import check_positive
 from sightline.data.batch import Batch
-from sightline.guides.base import GuidedModel
 from sightline.guides.measured_weights import StageWeights
 from sightline.guides.registry import GUIDES
 from sightline.network.input_spec import to_inputs
 from sightline.network.logits import hits, logits_of
+from sightline.objectives.base import GuidedModel
 
 
 @GUIDES.register("jtt", needs_masks=False, needs_layer=False, pixel_space=False, reweights=True)

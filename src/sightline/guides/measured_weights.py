@@ -10,9 +10,9 @@ from sightline._core.distributed import is_first_process, raise_everywhere, sum_
 from sightline._core.progress import bar
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
-from sightline.guides.base import GuidedModel
 from sightline.guides.sample_weights import Normalize, Reweighter, spread
 from sightline.network.modes import evaluating
+from sightline.objectives.base import GuidedModel
 
 
 class MeasuredWeights(Reweighter):

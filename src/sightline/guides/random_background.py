@@ -9,8 +9,8 @@ from sightline._core.checks import check_choice, check_fraction
 from sightline._core.seeding import generator
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
-from sightline.guides.base import Guide, GuidedModel
 from sightline.guides.registry import GUIDES
+from sightline.objectives.base import Guide, GuidedModel
 from sightline.regions.backgrounds import paint_over
 from sightline.regions.batch_regions import check_source, object_region
 from sightline.regions.inpainting import inpaint, paste, widen

@@ -16,8 +16,8 @@ from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.explainers import normalize_maps, resize_maps
 from sightline.guides.balance import MapGuide
-from sightline.guides.base import Context
 from sightline.guides.registry import GUIDES
+from sightline.objectives.base import Context
 from sightline.regions.batch_regions import OBJECTS, check_source, fill_boxes, object_region
 from sightline.regions.boxes import component_of_peak, tight_boxes
 

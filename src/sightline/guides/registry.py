@@ -1,7 +1,7 @@
 """The guides, by name."""
 
 from sightline._core.registry import Registry
-from sightline.guides.base import Guide
+from sightline.objectives.base import Guide
 
 GUIDES: Registry[Guide] = Registry(
     "guide",

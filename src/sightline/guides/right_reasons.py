@@ -8,8 +8,8 @@ from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
 from sightline.guides.balance import WeightedGuide
-from sightline.guides.base import Context, GuidedModel
 from sightline.guides.registry import GUIDES
+from sightline.objectives.base import Context, GuidedModel
 from sightline.regions.batch_regions import Source, check_source, object_region
 
 

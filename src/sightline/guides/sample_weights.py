@@ -11,7 +11,7 @@ from sightline._core.checks import check_choice
 from sightline._core.distributed import sum_over_processes, world_size
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
-from sightline.guides.base import Context, Guide, GuidedModel
+from sightline.objectives.base import Context, Guide, GuidedModel
 
 Normalize = Literal["weights", "batch"]
 

@@ -13,9 +13,9 @@ from sightline.data.batch import Batch, non_empty
 from sightline.errors import SightlineError
 from sightline.explainers import resize_maps
 from sightline.guides.balance import explain_with
-from sightline.guides.base import Context, Guide, Need
 from sightline.guides.registry import GUIDES
 from sightline.network.views import choose_views
+from sightline.objectives.base import Context, Guide, Need
 from sightline.regions.batch_regions import check_source, object_region
 
 Pooling = Literal["softmax", "logsumexp", "max", "mean"]

@@ -10,13 +10,13 @@ from torch import Tensor
 from sightline._core.seeding import derive_seed
 from sightline.data.loader import EpochSampler
 from sightline.guides.attention_gate import attention_loss
-from sightline.guides.losses import task_loss
 from sightline.guides.measured_weights import StageWeights
-from sightline.guides.objective import Objective
 from sightline.heads import balanced_weights, choose_strength, fit_attention, fit_linear, fit_prototypes
 from sightline.models.gates import PoolingGate, pooling_gate_of
 from sightline.network.input_spec import to_inputs
 from sightline.network.logits import hits, logits_of
+from sightline.objectives.losses import task_loss
+from sightline.objectives.objective import Objective
 from sightline.regions.batch_regions import object_region
 from sightline.runs.stage import Stage
 from sightline.training.build import Parts

@@ -7,11 +7,11 @@ from torch import nn
 from sightline.data import Splits
 from sightline.errors import SightlineError
 from sightline.guides.afr import AFR
-from sightline.guides.base import Guide
 from sightline.guides.measured_weights import StageWeights
-from sightline.guides.objective import Objective
 from sightline.models.gates import insert_pooling_gate
 from sightline.models.pooling_place import pooling_place
+from sightline.objectives.base import Guide
+from sightline.objectives.objective import Objective
 from sightline.runs.recipe import Recipe
 from sightline.runs.stage import Stage
 from sightline.training.frozen_features import last_layer

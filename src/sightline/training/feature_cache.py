@@ -27,10 +27,10 @@ from sightline._core.reading import read_tensors, reading
 from sightline.data.batch import Batch
 from sightline.data.dataset import Sample
 from sightline.data.loader import EpochSampler, Transformed
-from sightline.guides.base import Guide
-from sightline.guides.objective import Objective
 from sightline.network.input_spec import to_inputs
 from sightline.network.trunk import Trunk
+from sightline.objectives.base import Guide
+from sightline.objectives.objective import Objective
 from sightline.training.feature_batch import FeatureBatch, in_order, join, memory_order
 
 Precision = Callable[[], AbstractContextManager[None]]

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
-from sightline.guides.objective import Objective
 from sightline.network.modes import evaluating
 from sightline.network.tap import StillStatistics
+from sightline.objectives.objective import Objective
 from sightline.runs.recipe import Recipe
 
 

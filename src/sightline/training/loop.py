@@ -15,7 +15,7 @@ from sightline._core.seeding import derive_seed
 from sightline.data.batch import Batch
 from sightline.data.loader import EpochSampler
 from sightline.errors import RunFailedError, UnwritableError
-from sightline.guides.objective import Objective
+from sightline.objectives.objective import Objective
 from sightline.runs.recipe_parts import Watch
 from sightline.runs.run import EpochEnd, Run
 from sightline.runs.stage import Stage

@@ -3,10 +3,10 @@
 import torch
 from torch.nn import Parameter
 
-from sightline.guides.objective import Objective
 from sightline.network.head import head_parameters
 from sightline.network.modes import batch_norms
 from sightline.network.portion import modules_from
+from sightline.objectives.objective import Objective
 from sightline.runs.stage import Stage
 
 

@@ -13,12 +13,12 @@ from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1
 from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset
 from sightline.errors import RunFailedError
-from sightline.guides.losses import task_loss
-from sightline.guides.objective import Objective
 from sightline.metrics.accuracy import Accuracy, WorstGroupAccuracy
 from sightline.network.input_spec import to_inputs
 from sightline.network.logits import logits_of
 from sightline.network.modes import evaluating
+from sightline.objectives.losses import task_loss
+from sightline.objectives.objective import Objective
 
 if TYPE_CHECKING:  # a run is opened without the extra "train", which this package belongs to
     from lightning_fabric import Fabric

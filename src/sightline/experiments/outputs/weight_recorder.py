@@ -10,8 +10,8 @@ from torch import Tensor
 from sightline._core.files import write_atomically
 from sightline._core.reading import read_tensors, reading
 from sightline.guides import from_config
-from sightline.guides.base import GuideSum
 from sightline.guides.measured_weights import MeasuredWeights
+from sightline.objectives.base import GuideSum
 from sightline.runs import Run
 
 STORED = "_stored._extra_state"  # how a checkpoint calls the weights of a guide that has them

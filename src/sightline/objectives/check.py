@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from sightline.errors import SightlineError
 from sightline.explainers.cam import CAM, gradcam
 from sightline.explainers.places import warn_of_few_places
-from sightline.guides.base import Guide
-from sightline.guides.objective import Objective
 from sightline.network.execution import likely_shapes
 from sightline.network.forms import compiled_modules
 from sightline.network.layers import LayerChoice, resolve_layers
 from sightline.network.modes import evaluating
 from sightline.network.tap import Tap, unwrap
+from sightline.objectives.base import Guide
+from sightline.objectives.objective import Objective
 
 
 def check_model(model: nn.Module, layer: LayerChoice | None = None, images: Tensor | None = None) -> None:

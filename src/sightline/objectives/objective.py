@@ -19,15 +19,15 @@ from sightline.data.batch import Batch
 from sightline.errors import NonFiniteLossError, SightlineError
 from sightline.explainers.base import resize_maps
 from sightline.explainers.places import refuse_few_places
-from sightline.guides.base import Context, Guide, GuideSum
-from sightline.guides.losses import task_loss
-from sightline.guides.terms import check_names, guide_terms, sample_masks, sample_weights_of
 from sightline.network.forms import naming_inputs
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerChoice
 from sightline.network.logits import logits_of, returned_logits
 from sightline.network.tap import StillStatistics, Tap, Tapped, unwrap
 from sightline.network.views import IDENTITY, View, check_views
+from sightline.objectives.base import Context, Guide, GuideSum
+from sightline.objectives.losses import task_loss
+from sightline.objectives.terms import check_names, guide_terms, sample_masks, sample_weights_of
 
 
 class Objective(nn.Module):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
-from sightline.guides.base import Context, Guide
+from sightline.objectives.base import Context, Guide
 
 RESERVED = frozenset({"loss", "task", "logits", "maps"})  # what an objective returns in addition to the terms
 
