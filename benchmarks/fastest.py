@@ -18,8 +18,8 @@ import torch
 
 import harness
 import sightline as sl
-from sightline.network import fastest
-from sightline.network.precision import Precision, running_in
+from sightline.inference import fastest
+from sightline.inference.precision import Precision, running_in
 
 LAYERS = {"torchvision/resnet50": "layer1", "timm/tf_efficientnet_lite0": "blocks.5"}
 

@@ -7,7 +7,7 @@ import sightline as sl
 from explainer_names import ELSEWHERE
 from sightline.evaluation.measuring import evaluate_model
 from sightline.guides import GUIDES
-from sightline.network.fastest import Form, measure
+from sightline.inference.fastest import Form, measure
 from test_stand_in_device import FEW, METRICS, SPEC, WITH_OPTIONS, Classifier, batch, network
 
 pytestmark = pytest.mark.gpu

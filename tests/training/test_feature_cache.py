@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from sightline.errors import SightlineError
+from sightline.finetuning.trunk import Trunk
 from sightline.network.head import head_parameters
 from sightline.network.input_spec import to_inputs
-from sightline.network.trunk import Trunk
 from sightline.training.build import build
 from sightline.training.feature_cache import cached_activations
 from tiny import recipe

@@ -11,7 +11,7 @@ from sightline.errors import SightlineError
 # Pixels in one call when no size is set: 32 images of 224 x 224 fill the caches of a CPU, and 256 a GPU.
 PIXELS_A_CALL = {"cpu": 32 * 224**2, "accelerator": 256 * 224**2}
 
-# How many images like these a call takes on this machine, as `network.fastest` measures it; called with the images and with
+# How many images like these a call takes on this machine, as `inference.fastest` measures it; called with the images and with
 # whether the work is large enough to measure it now. None = no model is in its fastest form.
 FASTEST_ROWS: ContextVar[Callable[[Tensor, bool], int | None] | None] = ContextVar("FASTEST_ROWS", default=None)
 MANY = PIXELS_A_CALL["cpu"]  # pixels through a model: below, a measurement takes longer than it saves

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline._core.tensors import at_least_float32, check_finite, check_pixels
-from sightline.network.fastest import fastest
+from sightline.inference.fastest import fastest
 from sightline.network.input_spec import InputSpec
 from sightline.network.logits import logits_of
 from sightline.network.modes import evaluating

@@ -72,7 +72,7 @@ def explain(
         named = (methods or "gradcam,hirescam,layercam,eigencam").split(",")
         from sightline._core.shared_work import processes
         from sightline.explainers import create_explainer
-        from sightline.network.precision import running_in
+        from sightline.inference.precision import running_in
         from sightline.reporting.plots.drawing import check_figure_name
 
         check_figure_name(output)

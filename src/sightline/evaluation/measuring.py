@@ -18,11 +18,11 @@ from sightline.evaluation.map_sources import MapSource, Source, make_sources
 from sightline.evaluation.meters import Meter, make_meters
 from sightline.evaluation.precision_change import COMPARED, change_of, rows_of
 from sightline.evaluation.result import Curve, Evaluation, Result
+from sightline.inference.precision import Precision, running_in
 from sightline.metrics import CurveMetric, Observation, Scorer, perturbation
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection
 from sightline.network.logits import hits
-from sightline.network.precision import Precision, running_in
 from sightline.network.targets import resolve_targets
 from sightline.regions.background_sources import backgrounds_of
 

@@ -16,7 +16,7 @@ from sightline.evaluation.measuring import DEFAULT_EXPLAINERS, DEFAULT_METRICS, 
 from sightline.evaluation.precision_change import describe_change
 from sightline.evaluation.result import Evaluation
 from sightline.evaluation.split_folder.folder import check_writable, write_evaluation
-from sightline.network.precision import Precision
+from sightline.inference.precision import Precision
 from sightline.runs import Run, load_run
 from sightline.training.loggers import log_figures
 

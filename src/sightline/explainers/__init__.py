@@ -13,9 +13,9 @@ from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.function import FunctionExplainer
 from sightline.explainers.given import Explained, explain_given
 from sightline.explainers.registry import EXPLAINERS, layer_for, needs_layer
+from sightline.inference.precision import Precision, running_in
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection
-from sightline.network.precision import Precision, running_in
 from sightline.network.targets import GivenTargets, as_targets
 
 __all__ = [

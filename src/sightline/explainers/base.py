@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sightline._core.tensors import at_least_float32, check_finite, check_images, has_contrast
 from sightline.explainers.missing_gradients import naming_missing_gradients
-from sightline.network.fastest import fastest
+from sightline.inference.fastest import fastest
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerSelection
 from sightline.network.modes import evaluating

@@ -25,11 +25,11 @@ from sightline._core.tensors import at_least_float32
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.registry import EXPLAINERS
+from sightline.inference.precision import running_in
 from sightline.network.forms import check_open
 from sightline.network.layers import LayerSelection
 from sightline.network.logits import returned_logits
 from sightline.network.modes import in_this_thread
-from sightline.network.precision import running_in
 from sightline.network.targets import Targets, resolve_score
 
 # Layers that add a bias, and activation functions that have an implicit one. All other modules, such as ReLU and pooling,

@@ -33,10 +33,10 @@ from sightline.data.transforms import eval_transform
 from sightline.errors import SightlineError
 from sightline.explainers import EXPLAINERS, resize_maps
 from sightline.explainers.registry import layer_for, needs_layer
+from sightline.inference.precision import Precision, running_in
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection, resolve_layers
 from sightline.network.layout import Layer
-from sightline.network.precision import Precision, running_in
 from sightline.network.tap import unwrap
 
 __all__ = ["MapStore", "compute_maps"]

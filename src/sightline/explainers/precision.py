@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from sightline._core.tensors import at_least_float32
 from sightline.explainers.base import Explainer
+from sightline.inference.precision import precision_asked, running_in
 from sightline.network.layers import LayerSelection, resolve_layers
-from sightline.network.precision import precision_asked, running_in
 from sightline.network.tap import logits_of
 from sightline.network.targets import Resolved, Targets, resolve_score, resolve_targets
 

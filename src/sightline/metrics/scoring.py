@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from sightline._core.internal_batches import InternalBatches
 from sightline._core.tensors import check_finite
-from sightline.network.fastest import fastest
+from sightline.inference.fastest import fastest
+from sightline.inference.precision import bf16_where_asked
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.logits import probabilities_of
 from sightline.network.modes import evaluating
-from sightline.network.precision import bf16_where_asked
 from sightline.network.tap import unwrap
 
 

@@ -146,8 +146,8 @@ class Objective(nn.Module):
             batch: the images of this process.
             counts: from `counts` for all the batches whose gradients add up to one optimizer step, this one included; then
                 the losses of these batches add up to the loss of one large batch. Default: this batch alone.
-            replayed: the model runs from kept features (`sightline.network.trunk`); the batch is what `transform` returned, and
-                its images only tell their size.
+            replayed: the model runs from kept features (`sightline.finetuning.trunk`); the batch is what `transform` returned,
+                and its images only tell their size.
 
         Returns:
             `loss` (scalar), `task` (scalar, the mean of `task_loss`), each guide's terms by name (scalars, unweighted),

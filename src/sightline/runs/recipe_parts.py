@@ -11,11 +11,11 @@ from torch import nn
 from sightline._core.strict import Positive, Real, StrictModel
 from sightline.data import DATASETS, Splits
 from sightline.errors import SightlineError
+from sightline.inference.precision import Precision
 from sightline.models.loading import make_model
 from sightline.models.opening import normalized_by, read_names
 from sightline.network.head import reorder_head
 from sightline.network.input_spec import InputSpec
-from sightline.network.precision import Precision
 
 
 class Data(BaseModel):

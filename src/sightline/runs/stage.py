@@ -120,8 +120,8 @@ class Stage(StrictModel):
             trunk on balanced groups is last-layer retraining (Kirichenko et al. 2023, "Last Layer Re-Training is Sufficient for
             Robustness to Spurious Correlations"). null draws every image once. With `fit: convex` all are drawn, and weighted.
         layer_decay: the learning rate of each layer is that of the layer after it times this; the classifier has `lr`. Layers
-            are those of `sightline.network.depth.parameters_by_depth`. 1 = the same for all. Papers take 0.65 (Bao et al. 2022,
-            "BEiT") or 0.75 (He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners").
+            are those of `sightline.finetuning.depth.parameters_by_depth`. 1 = the same for all. Papers take 0.65 (Bao et al.
+            2022, "BEiT") or 0.75 (He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners").
         batch_norm: `train`, or `frozen`: batch norm keeps its statistics, scale and shift, as in fine-tuning detectors from
             ImageNet weights (He et al. 2017, "Mask R-CNN"). What guides add is never frozen.
         averaging: null takes the trained weights unchanged.

@@ -9,8 +9,8 @@ from sightline.acquisition import QUERY_STRATEGIES
 from sightline.data import DATASETS
 from sightline.errors import SightlineError
 from sightline.evaluation import DEFAULT_EXPLAINERS
+from sightline.inference.precision import Precision
 from sightline.models.opening import read_names
-from sightline.network.precision import Precision
 from sightline.runs import Run, read_recipe
 from sightline.runs.run_data import read_splits, warn_of_training_images
 from sightline.studies.study import Study, make_study

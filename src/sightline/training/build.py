@@ -17,13 +17,13 @@ from sightline.data.transforms import augmentation
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers.places import refuse_few_places
 from sightline.explainers.registry import EXPLAINERS
+from sightline.finetuning.portion import check_layer
 from sightline.guides import from_config
 from sightline.guides.annotations import check_annotations
 from sightline.guides.measured_weights import StageWeights
 from sightline.metrics.registry import METRICS
 from sightline.models.loading import check_name
 from sightline.network.input_spec import InputSpec
-from sightline.network.portion import check_layer
 from sightline.objectives.base import Guide, GuideSum
 from sightline.objectives.check import check_model, trains_on_maps
 from sightline.objectives.objective import Objective

@@ -15,8 +15,8 @@ from sightline.data.batch import Batch
 from sightline.data.dataset import Sample
 from sightline.data.loader import Transformed
 from sightline.errors import SightlineError
+from sightline.finetuning.trunk import Trunk
 from sightline.network.input_spec import to_inputs
-from sightline.network.trunk import Trunk
 from sightline.objectives.base import Guide
 from sightline.objectives.objective import Objective
 from sightline.runs.recipe import Recipe

@@ -15,7 +15,7 @@ class FeatureBatch(Batch):
     """A batch without pixels: its images are NaN, in the shape of the images and without their memory.
 
     Args:
-        features: what crosses the cut of a trunk (`sightline.network.trunk`), each with a row for each image.
+        features: what crosses the cut of a trunk (`sightline.finetuning.trunk`), each with a row for each image.
     """
 
     features: tuple[Tensor, ...] = ()

@@ -1,7 +1,7 @@
 """What the frozen part of a model makes of the training images, computed once for each of some draws of augmentation.
 
 ```python
-trunk = Trunk(objective.unwrap_model(), objective.layer, inputs)    # see sightline.network.trunk
+trunk = Trunk(objective.unwrap_model(), objective.layer, inputs)    # see sightline.finetuning.trunk
 store = cached_activations(objective, parts.train_loader(0, 1), trunk)
 rows = store.draw(3)                                # all that epoch 3 of a training sees, in its order; computed once
 rows.features[0], rows.labels, rows.masks, rows.indices
@@ -27,8 +27,8 @@ from sightline._core.reading import read_tensors, reading
 from sightline.data.batch import Batch
 from sightline.data.dataset import Sample
 from sightline.data.loader import EpochSampler, Transformed
+from sightline.finetuning.trunk import Trunk
 from sightline.network.input_spec import to_inputs
-from sightline.network.trunk import Trunk
 from sightline.objectives.base import Guide
 from sightline.objectives.objective import Objective
 from sightline.training.feature_batch import FeatureBatch, in_order, join, memory_order

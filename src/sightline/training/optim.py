@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from sightline.network.depth import parameters_by_depth
+from sightline.finetuning.depth import parameters_by_depth
 from sightline.runs import recipe_parts, stage
 
 

@@ -3,9 +3,9 @@
 import torch
 from torch.nn import Parameter
 
+from sightline.finetuning.portion import modules_from
 from sightline.network.head import head_parameters
 from sightline.network.modes import batch_norms
-from sightline.network.portion import modules_from
 from sightline.objectives.objective import Objective
 from sightline.runs.stage import Stage
 

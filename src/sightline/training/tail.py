@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from sightline.data.dataset import Sample
 from sightline.data.loader import EpochSampler
-from sightline.network.trunk import Trunk
+from sightline.finetuning.trunk import Trunk
 from sightline.objectives.objective import Objective
 from sightline.training.feature_batch import FeatureBatch
 from sightline.training.feature_cache import FeatureStore

@@ -16,7 +16,7 @@ from sightline.attributions.owen.game import Game, Output, explained_score
 from sightline.attributions.owen.maskers import Masker, check_masker, masked_inputs
 from sightline.attributions.owen.partition import partition_of
 from sightline.errors import SightlineError
-from sightline.network.fastest import fastest
+from sightline.inference.fastest import fastest
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.modes import evaluating
 from sightline.network.tap import unwrap

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from sightline._core.strict import Count, Positive, StrictModel
 from sightline.errors import SightlineError
-from sightline.network.precision import Precision
+from sightline.inference.precision import Precision
 from sightline.studies.image_study import ImageStudy
 from sightline.studies.study import (
     LabelledModel,

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from sightline.errors import SightlineError
-from sightline.network.trunk import Trunk
+from sightline.finetuning.trunk import Trunk
 
 
 class Residual(nn.Module):

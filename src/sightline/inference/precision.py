@@ -1,7 +1,7 @@
 """The number format of the passes through a model: its own, or bfloat16 where the caller asks for it by name.
 
 In `"bf16"`, the model's forward pass runs under autocast, and the backward pass through it has the same formats. What the model
-returns becomes float32 again: scores, softmax, sums and normalization have all their digits. `network.fastest` enters
+returns becomes float32 again: scores, softmax, sums and normalization have all their digits. `inference.fastest` enters
 `asked_precision`; what bfloat16 spoils enters `running_in("fp32")` around its passes.
 """
 

@@ -4,7 +4,7 @@ These change the time and not the answer. Convolutions often take half the time 
 can be part of them, and large batches lose on a CPU what they wait for memory. Which form is the fastest depends on the model,
 the image size and the machine, so a short measurement finds it. The measurement is kept for the process, by the model's
 structure, the input and the device. `Explainer`, `Scorer` and the attacks enter `fastest`; nothing else has to know of forms,
-nor of `network.precision`, which `fastest` enters too.
+nor of `inference.precision`, which `fastest` enters too.
 """
 
 import os
@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from sightline._core.internal_batches import FASTEST_ROWS, default_rows
-from sightline.network.folding import Pair, fold, foldable_pairs, hooks_allow
+from sightline.inference.folding import Pair, fold, foldable_pairs, hooks_allow
+from sightline.inference.precision import asked_precision, precision_asked
 from sightline.network.forms import compiled_modules, is_exported
 from sightline.network.modes import in_this_thread, is_own_hook
-from sightline.network.precision import asked_precision, precision_asked
 
 SMALLEST = 64 * 64  # pixels of an image: below, a pass takes too little time to be worth a measurement
 TOLERANCE = 1e-5  # of answers, relative to the largest: a form that differs by more is not used

@@ -13,9 +13,9 @@ from explainer_names import ELSEWHERE, OF_ATTENTION
 from sightline.errors import SightlineError
 from sightline.evaluation.measuring import evaluate_model
 from sightline.explainers import list_explainers, needs_layer
+from sightline.inference import precision as module
+from sightline.inference.precision import running_in
 from sightline.metrics import perturbation_curves
-from sightline.network import precision as module
-from sightline.network.precision import running_in
 
 FEW: dict[str, dict[str, Any]] = {
     "lime": {"samples": 16, "patch": 8}, "kernel_shap": {"samples": 16, "patch": 8}, "rise": {"masks": 30},

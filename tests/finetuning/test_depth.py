@@ -10,8 +10,8 @@ from torch import nn
 
 import sightline as sl
 from sightline.errors import SightlineError
+from sightline.finetuning.depth import parameters_by_depth
 from sightline.network.branch import Branch
-from sightline.network.depth import parameters_by_depth
 
 
 def depths(model: nn.Module) -> dict[str, int]:

@@ -12,10 +12,10 @@ from torch import Tensor, fx, nn
 
 from sightline._core.fingerprint import fingerprint
 from sightline.errors import SightlineError
+from sightline.finetuning.trunk_tracing import Whole, WholeTracer, inner_modules
 from sightline.network.cutting import descendants, halves
 from sightline.network.logits import returned_logits
 from sightline.network.modes import evaluating
-from sightline.network.trunk_tracing import Whole, WholeTracer, inner_modules
 
 TOLERANCE = 1e-4  # of logits, between the model and its two parts
 

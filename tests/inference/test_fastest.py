@@ -9,9 +9,9 @@ from torch import Tensor, nn
 import sightline as sl
 from explainer_names import ELSEWHERE
 from sightline._core.internal_batches import InternalBatches
+from sightline.inference import fastest as module
+from sightline.inference.fastest import PLAIN, Form, fastest, measure, pinned
 from sightline.metrics.registry import METRICS
-from sightline.network import fastest as module
-from sightline.network.fastest import PLAIN, Form, fastest, measure, pinned
 
 
 class Network(nn.Module):

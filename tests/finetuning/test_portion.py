@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from sightline.errors import SightlineError
-from sightline.network.portion import check_layer, modules_from
+from sightline.finetuning.portion import check_layer, modules_from
 
 
 class Beside(nn.Module):

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 import sightline as sl
 from explainer_names import ELSEWHERE
+from sightline.inference import fastest as forms
+from sightline.inference.fastest import PLAIN, Form, fastest, measure, pinned
+from sightline.inference.folding import fold, foldable_pairs
 from sightline.metrics.registry import METRICS
-from sightline.network import fastest as forms
-from sightline.network.fastest import PLAIN, Form, fastest, measure, pinned
-from sightline.network.folding import fold, foldable_pairs
 from sightline.network.tap import Tap
 
 
