@@ -18,7 +18,7 @@ import torchvision
 
 import harness
 import sightline as sl
-from sightline.metrics.perturbation import ranks_of
+from sightline.faithfulness.perturbation import ranks_of
 
 STEPS, BATCH = 224, 64
 

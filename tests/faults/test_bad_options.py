@@ -21,7 +21,7 @@ from sightline.data.transforms import train_transform
 from sightline.errors import SightlineError
 from sightline.explainers.registry import EXPLAINERS
 from sightline.guides.registry import GUIDES
-from sightline.metrics.registry import METRICS
+from sightline.metric_base.registry import METRICS
 from sightline.models.registry import MODELS
 
 REGISTRIES = [DATASETS, GUIDES, EXPLAINERS, METRICS, QUERY_STRATEGIES, MODELS]

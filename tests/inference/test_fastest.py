@@ -11,7 +11,7 @@ from explainer_names import ELSEWHERE
 from sightline._core.internal_batches import InternalBatches
 from sightline.inference import fastest as module
 from sightline.inference.fastest import PLAIN, Form, fastest, measure, pinned
-from sightline.metrics.registry import METRICS
+from sightline.metric_base.registry import METRICS
 
 
 class Network(nn.Module):

@@ -15,7 +15,7 @@ from explainer_names import ELSEWHERE
 from sightline.inference import fastest as forms
 from sightline.inference.fastest import PLAIN, Form, fastest, measure, pinned
 from sightline.inference.folding import fold, foldable_pairs
-from sightline.metrics.registry import METRICS
+from sightline.metric_base.registry import METRICS
 from sightline.network.tap import Tap
 
 

@@ -12,8 +12,8 @@ import sightline as sl
 from networks import TinyCNN
 from sightline.evaluation import evaluate_model
 from sightline.explainers import create_explainer
+from sightline.metric_base.bound_explainer import BoundExplainer
 from sightline.metrics import METRICS, Observation, PerImageMetric, Scorer
-from sightline.metrics.bound_explainer import BoundExplainer
 
 SPEC = sl.InputSpec((0.5, 0.4, 0.3), (0.2, 0.3, 0.4), (12, 12))
 SMALL: dict[str, dict[str, Any]] = {

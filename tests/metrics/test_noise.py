@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 import sightline as sl
-from regions import RegionClassifier
+from region_classifier import RegionClassifier
 from sightline._core.seeding import generator
 from sightline.metrics import (
     RFS,

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 import sightline as sl
-from regions import RegionClassifier
+from region_classifier import RegionClassifier
 from sightline.attacks import fgsm
 from sightline.metrics import FGSMAccuracy, fgsm_hits
 

@@ -13,7 +13,7 @@ from sightline._core.seeding import generator
 from sightline.data.batch import Batch
 from sightline.data.loader import Transformed
 from sightline.errors import SightlineError
-from sightline.metrics.scoring import Scorer
+from sightline.metric_base.scoring import Scorer
 from sightline.network.features import DeepFeatures
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice

@@ -43,7 +43,7 @@ def _tables() -> dict[str, Iterable[tuple[str, str, str]]]:
     from sightline.explainers.registry import EXPLAINERS
     from sightline.guides import GUIDES
     from sightline.localization.detectors import BOX_DETECTORS
-    from sightline.metrics.registry import METRICS
+    from sightline.metric_base.registry import METRICS
     from sightline.models import MODELS
 
     return {

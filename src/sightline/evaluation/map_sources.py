@@ -11,8 +11,8 @@ from sightline.errors import SightlineError
 from sightline.explainers import Explainer, FunctionExplainer, create_explainer
 from sightline.explainers.base import normalize_maps, resize_maps
 from sightline.explainers.registry import needs_layer
+from sightline.metric_base.bound_explainer import BoundExplainer
 from sightline.metrics import Observation
-from sightline.metrics.bound_explainer import BoundExplainer
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection
 

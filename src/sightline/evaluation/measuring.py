@@ -18,8 +18,9 @@ from sightline.evaluation.map_sources import MapSource, Source, make_sources
 from sightline.evaluation.meters import Meter, make_meters
 from sightline.evaluation.precision_change import COMPARED, change_of, rows_of
 from sightline.evaluation.result import Curve, Evaluation, Result
+from sightline.faithfulness import perturbation
 from sightline.inference.precision import Precision, running_in
-from sightline.metrics import CurveMetric, Observation, Scorer, perturbation
+from sightline.metrics import CurveMetric, Observation, Scorer
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection
 from sightline.network.logits import hits

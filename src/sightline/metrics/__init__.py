@@ -16,6 +16,37 @@ from typing import Any
 
 from sightline._core.fills import filled
 from sightline.attacks.consistency import disturbed_images, explanation_consistency
+from sightline.faithfulness.explanation_image import (
+    ADCC,
+    ARCC,
+    AverageDrop,
+    AverageIncrease,
+    Coherency,
+    Complexity,
+    adcc,
+    arcc,
+    average_drop,
+    average_increase,
+    coherency,
+    complexity,
+    explanation_images,
+)
+from sightline.faithfulness.perturbation import (
+    Deletion,
+    Insertion,
+    PerturbationMetric,
+    area_under_curve,
+    perturbation_curves,
+)
+from sightline.faithfulness.road import ROAD, imputed
+from sightline.faithfulness.sanity import SanityCheck, sanity_check
+from sightline.faithfulness.similarity import pearson, spearman
+from sightline.faithfulness.squares import LeRF, LeRFMinusMoRF, MoRF, square_curves
+from sightline.faithfulness.stability import ViewStability, view_stability
+from sightline.metric_base.base import CurveMetric, MapMetric, PerImageMetric
+from sightline.metric_base.observation import Observation
+from sightline.metric_base.registry import METRICS, register
+from sightline.metric_base.scoring import Scorer
 from sightline.metrics.accuracy import Accuracy, WorstGroupAccuracy, correct, group_accuracies, worst_group_accuracy
 from sightline.metrics.avoided import (
     EnergyInAvoid,
@@ -35,7 +66,6 @@ from sightline.metrics.backgrounds import (
     OnlyForegroundAccuracy,
     TiledBackgroundAccuracy,
 )
-from sightline.metrics.base import CurveMetric, PerImageMetric
 from sightline.metrics.boxes import (
     BoxLocalization,
     EnergyInBox,
@@ -48,21 +78,6 @@ from sightline.metrics.boxes import (
 from sightline.metrics.calibration import ECE, expected_calibration_error
 from sightline.metrics.consistency import ExplanationConsistency
 from sightline.metrics.corloc import CorLoc, corloc
-from sightline.metrics.explanation_image import (
-    ADCC,
-    ARCC,
-    AverageDrop,
-    AverageIncrease,
-    Coherency,
-    Complexity,
-    adcc,
-    arcc,
-    average_drop,
-    average_increase,
-    coherency,
-    complexity,
-    explanation_images,
-)
 from sightline.metrics.localization import (
     EnergyInMask,
     MIoU,
@@ -79,23 +94,8 @@ from sightline.metrics.noise import (
     noised,
     normalized_rfs,
 )
-from sightline.metrics.observation import Observation
 from sightline.metrics.parts import PartInterpretability, part_iou
-from sightline.metrics.perturbation import (
-    Deletion,
-    Insertion,
-    PerturbationMetric,
-    area_under_curve,
-    perturbation_curves,
-)
-from sightline.metrics.registry import METRICS, register
-from sightline.metrics.road import ROAD, imputed
 from sightline.metrics.robustness import FGSMAccuracy, fgsm_hits
-from sightline.metrics.sanity import SanityCheck, sanity_check
-from sightline.metrics.scoring import Scorer
-from sightline.metrics.similarity import pearson, spearman
-from sightline.metrics.squares import LeRF, LeRFMinusMoRF, MoRF, square_curves
-from sightline.metrics.stability import ViewStability, view_stability
 
 __all__ = [
     "ADCC",
@@ -126,6 +126,7 @@ __all__ = [
     "LeRF",
     "LeRFMinusMoRF",
     "MIoU",
+    "MapMetric",
     "MarkPastedAccuracy",
     "MarkRemovedAccuracy",
     "MarkSwappedAccuracy",

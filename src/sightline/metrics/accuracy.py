@@ -5,9 +5,9 @@ from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
 from sightline.errors import SightlineError
-from sightline.metrics.base import PerImageMetric
-from sightline.metrics.observation import Observation
-from sightline.metrics.registry import register
+from sightline.metric_base.base import PerImageMetric
+from sightline.metric_base.observation import Observation
+from sightline.metric_base.registry import register
 from sightline.network.logits import hits
 
 

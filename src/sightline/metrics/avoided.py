@@ -17,11 +17,11 @@ from sightline._core.seeding import generator
 from sightline.data.batch import Batch, non_empty
 from sightline.data.batch_checks import check_avoid, check_flags
 from sightline.errors import SightlineError
+from sightline.metric_base.base import ModelMetric, PerImageMetric
+from sightline.metric_base.observation import Observation
+from sightline.metric_base.registry import register
 from sightline.metrics.accuracy import correct
-from sightline.metrics.base import ModelMetric, PerImageMetric
 from sightline.metrics.localization import energy_in_mask
-from sightline.metrics.observation import Observation
-from sightline.metrics.registry import register
 from sightline.network.input_spec import InputSpec
 from sightline.regions.background_sources import backgrounds_of_batches
 from sightline.regions.backgrounds import Backgrounds

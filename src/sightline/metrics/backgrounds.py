@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
+from sightline.metric_base.observation import Observation
+from sightline.metric_base.registry import register
 from sightline.metrics.accuracy import correct
 from sightline.metrics.masked_images import MaskedImageMetric, label_masks
-from sightline.metrics.observation import Observation
-from sightline.metrics.registry import register
 from sightline.network.input_spec import InputSpec
 from sightline.regions.background_sources import backgrounds_of_batches
 from sightline.regions.backgrounds import MIXED, Fill, Variant, check_fill, is_whole, vary

@@ -17,10 +17,10 @@ from sightline._core.checks import check_choice, check_count, check_number, chec
 from sightline._core.tensors import check_maps, has_contrast
 from sightline.data.batch_checks import check_boxes
 from sightline.errors import SightlineError
-from sightline.metrics.base import PerImageMetric
+from sightline.metric_base.base import PerImageMetric
+from sightline.metric_base.observation import Observation
+from sightline.metric_base.registry import register
 from sightline.metrics.localization import mask_regions, pointing_game
-from sightline.metrics.observation import Observation
-from sightline.metrics.registry import register
 from sightline.regions.batch_regions import fill_boxes
 from sightline.regions.boxes import tight_boxes
 

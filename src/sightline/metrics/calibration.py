@@ -6,10 +6,10 @@ from torchmetrics.utilities.data import dim_zero_cat
 
 from sightline._core.checks import check_count
 from sightline._core.tensors import check_unit_range
+from sightline.metric_base.base import PerImageMetric
+from sightline.metric_base.observation import Observation
+from sightline.metric_base.registry import register
 from sightline.metrics.accuracy import correct
-from sightline.metrics.base import PerImageMetric
-from sightline.metrics.observation import Observation
-from sightline.metrics.registry import register
 
 
 def expected_calibration_error(

@@ -12,9 +12,9 @@ from sightline.attacks.consistency import (
     explanation_consistency,
 )
 from sightline.explainers import Explainer
-from sightline.metrics.base import ExplainerMetric, observe
-from sightline.metrics.observation import Observation
-from sightline.metrics.registry import register
+from sightline.metric_base.base import ExplainerMetric, observe
+from sightline.metric_base.observation import Observation
+from sightline.metric_base.registry import register
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection
 

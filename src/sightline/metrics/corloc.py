@@ -8,10 +8,10 @@ from sightline._core.checks import check_fraction, check_positive
 from sightline._core.tensors import check_finite, check_maps
 from sightline.data.batch_checks import check_boxes
 from sightline.errors import SightlineError
-from sightline.metrics.base import PerImageMetric
+from sightline.metric_base.base import PerImageMetric
+from sightline.metric_base.observation import Observation
+from sightline.metric_base.registry import register
 from sightline.metrics.boxes import object_boxes
-from sightline.metrics.observation import Observation
-from sightline.metrics.registry import register
 from sightline.regions.boxes import peak_boxes
 
 

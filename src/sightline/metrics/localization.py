@@ -12,9 +12,9 @@ from sightline._core.checks import check_count, check_fraction
 from sightline._core.tensors import check_maps
 from sightline.data.batch import class_masks, non_empty
 from sightline.data.batch_checks import check_flags, check_indices, check_masks, check_masks_of_classes
-from sightline.metrics.base import MapMetric
-from sightline.metrics.observation import Observation
-from sightline.metrics.registry import register
+from sightline.metric_base.base import MapMetric
+from sightline.metric_base.observation import Observation
+from sightline.metric_base.registry import register
 
 
 def foreground_iou(

@@ -7,8 +7,8 @@ from torch import Tensor
 from sightline._core.tensors import check_pixels
 from sightline.data.batch import class_masks
 from sightline.data.batch_checks import check_flags, check_labels, check_masks, check_masks_of_classes
-from sightline.metrics.base import ModelMetric
-from sightline.metrics.observation import Observation
+from sightline.metric_base.base import ModelMetric
+from sightline.metric_base.observation import Observation
 
 
 class MaskedImageMetric(ModelMetric):

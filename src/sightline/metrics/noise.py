@@ -18,12 +18,12 @@ from sightline._core.checks import check_choice, check_positive
 from sightline._core.tensors import check_pixels
 from sightline.data.batch import non_empty
 from sightline.errors import SightlineError
+from sightline.metric_base.base import CurveMetric
+from sightline.metric_base.draws import drawn
+from sightline.metric_base.observation import Observation
+from sightline.metric_base.registry import register
 from sightline.metrics.accuracy import correct
-from sightline.metrics.base import CurveMetric
-from sightline.metrics.draws import drawn
 from sightline.metrics.masked_images import MaskedImageMetric, label_masks
-from sightline.metrics.observation import Observation
-from sightline.metrics.registry import register
 from sightline.network.input_spec import InputSpec
 from sightline.regions.backgrounds import regions_of
 

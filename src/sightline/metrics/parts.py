@@ -7,9 +7,9 @@ from sightline._core.tensors import at_least_float32
 from sightline.data.batch import non_empty
 from sightline.errors import SightlineError
 from sightline.explainers.base import resize_maps
-from sightline.metrics.base import PerImageMetric
-from sightline.metrics.observation import Observation
-from sightline.metrics.registry import register
+from sightline.metric_base.base import PerImageMetric
+from sightline.metric_base.observation import Observation
+from sightline.metric_base.registry import register
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice
 from sightline.network.modes import evaluating

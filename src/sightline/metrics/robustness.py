@@ -9,10 +9,10 @@ from sightline._core.checks import check_fraction, check_positive
 from sightline._core.tensors import at_least_float32
 from sightline.attacks import ascent, sign_step
 from sightline.errors import SightlineError
+from sightline.metric_base.base import CurveMetric
+from sightline.metric_base.observation import Observation
+from sightline.metric_base.registry import register
 from sightline.metrics.accuracy import correct
-from sightline.metrics.base import CurveMetric
-from sightline.metrics.observation import Observation
-from sightline.metrics.registry import register
 from sightline.network.input_spec import InputSpec
 
 EPS = tuple(eps / 255 for eps in (1, 2, 4, 8, 16))

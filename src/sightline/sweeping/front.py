@@ -7,7 +7,7 @@ from sightline.data.loader import create_loader
 from sightline.errors import SightlineError, unknown_name
 from sightline.evaluation import evaluate_model
 from sightline.explainers.registry import EXPLAINERS
-from sightline.metrics.registry import METRICS
+from sightline.metric_base.registry import METRICS
 from sightline.runs import Run
 from sightline.runs.load_run import load_run
 

@@ -21,7 +21,7 @@ from sightline.finetuning.portion import check_layer
 from sightline.guides import from_config
 from sightline.guides.annotations import check_annotations
 from sightline.guides.measured_weights import StageWeights
-from sightline.metrics.registry import METRICS
+from sightline.metric_base.registry import METRICS
 from sightline.models.loading import check_name
 from sightline.network.input_spec import InputSpec
 from sightline.objectives.base import Guide, GuideSum

@@ -14,7 +14,7 @@ from sightline.errors import NotDefinedError
 from sightline.experiments.outputs.base import OUTPUTS, Output
 from sightline.experiments.outputs.runs import FinishedRuns
 from sightline.explainers import create_explainer
-from sightline.metrics.similarity import pearson
+from sightline.faithfulness.similarity import pearson
 from sightline.models.two_branch import two_branch_of
 from sightline.network.input_spec import to_inputs
 from sightline.network.logits import logits_of

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from sightline._core.strict import Count, Positive, StrictModel
 from sightline.explainers import create_explainer, normalize_maps
+from sightline.faithfulness.perturbation import area_under_curve
 from sightline.metrics import square_curves
-from sightline.metrics.perturbation import area_under_curve
 from sightline.reporting.markdown import markdown
 from sightline.reporting.overlay import blend
 from sightline.reporting.plots.drawing import draw_image, new_figure

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sightline._core.registry import Entry
 from sightline.attributions.lots import LOTS, grey
-from sightline.metrics.explanation_image import explanation_images
+from sightline.faithfulness.explanation_image import explanation_images
 from sightline.reporting.overlay import blend
 from sightline.studies.image_study import Images, Maker, OneImageStudy
 from sightline.studies.study import KINDS, Done, check_labels

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from sightline._core.fills import filled
 from sightline.explainers import create_explainer
+from sightline.faithfulness.explanation_image import explanation_images
+from sightline.faithfulness.perturbation import area_under_curve, ranks_of
 from sightline.metrics import coherency, perturbation_curves
-from sightline.metrics.explanation_image import explanation_images
-from sightline.metrics.perturbation import area_under_curve, ranks_of
 from sightline.reporting.formatting import title
 from sightline.reporting.overlay import blend
 from sightline.studies.image_study import Images, Maker, OneImageStudy

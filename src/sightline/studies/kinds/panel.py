@@ -16,8 +16,8 @@ from torch import Tensor
 from sightline._core.strict import Positive, name_or_mapping
 from sightline.errors import NotDefinedError
 from sightline.explainers import create_explainer
+from sightline.faithfulness.explanation_image import explanation_images
 from sightline.metrics import average_drop
-from sightline.metrics.explanation_image import explanation_images
 from sightline.network.features import ClassFeatures, class_features
 from sightline.reporting.markdown import markdown
 from sightline.reporting.overlay import Overlay, show

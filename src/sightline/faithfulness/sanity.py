@@ -16,7 +16,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from sightline._core.seeding import derive_seed
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers import Explainer, create_explainer
-from sightline.metrics.similarity import spearman
+from sightline.faithfulness.similarity import spearman
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerChoice
 from sightline.network.logits import logits_of

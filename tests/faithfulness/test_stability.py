@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 import sightline as sl
-from regions import RegionClassifier
+from region_classifier import RegionClassifier
 from sightline.metrics import ViewStability, pearson, view_stability
 
 ZERO = torch.zeros(3, dtype=torch.int64)

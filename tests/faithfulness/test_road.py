@@ -10,8 +10,8 @@ from torch import Tensor, nn
 import sightline as sl
 from networks import TinyCNN
 from sightline.errors import SightlineError
+from sightline.faithfulness.explanation_image import complexity
 from sightline.metrics import ARCC, METRICS, ROAD, Coherency, arcc, imputed
-from sightline.metrics.explanation_image import complexity
 
 SPEC = sl.InputSpec((0.5,) * 3, (0.25,) * 3, (8, 8))
 

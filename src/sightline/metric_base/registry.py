@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sightline._core.registry import Registry
-from sightline.metrics.base import PerImageMetric
+from sightline.metric_base.base import PerImageMetric
 
 M = TypeVar("M", bound=type[PerImageMetric])
 

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from sightline._core.checks import check_choice, check_count
 from sightline._core.fills import Fill, filled
 from sightline._core.tensors import check_pixels
-from sightline.metrics.base import CurveMetric, observe
-from sightline.metrics.draws import drawn
-from sightline.metrics.observation import Observation
-from sightline.metrics.perturbation import Curve, area_under_curve, curves_between, ranks_of
-from sightline.metrics.registry import register
-from sightline.metrics.scoring import Scorer
+from sightline.faithfulness.perturbation import Curve, area_under_curve, curves_between, ranks_of
+from sightline.metric_base.base import CurveMetric, observe
+from sightline.metric_base.draws import drawn
+from sightline.metric_base.observation import Observation
+from sightline.metric_base.registry import register
+from sightline.metric_base.scoring import Scorer
 from sightline.network.input_spec import InputSpec
 
 Order = Literal["morf", "lerf"]

@@ -7,8 +7,8 @@ from typing import Any, Self, TypeVar
 from torch import Tensor
 
 from sightline.errors import SightlineError
-from sightline.metrics.bound_explainer import BoundExplainer
-from sightline.metrics.scoring import Scorer
+from sightline.metric_base.bound_explainer import BoundExplainer
+from sightline.metric_base.scoring import Scorer
 from sightline.regions.backgrounds import Backgrounds
 
 T = TypeVar("T")

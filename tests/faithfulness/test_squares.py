@@ -8,7 +8,7 @@ from pytorch_grad_cam.metrics.perturbation_confidence import (
 from torch import Tensor, nn
 
 import sightline as sl
-from regions import RegionClassifier
+from region_classifier import RegionClassifier
 from sightline._core.seeding import generator
 from sightline.metrics import LeRF, LeRFMinusMoRF, MoRF, Observation, Scorer, area_under_curve, square_curves
 

@@ -12,7 +12,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from sightline.metrics.scoring import Scorer, check_probabilities
+from sightline.metric_base.scoring import Scorer, check_probabilities
 
 FIRST = 16  # parts of each curve before anything is known of it
 

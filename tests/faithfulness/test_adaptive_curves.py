@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.errors import SightlineError
+from sightline.faithfulness.adaptive_curves import FIRST, SparseCurves
 from sightline.metrics import Deletion, Insertion, perturbation_curves
-from sightline.metrics.adaptive_curves import FIRST, SparseCurves
 
 STEPS = 224
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from sightline._core.checks import check_non_negative
 from sightline.errors import SightlineError
-from sightline.metrics.base import ModelMetric
-from sightline.metrics.draws import drawn
-from sightline.metrics.observation import Observation
-from sightline.metrics.perturbation import ranks_of
-from sightline.metrics.registry import register
+from sightline.faithfulness.perturbation import ranks_of
+from sightline.metric_base.base import ModelMetric
+from sightline.metric_base.draws import drawn
+from sightline.metric_base.observation import Observation
+from sightline.metric_base.registry import register
 from sightline.network.input_spec import InputSpec
 
 SHARES = (0.2, 0.4, 0.6, 0.8)

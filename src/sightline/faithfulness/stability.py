@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from sightline._core.tensors import check_maps
 from sightline.errors import SightlineError
 from sightline.explainers import Explainer
-from sightline.metrics.base import ExplainerMetric
-from sightline.metrics.observation import Observation
-from sightline.metrics.registry import register
-from sightline.metrics.similarity import pearson
+from sightline.faithfulness.similarity import pearson
+from sightline.metric_base.base import ExplainerMetric
+from sightline.metric_base.observation import Observation
+from sightline.metric_base.registry import register
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection
 from sightline.network.views import check_views, dihedral_views

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import sightline as sl
-from regions import RegionClassifier
+from region_classifier import RegionClassifier
 from sightline.metrics import Deletion, Insertion, area_under_curve, filled, perturbation_curves
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchmetrics.functional import pearson_corrcoef
 
 import sightline as sl
-from regions import RegionClassifier
+from region_classifier import RegionClassifier
 from sightline.explainers import normalize_maps
 from sightline.metrics import (
     ADCC,

@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from regions import RegionClassifier
+from region_classifier import RegionClassifier
 from sightline.metrics import (
     ECE,
     BoxLocalization,

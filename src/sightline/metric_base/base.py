@@ -12,9 +12,9 @@ from torchmetrics.utilities.data import dim_zero_cat
 from sightline._core.tensors import check_images, check_maps
 from sightline.errors import SightlineError
 from sightline.explainers import Explainer, create_explainer
-from sightline.metrics.bound_explainer import BoundExplainer
-from sightline.metrics.observation import Observation
-from sightline.metrics.scoring import Scorer
+from sightline.metric_base.bound_explainer import BoundExplainer
+from sightline.metric_base.observation import Observation
+from sightline.metric_base.scoring import Scorer
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection
 from sightline.network.targets import resolve_targets

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import sightline as sl
-from regions import RegionClassifier
+from region_classifier import RegionClassifier
 from sightline.metrics import METRICS, Coherency, Complexity, Insertion, Observation, PerImageMetric
 
 

@@ -16,11 +16,11 @@ from sightline._core.fills import filled
 from sightline._core.tensors import check_maps
 from sightline.errors import SightlineError
 from sightline.explainers import Explainer
-from sightline.metrics.base import ExplainerMetric, ModelMetric, PerImageMetric
-from sightline.metrics.observation import Observation
-from sightline.metrics.registry import register
-from sightline.metrics.road import SHARES, check_road, road_difference
-from sightline.metrics.similarity import pearson
+from sightline.faithfulness.road import SHARES, check_road, road_difference
+from sightline.faithfulness.similarity import pearson
+from sightline.metric_base.base import ExplainerMetric, ModelMetric, PerImageMetric
+from sightline.metric_base.observation import Observation
+from sightline.metric_base.registry import register
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection
 

@@ -14,11 +14,11 @@ from sightline._core.checks import check_choice, check_count, check_positive
 from sightline._core.fills import Fill, filled
 from sightline._core.tensors import check_maps
 from sightline.errors import SightlineError
-from sightline.metrics.adaptive_curves import adaptive_curves
-from sightline.metrics.base import CurveMetric, observe
-from sightline.metrics.observation import Observation
-from sightline.metrics.registry import register
-from sightline.metrics.scoring import Scorer, check_probabilities
+from sightline.faithfulness.adaptive_curves import adaptive_curves
+from sightline.metric_base.base import CurveMetric, observe
+from sightline.metric_base.observation import Observation
+from sightline.metric_base.registry import register
+from sightline.metric_base.scoring import Scorer, check_probabilities
 from sightline.network.input_spec import InputSpec
 
 Curve = Literal["insertion", "deletion"]

@@ -1,0 +1,3 @@
+from metric_fixtures import network, region
+
+__all__ = ["network", "region"]

@@ -1,0 +1,3 @@
+from metric_fixtures import region
+
+__all__ = ["region"]
