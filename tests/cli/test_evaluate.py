@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import sightline as sl
 from sightline import SightlineError
 from sightline.cli.app import app
-from sightline.studies.kinds.grid_work import GridWorker
+from sightline.map_studies.grid_work import GridWorker
 from sightline.studies.study import make_study
 
 

@@ -1,1 +1,1 @@
-"""Studies that train: tables of trained runs from steps and outputs, learning from few labels, galleries of trained models."""
+"""Studies that train: tables of trained runs from steps and outputs, learning from few labels."""

@@ -24,11 +24,11 @@ from sightline.experiments.columns import (
     heading,
     split_column,
 )
-from sightline.experiments.recipes import Keys, file_name, overrides
 from sightline.reporting.markdown import markdown
 from sightline.reporting.plots.style import COLORS, new_axes, tidy
 from sightline.runs import Run, read_recipe
 from sightline.statistics.intervals import over_seeds
+from sightline.studies.recipes import Keys, file_name, overrides
 from sightline.studies.study import KINDS, Done, Method, Part, Study, check_labels, labelled, scale_count
 from sightline.studies.tables import mean_and_spread
 from sightline.training import train

@@ -7,10 +7,10 @@ import torch
 from pydantic import Field
 
 from sightline.evaluation import evaluate
-from sightline.experiments.recipes import Keys
 from sightline.metrics import METRICS
 from sightline.reporting.formatting import title
 from sightline.runs import Run
+from sightline.studies.recipes import Keys
 
 Column = Annotated[str, Field(pattern=r"^\w+/[\w.+-]+(@[\w.+-]+)?$")]
 """`split/metric`, or `split/metric@explainer` for a metric of maps."""

@@ -13,10 +13,10 @@ from sightline._core.strict import Count, Seeds, StrictModel
 from sightline.experiments.columns import Column, check_columns, evaluation_keys
 from sightline.experiments.outputs import AnyOutput, FinishedRuns, Output
 from sightline.experiments.outputs.column_table import ColumnTable
-from sightline.experiments.recipes import Keys, RecipeStudy, file_name, overrides
 from sightline.experiments.steps import AnyStep, Step, StepContext
 from sightline.experiments.steps.search import Search
 from sightline.runs import Recipe, Run, read_recipe
+from sightline.studies.recipes import Keys, RecipeStudy, file_name, overrides
 from sightline.studies.study import KINDS, Done, Part, Study, check_labels, scale_count
 from sightline.studies.tables import PaperValue
 from sightline.training import train

@@ -174,7 +174,7 @@ class Study(StrictDocument, ABC):
 
 KINDS: Registry[Study] = Registry(
     "study kind",
-    modules=("sightline.studies.kinds", "sightline.experiments"),
+    modules=("sightline.map_studies", "sightline.galleries", "sightline.experiments"),
 )
 
 

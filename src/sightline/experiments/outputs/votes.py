@@ -9,11 +9,11 @@ from pydantic import Field
 from sightline._core.strict import Positive
 from sightline.experiments.outputs.base import OUTPUTS, Output
 from sightline.experiments.outputs.runs import FinishedRuns
-from sightline.experiments.recipes import file_name
 from sightline.rating.results import Results, Verdict, results
 from sightline.rating.study import FILE, IMAGES, open_study
 from sightline.reporting.markdown import markdown
 from sightline.runs import Run
+from sightline.studies.recipes import file_name
 from sightline.studies.study import Part
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)

@@ -11,8 +11,8 @@ from pydantic import Field, SerializeAsAny
 
 from sightline._core.registry import Registry
 from sightline._core.strict import StrictDocument, registered
-from sightline.experiments.recipes import Keys
 from sightline.runs import Recipe, Run
+from sightline.studies.recipes import Keys
 from sightline.studies.study import Part
 
 

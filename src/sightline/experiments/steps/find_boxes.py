@@ -7,11 +7,11 @@ from pydantic import BeforeValidator, Field
 
 from sightline._core.strict import name_or_mapping
 from sightline.errors import SightlineError
-from sightline.experiments.recipes import Keys
 from sightline.experiments.steps.base import STEPS, Step, StepContext
 from sightline.localization.detectors import BOX_DETECTORS
 from sightline.localization.writing import write_boxes
 from sightline.runs.recipe_parts import Model
+from sightline.studies.recipes import Keys
 from sightline.studies.study import Part
 
 FILE = "boxes.csv"

@@ -6,12 +6,12 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from sightline._core.strict import Real, name_or_mapping
-from sightline.experiments.recipes import Keys
 from sightline.experiments.steps.base import STEPS, Step, StepContext
 from sightline.localization.image_maps import ExplainedMaps
 from sightline.localization.prompts import Prompter, find_segmenter
 from sightline.localization.writing import write_masks
 from sightline.runs.recipe_parts import Model
+from sightline.studies.recipes import Keys
 from sightline.studies.study import Part
 
 

@@ -11,9 +11,9 @@ from pydantic import Field
 from sightline._core.files import write_atomically
 from sightline._core.reading import read_json
 from sightline._core.strict import Positive, parse_yaml
-from sightline.experiments.recipes import Keys, overrides
 from sightline.experiments.steps.base import STEPS, Step, StepContext
 from sightline.runs import read_recipe
+from sightline.studies.recipes import Keys, overrides
 from sightline.studies.study import Part
 
 if TYPE_CHECKING:

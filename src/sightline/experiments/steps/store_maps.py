@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import Field
 
 from sightline.data.map_store import MapStore
-from sightline.experiments.recipes import Keys
 from sightline.experiments.steps.base import STEPS, Step, StepContext
 from sightline.explainers import create_explainer
 from sightline.explainers.maps import compute_maps
 from sightline.runs import load_run
+from sightline.studies.recipes import Keys
 from sightline.studies.study import Part
 
 

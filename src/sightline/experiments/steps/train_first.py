@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from pydantic import Field
 
-from sightline.experiments.recipes import Keys
 from sightline.experiments.steps.base import STEPS, Step, StepContext
+from sightline.studies.recipes import Keys
 from sightline.studies.study import Part
 
 

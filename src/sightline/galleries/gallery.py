@@ -18,8 +18,8 @@ from sightline.data import DATASETS
 from sightline.data.batch import Batch
 from sightline.data.loader import create_loader
 from sightline.errors import SightlineError
-from sightline.experiments.recipes import Keys, RecipeStudy, file_name, overrides
 from sightline.explainers import create_explainer
+from sightline.map_studies.panel import PICTURES, draw
 from sightline.metrics.localization import energy_in_mask
 from sightline.metrics.noise import noised
 from sightline.network.views import IDENTITY, AffineView, View
@@ -29,7 +29,7 @@ from sightline.reporting.overlay import Overlay, show
 from sightline.reporting.thumbnails import draw_outline, enlarge, outline
 from sightline.runs import read_recipe
 from sightline.studies.image_selection import ImageSelection
-from sightline.studies.kinds.panel import PICTURES, draw
+from sightline.studies.recipes import Keys, RecipeStudy, file_name, overrides
 from sightline.studies.study import KINDS, Done, Method, Part, check_labels, check_methods, scale_count
 from sightline.studies.subject import Subject, run_subject
 from sightline.studies.tables import caption, to_bytes

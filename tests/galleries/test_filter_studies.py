@@ -8,7 +8,7 @@ import torch
 
 from sightline._core.seeding import generator
 from sightline.data.loader import create_loader
-from sightline.experiments.filters import Filters, discs
+from sightline.galleries.filters import Filters, discs
 from sightline.models.filter_groups import carried_filter_groups
 from sightline.reporting.plots.filters import show_filters
 from sightline.runs import load_run

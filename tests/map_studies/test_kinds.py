@@ -14,15 +14,15 @@ from sightline import Batch, data, explain, load_model
 from sightline.data.transforms import eval_transform
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.explainers import create_explainer
+from sightline.map_studies import panel as panel_module
+from sightline.map_studies import timing
+from sightline.map_studies.sweep import Sweep
 from sightline.network.features import class_features
 from sightline.reporting.overlay import Overlay
 from sightline.runs.recipe_parts import Data
 from sightline.studies import read_study, reproduce
 from sightline.studies.folder import StudyFolder
 from sightline.studies.image_selection import ImageSelection
-from sightline.studies.kinds import panel as panel_module
-from sightline.studies.kinds import timing
-from sightline.studies.kinds.sweep import Sweep
 from sightline.studies.study import SizedModel
 from sightline.studies.subject import load_subject
 

@@ -16,12 +16,12 @@ from sightline._core.strict import Count, Positive, Real
 from sightline.data.batch import Batch
 from sightline.data.loader import create_loader
 from sightline.evaluation.filter_responses import FilterRow, measure_filters
-from sightline.experiments.gallery import Trained
-from sightline.experiments.recipes import RecipeStudy, file_name, overrides
+from sightline.galleries.gallery import Trained
 from sightline.models.filter_groups import carried_filter_groups
 from sightline.reporting.markdown import markdown
 from sightline.reporting.plots.filters import FilterGallery, Style
 from sightline.runs import Recipe, load_run, read_recipe
+from sightline.studies.recipes import RecipeStudy, file_name, overrides
 from sightline.studies.study import KINDS, Done, Part, check_labels
 from sightline.studies.tables import to_bytes
 from sightline.training import train

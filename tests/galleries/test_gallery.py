@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from sightline import data, explain, load_model
 from sightline.data.loader import create_loader
 from sightline.errors import SightlineError
-from sightline.experiments import gallery as gallery_module
-from sightline.experiments.gallery import Gallery
+from sightline.galleries import gallery as gallery_module
+from sightline.galleries.gallery import Gallery
 from sightline.metrics import energy_in_mask, noised
 from sightline.network.views import D4, View
 from sightline.studies import read_study, run_study

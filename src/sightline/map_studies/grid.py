@@ -12,12 +12,12 @@ from torch import Tensor
 
 from sightline.evaluation.grid_folder import Cell, Column, curves, gallery, paired_tests, samples
 from sightline.evaluation.precision_change import describe_change
+from sightline.map_studies.grid_keys import GridKeys
+from sightline.map_studies.grid_work import GridWorker
 from sightline.metrics import METRICS, PerImageMetric
 from sightline.reporting.formatting import title
 from sightline.reporting.markdown import markdown
 from sightline.statistics.pairs import LEVEL, PairedTest, adjust_tests, paired
-from sightline.studies.kinds.grid_keys import GridKeys
-from sightline.studies.kinds.grid_work import GridWorker
 from sightline.studies.study import (
     KINDS,
     Done,

@@ -13,10 +13,10 @@ from sightline.errors import NotDefinedError, SightlineError
 from sightline.evaluation.map_sources import Source
 from sightline.evaluation.measuring import evaluate_model
 from sightline.explainers import create_explainer
+from sightline.map_studies.grid_keys import GridKeys, Rows
 from sightline.metrics import METRICS
 from sightline.network.features import class_features
 from sightline.studies.image_study import load_subjects
-from sightline.studies.kinds.grid_keys import GridKeys, Rows
 from sightline.studies.study import (
     Part,
 )

@@ -15,12 +15,12 @@ from sightline.attacks.consistency import Distance, Perturbation, Psi
 from sightline.data import Batch
 from sightline.data.loader import create_loader
 from sightline.errors import SightlineError
-from sightline.experiments.recipes import RecipeStudy, overrides
 from sightline.explainers import create_explainer
 from sightline.metrics import disturbed_images, explanation_consistency
 from sightline.reporting.overlay import blend
 from sightline.reporting.plots.drawing import draw_image, new_figure
 from sightline.runs import read_recipe
+from sightline.studies.recipes import RecipeStudy, overrides
 from sightline.studies.study import KINDS, Done, Method, Part, check_methods
 from sightline.studies.subject import Subject, run_subject
 from sightline.studies.tables import to_bytes

@@ -1,0 +1,1 @@
+"""Studies of the maps of given models, one kind per file."""

@@ -1,1 +1,0 @@
-"""The kinds of studies, one file each."""
