@@ -69,7 +69,7 @@ class Site(Generic[Person]):
             f"{page}.css": (reports / "report.css").read_bytes()
             + (common / "page.css").read_bytes()
             + (folder / f"{page}.css").read_bytes(),
-            f"{page}.js": (folder / f"{page}.js").read_bytes(),
+            f"{page}.js": (common / "page.js").read_bytes() + (folder / f"{page}.js").read_bytes(),
             "icon.svg": (common / "icon.svg").read_bytes(),
         }
 

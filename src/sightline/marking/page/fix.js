@@ -1,5 +1,4 @@
-"use strict";
-
+const PATIENCE = 120000;
 const JUDGE = { 1: "right", 2: "wrong", 3: "unclear" };
 const TOOLS = { c: "inside", x: "outside", b: "box", d: "brush", e: "eraser" };
 const HINTS = { // by pointer and by keys
@@ -11,8 +10,6 @@ const HINTS = { // by pointer and by keys
 };
 const WORDS = { right: "Right place", wrong: "Wrong place", unclear: "Cannot tell" };
 
-const at = (id) => document.getElementById(id);
-const all = (selector) => document.querySelectorAll(selector);
 let state = null; // what the server last said of the session
 let view = null; // the image that is shown, as the server knows it
 let tool = "inside", layer = "object", zoom = 1, mapShown = true;
@@ -24,43 +21,13 @@ let queue = Promise.resolve(); // actions reach the server in their order
 let waiting = 0;
 let polling = false;
 
-async function ask(path, body) {
-  const request = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  let answer;
-  try {
-    answer = await fetch(path, { ...request, signal: AbortSignal.timeout(120000) });
-  } catch {
-    throw new Error("The server cannot be reached.");
-  }
-  const told = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(told.error || `The server answered ${answer.status}.`);
-  return told;
-}
-
-function complain(text) {
-  at("problem").textContent = text;
-  at("problem").hidden = !text;
-}
-
 const say = (text) => { at("said").textContent = text; };
-const fill = (selector, text) => { for (const element of all(selector)) element.textContent = text; };
 const element = (name, text, parent) => {
   const made = document.createElement(name);
   if (text !== undefined) made.textContent = text;
   if (parent) parent.append(made);
   return made;
 };
-
-function attempt(action) {
-  return async (event) => {
-    if (event) event.preventDefault();
-    try {
-      await action();
-    } catch (error) {
-      complain(error.message);
-    }
-  };
-}
 
 // ---- sections
 

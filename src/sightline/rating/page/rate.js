@@ -1,34 +1,10 @@
-"use strict";
-
+const PATIENCE = 15000;
 const KEYS = { 1: "first", ArrowLeft: "first", 2: "second", ArrowRight: "second", 0: "same", ArrowDown: "same" };
 const SECONDS_A_PAIR = 6;
 
-const at = (id) => document.getElementById(id);
 let state = null; // what the server last said: rater, link, and the pairs in this rater's order
 let place = 0; // of the pair that is shown
 let saving = false;
-
-async function ask(path, body) {
-  const request = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  let answer;
-  try {
-    answer = await fetch(path, { ...request, signal: AbortSignal.timeout(15000) });
-  } catch {
-    throw new Error("The server cannot be reached.");
-  }
-  const told = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(told.error || `The server answered ${answer.status}.`);
-  return told;
-}
-
-function complain(text) {
-  at("problem").textContent = text;
-  at("problem").hidden = !text;
-}
-
-function fill(selector, text) {
-  for (const element of document.querySelectorAll(selector)) element.textContent = text;
-}
 
 function show(section) {
   for (const id of ["start", "rate", "thanks"]) at(id).hidden = id !== section;
@@ -38,7 +14,7 @@ function show(section) {
   fill(".rated", rated);
   fill(".rater", state.rater || "");
   fill(".minutes", minutes === 1 ? "about a minute" : `about ${minutes} minutes`);
-  for (const link of document.querySelectorAll(".own")) link.href = state.link || "/";
+  for (const link of all(".own")) link.href = state.link || "/";
   at("progress").max = state.total;
   at("progress").value = rated;
   at("join").hidden = Boolean(state.rater);
@@ -51,7 +27,7 @@ function showPair() {
   const pair = state.pairs[place];
   at("label").textContent = pair.label;
   for (const part of ["image", "first", "second"]) at(part).src = `/picture/${pair[part]}`;
-  for (const button of document.querySelectorAll("[data-choice]")) button.setAttribute("aria-pressed", button.dataset.choice === pair.choice);
+  for (const button of all("[data-choice]")) button.setAttribute("aria-pressed", button.dataset.choice === pair.choice);
   at("back").disabled = place === 0;
   show("rate");
   const next = state.pairs[place + 1];
@@ -83,7 +59,7 @@ async function vote(choice) {
     goOn();
   } catch (error) {
     complain(`This answer is not saved: ${error.message} Please give it again.`);
-    for (const button of document.querySelectorAll("[data-choice]")) button.setAttribute("aria-pressed", button.dataset.choice === pair.choice);
+    for (const button of all("[data-choice]")) button.setAttribute("aria-pressed", button.dataset.choice === pair.choice);
   } finally {
     saving = false;
   }
@@ -92,17 +68,6 @@ async function vote(choice) {
 async function load() {
   state = await ask("/state");
   show("start");
-}
-
-function attempt(action) {
-  return async (event) => {
-    if (event) event.preventDefault();
-    try {
-      await action();
-    } catch (error) {
-      complain(error.message);
-    }
-  };
 }
 
 const leave = attempt(async () => {
@@ -124,7 +89,7 @@ at("next").addEventListener("click", leave);
 at("review").addEventListener("click", goBack);
 at("back").addEventListener("click", goBack);
 at("help").addEventListener("click", () => show("start"));
-for (const button of document.querySelectorAll("[data-choice]")) button.addEventListener("click", () => vote(button.dataset.choice));
+for (const button of all("[data-choice]")) button.addEventListener("click", () => vote(button.dataset.choice));
 
 document.addEventListener("keydown", (event) => {
   if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || at("start").hidden === false) return;
