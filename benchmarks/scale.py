@@ -30,7 +30,7 @@ from sightline.data import create_dataset
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.loader import create_loader
 from sightline.evaluation import evaluate_model
-from sightline.evaluation.split_folder import write_evaluation
+from sightline.evaluation.split_folder.folder import write_evaluation
 from sightline.explainers.maps import compute_maps
 from sightline.network.logits import logits_of
 

@@ -7,8 +7,7 @@ from torchvision.transforms import v2
 
 from sightline.data.dataset import InMemory, Sample
 from sightline.data.loader import create_loader
-from sightline.data.rand_augment import MOVES, RandAugment
-from sightline.data.transforms import Saliency, train_transform
+from sightline.data.transforms import MOVES, RandAugment, Saliency, train_transform
 from sightline.errors import SightlineError
 from sightline.regions.boxes import tight_box
 

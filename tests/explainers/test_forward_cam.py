@@ -459,7 +459,7 @@ def test_forward_cams_copies_and_pickles_give_equal_maps(name: str) -> None:
     ("name", "options", "message"),
     [
         ("ablationcam", {"internal_batch_size": 0}, "internal_batch_size is 0"),
-        ("scorecam", {"top": 0}, "top is 0; expected at least 1 channel"),
+        ("scorecam", {"top": 0}, "top is 0; expected a whole number >= 1"),
         ("scorecam", {"softmax": True}, "unknown option of 'scorecam': 'softmax'"),
     ],
 )

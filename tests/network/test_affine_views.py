@@ -131,7 +131,7 @@ def test_choose_views_takes_numbers_names_and_options() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scale": 0}, "scale is 0; expected a number above 0"),
+        ({"scale": 0}, "scale is 0; expected a number > 0"),
         ({"scale": math.nan}, "scale is nan"),
         ({"shear": (90, 0)}, "shear is .* degrees in"),
         ({"shear": 10}, "shear is 10; expected two numbers"),

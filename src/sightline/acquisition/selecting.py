@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from sightline._core.checks import check_count
 from sightline.acquisition.base import Pool, QueryStrategy, Selection
 from sightline.acquisition.registry import QUERY_STRATEGIES
 from sightline.data import Batch, ImageDataset
@@ -50,8 +51,7 @@ def select_samples(
     """
     chosen = QUERY_STRATEGIES.create(strategy) if isinstance(strategy, str) else strategy
     pool = Pool(model, images, known, layer=layer, input_spec=input_spec, seed=seed, round=round)
-    if count < 1:
-        raise SightlineError(f"count is {count}; expected a positive number of images")
+    check_count(count=count)
     if not len(pool):
         raise SightlineError("the pool is empty; there is nothing left to label")
     return chosen.select(pool, min(count, len(pool)))

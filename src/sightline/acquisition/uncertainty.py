@@ -1,15 +1,14 @@
 """Images that the model is unsure of, and with them its pseudo-labels for those that it is sure of."""
 
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from sightline._core.checks import check_non_negative
+from sightline._core.checks import check_choice, check_non_negative
 from sightline.acquisition.base import Pool, Ranking, Selection
 from sightline.acquisition.registry import QUERY_STRATEGIES
-from sightline.errors import SightlineError
 
 By = Literal["confidence", "margin", "entropy"]
 
@@ -24,8 +23,7 @@ class Uncertainty(Ranking):
     """
 
     def __init__(self, by: By = "confidence") -> None:
-        if by not in get_args(By):
-            raise SightlineError(f"by is {by!r}; expected 'confidence', 'margin' or 'entropy'")
+        check_choice(By, by=by)
         self.by = by
 
     def scores(self, pool: Pool) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from sightline._core.checks import check_fraction
 from sightline._core.internal_batches import InternalBatches
 from sightline._core.kernels import gaussian_blur, odd_kernel
 from sightline.attacks.origin_target import Distance, LOTSResult, check_lots_options, lots
@@ -90,8 +91,7 @@ class LOTS(PixelExplainer):
             raise SightlineError("class_features and other_class are for target 'class' or 'mean'")
         check_lots_options(iterations, tau, alpha, distance, target)
         odd_kernel(blur, 224, BLUR)  # rejects what is not a kernel now, not after minutes
-        if not 0 <= threshold <= 1:
-            raise SightlineError(f"threshold is {threshold}; expected a value of the map, in [0, 1]")
+        check_fraction(threshold=threshold)
         InternalBatches(internal_batch_size)
         self.target = target
         self.class_features = (

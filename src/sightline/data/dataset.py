@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -182,6 +182,8 @@ class Derived(ImageDataset):
         has_avoid: (N,) bool, which images have a region to avoid; None = those that had one.
         groups: names of groups instead of those of the data set, with `group_ids`; empty = those of the data set.
         group_ids: the new group of each image.
+        classes: names of classes instead of those of the data set, with `labels`; None = those of the data set.
+        labels: the new label of each image.
     """
 
     def __init__(
@@ -193,13 +195,15 @@ class Derived(ImageDataset):
         has_avoid: Tensor | None = None,
         groups: Sequence[str] = (),
         group_ids: Sequence[int] | None = None,
+        classes: Sequence[str] | None = None,
+        labels: Sequence[Any] = (),
     ) -> None:
         self.dataset = dataset
         if not groups and dataset.group_ids is not None:
             groups, group_ids = dataset.groups, dataset.group_ids.tolist()
         super().__init__(
-            dataset.classes,
-            dataset.label_list(),
+            dataset.classes if classes is None else classes,
+            dataset.label_list() if classes is None else labels,
             (dataset.has_mask if has_mask is None else has_mask).tolist(),
             groups=groups,
             group_ids=group_ids,

@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
+from sightline._core.checks import check_count
 from sightline._core.seeding import derive_seed, generator
 from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset, Sample
@@ -256,8 +257,7 @@ def create_loader(
         SightlineError: an option is unknown or out of its range, no batch would be full, or maps are of another data set or
             not finished.
     """
-    if batch_size < 1:
-        raise SightlineError(f"batch_size is {batch_size}; expected a positive number")
+    check_count(batch_size=batch_size)
     transform = augmentation(augment or {}, size) if train else eval_transform(size)
     length = len(dataset) if indices is None else len(indices)
     sampler = EpochSampler(length, train=train, seed=seed, rank=rank, world_size=world_size)
@@ -310,7 +310,6 @@ def own_batches(loader: Iterable[Batch], rank: int, size: int) -> Iterator[tuple
 
 
 def _with_batches(loader: "DataLoader[Sample]", batches: list[Any]) -> "DataLoader[Sample]":
-    """Return a loader of some batches of the data of another loader."""
     return DataLoader(
         loader.dataset,
         batch_sampler=batches,

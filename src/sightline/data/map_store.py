@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
+from sightline._core.checks import check_choice
 from sightline._core.files import is_new, replacing_folder, writing
 from sightline._core.optional import requires_extra
 from sightline._core.reading import reading
@@ -79,8 +80,7 @@ class MapStore:
             import zarr
             from zarr.codecs import ZstdCodec
 
-        if dtype not in get_args(DType):
-            raise SightlineError(f"dtype is {dtype!r}; expected 'uint8' or 'float16'")
+        check_choice(DType, dtype=dtype)
         path = Path(path)
         if (path / "zarr.json").is_file():
             store = cls(path)

@@ -13,8 +13,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from sightline._core.checks import check_count
 from sightline._core.registry import Entry
-from sightline.data.rand_augment import RandAugment
 from sightline.errors import SightlineError
 
 
@@ -24,6 +24,8 @@ class Saliency(tv_tensors.TVTensor):
 
 Fit = Literal["crop", "center", "squeeze"]
 """How an image is brought to a square, see `eval_transform`."""
+
+MOVES = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 
 
 def _moves(functional: Callable[..., Any], kernel: Callable[..., Tensor]) -> None:
@@ -51,6 +53,33 @@ def resize_mask(mask: Tensor, size: Sequence[int]) -> Tensor:
     resized = F.resize_image(planes, list(size), v2.InterpolationMode.NEAREST_EXACT)
     resized = resized.reshape(*mask.shape[:-2], *resized.shape[-2:])
     return tv_tensors.wrap(resized, like=mask) if isinstance(mask, tv_tensors.TVTensor) else resized
+
+
+class RandAugment(v2.RandAugment):
+    """torchvision's `RandAugment`, which moves masks, boxes and saliency maps as it moves the image.
+
+    Where an image is moved away from, it is black, a mask is 0 (background) and a map is 0. What changes colors alone leaves
+    the others unchanged.
+
+    References:
+        Cubuk et al., "RandAugment: Practical automated data augmentation with a reduced search space", 2020.
+    """
+
+    def forward(self, *inputs: Any) -> Any:
+        """Change an image, and move what comes with it; None stays None."""
+        image, *others = inputs
+        self._done: list[tuple[str, float, dict[str, Any]]] = []
+        image = super().forward(image)
+        move = super()._apply_image_or_video_transform
+        for name, magnitude, options in self._done:
+            if name in MOVES:
+                others = [None if each is None else move(each, name, magnitude, **options) for each in others]
+        return (image, *others) if others else image
+
+    def _apply_image_or_video_transform(self, image: Any, transform_id: str, magnitude: float, **options: Any) -> Any:
+        """Do one operation, and remember it."""
+        self._done.append((transform_id, magnitude, options))
+        return super()._apply_image_or_video_transform(image, transform_id, magnitude, **options)
 
 
 class Resize(v2.Resize):
@@ -99,7 +128,7 @@ def train_transform(
     Raises:
         SightlineError: a value is out of its range.
     """
-    _check_size(size)
+    check_count(size=size)
     if not 0 < crop <= 1:
         raise SightlineError(f"crop is {crop}; expected a share of the area in (0, 1]")
     if not 0 <= jitter < 1:
@@ -137,7 +166,7 @@ def eval_transform(size: int, fit: Fit = "crop") -> v2.Compose:
         fit: "crop" = as above; "center" = the shorter side is resized to `size` / 0.875 first, as is customary for ImageNet;
             "squeeze" = the whole image becomes the square.
     """
-    _check_size(size)
+    check_count(size=size)
     if fit == "squeeze":
         return v2.Compose([Resize((size, size)), _to_float()])
     side = round(size / 0.875) if fit == "center" else size
@@ -156,8 +185,3 @@ def _fit(size: int) -> list[v2.Transform]:
 
 def _to_float() -> v2.Transform:
     return v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True)
-
-
-def _check_size(size: int) -> None:
-    if size < 1:
-        raise SightlineError(f"size is {size}; expected a positive number of pixels")

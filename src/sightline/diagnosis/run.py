@@ -5,13 +5,14 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sightline._core.checks import check_choice
 from sightline._core.fingerprint import fingerprint
 from sightline._core.shared_work import processes
 from sightline.data.batch import Batch
@@ -124,10 +125,7 @@ def diagnose(
         raise SightlineError(
             f"explainer is {explainer!r}, which is the baseline that maps are compared with; choose another"
         )
-    if preprocessing not in get_args(OnPreprocessing):
-        raise SightlineError(
-            f"preprocessing is {preprocessing!r}; expected one of {', '.join(get_args(OnPreprocessing))}"
-        )
+    check_choice(OnPreprocessing, preprocessing=preprocessing)
     data, input_spec = _open(model, data, classes, input_spec)
     if isinstance(data, ImageDataset) and classes is not None:
         data = match_classes(data, classes, "the model")

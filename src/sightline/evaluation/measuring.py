@@ -93,8 +93,7 @@ def evaluate_model(
     """
     check_choice(Precision, precision=precision)
     for argument, choice in (("target", target), ("explained", explained or target)):
-        if choice not in get_args(TargetClass):
-            raise SightlineError(f"{argument} is {choice!r}; expected 'predicted' or 'label'")
+        check_choice(TargetClass, **{argument: choice})
     total = _length(loader)
     slow = nested_subset(total, total if max_images_slow is None else max_images_slow, f"slow/{subset_key}")
     kept = _kept(total, gallery, f"gallery/{subset_key}")

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sightline._core.checks import check_count
 from sightline._core.internal_batches import InternalBatches
 from sightline._core.tensors import at_least_float32, has_contrast
-from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.places import tap_layers, warn_of_few_places
 from sightline.explainers.precision import in_float32
@@ -157,8 +157,8 @@ class ScoreCAM(ForwardCAM):
 
     def __init__(self, top: int | None = None, internal_batch_size: int | None = None) -> None:
         super().__init__(internal_batch_size)
-        if top is not None and top < 1:
-            raise SightlineError(f"top is {top}; expected at least 1 channel, or None for all")
+        if top is not None:
+            check_count(top=top)
         self.top = top
 
     def channel_weights(

@@ -20,9 +20,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
+from sightline._core.checks import check_choice
 from sightline._core.seeding import generator
 from sightline._core.tensors import at_least_float32
-from sightline.errors import NotDefinedError, SightlineError
+from sightline.errors import NotDefinedError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.explainers.registry import EXPLAINERS
 from sightline.inference.precision import running_in
@@ -72,8 +73,7 @@ class FullGrad(Explainer):
     """
 
     def __init__(self, rescale: Literal["channel", "layer"] = "channel") -> None:
-        if rescale not in ("channel", "layer"):
-            raise SightlineError(f"rescale is {rescale!r}; expected 'channel' or 'layer'")
+        check_choice(("channel", "layer"), rescale=rescale)
         self.rescale = rescale
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:

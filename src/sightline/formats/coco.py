@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from sightline._core.checks import check_choice
 from sightline.data.file_dataset import FileDataset, Record, path_from
 from sightline.data.files import locate
 from sightline.data.leaks import content_keys
@@ -72,8 +73,7 @@ def coco(
         SightlineError: files are missing or not in COCO's format, a class is unknown, or a class has too few images; an
             image has another size than its annotations tell; an annotation is no polygon, run lengths or box in pixels.
     """
-    if labels not in ("dominant", "multiple"):
-        raise unknown_name("labels", labels, ("dominant", "multiple"))
+    check_choice(("dominant", "multiple"), labels=labels)
     single = labels == "dominant"
     if per_class is not None and not single:
         raise SightlineError(f"per_class is {per_class}; images with several labels are not of one class")

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from sightline._core.checks import check_choice, check_count
 from sightline._core.seeding import generator
 from sightline.data.batch import Batch, class_masks, non_empty
 from sightline.data.dataset import ImageDataset, Sample
@@ -110,10 +111,8 @@ def annotate(
     Raises:
         SightlineError: the images are missing, or the annotation's requirements.
     """
-    if annotation not in get_args(Annotation):
-        raise SightlineError(f"annotation is {annotation!r}; expected one of {', '.join(get_args(Annotation))}")
-    if samples < 1:
-        raise SightlineError(f"samples is {samples}; expected at least 1")
+    check_choice(Annotation, annotation=annotation)
+    check_count(samples=samples)
     if annotation == "saliency" and saliency is None:
         raise SightlineError(
             "annotation 'saliency' needs a pretrained network; pass saliency= (--saliency-model, --saliency-weights)"

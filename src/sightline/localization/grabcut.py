@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sightline._core.checks import check_count
 from sightline._core.optional import requires_extra
 from sightline._core.tensors import check_pixels
 from sightline.errors import SightlineError
@@ -54,8 +55,7 @@ def grabcut(
         )
     if points is not None and (len(points) != len(images) or any(p.ndim != 2 or p.shape[1] != 2 for p in points)):
         raise SightlineError(f"points are {[tuple(p.shape) for p in points]}; expected (N, 2) for each of the images")
-    if iterations < 1:
-        raise SightlineError(f"iterations is {iterations}; expected 1 or more")
+    check_count(iterations=iterations)
     pixels = (images.detach().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     masks = []
     for number, picture in enumerate(pixels):

@@ -132,13 +132,7 @@ class MIoU(MapMetric):
 
     def compute_per_image(self, observation: Observation) -> Tensor:
         """`foreground_iou` of each image."""
-        return foreground_iou(
-            observation.require("maps"),
-            observation.require("masks"),
-            observation.has_mask,
-            observation.targets,
-            self.threshold,
-        )
+        return foreground_iou(*_maps_and_masks(observation), self.threshold)
 
 
 @register("pointing_game")
@@ -165,13 +159,7 @@ class PointingGame(MapMetric):
 
     def compute_per_image(self, observation: Observation) -> Tensor:
         """`pointing_game` of each image."""
-        return pointing_game(
-            observation.require("maps"),
-            observation.require("masks"),
-            observation.has_mask,
-            observation.targets,
-            self.tolerance,
-        )
+        return pointing_game(*_maps_and_masks(observation), self.tolerance)
 
 
 @register("energy_in_mask")
@@ -191,9 +179,11 @@ class EnergyInMask(MapMetric):
 
     def compute_per_image(self, observation: Observation) -> Tensor:
         """`energy_in_mask` of each image."""
-        return energy_in_mask(
-            observation.require("maps"), observation.require("masks"), observation.has_mask, observation.targets
-        )
+        return energy_in_mask(*_maps_and_masks(observation))
+
+
+def _maps_and_masks(observation: Observation) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    return observation.require("maps"), observation.require("masks"), observation.has_mask, observation.targets
 
 
 def mask_regions(

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sightline._core.checks import check_count
 from sightline.errors import SightlineError
 from sightline.network.logits import returned_logits
 from sightline.network.modes import evaluating
@@ -41,8 +42,7 @@ class Decoder(nn.Module):
 
     def __init__(self, size: int, code: int = CODE) -> None:
         super().__init__()
-        if size < 8:
-            raise SightlineError(f"size is {size}; a decoder makes maps of at least 8 pixels a side")
+        check_count(8, size=size)
         self.size = size
         self.doublings = int(log2(size)) - 2
         self.side = ceil(size / 2**self.doublings)

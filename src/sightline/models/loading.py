@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
+from sightline._core.checks import check_count
 from sightline.data.files import locate
 from sightline.errors import SightlineError, unknown_name
 from sightline.models.checkpoint import Checkpoint, read_checkpoint
@@ -60,8 +61,8 @@ def make_model(
     source, plain = check_name(name)
     names = None if classes is None or isinstance(classes, int) else list(classes)
     count = classes if classes is None or isinstance(classes, int) else len(classes)
-    if count is not None and count < 1:
-        raise SightlineError(f"classes is {classes}; a model needs at least 1")
+    if count is not None:
+        check_count(classes=count)
     if names is not None and source == "hf" and classifies_by_texts(find_folder(plain)):
         made = make_zero_shot(plain, names, size=size)
         if weights is not None:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline._core.checks import check_positive
 from sightline._core.registry import Entry
 from sightline._core.tensors import at_least_float32
 from sightline.errors import SightlineError, unknown_name
@@ -72,8 +73,7 @@ class AffineView(View):
             if not isinstance(pair, Sequence) or len(pair) != 2:
                 raise SightlineError(f"{name} is {pair!r}; expected two numbers, along x and along y")
             object.__setattr__(self, name, tuple(pair))  # YAML gives lists, which have no hash
-        if not self.scale > 0:
-            raise SightlineError(f"scale is {self.scale}; expected a number above 0")
+        check_positive(scale=self.scale)
         if not all(-1 < t < 1 for t in self.translate):
             raise SightlineError(f"translate is {self.translate}; expected fractions of the image's sides in (-1, 1)")
         if not all(-90 < s < 90 for s in self.shear):

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline._core.checks import check_count
 from sightline._core.csv_files import csv_text
 from sightline._core.files import write_atomically
 from sightline._core.optional import requires_extra
 from sightline._core.output_lock import LONG, holding_folder
-from sightline.errors import SightlineError
 from sightline.rating.store import Choice, Store
 
 if TYPE_CHECKING:
@@ -151,8 +151,7 @@ def results(store: Store, quorum: int = QUORUM) -> Results:
         store: the study.
         quorum: votes that decide a pair; the paper's five.
     """
-    if quorum < 1:
-        raise SightlineError(f"quorum is {quorum}; expected at least 1 vote")
+    check_count(quorum=quorum)
     votes, raters = store.votes(), store.raters()
     counts: dict[int, Counter[Choice]] = {number: Counter() for number in store.pairs}
     for vote in votes:

@@ -76,7 +76,7 @@ def test_pets_invalid_options_raise(pets_folder: Path, tmp_path: Path) -> None:
         data.create_dataset("pets", root=str(tmp_path / "absent"))
     with pytest.raises(SightlineError, match="official layout"):
         data.create_dataset("pets", root=str(tmp_path))
-    with pytest.raises(SightlineError, match="unknown border 'objects'"):
+    with pytest.raises(SightlineError, match="border is 'objects'; expected 'object' or 'ignore'"):
         data.create_dataset("pets", root=root, border="objects")
     with pytest.raises(SightlineError, match="leave 8 of them to train on; expected at least 9"):
         data.create_dataset("pets", root=root, val=2, per_class=9)

@@ -111,7 +111,7 @@ def test_recomposition_needs_one_label(voc_folder: Path, make_scenes: Callable[.
 
 
 def test_voc_invalid_options_raise(voc_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(SightlineError, match="unknown labels 'many'"):
+    with pytest.raises(SightlineError, match="labels is 'many'; expected 'single' or 'multiple'"):
         data.create_dataset("voc", root=str(voc_folder), labels="many")
     with pytest.raises(SightlineError, match=r"no ImageSets/Segmentation/train\.txt"):
         data.create_dataset("voc", root=str(voc_folder / "JPEGImages"))

@@ -176,7 +176,7 @@ def test_wrong_masks_fit_their_images(make_objects: Callable[..., InMemory]) -> 
         ({"share": -1}, "share is -1"),
         ({"cells": 0}, "cells is 0"),
         ({"radius": 0}, "radius is 0"),
-        ({"quality": "boxes"}, "unknown quality 'boxes'; did you mean 'box'"),
+        ({"quality": "boxes"}, "quality is 'boxes'; expected 'coarse' or"),
     ],
 )
 def test_degraded_masks_invalid_options_raise(

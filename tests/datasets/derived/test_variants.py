@@ -157,7 +157,7 @@ def test_variants_by_name_are_made_from_folders(tmp_path: Path) -> None:
     [
         ({"source": {}}, "needs the name of a data set"),
         ({}, "none of the 2 images has all variants: 0 have masks"),
-        ({"size": 4}, "size is 4; expected at least 8"),
+        ({"size": 4}, "size is 4; expected a whole number >= 8"),
         ({"fill": "tiles"}, "did you mean 'tile'"),
         ({"variants": ["mixed_random"]}, "did you mean 'mixed_rand'"),
         ({"train": "mixed"}, "unknown variant 'mixed'"),

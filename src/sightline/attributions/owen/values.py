@@ -3,19 +3,18 @@
 import logging
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from sightline._core.checks import check_positive
+from sightline._core.checks import check_choice, check_count, check_positive
 from sightline._core.internal_batches import InternalBatches
 from sightline._core.tensors import check_finite, check_images
 from sightline.attributions.owen.expansion import TOGETHER, expand
 from sightline.attributions.owen.game import Game, Output, explained_score
 from sightline.attributions.owen.maskers import Masker, check_masker, masked_inputs
 from sightline.attributions.owen.partition import partition_of
-from sightline.errors import SightlineError
 from sightline.inference.fastest import fastest
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.modes import evaluating
@@ -134,10 +133,8 @@ def check_options(
     evaluations: int, output: str, internal_batch_size: int | None, tolerance: float | None = None
 ) -> None:
     """Raise if `owen_values` cannot run with these options, for any image."""
-    if evaluations < 2:
-        raise SightlineError(f"evaluations is {evaluations}; expected at least 2, with all hidden and with all shown")
-    if output not in get_args(Output):
-        raise SightlineError(f"output is {output!r}; expected 'probability' or 'logits'")
+    check_count(2, evaluations=evaluations)
+    check_choice(Output, output=output)
     if tolerance is not None:
         check_positive(tolerance=tolerance)
     InternalBatches(internal_batch_size)

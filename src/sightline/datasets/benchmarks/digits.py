@@ -13,13 +13,13 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from sightline._core.checks import check_count
 from sightline._core.optional import requires_extra
 from sightline._core.seeding import generator
 from sightline.data.dataset import InMemory, Sample
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits, divide
 from sightline.datasets.derived.recompose import recompose_splits
-from sightline.errors import SightlineError
 
 
 class Region(NamedTuple):
@@ -73,8 +73,7 @@ def digits(
     with requires_extra("cluster", "the dataset 'digits'"):
         from sklearn.datasets import load_digits, load_sample_image
 
-    if copies < 1:
-        raise SightlineError(f"copies is {copies}; expected a positive number of images")
+    check_count(copies=copies)
     bunch = load_digits(n_class=len(REGIONS))
     ink = torch.from_numpy(bunch.images).float() / 16  # (N, 8, 8) in [0, 1]
     labels = bunch.target.tolist()

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from sightline._core.checks import check_choice, check_count
 from sightline._core.csv_files import read_csv
 from sightline._core.reading import RESTORE, reading
 from sightline._core.seeding import generator
@@ -18,7 +19,7 @@ from sightline.data.image_listing import list_images
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.datasets.imagenet_names import WNID, names_of_wnids
-from sightline.errors import SightlineError, unknown_name
+from sightline.errors import SightlineError
 from sightline.formats.box_files import boxed_parts
 
 DATA = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # where `train/` and `val/` are within the root
@@ -63,10 +64,9 @@ def imagenet(
     Raises:
         SightlineError: files are missing, nothing tells the classes of the images, or a class has fewer than `per_class`.
     """
-    if order not in ("first", "random"):
-        raise unknown_name("order", order, ("first", "random"))
-    if per_class is not None and per_class < 1:
-        raise SightlineError(f"per_class is {per_class}; expected at least 1")
+    check_choice(("first", "random"), order=order)
+    if per_class is not None:
+        check_count(per_class=per_class)
     base = locate(root, "root")
     found = {"test": _validation(base)}
     training = _folder(base, TRAINING) if train else None

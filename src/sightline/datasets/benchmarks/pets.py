@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from sightline._core.checks import check_choice
 from sightline._core.reading import RESTORE, reading
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import locate
@@ -52,8 +53,7 @@ def pets(
     Raises:
         SightlineError: files are missing, a breed is unknown, or fewer than `per_class` images remain.
     """
-    if border not in ("object", "ignore"):
-        raise unknown_name("border", border, ("object", "ignore"))
+    check_choice(("object", "ignore"), border=border)
     base = _base(root, download)
     meaning = torch.full((256,), 255, dtype=torch.uint8)  # trimap: 1 = pet, 2 = background, 3 = border
     meaning[1], meaning[2], meaning[3] = 1, 0, 1 if border == "object" else 255

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from sightline._core.checks import check_choice
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import UnreadableFileError, locate
 from sightline.data.image_listing import list_images
@@ -23,7 +24,7 @@ from sightline.data.mask_files import bright
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.data.transforms import resize_mask
-from sightline.errors import SightlineError, unknown_name
+from sightline.errors import SightlineError
 from sightline.formats.box_files import boxed_parts
 from sightline.formats.splitting import official_splits
 
@@ -75,8 +76,7 @@ def rival10(
     Raises:
         SightlineError: files are missing, an image is of another ImageNet class, or fewer than `per_class` remain.
     """
-    if masks not in ("object", "attributes"):
-        raise unknown_name("masks", masks, ("object", "attributes"))
+    check_choice(("object", "attributes"), masks=masks)
     base = locate(root, "root")
     base = base if (base / "train").is_dir() else base / "RIVAL10"
     found = {part: _photographs(base, part) for part in ("train", "test")}

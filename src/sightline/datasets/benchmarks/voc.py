@@ -8,13 +8,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sightline._core.checks import check_choice
 from sightline._core.reading import RESTORE, reading
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import UnclearFileError, UnreadableFileError, locate
 from sightline.data.mask_files import mask_meaning, read_mask
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
-from sightline.errors import MissingFileError, SightlineError, unknown_name
+from sightline.errors import MissingFileError, SightlineError
 from sightline.formats.box_files import boxed_parts
 from sightline.formats.splitting import official_splits
 
@@ -58,8 +59,7 @@ def voc(
     Raises:
         SightlineError: files are missing or cannot be downloaded, or a class has too few images.
     """
-    if labels not in ("single", "multiple"):
-        raise unknown_name("labels", labels, ("single", "multiple"))
+    check_choice(("single", "multiple"), labels=labels)
     base = _base(root, download)
     single = labels == "single"
     found = {part: _records(base, part, single, skip_corrupt) for part in ("train", "val")}

@@ -6,16 +6,17 @@ reweights its training images puts first.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
+from sightline._core.checks import check_choice
 from sightline.data.dataset import Derived, ImageDataset, Sample
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits, divide
-from sightline.errors import SightlineError, unknown_name
+from sightline.errors import SightlineError
 
 Bias = Literal["brighter", "darker", "scaled"]
 
@@ -46,8 +47,7 @@ class Biased(Derived):
     """
 
     def __init__(self, dataset: ImageDataset, bias: Bias, *, share: float = 0.8, seed: int = 0) -> None:
-        if bias not in CHANGES:
-            raise unknown_name("bias", bias, get_args(Bias))
+        check_choice(Bias, bias=bias)
         if not 0 < share < 1:
             raise SightlineError(f"share is {share}; expected a share of the images above 0 and below 1")
         self.bias = bias

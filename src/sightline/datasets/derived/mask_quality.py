@@ -11,9 +11,10 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torchvision import tv_tensors
 
+from sightline._core.checks import check_choice, check_count, check_fraction, check_positive
 from sightline._core.seeding import generator
 from sightline.data.dataset import Derived, ImageDataset, Sample
-from sightline.errors import SightlineError, unknown_name
+from sightline.errors import SightlineError
 
 Quality = Literal["coarse", "dilated", "box", "wrong"]
 QUALITIES: tuple[Quality, ...] = ("coarse", "dilated", "box", "wrong")
@@ -52,15 +53,11 @@ class DegradedMasks(Derived):
         share: float = 0.5,
         seed: int = 0,
     ) -> None:
-        for name, value in (("fraction", fraction), ("share", share)):
-            if not 0 <= value <= 1:
-                raise SightlineError(f"{name} is {value}; expected a share in [0, 1]")
-        if cells < 1:
-            raise SightlineError(f"cells is {cells}; expected a positive number")
-        if not radius > 0:
-            raise SightlineError(f"radius is {radius}; expected a positive share of the side")
-        if quality is not None and quality not in QUALITIES:
-            raise unknown_name("quality", quality, QUALITIES)
+        check_fraction(fraction=fraction, share=share)
+        check_count(cells=cells)
+        check_positive(radius=radius)
+        if quality is not None:
+            check_choice(Quality, quality=quality)
         if not dataset.has_mask.any():
             raise SightlineError(
                 "no image has a mask, so there are none to keep or to change; use a dataset with masks"

@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
+from sightline._core.checks import check_count, check_non_negative
 from sightline._core.csv_files import read_csv
 from sightline._core.seeding import generator
 from sightline.data.dataset import ImageDataset, Sample
@@ -89,10 +90,8 @@ class Recompose(ImageDataset):
             raise SightlineError(f"recomposition needs a mask for every object; the image at {unmasked} has none")
         if not 0 < scale[0] <= scale[1] <= 1:
             raise SightlineError(f"scale is {tuple(scale)}; expected 0 < least <= greatest <= 1")
-        if size < 8:
-            raise SightlineError(f"size is {size}; expected at least 8 pixels")
-        if feather < 0:
-            raise SightlineError(f"feather is {feather}; expected 0 or a positive number of pixels")
+        check_count(8, size=size)
+        check_non_negative(feather=feather)
         self.objects = objects
         self.scenes = scenes
         self.size = size

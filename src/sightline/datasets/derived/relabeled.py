@@ -3,16 +3,15 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from torchvision import tv_tensors
 
-from sightline.data.dataset import ImageDataset, Sample
+from sightline.data.dataset import Derived, ImageDataset, Sample
 from sightline.errors import SightlineError
 
 
-class Relabeled(ImageDataset):
+class Relabeled(Derived):
     """A data set with other classes, of which it shows some: labels and the masks of classes are put where these belong.
 
     Args:
@@ -21,31 +20,12 @@ class Relabeled(ImageDataset):
     """
 
     def __init__(self, dataset: ImageDataset, classes: Sequence[str]) -> None:
-        self.dataset = dataset
         self.places = [list(classes).index(name) for name in dataset.classes]
         labels: list[Any] = [
             tuple(self.places[label] for label in given) if isinstance(given, tuple) else self.places[given]
             for given in dataset.label_list()
         ]
-        super().__init__(
-            classes,
-            labels,
-            dataset.has_mask.tolist(),
-            groups=dataset.groups,
-            group_ids=None if dataset.group_ids is None else dataset.group_ids.tolist(),
-            identity=(dataset.fingerprint, "relabeled"),
-            has_boxes=dataset.has_boxes.tolist(),
-            has_avoid=dataset.has_avoid.tolist(),
-        )
-        self.skipped = dataset.skipped
-
-    def path(self, index: int) -> str:
-        """Return the path of the image."""
-        return self.dataset.path(index)
-
-    def files(self, index: int) -> list[Path]:
-        """Return the files of the image."""
-        return self.dataset.files(index)
+        super().__init__(dataset, ("relabeled",), classes=classes, labels=labels)
 
     def load(self, index: int) -> Sample:
         """Load the image with its label, and with one mask per class if it has those."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from sightline._core.checks import check_count
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
@@ -49,8 +50,7 @@ class MaskedImages:
     """
 
     def __init__(self, objects: ImageDataset, *, size: int = 256, fill: Fill = "tile", seed: int = 0) -> None:
-        if size < 8:
-            raise SightlineError(f"size is {size}; expected at least 8 pixels")
+        check_count(8, size=size)
         check_fill(fill)
         objects.check_single_label("a class of the background")
         self.objects, self.size, self.fill, self.seed = objects, size, fill, seed

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from matplotlib.axes import Axes
@@ -12,6 +12,7 @@ from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 from torch import Tensor, nn
 
+from sightline._core.checks import check_choice, check_count
 from sightline._core.tensors import check_images
 from sightline.errors import SightlineError
 from sightline.evaluation.filter_responses import FilterRow, measure_filters
@@ -111,12 +112,10 @@ def show_filters(
                 raise SightlineError(f"{argument} must be grey or in colour, in [0, 1], to be drawn")
     if len(images) < 2:
         raise SightlineError("images holds 1 image; filters need at least 2")
-    if style not in get_args(Style):
-        raise SightlineError(f"style is {style!r}; expected 'contours' or 'circles'")
+    check_choice(Style, style=style)
     if not 0 < threshold < 1:
         raise SightlineError(f"threshold is {threshold}; expected a share between 0 and 1")
-    if columns < 1:
-        raise SightlineError(f"columns is {columns}; expected at least 1 image for each filter")
+    check_count(columns=columns)
 
     rows, coherence = measure_filters(
         model, images, layer, input_spec, groups=groups, filters=filters, given=pictures, columns=columns
