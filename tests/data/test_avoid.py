@@ -14,10 +14,10 @@ from layouts import write_csv, write_image, write_mask
 from sightline import Batch, SightlineError, data
 from sightline.data.dataset import InMemory
 from sightline.data.loader import create_loader
-from sightline.data.verification import verify_dataset
 from sightline.datasets.derived.relabeled import Relabeled
 from sightline.datasets.derived.subset import Subset
 from sightline.formats.coco_file import CocoFile
+from sightline.verification.verify import verify_dataset
 
 IMAGES, LABELS = torch.rand(3, 3, 6, 8), torch.tensor([0, 1, 1])
 

@@ -95,7 +95,7 @@ def coco(folder: Path) -> None:
 
 
 def check(folder: Path) -> None:
-    from sightline.data.near_copies import find_near_copies, sketch_image
+    from sightline.verification.near_copies import find_near_copies, sketch_image
 
     sketches = [sketch_image((image * 255).byte()) for image in IMAGES]
     assert [*find_near_copies(sketches, sketches[1:])] == [(1, 0)]

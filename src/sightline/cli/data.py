@@ -10,7 +10,7 @@ from sightline.errors import SightlineError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sightline.data.verification import DatasetReport
+    from sightline.verification.verify import DatasetReport
 
 SHOWN = 20
 
@@ -36,8 +36,8 @@ def data(
     """
     from rich.console import Console
 
+    from sightline import verification
     from sightline._core.strict import apply_overrides
-    from sightline.data import verification
 
     console = Console(soft_wrap=True)
     if action == "list":
@@ -83,7 +83,7 @@ def _list(console: "Console") -> None:
 def _show(console: "Console", name: str, found: "DatasetReport") -> None:
     from rich.table import Table
 
-    from sightline.data.verification import FINDINGS
+    from sightline.verification.verify import FINDINGS
 
     table = Table(title=name, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("split", style="cyan")

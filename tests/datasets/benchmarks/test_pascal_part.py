@@ -10,9 +10,9 @@ from scipy.io import savemat
 from layouts import write_image
 from sightline import data
 from sightline.data.loader import create_loader
-from sightline.data.verification import verify_dataset
 from sightline.datasets.benchmarks.pascal_part import ANIMALS
 from sightline.errors import SightlineError
+from sightline.verification.verify import verify_dataset
 
 HEIGHT, WIDTH = 12, 16
 

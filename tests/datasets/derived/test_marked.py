@@ -10,10 +10,10 @@ from torchvision import tv_tensors
 from sightline.data import DATASETS, create_dataset
 from sightline.data.dataset import InMemory, Sample
 from sightline.data.loader import create_loader
-from sightline.data.verification import verify_dataset
 from sightline.datasets.derived.marked import Marked
 from sightline.datasets.derived.marks import MARKS, make_mark, make_variants
 from sightline.errors import SightlineError
+from sightline.verification.verify import verify_dataset
 
 DIGITS = {"name": "digits", "copies": 1, "size": 48}
 KINDS = ("text", "ruler", "patch", "border", "jpeg", "brightness")

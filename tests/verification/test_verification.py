@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 from layouts import write_image, write_mask
 from sightline.cli.app import app
 from sightline.data.official import OFFICIAL, Official
-from sightline.data.verification import download_dataset, verify_dataset
 from sightline.errors import SightlineError
+from sightline.verification.verify import download_dataset, verify_dataset
 
 
 @pytest.fixture(autouse=True)

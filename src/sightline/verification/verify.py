@@ -20,11 +20,11 @@ from sightline.data.file_dataset import FileDataset, files_unchecked
 from sightline.data.files import UnclearFileError, UnreadableFileError
 from sightline.data.image_listing import scan_images
 from sightline.data.leaks import content_keys, find_leaks
-from sightline.data.near_copies import Sketch, find_near_copies, sketch_image
 from sightline.data.official import OFFICIAL
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.errors import SightlineError
+from sightline.verification.near_copies import Sketch, find_near_copies, sketch_image
 
 Finding = Literal["missing", "corrupt", "unclear", "mismatched", "unlabeled", "without mask", "empty mask"]
 FINDINGS: tuple[Finding, ...] = get_args(Finding)

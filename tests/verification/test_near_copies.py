@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from sightline.cli.app import app
-from sightline.data.near_copies import find_near_copies, sketch_image
-from sightline.data.verification import verify_dataset
+from sightline.verification.near_copies import find_near_copies, sketch_image
+from sightline.verification.verify import verify_dataset
 
 pytest.importorskip("imagehash")
 
