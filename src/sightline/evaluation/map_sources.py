@@ -38,8 +38,15 @@ class MapSource:
     explain: BoundExplainer | None = None
     finished: Tensor | None = None
 
-    def add_maps(self, observation: Observation) -> Observation:
-        """Return the observation of a batch with the maps of its images."""
+    def add_maps(self, observation: Observation, maps: Tensor | None = None) -> Observation:
+        """Return the observation of a batch with the maps of its images.
+
+        Args:
+            observation: What is known of the batch.
+            maps: (B, H, W), where the explainer has made them already.
+        """
+        if maps is not None:
+            return replace(observation, maps=maps, explain=self.explain)
         if self.explain is None:
             return replace(observation, maps=self._select(observation))
         images = observation.require("images")

@@ -16,6 +16,7 @@ from sightline.errors import SightlineError
 from sightline.evaluation.kept_images import collect_images, concatenate, describe_images, nested_subset, to_bytes
 from sightline.evaluation.map_sources import MapSource, Source, make_sources
 from sightline.evaluation.meters import Meter, make_meters
+from sightline.evaluation.one_pass import OnePass
 from sightline.evaluation.precision_change import COMPARED, change_of, rows_of
 from sightline.evaluation.result import Curve, Evaluation, Result
 from sightline.faithfulness import perturbation
@@ -60,6 +61,8 @@ def evaluate_model(
 ) -> Evaluation:
     """Measure a model. Every image is classified once and explained once by each explainer, for any number of metrics.
 
+    Class activation maps come from the pass that classifies the image, unless the model is compiled.
+
     Of several processes that share work, each one measures every so-many-th batch, and each one returns the whole result.
 
     Args:
@@ -103,8 +106,9 @@ def evaluate_model(
     measurement = _Measurement(sources, meters, slow, kept)
     compared = nested_subset(total, COMPARED if precision != "fp32" else 0, f"slow/{subset_key}")
     exact = _Measurement(sources, make_meters(metrics, sources, layer, options)[0], slow, torch.zeros_like(kept))
+    one_pass = OnePass(Scorer(model, input_spec, internal_batch_size, compiled), sources)
     shared = {
-        "scorer": Scorer(model, input_spec, internal_batch_size, compiled),
+        "scorer": one_pass.scorer,
         "curves": tuple(kind for kind in get_args(perturbation.Curve) if kind in metrics),
         "backgrounds": backgrounds_of(loader),
         "marks": backgrounds_of(loader, "avoid"),
@@ -115,11 +119,13 @@ def evaluate_model(
     with group.together(), running_in(precision), ProgressBar(progress, "evaluating", share) as bar:
         for given, places in _with_places(loader, total, group):
             batch = given.to(device, non_blocking=True)
-            measurement.add(_observe(batch, places, target, explained or target, shared), places, bar.advance)
+            seen, maps = _observe(one_pass, batch, places, target, explained or target, shared)
+            measurement.add(seen, maps, places, bar.advance)
             if (some := compared[places]).any():
                 few, where = rows_of(batch, some), places[some]
                 with running_in("fp32"):
-                    exact.add(_observe(few, where, target, explained or target, shared), where, lambda n: None)
+                    seen, maps = _observe(one_pass, few, where, target, explained or target, shared)
+                    exact.add(seen, maps, where, lambda n: None)
     if group.size > 1:
         measurement.rows = group.join(measurement.rows)
         measurement.join(group)
@@ -155,21 +161,24 @@ class _Measurement:
     rows: list[dict[str, Tensor]] = field(default_factory=list)
     images: list[dict[str, Tensor]] = field(default_factory=list)
 
-    def add(self, observation: Observation, places: Tensor, advance: Callable[[int], None]) -> None:
-        """Measure a batch under every explainer."""
+    def add(
+        self, observation: Observation, maps: Mapping[str, Tensor], places: Tensor, advance: Callable[[int], None]
+    ) -> None:
+        """Measure a batch under every explainer; `maps` are those that there are already, by the name of their source."""
         self.rows.append(_describe(observation))
-        described = describe_images(observation, self.rows[-1]["index"])
+        kept = self.kept[places]
+        described = describe_images(observation, self.rows[-1]["index"]) if kept.any() else {}
         for meter in self.meters[None]:
             meter.record(observation, places)
         for source in self.sources:
-            judged = source.add_maps(observation)
+            judged = source.add_maps(observation, maps.get(source.name))
             self._record(self.meters[source.name], judged, places)
-            described[f"maps/{source.name}"] = to_bytes(judged.require("maps"))
+            if described:
+                described[f"maps/{source.name}"] = to_bytes(judged.require("maps"))
             advance(len(places))
         if not self.sources:
             advance(len(places))
-        if self.kept[places].any():
-            kept = self.kept[places]
+        if described:
             self.images.append({key: value[kept.to(value.device)].cpu() for key, value in described.items()})
 
     def join(self, group: Processes) -> None:
@@ -225,18 +234,30 @@ def _with_places(loader: Iterable[Batch], total: int, group: Processes) -> Itera
 
 
 def _observe(
-    batch: Batch, places: Tensor, target: TargetClass, explained: TargetClass, shared: Mapping[str, Any]
-) -> Observation:
-    """Return a batch with the model's scores, and the classes that each image's scores and maps are about."""
-    probabilities = shared["scorer"](batch.images)
-    batch.check_classes(probabilities.shape[1])
-    labels = _judged_label(batch, probabilities)
-    classes = {"label": labels, "predicted": resolve_targets(None, probabilities)}
-    return Observation(
+    one_pass: OnePass,
+    batch: Batch,
+    places: Tensor,
+    target: TargetClass,
+    explained: TargetClass,
+    shared: Mapping[str, Any],
+) -> tuple[Observation, dict[str, Tensor]]:
+    """Return a batch with the scores of the model and the classes that scores and maps are about, and maps by their source."""
+
+    def classes_of(probabilities: Tensor, rows: slice) -> dict[TargetClass, Tensor]:
+        batch.check_classes(probabilities.shape[1])
+        return {
+            "label": _judged_label(batch.labels[rows], probabilities),
+            "predicted": resolve_targets(None, probabilities),
+        }
+
+    indices = places if batch.indices is None else batch.indices
+    probabilities, maps = one_pass(batch.images, indices, lambda some, rows: classes_of(some, rows)[explained])
+    classes = classes_of(probabilities, slice(None))
+    observation = Observation(
         images=batch.images,
         targets=classes[target],
         explained=classes[explained],
-        labels=labels,
+        labels=classes["label"],
         masks=batch.masks,
         has_mask=batch.has_mask,
         boxes=batch.boxes,
@@ -244,18 +265,19 @@ def _observe(
         parts=batch.parts,
         avoid=batch.avoid,
         has_avoid=batch.has_avoid,
-        indices=places if batch.indices is None else batch.indices,
+        indices=indices,
         groups=batch.groups,
         probabilities=probabilities,
         **shared,
     )
+    return observation, maps
 
 
-def _judged_label(batch: Batch, probabilities: Tensor) -> Tensor:
+def _judged_label(labels: Tensor, probabilities: Tensor) -> Tensor:
     """Return the label (B,) against which an image is judged: of several the predicted one, else the first."""
-    if not batch.multi_label:
-        return batch.labels
-    return torch.where(hits(probabilities, batch.labels), probabilities.argmax(1), batch.labels.argmax(1))
+    if labels.ndim == 1:
+        return labels
+    return torch.where(hits(probabilities, labels), probabilities.argmax(1), labels.argmax(1))
 
 
 def _describe(observation: Observation) -> dict[str, Tensor]:

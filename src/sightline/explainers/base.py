@@ -1,6 +1,8 @@
 """What every explainer does: from a model and images to saliency maps in [0, 1]."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, Self
 
 import torch
@@ -59,15 +61,11 @@ class Explainer(ABC):
             SightlineError: images, targets or layer are not as above, or the model's activations or gradients are not finite.
             NotDefinedError: the method is not defined for this model.
         """
-        check_images(images)
-        model = unwrap(model)
-        with torch.inference_mode(False), torch.no_grad(), evaluating(model), naming_missing_gradients():
+        with explaining(model, images) as (bare, ordinary):
             wanted = as_targets(targets)
             wanted = _ordinary(wanted) if isinstance(wanted, Tensor) else wanted
-            with fastest(model, images):
-                maps = self.explain_images(model, _ordinary(images), wanted, layer, input_spec)
-        check_finite(maps, "the maps", "is the model finite there?")
-        return at_least_float32(maps)
+            maps = self.explain_images(bare, ordinary, wanted, layer, input_spec)
+        return checked_maps(maps)
 
     def for_images(self, images: Tensor, indices: Tensor | None = None, *purpose: int | str) -> Self:
         """Return an explainer of these images whose random draws are keyed by each image, not by its batch.
@@ -105,6 +103,39 @@ class PixelExplainer(Explainer):
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Return maps (B, H, W) for a model that takes the images themselves."""
         return self.explain_images(model, inputs, targets, layer, None)
+
+
+@contextmanager
+def explaining(model: nn.Module, images: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
+    """Yield an unwrapped model in eval mode, in its fastest form, and images that autograd can save.
+
+    Args:
+        model: a classifier.
+        images: (B, C, H, W) float, before their normalization.
+
+    Raises:
+        SightlineError: the images are not as above, or an explained score has no gradient.
+    """
+    check_images(images)
+    bare = unwrap(model)
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        evaluating(bare),
+        naming_missing_gradients(),
+        fastest(bare, images),
+    ):
+        yield bare, _ordinary(images)
+
+
+def checked_maps(maps: Tensor) -> Tensor:
+    """Return finished maps (B, H, W), float32 at least.
+
+    Raises:
+        SightlineError: a map is not finite.
+    """
+    check_finite(maps, "the maps", "is the model finite there?")
+    return at_least_float32(maps)
 
 
 def _ordinary(tensor: Tensor) -> Tensor:

@@ -63,7 +63,13 @@ class CAM(Explainer):
         return self
 
     def _maps(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
-        tapped = tap_layers(model, layer, inputs)
+        return self.maps_of(tap_layers(model, layer, inputs), targets)
+
+    def maps_of(self, tapped: Tapped, targets: Targets = None) -> Tensor:
+        """Return the maps (B, H, W) in [0, 1] of a forward pass: resized to the input, normalized, averaged over the layers.
+
+        Several explainers may take their maps from one pass.
+        """
         maps = [normalize_maps(resize_maps(m, tapped.image_size)) for m in self.raw_maps(tapped, targets)]
         return maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
 

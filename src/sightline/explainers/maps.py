@@ -32,7 +32,7 @@ from sightline.data.map_store import DType, MapStore
 from sightline.data.transforms import eval_transform
 from sightline.errors import SightlineError
 from sightline.explainers import EXPLAINERS, resize_maps
-from sightline.explainers.registry import layer_for, needs_layer
+from sightline.explainers.registry import needs_layer
 from sightline.inference.precision import Precision, running_in
 from sightline.network.input_spec import InputSpec
 from sightline.network.layers import LayerSelection, resolve_layers
@@ -111,12 +111,13 @@ def compute_maps(
         dataset.check_single_label("targets 'label'")
     like = next(classifier.parameters(), torch.empty(0))
     black = like.new_zeros(1, len(input_spec.mean), *input_spec.size)
+    layers = resolve_layers(classifier, layer, black) if needs_layer(method) else None
     facts = {
         "architecture": type(classifier).__name__,
         "model": fingerprint(classifier),
         "method": method,
         "options": _plain(options or {}),
-        "layer": ", ".join(map(_told, resolve_layers(classifier, layer, black))) if needs_layer(method) else None,
+        "layer": None if layers is None else ", ".join(map(_told, layers)),
         "targets": targets,
         "data": dataset.fingerprint,
         "normalization": [list(input_spec.mean), list(input_spec.std)],
@@ -149,7 +150,7 @@ def compute_maps(
                     batch = batch.to(device, non_blocking=True)
                     wanted = batch.labels if targets == "label" else None
                     explainer = entry(**(options or {})).for_images(batch.images, batch.indices)
-                    maps = explainer(model, batch.images, wanted, layer_for(method, layer), input_spec)
+                    maps = explainer(model, batch.images, wanted, layers, input_spec)
                     store.write(start, resize_maps(maps, size))
                     advance(len(batch))
             group.join([])

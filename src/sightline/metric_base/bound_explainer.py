@@ -31,8 +31,12 @@ class BoundExplainer:
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
         """Return the maps (B, H, W) of images for the classes (B,)."""
-        asked = Contrast(targets) if self.contrast else targets
+        asked = self.question(targets)
         return self.explainer(self.model, images, targets=asked, layer=self.layer, input_spec=self.input_spec)
+
+    def question(self, targets: Tensor) -> Tensor | Contrast:
+        """Return what the explainer is asked about the classes (B,)."""
+        return Contrast(targets) if self.contrast else targets
 
     def for_images(self, images: Tensor, indices: Tensor | None, *purpose: int | str) -> Self:
         """Return the same with random draws keyed as in `Explainer.for_images`; a plain function does not change."""

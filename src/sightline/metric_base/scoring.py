@@ -48,6 +48,11 @@ class Scorer:
         check_probabilities(probabilities)
         return probabilities
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether `torch.compile` makes the model faster."""
+        return self._compiled is not None
+
     def prepare(self, images: Tensor) -> Tensor:
         """Images as the model takes them."""
         return to_inputs(images, self.input_spec)
