@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from protocol import ROOT
+from protocol import PLACE
 from task import Task
 
-sys.path.insert(0, str(ROOT / "sources" / "afr"))
+sys.path.insert(0, str(PLACE / "sources" / "afr"))
 
 import losses
 import optimizers

@@ -1,4 +1,7 @@
-"""BNNR's search for augmentations: half of the epochs train a baseline, the other half each of four candidates from there."""
+"""BNNR's search for augmentations: half of the epochs train a baseline, the other half each candidate from there.
+
+What is not given has BNNR's own default: Opti-CAM, a metric that chooses, and candidates that are given up early.
+"""
 
 import math
 
@@ -13,8 +16,8 @@ from protocol import BATCH, EPOCHS
 from task import Task
 
 
-def train(task: Task) -> nn.Module:
-    """Search among saliency-guided dropout (ICD, AICD) and the two augmentations of the preset "light"."""
+def train(task: Task, preset: str) -> nn.Module:
+    """Search among saliency-guided dropout (ICD, AICD) and the augmentations of a preset."""
     network = efficientnet.pretrained(task.seed)
     layers = [network.conv_head]
     adapter = SimpleTorchAdapter(
@@ -23,12 +26,12 @@ def train(task: Task) -> nn.Module:
     config = BNNRConfig(
         m_epochs=math.ceil(EPOCHS / 2), max_iterations=1, seed=task.seed, device="cpu", metrics=["accuracy", "loss"],
         checkpoint_dir=task.folder / "checkpoints", report_dir=task.folder / "reports", event_log_enabled=False,
-        verbose=False, xai_method="gradcam", denormalization_mean=[0.5] * 3, denormalization_std=[0.5] * 3,
+        verbose=False, denormalization_mean=[0.5] * 3, denormalization_std=[0.5] * 3,
         xai_cache_dir=task.folder / "maps",
     )  # fmt: skip
     candidates = [
         *get_preset("icd", random_state=task.seed, model=network, target_layers=layers),
-        *get_preset("light", random_state=task.seed),
+        *get_preset(preset, random_state=task.seed),
     ]
     found = BNNRTrainer(
         adapter,

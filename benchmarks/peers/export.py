@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 from torchvision.io import write_png
 
-from protocol import CLASSES, LARGE, ROOT, SETS
+from protocol import CLASSES, COUNT, LARGE, ROOT, SETS, TESTED
 from sightline.data.dataset import ImageDataset
 from sightline.data.loader import create_loader
 from sightline.data.registry import DATASETS
 from sightline.datasets.derived.marked import Marked
 from sightline.datasets.derived.marks import make_variants
 
-PETS = {"name": "pets", "root": "pets", "breeds": list(CLASSES), "per_class": 40, "val": 40}
+PETS = {"name": "pets", "root": "pets", "breeds": list(CLASSES), "per_class": COUNT, "val": COUNT}
 SCENES = {
     "Abyssinian": [970, 976, 977, 978, 979, 980],
     "american bulldog": [508, 580, 620, 673, 681, 743],
@@ -69,8 +69,10 @@ def write(splits: Mapping[str, ImageDataset], folder: Path) -> None:
     rows: list[dict[str, str]] = []
     for name, data in splits.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
-        contexts, place = contexts_of(data).tolist(), 0
-        for batch in create_loader(data, size=LARGE, batch_size=32, train=False):
+        step = max(1, len(data) // TESTED) if TESTED and name.startswith("test") else 1
+        shown = range(0, len(data), step)
+        contexts, place = contexts_of(data)[::step].tolist(), 0
+        for batch in create_loader(data, size=LARGE, batch_size=32, train=False, indices=shown):
             assert batch.masks is not None
             for image, mask, label in zip(batch.images, batch.masks, batch.labels.tolist()):
                 file, mask_file = f"{name}/{place:03}.png", f"{name}/{place:03}-mask.png"

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from protocol import ROOT
+from protocol import PLACE
 from task import Task
 
-sys.path.insert(0, str(ROOT / "sources" / "Model-Guidance"))
+sys.path.insert(0, str(PLACE / "sources" / "Model-Guidance"))
 
 import attribution_methods
 import losses

@@ -1,18 +1,25 @@
 """Sightline's methods for the last layer, on the features that every method gets."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 import efficientnet
 import sightline as sl
-from features import Rows
+from features import Rows, boxes_of, maps_of
+from sightline.explainers import resize_maps
+from sightline.explainers.cam import CAM, gradcam
+from sightline.guides.energy import energy_loss, l1_loss
 from sightline.heads import balanced_weights, choose_strength, fit_linear
 from sightline.objectives.base import Guide
 from task import Task
 
 CLASSES, GROUPS = 3, 9
+LOSSES = {"Energy": energy_loss, "L1": l1_loss}
 STRENGTH = 0.1  # of the penalty where a trial tries something else
 
 
@@ -64,6 +71,43 @@ def probe(task: Task, strength: float) -> nn.Module:
     return _fitted(task.rows, strength, None)
 
 
+def guided(task: Task, loss: str, weight: float) -> nn.Module:
+    """Train by cross-entropy and the energy or L1 loss on the Grad-CAM of the label, inside the box of the object."""
+    split = f"train{task.seed}"
+    data = TensorDataset(maps_of(task.name, split), task.rows.targets, boxes_of(task.name, split))
+    total = partial(guided_loss, measure=LOSSES[loss], weight=weight, side=task.size)
+    return efficientnet.fit(task.make(task.seed), data, task.rate, total, task.seed, task.batch, task.epochs)
+
+
+def guided_loss(
+    layer: nn.Module,
+    maps: Tensor,
+    labels: Tensor,
+    boxes: Tensor,
+    *,
+    measure: Callable[[Tensor, Tensor, Tensor], Tensor],
+    weight: float,
+    side: int,
+) -> Tensor:
+    """Return the loss of a last layer on feature maps (B, F, h, w) of images of `side` pixels; an image may have no box."""
+    network = nn.Sequential(nn.Identity(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), layer)
+    tapped = sl.Tap(network, "0")(maps.float(), train=True)
+    (found,) = CAM(gradcam).raw_maps(tapped, labels, create_graph=True)
+    inside = _inside(boxes, side)
+    known = inside.amax((1, 2))
+    losses = measure(resize_maps(found, (side, side)), inside, 1 - inside)
+    return nn.functional.cross_entropy(tapped.logits, labels) + weight * (losses * known).sum() / known.sum().clamp(
+        min=1
+    )
+
+
+def _inside(boxes: Tensor, side: int) -> Tensor:
+    """Return the pixels (B, side, side) inside boxes (B, 4) as left, top, right, bottom, ends exclusive."""
+    places = torch.arange(side)
+    across, down = ((boxes[:, n, None] <= places) & (places < boxes[:, n + 2, None]) for n in (0, 1))
+    return (down[:, :, None] & across[:, None, :]).float()
+
+
 def _fitted(rows: Rows, strength: float, weights: Tensor | None) -> nn.Linear:
     return efficientnet.linear(*fit_linear(rows.pooled, rows.targets, weights, strength=strength, classes=CLASSES))
 
@@ -105,6 +149,7 @@ KINDS = {
     "dro": dro,
     "afr": afr,
     "groups": groups,
+    "guided": guided,
     "dfr": dfr,
     "probe": probe,
 }

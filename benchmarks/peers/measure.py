@@ -25,9 +25,11 @@ from protocol import (
     HEAD_BATCH,
     HEAD_EPOCHS,
     METHODS,
+    PLACE,
     ROOT,
     SEEDS,
     SETS,
+    TINY,
     folder_of,
     run_folder,
 )
@@ -143,12 +145,12 @@ def peer_versions() -> dict[str, str]:
     """Return the versions of the peers, as their environments and sources have them."""
     found = {}
     for environment, packages in PEERS.items():
-        python = ROOT / "environments" / environment / "bin" / "python"
+        python = PLACE / "environments" / environment / "bin" / "python"
         for package in packages if python.exists() else ():
             code = f"from importlib.metadata import version; print(version({package!r}))"
             text = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout
             found[f"{package} ({environment})"] = text.strip()
-    for source in sorted((ROOT / "sources").glob("*")):
+    for source in sorted((PLACE / "sources").glob("*")):
         command = ["git", "-C", str(source), "rev-parse", "HEAD"]
         found[source.name] = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     return found
@@ -171,21 +173,19 @@ def named_shortcuts() -> dict[str, Any]:
 @torch.no_grad()
 def main() -> None:
     rows = collect()
-    harness.write(
-        "peers-cpu",
-        {
-            "command": "bash benchmarks/peers/run.sh",
-            "peers": peer_versions(),
-            "budget": {
-                "whole network": {"epochs": EPOCHS, "batch": BATCH},
-                "last layer": {"draws": DRAWS, "epochs over all draws": HEAD_EPOCHS, "batch": HEAD_BATCH},
-            },
-            "processor seconds of the features": {name: feature_seconds(name) for name in SETS},
-            "rows": rows,
-            "shortcuts named": named_shortcuts(),
+    told = {
+        "command": "bash benchmarks/peers/run.sh",
+        "peers": peer_versions(),
+        "budget": {
+            "whole network": {"epochs": EPOCHS, "batch": BATCH},
+            "last layer": {"draws": DRAWS, "epochs over all draws": HEAD_EPOCHS, "batch": HEAD_BATCH},
         },
-        packages=("timm",),
-    )
+        "processor seconds of the features": {name: feature_seconds(name) for name in SETS},
+        "rows": rows,
+        "shortcuts named": named_shortcuts(),
+    }
+    if not TINY:
+        harness.write("peers-cpu", told, packages=("timm",))
     for name in SETS:
         for frozen in (True, False):
             print(f"\n{name}, {'last layer on the frozen network' if frozen else 'whole network'}\n")

@@ -49,6 +49,10 @@ def exchanged(task: Task, probability: float) -> dict[str, Any]:
     return {"stages": [_stage(task.rate)], "guide": {"name": "random_background", "probability": probability}}
 
 
+def guided(task: Task, loss: str, weight: float) -> dict[str, Any]:
+    return {"stages": [_stage(task.rate)], "guide": {"name": loss.lower(), "weight": weight}}
+
+
 def frozen(task: Task, head: str, strength: float) -> dict[str, Any]:
     """A head on the frozen network, with exchanged backgrounds in half of the passes."""
     shape: dict[str, Any] = {"name": head} if head == "linear" else {"name": head, "strength": 0.02}
@@ -56,4 +60,10 @@ def frozen(task: Task, head: str, strength: float) -> dict[str, Any]:
     return {"stages": [stage], "guide": {"name": "random_background", "probability": 0.5}}
 
 
-RECIPES = {"cross_entropy": cross_entropy, "so_loss": so_loss, "exchanged": exchanged, "frozen": frozen}
+RECIPES = {
+    "cross_entropy": cross_entropy,
+    "so_loss": so_loss,
+    "exchanged": exchanged,
+    "guided": guided,
+    "frozen": frozen,
+}

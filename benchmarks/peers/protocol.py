@@ -1,17 +1,27 @@
-"""What every method of the comparison gets: the sets, the budget, the trials of its own options, and the seeds."""
+"""What every method of the comparison gets: the sets, the budget, the trials of its own options, and the seeds.
+
+COMPARISON=tiny in the environment makes everything tiny, in a folder of its own: it shows in minutes that every method runs to
+the end. Its values mean nothing.
+"""
 
 import json
+import os
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-ROOT = Path("build/comparison")
-SIZE, LARGE = 112, 224  # px: where the whole network is trained, and where it is frozen
-BATCH, EPOCHS = 15, 5
-SEEDS = (0, 1, 2)
-DRAWS, HEAD_EPOCHS, HEAD_BATCH = 4, 20, 30  # with a frozen network: draws of augmentation, and passes over all of them
-SETS = ("recomposed", "stamped")
+PLACE = Path("build/comparison")  # of the environments of the peers and of their code
+TINY = os.environ.get("COMPARISON") == "tiny"
+ROOT = PLACE / "tiny" if TINY else PLACE
+SIZE, LARGE = (64, 96) if TINY else (112, 224)  # px: where the whole network is trained, and where it is frozen
+BATCH, EPOCHS = (3, 1) if TINY else (15, 5)
+SEEDS = (0, 1) if TINY else (0, 1, 2)
+# With a frozen network: draws of augmentation, and passes over all of them.
+DRAWS, HEAD_EPOCHS, HEAD_BATCH = (1, 1, 3) if TINY else (4, 20, 30)
+COUNT = 2 if TINY else 40  # images of each breed to train on, and as many for validation
+TESTED = 12 if TINY else None  # test images in each context; None = all
+SETS = ("stamped",) if TINY else ("recomposed", "stamped")  # every method runs on the stamped pets
 AUGMENT: dict[str, dict[str, Any]] = {
     "recomposed": {"crop": 0.25, "flip": True, "jitter": 0.3},
     "stamped": {"crop": 0.8, "flip": False, "jitter": 0.3},  # crops keep most of the stamps
@@ -64,13 +74,16 @@ def _frozen(
 RATES, STRENGTHS = _each(rate=(1e-3, 3e-3, 1e-2, 3e-2)), _each(strength=(0.01, 0.1, 1.0, 10.0))
 JTT, GAMMAS = _each(upweight=(5, 20), first_epochs=(1, 3)), _each(gamma=(1.0, 4.0, 10.0, 20.0))
 DRO, GUIDED = _each(rate=(3e-3, 1e-2), decay=(0.0, 1e-2)), _each(loss=("Energy", "L1"))
+WEIGHED = _each(loss=("Energy", "L1"), weight=(1.0, 10.0))
 HELD = "validation with groups"
 
 METHODS: dict[str, Method] = {
     "cross-entropy": Method("cross-entropy", "ours", "base", "-", _each(rate=(3e-4, 1e-3)), fixed={"kind": "cross_entropy"}),
-    "bnnr": Method("BNNR's search", "bnnr_search", "bnnr", "-"),
+    "bnnr": Method("BNNR's search", "bnnr_search", "bnnr", "-", _each(preset=("light", "standard"))),
     "jtt-spuco": Method("JTT, SpuCo", "spuco_forms", "spuco", "-", _each(upweight=(5, 20)), fixed={"kind": "jtt"}),
     "guidance": Method("Model-Guidance", "guidance", "guidance", "boxes", GUIDED, fixed={"weight": 10.0}),
+    "guides": Method("Energy and L1 loss, sightline", "ours", "base", "masks", GUIDED,
+                     fixed={"kind": "guided", "weight": 10.0}),
     "so-loss": Method("SO-Loss, sightline", "ours", "base", "masks", _each(beta=(0.0, 0.1)), fixed={"kind": "so_loss"}),
     "exchanged": Method("exchanged backgrounds, sightline", "ours", "base", "masks", _each(probability=(0.5, 1.0)),
                         fixed={"kind": "exchanged"}),
@@ -84,11 +97,12 @@ METHODS: dict[str, Method] = {
     "head-groups": _frozen("last layer by groups, sightline", "heads", "base", "groups", STRENGTHS, "stamped", kind="groups"),
     "head-dfr-spuco": _frozen("DFR, SpuCo", "spuco_forms", "spuco", HELD, ({},), kind="dfr"),
     "head-dfr": _frozen("last layer on validation, sightline", "heads", "base", HELD, ({},), kind="dfr"),
-    "head-guidance": _frozen("Model-Guidance", "guidance", "guidance", "boxes", GUIDED, weight=10.0),
+    "head-guidance": _frozen("Model-Guidance", "guidance", "guidance", "boxes", WEIGHED),
+    "head-guides": _frozen("Energy and L1 loss, sightline", "heads", "base", "boxes", WEIGHED, kind="guided"),
     "probe": _frozen("probe, sightline", "heads", "base", "-", STRENGTHS, kind="probe"),
-    "probe-exchanged": _frozen("probe, exchanged backgrounds, sightline", "ours", "base", "masks", _each(strength=(0.1, 1.0)),
+    "probe-exchanged": _frozen("probe, exchanged backgrounds, sightline", "ours", "base", "masks", STRENGTHS,
                                kind="frozen", head="linear"),
-    "strong": _frozen("attention pooling, exchanged, sightline", "ours", "base", "masks", _each(strength=(0.1, 1.0)),
+    "strong": _frozen("attention pooling, exchanged, sightline", "ours", "base", "masks", STRENGTHS,
                       kind="frozen", head="attention_pooling"),
 }  # fmt: skip
 

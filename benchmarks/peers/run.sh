@@ -4,7 +4,8 @@
 #     SIGHTLINE_DATA=... OMP_NUM_THREADS=1 bash benchmarks/peers/run.sh
 #
 # SIGHTLINE_DATA names the folder with pets/, imagenet1k-sample/ and weights/. Everything that is made lies in build/comparison.
-# What is done already is kept: a run that was ended goes on. VENV=... names another environment than .venv.
+# What is done already is kept: a run that was ended goes on. VENV=... names another environment than .venv. COMPARISON=tiny runs
+# every method to the end on a few small images, to see that it runs, and writes no results.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 base=${VENV:-.venv} out=build/comparison
@@ -41,7 +42,9 @@ sightline=$(python_of base)
 for place in base spuco afr guidance bnnr; do # the first one chooses the learning rate of the others
     "$(python_of "$place")" benchmarks/peers/worker.py "$place"
 done
-"$sightline" benchmarks/peers/made_sets.py data
-"$(python_of cleanlab)" benchmarks/peers/datalab_check.py
-"$sightline" benchmarks/peers/made_sets.py network
+if [ "${COMPARISON:-}" != tiny ]; then
+    "$sightline" benchmarks/peers/made_sets.py data
+    "$(python_of cleanlab)" benchmarks/peers/datalab_check.py
+    "$sightline" benchmarks/peers/made_sets.py network
+fi
 "$sightline" benchmarks/peers/measure.py

@@ -134,6 +134,23 @@ def test_the_map_of_a_last_layer_is_the_grad_cam_of_the_whole_network() -> None:
     assert torch.allclose(found / found.amax(), expected / expected.amax(), atol=1e-4)
 
 
+@pytest.mark.parametrize("loss", ["Energy", "L1"])
+def test_the_loss_of_a_guided_last_layer_is_that_of_the_guide(loss: str) -> None:
+    import heads
+
+    torch.manual_seed(0)
+    layer, maps, labels = torch.nn.Linear(6, 3), torch.rand(4, 6, 8, 8), torch.tensor([0, 1, 2, 1])
+    boxes = torch.tensor([[1, 2, 5, 8], [0, 0, 3, 3], [4, 1, 8, 6], [2, 2, 4, 7]])
+    masks = torch.zeros(4, 8, 8, dtype=torch.uint8)
+    for mask, (left, top, right, bottom) in zip(masks, boxes.tolist()):
+        mask[top:bottom, left:right] = 1
+    network = torch.nn.Sequential(torch.nn.Identity(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), layer)
+    objective = sl.Objective(network, sl.create_guide(loss.lower(), weight=2.0), layer="0")
+    expected = objective(sl.Batch(maps, labels, masks=masks))["loss"]
+    found = heads.guided_loss(layer, maps, labels, boxes, measure=heads.LOSSES[loss], weight=2.0, side=8)
+    torch.testing.assert_close(found, expected)
+
+
 def fake_features(name: str) -> None:
     """Features of a set in which a strong penalty is worse on validation than a weak one."""
     import features
