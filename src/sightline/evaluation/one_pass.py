@@ -12,8 +12,7 @@ from sightline.explainers.baseline import RandomCAM
 from sightline.explainers.cam import CAM
 from sightline.explainers.finer import FinerCAM
 from sightline.explainers.places import warn_of_few_places
-from sightline.metrics import Scorer
-from sightline.metrics.scoring import check_probabilities
+from sightline.metric_base.scoring import Scorer, check_probabilities
 from sightline.network.input_spec import to_inputs
 from sightline.network.logits import probabilities_of
 from sightline.network.tap import Tap
