@@ -65,7 +65,9 @@ def test_an_explainer_gives_the_same_map_in_another_form(name: str) -> None:
         model.seen.clear()
         with pinned(form):
             maps[form] = explainer(model, images, layer=layer)
-    torch.testing.assert_close(maps[PLAIN], maps[form], rtol=0, atol=1e-5)
+    # Rounding decides which of two parts Partition SHAP divides next, where their values are nearly equal.
+    tolerance = 1e-3 if name in ("partition_shap", "weighted_shap") else 1e-5
+    torch.testing.assert_close(maps[PLAIN], maps[form], rtol=0, atol=tolerance)
     if model.seen:  # rules for gradients run a traced copy of the model, in the plain order
         assert any(last for last, _ in model.seen)
 

@@ -106,7 +106,7 @@ def test_unreadable_input_error_names_the_reason(name, words):
         ({"mean": [123.7, 116.3, 103.5]}, "divide them by 255"),
         ({"mean": []}, "mean has 0 values"),
         ({"size": 0}, "size is 0"),
-        ({"size": 2}, "does not take images of 2 x 2 pixels .* --size"),
+        ({"size": 2}, "does not take images of this size .* --size"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options, words):

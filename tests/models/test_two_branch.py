@@ -141,7 +141,7 @@ def test_models_that_cannot_have_a_branch() -> None:
         attach_two_branch(Scaled(), 8)
     with pytest.raises(SightlineError, match=r"bare nn\.Sequential"):
         attach_two_branch(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2)), 8)
-    with pytest.raises(SightlineError, match="at least 8 pixels"):
+    with pytest.raises(SightlineError, match="size is 7; expected a whole number >= 8"):
         Decoder(7)
     with pytest.raises(NotDefinedError, match="guide impactx"):
         SelfExplaining(TinyCNN())

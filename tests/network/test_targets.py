@@ -267,7 +267,7 @@ def test_a_real_detector_can_be_explained() -> None:
         (semantic(torch.tensor([1]), None), PLANES, r"category has shape \(1,\)"),
         (detection(1, (0, 0, 1, 1)), LOGITS, "detection: the model returned Tensor; expected a list with a dict"),
         (detection(1, (0, 0, 1, 1)), [{"boxes": torch.ones(1, 4)}] * 2, "expected a list with a dict of boxes"),
-        (lambda logits: logits, LOGITS, r"target function returned shape \(2, 3\); expected one score an image, \(2,\)"),
+        (lambda logits: logits, LOGITS, r"target function returned shape \(2, 3\); expected one score per image, \(2,\)"),
         (lambda logits: 1.0, LOGITS, "target function returned float"),
     ],
 )  # fmt: skip

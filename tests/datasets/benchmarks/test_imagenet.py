@@ -119,7 +119,7 @@ def test_the_layout_of_the_challenge_is_read_with_its_boxes(tmp_path: Path) -> N
     ("options", "message"),
     [
         ({"per_class": 3}, "per_class is 3; the class n01440764 has 2"),
-        ({"per_class": 0}, "at least 1"),
+        ({"per_class": 0}, "per_class is 0; expected a whole number >= 1"),
         ({"order": "last"}, "order"),
     ],
 )

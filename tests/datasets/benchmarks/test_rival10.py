@@ -128,7 +128,7 @@ def test_rfs_on_rival10_is_between_minus_one_and_one(rival10_folder: Path) -> No
 
 
 def test_rival10_invalid_options_and_layouts_raise(rival10_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(SightlineError, match="did you mean 'object'"):
+    with pytest.raises(SightlineError, match="expected 'object' or 'attributes'"):
         data.create_dataset("rival10", root=str(rival10_folder), masks="objects")
     with pytest.raises(SightlineError, match=r"there is no .*train/ordinary; expected RIVAL10's official layout"):
         data.create_dataset("rival10", root=str(rival10_folder / "RIVAL10/train"))
