@@ -115,16 +115,16 @@ def naming_inputs(model: nn.Module) -> Iterator[None]:
     try:
         yield
     except (AssertionError, RuntimeError, ValueError) as error:
-        first = str(error).partition("\n")[0]
-        advice = None if isinstance(error, SightlineError) else _advice(model, first)
+        advice = None if isinstance(error, SightlineError) else _advice(model, str(error))
         if advice is None:
             raise
         raise SightlineError(advice) from error
 
 
-def _advice(model: nn.Module, first: str) -> str | None:
-    """Return what to say instead of the first line of an error; None = it is not about the inputs."""
-    if _FIXED.search(first) and any(map(is_exported, model.modules())):
+def _advice(model: nn.Module, message: str) -> str | None:
+    """Return what to say instead of an error; None = it is not about the inputs."""
+    first = message.partition("\n")[0]
+    if _FIXED.search(message) and any(map(is_exported, model.modules())):
         return (
             f"a part of the model was made by torch.export for other shapes ({first}); export it with dynamic_shapes= that "
             "leave the number of images open, or give the module that it was made from"
