@@ -17,15 +17,16 @@ ADVICE = "remove the folder, and give the command that made it again"
 FORMAT = "sightline maps 2"
 SOME, ZERO = 1, 2  # marks of finished maps; Zarr keeps no file for maps that are all zero, and a file may get lost
 DType = Literal["uint8", "float16"]
+COMPRESSED = 2**16  # bytes that are compressed together, if a map is smaller
 
 
 class MapStore:
     """The maps of a data set, read by sample index.
 
-    A group of two Zarr arrays: `maps` (N, h, w) and `finished` (N,), where 0 is no. A compressed file holds `chunk_size` maps,
-    each of which can be read alone. Zarr renames files into place, and a sample is marked as finished after its map is
-    written, so a kill at any time leaves no incomplete maps. Several processes may
-    write, each its own files.
+    A group of two Zarr arrays: `maps` (N, h, w) and `finished` (N,), where 0 is no. A file holds `chunk_size` maps. Large maps
+    are compressed one by one, small maps in groups of up to 64 KiB. Zarr renames files into place, and a sample is marked as
+    finished after its map is written, so a kill at any time leaves no incomplete maps. Several processes may write, each its
+    own files.
 
     Args:
         path: the folder that `sightline.explainers.maps.compute_maps` made.
@@ -98,7 +99,8 @@ class MapStore:
         with replacing_folder(path) as temporary:
             group = zarr.create_group(temporary, attributes={**metadata, "format": FORMAT})
             group.create_array(
-                "maps", shape=shape, chunks=(1, *shape[1:]), shards=(chunk_size, *shape[1:]), dtype=dtype,
+                "maps", shape=shape, chunks=(_together(shape, dtype, chunk_size), *shape[1:]),
+                shards=(chunk_size, *shape[1:]), dtype=dtype,
                 compressors=ZstdCodec(checksum=True),
             )  # fmt: skip
             group.create_array("finished", shape=shape[:1], chunks=(chunk_size,), dtype="uint8")
@@ -214,3 +216,9 @@ class MapStore:
     def _states(self) -> Tensor:
         with reading(self.path / "finished", ADVICE):
             return torch.from_numpy(self._finished[:])
+
+
+def _together(shape: tuple[int, int, int], dtype: DType, chunk_size: int) -> int:
+    """Return how many maps are compressed together: a divisor of `chunk_size`, which Zarr requires of a shard's chunks."""
+    most = COMPRESSED // (shape[1] * shape[2] * torch.empty(0, dtype=getattr(torch, dtype)).element_size())
+    return max(n for n in range(1, chunk_size + 1) if chunk_size % n == 0 and n <= max(1, most))

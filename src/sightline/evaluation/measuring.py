@@ -141,6 +141,9 @@ def evaluate_model(
     return Evaluation(results, samples, curves, collect_images(measurement.images), facts)
 
 
+JOINED = 64  # batches whose rows become one: many small tensors take several times the memory of their values
+
+
 @dataclass
 class _Measurement:
     """What is measured of each batch, and what is kept of it.
@@ -150,7 +153,7 @@ class _Measurement:
         meters: Name of a source -> its meters; None -> those that judge no maps.
         slow: (total,) bool, the images that slow metrics see.
         kept: (total,) bool, the images that are kept with their maps.
-        rows: What is known of the images of each batch before anything is measured.
+        rows: What is known of the images before anything is measured, in parts of one or more batches.
         images: The kept images of each batch.
     """
 
@@ -165,9 +168,10 @@ class _Measurement:
         self, observation: Observation, maps: Mapping[str, Tensor], places: Tensor, advance: Callable[[int], None]
     ) -> None:
         """Measure a batch under every explainer; `maps` are those that there are already, by the name of their source."""
-        self.rows.append(_describe(observation))
+        row = _describe(observation)
+        self.rows = [*self.rows, row] if len(self.rows) < JOINED else [concatenate([*self.rows, row])]
         kept = self.kept[places]
-        described = describe_images(observation, self.rows[-1]["index"]) if kept.any() else {}
+        described = describe_images(observation, row["index"]) if kept.any() else {}
         for meter in self.meters[None]:
             meter.record(observation, places)
         for source in self.sources:

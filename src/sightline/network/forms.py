@@ -1,6 +1,7 @@
 """Forms of a model: compiled parts run as plain PyTorch here, and parts that no hook can enter are named."""
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -23,6 +24,7 @@ _OTHER_SIZE = re.compile(
 )
 _INFERENCE = re.compile("Inference tensors cannot be saved")
 COMPILED = "_torchdynamo_orig_callable"  # under which a compiled function holds the function
+_entered = threading.local()  # .models: those whose parts all run as plain PyTorch in this thread at present
 
 
 def inside(module: nn.Module) -> nn.Module:
@@ -50,7 +52,14 @@ def eager(model: nn.Module, around: Iterable[str] | None = None) -> Iterator[Non
         model: an unwrapped model.
         around: names of layers; what does not hold one of them stays compiled. None = no part stays compiled.
     """
+    models: list[nn.Module] = vars(_entered).setdefault("models", [])
+    if any(each is model for each in models):
+        yield
+        return
     with exclusive(list(model.modules())), ExitStack() as undo:
+        if around is None:
+            models.append(model)
+            undo.callback(lambda: models.pop(next(n for n, each in enumerate(models) if each is model)))
         for holder, parts in list(_holders(model, around)):
             if holder._compiled_call_impl is not None:
                 undo.callback(setattr, holder, "_compiled_call_impl", holder._compiled_call_impl)

@@ -1,5 +1,6 @@
 """Maps of a data set on disk: what is read is what was explained, also after a kill."""
 
+import json
 import os
 import re
 import signal
@@ -309,3 +310,17 @@ def test_a_damaged_description_is_named(tmp_path, name, content) -> None:
     (tmp_path / "maps" / name).write_bytes(content)
     with pytest.raises(SightlineError, match=f"{tmp_path}/maps"):
         MapStore(tmp_path / "maps")
+
+
+@pytest.mark.parametrize(
+    ("side", "dtype", "together"),
+    [(16, "uint8", 6), (128, "uint8", 3), (256, "uint8", 1), (128, "float16", 2), (512, "uint8", 1)],
+)
+def test_small_maps_are_compressed_together_up_to_64_kib(tmp_path, side, dtype, together) -> None:
+    store = MapStore.create(tmp_path / "maps", {}, (7, side, side), dtype, 6)
+    maps = torch.rand(6, side, side)
+    store.write(0, maps)
+    torch.testing.assert_close(MapStore(tmp_path / "maps").read([3, 0]), maps[[3, 0]], rtol=0, atol=0.5 / 255 + 1e-3)
+    layout = json.loads((tmp_path / "maps" / "maps" / "zarr.json").read_text())
+    codec = next(codec for codec in layout["codecs"] if codec["name"] == "sharding_indexed")
+    assert codec["configuration"]["chunk_shape"] == [together, side, side]
