@@ -85,12 +85,12 @@ def rotated(scenes: dict[str, list[int]], shift: int) -> dict[str, list[int]]:
     return {breed: scenes[breeds[(n + shift) % len(breeds)]] for n, breed in enumerate(breeds)}
 
 
-def pooled(last: Tensor, attention: Tensor | None) -> Tensor:
-    """Return the means (N, C) of maps, weighted by the squared attention, if any."""
+def pooled(last: Tensor, attention: Tensor | None, power: int = 2) -> Tensor:
+    """Return the means (N, C) of maps, weighted by a power of the attention, if any."""
     if attention is None:
         return last.mean((2, 3))
-    squares = F.adaptive_avg_pool2d(attention.square(), (last.shape[2], last.shape[3]))
-    return torch.einsum("nchw,nhw->nc", last, squares / squares.sum((1, 2), keepdim=True))
+    weights = F.adaptive_avg_pool2d(attention.pow(power), (last.shape[2], last.shape[3]))
+    return torch.einsum("nchw,nhw->nc", last, weights / weights.sum((1, 2), keepdim=True))
 
 
 def repeat(
@@ -114,13 +114,15 @@ def repeat(
     for share in SHARES:
         take = (exchanged < share)[:, None, None, None]
         fine, last = torch.where(take, other_fine, own_fine).float(), torch.where(take, other_last, own_last)
+        on_fine = attentions(fine, judged_fine, inside, outside, some)
         heads = {
-            "mean": (None, None),
-            f"attention on {FINE}": attentions(fine, judged_fine, inside, outside, some),
-            "attention on the last map": attentions(last, judged_last, coarse_inside, coarse_outside, some),
+            "mean": (None, None, 0),
+            f"attention on {FINE}": (*on_fine, 2),
+            f"attention on {FINE}, first power": (*on_fine, 1),
+            "attention on the last map": (*attentions(last, judged_last, coarse_inside, coarse_outside, some), 2),
         }
-        for head, (attention, judged) in heads.items():
-            rows, judged_rows = pooled(last, attention), pooled(judged_last, judged)
+        for head, (attention, judged, power) in heads.items():
+            rows, judged_rows = pooled(last, attention, power), pooled(judged_last, judged, power)
             for strength in STRENGTHS:
                 weight, bias = fit_linear(rows, labels[indices], strength=strength, classes=3)
                 right = ((judged_rows.double() @ weight.T + bias).argmax(1) == labels[who]).double()

@@ -225,7 +225,7 @@ OVERRIDES: dict[str, Table] = {
     "pets/digits-baseline": {
         "keys": recipe(LENET, data__copies=1, data__size=32, batch_size=64, train_fraction=0.3),
         "seeds": [0],
-        "variants": Pick(0, 8),
+        "variants": Pick(0, 8, 12),
     },
     "pets/guides": RECOMPOSED | {"variants": Pick(0, 3, 6, 11)},
     "pets/iccnn": RECOMPOSED | {"variants": Pick(0, 2), "seeds": [0, 1]},
@@ -236,6 +236,7 @@ OVERRIDES: dict[str, Table] = {
     "pets/reweighting": RECOMPOSED | {"variants": Pick(1, 2, 4)},
     "pets/robustness": PETS | {"variants": Pick(0, 1, 3), "outputs.0.eps": [0.01, 0.04]},
     "pets/stamped": {"keys": recipe(**FEW_STAMPED), "seeds": [0], "variants": Pick(0, 4, 8, 11)},
+    "pets/strong-plain": PETS | {"variants": Pick(0, 3)},
     "pets/strong-weights": RECOMPOSED | {"variants": Pick(1, 3, 10, 12)},
     "pets/strong": RECOMPOSED | {"variants": Pick(0, 3, 8, 11, 12)},
     "pets/views": RECOMPOSED | {"variants": Pick(0, 1, 3)},
