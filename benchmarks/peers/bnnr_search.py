@@ -1,6 +1,7 @@
 """BNNR's search for augmentations: half of the epochs train a baseline, the other half each candidate from there.
 
-What is not given has BNNR's own default: Opti-CAM, a metric that chooses, and candidates that are given up early.
+What is not given has BNNR's own default: a metric that chooses, and candidates that are given up early. Its default for maps is
+Opti-CAM, which passes an image through the network 100 times. Grad-CAM, another option of BNNR, passes it once.
 """
 
 import math
@@ -16,8 +17,11 @@ from protocol import BATCH, EPOCHS
 from task import Task
 
 
-def train(task: Task, preset: str) -> nn.Module:
-    """Search among saliency-guided dropout (ICD, AICD) and the augmentations of a preset."""
+def train(task: Task, preset: str, saliency: str = "opticam") -> nn.Module:
+    """Search among saliency-guided dropout (ICD, AICD) and the augmentations of a preset.
+
+    The dropouts take their maps from the cache that the search fills once by the method `saliency`; reports use it too.
+    """
     network = efficientnet.pretrained(task.seed)
     layers = [network.conv_head]
     adapter = SimpleTorchAdapter(
@@ -27,12 +31,12 @@ def train(task: Task, preset: str) -> nn.Module:
         m_epochs=math.ceil(EPOCHS / 2), max_iterations=1, seed=task.seed, device="cpu", metrics=["accuracy", "loss"],
         checkpoint_dir=task.folder / "checkpoints", report_dir=task.folder / "reports", event_log_enabled=False,
         verbose=False, denormalization_mean=[0.5] * 3, denormalization_std=[0.5] * 3,
-        xai_cache_dir=task.folder / "maps",
+        xai_cache_dir=task.folder / "maps", xai_method=saliency,
     )  # fmt: skip
-    candidates = [
-        *get_preset("icd", random_state=task.seed, model=network, target_layers=layers),
-        *get_preset(preset, random_state=task.seed),
-    ]
+    dropouts = get_preset("icd", random_state=task.seed, model=network, target_layers=layers)
+    for each in dropouts:
+        each.explainer = saliency  # of images that the cache lacks
+    candidates = [*dropouts, *get_preset(preset, random_state=task.seed)]
     found = BNNRTrainer(
         adapter,
         DataLoader(IndexedDataset(task.data), BATCH, shuffle=True),

@@ -81,6 +81,21 @@ def linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     return layer
 
 
+def corrected(layers: list[nn.Linear]) -> nn.Module:
+    """Return a last layer with corrections of the features before it: linear layers with a ReLU after all but the last."""
+    *before, last = layers
+    return nn.Sequential(*(part for each in before for part in (each, nn.ReLU())), last)
+
+
+def restored_head(file: Path) -> nn.Module:
+    """Return a trained last layer, with its corrections if it has some."""
+    state = load_file(file)
+    if "weight" in state:
+        return linear(state["weight"], state["bias"])
+    places = sorted({int(key.partition(".")[0]) for key in state})
+    return corrected([linear(state[f"{n}.weight"], state[f"{n}.bias"]) for n in places])
+
+
 def unscaled(weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """Return the last layer on features f that equals one (K, F), (K,) on (f - mean) / scale."""
     return weight / scale, bias - (weight / scale) @ mean

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import efficientnet
@@ -46,6 +45,7 @@ PEERS = {
     "spuco": ("spuco", "scikit-learn"),
     "guidance": ("captum",),
     "cleanlab": ("cleanlab", "cleanvision"),
+    "peal": ("peal-xai",),
 }
 METRICS = ("accuracy", "worst_group_accuracy", "energy_in_mask")
 
@@ -56,7 +56,7 @@ def test_maps(name: str) -> tuple[Tensor, Tensor]:
     return maps_of(name, "test_other").float(), read(ROOT / "sets" / name, "test_other").masks
 
 
-def of_head(layer: nn.Linear, name: str) -> dict[str, float]:
+def of_head(layer: nn.Module, name: str) -> dict[str, float]:
     """Return the figures of a last layer on the frozen network."""
     own, other = (rows_of(name, f"test_{which}") for which in ("own", "other"))
     right = {split: layer(rows.pooled).argmax(1) == rows.targets for split, rows in (("own", own), ("other", other))}
@@ -67,7 +67,7 @@ def of_head(layer: nn.Linear, name: str) -> dict[str, float]:
     return means | {"worst group": min(groups), "energy": energy.nanmean().item()}
 
 
-def gradcam(layer: nn.Linear, maps: Tensor) -> Tensor:
+def gradcam(layer: nn.Module, maps: Tensor) -> Tensor:
     """Return the Grad-CAM (N, h, w) for the predicted class of a layer on the mean of each of the last feature maps."""
     classifier = nn.Sequential(nn.Identity(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), layer)
     return torch.cat([sl.explain(classifier, some, "gradcam", layer="0") for some in maps.split(100)])
@@ -103,8 +103,7 @@ def measured(name: str, key: str, seed: int, trial: int) -> dict[str, Any] | Non
         if (folder / "run").exists():
             found = of_network(load_run(folder / "run", "cpu").model, name, method.size)
         elif method.frozen:
-            state = load_file(folder / "network.safetensors")
-            found = of_head(efficientnet.linear(state["weight"], state["bias"]), name)
+            found = of_head(efficientnet.restored_head(folder / "network.safetensors"), name)
         else:
             found = of_network(efficientnet.restored(folder / "network.safetensors"), name, method.size)
         kept.write_text(json.dumps(found, indent=1))
@@ -112,7 +111,7 @@ def measured(name: str, key: str, seed: int, trial: int) -> dict[str, Any] | Non
 
 
 def collect() -> list[dict[str, Any]]:
-    """Return a row for each method and set that has all seeds."""
+    """Return a row for each method and set that has a run with the chosen options."""
     rows = []
     for name in SETS:
         for key, method in METHODS.items():
@@ -120,25 +119,32 @@ def collect() -> list[dict[str, Any]]:
             if name not in method.sets or not chosen.exists():
                 continue
             told = json.loads(chosen.read_text())
-            runs = [measured(name, key, seed, told["trial"]) for seed in SEEDS]
-            if all(runs):
+            runs = [found for seed in SEEDS if (found := measured(name, key, seed, told["trial"]))]
+            if runs:
                 shown = {"set": name, "frozen": method.frozen, "method": method.label, "uses": method.uses}
                 rows.append(shown | {"trials": method.trials, "validation": told["validation"], "runs": runs})
     return rows
 
 
 def table(rows: list[dict[str, Any]], name: str, frozen: bool) -> str:
-    """Return the table of a set, one row a method: means and standard deviations over the seeds."""
+    """Return the table of a set, one row a method: means and standard deviations over the seeds; not all = it says which."""
     head = ["method", "annotation in training", *FIGURES, "seconds"]
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for row in rows:
         if (row["set"], row["frozen"]) == (name, frozen):
             values = {key: [run[key] for run in row["runs"]] for key in (*FIGURES, "seconds")}
-            told = [f"{statistics.mean(values[key]):.3f} ± {statistics.stdev(values[key]):.3f}" for key in FIGURES]
-            lines.append(
-                f"| {row['method']} | {row['uses']} | {' | '.join(told)} | {statistics.mean(values['seconds']):.1f} |"
+            told = [_shown(values[key]) for key in FIGURES]
+            seeds = [run["seed"] for run in row["runs"]]
+            label = (
+                row["method"] if len(seeds) == len(SEEDS) else f"{row['method']} (seed {', '.join(map(str, seeds))})"
             )
+            lines.append(f"| {label} | {row['uses']} | {' | '.join(told)} | {statistics.mean(values['seconds']):.1f} |")
     return "\n".join(lines)
+
+
+def _shown(values: list[float]) -> str:
+    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{spread}"
 
 
 def peer_versions() -> dict[str, str]:

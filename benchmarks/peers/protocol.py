@@ -75,10 +75,14 @@ RATES, STRENGTHS = _each(rate=(1e-3, 3e-3, 1e-2, 3e-2)), _each(strength=(0.01, 0
 JTT, GAMMAS = _each(upweight=(5, 20), first_epochs=(1, 3)), _each(gamma=(1.0, 4.0, 10.0, 20.0))
 DRO, GUIDED = _each(rate=(3e-3, 1e-2), decay=(0.0, 1e-2)), _each(loss=("Energy", "L1"))
 WEIGHED = _each(loss=("Energy", "L1"), weight=(1.0, 10.0))
+CLARC = _each(projection=("pcav", "svm"), strength=(0.5, 1.0))
 HELD = "validation with groups"
 
 METHODS: dict[str, Method] = {
     "cross-entropy": Method("cross-entropy", "ours", "base", "-", _each(rate=(3e-4, 1e-3)), fixed={"kind": "cross_entropy"}),
+    # The small form has one trial and costs about as much as seven trainings; the search by defaults, some thirty.
+    "bnnr-small": Method("BNNR's search, small", "bnnr_search", "bnnr", "-",
+                         fixed={"preset": "light", "saliency": "gradcam"}),
     "bnnr": Method("BNNR's search", "bnnr_search", "bnnr", "-", _each(preset=("light", "standard"))),
     "jtt-spuco": Method("JTT, SpuCo", "spuco_forms", "spuco", "-", _each(upweight=(5, 20)), fixed={"kind": "jtt"}),
     "guidance": Method("Model-Guidance", "guidance", "guidance", "boxes", GUIDED, fixed={"weight": 10.0}),
@@ -95,6 +99,7 @@ METHODS: dict[str, Method] = {
     "head-dro-spuco": _frozen("Group DRO, SpuCo", "spuco_forms", "spuco", "groups", DRO, "stamped", kind="dro"),
     "head-dro": _frozen("Group DRO, sightline", "heads", "base", "groups", DRO, "stamped", kind="dro"),
     "head-groups": _frozen("last layer by groups, sightline", "heads", "base", "groups", STRENGTHS, "stamped", kind="groups"),
+    "head-clarc-peal": _frozen("P-ClArC, PEAL", "clarc", "peal", "groups", CLARC, "stamped"),
     "head-dfr-spuco": _frozen("DFR, SpuCo", "spuco_forms", "spuco", HELD, ({},), kind="dfr"),
     "head-dfr": _frozen("last layer on validation, sightline", "heads", "base", HELD, ({},), kind="dfr"),
     "head-guidance": _frozen("Model-Guidance", "guidance", "guidance", "boxes", WEIGHED),

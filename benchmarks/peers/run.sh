@@ -33,13 +33,14 @@ environment spuco spuco==2.0.3 'scikit-learn<1.8' # later versions reject the so
 environment guidance captum
 environment afr wandb transformers wilds einops
 environment cleanlab 'cleanlab[image]==2.9.0'
+environment peal peal-xai==0.1.0
 source_of Model-Guidance sukrutrao/Model-Guidance 3a6e034a350284634afaa66e7d680cf19624deb9
 source_of afr AndPotap/afr b34b6cd17cf920cd34a298c7801ca76a7b9db613
 
 sightline=$(python_of base)
 "$sightline" benchmarks/peers/export.py
 "$sightline" benchmarks/peers/features.py
-for place in base spuco afr guidance bnnr; do # the first one chooses the learning rate of the others
+for place in base spuco afr guidance peal bnnr; do # the first one chooses the learning rate of the others
     "$(python_of "$place")" benchmarks/peers/worker.py "$place"
 done
 if [ "${COMPARISON:-}" != tiny ]; then

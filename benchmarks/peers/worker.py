@@ -49,7 +49,7 @@ def run(method: Method, key: str, name: str, seed: int, trial: int) -> float:
 
 def _held_out(network: nn.Module, task: Task) -> tuple[Tensor, Tensor]:
     """Return the inputs and labels of the validation images: features for a last layer, else images."""
-    if isinstance(network, nn.Linear):
+    if task.frozen and not (task.folder / "run").exists():
         return task.held_out_rows.pooled, task.held_out_rows.targets
     return Plain(task.held_out, task.size).inputs, task.held_out.labels
 

@@ -109,6 +109,18 @@ def test_a_last_layer_on_scaled_features_is_one_on_the_features_as_they_are() ->
     assert torch.allclose(layer(torch.as_tensor(features)), expected, atol=1e-4)
 
 
+def test_a_last_layer_comes_back_from_its_file_with_its_corrections(tmp_path: Path) -> None:
+    import efficientnet
+
+    torch.manual_seed(0)
+    features, file = torch.randn(6, 5), tmp_path / "network.safetensors"
+    first, second, last = torch.nn.Linear(5, 5), torch.nn.Linear(5, 5), torch.nn.Linear(5, 3)
+    for layer in (last, efficientnet.corrected([first, second, last])):
+        save_file(layer.state_dict(), file)
+        assert torch.equal(efficientnet.restored_head(file)(features), layer(features))
+    assert torch.equal(layer(features), last(second(first(features).relu()).relu()))
+
+
 def test_the_box_of_a_mask_ends_after_its_last_pixel() -> None:
     import features
 
@@ -149,6 +161,24 @@ def test_the_loss_of_a_guided_last_layer_is_that_of_the_guide(loss: str) -> None
     expected = objective(sl.Batch(maps, labels, masks=masks))["loss"]
     found = heads.guided_loss(layer, maps, labels, boxes, measure=heads.LOSSES[loss], weight=2.0, side=8)
     torch.testing.assert_close(found, expected)
+
+
+def test_a_row_that_lacks_seeds_says_which_it_has() -> None:
+    import measure
+
+    def run(seed: int) -> dict[str, float]:
+        return {"seed": seed, "other": 0.5 + 0.1 * seed, "worst group": 0.5, "own": 0.9, "energy": 0.7, "seconds": 2.0}
+
+    known = {"set": "stamped", "frozen": False, "uses": "-"}
+    rows = [
+        known | {"method": "all", "runs": [run(0), run(1), run(2)]},
+        known | {"method": "one", "runs": [run(0)]},
+        known | {"method": "elsewhere", "set": "recomposed", "runs": [run(0)]},
+    ]
+    assert measure.table(rows, "stamped", frozen=False).splitlines()[2:] == [
+        "| all | - | 0.600 ± 0.100 | 0.500 ± 0.000 | 0.900 ± 0.000 | 0.700 ± 0.000 | 2.0 |",
+        "| one (seed 0) | - | 0.500 | 0.500 | 0.900 | 0.700 | 2.0 |",
+    ]
 
 
 def fake_features(name: str) -> None:
