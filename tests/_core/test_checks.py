@@ -18,6 +18,9 @@ Mode = Literal["pass", "fused"]
         (lambda: check_non_negative(weight=float("nan")), "weight is nan"),
         (lambda: check_positive(slope=0), "slope is 0; expected a number > 0"),
         (lambda: check_fraction(beta=1.5), r"beta is 1.5; expected a number in \[0, 1\]"),
+        (lambda: check_fraction("(0, 1]", share=0), r"share is 0; expected a number in \(0, 1\]"),
+        (lambda: check_fraction("[0, 1)", share=1), r"share is 1; expected a number in \[0, 1\)"),
+        (lambda: check_fraction("(0, 1)", share=float("nan")), r"share is nan; expected a number in \(0, 1\)"),
         (lambda: check_count(groups=0), "groups is 0; expected a whole number >= 1"),
         (lambda: check_count(2, groups=1), "groups is 1; expected a whole number >= 2"),
         (lambda: check_count(steps=1.0), "steps is 1.0; expected a whole number"),
@@ -35,5 +38,7 @@ def test_check_valid_options_pass() -> None:
     check_non_negative(weight=0, reward=2.5)
     check_positive(slope=1e-9)
     check_fraction(beta=0, share=1)
+    check_fraction("(0, 1]", share=1)
+    check_fraction("[0, 1)", share=0)
     check_count(2, groups=2)
     check_choice(Mode, mode="fused")

@@ -32,11 +32,13 @@ def check_positive(**options: float) -> None:
             raise SightlineError(f"{name} is {value!r}; expected a number > 0")
 
 
-def check_fraction(**options: float) -> None:
-    """Raise if an option is outside [0, 1]."""
+def check_fraction(interval: str = "[0, 1]", **options: float) -> None:
+    """Raise if an option is outside an interval, such as "(0, 1]": a round bracket leaves out its end."""
+    low, high = map(float, interval[1:-1].split(","))
     for name, value in options.items():
-        if not is_number(value) or not 0 <= value <= 1:
-            raise SightlineError(f"{name} is {value!r}; expected a number in [0, 1]")
+        outside = not is_number(value) or not low <= value <= high
+        if outside or (value == low and interval[0] == "(") or (value == high and interval[-1] == ")"):
+            raise SightlineError(f"{name} is {value!r}; expected a number in {interval}")
 
 
 def check_count(least: int = 1, **options: int) -> None:

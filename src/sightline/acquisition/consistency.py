@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from sightline._core.checks import check_fraction
 from sightline.acquisition.base import Pool, Ranking
 from sightline.acquisition.registry import QUERY_STRATEGIES
 from sightline.attacks.consistency import Perturbation, check_options
-from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
 from sightline.metrics.consistency import ExplanationConsistency
 
@@ -27,8 +27,7 @@ class Consistency(Ranking):
 
     def __init__(self, explainer: str = "gradcam", perturbation: Perturbation = "fgsm", eps: float = 0.1) -> None:
         check_options(perturbation=perturbation)
-        if not 0 < eps <= 1:
-            raise SightlineError(f"eps is {eps}; expected the change of a pixel, above 0 and at most 1")
+        check_fraction("(0, 1]", eps=eps)
         self.explainer = create_explainer(explainer)
         self.perturbation: Perturbation = perturbation
         self.eps = eps

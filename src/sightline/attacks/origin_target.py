@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline._core.checks import check_count, check_non_negative
+from sightline._core.checks import check_count, check_fraction, check_non_negative
 from sightline._core.internal_batches import InternalBatches
 from sightline._core.tensors import check_finite
 from sightline.attacks.steps import attacked, largest_change, pixels_to_inputs, scaled_to
@@ -131,10 +131,7 @@ def check_lots_options(iterations: int, tau: float, alpha: float, distance: str,
     """Raise if `lots` cannot run with these options."""
     check_count(iterations=iterations)
     check_non_negative(tau=tau)
-    if not 0 < alpha <= 1:
-        raise SightlineError(
-            f"alpha is {alpha}; expected the largest change of a pixel in a step, above 0 and at most 1"
-        )
+    check_fraction("(0, 1]", alpha=alpha)
     if distance not in DISTANCES:
         raise unknown_name("distance", distance, DISTANCES)
     if distance == "cosine" and isinstance(target, str) and target == "zero":

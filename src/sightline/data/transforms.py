@@ -13,7 +13,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from sightline._core.checks import check_count
+from sightline._core.checks import check_count, check_fraction
 from sightline._core.registry import Entry
 from sightline.errors import SightlineError
 
@@ -129,10 +129,8 @@ def train_transform(
         SightlineError: a value is out of its range.
     """
     check_count(size=size)
-    if not 0 < crop <= 1:
-        raise SightlineError(f"crop is {crop}; expected a share of the area in (0, 1]")
-    if not 0 <= jitter < 1:
-        raise SightlineError(f"jitter is {jitter}; expected a value in [0, 1)")
+    check_fraction("(0, 1]", crop=crop)
+    check_fraction("[0, 1)", jitter=jitter)
     if rand_augment < 0 or not 0 <= magnitude <= 30:
         raise SightlineError(
             f"rand_augment is {rand_augment} and magnitude {magnitude}; expected a number of operations, and one in 0 .. 30"

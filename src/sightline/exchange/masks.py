@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torchvision.io import encode_png
 
+from sightline._core.checks import check_fraction
 from sightline._core.files import is_new, make_folder, replacing_folder, write_atomically
 from sightline.data.dataset import ImageDataset
 from sightline.data.files import locate
@@ -78,8 +79,7 @@ def export_masks(
         raise SightlineError(f"output is {output}; expected {expected} for {tool}")
     if not is_new(place):
         raise SightlineError(f"output {output} exists already; choose another")
-    if not 0 < threshold <= 1:
-        raise SightlineError(f"threshold is {threshold}; expected a share of the maximum in (0, 1]")
+    check_fraction("(0, 1]", threshold=threshold)
     dataset.check_single_label("an export of masks")
     marked = list(_masked_images(dataset) if maps is None else _mapped_images(dataset, maps, threshold))
     if not marked:

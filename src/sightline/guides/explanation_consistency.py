@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sightline._core.checks import check_choice
+from sightline._core.checks import check_choice, check_fraction
 from sightline._core.tensors import check_pixels
 from sightline.attacks.consistency import (
     Distance,
@@ -118,8 +118,7 @@ class ExplanationConsistency(MeasuredWeights):
         check_choice(Labels, labels=labels)
         check_choice(Units, units=units)
         check_choice(Range, range=range)
-        if not 0 < eps <= 1:
-            raise SightlineError(f"eps is {eps}; expected the change of a pixel, above 0 and at most 1")
+        check_fraction("(0, 1]", eps=eps)
         if mode == "fused" and min_weight == 0:
             raise SightlineError(
                 "min_weight is 0 and mode 'fused': an image without weight has no gradient to attack it by; use mode='pass'"

@@ -6,10 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline._core.checks import check_non_negative, check_positive
+from sightline._core.checks import check_fraction, check_non_negative, check_positive
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
-from sightline.errors import SightlineError
 from sightline.guides.balance import MapGuide, scaled_to_one
 from sightline.guides.registry import GUIDES
 from sightline.objectives.base import Context, all_images
@@ -57,8 +56,7 @@ class GAIN(MapGuide):
         super().__init__(weight, normalize, explainer)
         check_non_negative(supervision=supervision)
         check_positive(slope=slope)
-        if not 0 < threshold < 1:
-            raise SightlineError(f"threshold is {threshold}; expected a number between 0 and 1")
+        check_fraction("(0, 1)", threshold=threshold)
         self.needs = "masks" if supervision else None
         self.supervision, self.slope, self.threshold = supervision, slope, threshold
 

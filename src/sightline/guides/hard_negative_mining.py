@@ -5,8 +5,8 @@ from math import ceil
 import torch
 from torch import Tensor
 
+from sightline._core.checks import check_fraction
 from sightline.data.batch import Batch
-from sightline.errors import SightlineError
 from sightline.guides.measured_weights import MeasuredWeights
 from sightline.guides.registry import GUIDES
 from sightline.guides.sample_weights import Normalize
@@ -46,10 +46,8 @@ class HardNegativeMining(MeasuredWeights):
 
     def __init__(self, interval: int = 4, ohem_fraction: float | None = None, normalize: Normalize = "weights") -> None:
         super().__init__(interval, 0.0, normalize)
-        if ohem_fraction is not None and not 0 < ohem_fraction <= 1:
-            raise SightlineError(
-                f"ohem_fraction is {ohem_fraction}; expected a share of the batch above 0 and at most 1, or None"
-            )
+        if ohem_fraction is not None:
+            check_fraction("(0, 1]", ohem_fraction=ohem_fraction)
         self.ohem_fraction = ohem_fraction
 
     def measure(self, objective: GuidedModel, batch: Batch) -> Tensor:

@@ -10,10 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sightline._core.checks import check_choice, check_non_negative, check_positive
+from sightline._core.checks import check_choice, check_fraction, check_non_negative, check_positive
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
-from sightline.errors import SightlineError
 from sightline.explainers import normalize_maps, resize_maps
 from sightline.guides.balance import MapGuide
 from sightline.guides.registry import GUIDES
@@ -79,8 +78,7 @@ class RegionActivation(MapGuide):
         check_choice(Unit, unit=unit)
         check_non_negative(penalty=penalty)
         check_positive(softness=softness)
-        if not 0 < threshold < 1:
-            raise SightlineError(f"threshold is {threshold}; expected a number between 0 and 1")
+        check_fraction("(0, 1)", threshold=threshold)
         self.penalty, self.threshold, self.softness = float(penalty), threshold, softness
         self.region, self.target, self.unit = check_source(region, OBJECTS), target, unit
         self.needs = self.region

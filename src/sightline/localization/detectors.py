@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sightline._core.checks import check_fraction
 from sightline._core.devices import pick_device
 from sightline._core.fingerprint import fingerprint
 from sightline._core.registry import Registry
 from sightline.data.dataset import Sample
 from sightline.data.files import locate
-from sightline.errors import MissingFileError, SightlineError, unknown_name
+from sightline.errors import MissingFileError, unknown_name
 from sightline.formats.box_files import Box, BoxFile
 from sightline.localization.image_maps import ExplainedMaps
 from sightline.localization.lost import lost
@@ -106,8 +107,7 @@ class SaliencyBoxes(BoxDetector):
         layer: LayerChoice | None = None,
         threshold: float = 0.2,
     ) -> None:
-        if not 0 <= threshold < 1:
-            raise SightlineError(f"threshold is {threshold}; expected a value in [0, 1)")
+        check_fraction("[0, 1)", threshold=threshold)
         self.maps = ExplainedMaps(model, input_spec, explainer, layer)
         self.threshold = threshold
 

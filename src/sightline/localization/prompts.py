@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline._core.checks import check_fraction
 from sightline._core.user_code import load_function
 from sightline.data.dataset import Sample
 from sightline.errors import SightlineError
@@ -52,8 +53,7 @@ def local_maxima(saliency: Tensor, threshold: float = 0.5, distance: float = 0.1
     """
     if not isinstance(saliency, Tensor) or saliency.ndim != 2 or not saliency.isfinite().all():
         raise SightlineError(f"saliency is {getattr(saliency, 'shape', type(saliency))}; expected a finite map (H, W)")
-    if not 0 < distance <= 1:
-        raise SightlineError(f"distance is {distance}; expected a share of the shorter side in (0, 1]")
+    check_fraction("(0, 1]", distance=distance)
     near = max(1, math.ceil(distance * min(saliency.shape)))
     window = 2 * near - 1  # pixels that are `near` apart do not see each other
     greatest = F.max_pool2d(saliency[None].float(), (window, 1), 1, (near - 1, 0))
@@ -94,8 +94,7 @@ class Prompter:
             raise SightlineError("prompts come from maps or boxes, or from the center; neither was given")
         if center and not (maps is None and boxes is None):
             raise SightlineError("center was given with maps or boxes; expected one of them")
-        if not 0 <= threshold < 1:
-            raise SightlineError(f"threshold is {threshold}; expected a value in [0, 1)")
+        check_fraction("[0, 1)", threshold=threshold)
         local_maxima(torch.zeros(1, 1), threshold, distance)  # rejects a distance out of its range
         self.maps, self.boxes, self.threshold, self.distance = maps, boxes, threshold, distance
         self.center = center

@@ -13,10 +13,9 @@ from scipy import ndimage
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from sightline._core.checks import check_choice, check_count, check_number, check_positive
+from sightline._core.checks import check_choice, check_count, check_fraction, check_positive
 from sightline._core.tensors import check_maps, has_contrast
 from sightline.data.batch_checks import check_boxes
-from sightline.errors import SightlineError
 from sightline.metric_base.base import PerImageMetric
 from sightline.metric_base.observation import Observation
 from sightline.metric_base.registry import register
@@ -41,7 +40,7 @@ def map_boxes(maps: Tensor, share: float = 0.2, by: By = "pixels") -> Tensor:
         Boxes (B, 4) xyxy in pixels; zeros for a constant map, which points nothing out.
     """
     check_maps(maps)
-    check_share(share)
+    check_fraction("(0, 1)", share=share)
     check_choice(By, by=by)
     flat = maps.flatten(1)
     if by == "pixels":
@@ -123,13 +122,6 @@ def pointing_game_in_box(maps: Tensor, boxes: Tensor, has_box: Tensor | None = N
     return pointing_game(maps, inside.to(torch.uint8), known, tolerance=tolerance).masked_fill(~known, torch.nan)
 
 
-def check_share(share: float) -> None:
-    """Raise unless a share is above 0 and below 1."""
-    check_number(share=share)
-    if not 0 < share < 1:
-        raise SightlineError(f"share is {share}; expected a fraction above 0 and below 1")
-
-
 class BoxMetric(PerImageMetric):
     """A metric that compares maps with boxes."""
 
@@ -185,7 +177,7 @@ class BoxLocalization(BoxMetric):
 
     def __init__(self, share: float = 0.2, by: By = "pixels", threshold: float = 0.5) -> None:
         super().__init__()
-        check_share(share)
+        check_fraction("(0, 1)", share=share)
         check_choice(By, by=by)
         check_positive(threshold=threshold)
         self.by: By = by

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from sightline._core.checks import check_fraction, check_positive
+from sightline._core.checks import check_fraction
 from sightline._core.tensors import check_finite, check_maps
 from sightline.data.batch_checks import check_boxes
 from sightline.errors import SightlineError
@@ -36,7 +36,7 @@ def corloc(found: Tensor, boxes: Tensor, has_box: Tensor | None = None, iou: flo
         raise SightlineError(f"found has shape {tuple(found.shape)}; expected (B, 4), xyxy in pixels")
     check_boxes(boxes, has_box, (len(found), None, None))
     check_finite(found, "found")
-    _check_iou(iou)
+    check_fraction("(0, 1]", iou=iou)
     real = boxes.new_ones(boxes.shape[:2], dtype=torch.bool) if has_box is None else has_box
     overlap = torch.stack([box_iou(one[None], some.to(one))[0] for one, some in zip(found, boxes)])
     hits = ((overlap >= iou) & real).any(1)  # no area in either: NaN, which is no hit
@@ -69,7 +69,7 @@ class CorLoc(PerImageMetric):
     def __init__(self, threshold: float = 0.5, iou: float = 0.5) -> None:
         super().__init__()
         check_fraction(threshold=threshold)
-        _check_iou(iou)
+        check_fraction("(0, 1]", iou=iou)
         self.threshold, self.iou = threshold, iou
 
     def update(self, found: Tensor, boxes: Tensor, has_box: Tensor | None = None) -> None:
@@ -83,8 +83,3 @@ class CorLoc(PerImageMetric):
         found, _ = peak_boxes(maps, self.threshold)
         boxes, real = observation.cached(object_boxes)
         return corloc(found.to(boxes), boxes, real, self.iou)
-
-
-def _check_iou(iou: float) -> None:
-    check_positive(iou=iou)
-    check_fraction(iou=iou)

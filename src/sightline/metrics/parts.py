@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from sightline._core.checks import check_fraction
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import non_empty
 from sightline.errors import SightlineError
@@ -37,7 +38,7 @@ def part_iou(activations: Tensor, parts: Tensor, threshold: float = 0.5) -> Tens
             f"activations have shape {tuple(activations.shape)} and parts {tuple(parts.shape)}; expected (C, h, w) and "
             "(P, H, W)"
         )
-    _check_threshold(threshold)
+    check_fraction("(0, 1]", threshold=threshold)
     maps = resize_maps(at_least_float32(activations), (parts.shape[1], parts.shape[2])).flatten(1)
     highest = maps.amax(1, keepdim=True)
     region = ((maps >= threshold * highest) & (highest > 0)).float()
@@ -91,7 +92,7 @@ class PartInterpretability(PerImageMetric):
         internal_batch_size: int | None = None,
     ) -> None:
         super().__init__()
-        _check_threshold(threshold)
+        check_fraction("(0, 1]", threshold=threshold)
         self.threshold, self.input_spec, self.internal_batch_size = threshold, input_spec, internal_batch_size
         self._tap = [Tap(model, layer)]  # no module, so the metric's state dict and moves spare the model
 
@@ -122,8 +123,3 @@ class PartInterpretability(PerImageMetric):
                     value = part_iou(maps, shown, self.threshold).amax(1).mean() if len(shown) else None
                     values.append(images.new_tensor(torch.nan) if value is None else value.to(images.dtype))
         return torch.stack(values)
-
-
-def _check_threshold(threshold: float) -> None:
-    if not 0 < threshold <= 1:
-        raise SightlineError(f"threshold is {threshold}; expected a share above 0 and at most 1")

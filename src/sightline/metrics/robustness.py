@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sightline._core.checks import check_fraction, check_positive
+from sightline._core.checks import check_fraction
 from sightline._core.tensors import at_least_float32
 from sightline.attacks import ascent, sign_step
 from sightline.errors import SightlineError
@@ -90,8 +90,7 @@ class FGSMAccuracy(CurveMetric):
         if not eps:
             raise SightlineError("eps is empty; expected one change of a pixel or more, each above 0")
         for each in eps:
-            check_positive(eps=each)
-            check_fraction(eps=each)
+            check_fraction("(0, 1]", eps=each)
         super().__init__(model, eps, input_spec=input_spec, internal_batch_size=internal_batch_size)
         self.eps = tuple(eps)
 

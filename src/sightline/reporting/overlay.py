@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sightline._core.checks import check_fraction
 from sightline._core.files import replacing_file
 from sightline._core.output_lock import LONG, holding_file
 from sightline._core.tensors import check_images
@@ -145,8 +146,7 @@ def show(
     named = dict(maps) if isinstance(maps, Mapping) else {"map": maps}
     if not named:
         raise SightlineError("maps is an empty mapping; give a tensor (B, H, W) or at least one caption -> maps")
-    if not 0 <= outliers < 1:
-        raise SightlineError(f"outliers is {outliers}; expected a share in [0, 1)")
+    check_fraction("[0, 1)", outliers=outliers)
     for caption, tensor in named.items():
         if tensor is not None:
             _check_maps(f"maps[{caption!r}]" if isinstance(maps, Mapping) else "maps", tensor, images)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from sightline._core.checks import check_fraction
 from sightline._core.devices import pick_device
 from sightline._core.files import write_atomically
 from sightline._core.output_lock import holding_folder
@@ -54,8 +55,7 @@ def reproduce(
     Raises:
         SightlineError: no such item or key, data or weights are missing, or the folder holds another study.
     """
-    if not 0 < scale <= 1:
-        raise SightlineError(f"scale is {scale}; expected a share in (0, 1]")
+    check_fraction("(0, 1]", scale=scale)
     changes = [*overrides, *(["search=true"] if search else [])]
     study = read_study(paper, item, changes).scaled(scale)
     called = f"{item}{'-search' if search else ''}{'' if scale == 1 else f'-scale{scale:g}'}"

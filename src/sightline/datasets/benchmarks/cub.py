@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from sightline._core.checks import check_fraction
 from sightline._core.reading import RESTORE, reading
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import locate
@@ -48,8 +49,7 @@ def cub(
     Raises:
         SightlineError: files are missing, a species is unknown, or fewer than `per_class` images remain.
     """
-    if not 0 <= agreement < 1:
-        raise SightlineError(f"agreement is {agreement}; expected a share in [0, 1)")
+    check_fraction("[0, 1)", agreement=agreement)
     base = _base(root)
     drawn = _segmentations(base) if masks else None
     meaning = (torch.arange(256) > 255 * agreement).to(torch.uint8)

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from sightline._core.checks import check_choice
+from sightline._core.checks import check_choice, check_fraction
 from sightline.data.dataset import Derived, ImageDataset, Sample
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits, divide
-from sightline.errors import SightlineError
 
 Bias = Literal["brighter", "darker", "scaled"]
 
@@ -48,8 +47,7 @@ class Biased(Derived):
 
     def __init__(self, dataset: ImageDataset, bias: Bias, *, share: float = 0.8, seed: int = 0) -> None:
         check_choice(Bias, bias=bias)
-        if not 0 < share < 1:
-            raise SightlineError(f"share is {share}; expected a share of the images above 0 and below 1")
+        check_fraction("(0, 1)", share=share)
         self.bias = bias
         self.biased = torch.ones(len(dataset), dtype=torch.bool)
         self.biased[divide(dataset.label_list(), {"unbiased": 1 - share}, seed).get("unbiased", [])] = False

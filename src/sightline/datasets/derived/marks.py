@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from sightline._core.checks import check_choice, check_positive
+from sightline._core.checks import check_choice, check_fraction, check_positive
 from sightline._core.registry import Registry
 from sightline.errors import SightlineError
 
@@ -56,9 +56,7 @@ class _Painted(Mark):
     variant = "color"
 
     def __init__(self, color: Color, size: float, strength: float) -> None:
-        for name, value in (("size", size), ("strength", strength)):
-            if not 0 < value <= 1:
-                raise SightlineError(f"{name} is {value}; expected a share in (0, 1]")
+        check_fraction("(0, 1]", size=size, strength=strength)
         if not all(0 <= value <= 255 for value in color):
             raise SightlineError(f"color is {list(color)}; expected red, green and blue in 0 .. 255")
         self.color, self.size, self.strength = tuple(color), size, strength

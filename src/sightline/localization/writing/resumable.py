@@ -7,11 +7,11 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from sightline._core.checks import check_count
 from sightline._core.progress import bar
 from sightline._core.progress_log import ProgressLog
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.file_dataset import FileDataset
-from sightline.errors import SightlineError
 
 
 def work_through(
@@ -34,8 +34,7 @@ def work_through(
         num_workers: processes that load images.
         progress: show a bar with the time that remains.
     """
-    if chunk_size < 1:
-        raise SightlineError(f"chunk_size is {chunk_size}; expected at least 1")
+    check_count(chunk_size=chunk_size)
     left = [index for index in range(len(dataset)) if index not in log.entries]
     groups = [left[start : start + chunk_size] for start in range(0, len(left), chunk_size)]
     loader: DataLoader[Any] = DataLoader(dataset, batch_sampler=groups, num_workers=num_workers, collate_fn=list)

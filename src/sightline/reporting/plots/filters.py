@@ -12,7 +12,7 @@ from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 from torch import Tensor, nn
 
-from sightline._core.checks import check_choice, check_count
+from sightline._core.checks import check_choice, check_count, check_fraction
 from sightline._core.tensors import check_images
 from sightline.errors import SightlineError
 from sightline.evaluation.filter_responses import FilterRow, measure_filters
@@ -113,8 +113,7 @@ def show_filters(
     if len(images) < 2:
         raise SightlineError("images holds 1 image; filters need at least 2")
     check_choice(Style, style=style)
-    if not 0 < threshold < 1:
-        raise SightlineError(f"threshold is {threshold}; expected a share between 0 and 1")
+    check_fraction("(0, 1)", threshold=threshold)
     check_count(columns=columns)
 
     rows, coherence = measure_filters(
