@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sightline import SightlineError
-from sightline._core.distributed import is_first_process, raise_everywhere, sum_over_processes, world_size
+from sightline._core.distributed import is_first_process, raising_everywhere, sum_over_processes, world_size
 
 CPU = torch.device("cpu")
 
@@ -17,7 +17,8 @@ def test_single_process_sums_are_its_own() -> None:
     assert is_first_process()
 
 
-def test_raise_everywhere_raises_this_processs_problem() -> None:
-    raise_everywhere(None, CPU, "another process failed")
-    with pytest.raises(SightlineError, match="no image"):
-        raise_everywhere(SightlineError("no image"), CPU, "another process failed")
+def test_raising_everywhere_raises_this_processs_problem() -> None:
+    with raising_everywhere(CPU, "another process failed"):
+        pass
+    with pytest.raises(SightlineError, match="no image"), raising_everywhere(CPU, "another process failed"):
+        raise SightlineError("no image")

@@ -464,7 +464,7 @@ def test_recomposed_pets_tell_the_cheat_from_the_honest(annotation, data_folder,
         subject = find_subject(None, None, run)
         data = find_data(None, [], "test_iid", run)
         found = diagnose(
-            subject.model, data, input_spec=subject.spec, annotation=annotation, samples=100, layer=subject.layer
+            subject.model, data, input_spec=subject.input_spec, annotation=annotation, samples=100, layer=subject.layer
         )
         answers[arm] = found.verdict.answer
     assert answers == {"cross-entropy": "leans on the background", "random_backgrounds": "looks at the object"}

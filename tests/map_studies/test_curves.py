@@ -39,9 +39,16 @@ def test_curves_are_those_of_the_metric(tmp_path: Path) -> None:
 
     subject = load_subject(read.models[0], torch.device("cpu"), read.seed, "models.0")
     targets = subject.probabilities(images).argmax(1)
-    maps = explain(subject.model, images, "gradcam", targets, input_spec=subject.spec)
+    maps = explain(subject.model, images, "gradcam", targets, input_spec=subject.input_spec)
     expected = square_curves(
-        subject.model, images, maps, targets, square=4, repeats=5, indices=torch.tensor(places), input_spec=subject.spec
+        subject.model,
+        images,
+        maps,
+        targets,
+        square=4,
+        repeats=5,
+        indices=torch.tensor(places),
+        input_spec=subject.input_spec,
     )
     torch.testing.assert_close(part["curves"], expected)
 

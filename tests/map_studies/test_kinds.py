@@ -69,7 +69,7 @@ def test_a_panel_keeps_the_maps_that_the_explainer_gives(tmp_path):
 
     subject = load_subject(SizedModel(**SMALL), torch.device("cpu"), 0)
     images = torch.stack([see(test[i].image).as_subclass(torch.Tensor) for i in chosen])
-    expected = create_explainer("eigencam", center=True)(subject.model, images, input_spec=subject.spec)
+    expected = create_explainer("eigencam", center=True)(subject.model, images, input_spec=subject.input_spec)
     found = torch.cat([load_file(folder / "parts" / f"Eigen-{k}.safetensors")["maps"] for k in (0, 5)])
     assert (found.float() / 255 - expected).abs().max() <= 0.5 / 255 + 1e-4
     probability, predicted = subject.probabilities(images).max(1)
@@ -199,20 +199,22 @@ def test_targets_of_lots_come_from_training_images_and_from_the_reference(tmp_pa
     known = class_features(
         subject.model,
         [Batch(stack(splits["train"], every), splits["train"].labels, indices=torch.tensor(every))],
-        input_spec=subject.spec,
+        input_spec=subject.input_spec,
     )
     images = stack(splits["test_shifted"], places)
     kept = load_file(folder / "parts" / "pictures.safetensors")
     for column in ("class", "mean"):
         lots = create_explainer("lots", target=column, class_features=known, **LOTS)
-        expected = lots(subject.model, images, labels, input_spec=subject.spec)
+        expected = lots(subject.model, images, labels, input_spec=subject.input_spec)
         found = load_file(folder / "parts" / f"by-{column}-0.safetensors")["maps"].float() / 255
         assert (found - expected).abs().max() <= 0.5 / 255 + 1e-3
     references = kept["references"].float() / 255
     assert not torch.equal(references, kept["images"].float() / 255)
     lots = create_explainer("lots", target=references, **LOTS)
     found = load_file(folder / "parts" / "by-reference-0.safetensors")["maps"].float() / 255
-    assert (found - lots(subject.model, images, input_spec=subject.spec)).abs().max() <= 0.05  # pictures are 8 bit
+    assert (
+        found - lots(subject.model, images, input_spec=subject.input_spec)
+    ).abs().max() <= 0.05  # pictures are 8 bit
 
     study = read_study("lots", "figure-5.1", overrides)
     figure = study.figures(StudyFolder(folder, study, 1).finished())["figure.png"]
@@ -258,7 +260,7 @@ def test_the_steps_of_lots_are_those_of_the_explainer(tmp_path):
     subject = load_subject(SizedModel(**SMALL), torch.device("cpu"), 0)
     image = steps["original"][None].float() / 255
     lots = create_explainer("lots", **LOTS)
-    found = lots.synthesize(subject.model, image, input_spec=subject.spec)
+    found = lots.synthesize(subject.model, image, input_spec=subject.input_spec)
     assert (steps["adversarial"].float() / 255 - found.images[0]).abs().max() <= 0.02
     assert (steps["activation map"][0].float() / 255 - lots.maps(image, found.images)[0]).abs().max() <= 0.05
     weighted = steps["original"].float() * steps["activation map"].float() / 255

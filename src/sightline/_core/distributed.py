@@ -27,14 +27,19 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def raise_everywhere(problem: SightlineError | None, device: torch.device, message: str) -> None:
-    """Raise on every process if one has a problem, so none waits for the others forever.
+@contextmanager
+def raising_everywhere(device: torch.device, message: str) -> Iterator[None]:
+    """Raise on every process if one raises SightlineError inside, so none waits for the others forever.
 
     Args:
-        problem: The error of this process, raised here; None if it has none.
         device: The device that processes share tensors on.
         message: The error of the processes that have no problem themselves.
     """
+    problem: SightlineError | None = None
+    try:
+        yield
+    except SightlineError as error:
+        problem = error
     failed = sum_over_processes(torch.tensor(float(problem is not None), device=device))
     if problem is not None:
         raise problem

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sightline.cli.options import refuse_given
 from sightline.errors import SightlineError
 
 
@@ -92,17 +93,10 @@ def acquire(
     from sightline.datasets.derived.subset import write_list
     from sightline.runs import Run
 
-    given = {
-        "--initial-fraction": initial_fraction,
-        "--step-fraction": step_fraction,
-        "--rounds": rounds,
-        "--seeds": seeds,
-        "--columns": columns,
-    }
-    if excluded := [option for option, value in given.items() if value is not None]:
-        raise SightlineError(
-            f"{excluded[0]} was given together with --next, which does one step of the loop; leave one out"
-        )
+    refuse_given(
+        "was given together with --next, which does one step of the loop; leave one out", rounds=rounds, seeds=seeds,
+        initial_fraction=initial_fraction, step_fraction=step_fraction, columns=columns,
+    )  # fmt: skip
     if names is None or len(names) != 1:
         raise SightlineError(
             "--next needs one query strategy: give --strategy NAME (`sightline list query-strategies`)"

@@ -44,17 +44,15 @@ def audit(
 
     Example: sightline audit folder root=photos --run runs/so-loss-seed0
     """
-    import torch
-
+    from sightline._core.devices import pick_device
     from sightline.auditing.run import audit as audit_dataset
 
     subject = find_subject(model, weights, run, classes, size, mean, std)
-    if torch.cuda.is_available():
-        subject.model.cuda()
+    subject.model.to(pick_device())
     images = find_data(dataset, options or [], split, run, labels=True, subject=subject)
     audit_dataset(
-        subject.model, images, output, input_spec=subject.spec,
+        subject.model, images, output, input_spec=subject.input_spec,
         reference_explainer=reference_explainer, layer=subject.layer, iterations=iterations,
-        classes=subject.classes, num_workers=num_workers, name=subject.name, progress=True,
+        classes=subject.names, num_workers=num_workers, name=subject.name, progress=True,
     )  # fmt: skip
     typer.echo(output / "index.html")

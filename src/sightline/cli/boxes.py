@@ -48,8 +48,7 @@ def boxes(
 
     Example: sightline boxes folder root=photos --detector lost
     """
-    import torch
-
+    from sightline._core.devices import pick_device
     from sightline._core.strict import apply_overrides
     from sightline.errors import SightlineError
     from sightline.localization.detectors import BOX_DETECTORS
@@ -76,11 +75,11 @@ def boxes(
         values |= {"model": network, "input_spec": spec}
     elif needs == "classifier":
         subject = find_subject(model, weights, run, None, size, mean, std)
-        values |= {"model": subject.model, "input_spec": subject.spec}
+        values |= {"model": subject.model, "input_spec": subject.input_spec}
         if subject.layer is not None:
             values.setdefault("layer", subject.layer)
-    if needs and torch.cuda.is_available():
-        values["model"].cuda()
+    if needs:
+        values["model"].to(pick_device())
     done = write_boxes(data, output, entry(**values), num_workers=num_workers, progress=True)
     typer.echo(f"{done.boxes} boxes in {done.images} images; {done.without} have none", err=True)
     if done.clipped or done.dropped:

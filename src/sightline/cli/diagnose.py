@@ -8,6 +8,7 @@ import typer
 from sightline.cli.options import (
     ClassNames,
     DataName,
+    DatasetOptions,
     Mean,
     ModelName,
     RunFolder,
@@ -25,9 +26,7 @@ ADVISED = ("leans on the background", "cannot tell")  # the answers after which 
 
 
 def diagnose(
-    options: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the dataset.")
-    ] = None,
+    options: DatasetOptions = None,
     model: ModelName = None,
     weights: Weights = None,
     size: Size = None,
@@ -103,7 +102,7 @@ def diagnose(
         "weights": weights,
         "folder": " ".join([data or "that of the run", *(options or [])]),
         "split": split,
-        "input": subject.spec,
+        "input": subject.input_spec,
     }
     given = {
         "size": size,
@@ -114,7 +113,7 @@ def diagnose(
     found = diagnose_model(
         subject.model,
         images,
-        input_spec=subject.spec,
+        input_spec=subject.input_spec,
         annotation=annotation,  # type: ignore[arg-type]
         boxes=None if boxes is None else AnnotatedBoxes(boxes),
         saliency=saliency,
@@ -124,7 +123,9 @@ def diagnose(
         sources=source,
         explainer=explainer,
         layer=layer or subject.layer,
-        training=read_training(run, data, options or [], model, weights, layer, subject.spec.size[0], boxes, given),
+        training=read_training(
+            run, data, options or [], model, weights, layer, subject.input_spec.size[0], boxes, given
+        ),
         seen=seen,
         about={key: str(value) for key, value in about.items() if value is not None},
         name=subject.name,

@@ -16,6 +16,7 @@ from sightline.cli.options import (
     Std,
     Weights,
     named_data,
+    refuse_given,
     split_devices,
     split_given,
     split_numbers,
@@ -76,22 +77,13 @@ def evaluate(
     if len(paths) == 1 and output is None and model is None and paths[0].suffix not in (".yaml", ".yml"):
         from sightline import evaluation
 
-        for name, value in (
-            ("KEY=VALUE", options),
-            ("--weights", weights),
-            ("--size", size),
-            ("--mean", mean),
-            ("--std", std),
-            ("--classes", classes),
-            ("--data", data),
-            ("--num-images", num_images),
-            ("--contrast", contrast),
-            ("--devices", devices),
-        ):
-            if value:
-                raise SightlineError(
-                    f"{name} was given for one run, which is evaluated on its own data; --output makes a table"
-                )
+        reason = "was given for one run, which is evaluated on its own data; --output makes a table"
+        if options:
+            raise SightlineError(f"KEY=VALUE {reason}")
+        refuse_given(
+            reason, weights=weights, size=size, mean=mean, std=std, classes=classes, data=data, num_images=num_images,
+            contrast=contrast, devices=devices,
+        )  # fmt: skip
         evaluation.evaluate(paths[0], *named, max_images_slow=max_images_slow, precision=precision)  # type: ignore
         return
 
@@ -100,13 +92,11 @@ def evaluate(
     if max_images_slow is not None:
         raise SightlineError("--max-images-slow is for one run; a table's metrics all see --num-images images")
     if len(paths) == 1 and paths[0].suffix in (".yaml", ".yml"):
-        for name, value in (
-            ("--model", model), ("--weights", weights), ("--size", size), ("--mean", mean), ("--std", std),
-            ("--classes", classes), ("--data", data), ("--explainers", explainers), ("--metrics", metrics),
-            ("--precision", precision),
-        ):  # fmt: skip
-            if value is not None:
-                raise SightlineError(f"{name} was given together with a plan; change the keys of the plan by KEY=VALUE")
+        refuse_given(
+            "was given together with a plan; change the keys of the plan by KEY=VALUE", model=model, weights=weights,
+            size=size, mean=mean, std=std, classes=classes, data=data, explainers=explainers, metrics=metrics,
+            precision=precision,
+        )  # fmt: skip
         study = studies.load_study(paths[0], options)
         folder = output or Path("runs", "evaluate", study.item)
     else:

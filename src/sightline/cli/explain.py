@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sightline.cli.options import ClassNames, Mean, ModelName, PrecisionName, RunFolder, Size, Std, TargetLayer, Weights
-from sightline.cli.subject import Subject, find_data, find_subject
+from sightline.cli.subject import find_data, find_subject
 from sightline.errors import NotDefinedError, SightlineError, unknown_name
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sightline.explainers import Explainer
+    from sightline.models import OpenedModel
 
 
 def explain(
@@ -103,7 +104,7 @@ def explain(
     dataset = find_data(data, given, split, run, labels=target == "label", subject=subject)
     compute_maps(
         subject.model, dataset, store, named[0], targets=target or "predicted",  # type: ignore
-        layer=layer or subject.layer, input_spec=subject.spec, dtype=dtype, num_workers=num_workers, devices=devices,  # type: ignore
+        layer=layer or subject.layer, input_spec=subject.input_spec, dtype=dtype, num_workers=num_workers, devices=devices,  # type: ignore
         precision=precision or "fp32", progress=True,  # type: ignore
     )  # fmt: skip
     if is_first_process():
@@ -113,7 +114,7 @@ def explain(
 def _draw(
     images: list[Path],
     asked: "dict[str, Explainer]",
-    subject: Subject,
+    subject: "OpenedModel",
     target: str | None,
     against: str | None,
     layer: str | None,
@@ -133,16 +134,16 @@ def _draw(
     from sightline.reporting.plots.drawing import save_figure
     from sightline.reporting.plots.panel import panel
 
-    see = eval_transform(subject.spec.size[0])
+    see = eval_transform(subject.input_spec.size[0])
     found = [each for path in images for each in as_images(path)]
     pixels = torch.stack([see(tv_tensors.Image(image)) for _, image in found])
     with torch.no_grad():
-        probabilities = probabilities_of(subject.model.eval()(subject.spec.normalize(pixels)))
+        probabilities = probabilities_of(subject.model.eval()(subject.input_spec.normalize(pixels)))
     likeliest = probabilities.argmax(1)
-    targets = likeliest if target is None else torch.full_like(likeliest, _class_index(target, subject.classes))
+    targets = likeliest if target is None else torch.full_like(likeliest, _class_index(target, subject.names))
     question: Targets = targets
     if against is not None:
-        question = Contrast(targets, None if against == "next" else _class_index(against, subject.classes))
+        question = Contrast(targets, None if against == "next" else _class_index(against, subject.names))
     maps: dict[str, Tensor | None] = {}
     with ProgressBar(True, "explaining", len(asked) * len(found)) as shown:
         for number, (name, explainer) in enumerate(asked.items(), 1):
@@ -150,7 +151,7 @@ def _draw(
             where = layer_for(name, layer or subject.layer)
             try:
                 maps[name] = explain_in_chunks(
-                    explainer, subject.model, pixels, question, where, subject.spec, shown.advance
+                    explainer, subject.model, pixels, question, where, subject.input_spec, shown.advance
                 )
             except NotDefinedError as error:
                 shown.print(str(error))
@@ -158,7 +159,7 @@ def _draw(
             shown.update(completed=number * len(found))
     with bar(True, "drawing", None):
         overlay = show(pixels, maps, [Path(name).name for name, _ in found])
-        saved = save_figure(panel(overlay, probabilities, targets.tolist(), subject.classes), output)
+        saved = save_figure(panel(overlay, probabilities, targets.tolist(), subject.names), output)
     typer.echo(saved)
 
 

@@ -55,6 +55,7 @@ def filters(
     import torch
     from torchvision import tv_tensors
 
+    from sightline._core.devices import pick_device
     from sightline._core.seeding import generator
     from sightline.data.image_files import read_image
     from sightline.data.loader import create_loader
@@ -72,9 +73,8 @@ def filters(
     paths, options = split_given(given)
     subject = find_subject(model, weights, run, classes, size, mean, std)
     dataset = find_data(data, options, split, run, labels=False)
-    if torch.cuda.is_available():
-        subject.model.cuda()
-    side = subject.spec.size[0]
+    subject.model.to(pick_device())
+    side = subject.input_spec.size[0]
     drawn = torch.randperm(len(dataset), generator=generator(0, "filters"))[:count].sort().values.tolist()
     batches = create_loader(dataset, size=side, batch_size=64, train=False, indices=drawn)
     see = eval_transform(side)
@@ -84,7 +84,7 @@ def filters(
         subject.model,
         torch.cat([batch.images for batch in batches]),
         layer or subject.layer,
-        subject.spec,
+        subject.input_spec,
         groups=assigned,
         filters=chosen,
         pictures=torch.stack([see(tv_tensors.Image(read_image(path))) for path in paths]) if paths else None,

@@ -68,8 +68,7 @@ def masks(
     """
     import sys
 
-    import torch
-
+    from sightline._core.devices import pick_device
     from sightline.errors import SightlineError
     from sightline.localization.detectors import BOX_DETECTORS
     from sightline.localization.image_maps import ExplainedMaps, StoredMaps
@@ -87,9 +86,8 @@ def masks(
         shown = StoredMaps(maps, data)
     elif model is not None or run is not None:
         subject = find_subject(model, weights, run, classes, size, mean, std)
-        if torch.cuda.is_available():
-            subject.model.cuda()
-        shown = ExplainedMaps(subject.model, subject.spec, method, subject.layer)
+        subject.model.to(pick_device())
+        shown = ExplainedMaps(subject.model, subject.input_spec, method, subject.layer)
     elif boxes is None and not center:
         raise SightlineError(
             "no prompts: give --model NAME --weights FILE, --run RUN, --maps STORE, --boxes FILE or --center"

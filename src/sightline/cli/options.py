@@ -57,6 +57,13 @@ DatasetName = Annotated[str, typer.Argument(help="Dataset: a name (`sightline li
 DatasetOptions = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the dataset.")]
 
 
+def refuse_given(reason: str, **options: object) -> None:
+    """Raise if one of these options was given; the reason is the rest of the sentence about it."""
+    for name, value in options.items():
+        if value is not None and value is not False:
+            raise SightlineError(f"--{name.replace('_', '-')} {reason}")
+
+
 def split_numbers(text: str | None, option: str) -> list[float] | None:
     """Return the numbers that an option joins by commas; None where it was not given."""
     if text is None:

@@ -1,50 +1,21 @@
 """The model and the data set that a command's options name."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sightline.cli.options import named_data, split_numbers
+from sightline.cli.options import named_data, refuse_given, split_numbers
 from sightline.errors import SightlineError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from sightline.data import ImageDataset, Splits
     from sightline.models import OpenedModel
-    from sightline.network.input_spec import InputSpec
     from sightline.runs import Run
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A trained classifier that a command's options name, and the layer that is looked at; None = chosen by its family."""
-
-    opened: "OpenedModel"
-    layer: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The name of the model."""
-        return self.opened.name
-
-    @property
-    def model(self) -> "nn.Module":
-        """The classifier."""
-        return self.opened.model
-
-    @property
-    def spec(self) -> "InputSpec":
-        """The normalization and the size of its input."""
-        return self.opened.input_spec
-
-    @property
-    def classes(self) -> list[str]:
-        """A name for each of its classes."""
-        return self.opened.names
 
 
 def find_subject(
@@ -55,30 +26,26 @@ def find_subject(
     size: int | None = None,
     mean: str | None = None,
     std: str | None = None,
-) -> Subject:
+) -> "OpenedModel":
     """Load the classifier of `--run`, or of `--model` with `--weights`, on the CPU, and print how it sees images."""
     from sightline._core.processes import is_first_process
     from sightline.models import open_model
 
     if run is not None:
-        options = {
-            "--model": model,
-            "--weights": weights,
-            "--classes": classes,
-            "--size": size,
-            "--mean": mean,
-            "--std": std,
-        }
-        if given := [option for option, value in options.items() if value is not None]:
-            raise SightlineError(f"{given[0]} and --run were both given; a run knows its model, classes and input")
-        subject = _from_run(run)
+        from sightline.runs import load_run
+
+        reason = "and --run were both given; a run knows its model, classes and input"
+        refuse_given(reason, model=model, weights=weights, classes=classes, size=size, mean=mean, std=std)
+        loaded = load_run(run, device="cpu")
+        opened = open_model(loaded.model, input_spec=loaded.input_spec, classes=loaded.classes)
+        subject = replace(opened, name=loaded.recipe.model.name, layer=loaded.layer)
     elif model is None:
         raise SightlineError("no model was named: give --model NAME --weights FILE, or --run RUN")
     else:
         means, stds = split_numbers(mean, "--mean"), split_numbers(std, "--std")
-        subject = Subject(open_model(model, weights, size=size, mean=means, std=stds, classes=classes))
+        subject = open_model(model, weights, size=size, mean=means, std=stds, classes=classes)
     if is_first_process():
-        for line in subject.opened.describe():
+        for line in subject.describe():
             typer.echo(line, err=True)
     return subject
 
@@ -90,7 +57,7 @@ def find_data(
     run: Path | None,
     *,
     labels: bool,
-    subject: Subject | None = None,
+    subject: "OpenedModel | None" = None,
 ) -> "ImageDataset":
     """Return a split of a dataset by its registered name and `key=value` options, or of the run's own data.
 
@@ -112,14 +79,14 @@ def find_data(
     if not labels or isinstance(splits, RunSplits):
         return found
     if opened is None:
-        return found if subject is None else subject.opened.match(found)
+        return found if subject is None else subject.match(found)
     if split != "train":
         warn_of_training_images(opened, name, found)
     return match_classes(found, opened.facts["classes"], f"the run {run}")
 
 
 def find_folder(
-    data: str | None, options: Sequence[str], run: Path | None, subject: Subject
+    data: str | None, options: Sequence[str], run: Path | None, subject: "OpenedModel"
 ) -> "tuple[ImageDataset, Tensor | None]":
     """Return all images of a dataset, and (N,) bool, which of them the run was trained on (None = not known).
 
@@ -138,7 +105,7 @@ def find_folder(
     name, splits, opened = _open_splits(data, options, run)
     found = whole_folder(splits)
     if opened is None:
-        return subject.opened.match(found), None
+        return subject.match(found), None
     seen = seen_in_training(opened, name, found)
     if not isinstance(splits, RunSplits):
         found = match_classes(found, opened.facts["classes"], f"the run {run}")
@@ -172,13 +139,3 @@ def _open_splits(data: str | None, options: Sequence[str], run: Path | None) -> 
         values = dict(opened.recipe.data.options)
     apply_overrides(values, options)
     return data, DATASETS.create(data, **values), opened
-
-
-def _from_run(run: Path) -> Subject:
-    """Load the model that a run trained: of its best epoch if the recipe selects one, else of the last."""
-    from sightline.models import open_model
-    from sightline.runs import load_run
-
-    loaded = load_run(run, device="cpu")
-    opened = open_model(loaded.model, input_spec=loaded.input_spec, classes=loaded.classes)
-    return Subject(replace(opened, name=loaded.recipe.model.name), loaded.layer)

@@ -76,7 +76,7 @@ class Consistency(RecipeStudy):
         def work(part: str) -> Part:
             run = train(recipe, output=folder / "runs" / recipe.name, resume=True, device=device)
             subject = run_subject(run, device)
-            side = subject.spec.size[0]
+            side = subject.input_spec.size[0]
             found = torch.cat([
                 self._compare(subject, batch.to(device))["consistency"]
                 for batch in create_loader(
@@ -161,13 +161,13 @@ class Consistency(RecipeStudy):
             subject.layer_for(self.method.name),
         )
         predicted = subject.probabilities(batch.images).argmax(1)
-        maps = explainer(subject.model, batch.images, predicted, layer, subject.spec)
+        maps = explainer(subject.model, batch.images, predicted, layer, subject.input_spec)
         attacked = disturbed_images(
             subject.model, batch.images, maps, batch.labels,
-            perturbation=self.perturbation, eps=self.eps, input_spec=subject.spec,
+            perturbation=self.perturbation, eps=self.eps, input_spec=subject.input_spec,
         )  # fmt: skip
         drawn = explainer.for_images(batch.images, batch.indices, "attacked")
-        again = drawn(subject.model, attacked, predicted, layer, subject.spec)
+        again = drawn(subject.model, attacked, predicted, layer, subject.input_spec)
         said = subject.probabilities(attacked).argmax(1)
         consistency = explanation_consistency(maps, again, said == predicted, self.psi, self.distance)
         consistency = torch.where(predicted == batch.labels, consistency, torch.nan)

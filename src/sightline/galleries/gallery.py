@@ -329,7 +329,7 @@ class _Worker:
         """Return maps (B, H, W) of the class that the model predicts, on the CPU."""
         method = self.study.method
         explainer = create_explainer(method.name, **method.options)
-        ask = partial(explainer, subject.model, layer=subject.layer_for(method.name), input_spec=subject.spec)
+        ask = partial(explainer, subject.model, layer=subject.layer_for(method.name), input_spec=subject.input_spec)
         return torch.cat([ask(some.to(self.device)).detach().float().cpu() for some in images.split(TOGETHER)])
 
     def _changed(self, change: Change, batch: Batch) -> Tensor:

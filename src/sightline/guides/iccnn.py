@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 
 from sightline._core.checks import check_count, check_non_negative
-from sightline._core.distributed import is_first_process, raise_everywhere, sum_over_processes, world_size
+from sightline._core.distributed import is_first_process, raising_everywhere, sum_over_processes, world_size
 from sightline._core.progress import bar
 from sightline._core.tensors import at_least_float32
 from sightline.data.batch import Batch
@@ -136,12 +136,9 @@ class ICCNN(Guide):
 
     def _similarity(self, objective: GuidedModel, loader: Iterable[Batch], device: torch.device) -> Tensor:
         """Return the similarity (C, C) of the filters over the images of all processes."""
-        moments, problem = Moments(), None
-        try:
+        moments = Moments()
+        with raising_everywhere(device, "another process could not look at its images; its message says why"):
             self._look(moments, objective, loader, device)
-        except SightlineError as error:
-            problem = error
-        raise_everywhere(problem, device, "another process could not look at its images; its message says why")
         if world_size() > 1:
             moments.values = sum_over_processes(moments.values.to(device)).cpu()
         return moments.similarity()

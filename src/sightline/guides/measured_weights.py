@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sightline._core.checks import check_count, check_fraction
-from sightline._core.distributed import is_first_process, raise_everywhere, sum_over_processes
+from sightline._core.distributed import is_first_process, raising_everywhere, sum_over_processes
 from sightline._core.progress import bar
 from sightline.data.batch import Batch
 from sightline.errors import SightlineError
@@ -62,26 +62,22 @@ class MeasuredWeights(Reweighter):
         return epoch > 0 and epoch % self.interval == 0
 
     def _measure_all(self, objective: GuidedModel, loader: Iterable[Batch]) -> None:
-        problem: SightlineError | None = None
         steps = len(loader) if isinstance(loader, Sized) else None
         device = self.weights.device
-        try:
-            with evaluating(objective.model), bar(is_first_process(), "reweighting", steps) as advance:
-                for batch in loader:
-                    here = batch.to(device, non_blocking=True)
-                    weights = self.measure(objective, here).clamp_min(self.min_weight)
-                    if not (finite := weights.isfinite()).all():
-                        bad = here.indices[~finite].tolist() if here.indices is not None else "unknown"
-                        raise SightlineError(
-                            f"the weights of images {bad} are NaN or infinite; is the model finite there?"
-                        )
-                    self._remember(here, weights)
-                    advance(1)
-        except SightlineError as error:
-            problem = error
-        raise_everywhere(
-            problem, device, "another process could not measure the weights of its images; its message says why"
-        )
+        told = "another process could not measure the weights of its images; its message says why"
+        with (
+            raising_everywhere(device, told),
+            evaluating(objective.model),
+            bar(is_first_process(), "reweighting", steps) as advance,
+        ):
+            for batch in loader:
+                here = batch.to(device, non_blocking=True)
+                weights = self.measure(objective, here).clamp_min(self.min_weight)
+                if not (finite := weights.isfinite()).all():
+                    bad = here.indices[~finite].tolist() if here.indices is not None else "unknown"
+                    raise SightlineError(f"the weights of images {bad} are NaN or infinite; is the model finite there?")
+                self._remember(here, weights)
+                advance(1)
         self.synchronize()
 
 

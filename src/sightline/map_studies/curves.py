@@ -115,15 +115,16 @@ class Curves(DrawnImagesStudy):
             explainer = create_explainer(method.name, **method.options)
             found: list[tuple[Tensor, Tensor]] = []
             for some in torch.tensor(places).split(self.batch):
-                images = selection.read(some.tolist(), subject.spec.size[0]).to(device)
+                images = selection.read(some.tolist(), subject.input_spec.size[0]).to(device)
                 targets = subject.probabilities(images).argmax(1)
-                maps = explainer(subject.model, images, targets, subject.layer_for(method.name), subject.spec)
+                maps = explainer(subject.model, images, targets, subject.layer_for(method.name), subject.input_spec)
                 curves = square_curves(
-                    subject.model, images, maps, targets, seed=self.seed, indices=some, input_spec=subject.spec, **self.options
+                    subject.model, images, maps, targets, seed=self.seed, indices=some, input_spec=subject.input_spec,
+                    **self.options,
                 )  # fmt: skip
                 found.append((maps.cpu(), curves.cpu()))
             maps, curves = (torch.cat(column) for column in zip(*found))
-            pictures = selection.read(places[: self.shown], subject.spec.size[0])
+            pictures = selection.read(places[: self.shown], subject.input_spec.size[0])
             said = [(selection.classes[int(i)], p) for i, p in _say(subject.probabilities(pictures.to(device)))]
             values = {"paths": [selection.path(place) for place in places], "said": said}
             shown = normalize_maps(maps[: self.shown].relu())

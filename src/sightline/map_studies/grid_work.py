@@ -52,7 +52,9 @@ class GridWorker:
         self.sources = {row.label: _given(row) for row in grid.explainers if row.name is None}
         self.subjects = load_subjects(grid.models, device, grid.seed)
         self.datasets = {
-            model.label: self.subjects[model.label].match(self.selection.held_out, strict=model.classes is not None)
+            model.label: self.subjects[model.label].match_or_warn(
+                self.selection.held_out, strict=model.classes is not None
+            )
             for model in grid.models
         }
         for label, dataset in self.datasets.items():
@@ -74,18 +76,16 @@ class GridWorker:
         places = sorted(self.drawn[: self.rows[row].num_images] if row else self.drawn)
         dataset = self.datasets[model]
         if not wanted:
-            return Part(
-                {"figures": [], "curves": {}, "paths": [], "n": len(places), "about": subject.opened.describe()}
-            )
+            return Part({"figures": [], "curves": {}, "paths": [], "n": len(places), "about": subject.describe()})
         try:
             found = evaluate_model(
                 subject.model,
                 create_loader(
-                    dataset, size=subject.spec.size[0], batch_size=self.grid.batch, train=False, indices=places
+                    dataset, size=subject.input_spec.size[0], batch_size=self.grid.batch, train=False, indices=places
                 ),
                 {row: self._source(row, subject)} if row else {},
                 wanted,
-                input_spec=subject.spec,
+                input_spec=subject.input_spec,
                 layer=self._layer(row, subject),
                 target=self.grid.target,
                 explained=self.rows[row].explained if row else None,
@@ -108,7 +108,7 @@ class GridWorker:
             "paths": [dataset.path(place) for place in places],
             "n": len(places),
             "left_out": found.facts["left_out"],
-            "about": subject.opened.describe(),
+            "about": subject.describe(),
         }
         if "precision_change" in found.facts:
             values["precision_change"] = found.facts["precision_change"]
@@ -135,8 +135,8 @@ class GridWorker:
         if wanted.features is not None:
             every, drawn = torch.arange(len(self.selection.classes)), torch.tensor(self.drawn)
             labels = self.selection.held_out.labels[drawn].unique() if wanted.explained == "label" else every
-            batches = self.selection.training(labels, subject.spec.size[0])
-            features = class_features(subject.model, batches, input_spec=subject.spec, seed=self.grid.seed)
+            batches = self.selection.training(labels, subject.input_spec.size[0])
+            features = class_features(subject.model, batches, input_spec=subject.input_spec, seed=self.grid.seed)
             options |= {"target": wanted.features, "class_features": features}
         return create_explainer(str(wanted.name), **options)
 

@@ -52,7 +52,7 @@ class LotsSteps(OneImageStudy):
         lots, unblurred = self._explainer(), self._explainer(blur=0)
 
         def make(subject: Subject, image: Tensor, path: str) -> tuple[Images, dict[str, Any]]:
-            found = lots.synthesize(subject.model, image, input_spec=subject.spec)
+            found = lots.synthesize(subject.model, image, input_spec=subject.input_spec)
             maps = lots.maps(image, found.images)
             images = {
                 "original": image,

@@ -60,10 +60,10 @@ class MetricWalkthrough(OneImageStudy):
             layer = subject.layer_for(self.method.name)
 
             def explain(images: Tensor) -> Tensor:
-                return explainer(subject.model, images, target, layer, subject.spec)
+                return explainer(subject.model, images, target, layer, subject.input_spec)
 
             images, values = follow(self.metric, subject, image, explain)
-            return images, values | {"image": path, "class": subject.classes[int(target)], "pictures": list(images)}
+            return images, values | {"image": path, "class": subject.names[int(target)], "pictures": list(images)}
 
         return make
 
@@ -93,7 +93,7 @@ def _confidence(
     before, after = float(likely[0, target]), float(subject.probabilities(explanation)[0, target])
     words = f"The class's probability goes from {before:.2%} to {after:.2%} on the explanation image: "
     words += f"a drop of {(before - after) / before:.2%}." if after <= before else "an increase in confidence."
-    name = subject.classes[int(target)]
+    name = subject.names[int(target)]
     images = {
         "image": image, "activation map": maps[:, None], "heat map": blend(image, maps), "explanation image": explanation,
     }  # fmt: skip
@@ -122,7 +122,9 @@ def _curve(
     """Thesis, section 3.3: the highest probability while pixels are put in, or taken out, from the highest value down."""
     maps = explain(image)
     kinds = ("insertion",) if metric == "insertion" else ("deletion",)
-    curve = perturbation_curves(subject.model, image, maps, score="max", curves=kinds, input_spec=subject.spec)[metric]  # type: ignore[arg-type]
+    curve = perturbation_curves(subject.model, image, maps, score="max", curves=kinds, input_spec=subject.input_spec)[
+        metric
+    ]  # type: ignore[arg-type]
     ranks, nothing = ranks_of(maps)[:, None], filled(image, "blur")
     first, second = (image, nothing) if metric == "insertion" else (nothing, image)
     frames = {f"{share:.0%}": torch.where(ranks < share * ranks[0].numel(), first, second) for share in SHARES}

@@ -247,7 +247,7 @@ class _Worker:
                 subject = load_subject(column.model, device, panel.seed, f"columns.{place}.model")
                 self.subjects[column.model.name] = subject
         self.columns = {column.label: column for column in panel.columns}
-        side = self.subjects[panel.model.name].spec.size[0]
+        side = self.subjects[panel.model.name].input_spec.size[0]
         self.images = self.selection.read(self.places, side)
         self.references: Tensor | None = None
         if self._wants("reference"):
@@ -284,7 +284,7 @@ class _Worker:
             targets = self.labels[rows].to(self.device)
         explainer = create_explainer(column.name, **options)
         try:
-            maps = explainer(subject.model, images, targets, subject.layer_for(column.name), subject.spec)
+            maps = explainer(subject.model, images, targets, subject.layer_for(column.name), subject.input_spec)
         except NotDefinedError as error:
             return Part({"not_defined": str(error)})
         clean, explained = (subject.probabilities(each) for each in (images, explanation_images(images, maps)))
@@ -299,8 +299,10 @@ class _Worker:
         """Return the model's features of the classes that the panel shows, from their training images."""
         if name not in self.known:
             subject = self.subjects[name]
-            batches = self.selection.training(labels, subject.spec.size[0])
-            self.known[name] = class_features(subject.model, batches, input_spec=subject.spec, seed=self.panel.seed)
+            batches = self.selection.training(labels, subject.input_spec.size[0])
+            self.known[name] = class_features(
+                subject.model, batches, input_spec=subject.input_spec, seed=self.panel.seed
+            )
         return self.known[name]
 
 

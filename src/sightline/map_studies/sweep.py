@@ -69,7 +69,7 @@ class Sweep(DrawnImagesStudy):
         selection = self.selection()
         places = selection.draw(self.num_images, self.seed)
         subject = load_subject(self.model, device, self.seed)
-        images = selection.read(places, subject.spec.size[0])
+        images = selection.read(places, subject.input_spec.size[0])
         labels = selection.held_out.labels[torch.tensor(places)]
         batches = [Batch(i, k) for i, k in zip(images.split(self.batch), labels.split(self.batch))]
         subject.say(batches[0].images.to(device))  # the first call of a model is slower, and no setting's own
@@ -81,7 +81,7 @@ class Sweep(DrawnImagesStudy):
                 batches,
                 {self.method.name: timed},
                 self.metrics,
-                input_spec=subject.spec,
+                input_spec=subject.input_spec,
                 layer=subject.layer_for(self.method.name),
                 seed=self.seed,
             )

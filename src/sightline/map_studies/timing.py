@@ -136,14 +136,14 @@ class Timing(Study):
     def _time(self, subject: Subject, method: TimedMethod, options: dict[str, Any]) -> float | None:
         """Milliseconds an image of one call; None where the method is not defined for the model."""
         explainer = create_explainer(method.name, **options)
-        height, width = subject.spec.size
+        height, width = subject.input_spec.size
         images = torch.rand(self.batch, 3, height, width, generator=generator(self.seed, "noise"))
         device = next(subject.model.parameters()).device
         images = images.to(device)
         wait(device)
         start = time.perf_counter()
         try:
-            explainer(subject.model, images, layer=subject.layer_for(method.name), input_spec=subject.spec)
+            explainer(subject.model, images, layer=subject.layer_for(method.name), input_spec=subject.input_spec)
         except NotDefinedError:
             return None
         wait(device)

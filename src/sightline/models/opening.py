@@ -36,6 +36,7 @@ class OpenedModel:
         classes: the name of each class; None = nothing names them.
         count: how many classes it tells apart.
         notes: what was assumed, unwrapped, renamed or left out, in words.
+        layer: where its maps are taken; None = chosen by its family.
     """
 
     name: str
@@ -44,6 +45,7 @@ class OpenedModel:
     classes: list[str] | None
     count: int
     notes: list[str]
+    layer: str | None = None
 
     @property
     def names(self) -> list[str]:

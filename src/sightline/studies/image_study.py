@@ -83,7 +83,7 @@ class OneImageStudy(ImageStudy):
         selection = self.selection()
         place: Place = selection.draw(1, self.seed)[0] if self.image is None else selection.find(self.image)
         subject = load_subject(self.model, device, self.seed)
-        image = selection.read([place], subject.spec.size[0]).to(device)
+        image = selection.read([place], subject.input_spec.size[0]).to(device)
 
         def work(part: str) -> Part:
             images, values = make(subject, image, selection.path(place))

@@ -1,10 +1,10 @@
 """What a study explains: a model with its classes."""
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sightline._core.seeding import derive_seed
 from sightline.data.dataset import ImageDataset
@@ -12,40 +12,16 @@ from sightline.errors import SightlineError
 from sightline.explainers import layer_for
 from sightline.models.loading import make_model
 from sightline.models.opening import OpenedModel, as_opened, open_model
-from sightline.network.input_spec import InputSpec
 from sightline.network.logits import probabilities_of
 from sightline.runs import Run, load_run
 from sightline.studies.study import SizedModel
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A model on its device.
+class Subject(OpenedModel):
+    """A model on its device, and what studies ask of it."""
 
-    Attributes:
-        opened: the model in eval mode, with what is known of it.
-        layer: where maps are taken; None = chosen by the family.
-    """
-
-    opened: OpenedModel
-    layer: str | None
-
-    @property
-    def model(self) -> nn.Module:
-        """The classifier."""
-        return self.opened.model
-
-    @property
-    def spec(self) -> InputSpec:
-        """What it expects of its input."""
-        return self.opened.input_spec
-
-    @property
-    def classes(self) -> list[str]:
-        """The names of its classes: as given or in its weights, else ImageNet's for 1000 of them, else their numbers."""
-        return self.opened.names
-
-    def match(self, data: ImageDataset, strict: bool) -> ImageDataset:
+    def match_or_warn(self, data: ImageDataset, strict: bool) -> ImageDataset:
         """Return a dataset whose classes are counted as the model counts them.
 
         Args:
@@ -53,7 +29,7 @@ class Subject:
             strict: reject classes that the model does not know; otherwise only warn, because many metrics use no label.
         """
         try:
-            return self.opened.match(data)
+            return self.match(data)
         except SightlineError as error:
             if strict:
                 raise
@@ -63,11 +39,11 @@ class Subject:
     def probabilities(self, images: Tensor) -> Tensor:
         """(B, K) for images (B, 3, H, W) in [0, 1]."""
         with torch.no_grad():
-            return probabilities_of(self.model(self.spec.normalize(images)))
+            return probabilities_of(self.model(self.input_spec.normalize(images)))
 
     def say(self, images: Tensor) -> list[tuple[str, float]]:
         """Return the most likely class of each image, and its probability."""
-        best, names = self.probabilities(images).max(1), self.classes
+        best, names = self.probabilities(images).max(1), self.names
         return [(names[k], p) for p, k in zip(best.values.tolist(), best.indices.tolist())]
 
     def layer_for(self, method: str) -> str | None:
@@ -78,7 +54,8 @@ class Subject:
 def run_subject(run: Run, device: torch.device) -> Subject:
     """Return the model of a trained run as a subject."""
     loaded = load_run(run, device)
-    return Subject(open_model(loaded.model, input_spec=loaded.input_spec, classes=loaded.classes), loaded.layer)
+    opened = open_model(loaded.model, input_spec=loaded.input_spec, classes=loaded.classes)
+    return Subject(**{**vars(opened), "layer": loaded.layer})
 
 
 def load_subject(choice: SizedModel, device: torch.device, seed: int, key: str = "model") -> Subject:
@@ -103,4 +80,4 @@ def load_subject(choice: SizedModel, device: torch.device, seed: int, key: str =
         opened = as_opened(choice.name, made, mean=choice.mean, std=choice.std, classes=choice.classes)
     except SightlineError as error:
         raise SightlineError(f"{key}: {error}") from error
-    return Subject(replace(opened, model=opened.model.to(device)), choice.layer)
+    return Subject(**{**vars(opened), "model": opened.model.to(device), "layer": choice.layer})

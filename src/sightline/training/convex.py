@@ -55,7 +55,7 @@ class HeadFit:
         if self.stage.head.name == "linear":
             rows = self._collect(None)
         else:
-            last = LastMap(self.model, self._blank())
+            last = LastMap(self.model, self.parts.blank())
             rows, figures = self._pooled(self._collect(last), last)
         weights = self._weights(rows)
         count = len(self.layer.weight)
@@ -193,11 +193,6 @@ class HeadFit:
         images = self.parts.splits["train"]
         strata = images.group_ids if self.stage.balance_by == "groups" else images.labels
         return cast(Tensor, strata)  # `build` rejects data without groups
-
-    def _blank(self) -> Tensor:
-        like = next(self.model.parameters())
-        channels = 3 if self.objective.input_spec is None else len(self.objective.input_spec.mean)
-        return torch.zeros(1, channels, *self.parts.spec.size, dtype=like.dtype, device=like.device)
 
 
 def _join(rows: list[Rows]) -> Rows:

@@ -108,7 +108,7 @@ def _train(
     )
     fabric.launch()
     trackers = Loggers(run)
-    if problem := fabric.broadcast(_connect(trackers, recipe, loggers) if fabric.is_global_zero else None):
+    if problem := on_rank_zero(fabric, lambda: trackers.open(recipe, loggers), SightlineError):
         raise SightlineError(problem)
     with trackers.closed():
         facts = parts.facts() | surroundings(processes, fabric.device) | trackers.facts
@@ -152,15 +152,6 @@ def _checkpoint(run: Run, parts: Parts, data: dict[str, str]) -> Checkpoint | No
             )
     checkpoint.restore_objectives(parts.objectives)
     return checkpoint
-
-
-def _connect(trackers: Loggers, recipe: Recipe, given: Sequence[Logger]) -> str | None:
-    """Open the loggers; what went wrong, to be told to every process."""
-    try:
-        trackers.open(recipe, given)
-    except SightlineError as error:
-        return str(error)
-    return None
 
 
 @contextmanager

@@ -156,7 +156,7 @@ class Trainer:
             self.state.stage, stage, first, objective, self.loader, self.held_out, self.recipe.feature_cache,
             device, self.fabric.autocast,
         )  # fmt: skip
-        self.display.note(str(amount))
+        self.display.print(str(amount))
         return feed
 
     def begin_stage(self, stage: Stage, objective: Objective) -> None:

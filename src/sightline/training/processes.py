@@ -7,13 +7,13 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 
-def on_rank_zero(fabric: Fabric, action: Callable[[], None]) -> str | None:
-    """Write something on the first process; what went wrong there, told to every process."""
+def on_rank_zero(fabric: Fabric, action: Callable[[], None], expected: type[Exception] = OSError) -> str | None:
+    """Do something on the first process; what went wrong there, told to every process."""
     problem = None
     if fabric.is_global_zero:
         try:
             action()
-        except OSError as error:  # UnwritableError, and errors of a logger
+        except expected as error:  # OSError: UnwritableError, and errors of a logger
             problem = str(error)
     return fabric.broadcast(problem)
 

@@ -204,7 +204,9 @@ def test_filters_command_draws_the_groups_that_a_run_kept(here: Path) -> None:
     guide._assigned.values = torch.arange(96) % 3
     write_state(Path("run/checkpoints/resume.safetensors"), [objective], None, State())
     subject = find_subject(None, None, Path("run"))
-    gallery = show_filters(subject.model, torch.rand(4, 3, 32, 32), "blocks", subject.spec, groups=guide.filter_groups)
+    gallery = show_filters(
+        subject.model, torch.rand(4, 3, 32, 32), "blocks", subject.input_spec, groups=guide.filter_groups
+    )
     assert [row.number % 3 for row in gallery.rows] == [row.group for row in gallery.rows]
     assert "of the run's groups" in call(*data)
     assert "of 4 groups" in call(*data, "--groups", "4")
