@@ -68,11 +68,13 @@ class Registry(Generic[T]):
     Args:
         noun: what one thing is called, for messages; `group` follows from it.
         modules: modules, and packages of modules, that register the built-in ones; imported at the first look-up, not before.
+        **defaults: capabilities of what is registered without them.
     """
 
-    def __init__(self, noun: str, modules: tuple[str, ...] = ()) -> None:
+    def __init__(self, noun: str, modules: tuple[str, ...] = (), **defaults: Any) -> None:
         self.noun = noun
         self._modules = modules
+        self._defaults = defaults
         self._entries: dict[str, Entry[T]] = {}
         self._loaded = False
 
@@ -82,7 +84,7 @@ class Registry(Generic[T]):
         def decorate(factory: F) -> F:
             if isinstance(factory, type):
                 check_constructor(factory, name)
-            self._add(Entry(name, factory, capabilities))
+            self._add(Entry(name, factory, {**self._defaults, **capabilities}))
             return factory
 
         return decorate

@@ -190,9 +190,7 @@ def attribution(
             [p for p in options if signed or p.name != "sign"]
         )
         factory.__doc__ = with_options(function, {name: OPTIONS[name] for name in OPTIONS if signed or name != "sign"})
-        EXPLAINERS.register(
-            name, differentiable=False, needs_gradient=needs_gradient, needs_layer=needs_layer, pixel_space=False
-        )(factory)
+        EXPLAINERS.register(name, needs_gradient=needs_gradient, needs_layer=needs_layer)(factory)
         return function
 
     return decorate

@@ -32,7 +32,7 @@ LUMA = (0.299, 0.587, 0.114)  # of red, green and blue
 BLUR = 49 / 224  # the thesis's kernel, as a fraction of the side
 
 
-@EXPLAINERS.register("lots", differentiable=False, needs_gradient=True, needs_layer=False, pixel_space=True)
+@EXPLAINERS.register("lots", needs_gradient=True, needs_layer=False, pixel_space=True)
 class LOTS(PixelExplainer):
     """LOTS: which pixels change when an image is moved to other deep features (Rozsa et al. 2017; thesis, Algorithms 1 and 2).
 

@@ -18,7 +18,7 @@ from sightline.network.logits import probabilities_of
 from sightline.network.targets import Targets
 
 
-@EXPLAINERS.register("partition_shap", differentiable=False, needs_gradient=False, needs_layer=False, pixel_space=True)
+@EXPLAINERS.register("partition_shap", needs_layer=False, pixel_space=True)
 class PartitionSHAP(PixelExplainer):
     """Partition SHAP: Owen values over the binary partition of the image (Lundberg and Lee 2017).
 
@@ -89,7 +89,7 @@ class PartitionSHAP(PixelExplainer):
         )
 
 
-@EXPLAINERS.register("weighted_shap", differentiable=False, needs_gradient=False, needs_layer=False, pixel_space=True)
+@EXPLAINERS.register("weighted_shap", needs_layer=False, pixel_space=True)
 class WeightedSHAP(PartitionSHAP):
     """The weighted average explanation e(x) = sum_k p_k(x) phi_k(x) over classes k, which WAE learns.
 

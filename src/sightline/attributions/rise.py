@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 CHECKED = 100  # masks, after each of which an image may be finished
 
 
-@EXPLAINERS.register("rise", differentiable=False, needs_gradient=False, needs_layer=False, pixel_space=False)
+@EXPLAINERS.register("rise", needs_layer=False)
 class RISE(Explainer):
     """RISE: the mean of random masks, weighted by the score of what each lets through (Petsiuk et al. 2018).
 

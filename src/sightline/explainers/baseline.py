@@ -16,7 +16,7 @@ from sightline.network.layers import LayerSelection
 from sightline.network.targets import Targets
 
 
-@EXPLAINERS.register("gaussian", differentiable=False, needs_gradient=False, needs_layer=False, pixel_space=False)
+@EXPLAINERS.register("gaussian", needs_layer=False)
 class CenteredGaussian(Explainer):
     """The same centered Gaussian for every image: a chance baseline, because objects are often at the center.
 
@@ -38,7 +38,7 @@ class CenteredGaussian(Explainer):
         return normalize_maps((profiles[0][:, None] * profiles[1]).expand(len(inputs), -1, -1))
 
 
-@EXPLAINERS.register("randomcam", differentiable=True, needs_gradient=False, needs_layer=True, pixel_space=False)
+@EXPLAINERS.register("randomcam", differentiable=True, needs_layer=True)
 class RandomCAM(CAM):
     """Random-CAM: a chance baseline with channel weights drawn from U(-1, 1) for every image.
 

@@ -21,7 +21,7 @@ from sightline.network.tap import Tap
 from sightline.network.targets import Targets, resolve_score
 
 
-@EXPLAINERS.register("impactx", differentiable=False, needs_gradient=False, needs_layer=False, pixel_space=False)
+@EXPLAINERS.register("impactx", needs_layer=False)
 class OwnMap(Explainer):
     """The map that an IMPACTX or WAE model predicts with its logits: its positive part, scaled to [0, 1].
 
@@ -46,9 +46,7 @@ class OwnMap(Explainer):
         return resize_maps(maps if self.raw else normalize_maps(maps.relu()), (inputs.shape[-2], inputs.shape[-1]))
 
 
-@EXPLAINERS.register(
-    "attention_branch", differentiable=False, needs_gradient=False, needs_layer=False, pixel_space=False
-)
+@EXPLAINERS.register("attention_branch", needs_layer=False)
 class OwnAttention(Explainer):
     """The attention of an attention branch network, resized and scaled to [0, 1]; `targets` changes nothing.
 
@@ -65,9 +63,7 @@ class OwnAttention(Explainer):
         return normalize_maps(resize_maps(at_least_float32(attention), (inputs.shape[-2], inputs.shape[-1])))
 
 
-@EXPLAINERS.register(
-    "attention_pooling", differentiable=False, needs_gradient=False, needs_layer=False, pixel_space=False
-)
+@EXPLAINERS.register("attention_pooling", needs_layer=False)
 class PoolingAttention(Explainer):
     """The attention by which a model pools its last feature map, resized and scaled to [0, 1]; `targets` changes nothing.
 
@@ -95,7 +91,7 @@ def _returned(branch: nn.Module, model: nn.Module, inputs: Tensor) -> Any:
     return heard[0]
 
 
-@EXPLAINERS.register("iccnn", differentiable=False, needs_gradient=True, needs_layer=True, pixel_space=False)
+@EXPLAINERS.register("iccnn", needs_gradient=True, needs_layer=True)
 class GroupMap(Explainer):
     """What a group of icCNN's filters responds to: the mean of their positive activations, resized and scaled to [0, 1].
 

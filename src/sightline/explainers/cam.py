@@ -162,9 +162,9 @@ def cam(
             "`eigen` takes the first principal component of the contributions instead of their sum; no training then."
         )
         factory.__doc__ = with_options(function, {"smooth": meaning})
-        EXPLAINERS.register(
-            name, differentiable=differentiable, needs_gradient=needs_gradient, needs_layer=True, pixel_space=False
-        )(factory)
+        EXPLAINERS.register(name, differentiable=differentiable, needs_gradient=needs_gradient, needs_layer=True)(
+            factory
+        )
         return function
 
     return decorate
@@ -242,7 +242,7 @@ def layercam(activations: Tensor, gradients: Tensor) -> Tensor:
     return gradients.relu() * activations
 
 
-@EXPLAINERS.register("eigencam", differentiable=False, needs_gradient=False, needs_layer=True, pixel_space=False)
+@EXPLAINERS.register("eigencam", needs_layer=True)
 def eigencam(*, center: bool = False) -> CAM:
     """Eigen-CAM: the activations' projection on their first principal direction, regardless of the class (Muhammad & Yeasin
     2020).

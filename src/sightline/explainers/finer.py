@@ -9,7 +9,7 @@ from sightline.network.tap import Tapped
 from sightline.network.targets import AgainstSimilar, ClassScore, Resolved, Targets
 
 
-@EXPLAINERS.register("finercam", differentiable=True, needs_gradient=True, needs_layer=True, pixel_space=False)
+@EXPLAINERS.register("finercam", differentiable=True, needs_gradient=True, needs_layer=True)
 class FinerCAM(CAM):
     """Finer-CAM: a CAM of the class's score minus that of the most similar classes (Zhang et al. 2025).
 

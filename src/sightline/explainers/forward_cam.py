@@ -77,7 +77,7 @@ class ForwardCAM(Explainer):
         """Return the activations (B, C, h, w) of a layer and the weights (B, C) of its channels, float32 at least."""
 
 
-@EXPLAINERS.register("ablationcam", differentiable=False, needs_gradient=False, needs_layer=True, pixel_space=False)
+@EXPLAINERS.register("ablationcam", needs_layer=True)
 class AblationCAM(ForwardCAM):
     """Ablation-CAM: channels weighted by how much of the score is lost without them (Desai & Ramaswamy 2020).
 
@@ -137,7 +137,7 @@ class AblationCAM(ForwardCAM):
         return probabilities_of(output) if self.softmax else output
 
 
-@EXPLAINERS.register("scorecam", differentiable=False, needs_gradient=False, needs_layer=True, pixel_space=False)
+@EXPLAINERS.register("scorecam", needs_layer=True)
 class ScoreCAM(ForwardCAM):
     """Score-CAM: channels weighted by the score of the image seen through them (Wang et al. 2020, Algorithm 1).
 

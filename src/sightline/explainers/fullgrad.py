@@ -56,7 +56,7 @@ class FullGradients:
     biases: list[tuple[str, Tensor]]
 
 
-@EXPLAINERS.register("fullgrad", differentiable=False, needs_gradient=True, needs_layer=False, pixel_space=False)
+@EXPLAINERS.register("fullgrad", needs_gradient=True, needs_layer=False)
 class FullGrad(Explainer):
     """FullGrad: the input times its gradient, and the bias gradients of every layer (Srinivas & Fleuret 2019).
 

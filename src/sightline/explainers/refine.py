@@ -18,7 +18,7 @@ from sightline.network.tap import Tap
 from sightline.network.targets import Resolved, Targets, resolve_score
 
 
-@EXPLAINERS.register("refinecam", differentiable=False, needs_gradient=True, needs_layer=True, pixel_space=False)
+@EXPLAINERS.register("refinecam", needs_gradient=True, needs_layer=True)
 class RefineCAM(Explainer):
     """RefineCAM: the product of the maps of several layers, each scaled to [0, 1] (Domeniconi et al. 2026).
 

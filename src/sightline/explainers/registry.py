@@ -12,6 +12,9 @@ L = TypeVar("L")
 EXPLAINERS: Registry[Explainer] = Registry(
     "explainer",
     modules=("sightline.explainers", "sightline.explainers.attention", "sightline.attributions"),
+    differentiable=False,
+    needs_gradient=False,
+    pixel_space=False,
 )
 
 

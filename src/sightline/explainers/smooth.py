@@ -22,7 +22,7 @@ from sightline.network.targets import Resolved, Targets, resolve_score
 from sightline.network.views import check_views, dihedral_views
 
 
-@EXPLAINERS.register("smoothgradcam++", differentiable=False, needs_gradient=True, needs_layer=True, pixel_space=False)
+@EXPLAINERS.register("smoothgradcam++", needs_gradient=True, needs_layer=True)
 class SmoothGradCAMPlusPlus(Explainer):
     """Smooth Grad-CAM++: Grad-CAM++ with its derivatives averaged over noisy copies of the image (Omeiza et al. 2019).
 
@@ -94,7 +94,7 @@ def _map(activations: Tensor, powers: list[Tensor], size: tuple[int, int]) -> Te
     return normalize_maps(resize_maps(summed(weights * activations), size))
 
 
-@EXPLAINERS.register("augmented", differentiable=False, needs_gradient=True, needs_layer=True, pixel_space=False)
+@EXPLAINERS.register("augmented", needs_gradient=True, needs_layer=True)
 class Augmented(Explainer):
     """Another explainer's maps, averaged over flips, turns and intensities of the image.
 

@@ -9,7 +9,7 @@ from sightline.objectives.base import Guide, GuidedModel
 from sightline.regions.batch_regions import Source, check_source, object_region
 
 
-@GUIDES.register("adversarial_background", needs_masks=True, needs_layer=False, pixel_space=True, reweights=False)
+@GUIDES.register("adversarial_background", needs_masks=True, pixel_space=True)
 class AdversarialBackground(Guide):
     """Adversarial backgrounds: gradient-sign steps on the pixels outside the object, up the cross-entropy.
 

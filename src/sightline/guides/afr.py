@@ -18,7 +18,7 @@ from sightline.objectives.base import Context, GuidedModel, all_images
 from sightline.objectives.losses import true_log_probabilities
 
 
-@GUIDES.register("afr", needs_masks=False, needs_layer=False, pixel_space=False, reweights=True)
+@GUIDES.register("afr", reweights=True)
 class AFR(StageWeights):
     """AFR: an image weighs exp(-gamma p) / n, with p the probability of its label by the model of the stage before.
 

@@ -14,7 +14,7 @@ from sightline.objectives.base import Context, all_images
 from sightline.objectives.losses import task_loss
 
 
-@GUIDES.register("attention_branch", needs_masks=False, needs_layer=False, pixel_space=False, reweights=False)
+@GUIDES.register("attention_branch")
 class AttentionBranch(WeightedGuide):
     """ABN: behind a stage, features times (1 + attention), and a second cross-entropy of the branch that makes the attention.
 

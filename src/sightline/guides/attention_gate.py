@@ -14,7 +14,7 @@ from sightline.objectives.base import Context
 from sightline.regions.batch_regions import Source, check_source, object_region
 
 
-@GUIDES.register("attention_gate", needs_masks=True, needs_layer=False, pixel_space=False, reweights=False)
+@GUIDES.register("attention_gate", needs_masks=True)
 class AttentionGate(WeightedGuide):
     """An attention gate behind a middle stage, whose attention is trained to be the object's mask.
 

@@ -7,7 +7,7 @@ from sightline.guides.registry import GUIDES
 from sightline.models.gates import insert_pooling_gate
 
 
-@GUIDES.register("attention_pooling", needs_masks=True, needs_layer=False, pixel_space=False, reweights=False)
+@GUIDES.register("attention_pooling", needs_masks=True)
 class AttentionPooling(AttentionGate):
     """Attention pooling: the head sees the mean of the last feature map, weighted by the square of an attention.
 

@@ -45,7 +45,7 @@ class _Localization(MapGuide):
         raise NotImplementedError
 
 
-@GUIDES.register("energy", needs_masks=True, needs_layer=True, pixel_space=False, reweights=False)
+@GUIDES.register("energy", needs_masks=True, needs_layer=True)
 class Energy(_Localization):
     """Energy loss: the share of the map that is outside the object.
 
@@ -78,7 +78,7 @@ class Energy(_Localization):
         return energy_loss(maps, region.inside, region.outside)
 
 
-@GUIDES.register("l1", needs_masks=True, needs_layer=True, pixel_space=False, reweights=False)
+@GUIDES.register("l1", needs_masks=True, needs_layer=True)
 class L1(_Localization):
     """L1 loss: the mean distance of the map, scaled to a maximum of 1, from the mask.
 

@@ -41,7 +41,7 @@ Units = Literal["pixels", "normalized"]
 Range = Literal["minmax", "clip"]
 
 
-@GUIDES.register("explanation_consistency", needs_masks=False, needs_layer=True, pixel_space=True, reweights=True)
+@GUIDES.register("explanation_consistency", needs_layer=True, pixel_space=True, reweights=True)
 class ExplanationConsistency(MeasuredWeights):
     """Explanation consistency: an image gets the weight v = 1 - E, which is high if its map changes under an attack.
 

@@ -12,7 +12,7 @@ from sightline.guides.sample_weights import Normalize, Reweighter, Stored
 from sightline.objectives.losses import true_log_probabilities
 
 
-@GUIDES.register("focal", needs_masks=False, needs_layer=False, pixel_space=False, reweights=True)
+@GUIDES.register("focal", reweights=True)
 class Focal(Reweighter):
     """Focal loss: the loss of each image times (1 - p)^gamma, p the probability of its label (Lin et al. 2017).
 
@@ -47,7 +47,7 @@ class Focal(Reweighter):
         return self._noted(batch, _focal(logits, batch.labels, self.gamma))
 
 
-@GUIDES.register("equalized_focal", needs_masks=False, needs_layer=False, pixel_space=False, reweights=True)
+@GUIDES.register("equalized_focal", reweights=True)
 class EqualizedFocal(Focal):
     """Equalized focal loss: focal loss whose gamma grows for classes that get little positive gradient (Li et al. 2022).
 

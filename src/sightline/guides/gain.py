@@ -15,7 +15,7 @@ from sightline.objectives.base import Context, all_images
 from sightline.regions.batch_regions import object_region
 
 
-@GUIDES.register("gain", needs_masks=False, needs_layer=True, pixel_space=True, reweights=False)
+@GUIDES.register("gain", needs_layer=True, pixel_space=True)
 class GAIN(MapGuide):
     """GAIN: attention mining, which needs no mask, and the masks' supervision of its extension, where there are any.
 

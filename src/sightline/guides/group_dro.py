@@ -13,7 +13,7 @@ from sightline.objectives.base import Guide, Need
 from sightline.objectives.losses import task_loss
 
 
-@GUIDES.register("group_dro", needs_masks=False, needs_layer=False, pixel_space=False, reweights=True)
+@GUIDES.register("group_dro", reweights=True)
 class GroupDRO(Guide):
     """Group DRO: the task loss is an average over groups, whose weights grow exponentially with their losses.
 

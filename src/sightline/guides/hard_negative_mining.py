@@ -16,7 +16,7 @@ from sightline.objectives.base import GuidedModel
 from sightline.objectives.losses import task_loss, true_log_probabilities
 
 
-@GUIDES.register("hard_negative_mining", needs_masks=False, needs_layer=False, pixel_space=False, reweights=True)
+@GUIDES.register("hard_negative_mining", reweights=True)
 class HardNegativeMining(MeasuredWeights):
     """Hard negative mining: an image gets the weight 1 - p, where p is the probability that the model gives its label.
 

@@ -30,7 +30,7 @@ from sightline.network.modes import evaluating
 from sightline.objectives.base import Context, Guide, GuidedModel, all_images
 
 
-@GUIDES.register("iccnn", needs_masks=False, needs_layer=True, pixel_space=False, reweights=False)
+@GUIDES.register("iccnn", needs_layer=True)
 class ICCNN(Guide):
     """icCNN: filters of a layer fall into groups; those of a group respond similarly, and unlike the others.
 

@@ -26,7 +26,7 @@ from sightline.objectives.base import Context, Guide, GuidedModel
 from sightline.objectives.losses import task_loss
 
 
-@GUIDES.register("impactx", needs_masks=False, needs_layer=False, pixel_space=False, reweights=False)
+@GUIDES.register("impactx")
 class IMPACTX(Guide):
     """IMPACTX: cross-entropy of the two branches together, plus `weight` times the map's mean squared error (Eq. 1).
 

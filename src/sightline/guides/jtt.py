@@ -12,7 +12,7 @@ from sightline.network.logits import hits, logits_of
 from sightline.objectives.base import GuidedModel
 
 
-@GUIDES.register("jtt", needs_masks=False, needs_layer=False, pixel_space=False, reweights=True)
+@GUIDES.register("jtt", reweights=True)
 class JTT(StageWeights):
     """JTT: training images that the model of the stage before gets wrong weigh `upweight` times as much as the others.
 

@@ -18,7 +18,7 @@ from sightline.regions.inpainting import inpaint, paste, widen
 Fill = Literal["random", "inpaint"]
 
 
-@GUIDES.register("random_background", needs_masks=True, needs_layer=False, pixel_space=False, reweights=False)
+@GUIDES.register("random_background", needs_masks=True)
 class RandomBackground(Guide):
     """Random backgrounds: each object on the background of another image of its batch, without any explanation.
 

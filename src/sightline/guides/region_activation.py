@@ -24,9 +24,7 @@ Target = Literal["predicted", "label"]
 Unit = Literal["fraction", "pixels"]
 
 
-@GUIDES.register(
-    "region_activation", needs_masks=False, needs_boxes=True, needs_layer=True, pixel_space=False, reweights=False
-)
+@GUIDES.register("region_activation", needs_boxes=True, needs_layer=True)
 class RegionActivation(MapGuide):
     """RIA loss: 1 - IoU-hat + lambda x diagonal of the box around the map's strongest region.
 

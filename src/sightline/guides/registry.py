@@ -6,4 +6,8 @@ from sightline.objectives.base import Guide
 GUIDES: Registry[Guide] = Registry(
     "guide",
     modules=("sightline.guides",),
+    needs_masks=False,
+    needs_layer=False,
+    pixel_space=False,
+    reweights=False,
 )

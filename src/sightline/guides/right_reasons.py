@@ -13,7 +13,7 @@ from sightline.objectives.base import Context, GuidedModel
 from sightline.regions.batch_regions import Source, check_source, object_region
 
 
-@GUIDES.register("right_reasons", needs_masks=True, needs_layer=False, pixel_space=False, reweights=False)
+@GUIDES.register("right_reasons", needs_masks=True)
 class RightReasons(WeightedGuide):
     """Right for the right reasons: a penalty on input gradients outside the object.
 

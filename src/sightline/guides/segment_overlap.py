@@ -23,7 +23,7 @@ Target = Literal["label", "predicted"]
 Resolution = Literal["input", "layer"]
 
 
-@GUIDES.register("segment_overlap", needs_masks=True, needs_layer=True, pixel_space=False, reweights=False)
+@GUIDES.register("segment_overlap", needs_masks=True, needs_layer=True)
 class SegmentOverlap(Guide):
     """SO-Loss: one minus the cosine similarity of the pooled maps of several views and the blurred mask.
 

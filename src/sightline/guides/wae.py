@@ -4,7 +4,7 @@ from sightline.guides.impactx import IMPACTX
 from sightline.guides.registry import GUIDES
 
 
-@GUIDES.register("wae", needs_masks=False, needs_layer=False, pixel_space=False, reweights=False)
+@GUIDES.register("wae")
 class WAE(IMPACTX):
     """Weighted average explanations (WAE), by descriptions in other papers: the paper itself was not available.
 

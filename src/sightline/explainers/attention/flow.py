@@ -51,14 +51,7 @@ class _Flow(PreciseExplainer):
         """Return the matrix A (B, Q, K) of one attention call, from its weights and their gradients (B, heads, Q, K)."""
 
 
-@EXPLAINERS.register(
-    "attention_rollout",
-    differentiable=False,
-    needs_gradient=True,
-    needs_layer=False,
-    pixel_space=False,
-    needs_attention=True,
-)
+@EXPLAINERS.register("attention_rollout", needs_gradient=True, needs_layer=False, needs_attention=True)
 class AttentionRollout(_Flow):
     """Attention rollout: the product of (I + A) / 2 over all blocks, A the mean over heads (Abnar & Zuidema 2020).
 
@@ -76,10 +69,7 @@ class AttentionRollout(_Flow):
         return weights.mean(1)
 
 
-@EXPLAINERS.register(
-    "transformer_attribution", differentiable=False, needs_gradient=True, needs_layer=False, pixel_space=False,
-    needs_attention=True,
-)  # fmt: skip
+@EXPLAINERS.register("transformer_attribution", needs_gradient=True, needs_layer=False, needs_attention=True)
 class TransformerAttribution(_Flow):
     """Transformer attribution: attention times its gradient, followed through the blocks (Chefer et al. 2021).
 

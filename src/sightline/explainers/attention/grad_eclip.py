@@ -13,9 +13,7 @@ from sightline.network.layers import LayerSelection
 from sightline.network.targets import Targets, resolve_score
 
 
-@EXPLAINERS.register(
-    "grad_eclip", differentiable=False, needs_gradient=True, needs_layer=False, pixel_space=False, needs_attention=True
-)
+@EXPLAINERS.register("grad_eclip", needs_gradient=True, needs_layer=False, needs_attention=True)
 class GradECLIP(PreciseExplainer):
     """Grad-ECLIP: values of the last attention, weighted by the score's gradient and likeness to the query (Zhao et al. 2024).
 

@@ -19,9 +19,7 @@ from sightline.network.tap import first_of, with_first
 from sightline.network.targets import Targets, resolve_score
 
 
-@EXPLAINERS.register(
-    "legrad", differentiable=False, needs_gradient=True, needs_layer=False, pixel_space=False, needs_attention=True
-)
+@EXPLAINERS.register("legrad", needs_gradient=True, needs_layer=False, needs_attention=True)
 class LeGrad(PreciseExplainer):
     """LeGrad: positive gradients of each block's score with respect to its attention (Bousselham et al. 2024).
 
