@@ -64,19 +64,22 @@ def swapped_background(images: Tensor, regions: Tensor, others: Tensor, other_re
     return torch.where((regions != 0)[:, None], images, background_alone(others, other_regions))
 
 
-def draw_partners(labels: Tensor, usable: Tensor, indices: Tensor, seed: int = 0) -> Tensor:
-    """For each usable image another one, of another class if there is any, at random; keyed by its place in the data set.
+def draw_partners(labels: Tensor, usable: Tensor, indices: Tensor, seed: int = 0, same_class: bool = False) -> Tensor:
+    """For each usable image another one at random, keyed by its place in the data set.
+
+    It is of another class if there is any, or of the same class alone.
 
     Returns:
-        (n,) int64 rows; -1 for an image that is not usable or alone.
+        (n,) int64 rows; -1 for an image that is not usable or has no such other.
     """
     partners = torch.full_like(labels, -1)
     rows = usable.nonzero().flatten()
     for row in rows.tolist():
-        others = rows[labels[rows] != labels[row]]
-        others = others if len(others) else rows[rows != row]
+        siblings = rows[(labels[rows] == labels[row]) & (rows != row)]
+        others = siblings if same_class else rows[labels[rows] != labels[row]]
+        others = others if len(others) else siblings
         if len(others):
-            draw = generator(seed, int(indices[row]), "partner")
+            draw = generator(seed, int(indices[row]), "sibling" if same_class else "partner")
             partners[row] = others[int(torch.randint(len(others), (), generator=draw))]
     return partners
 

@@ -23,7 +23,7 @@ from sightline.diagnosis.examples import Examples, Picture, both_maps, find_conf
 from sightline.diagnosis.maps import BASELINES, MapMeasurements, measure_maps
 from sightline.diagnosis.marks import measure_marks
 from sightline.diagnosis.measurements import by_class, calibrated_ece, chance_levels, measure
-from sightline.diagnosis.preprocessing import Preprocessing, PreprocessingCheck, blue_first, check_preprocessing
+from sightline.diagnosis.preprocessing import blue_first, check_preprocessing
 from sightline.diagnosis.recommendations import TrainingConfig, fix_command, recommend_guides
 from sightline.diagnosis.result import Diagnosis, Example
 from sightline.diagnosis.shortcuts import find_shortcuts
@@ -149,88 +149,61 @@ def diagnose(
             if images is not None:
                 shown = draw(size=how.spec.size[0], fit=how.fit)
     with blue_first(model, how is not None and how.bgr):
-        return _measure_all(
-            model, data, shown, names, explainer, input_spec, layer, check, how, training, seen, about, name, batch_size,
-            seed, progress, shortcuts, sources,
-        )  # fmt: skip
-
-
-def _measure_all(
-    model: nn.Module,
-    data: ImageDataset | Iterable[Batch],
-    shown: Annotated,
-    names: list[str],
-    explainer: str,
-    input_spec: InputSpec | None,
-    layer: LayerChoice | None,
-    check: PreprocessingCheck | None,
-    how: Preprocessing | None,
-    training: TrainingConfig | None,
-    seen: Tensor | None,
-    about: Mapping[str, str] | None,
-    name: str,
-    batch_size: int,
-    seed: int,
-    progress: bool,
-    shortcuts: bool,
-    sources: str | Sequence[str] | None,
-) -> Diagnosis:
-    """Diagnose a model on images whose objects are known, prepared for the model."""
-    batches = shown.batches(batch_size)
-    answers = ask(model, batches, input_spec=input_spec, seed=seed, progress=progress)
-    maps = measure_maps(
-        model, batches, shown.indices, explainer, input_spec=input_spec, layer=layer, seed=seed, progress=progress
-    )
-    marks = measure_marks(model, batches, answers.hits["clean"], input_spec=input_spec, seed=seed)
-    columns = _columns(answers, maps) | marks
-    arrays = {name: values.double().numpy() for name, values in columns.items()}
-    exact = (calibrated_ece(arrays["confidence"]), "exact confidences on as many images")
-    chances = {**chance_levels(shown.labels, len(names), maps.chances), "ece": exact}
-    found = {each.name: each for each in measure(arrays, chances)}
-    trained = None if seen is None else _hits_by_seen(arrays["accuracy"], seen[shown.indices].numpy())
-    order = (-answers.lean.nan_to_num(-torch.inf)).argsort(stable=True).tolist()
-    leaning = [row for row in order[:SHOWN] if not math.isnan(answers.lean[row])]
-    verdict = decide_verdict(found, len(shown.labels.unique()), trained, check, how is not None)
-    marked = verdict.answer == "leans on what it should avoid"
-    searched = find_shortcuts(model, shown, maps, input_spec, seed, progress) if shortcuts else None
-    several = None
-    if sources is not None:
-        origin = _sources_of(sources, data, shown)
-        several = compare_sources(model, shown, answers.hits["clean"], origin, input_spec)
-    if training is not None and shown.skipped:
-        training = training.without_unreadable()
-    grouped = [] if searched is None else [row for cluster in searched.clusters for row in cluster.rows]
-    return Diagnosis(
-        verdict=verdict,
-        preprocessing=check,
-        shortcuts=searched,
-        sources=several,
-        measurements=found,
-        classes=by_class(arrays, shown.labels, names),
-        images=[_row(row, shown, answers, columns, names) for row in order],
-        names=names,
-        examples=_examples(model, shown, answers, maps, explainer, input_spec, layer, grouped),
-        worst=[_example(row, shown, answers, maps.saved[row]) for row in leaning],
-        recommendations=recommend_guides(shown.kind, shown.boxed, training, marked),
-        mend=fix_command(shown.kind, training, marked),
-        annotation=_annotation_facts(shown),
-        facts={
-            "model": name or type(model).__name__,
-            "parameters": fingerprint(model),
-            **(about or {}),
-            "images": len(shown),
-            "images there are": len(data) if isinstance(data, ImageDataset) else len(shown),
-            "seen in training": "not known" if seen is None else int(seen[shown.indices].sum()),
-            **({"cannot be read": ", ".join(shown.skipped)} if shown.skipped else {}),
-            "classes": len(names),
-            **_input_facts(shown, input_spec),
-            "preprocessing": "as given" if how is None else how.name,
-            "explainer": explainer,
-            "data": data.fingerprint if isinstance(data, ImageDataset) else "batches",
-            "seed": seed,
-            "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        },
-    )
+        batches = shown.batches(batch_size)
+        answers = ask(model, batches, input_spec=input_spec, seed=seed, progress=progress)
+        maps = measure_maps(
+            model, batches, shown.indices, explainer, input_spec=input_spec, layer=layer, seed=seed, progress=progress
+        )
+        marks = measure_marks(model, batches, answers.hits["clean"], input_spec=input_spec, seed=seed)
+        columns = _columns(answers, maps) | marks
+        arrays = {name: values.double().numpy() for name, values in columns.items()}
+        exact = (calibrated_ece(arrays["confidence"]), "exact confidences on as many images")
+        chances = {**chance_levels(shown.labels, len(names), maps.chances), "ece": exact}
+        found = {each.name: each for each in measure(arrays, chances)}
+        trained = None if seen is None else _hits_by_seen(arrays["accuracy"], seen[shown.indices].numpy())
+        order = (-answers.lean.nan_to_num(-torch.inf)).argsort(stable=True).tolist()
+        leaning = [row for row in order[:SHOWN] if not math.isnan(answers.lean[row])]
+        verdict = decide_verdict(found, len(shown.labels.unique()), trained, check, how is not None)
+        marked = verdict.answer == "leans on what it should avoid"
+        searched = find_shortcuts(model, shown, maps, input_spec, seed, progress) if shortcuts else None
+        several = None
+        if sources is not None:
+            origin = _sources_of(sources, data, shown)
+            several = compare_sources(model, shown, answers.hits["clean"], origin, input_spec)
+        if training is not None and shown.skipped:
+            training = training.without_unreadable()
+        grouped = [] if searched is None else [row for cluster in searched.clusters for row in cluster.rows]
+        return Diagnosis(
+            verdict=verdict,
+            preprocessing=check,
+            shortcuts=searched,
+            sources=several,
+            measurements=found,
+            classes=by_class(arrays, shown.labels, names),
+            images=[_row(row, shown, answers, columns, names) for row in order],
+            names=names,
+            examples=_examples(model, shown, answers, maps, explainer, input_spec, layer, grouped),
+            worst=[_example(row, shown, answers, maps.saved[row]) for row in leaning],
+            recommendations=recommend_guides(shown.kind, shown.boxed, training, marked),
+            mend=fix_command(shown.kind, training, marked),
+            annotation=_annotation_facts(shown),
+            facts={
+                "model": name or type(model).__name__,
+                "parameters": fingerprint(model),
+                **(about or {}),
+                "images": len(shown),
+                "images there are": len(data) if isinstance(data, ImageDataset) else len(shown),
+                "seen in training": "not known" if seen is None else int(seen[shown.indices].sum()),
+                **({"cannot be read": ", ".join(shown.skipped)} if shown.skipped else {}),
+                "classes": len(names),
+                **_input_facts(shown, input_spec),
+                "preprocessing": "as given" if how is None else how.name,
+                "explainer": explainer,
+                "data": data.fingerprint if isinstance(data, ImageDataset) else "batches",
+                "seed": seed,
+                "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            },
+        )
 
 
 def _warn_of_too_few(images: int, classes: int) -> None:

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur, pil_to_tensor, to_pil_image
 
 from sightline._core.progress import bar
-from sightline._core.seeding import generator
 from sightline._core.shared_work import processes
 from sightline.diagnosis.checks import background_alone, draw_partners, swapped_background
-from sightline.diagnosis.properties import jpeg_quality, pixel_properties, sharpness
+from sightline.diagnosis.properties import file_properties, pixel_properties, sharpness
 from sightline.localization.annotation import Annotated
 from sightline.metrics import Scorer
 from sightline.network.input_spec import InputSpec
@@ -154,12 +153,13 @@ def transplant(
         progress: whether to show a bar.
     """
     other = draw_partners(shown.labels, shown.usable, shown.indices, seed)
-    same = draw_siblings(shown.labels, shown.usable, shown.indices, seed)
+    same = draw_partners(shown.labels, shown.usable, shown.indices, seed, same_class=True)
     rows = ((other >= 0) & (same >= 0)).nonzero().flatten()
     rows = rows[shown.labels[other[rows]] != shown.labels[rows]]
     if not len(rows):
         return []
-    quality = torch.tensor([_quality(path) for path in shown.paths])
+    known = file_properties(shown.paths)["JPEG quality"]
+    quality = torch.tensor([float("nan") if each is None else float(each) for each in known])
     scorer = Scorer(model, input_spec)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
 
@@ -189,18 +189,6 @@ def transplant(
     return [Transplant(e.name, e.flips, e.control, p, e.n) for e, p in zip(found, adjusted)]
 
 
-def draw_siblings(labels: Tensor, usable: Tensor, indices: Tensor, seed: int = 0) -> Tensor:
-    """For each usable image another one of its class at random, keyed by its place in the data set; -1 where there is none."""
-    siblings = torch.full_like(labels, -1)
-    rows = usable.nonzero().flatten()
-    for row in rows.tolist():
-        others = rows[(labels[rows] == labels[row]) & (rows != row)]
-        if len(others):
-            draw = generator(seed, int(indices[row]), "sibling")
-            siblings[row] = others[int(torch.randint(len(others), (), generator=draw))]
-    return siblings
-
-
 def _able(name: str, everything: Donors, rows: Tensor, donors: Tensor) -> Tensor:
     """Which images (n,) can take something: blur and compression only go one way."""
     if name == BLUR:
@@ -209,13 +197,3 @@ def _able(name: str, everything: Donors, rows: Tensor, donors: Tensor) -> Tensor
     if name == COMPRESSION:
         return everything.quality[donors] < everything.quality[rows].nan_to_num(100) - 5
     return torch.ones_like(rows, dtype=torch.bool)
-
-
-def _quality(path: str) -> float:
-    """Return the quality of a JPEG file; NaN for other files."""
-    try:
-        with Image.open(path) as image:
-            tables = getattr(image, "quantization", None)
-    except OSError:
-        return float("nan")
-    return jpeg_quality(tables) if tables else float("nan")

@@ -109,13 +109,7 @@ def _decide(figures: Mapping[str, Measurement], classes: int) -> tuple[Answer, s
         return "cannot tell", f"Only {swap.n} images have an object and a background; at least {MIN_IMAGES} are needed."
     if classes < 2:
         return "cannot tell", "All images are of one class, so the use of the background cannot be measured."
-    falls = swap.value >= 0
-    low, high = (swap.low, swap.high) if falls else (-swap.high, -swap.low)
-    bounds = f"95% interval {100 * low:.0f} to {100 * high:.0f}".replace("-", "−")
-    said = (
-        f"Accuracy {'falls' if falls else 'rises'} by {abs(100 * swap.value):.0f} points ({bounds}) when the objects are "
-        "on the backgrounds of other images"
-    )
+    said = f"{_change_of_accuracy(swap)} when the objects are on the backgrounds of other images"
     right = [figures[name] for name in ("accuracy", "background_greyed", "background_swapped")]
     at_chance = not any(figure.low > figure.chance for figure in right)
     doubt = (
@@ -152,26 +146,23 @@ def _leans_on_marks(loss: Measurement | None, classes: int) -> str | None:
     """Return the sentence that states it; None where it is not significant."""
     if loss is None or loss.n < MIN_IMAGES or classes < 2 or (loss.low <= MIN_SHIFT and loss.high >= -MIN_SHIFT):
         return None
+    said = f"{_change_of_accuracy(loss)} when images get the marks of other classes in their regions to avoid"
+    return f"{said}." if loss.value >= 0 else f"{said}. Here the marks mislead the model, so it uses them."
+
+
+def _change_of_accuracy(loss: Measurement) -> str:
+    """Return by how much the accuracy falls or rises, with the interval."""
     falls = loss.value >= 0
     low, high = (loss.low, loss.high) if falls else (-loss.high, -loss.low)
-    said = (
-        f"Accuracy {'falls' if falls else 'rises'} by {abs(100 * loss.value):.0f} points (95% interval {100 * low:.0f} to "
-        f"{100 * high:.0f}) when images get the marks of other classes in their regions to avoid"
-    ).replace("-", "−")
-    return f"{said}." if falls else f"{said}. Here the marks mislead the model, so it uses them."
+    bounds = f"95% interval {100 * low:.0f} to {100 * high:.0f}".replace("-", "−")
+    return f"Accuracy {'falls' if falls else 'rises'} by {abs(100 * loss.value):.0f} points ({bounds})"
 
 
 def _findings(figures: Mapping[str, Measurement]) -> list[str]:
     alone, grey, rfs = figures["object_removed"], figures["background_greyed"], figures["rfs"]
     found = []
     if not math.isnan(alone.value):
-        than = (
-            "above"
-            if alone.low > alone.chance
-            else "below"
-            if alone.high < alone.chance
-            else "not significantly different from"
-        )
+        than = _compared(alone, alone.chance, "above", "below", "not significantly different from")
         aside = {
             "above": " The background predicts the class, and the model uses this.",
             "below": " The backgrounds here predict wrong classes, and without the object the model follows them.",
@@ -181,13 +172,11 @@ def _findings(figures: Mapping[str, Measurement]) -> list[str]:
             f"{aside.get(than, '')}"
         )
         found.append(f"With the object alone, on gray, the accuracy is {_with_interval(grey)}.")
-        effect = (
-            "the object lowers the accuracy more than noise on the background"
-            if rfs.low > 0
-            else "the background lowers the accuracy more than noise on the object"
-            if rfs.high < 0
-            else "the object and noise on the background have no significantly different effect"
-        )
+        effect = _compared(
+            rfs, 0, "the object lowers the accuracy more than noise on the background",
+            "the background lowers the accuracy more than noise on the object",
+            "the object and noise on the background have no significantly different effect",
+        )  # fmt: skip
         bounds = f"RFS {rfs.value:+.2f}, {rfs.low:+.2f} to {rfs.high:+.2f}".replace("-", "−")
         found.append(f"Noise on {effect} ({bounds}).")
     sure, ece = figures["confidence"], figures["ece"]
@@ -207,18 +196,17 @@ def _findings(figures: Mapping[str, Measurement]) -> list[str]:
         found.append(f"{_with_interval(kept_out)} of the maps’ energy is in the regions to avoid.")
     energy = figures["energy_in_mask"]
     if not math.isnan(energy.value):
-        against = (
-            "more than"
-            if energy.low > energy.chance
-            else "less than"
-            if energy.high < energy.chance
-            else "not significantly different from"
-        )
+        against = _compared(energy, energy.chance, "more than", "less than", "not significantly different from")
         found.append(
             f"{_with_interval(energy)} of the maps’ energy is on the object, {against} that of {energy.chance_of.rstrip(',')} "
             f"({energy.chance:.0%})."
         )
     return found
+
+
+def _compared(figure: Measurement, value: float, above: str, below: str, neither: str) -> str:
+    """Return the words for a figure whose interval is above a value, below it, or neither."""
+    return above if figure.low > value else below if figure.high < value else neither
 
 
 def _with_interval(figure: Measurement) -> str:
