@@ -130,7 +130,7 @@ def test_a_person_marks_ten_images_refits_and_exports_in_a_real_browser(tmp_path
             tab.click("#refit")
             tab.until("!document.getElementById('found').hidden && !state.refit.running")
             assert "better" in tab.value("document.getElementById('found-title').textContent")
-            tab.until("document.querySelector('#fragment img').naturalWidth > 0")
+            tab.until("document.querySelector('#fragment h3') !== null")
             assert tab.value("document.querySelectorAll('#figures tr').length") == 2
             assert tab.value("!document.getElementById('curve').hidden")
             tab.size(390, 844)

@@ -99,5 +99,5 @@ def test_a_batch_of_another_study_is_rejected(store, tmp_path):
 
 def test_a_file_without_the_columns_is_named(store, tmp_path):
     (tmp_path / "a.csv").write_text("pair,choice\n0,first\n")
-    with pytest.raises(SightlineError, match=r"lacks the columns WorkerId, Input.pair"):
+    with pytest.raises(SightlineError, match=r"'WorkerId' is missing"):
         import_batch(store, tmp_path / "a.csv")

@@ -1,7 +1,7 @@
 """What the marking page asks of the rest of `fix`: images with maps and scores, a refit, and an export."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -67,16 +67,13 @@ class Refitted:
         figures: the first is drawn over the number of marks.
         summary: one or two plain sentences; they state if the refit did not help.
         helped: whether the refitted model is better.
-        html: a fragment for the page, without script and style, with names of classes escaped; `<img src="NAME">` names one of
-            `files`.
-        files: images of the fragment by name, as PNG or JPEG.
+        html: a fragment for the page, without script, style and images, with names of classes escaped.
     """
 
     figures: Sequence[Figure]
     summary: str
     helped: bool
     html: str = ""
-    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Refit(Protocol):

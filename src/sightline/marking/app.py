@@ -67,7 +67,6 @@ class Page(Site[Person]):
             Route("/image/{index:int}", self.image),
             Route("/map/{index:int}", self.map),
             Route("/masks/{index:int}", self.masks),
-            Route("/refits/{number:int}/{name}", self.refit_file),
             Route("/state", self.state),
             Route("/open/{index:int}", self.open),
             Route("/history/{index:int}", self.history),
@@ -98,16 +97,6 @@ class Page(Site[Person]):
         index = self._index(request.path_params["index"])
         png = await run_in_threadpool(lambda: self.images.masks(index, self.store.drawing(index)))
         return Response(png, media_type="image/png")
-
-    async def refit_file(self, request: Request) -> Response:
-        """Return an image of a refit."""
-        self.admit(request)
-        number, name = request.path_params["number"], request.path_params["name"]
-        content = await run_in_threadpool(self.store.refit_file, min(number, 2**31), name)
-        if content is None:
-            raise HTTPException(404, "There is no such file.")
-        kind = "image/png" if content.startswith(b"\x89PNG") else "image/jpeg"
-        return Response(content, media_type=kind, headers={"Cache-Control": "private, max-age=86400, immutable"})
 
     async def state(self, request: Request) -> Response:
         """Return who asks, how far the marking is, and all refits."""

@@ -39,8 +39,6 @@ CREATE TABLE refits (
     html TEXT NOT NULL,
     at TEXT NOT NULL
 );
-CREATE TABLE refit_files (refit INTEGER NOT NULL REFERENCES refits, name TEXT NOT NULL, content BLOB NOT NULL,
-    PRIMARY KEY (refit, name));
 """
 DRAWN = "SELECT drawing, object, avoid FROM actions"
 REDO = "undone = 1 AND action > coalesce((SELECT max(action) FROM actions WHERE image = :image AND undone = 0), 0)"
@@ -214,7 +212,7 @@ class Store(StoreFile):
         return int(self._read("SELECT coalesce(max(refit), 0) + 1 FROM refits")[0][0])
 
     def add_refit(self, number: int, person: Person, marked: int, refitted: Refitted) -> None:
-        """Keep a refit with its files, and choose it if it helped."""
+        """Keep a refit, and choose it if it helped."""
         found = {
             "figures": [
                 {
@@ -231,8 +229,6 @@ class Store(StoreFile):
         with self._transaction() as connection:
             row = (number, person.person, marked, json.dumps(found), refitted.html, now())
             connection.execute("INSERT INTO refits VALUES (?, ?, ?, ?, ?, ?)", row)
-            files = [(number, name, content) for name, content in refitted.files.items()]
-            connection.executemany("INSERT INTO refit_files VALUES (?, ?, ?)", files)
             if refitted.helped:
                 connection.execute("UPDATE session SET chosen = ?", (number,))
 
@@ -240,11 +236,6 @@ class Store(StoreFile):
         """Return all refits in their order."""
         rows = self._read("SELECT refit, marked, at, found, html FROM refits ORDER BY refit")
         return [_kept(*row) for row in rows]
-
-    def refit_file(self, number: int, name: str) -> bytes | None:
-        """Return a file of a refit; None where there is none of that name."""
-        rows = self._read("SELECT content FROM refit_files WHERE refit = ? AND name = ?", number, name)
-        return rows[0][0] if rows else None
 
     def chosen(self) -> int | None:
         """Return the refit that is exported; None = the given model."""

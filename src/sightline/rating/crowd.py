@@ -4,12 +4,11 @@ The CSV files are in the form of Amazon Mechanical Turk: a row of the batch is a
 worker's answer to one pair, with the columns of the batch as `Input.<column>` and the answer as `Answer.choice`.
 """
 
-import csv
 import re
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from sightline._core.csv_files import csv_text
+from sightline._core.csv_files import csv_text, read_csv
 from sightline._core.files import make_folder, write_atomically
 from sightline._core.output_lock import LONG, holding_folder
 from sightline._core.seeding import derive_seed
@@ -69,17 +68,8 @@ def import_batch(store: Store, path: str | Path) -> tuple[int, int]:
         SightlineError: a column is missing, or a row is not of this study, or is no answer.
     """
     path = Path(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows, known = list(reader), reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SightlineError(f"cannot read {path}: {error}") from error
-    needed = ("WorkerId", "Input.pair", "Input.first", "Input.second", "Answer.choice")
-    if missing := [column for column in needed if column not in known]:
-        raise SightlineError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(known) or 'none'}")
     votes = []
-    for line, row in enumerate(rows, start=2):
+    for line, row in read_csv(path, ("WorkerId", "Input.pair", "Input.first", "Input.second", "Answer.choice")):
         if row.get("AssignmentStatus") == "Rejected":
             continue
         try:
@@ -90,18 +80,18 @@ def import_batch(store: Store, path: str | Path) -> tuple[int, int]:
     return new, len(votes) - new
 
 
-def _vote(store: Store, row: dict[str, str | None]) -> tuple[str, int, Choice, Side]:
-    worker = (row["WorkerId"] or "").strip()
+def _vote(store: Store, row: dict[str, str]) -> tuple[str, int, Choice, Side]:
+    worker = row["WorkerId"]
     if not re.fullmatch(r"\w[\w.@-]{0,99}", worker):
         raise SightlineError(f"WorkerId is {worker!r}; expected letters and digits")
-    number = row["Input.pair"] or ""
+    number = row["Input.pair"]
     pair = store.pairs.get(int(number)) if re.fullmatch(r"[0-9]{1,9}", number) else None
     if pair is None:
         raise SightlineError(f"Input.pair is {number!r}; the study has the pairs 0 to {len(store.pairs) - 1}")
-    first, second = _side(pair, row["Input.first"] or ""), _side(pair, row["Input.second"] or "")
+    first, second = _side(pair, row["Input.first"]), _side(pair, row["Input.second"])
     if first is None or second is None or first == second:
         raise SightlineError(f"Input.first and Input.second are not the maps of pair {pair.pair} of this study")
-    answers: dict[str | None, Choice] = {"first": first, "second": second, "same": "same"}
+    answers: dict[str, Choice] = {"first": first, "second": second, "same": "same"}
     if row["Answer.choice"] not in answers:
         raise SightlineError(f"Answer.choice is {row['Answer.choice']!r}; expected 'first', 'second' or 'same'")
     return worker, pair.pair, answers[row["Answer.choice"]], first

@@ -63,7 +63,7 @@ def test_a_recipe_trains_on_what_its_list_names(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("index\n", "names no image"),
-        ("image\n3\n", "has the columns image; expected one named 'index'"),
+        ("image\n3\n", r"has the columns \['image'\]; 'index' is missing"),
         ("index\n3\nx\n", "line 3: index, round or score is not a number: index=x"),
         ("index,round\n3,one\n", "line 2"),
         ("index\n3\n20\n", "image 20 does not exist: the data set has 20"),

@@ -1,6 +1,5 @@
 """Some of a data set's images, as a file names them, and pseudo-labels for some of these."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePath
@@ -8,7 +7,7 @@ from typing import Any
 
 import torch
 
-from sightline._core.csv_files import csv_text
+from sightline._core.csv_files import csv_text, read_csv
 from sightline._core.files import write_atomically
 from sightline._core.output_lock import LONG, holding_file
 from sightline.data.dataset import ImageDataset, Sample
@@ -109,19 +108,11 @@ def read_list(file: Path) -> list[Listed]:
     Raises:
         SightlineError: the file cannot be read, or a line does not say which image; the message names it.
     """
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            rows = list(csv.DictReader(opened))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SightlineError(f"cannot read the list of samples {file}: {error}") from error
+    rows = read_csv(file, ["index"])
     if not rows:
         raise SightlineError(f"the list of samples {file} names no image")
-    if "index" not in rows[0]:
-        raise SightlineError(
-            f"the list of samples {file} has the columns {', '.join(rows[0])}; expected one named 'index'"
-        )
     found = []
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         try:
             index, when = int(row["index"]), int(row.get("round") or 0)
             score = float(row["score"]) if row.get("score") else None

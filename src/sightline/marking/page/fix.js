@@ -327,7 +327,6 @@ function showRefits() {
   }
   const made = document.createElement("template");
   made.innerHTML = last.html; // inert; the content policy runs no script in it
-  for (const image of made.content.querySelectorAll("img")) image.setAttribute("src", `/refits/${last.number}/${image.getAttribute("src")}`);
   at("fragment").replaceChildren(made.content);
   at("first").textContent = last.figures.length ? last.figures[0].name : "";
   at("refits").replaceChildren();
