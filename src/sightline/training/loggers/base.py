@@ -7,10 +7,6 @@ class Logger(Protocol):
     """What training uses of a logger: a part of Lightning Fabric's interface."""
 
     @property
-    def name(self) -> str | None:
-        """Where the run is listed."""
-
-    @property
     def version(self) -> int | str | None:
         """The run's id."""
 

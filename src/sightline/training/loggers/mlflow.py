@@ -31,7 +31,6 @@ class MLflowLogger:
         from mlflow import MlflowClient
 
         self._client = MlflowClient(tracking_uri)
-        self._name = experiment_name
         if version is not None:
             self._client.update_run(version, status="RUNNING")
             self._id = version
@@ -39,11 +38,6 @@ class MLflowLogger:
         found = self._client.get_experiment_by_name(experiment_name)
         experiment = self._client.create_experiment(experiment_name) if found is None else found.experiment_id
         self._id = self._client.create_run(experiment, run_name=run.path.name, tags=tags).info.run_id
-
-    @property
-    def name(self) -> str:
-        """The experiment."""
-        return self._name
 
     @property
     def version(self) -> str:

@@ -22,14 +22,9 @@ class WandbLogger:
         given: dict[str, Any] = {"project": project, "name": run.path.name, "dir": run.path, **options}
         # A run of the caller's own, in the same process, is not ours to write to.
         self._run = wandb.init(id=version, resume="allow", reinit="create_new", **given)
-        self._project, self._id = given["project"], self._run.id
+        self._id = self._run.id
         self._run.define_metric("epoch")
         self._run.define_metric("*", step_metric="epoch")
-
-    @property
-    def name(self) -> str:
-        """The project."""
-        return self._project
 
     @property
     def version(self) -> str:
