@@ -38,33 +38,22 @@ def holding_folder(folder: Path, wait: float = BRIEF) -> Iterator[None]:
         OutputInUseError: Another process holds the folder.
         UnwritableError: The folder cannot be written, or the disk is full.
     """
-    made = _make(folder)
-    try:
-        with _holding(folder, folder / LOCK, wait):
-            clear_left_over(folder)
-            yield
-    finally:
-        for each in made:
-            with suppress(OSError):
-                each.rmdir()
+    with _made(folder), _holding(folder, folder / LOCK, wait):
+        clear_left_over(folder)
+        yield
 
 
 @contextmanager
 def holding_file(path: Path, wait: float = BRIEF) -> Iterator[None]:
     """Hold an output that is one file, or a folder that is replaced as a whole. As `holding_folder`; the lock is next to it."""
-    made = _make(path.parent)
-    try:
-        with _holding(path, path.with_name(f".{path.name}{LOCK}"), wait):
-            clear_left_by(path)
-            yield
-    finally:
-        for each in made:
-            with suppress(OSError):
-                each.rmdir()
+    with _made(path.parent), _holding(path, path.with_name(f".{path.name}{LOCK}"), wait):
+        clear_left_by(path)
+        yield
 
 
-def _make(folder: Path) -> list[Path]:
-    """Make a folder; return the folders that were missing, the innermost first."""
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder; in the end remove the folders that were missing and are empty, the innermost first."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +61,12 @@ def _make(folder: Path) -> list[Path]:
         if error.errno in FULL:
             raise unwritable(folder, error) from error
         raise SightlineError(str(unwritable(folder, error))) from error
-    return missing
+    try:
+        yield
+    finally:
+        for each in missing:
+            with suppress(OSError):
+                each.rmdir()
 
 
 @contextmanager

@@ -145,8 +145,14 @@ class ImageDataset(Dataset[Sample], ABC):
         if self.multi_label:
             raise SightlineError(f"{what} needs images with one label each; those of this data set can have several")
 
+    def origins(self, index: int) -> list[tuple["ImageDataset", int]]:
+        """Return the images of other data sets that the one at an index is made of, the labelled one first."""
+        return []
+
     def path(self, index: int) -> str:
         """Where the image at a place comes from; a subclass that knows need not load it."""
+        for dataset, place in self.origins(index):
+            return dataset.path(place)
         return self[index].path
 
     def files(self, index: int) -> list[Path]:
@@ -213,13 +219,9 @@ class Derived(ImageDataset):
         )
         self.skipped = dataset.skipped
 
-    def path(self, index: int) -> str:
-        """Return the path of the image."""
-        return self.dataset.path(index)
-
-    def files(self, index: int) -> list[Path]:
-        """Return the files of the image; of what a subclass changes, it tells the rest."""
-        return self.dataset.files(index)
+    def origins(self, index: int) -> list[tuple[ImageDataset, int]]:
+        """Return the image that is changed; a subclass tells the files of what it adds."""
+        return [(self.dataset, index)]
 
 
 def _to_keep(sample: Sample, side: int | None) -> Sample:

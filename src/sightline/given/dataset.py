@@ -19,7 +19,7 @@ from sightline.data.files import UnreadableFileError, locate
 from sightline.data.mask_files import mask_meaning, mask_of_array, mask_of_image, read_mask
 from sightline.errors import MissingFileError, SightlineError
 from sightline.given.items import Item, is_path
-from sightline.given.pixels import Normalization, as_array, as_pixels, is_float
+from sightline.given.pixels import Normalization, as_array, as_pixels
 from sightline.given.sources import LOOKED_AT, Items, applied_normalization
 
 
@@ -73,7 +73,7 @@ class GivenDataset(ImageDataset):
         return Sample(tv_tensors.Image(image), self.label(index), mask, index, None, name, avoid=avoid)
 
     def _pixels(self, item: Item, name: str) -> Tensor:
-        return as_pixels(item.image, name, self._undo if is_float(item.image) else None)
+        return as_pixels(item.image, name, self._undo)
 
     def _some_items(self) -> dict[int, Item]:
         """Return some items, by index, which show how the images are given."""

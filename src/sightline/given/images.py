@@ -15,7 +15,7 @@ from sightline.data.splits import Splits
 from sightline.datasets.derived.joined import whole_folder
 from sightline.errors import SightlineError
 from sightline.given.items import is_path
-from sightline.given.pixels import Normalization, as_pixels, is_float
+from sightline.given.pixels import Normalization, as_pixels
 from sightline.given.sources import LOOKED_AT, applied_normalization, find_items
 
 
@@ -55,4 +55,4 @@ def _images(data: Any, normalization: Normalization | None) -> Iterator[tuple[st
     for place in range(len(items)):
         item = items[place]
         name = item.name or f"image {place}"
-        yield name, as_pixels(item.image, name, undo if is_float(item.image) else None)
+        yield name, as_pixels(item.image, name, undo)

@@ -203,7 +203,7 @@ def _collected(data: Iterable[Any], normalization: Normalization | None) -> Iter
 
 
 def _as_8_bits(item: Item, undo: Normalization | None) -> Item:
-    return replace(item, image=as_pixels(item.image, str(item.name), undo if is_float(item.image) else None))
+    return replace(item, image=as_pixels(item.image, str(item.name), undo))
 
 
 def _unbatched(data: Iterable[Any]) -> Iterator[Item]:

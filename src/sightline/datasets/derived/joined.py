@@ -1,7 +1,6 @@
 """Several splits as one data set."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from sightline.data.dataset import ImageDataset, Sample
 from sightline.data.file_dataset import FileDataset
@@ -36,15 +35,9 @@ class Joined(ImageDataset):
         part, place = self._places[index]
         return replace(part[place], index=index, group=None)
 
-    def path(self, index: int) -> str:
-        """Where the image at a place comes from."""
-        part, place = self._places[index]
-        return part.path(place)
-
-    def files(self, index: int) -> list[Path]:
-        """Return the files of the image at an index."""
-        part, place = self._places[index]
-        return part.files(place)
+    def origins(self, index: int) -> list[tuple[ImageDataset, int]]:
+        """Return the image in its split."""
+        return [self._places[index]]
 
 
 def whole_folder(splits: Splits) -> ImageDataset:

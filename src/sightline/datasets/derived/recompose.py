@@ -115,13 +115,9 @@ class Recompose(ImageDataset):
         self.skipped = objects.skipped
         self._backdrops: dict[int, Tensor] = {}
 
-    def path(self, index: int) -> str:
-        """Return the path of the object."""
-        return self.objects.path(index)
-
-    def files(self, index: int) -> list[Path]:
-        """Return the files of the object and of the scene."""
-        return [*self.objects.files(index), *self.scenes.files(self.placements[index].scene)]
+    def origins(self, index: int) -> list[tuple[ImageDataset, int]]:
+        """Return the object and the scene."""
+        return [(self.objects, index), (self.scenes, self.placements[index].scene)]
 
     def load(self, index: int) -> Sample:
         """Compose an image. Its path is the object's."""

@@ -64,13 +64,9 @@ class Subset(ImageDataset):
         )
         self.skipped = dataset.skipped
 
-    def path(self, index: int) -> str:
-        """Return the path of the image."""
-        return self.dataset.path(self.indices[index])
-
-    def files(self, index: int) -> list[Path]:
-        """Return the files of the image."""
-        return self.dataset.files(self.indices[index])
+    def origins(self, index: int) -> list[tuple[ImageDataset, int]]:
+        """Return the image in the data set."""
+        return [(self.dataset, self.indices[index])]
 
     def load(self, index: int) -> Sample:
         """Load the image, with its pseudo-label if it has one."""

@@ -1,7 +1,6 @@
 """ImageNet-9's variants of any data set with masks: objects without backgrounds, backgrounds without objects, and mixed."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -117,14 +116,10 @@ class BackgroundVariant(ImageDataset):
         kept = set(places)
         self.skipped = [*objects.skipped, *(objects.path(p) for p in range(len(objects)) if p not in kept)]
 
-    def path(self, index: int) -> str:
-        """Return the path of the image to which the label belongs."""
-        return self.squares.objects.path(self.squares.indices[index])
-
-    def files(self, index: int) -> list[Path]:
-        """Return the files of the image to which the label belongs, and of the one that lends the background."""
+    def origins(self, index: int) -> list[tuple[ImageDataset, int]]:
+        """Return the image to which the label belongs, and the one that lends the background."""
         places = [self.squares.indices[index], *([] if self.givers is None else [self.givers[index]])]
-        return [file for place in places for file in self.squares.objects.files(place)]
+        return [(self.squares.objects, place) for place in places]
 
     def load(self, index: int) -> Sample:
         """Compose an image."""
