@@ -16,7 +16,7 @@ import sightline as sl
 from sightline.cli.app import app
 from sightline.data import ImageDataset, create_dataset
 from sightline.exchange import TOOLS, export_masks, import_masks
-from sightline.exchange.brush_runs import pack_mask, unpack_mask
+from sightline.exchange.label_studio import pack_mask, unpack_mask
 
 HEIGHT, WIDTH = 21, 30
 OUTPUT = {"coco": "a.json", "cvat": "a.xml", "label-studio": "a.json", "labelme": "a"}

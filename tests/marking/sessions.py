@@ -116,7 +116,7 @@ def serving(
     """A server in a process of its own, with its address and token."""
     script = (
         "import sys; from pathlib import Path; from sightline.marking.app import serve;"
-        "from sessions import Discs, MeanColors, export; from sightline.serving.connections import TimedProtocol;"
+        "from sessions import Discs, MeanColors, export; from sightline.serving.listening import TimedProtocol;"
         "TimedProtocol.head_seconds = float(sys.argv[3]);"
         "data = Discs(int(sys.argv[2]));"
         "serve(data, MeanColors(data), export, Path(sys.argv[1]), port=0, announce=lambda link: print(link, flush=True))"

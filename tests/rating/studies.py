@@ -42,7 +42,7 @@ def serving(path: Path, head_seconds: float = 10) -> Iterator[tuple[subprocess.P
     """A server in a process of its own, with its address and token."""
     script = (
         "import sys; from pathlib import Path; from sightline.rating.server import serve;"
-        "from sightline.rating.store import Store; from sightline.serving.connections import TimedProtocol;"
+        "from sightline.rating.store import Store; from sightline.serving.listening import TimedProtocol;"
         "TimedProtocol.head_seconds = float(sys.argv[2]);"
         "serve(Store(Path(sys.argv[1])), port=0, announce=lambda link: print(link, flush=True))"
     )

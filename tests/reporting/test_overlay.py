@@ -8,8 +8,7 @@ from PIL import Image
 
 from sightline import SightlineError
 from sightline.reporting import show
-from sightline.reporting.colormap import PLASMA
-from sightline.reporting.overlay import blend
+from sightline.reporting.overlay import PLASMA, blend
 from sightline.reporting.tiles import GAP, LETTERS, MARGIN, SIDE, draw_tiles
 
 

@@ -10,8 +10,7 @@ from torch import nn
 import sightline as sl
 from sightline.errors import SightlineError
 from sightline.models.registry import MODELS
-from sightline.training.build import build
-from sightline.training.last_batch import check_single_image, last_batch_size
+from sightline.training.build import build, check_single_image, last_batch_size
 from tiny import recipe
 
 

@@ -1,5 +1,6 @@
 """What every explainer does: from a model and images to saliency maps in [0, 1]."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline._core.tensors import at_least_float32, check_finite, check_images, has_contrast
-from sightline.explainers.missing_gradients import naming_missing_gradients
+from sightline.errors import SightlineError
 from sightline.inference.fastest import fastest
 from sightline.network.input_spec import InputSpec, to_inputs
 from sightline.network.layers import LayerSelection
@@ -18,6 +19,9 @@ from sightline.network.modes import evaluating
 from sightline.network.tap import unwrap
 from sightline.network.targets import GivenTargets, Targets, as_targets
 
+_MISSING = re.compile(
+    r"not have been used in the graph|does not require grad and does not have a grad_fn|derivative for"
+)
 Sign = Literal["positive", "absolute"]
 
 
@@ -164,3 +168,18 @@ def normalize_maps(maps: Tensor) -> Tensor:
 def signed_to_map(values: Tensor, sign: Sign) -> Tensor:
     """Return signed shares in a score as relevance: their positive part, or their magnitude."""
     return values.relu() if sign == "positive" else values.abs()
+
+
+@contextmanager
+def naming_missing_gradients() -> Iterator[None]:
+    """Raise SightlineError where autograd finds no way from the explained score to what it is differentiated by."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _MISSING.search(str(error)):
+            raise
+        raise SightlineError(
+            "the explained score has no gradient with respect to the image or a layer: it does not depend on it, or a part of "
+            "the model has no gradient (such as an int8 layer); explain another score, or use an explainer without gradients, "
+            "such as 'occlusion', 'rise' or 'scorecam'"
+        ) from error

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from sightline.exporting.formats import FILES, FORMATS, Format
+from sightline.exporting.programs import FILES, FORMATS, Format
 from sightline.models import load_model
 from sightline.models.library import library_options
 from sightline.models.loading import check_name

@@ -4,17 +4,20 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError
-from sightline.exporting.formats import FILES, Format
 from sightline.models.two_branch import NAME as TWO_BRANCH
 from sightline.models.two_branch import SelfExplaining, TwoBranch
 from sightline.network.logits import returned_logits
 
+# The formats of an export and the file of each.
+Format = Literal["state-dict", "torch-export", "onnx"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+FILES: dict[Format, str] = {"state-dict": "model.safetensors", "torch-export": "model.pt2", "onnx": "model.onnx"}
 PROTOBUF_LIMIT = 2**31  # bytes of an ONNX file; the weights of larger models are written to a second file
 BATCH_SIZES = (1, 3)  # batch sizes that a written program is checked with
 

@@ -14,9 +14,8 @@ from sightline._core.files import is_new, replacing_folder
 from sightline._core.optional import EXTRAS, missing_dependency
 from sightline._core.output_lock import holding_file
 from sightline.errors import SightlineError, unknown_name
-from sightline.exporting.formats import FILES, FORMATS
 from sightline.exporting.model_card import model_card
-from sightline.exporting.programs import BATCH_SIZES, Program, write_programs
+from sightline.exporting.programs import BATCH_SIZES, FILES, FORMATS, Program, write_programs
 from sightline.network.input_spec import InputSpec
 from sightline.network.logits import class_count
 from sightline.network.tap import unwrap

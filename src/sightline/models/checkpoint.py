@@ -1,18 +1,19 @@
-"""What a file or folder of weights holds, by any library. No code is unpickled."""
+"""What a file or folder of weights holds, by any library. No code is unpickled: other objects are empty stand-ins."""
 
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
-from sightline._core.git_lfs import refuse_pointer
 from sightline._core.reading import read_json, read_tensors, reading
 from sightline.errors import SightlineError
-from sightline.models.unpickling import StandIn, load_inert
 
 ADVICE = "give another file by weights"
 DEPTH = 3  # of mappings in mappings that may hold tensors
@@ -221,3 +222,58 @@ def _as_names(value: Any) -> list[str] | None:
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         return None
     return list(value) if value and len(set(value)) == len(value) else None
+
+
+class StandIn:
+    """An object instead of one whose class is not imported; it has the attributes that the file gives it."""
+
+    of: ClassVar[str] = ""
+
+    def __init__(self, *args: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        for part in state if isinstance(state, tuple) else (state,):
+            if isinstance(part, dict):
+                self.__dict__.update(part)
+
+
+def load_inert(path: Path) -> Any:
+    """Return what torch.save wrote, on the CPU, without importing or calling anything that the file names.
+
+    Raises:
+        UnpicklingError: the file cannot be read without running code.
+    """
+    names: list[str] = []
+    with suppress(ValueError):  # a file in the format of torch before 1.6
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+    results: list[type | None] = [None] * len(names)  # None = a stand-in; else a plain dict or list
+    while True:
+        allowed: list[Any] = [(_make(number, *each), each[0]) for number, each in enumerate(zip(names, results))]
+        try:
+            with torch.serialization.safe_globals(allowed):
+                return torch.load(path, map_location="cpu", weights_only=True)
+        except UnpicklingError as error:  # a subclass of dict or list is filled, which only plain ones may be
+            found = re.search(r"Can only (SETITEM|append).*StandIn(\d+)", str(error), re.DOTALL)
+            if found is None or results[int(found[2])] is not None:
+                raise
+            results[int(found[2])] = dict if found[1] == "SETITEM" else list
+
+
+def _make(number: int, name: str, result: type | None) -> type:
+    """Return the class that stands in for the one of that name."""
+    options: dict[str, Any] = {"of": name, "__module__": __name__}
+    if result is not None:
+        options["__new__"] = lambda cls, *args: result()
+    return type(f"StandIn{number}", (StandIn,), options)
+
+
+def refuse_pointer(path: Path) -> None:
+    """Reject a file that is a pointer of Git LFS.
+
+    Raises:
+        SightlineError: it is one; the message says how to fetch the content.
+    """
+    with path.open("rb") as file:
+        if file.read(42) == b"version https://git-lfs.github.com/spec/v1":
+            raise SightlineError(f"{path} is a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`")

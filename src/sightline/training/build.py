@@ -1,6 +1,7 @@
 """From a recipe to what it names. Every error of a recipe is found here, before a run begins."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +10,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from sightline.data import DATASETS, Sample, Splits
+from sightline.data.dataset import ImageDataset
 from sightline.data.files import locate
 from sightline.data.loader import create_loader
 from sightline.data.map_store import MapStore
 from sightline.data.mixing import Mixer
 from sightline.data.transforms import augmentation
+from sightline.datasets.derived.mask_quality import DegradedMasks
 from sightline.errors import SightlineError, unknown_name
 from sightline.explainers.places import refuse_few_places
 from sightline.explainers.registry import EXPLAINERS
@@ -21,9 +24,14 @@ from sightline.finetuning.portion import check_layer
 from sightline.guides import from_config
 from sightline.guides.annotations import check_annotations
 from sightline.guides.measured_weights import StageWeights
+from sightline.localization.found_masks import CutBoxes, FoundMasks
+from sightline.localization.image_maps import ExplainedMaps
+from sightline.localization.prompts import Prompter
 from sightline.metric_base.registry import METRICS
 from sightline.models.loading import check_name
 from sightline.network.input_spec import InputSpec
+from sightline.network.modes import evaluating
+from sightline.network.tap import StillStatistics
 from sightline.objectives.base import Guide, GuideSum
 from sightline.objectives.check import check_model, trains_on_maps
 from sightline.objectives.objective import Objective
@@ -32,10 +40,8 @@ from sightline.runs.run_data import CONTENTS, FINGERPRINTS, training_images
 from sightline.runs.stage import Stage
 from sightline.training.cached_stage import check_cached_stages
 from sightline.training.convex_checks import check_convex_guides, prepare_heads
-from sightline.training.last_batch import check_single_image, last_batch_size
 from sightline.training.loggers import check_installed
 from sightline.training.portion import Portion
-from sightline.training.training_masks import remasked
 from sightline.training.validation import known_figures
 
 
@@ -290,3 +296,63 @@ def _guide_name(config: Any) -> str:
     if isinstance(config, list):
         return " + ".join(map(_guide_name, config)) or "none"
     return config or "none"
+
+
+def last_batch_size(recipe: Recipe, images: int, processes: int) -> int:
+    """Return how many images the smallest batch of an epoch has on each process."""
+    size = recipe.batch_size // processes
+    return size if recipe.drop_last else math.ceil(images / processes) % size or size
+
+
+def check_single_image(
+    objective: Objective, image: Tensor, remedy: str, train: Callable[[], object] | None = None
+) -> None:
+    """Reject a model that cannot train on one image, as batch norm cannot on a map of one place.
+
+    Args:
+        objective: the model with the views of its guides, which go through it together.
+        image: (1, C, H, W) as the model takes it.
+        remedy: what to do, for the message.
+        train: puts what is trained in training mode; None = the whole model is trained.
+
+    Raises:
+        SightlineError: the model cannot.
+    """
+    views = len(objective.views)
+    together = views % (objective.view_chunk or views) or objective.view_chunk or views
+    model: nn.Module = objective.model
+    try:
+        with evaluating(objective), torch.random.fork_rng(devices=[]), StillStatistics(model), torch.no_grad():
+            (train or model.train)()
+            model(image.repeat(together, 1, 1, 1))
+    except ValueError as error:
+        raise SightlineError(f"a batch of one image cannot be trained on ({error}). {remedy}") from error
+
+
+def remasked(images: ImageDataset, recipe: Recipe) -> ImageDataset:
+    """Return the training images with the masks that `mask_quality` and `mask_fraction` ask for."""
+    quality = recipe.mask_quality
+    if quality is None:
+        return images if recipe.mask_fraction == 1 else _fewer(images, recipe)
+    if quality.name == "found":
+        images = FoundMasks(images, *_prompts(recipe))
+    elif quality.name == "box_cut":
+        images = CutBoxes(images)
+    else:
+        options = quality.model_dump(exclude={"name"})
+        return DegradedMasks(images, fraction=recipe.mask_fraction, quality=quality.name, seed=recipe.seed, **options)
+    return images if recipe.mask_fraction == 1 else _fewer(images, recipe)
+
+
+def _fewer(images: ImageDataset, recipe: Recipe) -> ImageDataset:
+    return DegradedMasks(images, fraction=recipe.mask_fraction, seed=recipe.seed)
+
+
+def _prompts(recipe: Recipe) -> tuple[Prompter, object]:
+    """Return what tells where objects are: the Grad-CAM of the model as its weights are, or the center without weights."""
+    if recipe.model.weights is None:
+        prompter = Prompter(center=True)
+    else:
+        model, spec = recipe.model.load(size=recipe.image_size)
+        prompter = Prompter(ExplainedMaps(model.eval(), spec, "gradcam", recipe.model.layer))
+    return prompter, prompter.facts

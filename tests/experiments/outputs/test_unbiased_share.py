@@ -11,8 +11,7 @@ import torch
 from sightline.data import DATASETS
 from sightline.errors import SightlineError
 from sightline.experiments import training_runs as training_runs_module
-from sightline.experiments.outputs.unbiased_images import chance_spread, unbiased_images, unbiased_share
-from sightline.experiments.outputs.weight_recorder import WeightRecorder
+from sightline.experiments.outputs.unbiased_share import WeightRecorder, chance_spread, unbiased_images, unbiased_share
 from sightline.runs import Run
 from sightline.studies import read_study, run_study
 from sightline.studies.run import StudyFolder

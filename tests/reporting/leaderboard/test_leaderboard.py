@@ -11,9 +11,8 @@ from grid_folders import N, noise, settled, write_grid
 from sightline.evaluation.grid_folder import read_evaluations
 from sightline.evaluation.ranking import CellMark, model_ranking_table, ranking_tables
 from sightline.reporting.leaderboard.curves import line_styles
-from sightline.reporting.leaderboard.gallery import make_gallery
 from sightline.reporting.leaderboard.page import write_leaderboard
-from sightline.reporting.leaderboard.sections import make_sections, overview
+from sightline.reporting.leaderboard.sections import make_gallery, make_sections, overview
 from sightline.reporting.leaderboard.tables import render_markdown
 from sightline.reporting.leaderboard.words import KEY
 

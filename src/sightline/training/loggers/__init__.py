@@ -1,7 +1,6 @@
 """Experiment trackers in addition to the run folder: Weights & Biases, MLflow, and any logger with Fabric's interface."""
 
-from sightline.training.loggers.base import Logger
-from sightline.training.loggers.connection import Loggers, check_installed, log_figures
+from sightline.training.loggers.connection import Logger, Loggers, check_installed, log_figures
 from sightline.training.loggers.mlflow import MLflowLogger
 from sightline.training.loggers.wandb import WandbLogger
 

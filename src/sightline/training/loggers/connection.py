@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Protocol
 
 from sightline._core.files import is_new
 from sightline._core.optional import missing_dependency
@@ -20,9 +20,26 @@ from sightline.errors import RunFailedError, SightlineError
 from sightline.runs.recipe import Recipe
 from sightline.runs.recipe_parts import Tracker
 from sightline.runs.run import Run
-from sightline.training.loggers.base import Logger
 from sightline.training.loggers.mlflow import MLflowLogger
 from sightline.training.loggers.wandb import WandbLogger
+
+
+class Logger(Protocol):
+    """What training uses of a logger: a part of Lightning Fabric's interface."""
+
+    @property
+    def version(self) -> int | str | None:
+        """The run's id."""
+
+    def log_hyperparams(self, params: Any) -> None:
+        """Keep the recipe."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Take the row of the epoch `step`."""
+
+    def finalize(self, status: str) -> None:
+        """End the run with "success" or "failed"."""
+
 
 LOG = logging.getLogger(__name__)
 
