@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import sightline as sl
-from sightline.attributions.kernel_convergence import values_and_errors
 from sightline.attributions.owen import owen_values
+from sightline.attributions.perturbation import values_and_errors
 from sightline.errors import SightlineError
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sightline.errors import UnwritableError
+from sightline.errors import SightlineError, UnwritableError
 
 LOCK = ".lock"
 LEFT_OVER = re.compile(r"\..+\.[0-9a-f]{12}\.(tmp(\.[^.]*)?|old)|\.(.+\.)?lock")
@@ -165,6 +165,12 @@ def is_new(folder: Path, without: Collection[str] = ()) -> bool:
             return False
         folders[:] = [name for name in folders if name not in without and not LEFT_OVER.fullmatch(name)]
     return True
+
+
+def check_new(output: Path, otherwise: str = "exists already; choose another") -> None:
+    """Reject an output that is not new."""
+    if not is_new(output):
+        raise SightlineError(f"output {output} {otherwise}")
 
 
 def _entries(folder: Path) -> list[Path]:

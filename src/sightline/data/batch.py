@@ -87,20 +87,19 @@ class Batch(_Checked):
         size, _, height, width = self.images.shape
         area = (size, height, width)
         check_labels(self.labels, size)
+        for flags, what in (("has_mask", "masks"), ("has_box", "boxes"), ("has_avoid", "avoid")):
+            if getattr(self, flags) is not None and getattr(self, what) is None:
+                raise SightlineError(f"{flags} was given without {what}; give both, or neither")
         if self.masks is not None:
             check_masks(self.masks, area)
             check_masks_of_classes(self.masks, self.labels)
             if self.has_mask is None:
                 self.has_mask = torch.ones(size, dtype=torch.bool, device=self.masks.device)
             check_flags(self.has_mask, "has_mask", (size,))
-        elif self.has_mask is not None:
-            raise SightlineError("has_mask was given without masks; give both, or neither")
         if self.boxes is not None:
             check_boxes(self.boxes, self.has_box, area)
             if self.has_box is None:
                 self.has_box = torch.ones(self.boxes.shape[:2], dtype=torch.bool, device=self.boxes.device)
-        elif self.has_box is not None:
-            raise SightlineError("has_box was given without boxes; give both, or neither")
         if self.maps is not None:
             check_maps(self.maps, torch.Size(area))
         if self.parts is not None:
@@ -110,8 +109,6 @@ class Batch(_Checked):
             if self.has_avoid is None:
                 self.has_avoid = torch.ones(size, dtype=torch.bool, device=self.avoid.device)
             check_flags(self.has_avoid, "has_avoid", (size,))
-        elif self.has_avoid is not None:
-            raise SightlineError("has_avoid was given without avoid; give both, or neither")
         if self.targets is not None:
             check_targets(self.targets, self.labels)
         if self.indices is not None:

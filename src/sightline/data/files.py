@@ -1,6 +1,7 @@
 """Find files, and the errors of files that cannot be read."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from sightline.errors import MissingFileError, SightlineError
@@ -34,3 +35,16 @@ def locate(path: str | Path, argument: str) -> Path:
         except OSError as error:  # such as a name that is too long
             raise MissingFileError(f"{argument}: {str(place)[:200]!r} cannot be opened: {error.strerror}") from error
     raise MissingFileError(f"{argument}: nothing at {' or '.join(map(str, places))}")
+
+
+def locate_layout(root: str | Path, marker: str, folders: Sequence[str], expected: str) -> Path:
+    """Return the folder of a data set, or the first folder in it of these names, that holds a file as its layout has it.
+
+    Raises:
+        SightlineError: there is no such file.
+    """
+    base = locate(root, "root")
+    for place in (base, *(base / folder for folder in folders)):
+        if (place / marker).is_file():
+            return place
+    raise SightlineError(f"root: {base} has no {marker}; expected {expected}")

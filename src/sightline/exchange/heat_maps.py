@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.io import encode_png
 
-from sightline._core.files import is_new, make_folder, replacing_folder, write_atomically
+from sightline._core.files import check_new, make_folder, replacing_folder, write_atomically
 from sightline.data.dataset import ImageDataset
 from sightline.data.file_dataset import FileDataset
 from sightline.data.loader import on_image
@@ -58,8 +58,7 @@ def export_heat_maps(dataset: ImageDataset, maps: str | Path, output: str | Path
         SightlineError: the maps are of another dataset or not finished, two images would share a file, or the folder is there.
     """
     store, place = open_maps(maps, dataset), Path(output)
-    if not is_new(place):
-        raise SightlineError(f"output {output} exists already; choose another")
+    check_new(place)
     with replacing_folder(place) as folder:
         for index, name in enumerate(relative_names(dataset)):
             file = (folder / name).with_suffix(".png")

@@ -10,7 +10,7 @@ import torch
 from torchvision.io import encode_png
 
 from sightline._core.checks import check_fraction
-from sightline._core.files import is_new, make_folder, replacing_folder, write_atomically
+from sightline._core.files import check_new, make_folder, replacing_folder, write_atomically
 from sightline.data.dataset import ImageDataset
 from sightline.data.files import locate
 from sightline.data.image_listing import list_images
@@ -77,8 +77,7 @@ def export_masks(
     if place.suffix != known.suffix:
         expected = f"a name that ends in {known.suffix}" if known.suffix else "a folder, without a suffix"
         raise SightlineError(f"output is {output}; expected {expected} for {tool}")
-    if not is_new(place):
-        raise SightlineError(f"output {output} exists already; choose another")
+    check_new(place)
     check_fraction("(0, 1]", threshold=threshold)
     dataset.check_single_label("an export of masks")
     marked = list(_masked_images(dataset) if maps is None else _mapped_images(dataset, maps, threshold))
@@ -128,8 +127,7 @@ def import_masks(
         SightlineError: a file is missing or damaged, no annotation belongs to an image, or an image has another size.
     """
     known, root, place = find_tool(tool), locate(Path(images), "images"), Path(output)
-    if not is_new(place):
-        raise SightlineError(f"output {output} exists already; choose another")
+    check_new(place)
     marked = known.read(locate(Path(source), "source"))
     present = sorted({region.label for image in marked for region in image.regions})
     for label in labels or ():

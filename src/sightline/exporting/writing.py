@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from sightline._core.files import is_new, replacing_folder
+from sightline._core.files import check_new, replacing_folder
 from sightline._core.optional import EXTRAS, missing_dependency
 from sightline._core.output_lock import holding_file
 from sightline.errors import SightlineError, unknown_name
@@ -116,8 +116,7 @@ def _check(output: str | Path, formats: Sequence[str]) -> Path:
             if find_spec(package) is None:
                 raise missing_dependency(package, "export", "format 'onnx'")
     folder = Path(output)
-    if not is_new(folder):
-        raise SightlineError(f"output {folder} is not empty; choose an empty folder")
+    check_new(folder, "is not empty; choose an empty folder")
     return folder
 
 

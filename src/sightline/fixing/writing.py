@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.io import encode_png
 
-from sightline._core.files import is_new, replacing_folder, write_atomically
+from sightline._core.files import check_new, replacing_folder, write_atomically
 from sightline._core.output_lock import holding_file
 from sightline.data.transforms import eval_transform, resize_mask
 from sightline.errors import SightlineError
@@ -32,8 +32,7 @@ SHOWN = 12  # images in the report
 
 def check_output(output: Path) -> None:
     """Reject a folder that holds something."""
-    if not is_new(output):
-        raise SightlineError(f"output {output} is not empty; choose an empty folder")
+    check_new(output, "is not empty; choose an empty folder")
 
 
 def write_fixed(fixed: Fixed, opened: OpenedModel, given: Given, output: Path) -> Path:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sightline.errors import NotDefinedError, SightlineError
 from sightline.models.latent_explanation import CODE, Decoder, LatentExplanationPredictor
 from sightline.network.branch import Branch, own_modules
+from sightline.network.execution import likely_channels
 from sightline.network.logits import returned_logits
 from sightline.network.modes import evaluating
 
@@ -50,7 +51,7 @@ class TwoBranch(Branch):
     def __init__(self, model: nn.Module, size: int, features: bool = False) -> None:
         super().__init__()
         like = next(model.parameters())
-        images = like.new_zeros(1, _channels(model), size, size)
+        images = like.new_zeros(1, likely_channels(model)[0], size, size)
         with evaluating(model), torch.no_grad():
             classes = returned_logits(model(images)).shape[1]
         self.lep = LatentExplanationPredictor(model, images)
@@ -160,8 +161,3 @@ def _pass_features(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) 
 def _head(model: nn.Module) -> nn.Linear:
     last = list(own_modules(model).values())
     return [module for module in last if isinstance(module, nn.Linear)][-1]
-
-
-def _channels(model: nn.Module) -> int:
-    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
-    return 3 if first is None else first.in_channels

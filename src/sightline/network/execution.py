@@ -135,16 +135,16 @@ def stated_shapes(model: nn.Module) -> Iterator[Shape]:
     # torchvision's transformers and Hugging Face's configurations state a side.
     for holder in [holder for module in modules for holder in (module, getattr(module, "config", None))]:
         if isinstance(side := getattr(holder, "image_size", None), int):
-            yield from ((channels, side, side) for channels in _channels(model))
+            yield from ((channels, side, side) for channels in likely_channels(model))
 
 
 def likely_shapes(model: nn.Module) -> Iterator[Shape]:
     """Yield shapes (C, H, W) of images that a model may take, likeliest first."""
     yield from stated_shapes(model)
-    yield from ((channels, side, side) for side in SIDES for channels in _channels(model))
+    yield from ((channels, side, side) for side in SIDES for channels in likely_channels(model))
 
 
-def _channels(model: nn.Module) -> list[int]:
+def likely_channels(model: nn.Module) -> list[int]:
     """Return how many channels an image may have, likeliest first."""
     first = [module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)][:1]
     return list(dict.fromkeys([*first, 3, 1]))

@@ -18,20 +18,24 @@ from sightline.network.head import reorder_head
 from sightline.network.input_spec import InputSpec
 
 
-class Data(BaseModel):
-    """A dataset by its registered name; every other key is an option of that dataset.
-
-    Attributes:
-        name: Name of the dataset (`sightline list datasets`).
-    """
+class Named(BaseModel):
+    """Something by its name; every other key is an option of it."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the data set's factory gets."""
+        """The other keys."""
         return dict(self.model_extra or {})
+
+
+class Data(Named):
+    """A dataset by its registered name; every other key is an option of that dataset.
+
+    Attributes:
+        name: Name of the dataset (`sightline list datasets`).
+    """
 
     def create(self) -> Splits:
         """Create the dataset.
@@ -164,20 +168,14 @@ class Evaluation(StrictModel):
     precision: Precision = "fp32"
 
 
-class Tracker(BaseModel):
+class Tracker(Named):
     """An experiment tracker by its name; every other key is an option of its class in `sightline.training.loggers`.
 
     Attributes:
         name: `wandb` (Weights & Biases) or `mlflow`.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
     name: Literal["wandb", "mlflow"]
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What the logger gets."""
-        return dict(self.model_extra or {})
 
 
 class MaskQuality(StrictModel):

@@ -9,7 +9,7 @@ import torch
 from sightline._core.checks import check_fraction
 from sightline._core.reading import RESTORE, reading
 from sightline.data.file_dataset import FileDataset, Record
-from sightline.data.files import locate
+from sightline.data.files import locate_layout
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
 from sightline.errors import SightlineError, unknown_name
@@ -50,7 +50,8 @@ def cub(
         SightlineError: files are missing, a species is unknown, or fewer than `per_class` images remain.
     """
     check_fraction("[0, 1)", agreement=agreement)
-    base = _base(root)
+    layout = "CUB-200-2011's official layout, available from https://www.vision.caltech.edu/datasets/cub_200_2011"
+    base = locate_layout(root, "images.txt", ["CUB_200_2011"], layout)
     drawn = _segmentations(base) if masks else None
     meaning = (torch.arange(256) > 255 * agreement).to(torch.uint8)
 
@@ -72,17 +73,6 @@ def cub(
     classes = [names[number] for number in kept]
     make = partial(FileDataset, classes=classes, root=base, meaning=meaning, skip_corrupt=skip_corrupt)
     return official_splits(parts["1"], parts["0"], make, val, seed, per_class)
-
-
-def _base(root: str) -> Path:
-    base = locate(root, "root")
-    for place in (base, base / "CUB_200_2011"):
-        if (place / "images.txt").is_file():
-            return place
-    raise SightlineError(
-        f"root: {base} has no images.txt; expected CUB-200-2011's official layout, available from "
-        "https://www.vision.caltech.edu/datasets/cub_200_2011"
-    )
 
 
 def _segmentations(base: Path) -> Path:

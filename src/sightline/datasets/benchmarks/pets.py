@@ -10,10 +10,10 @@ import torch
 from sightline._core.checks import check_choice
 from sightline._core.reading import RESTORE, reading
 from sightline.data.file_dataset import FileDataset, Record
-from sightline.data.files import locate
+from sightline.data.files import locate_layout
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
-from sightline.errors import MissingFileError, SightlineError, unknown_name
+from sightline.errors import MissingFileError, unknown_name
 from sightline.formats.box_files import boxed_parts
 from sightline.formats.splitting import official_splits
 
@@ -88,11 +88,7 @@ def _base(root: str, download: bool) -> Path:
             OxfordIIITPet(root, target_types="segmentation", download=True)
         except (OSError, RuntimeError) as error:
             raise MissingFileError(f"root: torchvision could not fetch Oxford-IIIT Pet into {root}: {error}") from error
-    base = locate(root, "root")
-    for place in (base, base / "oxford-iiit-pet"):
-        if (place / "annotations" / "trainval.txt").is_file():
-            return place
-    raise SightlineError(f"root: {base} has no annotations/trainval.txt; expected Oxford-IIIT Pet's official layout")
+    return locate_layout(root, "annotations/trainval.txt", ["oxford-iiit-pet"], "Oxford-IIIT Pet's official layout")
 
 
 def _read_list(path: Path) -> list[tuple[str, int]]:

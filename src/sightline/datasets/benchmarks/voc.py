@@ -11,11 +11,11 @@ from torch import Tensor
 from sightline._core.checks import check_choice
 from sightline._core.reading import RESTORE, reading
 from sightline.data.file_dataset import FileDataset, Record
-from sightline.data.files import UnclearFileError, UnreadableFileError, locate
+from sightline.data.files import UnclearFileError, UnreadableFileError, locate_layout
 from sightline.data.mask_files import mask_meaning, read_mask
 from sightline.data.registry import DATASETS
 from sightline.data.splits import Splits
-from sightline.errors import MissingFileError, SightlineError
+from sightline.errors import MissingFileError
 from sightline.formats.box_files import boxed_parts
 from sightline.formats.splitting import official_splits
 
@@ -82,13 +82,8 @@ def _base(root: str, download: bool) -> Path:
             VOCSegmentation(root, year="2012", image_set="trainval", download=True)
         except (OSError, RuntimeError) as error:
             raise MissingFileError(f"root: torchvision could not fetch PASCAL VOC 2012 into {root}: {error}") from error
-    base = locate(root, "root")
-    for place in (base, base / "VOC2012", base / "VOCdevkit" / "VOC2012"):
-        if (place / "ImageSets/Segmentation/train.txt").is_file():
-            return place
-    raise SightlineError(
-        f"root: {base} has no ImageSets/Segmentation/train.txt; expected PASCAL VOC 2012's layout, which download=True fetches"
-    )
+    layout = "PASCAL VOC 2012's layout, which download=True fetches"
+    return locate_layout(root, "ImageSets/Segmentation/train.txt", ["VOC2012", "VOCdevkit/VOC2012"], layout)
 
 
 def _records(base: Path, part: str, single: bool, skip_corrupt: bool) -> tuple[list[Record], list[str]]:

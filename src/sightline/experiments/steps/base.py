@@ -58,6 +58,7 @@ class Step(StrictDocument, ABC):
     """
 
     noun: ClassVar[str] = "step"
+    finds: ClassVar[str] = ""  # what is found in the training images, which no variant may then change
 
     name: str
     label: Annotated[str, Field(pattern=r"^[\w .+-]+$")]
@@ -75,6 +76,10 @@ class Step(StrictDocument, ABC):
             before: the steps that come before this one, by label.
             keys: the recipe keys of all variants that use the step.
         """
+        if self.finds and (changed := [key for key in keys if key.partition(".")[0] == "data"]):
+            raise ValueError(
+                f"a variant changes {changed[0]!r}; the {self.finds} are found once, for the same data in all variants"
+            )
 
     @abstractmethod
     def prepare(self, context: StepContext) -> Callable[[], Part]:

@@ -1,7 +1,7 @@
 """Boxes of the training images that nobody drew: LOST finds them with a self-supervised transformer."""
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
@@ -30,16 +30,10 @@ class FindBoxes(Step):
         options: of LOST, such as `size`.
     """
 
+    finds: ClassVar[str] = "boxes"
     label: Annotated[str, Field(pattern=r"^[\w .+-]+$")] = "boxes"
     model: Annotated[Model, BeforeValidator(name_or_mapping)]
     options: dict[str, Any] = Field(default_factory=dict)
-
-    def check(self, before: Mapping[str, Step], keys: Keys) -> None:
-        """No variant may change the data whose boxes are found."""
-        if changed := [key for key in keys if key.partition(".")[0] == "data"]:
-            raise ValueError(
-                f"a variant changes {changed[0]!r}; the boxes are found once, for the same data in all variants"
-            )
 
     def prepare(self, context: StepContext) -> Callable[[], Part]:
         """Open the training images and load the model, so what is missing is reported before the first run."""

@@ -1,7 +1,7 @@
 """Masks of the training images that nobody drew: they are found by the maps of another model."""
 
-from collections.abc import Callable, Mapping
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field
 
@@ -30,19 +30,13 @@ class FindMasks(Step):
         segmenter: `grabcut`, or `package.module:function`.
     """
 
+    finds: ClassVar[str] = "masks"
     label: str = "masks"
     model: Annotated[Model, BeforeValidator(name_or_mapping)]
     method: str = "gradcam"
     threshold: Annotated[Real, Field(ge=0, lt=1)] = 0.5
     distance: Annotated[Real, Field(gt=0, le=1)] = 0.1
     segmenter: str = "grabcut"
-
-    def check(self, before: Mapping[str, Step], keys: Keys) -> None:
-        """No variant may change the data whose masks are found."""
-        if changed := [key for key in keys if key.partition(".")[0] == "data"]:
-            raise ValueError(
-                f"a variant changes {changed[0]!r}; the masks are found once, for the same data in all variants"
-            )
 
     def prepare(self, context: StepContext) -> Callable[[], Part]:
         """Open the training images and load the model, so what is missing is reported before the first run."""
