@@ -85,7 +85,7 @@ def _digest_of_start(path: Path, length: int | None) -> bytes:
     try:
         with path.open("rb") as file:
             if length is None:
-                return hashlib.file_digest_of_start(file, "blake2b").digest()
+                return hashlib.file_digest(file, "blake2b").digest()
             return hashlib.blake2b(file.read(length)).digest()
     except OSError:
         return os.fsencode(path)  # like no other; the reader of the image reports the error

@@ -12,7 +12,7 @@ from torch import Tensor
 from sightline._core.fills import filled
 from sightline.explainers import create_explainer
 from sightline.faithfulness.explanation_image import explanation_images
-from sightline.faithfulness.perturbation import area_under_curve, ranks_of
+from sightline.faithfulness.perturbation import Curve, area_under_curve, ranks_of
 from sightline.metrics import coherency, perturbation_curves
 from sightline.reporting.formatting import title
 from sightline.reporting.overlay import blend
@@ -121,10 +121,9 @@ def _curve(
 ) -> tuple[Images, dict[str, Any]]:
     """Thesis, section 3.3: the highest probability while pixels are put in, or taken out, from the highest value down."""
     maps = explain(image)
-    kinds = ("insertion",) if metric == "insertion" else ("deletion",)
-    curve = perturbation_curves(subject.model, image, maps, score="max", curves=kinds, input_spec=subject.input_spec)[
-        metric
-    ]  # type: ignore[arg-type]
+    kinds: tuple[Curve, ...] = ("insertion",) if metric == "insertion" else ("deletion",)
+    curves = perturbation_curves(subject.model, image, maps, score="max", curves=kinds, input_spec=subject.input_spec)
+    curve = curves[metric]
     ranks, nothing = ranks_of(maps)[:, None], filled(image, "blur")
     first, second = (image, nothing) if metric == "insertion" else (nothing, image)
     frames = {f"{share:.0%}": torch.where(ranks < share * ranks[0].numel(), first, second) for share in SHARES}
