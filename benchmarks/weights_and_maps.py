@@ -16,7 +16,7 @@ from statistics import mean, stdev
 from scipy.stats import spearmanr
 
 from sightline.evaluation import evaluate_model
-from sightline.experiments.outputs.weight_recorder import stored_weights
+from sightline.experiments.outputs.unbiased_share import stored_weights
 from sightline.models import load_model
 from sightline.runs import Run, read_recipe
 from sightline.training.build import build
