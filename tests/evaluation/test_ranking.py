@@ -70,8 +70,8 @@ def test_without_paired_tests_intervals_decide(table):
     values["net", "near", "insertion"] = 0.6 + noise(2, scale=0.05)
     found = table(values, tested=False)
     assert found.compare_rows("insertion", "best", "far").n is None
-    assert found.compare_rows("insertion", "best", "far").settled
-    assert not found.compare_rows("insertion", "best", "near").settled
+    assert found.compare_rows("insertion", "best", "far").significant
+    assert not found.compare_rows("insertion", "best", "near").significant
 
 
 def test_rows_with_fewer_images_are_compared_on_those_that_both_have(table):
@@ -80,7 +80,7 @@ def test_rows_with_fewer_images_are_compared_on_those_that_both_have(table):
     found = table(values)
     assert found.value("few", "insertion").value > found.value("all", "insertion").value
     comparison = found.compare_rows("insertion", "all", "few")
-    assert (comparison.by, comparison.settled, comparison.n) == (pytest.approx(0.1, abs=0.02), True, 10)
+    assert (comparison.by, comparison.significant, comparison.n) == (pytest.approx(0.1, abs=0.02), True, 10)
     assert found.mark("all", "insertion").place == 1
     assert found.mark("few", "insertion").place == 2
 
@@ -163,5 +163,5 @@ def test_leads_are_known_without_any_sample():
     columns: dict[Cell, Column] = {}
     evaluations = Evaluations("", [], [], {"insertion": True}, values, columns, {}, {}, {})
     found = ranking_tables(evaluations)[0]
-    assert found.compare_rows("insertion", "A", "B").settled
+    assert found.compare_rows("insertion", "A", "B").significant
     assert found.image_ranks("insertion") is None

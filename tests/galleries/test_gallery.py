@@ -117,7 +117,7 @@ def test_select_low_energy_takes_correct_images_with_the_lowest_energy_on_the_ob
     expected = energy.sort().values[:2].tolist()
     assert [float(row["energy_in_mask"]) for row in table] == pytest.approx(expected, abs=1e-3)
     assert all(row["label"] == row["predicted"] for row in table)
-    assert "sought, not drawn" in (folder / "report.md").read_text()
+    assert "selected, not drawn at random" in (folder / "report.md").read_text()
 
 
 def test_scale_shows_fewer_images_and_trains_on_fewer() -> None:

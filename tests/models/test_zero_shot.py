@@ -131,7 +131,7 @@ def test_zero_shot_classifier_takes_any_encoder_with_embeddings() -> None:
         ({"classes": ["cat"]}, "classes is .*; expected the names of two classes or more"),
         ({"classes": "cat"}, "classes is 'cat'"),
         ({"classes": ["cat", "dog", "cat"]}, "classes holds 'cat' twice"),
-        ({"templates": ["a photo"]}, "templates is .* with {} in place of the name"),
+        ({"templates": ["a photo"]}, "templates is .* with {} for the name"),
         ({"templates": []}, "templates is"),
         ({"classes": ["cat", "a photo of the cat of the dog of the bird"]}, "has 17 tokens; expected at most 10"),
     ],

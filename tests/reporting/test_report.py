@@ -231,7 +231,7 @@ def test_results_at_chance_level_are_never_marked_best(tmp_path, page):
     compared = read_comparison([ours], [theirs])
     difference = compared.splits[0].differences[ACCURACY]
     labels = compared.ours.runs[0].evaluations["test"].samples.label.tolist()
-    assert difference.settled
+    assert difference.significant
     assert difference.chance == max(map(labels.count, labels)) / 60 > 12 / 60
     assert difference.outcome == "unclear"
     text = page([ours], [theirs]).text

@@ -8,7 +8,7 @@ from torch import nn
 
 from sightline import Objective
 from sightline.data.loader import create_loader
-from sightline.training.validation import figures_of, validate
+from sightline.training.validation import names_of_values, validate
 from tiny import SIDE, Squares
 
 
@@ -24,4 +24,4 @@ def test_mean_and_worst_class_accuracy_against_scikit_learn() -> None:
     assert 0 < recalls.min() < recalls.max()
     assert figures["mean_class_accuracy"] == pytest.approx(balanced_accuracy_score(split.labels, predicted))
     assert figures["worst_class_accuracy"] == pytest.approx(recalls.min())
-    assert set(figures) == set(figures_of(split))
+    assert set(figures) == set(names_of_values(split))

@@ -27,7 +27,7 @@ ADVICE = {
     errno.ENOTDIR: "a part of the path is a file; name another output",
     errno.EEXIST: "a file exists already where a folder must be; name another output",
     errno.EISDIR: "a folder has the name of the file; name another output",
-    errno.ENOENT: "its folder is not there, or was removed meanwhile",
+    errno.ENOENT: "its folder does not exist, or was removed meanwhile",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 

@@ -31,7 +31,7 @@ class ProgressLog:
 
     def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
         self.path = path
-        wanted = json.loads(json.dumps(facts))  # as it is read back
+        wanted = json.loads(json.dumps(facts))  # in the form that JSON reads back
         make_folder(path.parent)
         with writing(path):
             content = path.read_bytes() if path.exists() else b""

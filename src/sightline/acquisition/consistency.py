@@ -13,7 +13,7 @@ from sightline.metrics.consistency import ExplanationConsistency
 
 @QUERY_STRATEGIES.register("consistency")
 class Consistency(Ranking):
-    """Images whose map changes most when what it left out is attacked: the least explanation-consistent first.
+    """Images whose map changes most when what it left out is attacked: those with the lowest consistency first.
 
     The score is v = 1 - E ("Improving Network Interpretability via Explanation Consistency Evaluation", Eqs. 1 to 4 and 7). The
     predicted class stands for the label, which is not known: it is explained, and FGSM raises its cross-entropy. Images whose

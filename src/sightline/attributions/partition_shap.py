@@ -63,8 +63,8 @@ class PartitionSHAP(PixelExplainer):
     ) -> Tensor:
         """Return maps (B, H, W), in [0, 1] unless `raw`."""
         with in_float32(model, to_inputs(images, input_spec), targets, None, unless_asked=True) as given:
-            wide, _, settled, _ = given
-            values = self.signed_map(wide, at_least_float32(images), settled, input_spec)
+            wide, _, resolved, _ = given
+            values = self.signed_map(wide, at_least_float32(images), resolved, input_spec)
         return values if self.raw else normalize_maps(signed_to_map(values, self.sign))
 
     def signed_map(self, model: nn.Module, images: Tensor, targets: Targets, input_spec: InputSpec | None) -> Tensor:

@@ -102,9 +102,7 @@ def _show(console: "Console", name: str, found: "DatasetReport") -> None:
         if count == official:
             console.print(f"{split}: {count} images, as officially", highlight=False)
     if found.unlisted:
-        console.print(
-            f"{len(found.unlisted)} pictures belong to no split, such as {found.unlisted[0]}", highlight=False
-        )
+        console.print(f"{len(found.unlisted)} images belong to no split, such as {found.unlisted[0]}", highlight=False)
     if found.official and (leaks := [*found.leaks, *(found.near_copies or [])]):
         console.print(
             f"{len(leaks)} copies among the official images, such as {leaks[0]}", markup=False, highlight=False

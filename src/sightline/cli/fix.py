@@ -77,8 +77,8 @@ def fix(
         for note in fixed.notes[len(opened.notes) :]:  # the first ones were printed above
             typer.echo(note, err=True)
         typer.echo(fixed.summary)
-        for figure in fixed.table:
-            typer.echo(f"{figure.name}: {figure.before:.1%} -> {figure.after:.1%}")
+        for measured in fixed.table:
+            typer.echo(f"{measured.name}: {measured.before:.1%} -> {measured.after:.1%}")
         typer.echo(fixed.report)
         return
 

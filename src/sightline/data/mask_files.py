@@ -167,9 +167,7 @@ def _of_palette(mask: Image.Image) -> Tensor:
     palette = np.reshape(mask.getpalette("RGB") or [], (-1, 3))
     black = {index for index in indices.unique().tolist() if index < len(palette) and not palette[index].any()}
     if black and 0 not in black and len(palette) and palette[0].any():
-        raise _UnclearError(
-            f"has a palette in which black is {min(black)} and another color is 0, so that it may be inverted"
-        )
+        raise _UnclearError(f"has a palette in which black is {min(black)} and another color is 0; it may be inverted")
     return indices
 
 
@@ -225,7 +223,7 @@ def _of_colors(pixels: Tensor, plain: bool, has_alpha: bool) -> Tensor:
             raise _UnclearError(f"has {kinds.shape[1]} colors, so it is a photo")
         return (colors > 0).any(0).to(torch.uint8)
     if kinds.shape[1] == 2 and not kinds.any(0).all():
-        raise _UnclearError("has transparent pixels, black ones and others, so that the background may be either")
+        raise _UnclearError("has transparent pixels, black ones and others; the background may be either")
     return opaque.to(torch.uint8)
 
 

@@ -129,7 +129,7 @@ def check_sizes(parts: Mapping[str, float]) -> None:
     """Reject sizes of parts that are neither shares nor counts, or leave nothing."""
     for name, size in parts.items():
         if size < 0 or (isinstance(size, float) and not size < 1):
-            raise SightlineError(f"{name} is {size}; expected a share in [0, 1) or a whole number of images a class")
+            raise SightlineError(f"{name} is {size}; expected a share in [0, 1) or a whole number of images per class")
     if sum(size for size in parts.values() if isinstance(size, float)) >= 1:
         raise SightlineError(f"{dict(parts)} leave nothing to train on; expected shares that sum to less than 1")
 

@@ -71,7 +71,7 @@ class Examples:
     Attributes:
         confusions: the pairs of classes that are confused most.
         extremes: of each class, the class with the most errors first.
-        pictures: row -> picture, of all rows above.
+        pictures: the drawing of each row above, by row.
     """
 
     confusions: list[Confusion]

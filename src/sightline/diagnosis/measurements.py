@@ -192,14 +192,14 @@ def measure(columns: Columns, chances: Mapping[str, tuple[float, str]]) -> list[
 
 
 def calibrated_ece(confidence: Array, rounds: int = 200) -> float:
-    """Return the mean ECE of a model that is exactly as often right as it is sure, over these images (n,)."""
+    """Return the mean ECE of a perfectly calibrated model with these confidences (n,)."""
     hits = np.random.default_rng(0).random((rounds, len(confidence))) < confidence
     sure = torch.from_numpy(confidence).expand(rounds, -1)
     return float(expected_calibration_error(sure, torch.from_numpy(hits.astype(float))).mean())
 
 
 def by_class(columns: Columns, labels: Tensor, classes: Sequence[str]) -> dict[str, dict[str, list[float]]]:
-    """For each class that has images: figure -> [value, low, high, n]; the class that loses most by the swap first."""
+    """For each class that has images: measurement -> [value, low, high, n]; the class that loses most by the swap first."""
     found: dict[str, dict[str, list[float]]] = {}
     none = {name: (float("nan"), "") for name in WORDS}
     for label in labels.unique().tolist():

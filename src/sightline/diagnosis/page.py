@@ -110,23 +110,21 @@ def draw_picture(picture: Picture) -> dict[str, str]:
     return {"image": data_uri(shown, border), **blended}
 
 
-def text(figure: Measurement, value: float) -> str:
+def text(one: Measurement, value: float) -> str:
     """Format a value, as a percentage or unchanged."""
     if math.isnan(value):
         return "–"
-    share = f"{value:.1%}" if figure.share else f"{value:.2f}"
-    written = f"{100 * value:+.1f} points" if figure.name in ("swap_loss", "mark_loss") else share
+    share = f"{value:.1%}" if one.share else f"{value:.2f}"
+    written = f"{100 * value:+.1f} points" if one.name in ("swap_loss", "mark_loss") else share
     return written.replace("-", "−")
 
 
-def span(figure: Measurement) -> str:
+def span(one: Measurement) -> str:
     """Format the interval of a value."""
-    if math.isnan(figure.value):
+    if math.isnan(one.value):
         return "–"
-    low, high = (100 * v if figure.share else v for v in (figure.low, figure.high))
-    return (
-        f"{low:.1f} to {high:.1f}".replace("-", "−") if figure.share else f"{low:.2f} to {high:.2f}".replace("-", "−")
-    )
+    low, high = (100 * v if one.share else v for v in (one.low, one.high))
+    return f"{low:.1f} to {high:.1f}".replace("-", "−") if one.share else f"{low:.2f} to {high:.2f}".replace("-", "−")
 
 
 def percent(value: float) -> str:

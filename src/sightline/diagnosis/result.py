@@ -46,7 +46,7 @@ class Diagnosis:
         shortcuts: what the answers follow; None = it was not searched for, or there are too few images.
         sources: what the sources of the images are to the model; None = they are not known.
         measurements: every value, by name.
-        classes: class -> figure -> [value, low, high, n], the class that loses most by a swap first.
+        classes: class -> measurement -> [value, low, high, n], the class that loses most by a swap first.
         images: a row per image, the ones that lean most on the background first.
         worst: the first of these with their images.
         examples: confused classes, and the best and worst images of each class, with their maps.

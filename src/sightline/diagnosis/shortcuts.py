@@ -1,4 +1,4 @@
-"""Find the shortcut when nobody knows it: what the data gives away, what the answers follow, and what both have in common."""
+"""Search for an unknown shortcut: what predicts the class, what the predictions follow, and what both have in common."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class Shortcuts:
         named: what the answers follow most specifically; empty = nothing.
         because: the sentence that says why.
         transplants: what was taken from other images, the largest effect first.
-        leftovers: what the background and the border alone give away.
+        leftovers: how well the background and the border alone predict the class.
         properties: how plain properties go with the class.
         clusters: images whose features under the maps are similar.
     """

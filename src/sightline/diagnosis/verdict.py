@@ -53,7 +53,7 @@ class Verdict:
 
 
 def decide_verdict(
-    figures: Mapping[str, Measurement],
+    measured: Mapping[str, Measurement],
     classes: int,
     trained: Sequence[tuple[int, float]] | None = None,
     check: PreprocessingCheck | None = None,
@@ -62,15 +62,15 @@ def decide_verdict(
     """Decide the verdict on a model by `RULES`.
 
     Args:
-        figures: by name.
+        measured: The measurements by name.
         classes: how many classes the images are of.
         trained: the number of images that training saw and the accuracy on them, and the same of the others; None = not
             known.
         check: what came of trying other ways to prepare the images.
-        adopted: whether the figures are those with the best of these.
+        adopted: whether these measurements are made with the best of these.
     """
-    answer, because = _decide(figures, classes)
-    findings = [*_seen(trained), *_findings(figures)]
+    answer, because = _decide(measured, classes)
+    findings = [*_seen(trained), *_findings(measured)]
     if check is None or (check.best is None and not check.note):
         return Verdict(answer, because, findings)
     if check.best is None:
@@ -101,17 +101,17 @@ def _seen(trained: Sequence[tuple[int, float]] | None) -> list[str]:
     ]
 
 
-def _decide(figures: Mapping[str, Measurement], classes: int) -> tuple[Answer, str]:
-    if (leans := _leans_on_marks(figures.get("mark_loss"), classes)) is not None:
+def _decide(measured: Mapping[str, Measurement], classes: int) -> tuple[Answer, str]:
+    if (leans := _leans_on_marks(measured.get("mark_loss"), classes)) is not None:
         return "leans on what it should avoid", leans
-    swap, kept, follows = (figures[name] for name in ("swap_loss", "prediction_kept", "prediction_follows_background"))
+    swap, kept, follows = (measured[name] for name in ("swap_loss", "prediction_kept", "prediction_follows_background"))
     if swap.n < MIN_IMAGES:
         return "cannot tell", f"Only {swap.n} images have an object and a background; at least {MIN_IMAGES} are needed."
     if classes < 2:
         return "cannot tell", "All images are of one class, so the use of the background cannot be measured."
     said = f"{_change_of_accuracy(swap)} when the objects are on the backgrounds of other images"
-    right = [figures[name] for name in ("accuracy", "background_greyed", "background_swapped")]
-    at_chance = not any(figure.low > figure.chance for figure in right)
+    right = [measured[name] for name in ("accuracy", "background_greyed", "background_swapped")]
+    at_chance = not any(each.low > each.chance for each in right)
     doubt = (
         f" The accuracy on unchanged images is {_with_interval(right[0])}, where chance is {right[0].chance:.0%}. Either these "
         "backgrounds mislead the model, or the classes of the dataset are in another order than those of the model."
@@ -158,8 +158,8 @@ def _change_of_accuracy(loss: Measurement) -> str:
     return f"Accuracy {'falls' if falls else 'rises'} by {abs(100 * loss.value):.0f} points ({bounds})"
 
 
-def _findings(figures: Mapping[str, Measurement]) -> list[str]:
-    alone, grey, rfs = figures["object_removed"], figures["background_greyed"], figures["rfs"]
+def _findings(measured: Mapping[str, Measurement]) -> list[str]:
+    alone, grey, rfs = measured["object_removed"], measured["background_greyed"], measured["rfs"]
     found = []
     if not math.isnan(alone.value):
         than = _compared(alone, alone.chance, "above", "below", "not significantly different from")
@@ -179,22 +179,22 @@ def _findings(figures: Mapping[str, Measurement]) -> list[str]:
         )  # fmt: skip
         bounds = f"RFS {rfs.value:+.2f}, {rfs.low:+.2f} to {rfs.high:+.2f}".replace("-", "−")
         found.append(f"Noise on {effect} ({bounds}).")
-    sure, ece = figures["confidence"], figures["ece"]
+    sure, ece = measured["confidence"], measured["ece"]
     if ece.low > ece.chance:
-        which = "overconfident" if sure.value > figures["accuracy"].value else "underconfident"
+        which = "overconfident" if sure.value > measured["accuracy"].value else "underconfident"
         found.append(
-            f"The model is {which}: its confidence is {sure.value:.0%} and its accuracy {figures['accuracy'].value:.0%} "
+            f"The model is {which}: its confidence is {sure.value:.0%} and its accuracy {measured['accuracy'].value:.0%} "
             f"(expected calibration error {ece.value:.2f}, {ece.low:.2f} to {ece.high:.2f}; {ece.chance:.2f} "
             f"for {ece.chance_of})."
         )
-    removed, kept_out = figures.get("mark_removed"), figures.get("energy_in_avoid")
+    removed, kept_out = measured.get("mark_removed"), measured.get("energy_in_avoid")
     if removed is not None and not math.isnan(removed.value):
         found.append(
             f"Without the marks in the regions to avoid, the accuracy on the marked images is {_with_interval(removed)}."
         )
     if kept_out is not None and not math.isnan(kept_out.value):
         found.append(f"{_with_interval(kept_out)} of the maps’ energy is in the regions to avoid.")
-    energy = figures["energy_in_mask"]
+    energy = measured["energy_in_mask"]
     if not math.isnan(energy.value):
         against = _compared(energy, energy.chance, "more than", "less than", "not significantly different from")
         found.append(

@@ -80,7 +80,7 @@ class Difference:
         return float(np.mean(self.ours) - np.mean(self.theirs))
 
     @property
-    def settled(self) -> bool:
+    def significant(self) -> bool:
         """Whether every interval there is excludes zero."""
         intervals = [i for i in (self.seeds, self.images) if i is not None]
         return bool(intervals) and all(i.excludes_zero for i in intervals)
@@ -88,7 +88,7 @@ class Difference:
     @property
     def outcome(self) -> str:
         """`better`, `worse` or `unclear`; unclear where both groups are no better than chance."""
-        if not self.settled or self.by_chance:
+        if not self.significant or self.by_chance:
             return "unclear"
         return "better" if (self.value > 0) == self.higher_is_better else "worse"
 
@@ -306,22 +306,22 @@ def _reader(
 
 
 def _check_comparable(run: RunFolder, first: RunFolder) -> None:
-    def refuse(what: str, came: Any, expected: Any) -> SightlineError:
+    def differing(what: str, came: Any, expected: Any) -> SightlineError:
         return SightlineError(f"{run} and {first} cannot be compared: {what}: {came} against {expected}")
 
     if run.info["classes"] != first.info["classes"]:
-        raise refuse("their classes differ", run.info["classes"], first.info["classes"])
+        raise differing("their classes differ", run.info["classes"], first.info["classes"])
     if set(run.evaluations) != set(first.evaluations):
-        raise refuse("they were evaluated on different splits", sorted(run.evaluations), sorted(first.evaluations))
+        raise differing("they were evaluated on different splits", sorted(run.evaluations), sorted(first.evaluations))
     for split, evaluation in run.evaluations.items():
         other = first.evaluations[split]
         if evaluation.n != other.n:
-            raise refuse(f"the split {split!r} has another number of images", evaluation.n, other.n)
+            raise differing(f"the split {split!r} has another number of images", evaluation.n, other.n)
         precisions = [each.facts.get("precision", "fp32") for each in (evaluation, other)]
         if precisions[0] != precisions[1]:
-            raise refuse(f"the split {split!r} was evaluated in another precision", *precisions)
+            raise differing(f"the split {split!r} was evaluated in another precision", *precisions)
         if evaluation.samples.path != other.samples.path or (evaluation.samples.label != other.samples.label).any():
-            raise refuse(f"the split {split!r} holds other images or labels", evaluation.folder, other.folder)
+            raise differing(f"the split {split!r} holds other images or labels", evaluation.folder, other.folder)
         missing = {key.column for key in set(evaluation.results) ^ set(other.results)}
         if missing:
             raise SightlineError(

@@ -23,13 +23,13 @@ class RowComparison:
 
     Attributes:
         by: positive where it is better, regardless of the metric's direction; 0 for what a table would not show.
-        settled: whether it is more than chance: the paired test at 5 % after Holm's correction; where there is none,
+        significant: whether it is more than chance: the paired test at 5 % after Holm's correction; where there is none,
             whether the 95 % intervals are apart.
         n: images that both have; None where there is no paired test.
     """
 
     by: float
-    settled: bool
+    significant: bool
     n: int | None
 
 
@@ -147,7 +147,7 @@ class RankingTable:
         places = self._places(metric)
         place = places.get(row, 0)
         best = [other for other, at in places.items() if at == 1]
-        level = place != 1 and any(not self.compare_rows(metric, row, other).settled for other in best)
+        level = place != 1 and any(not self.compare_rows(metric, row, other).significant for other in best)
         return CellMark(place, level, self._against_chance(row, metric))
 
     @cached_property
@@ -188,9 +188,11 @@ class RankingTable:
         comparisons = [
             self.compare_rows(metric, row, other) for other in self.chance if self.value(other, metric) is not None
         ]
-        if any(comparison.settled and comparison.by < 0 for comparison in comparisons):
+        if any(comparison.significant and comparison.by < 0 for comparison in comparisons):
             return "below"
-        return "level" if any(not (comparison.settled and comparison.by > 0) for comparison in comparisons) else None
+        return (
+            "level" if any(not (comparison.significant and comparison.by > 0) for comparison in comparisons) else None
+        )
 
     def _shared(self, rows: Sequence[str], metrics: Sequence[str]) -> Array:
         """Values (images, metrics, rows) where higher is better, of the images that have them all."""

@@ -18,7 +18,7 @@ from sightline.evaluation.result import Evaluation
 from sightline.evaluation.split_folder.folder import check_writable, write_evaluation
 from sightline.inference.precision import Precision
 from sightline.runs import Run, load_run
-from sightline.training.loggers import log_figures
+from sightline.training.loggers import log_values
 
 GALLERY = 256  # images that are kept with their maps
 
@@ -94,7 +94,7 @@ def evaluate(
         split: dict[str, Any] = {"split": name, "data_fingerprint": dataset.fingerprint, **facts}
         group.once(lambda: _report(run, name, found[name], split, dataset))  # noqa: B023
     values = {f"{name}/{r.column}": r.value for name, each in found.items() for r in each.results}
-    group.once(lambda: log_figures(run, recipe, values))
+    group.once(lambda: log_values(run, recipe, values))
     return found
 
 

@@ -29,7 +29,7 @@ class OwnMap(Explainer):
     is not defined.
 
     Args:
-        raw: return the map as it is predicted, signed.
+        raw: return the predicted map unchanged, with its sign.
 
     References:
         Apicella et al., "IMPACTX: improving model performance by appropriately constraining the training with teacher

@@ -106,7 +106,7 @@ def summed(contributions: Tensor) -> Tensor:
 def principal(contributions: Tensor, center: bool = False) -> Tensor:
     """Return the positive part (B, h, w) of contributions (B, C, h, w) projected on their first principal direction.
 
-    With the contributions as a matrix M of (hw, C), that is M v for the first right singular vector v, its sign such that the
+    With the contributions as a matrix M of (hw, C), that is M v for the first right singular vector v, its sign chosen so the
     map's sum is positive. `center=True` subtracts each channel's mean first; the sign is then that of the correlation
     with the channels' sum.
     """

@@ -44,12 +44,12 @@ def in_float32(
         return
     output = model(inputs)
     if targets is None or isinstance(targets, Tensor | int):
-        settled: Targets = resolve_targets(targets, logits_of(output))
+        resolved: Targets = resolve_targets(targets, logits_of(output))
     else:
-        settled = Resolved(resolve_score(targets, output))
+        resolved = Resolved(resolve_score(targets, output))
     layers = None if layer is None else resolve_layers(model, layer)
     with torch.autocast(device, enabled=False), running_in("fp32") if wide else nullcontext():
-        yield copy.deepcopy(model).float() if half else model, at_least_float32(inputs), settled, layers
+        yield copy.deepcopy(model).float() if half else model, at_least_float32(inputs), resolved, layers
 
 
 class PreciseExplainer(Explainer):

@@ -55,8 +55,7 @@ class RefineCAM(Explainer):
             stages = finer_stages(model, layers[0], inputs, self.layers - 1)
             if not stages:
                 warnings.warn(
-                    f"refinecam: no layer before {layers[0].name!r} has a finer grid, so that nothing is refined; give layer= "
-                    "a list of layers",
+                    f"refinecam: no layer before {layers[0].name!r} has a finer grid; give layer= a list of layers",
                     stacklevel=2,
                 )
             layers = resolve_layers(model, [*stages, *layers])
@@ -65,6 +64,6 @@ class RefineCAM(Explainer):
         if isinstance(self.explainer, CAM):
             maps = [resize_maps(each, tapped.image_size) for each in self.explainer.raw_maps(tapped, targets)]
         else:
-            settled = Resolved(resolve_score(targets, tapped.output))
-            maps = [self.explainer.explain(model, inputs, settled, each) for each in layers]
+            resolved = Resolved(resolve_score(targets, tapped.output))
+            maps = [self.explainer.explain(model, inputs, resolved, each) for each in layers]
         return normalize_maps(torch.stack([normalize_maps(each) for each in maps]).prod(0))

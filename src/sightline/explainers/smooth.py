@@ -130,9 +130,9 @@ class Augmented(Explainer):
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
         """Return the mean (B, H, W) of the copies' maps, in [0, 1]."""
         check_views(self.views, (inputs.shape[-2], inputs.shape[-1]))
-        settled = Resolved(resolve_score(targets, model(inputs)))
+        resolved = Resolved(resolve_score(targets, model(inputs)))
         maps = [
-            view.inverse(self.explainer.explain(model, factor * view(inputs), settled, layer))
+            view.inverse(self.explainer.explain(model, factor * view(inputs), resolved, layer))
             for view in self.views
             for factor in self.intensities
         ]

@@ -26,7 +26,7 @@ Answer = Callable[[Tensor], Outputs]
 
 
 class Program(nn.Module):
-    """A classifier as a function from images to tensors, whatever object it returns the logits in.
+    """A classifier as a function from images to tensors, also if it returns the logits in an object.
 
     Args:
         model: a classifier.
@@ -86,7 +86,7 @@ def write_programs(program: Program, images: Tensor, formats: Sequence[str], fol
 
 @contextmanager
 def _naming(kind: Format) -> Iterator[None]:
-    """Whatever goes wrong in an exporter, which runs the model's own code, is an error that names the format."""
+    """Turn any error of an exporter, which runs the model's code, into one that names the format."""
     try:
         yield
     except (SightlineError, OSError):  # such as a full disk

@@ -50,7 +50,7 @@ def square_curves(
         images: (B, C, H, W); in [0, 1] where the fill is noise or there is an input spec.
         maps: (B, H, W), any finite values.
         targets: the class whose probability counts: (B,) or one index; None = the clean image's top-1 class.
-        order: "morf" = the most relevant squares first, "lerf" = the least relevant first. Squares of equal relevance go
+        order: "morf" = most relevant squares first, "lerf" = least relevant squares first. Squares of equal relevance go
             in row order, from the end for "lerf".
         square: side in pixels; None = 8, or 4 for images of at most 32 pixels. Squares at the border may be cut.
         steps: number of steps, each of which replaces an equal share of the squares; where there are fewer squares, one
@@ -167,7 +167,7 @@ class MoRF(SquareMetric):
 
 @register("lerf")
 class LeRF(SquareMetric):
-    """Mean area under the class's probability while squares are replaced, the least relevant first; in [0, 1].
+    """Mean area under the class's probability while squares are replaced, least relevant first; in [0, 1].
 
     Higher is better.
 

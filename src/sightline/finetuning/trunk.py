@@ -23,7 +23,7 @@ TOLERANCE = 1e-4  # of logits, between the model and its two parts
 class Trunk:
     """What comes before anything that is trained or tapped.
 
-    A parameter is trained if it requires a gradient, and so is a module in training mode. The model must be as it is in the
+    A parameter is trained if it requires a gradient, and so is a module in training mode. The model must be in the mode of the
     stage that it is cut for, and on the device: `sightline.training.portion.Portion` sees to it.
 
     ```python

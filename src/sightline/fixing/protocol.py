@@ -99,7 +99,7 @@ class Export(Protocol):
         """Write files into the folder and return their paths.
 
         Args:
-            number: the refit that people chose; None = the given model as it is.
+            number: the refit that people chose; None = the given model.
             marks: the marks now.
             folder: exists; the page has written the marks into it.
         """

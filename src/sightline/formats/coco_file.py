@@ -185,6 +185,6 @@ def check_pixels(box: Edges, where: str, given: object) -> None:
     """
     if all(0 <= edge <= 1 for edge in box) and not all(float(edge).is_integer() for edge in box):
         raise SightlineError(
-            f"{where}: the box {given} lies in the first pixel; expected pixels. The numbers look like fractions of the "
+            f"{where}: the box {given} is within the first pixel; expected pixels. The numbers look like fractions of the "
             "image; multiply them by its width and height"
         )

@@ -66,15 +66,15 @@ def read_layout(root: Path, masks: Iterable[Path] = ()) -> FolderLayout:
     images: dict[str, list[tuple[Path, int]]] = {}
     within: dict[Path, str] = {}
     for parts, image in found:
-        beside = _MASK_STEM.fullmatch(image.stem)
+        suffixed = _MASK_STEM.fullmatch(image.stem)
         if len(parts) <= depth:
             listing.leave_out("outside the folders of classes", image)
         elif splits and parts[0] not in splits:
             listing.leave_out("in folders that are not splits", image)
         elif parts[depth - 1] not in classes or any(map(_MASK_FOLDER.fullmatch, parts[depth:-1])):
             listing.leave_out("in folders of masks", image)
-        elif beside and (*parts[:-1], beside[1]) in stems:
-            listing.leave_out("masks beside their images", image)
+        elif suffixed and (*parts[:-1], suffixed[1]) in stems:
+            listing.leave_out("masks next to their images", image)
         else:
             images.setdefault(splits.get(parts[0], ""), []).append((image, classes.index(parts[depth - 1])))
             within[image] = "/".join(parts[depth:])

@@ -1,4 +1,4 @@
-"""Masks that were found for the training images of a data set, instead of its own or where it has none."""
+"""Masks that were found for the training images of a dataset, in addition to or instead of the masks that it has."""
 
 from collections.abc import Mapping
 from dataclasses import replace

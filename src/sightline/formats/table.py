@@ -62,14 +62,14 @@ def csv(
 
     Raises:
         SightlineError: a column is missing, a label is not among `classes`, a file does not exist, there is one class,
-            a label is empty, rows of one path disagree, there is no box in any image, or a box is not in pixels x1, y1, x2, y2
+            a label is empty, rows of one path disagree, no image has a box, or a box is not in pixels x1, y1, x2, y2
             of its image.
     """
     file = locate(path, "path")
     base = file.parent if root is None else locate(root, "root")
     rows = read_csv(file, required=("path", "label"))
     if not rows:
-        raise SightlineError(f"path: {file} lists no images; expected one a row")
+        raise SightlineError(f"path: {file} lists no images; expected one per row")
     if boxed := any(edge in rows[0][1] for edge in ("x1", "y1", "x2", "y2")):
         if boxes is not None:
             raise SightlineError(f"boxes: {boxes} was given, and {file} has boxes too; leave one out")
@@ -153,10 +153,10 @@ def _warn_of_columns(name: str, columns: Sequence[str]) -> None:
 
 def _warn_of_similar(name: str, classes: Sequence[str]) -> None:
     """Warn of classes whose names look equal."""
-    alike: dict[str, list[str]] = defaultdict(list)
+    similar: dict[str, list[str]] = defaultdict(list)
     for one in classes:
-        alike[" ".join(normalize("NFKC", one).casefold().split())].append(one)
-    if several := [names for names in alike.values() if len(names) > 1]:
+        similar[" ".join(normalize("NFKC", one).casefold().split())].append(one)
+    if several := [names for names in similar.values() if len(names) > 1]:
         told = "; ".join(" and ".join(map(repr, names)) for names in several)
         warnings.warn(f"{name}: some classes differ only in case, spaces or accents' encoding: {told}", stacklevel=4)
 

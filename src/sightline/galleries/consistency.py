@@ -1,4 +1,4 @@
-"""The images that a trained model explains the most and the least consistently, and what the attack made of them."""
+"""The images with the most and the least consistent explanations of a trained model, and their attacked versions."""
 
 import string
 from collections.abc import Callable
@@ -44,7 +44,7 @@ class Consistency(RecipeStudy):
         psi: see `sightline.metrics.explanation_consistency`.
         distance: likewise.
         split: whose images; null takes the main test split.
-        shown: how many of the most consistent images are shown, and how many of the least.
+        shown: how many of the most and of the least consistent images are shown.
         batch: images that are explained together.
     """
 
@@ -110,7 +110,7 @@ class Consistency(RecipeStudy):
         found = done[PART].tensors["consistency"]
         right = found[~found.isnan()]
         return (
-            f"![the most and the least consistent](figure.png)\n\nThe model is right about {len(right)} of {len(found)} "
+            f"![most and least consistent explanations](figure.png)\n\nThe model is right about {len(right)} of {len(found)} "
             f"images, and their explanation consistency by {self.method.label} is {right.mean():.3f} on average, with a "
             f"median of {right.median():.3f}. The attack changes the predicted class of {(right == 0).float().mean():.1%}, "
             f"whose consistency is 0. On the left are the {self.shown} highest, on the right the {self.shown} lowest, the "
@@ -123,9 +123,9 @@ class Consistency(RecipeStudy):
         scores = part.tensors["consistency"]
         order = self._extremes(scores)
         rows, width = len(order) // 2, len(COLUMNS)
-        pictures = {name: part.tensors[name].float() / 255 for name in COLUMNS}
+        columns = {name: part.tensors[name].float() / 255 for name in COLUMNS}
         for shown, under in (("maps", "images"), ("again", "attacked")):
-            pictures[shown] = blend(pictures[under], pictures[shown])
+            columns[shown] = blend(columns[under], columns[shown])
         figure = new_figure(rows, 2 * width + 0.3)
         grid = figure.subplots(rows, 2 * width + 1, squeeze=False, width_ratios=[1] * width + [0.15] + [1] * width)
         for line, axes in enumerate(grid):
@@ -133,7 +133,7 @@ class Consistency(RecipeStudy):
             for number, start in ((line, 0), (rows + line, width + 1)):
                 for column, (letter, name) in enumerate(zip(string.ascii_lowercase, COLUMNS)):
                     place = axes[start + column]
-                    draw_image(place, pictures[name][number])
+                    draw_image(place, columns[name][number])
                     if not line:
                         place.set_title(f"({letter}) {COLUMNS[name]}", fontsize=9)
                 axes[start].set_ylabel(f"E = {float(scores[order[number]]):.3f}", fontsize=8)

@@ -98,7 +98,7 @@ class Gallery(RecipeStudy):
         num_images: how many are drawn where `images` is null.
         select_low_energy: instead of first or drawn images take those that the first model gets right although the
             least of its map is on the object: one of each class of `images`, or `num_images` of the whole split.
-        changes: every image is shown under each of them; empty shows it as it is.
+        changes: every image is shown under each of them; empty shows it unchanged.
         outline: draw the border of the object where it is known.
         abreast: how many blocks of images stand side by side.
     """
@@ -160,7 +160,10 @@ class Gallery(RecipeStudy):
         number = len(self._shown(done))
         how = "drawn by the seed" if self.images is None else "as the study names them"
         if self.select_low_energy:
-            how = f"those that {self.models[0].label} gets right with the least of its map on the object (sought, not drawn)"
+            how = (
+                f"those that {self.models[0].label} gets right with the smallest share of its map on the object (selected, "
+                "not drawn at random)"
+            )
         header = ["Model", *(["Change"] if self.changes else []), "Right", "Map on the object"]
         header += ["Map as that of the unchanged image"] if self.changes else []
         rows = [
@@ -180,7 +183,7 @@ class Gallery(RecipeStudy):
                 *([f"![{self.title}](figure.png)"] if set(self.parts()) <= set(done) else []),
                 f"{number} images of {self.split or 'the test split'}, {how}; {self.method.label} of the class that each model "
                 "predicts. "
-                "The figures are means over these images: the share of the map that lies on the object"
+                "The values are means over these images: the share of the map on the object"
                 + (
                     ", and the cosine similarity of the map, turned back, to that of the unchanged image."
                     if self.changes
@@ -198,8 +201,8 @@ class Gallery(RecipeStudy):
         overlay = show(images, maps)
         borders = [outline(mask) if self.outline and mask.any() else None for mask in _lines(kept.tensors["masks"])]
 
-        def framed(pictures: Tensor) -> Tensor:
-            return torch.stack([draw_outline(enlarge(picture), border) for picture, border in zip(pictures, borders)])
+        def framed(images: Tensor) -> Tensor:
+            return torch.stack([draw_outline(enlarge(picture), border) for picture, border in zip(images, borders)])
 
         overlays = {label: None if each is None else framed(each) for label, each in overlay.overlays.items()}
         lines = [(row, number) for row in range(len(kept.values["labels"])) for number in range(len(changes))]
@@ -222,7 +225,7 @@ class Gallery(RecipeStudy):
 
 
 class _Worker:
-    """A gallery's data, and its models as they are trained."""
+    """A gallery's data and trained models."""
 
     def __init__(self, study: Gallery, device: torch.device, folder: Path) -> None:
         self.study, self.device, self.folder = study, device, folder

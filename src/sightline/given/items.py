@@ -53,8 +53,8 @@ def _from_mapping(value: Mapping[Any, Any], place: int) -> Item:
     keys = {str(key).strip().lower(): key for key in value}
     image = find_key(keys, IMAGE_KEYS)
     if image is None:
-        pictures = [key for key, each in value.items() if _is_picture(each)]
-        image = pictures[0] if len(pictures) == 1 else None
+        found = [key for key, each in value.items() if _is_picture(each)]
+        image = found[0] if len(found) == 1 else None
     if image is None:
         raise SightlineError(
             f"item {place} of the data has the keys {', '.join(map(str, value))}; none of them is known "

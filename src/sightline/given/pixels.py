@@ -29,7 +29,7 @@ class Normalization:
     std: Sequence[float]
 
     def undo(self, image: np.ndarray) -> np.ndarray:
-        """Return an image (C, H, W) as it was before it was normalized."""
+        """Undo the normalization of an image (C, H, W)."""
         mean, std = (np.asarray(values, np.float64)[:, None, None] for values in (self.mean, self.std))
         return image * std + mean
 

@@ -1,4 +1,4 @@
-"""Adversarial backgrounds: the background changes so that it misleads the model, which learns not to follow."""
+"""Adversarial backgrounds: the background is changed to mislead the model, which learns to ignore it."""
 
 from sightline._core.checks import check_count, check_fraction, check_positive
 from sightline.attacks import sign_step

@@ -143,7 +143,7 @@ def _find_objects(
         drawn, boxed, drawn_by = _boxes(batch)
         return _annotated(
             batch, paths, grabcut(batch.images, drawn), "grabcut", f"GrabCut in {drawn_by}",
-            "fair. With a tight box, GrabCut’s mean IoU with the true mask was 0.75 on 60 photographs of pets, and 0.79 on "
+            "fair. With a tight box, GrabCut’s mean IoU with the true mask was 0.75 on 60 images of pets, and 0.79 on "
             "60 recomposed ones. The outlines in the images below show where it failed.", boxed,
         )  # fmt: skip
     if saliency is not None and annotation != "grabcut":
@@ -158,7 +158,7 @@ def _find_objects(
         "GrabCut around the center of each image, without any annotation",
         "weak. It assumes that the object is in the middle and does not touch the border, which also raises the value of a "
         "centered Gaussian, with which maps are compared. On pets, its mean IoU with the true mask was 0.75 on recomposed "
-        "images and 0.5 on unchanged photographs. Look at the outlines below before you trust the verdict.",
+        "images and 0.5 on unchanged images. Look at the outlines below before you trust the verdict.",
     )  # fmt: skip
 
 

@@ -91,15 +91,15 @@ def _start(size: tuple[int, ...], inside: np.ndarray, outside: np.ndarray, box: 
         within = (rows >= box[1]) & (rows < box[3]) & (columns >= box[0]) & (columns < box[2])
         start = np.where(within, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
     # Where discs of both kinds meet, the nearer point decides.
-    certain, refused = near(inside, CERTAIN), near(outside, CERTAIN)
+    certain, excluded = near(inside, CERTAIN), near(outside, CERTAIN)
     if len(inside) and len(outside):
         to_inside, to_outside = (
             np.min([np.hypot(columns - x, rows - y) for x, y in points], axis=0) for points in (inside, outside)
         )
         certain &= to_inside <= to_outside
-        refused &= to_outside < to_inside
+        excluded &= to_outside < to_inside
     start[certain] = cv2.GC_FGD
-    start[refused] = cv2.GC_BGD
+    start[excluded] = cv2.GC_BGD
     return start
 
 

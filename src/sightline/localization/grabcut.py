@@ -58,10 +58,10 @@ def grabcut(
     check_count(iterations=iterations)
     pixels = (images.detach().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     masks = []
-    for number, picture in enumerate(pixels):
+    for number, image in enumerate(pixels):
         marked = np.zeros((0, 2)) if points is None else points[number].detach().double().cpu().numpy()
-        box = _around_the_centre(picture, marked) if boxes is None else boxes[number].detach().double().cpu().numpy()
-        masks.append(_cut(picture, box, marked, iterations))
+        box = _around_the_centre(image, marked) if boxes is None else boxes[number].detach().double().cpu().numpy()
+        masks.append(_cut(image, box, marked, iterations))
     return torch.from_numpy(np.stack(masks)).to(images.device)
 
 
@@ -73,12 +73,12 @@ def center_points(size: Sequence[int]) -> Tensor:
     return torch.stack([x[near], y[near]], 1)
 
 
-def _cut(picture: np.ndarray, box: np.ndarray, points: np.ndarray, iterations: int) -> np.ndarray:
+def _cut(image: np.ndarray, box: np.ndarray, points: np.ndarray, iterations: int) -> np.ndarray:
     """Return the mask (H, W) uint8 of one image (H, W, 3) uint8."""
     with requires_extra("masks", "GrabCut"):
         import cv2
 
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
     inside = ((y >= box[1]) & (y < box[3]))[:, None] & ((x >= box[0]) & (x < box[2]))
     trimap = np.where(inside, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
@@ -86,7 +86,7 @@ def _cut(picture: np.ndarray, box: np.ndarray, points: np.ndarray, iterations: i
     real = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
     columns, rows = columns[real], rows[real]
     trimap[rows, columns] = np.where(inside[rows, columns], cv2.GC_FGD, cv2.GC_BGD)
-    return cut_from(picture, trimap, iterations).astype(np.uint8)
+    return cut_from(image, trimap, iterations).astype(np.uint8)
 
 
 def cut_from(image: np.ndarray, start: np.ndarray, iterations: int) -> np.ndarray:
@@ -110,9 +110,9 @@ def cut_from(image: np.ndarray, start: np.ndarray, iterations: int) -> np.ndarra
     return found if found.any() else probable
 
 
-def _around_the_centre(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _around_the_centre(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return the box (4,) within a margin of the image's border, widened to hold the points."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     box = np.array([MARGIN * width, MARGIN * height, (1 - MARGIN) * width, (1 - MARGIN) * height])
     if not len(points):
         return box

@@ -64,9 +64,9 @@ class Grid(GridKeys):
             sections.append(f"## {model.label}\n\n" + "\n".join(f"- {fact}" for fact in facts))
             sections.append(self._model_table(model.label, done))
         tests = [test for _, test in self._tests(done)]
-        if settled := [test for test in tests if test.p_holm < LEVEL]:
+        if significant := [test for test in tests if test.p_holm < LEVEL]:
             sections.append(
-                f"{len(settled)} of the {len(tests)} paired differences within a model are settled at the "
+                f"{len(significant)} of the {len(tests)} paired differences within a model are significant at the "
                 "5 % level (sign-flip test over the images that both rows see, Holm's correction for each model and metric): "
                 "[tests.csv](tests.csv)."
             )

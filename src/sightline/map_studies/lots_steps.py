@@ -22,7 +22,7 @@ Step = Literal[
     "difference", "activation map", "explanation image", "heat map", "change",
 ]  # fmt: skip
 STEPS: tuple[Step, ...] = get_args(Step)[:-1]
-MAGNIFIED = 10  # how often a change is shown as strong as it is (thesis, Figure 4.1)
+MAGNIFIED = 10  # factor by which a shown change is amplified (thesis, Figure 4.1)
 
 
 @KINDS.register("lots_steps")

@@ -118,7 +118,7 @@ class Timing(Study):
         return rows
 
     def summary(self, done: Done) -> str:
-        """Return the paper's table with our value before each of its own."""
+        """Return the paper's table with our value before each of the paper's."""
         rows = {(row["method"], row["model"]): row for row in self.table(done)}
         header = ["Method", *(model.label for model in self.models), "rounds"]
         lines = [

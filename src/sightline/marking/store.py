@@ -108,7 +108,7 @@ class Store(StoreFile):
         """Open the session at a path, or make it.
 
         Raises:
-            SightlineError: the session there is of other images or another model.
+            SightlineError: the existing session is of other images or another model.
         """
         if not path.exists():
 

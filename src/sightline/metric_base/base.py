@@ -21,7 +21,7 @@ from sightline.network.targets import resolve_targets
 
 
 class PerImageMetric(Metric, ABC):
-    """A metric that gives every image a value, and the dataset their mean.
+    """A metric with one value per image; its dataset value is their mean.
 
     An image for which the value is not defined (a localisation without a mask) has the value NaN; it is left out of the
     mean and counted in `skipped`. Maps or scores that are NaN are rejected, so no NaN comes from anywhere else.

@@ -1,4 +1,4 @@
-"""The groups of a layer's filters, carried by that layer: what icCNN finds, for whoever explains or draws the model later.
+"""The groups of a layer's filters, carried by that layer: what icCNN finds, for later explanations and drawings.
 
 They are not part of the weights, so a trained file stays one of the upstream model; a run keeps them in its checkpoint.
 """

@@ -128,7 +128,7 @@ def _equal(fit: Fit, other: Fit, body: dict[str, Tensor]) -> bool:
 def _ambiguous(checkpoint: Checkpoint, fits: list[Fit]) -> str:
     """Return a message about weights that fit in several ways: their names, and how to keep one of them."""
     ways = [
-        "".join([fit.place, f" {fit.strip}*" if fit.strip else ""]).strip() or "the names as they are" for fit in fits
+        "".join([fit.place, f" {fit.strip}*" if fit.strip else ""]).strip() or "the names unchanged" for fit in fits
     ]
     number = max(range(len(fits)), key=lambda place: len(fits[place].strip))
     chosen = fits[number]

@@ -129,7 +129,7 @@ def _prompts(classes: Sequence[str], templates: Sequence[str]) -> list[list[str]
     if twice := sorted({name for name in classes if list(classes).count(name) > 1}):
         raise SightlineError(f"classes holds {twice[0]!r} twice; expected each name once")
     if isinstance(templates, str) or not templates or any("{}" not in template for template in templates):
-        raise SightlineError(f"templates is {templates!r}; expected texts with {{}} in place of the name of a class")
+        raise SightlineError(f"templates is {templates!r}; expected texts with {{}} for the name of a class")
     return [[template.replace("{}", name) for template in templates] for name in classes]
 
 

@@ -151,7 +151,7 @@ class Tap:
             self._layers = resolve_layers(self.model, None)
         return self._layers
 
-    def settle(self, inputs: Tensor) -> None:
+    def resolve_default(self, inputs: Tensor) -> None:
         """Let these images tell the default layer, if it is open yet; the first call does it by itself."""
         if self._layers is None:
             self._layers = resolve_layers(self.model, None, inputs)
@@ -164,7 +164,7 @@ class Tap:
             train: keep the trunk's graph too, and use attention kernels that can be differentiated twice in the tail.
                 Without it, the trunk runs without a graph, also where gradients are disabled (no_grad, inference_mode).
         """
-        self.settle(inputs)
+        self.resolve_default(inputs)
         raw: list[Tensor | None] = [None] * len(self.layers)
         with ExitStack() as stack:
 

@@ -300,7 +300,7 @@ class Objective(nn.Module):
         differentiable = torch.is_grad_enabled()
         tap = self.tap if any(guide.needs_tap for guide in self._guides) else None
         if tap:
-            tap.settle(inputs)  # before views are recomputed, which must repeat the same passes
+            tap.resolve_default(inputs)  # before views are recomputed, which must repeat the same passes
 
         def run(images: Tensor) -> tuple[Tensor, ...]:
             if tap is None:

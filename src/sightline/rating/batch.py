@@ -108,9 +108,9 @@ def examples() -> dict[str, bytes]:
     blobs = [(-((rows - y).square() + (columns - x).square()) / 2 / 13**2).exp() for y, x in corners]
     off = min(blobs, key=lambda blob: float((blob * inside[0]).sum()))
     on = F.gaussian_blur(inside, [37, 37], [6.0, 6.0])[0]
-    picture = enlarge(sample.image.float() / 255, SIDE)
-    good, bad = (_over(picture, m / m.max()) for m in (on, off))
-    return {"example-image": _jpeg(picture), "example-good": _jpeg(good), "example-bad": _jpeg(bad)}
+    image = enlarge(sample.image.float() / 255, SIDE)
+    good, bad = (_over(image, m / m.max()) for m in (on, off))
+    return {"example-image": _jpeg(image), "example-good": _jpeg(good), "example-bad": _jpeg(bad)}
 
 
 def main_test_of(run: Path) -> str:
@@ -174,20 +174,20 @@ def _draw(chosen: Sequence[int], labels: Sequence[str], looks: Sequence[Explaine
     """Draw the images of the pairs; both maps are over the first contender's image, so only the map differs."""
     (images, ours), (_, theirs) = looks
     for row, (index, label) in enumerate(zip(chosen, labels)):
-        picture = enlarge(images[row], SIDE)
-        pictures = {"image": picture, "a": _over(picture, ours[row]), "b": _over(picture, theirs[row])}
-        yield Drawn(index, label, {part: _jpeg(pixels) for part, pixels in pictures.items()})  # type: ignore[misc]
+        image = enlarge(images[row], SIDE)
+        shown = {"image": image, "a": _over(image, ours[row]), "b": _over(image, theirs[row])}
+        yield Drawn(index, label, {part: _jpeg(pixels) for part, pixels in shown.items()})  # type: ignore[misc]
 
 
-def _over(picture: Tensor, saliency: Tensor) -> Tensor:
+def _over(image: Tensor, saliency: Tensor) -> Tensor:
     """Draw a map (h, w) in [0, 1] over an image (3, H, W)."""
-    size = (picture.shape[-2], picture.shape[-1])
-    overlay = show(picture[None], resize_maps(saliency[None], size).clamp(0, 1)).overlays["map"]
+    size = (image.shape[-2], image.shape[-1])
+    overlay = show(image[None], resize_maps(saliency[None], size).clamp(0, 1)).overlays["map"]
     assert overlay is not None
     return overlay[0]
 
 
-def _jpeg(picture: Tensor) -> bytes:
+def _jpeg(image: Tensor) -> bytes:
     buffer = io.BytesIO()
-    F.to_pil_image(picture.clamp(0, 1)).save(buffer, format="JPEG", quality=90)
+    F.to_pil_image(image.clamp(0, 1)).save(buffer, format="JPEG", quality=90)
     return buffer.getvalue()

@@ -98,7 +98,7 @@ def _vote(store: Store, row: dict[str, str]) -> tuple[str, int, Choice, Side]:
 
 
 def _side(pair: Pair, url: str) -> Side | None:
-    """Return the side of the pair whose map an image shows, by its name."""
+    """Return the side of a pair that an image shows, by the name of the image."""
     name = PurePosixPath(urlsplit(url).path).stem
     sides: tuple[Side, Side] = ("a", "b")
     return next((side for side in sides if pair.names[side] == name), None)

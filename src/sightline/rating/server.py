@@ -76,7 +76,7 @@ class Page(Site[Rater]):
         self.admit(request)
         jpeg = await run_in_threadpool(self.store.picture, request.path_params["name"])
         if jpeg is None:
-            raise HTTPException(404, "There is no such picture.")
+            raise HTTPException(404, "This image does not exist.")
         return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400, immutable"})
 
     async def state(self, request: Request) -> Response:

@@ -132,7 +132,7 @@ def show(
 
     Args:
         images: (B, C, H, W) float in [0, 1], C = 1 or 3. Or what `sl.explain` returns for images that are no tensor, which has
-            maps and names of its own.
+            its own maps and names.
         maps: (B, H, W) float in [0, 1] as `sl.explain` returns them; or several methods side by side, caption -> maps, with
             None for a method that is not defined for the model.
         titles: one per image, written next to its row; None = the names of the images, where they are known.

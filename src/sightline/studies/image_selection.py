@@ -120,7 +120,7 @@ class ImageSelection:
         if not others:
             raise SightlineError(
                 f"{self.study} needs another image of what {self.path(place)} shows: give reference=FILE, or data with more "
-                "images a class"
+                "images per class"
             )
         return others[int(torch.randint(len(others), (), generator=generator(seed, str(place), "reference")))]
 

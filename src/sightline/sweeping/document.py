@@ -182,11 +182,11 @@ def _find(source: str | Path) -> dict[str, Any]:
 
 
 def _check_metric(metric: str) -> None:
-    split, _, figure = metric.partition("/")
+    split, _, name = metric.partition("/")
     if not split.startswith("val"):
         raise ValueError(
             f"metric is {metric!r}; a sweep uses a metric of a validation split, val/... After a test split has chosen between "
             "trials, its values no longer estimate the accuracy on new images"
         )
-    if figure not in FIGURES:
+    if name not in FIGURES:
         raise unknown_name("metric", metric, [f"{split}/{known}" for known in FIGURES])

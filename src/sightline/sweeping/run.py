@@ -154,12 +154,12 @@ def check_recipe(document: Sweep) -> None:
         )
     if document.metric not in known:
         raise unknown_name("metric", document.metric, known)
-    split, _, figure = document.metric.partition("/")
-    others = [name for name in parts.splits if name.startswith(f"{split}_") and f"{name}/{figure}" in known]
+    split, _, value = document.metric.partition("/")
+    others = [name for name in parts.splits if name.startswith(f"{split}_") and f"{name}/{value}" in known]
     if others:
         warnings.warn(
             f"metric is {document.metric}, and the split {split!r} has the backgrounds or marks of training: where they give "
-            f"the class away, the best trial may be the one that reads them. metric={others[0]}/{figure} judges by others",
+            f"the class away, the best trial may be the one that reads them. metric={others[0]}/{value} judges by others",
             stacklevel=3,
         )
     if document.front is not None:

@@ -162,7 +162,7 @@ def count(trials: list[FrozenTrial], *states: TrialState) -> int:
 
 
 def _connect(sweep: Sweep, url: str) -> Study:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # the sweep says itself what became of a trial
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # the sweep reports the outcome of each trial
     for attempt in range(ATTEMPTS):
         try:
             options: dict[str, Any] = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}

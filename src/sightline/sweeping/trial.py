@@ -68,7 +68,7 @@ def run_trial(sweep: Sweep, trial: Trial, folder: Path, told: Callable[[int, lis
         sweep: what the trial is of.
         trial: Optuna's.
         folder: of all trials.
-        told: called with the trial's identity and its overrides; hears of its epochs.
+        told: called with the trial's identity and its overrides; receives its epochs.
 
     Raises:
         TrialPruned: it is not worth continuing with.
@@ -94,7 +94,7 @@ def run_trial(sweep: Sweep, trial: Trial, folder: Path, told: Callable[[int, lis
             watcher.report()  # where an earlier attempt had trained it to the end
             if sweep.front is not None:
                 trial.set_user_attr("front", measure_front(run, sweep.metric.partition("/")[0], sweep.front))
-            return figure(run, recipe, sweep.metric)
+            return validation_value(run, recipe, sweep.metric)
     except TrialPruned:
         raise
     except Exception as error:
@@ -124,7 +124,7 @@ def _logged(file: Path) -> Iterator[None]:
             raise
 
 
-def figure(run: Run, recipe: Recipe, metric: str) -> float:
+def validation_value(run: Run, recipe: Recipe, metric: str) -> float:
     """Return a run's validation value, at the epoch whose weights the run stands for: the selected one, else the last."""
     rows = [row for row in run.rows if row.get(metric)]
     if not rows:

@@ -48,9 +48,9 @@ class Averaging:
         for candidate in self.candidates():
             self.choose(candidate)
             with self.applied():
-                figures = candidate | validate()
-            if not best or (watch is not None and watch.is_better(figures[watch.metric], best[watch.metric])):
-                best, weights = figures, self.weights
+                values = candidate | validate()
+            if not best or (watch is not None and watch.is_better(values[watch.metric], best[watch.metric])):
+                best, weights = values, self.weights
         self.weights = weights
         return best
 

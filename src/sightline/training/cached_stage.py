@@ -227,7 +227,7 @@ def _trunk(objective: Objective, batch: Batch) -> Trunk:
     inputs = to_inputs(batch.images, objective.input_spec)
     tapped = None
     if objective.tap is not None and any(isinstance(g, Guide) and g.needs_tap for g in objective.guides):
-        objective.tap.settle(inputs)
+        objective.tap.resolve_default(inputs)
         tapped = objective.layer
     return Trunk(objective.unwrap_model(), tapped, inputs)
 

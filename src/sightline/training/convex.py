@@ -51,19 +51,19 @@ class HeadFit:
         """Fit, put what was found into the model, and return the values of the stage's row in metrics.csv."""
         self.objective.train()
         self.model.eval()
-        figures: dict[str, float] = {}
+        row: dict[str, float] = {}
         if self.stage.head.name == "linear":
             rows = self._collect(None)
         else:
             last = LastMap(self.model, self.parts.blank())
-            rows, figures = self._pooled(self._collect(last), last)
+            rows, row = self._pooled(self._collect(last), last)
         weights = self._weights(rows)
         count = len(self.layer.weight)
         if self.stage.head.name == "prototype":
             weight, bias = fit_prototypes(rows.features, rows.labels, weights, classes=count)
         else:
             strength, chosen = self._strength(rows, weights, count)
-            figures |= {"strength": strength, **chosen}
+            row |= {"strength": strength, **chosen}
             weight, bias = fit_linear(rows.features, rows.labels, weights, strength=strength, classes=count)
         self.layer.weight.copy_(weight.reshape(self.layer.weight.shape))
         cast(Tensor, self.layer.bias).copy_(bias)
@@ -73,7 +73,7 @@ class HeadFit:
         return {
             "loss": task_loss(logits, rows.labels).mean().item(),
             "accuracy": hits(logits, rows.labels).double().mean().item(),
-            **figures,
+            **row,
         }
 
     def _collect(self, last: LastMap | None) -> Rows:
@@ -105,14 +105,14 @@ class HeadFit:
     def _pooled(self, rows: Rows, last: LastMap) -> tuple[Rows, dict[str, float]]:
         """Return the last layer's inputs that follow from the maps, pooled by the attention or over the object."""
         attends = self.stage.head.name == "attention_pooling"
-        figures = self._fit_attention(rows) if attends else {}
+        row = self._fit_attention(rows) if attends else {}
         found = []
         for n in torch.arange(len(rows.features)).split(CHUNK):
             maps = rows.features[n].to(self.fabric.device)
             factor = self._attention_factor(rows, n) if attends else self._object_factor(rows, n)
             with self.fabric.autocast():
                 found.append(last.head_inputs(maps * factor.to(maps)[:, None]).cpu())
-        return Rows(torch.cat(found), rows.labels, rows.indices), figures
+        return Rows(torch.cat(found), rows.labels, rows.indices), row
 
     def _fit_attention(self, rows: Rows) -> dict[str, float]:
         """Fit the attention of the model's pooling gate, and return its loss on all rows with an object."""
@@ -153,7 +153,7 @@ class HeadFit:
         """Return the strength of the penalty, and the validation accuracy that it was chosen by."""
         if self.stage.strength != "auto":
             return self.stage.strength, {}
-        name, figure = self._criterion()
+        name, metric = self._criterion()
         split = self.parts.splits[name]
         features, labels = [], []
         for batch in self.parts.plain_loader(name, 0, 1):
@@ -163,8 +163,8 @@ class HeadFit:
             labels.append(batch.labels)
         strength, found = choose_strength(
             rows.features, rows.labels, torch.cat(features), torch.cat(labels), weights=weights, classes=classes,
-            measure="worst" if figure.startswith("worst") else "mean",
-            groups=split.group_ids if figure == "worst_group_accuracy" else None,
+            measure="worst" if metric.startswith("worst") else "mean",
+            groups=split.group_ids if metric == "worst_group_accuracy" else None,
         )  # fmt: skip
         return strength, {"chosen_by": found[strength]}
 
@@ -181,9 +181,9 @@ class HeadFit:
         """Return the validation split and the accuracy that choose: those of `save_best`, else as the stage balances."""
         watch, balanced = self.parts.recipe.save_best, self.stage.balance_by
         if watch is not None:
-            split, _, figure = watch.metric.partition("/")
-            if figure.endswith("accuracy"):
-                return split, figure
+            split, _, metric = watch.metric.partition("/")
+            if metric.endswith("accuracy"):
+                return split, metric
         else:
             split = self.parts.validation[0]  # `build` rejects data without one
         grouped = balanced == "groups" and self.parts.splits[split].group_ids is not None

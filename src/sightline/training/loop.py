@@ -97,8 +97,8 @@ class Trainer:
         objective.to(self.fabric.device)
         self.begin_stage(stage, objective)
         self.display.epoch(self.state.epoch + 1)
-        figures = HeadFit(self.fabric, self.parts, stage, objective, self.display)()
-        row = {f"train/{key}": value for key, value in figures.items()}
+        values = HeadFit(self.fabric, self.parts, stage, objective, self.display)()
+        row = {f"train/{key}": value for key, value in values.items()}
         _check_finite(objective)
         row |= self.validate(objective)
         self.state.images += stage.passes * len(self.parts.splits["train"])
@@ -197,7 +197,7 @@ class Trainer:
     def train_epoch(
         self, stage: Stage, objective: Objective, module: _FabricModule, optimizer: _FabricOptimizer
     ) -> dict[str, float]:
-        """One pass over the training split; the figures of its row in metrics.csv."""
+        """One pass over the training split; the values of its row in metrics.csv."""
         state, steps, schedule = self.state, self.steps_an_epoch, stage.schedule or self.recipe.schedule
         seed = derive_seed(self.recipe.seed, state.epoch, self.fabric.global_rank, "training")
         self.fabric.seed_everything(seed % 2**32, verbose=False)
@@ -225,8 +225,8 @@ class Trainer:
         if any(objective.weights):
             self.zero_maps.check(row, images, state.epoch + 1)
         state.images += images
-        figures = {key if key.startswith("n/") else f"train/{key}": value for key, value in row.items()}
-        return {"stage": state.stage, "step": state.step, "lr": lr, **figures}
+        values = {key if key.startswith("n/") else f"train/{key}": value for key, value in row.items()}
+        return {"stage": state.stage, "step": state.step, "lr": lr, **values}
 
     def train_step(
         self, batches: list[Batch], objective: Objective, module: _FabricModule, optimizer: _FabricOptimizer

@@ -14,7 +14,7 @@ class Meter:
     """Sums of what the objective returns, over the images of an epoch.
 
     A step's loss or term is the sum of its batches' (they are divided by the count of the whole step); an epoch's is the mean
-    of its steps', weighted by their images, over all processes. A guide's figure, named `guide/...`, is the mean of its
+    of its steps', weighted by their images, over all processes. A guide's value, named `guide/...`, is the mean of its
     batches', weighted by their images. Counts, named `n/...`, are summed.
     """
 

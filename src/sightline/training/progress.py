@@ -32,6 +32,6 @@ class Display(ProgressBar):
         """Note that an epoch is done, with its values."""
         accuracies = [key for key in row if key.endswith(("/accuracy", "/worst_group_accuracy"))]
         shown = ["train/loss", "train/accuracy", *accuracies]
-        figures = "  ".join(f"{key} {row[key]:.4g}" for key in dict.fromkeys(shown))
-        line = f"epoch {row['epoch']}/{self._epochs}  {figures}  {row['seconds']:.1f} s"
+        values = "  ".join(f"{key} {row[key]:.4g}" for key in dict.fromkeys(shown))
+        line = f"epoch {row['epoch']}/{self._epochs}  {values}  {row['seconds']:.1f} s"
         self.print(line)

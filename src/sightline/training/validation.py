@@ -28,10 +28,12 @@ FIGURES = ("loss", "accuracy", "mean_class_accuracy", "worst_class_accuracy", "w
 
 def known_figures(splits: Mapping[str, ImageDataset]) -> list[str]:
     """Return the values of the validation splits among some splits, as "split/metric"."""
-    return [f"{name}/{each}" for name, split in splits.items() if name.startswith("val") for each in figures_of(split)]
+    return [
+        f"{name}/{each}" for name, split in splits.items() if name.startswith("val") for each in names_of_values(split)
+    ]
 
 
-def figures_of(split: ImageDataset) -> list[str]:
+def names_of_values(split: ImageDataset) -> list[str]:
     """Return the names of the values that a validation split has."""
     by_class = ["map", "f1"] if split.multi_label else ["mean_class_accuracy", "worst_class_accuracy"]
     return ["loss", "accuracy", *by_class, *(["worst_group_accuracy"] if split.groups else [])]
@@ -89,12 +91,12 @@ def validate(
                 worst.update(scores, batch.labels, batch.groups)
     if not math.isfinite(loss.compute().item()):
         raise RunFailedError("the validation loss is NaN or infinite; the last good checkpoint is kept. Try a lower lr")
-    figures = {"loss": loss.compute().item(), "accuracy": accuracy.compute().item()}
+    values = {"loss": loss.compute().item(), "accuracy": accuracy.compute().item()}
     if not split.multi_label:
-        figures["worst_class_accuracy"] = classes.compute().item()
-        figures["mean_class_accuracy"] = sum(each for each, _ in classes.table.values()) / len(classes.table)
+        values["worst_class_accuracy"] = classes.compute().item()
+        values["mean_class_accuracy"] = sum(each for each, _ in classes.table.values()) / len(classes.table)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No positive samples")  # of the classes that are left out
         for name, metric in several.items():
-            figures[name] = metric.compute()[split.labels.any(0)].mean().item()
-    return figures | ({"worst_group_accuracy": worst.compute().item()} if split.groups else {})
+            values[name] = metric.compute()[split.labels.any(0)].mean().item()
+    return values | ({"worst_group_accuracy": worst.compute().item()} if split.groups else {})

@@ -18,18 +18,18 @@ class ZeroMapCheck:
     def __init__(self) -> None:
         self._warned: set[str] = set()
 
-    def check(self, figures: Mapping[str, float], images: int, epoch: int) -> None:
+    def check(self, values: Mapping[str, float], images: int, epoch: int) -> None:
         """Look at an epoch's values.
 
         Args:
-            figures: of all processes; `n/<guide>/zero_maps` counts images.
+            values: of all processes; `n/<guide>/zero_maps` counts images.
             images: that were seen in the epoch.
             epoch: from 1.
 
         Raises:
             RunFailedError: every image's map is zero.
         """
-        for name, count in figures.items():
+        for name, count in values.items():
             guide = name.removeprefix("n/").removesuffix("/zero_maps")
             if name != f"n/{guide}/zero_maps":
                 continue

@@ -57,6 +57,29 @@ def test_missing_cells_get_no_rank(table, page):
     assert "Without a value, and therefore without a rank" in html
 
 
+def test_title_without_study_title_says_what_is_ranked(page):
+    values = settled()
+    html, text = page(values, title="")
+    assert text.splitlines()[0] == "# Ranking of 3 explainers on net by 2 metrics"
+    assert "<h1>Ranking of 3 explainers on net by 2 metrics</h1>" in html
+    one = {key: some for key, some in values.items() if key[1:] == ("A", "insertion")}
+    both = one | {("other", *key[1:]): some for key, some in one.items()}
+    assert page(one, title="")[1].startswith("# Ranking of one explainer on net by insertion\n")
+    assert page(both, title="")[1].startswith("# Ranking of one explainer on 2 models by insertion\n")
+    assert page({("net", "", "accuracy"): [1, 0], ("other", "", "accuracy"): [1, 1]}, title="")[1].startswith(
+        "# Ranking of 2 models by accuracy\n"
+    )
+
+
+def test_findings_name_explainers_that_another_one_equals_in_every_metric(page):
+    assert "The best explainer depends on the metric: none is" not in page(settled())[1]
+    worst = settled() | {("net", "D", metric): [0.45] * N for metric in ("insertion", "deletion")}
+    assert (
+        "For D, another explainer is at least as good in every metric. A, B and C: every other explainer is worse in at "
+        "least one metric." in page(worst)[1]
+    )
+
+
 def test_markdown_lists_values_with_intervals_and_bold_best(page):
     _, text = page(settled() | {("net", "", "accuracy"): [1] * 30 + [0] * 10}, title="Three explainers")
     lines = text.splitlines()

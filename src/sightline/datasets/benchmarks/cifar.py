@@ -94,7 +94,7 @@ class Pictures(ImageDataset):
     """Small images in memory, as pixels or as the bytes of their files.
 
     Args:
-        pictures: (N, 3, H, W) uint8, or N encoded images.
+        images: (N, 3, H, W) uint8, or N encoded images.
         classes: the classes' names.
         labels: each image's class.
         name: of the set; it enters the fingerprint.
@@ -103,7 +103,7 @@ class Pictures(ImageDataset):
 
     def __init__(
         self,
-        pictures: Tensor | Sequence[bytes],
+        images: Tensor | Sequence[bytes],
         classes: Sequence[str],
         labels: Sequence[int],
         name: str,
@@ -111,7 +111,7 @@ class Pictures(ImageDataset):
     ) -> None:
         self.names = [str(i) for i in range(len(labels))] if names is None else list(names)
         super().__init__(classes, labels, [False] * len(labels), identity=(name, self.names))
-        self.pictures = pictures
+        self.images = images
         self.name = name
 
     def path(self, index: int) -> str:
@@ -124,8 +124,8 @@ class Pictures(ImageDataset):
         Raises:
             UnreadableFileError: the bytes are not an image.
         """
-        picture = self.pictures[index]
-        image = picture if isinstance(picture, Tensor) else decode_image(io.BytesIO(picture), self.path(index))
+        stored = self.images[index]
+        image = stored if isinstance(stored, Tensor) else decode_image(io.BytesIO(stored), self.path(index))
         return Sample(
             tv_tensors.Image(image), int(self.labels[index]), mask=None, index=index, group=None, path=self.path(index)
         )
@@ -200,7 +200,7 @@ def _opened(file: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _splits(train: Pictures, test: Pictures, val: float, per_class: int | None, seed: int) -> Splits:
-    pixels = train.pictures
+    pixels = train.images
     assert isinstance(pixels, Tensor)
 
     def part(places: Sequence[int]) -> Pictures:

@@ -25,7 +25,7 @@ from sightline.datasets.derived.recompose import recompose_splits
 class Region(NamedTuple):
     """Where the backgrounds of a class are cut out of an image, as (left, top, right, bottom) in pixels."""
 
-    photograph: str
+    source: str
     train: tuple[int, int, int, int]
     val: tuple[int, int, int, int]  # does not overlap with that for training
 
@@ -90,15 +90,15 @@ def digits(
         )
         for split, places in divide(labels, {"val": 0.2, "test": 0.3}, seed).items()
     }
-    photographs = {r.photograph: F.to_image(load_sample_image(r.photograph).copy()) for r in REGIONS.values()}
+    sources = {r.source: F.to_image(load_sample_image(r.source).copy()) for r in REGIONS.values()}
     scenes = {
         split: InMemory(
             [
                 _crop(
-                    photographs[r.photograph],
+                    sources[r.source],
                     getattr(r, split),
                     label,
-                    f"{r.photograph}/{split}/{name}/{number:02d}",
+                    f"{r.source}/{split}/{name}/{number:02d}",
                     seed,
                 )
                 for label, (name, r) in enumerate(REGIONS.items())
@@ -131,11 +131,11 @@ def _write(ink: Tensor, label: int, path: str, draw: torch.Generator) -> Sample:
     )
 
 
-def _crop(photograph: Tensor, region: tuple[int, int, int, int], label: int, path: str, seed: int) -> Sample:
+def _crop(source: Tensor, region: tuple[int, int, int, int], label: int, path: str, seed: int) -> Sample:
     """Crop a square of 80 to 120 pixels, or as large as fits, out of a region of an image."""
     left, top, right, bottom = region
     size, across, down = torch.rand(3, generator=generator(seed, path, "crop")).tolist()
     side = min(round(80 + 40 * size), right - left, bottom - top)
     x, y = left + round(across * (right - left - side)), top + round(down * (bottom - top - side))
-    crop = photograph[:, y : y + side, x : x + side]
+    crop = source[:, y : y + side, x : x + side]
     return Sample(tv_tensors.Image(crop), label=label, mask=None, index=0, group=None, path=path)

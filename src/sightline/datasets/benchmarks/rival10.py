@@ -79,14 +79,14 @@ def rival10(
     check_choice(("object", "attributes"), masks=masks)
     base = locate(root, "root")
     base = base if (base / "train").is_dir() else base / "RIVAL10"
-    found = {part: _photographs(base, part) for part in ("train", "test")}
+    found = {part: _listed_images(base, part) for part in ("train", "test")}
     classes = [name for name in CLASSES if any(name in part.values() for part in found.values())]
     parts = {
         part: [
             Record(file, classes.index(name), StoredMask(file, masks == "object", file.name))
-            for file, name in photographs.items()
+            for file, name in listed.items()
         ]
-        for part, photographs in found.items()
+        for part, listed in found.items()
     }
     parts = boxed_parts(parts, boxes)
     make = partial(FileDataset, classes=classes, root=base, skip_corrupt=skip_corrupt)
@@ -102,7 +102,7 @@ class StoredMask:
         whole: of the whole object, in `..._attr_dict.pkl`; else of the attributes, in `..._merged_mask.JPEG`.
     """
 
-    photograph: Path = field(repr=False)
+    file: Path = field(repr=False)
     whole: bool
     name: str = ""
 
@@ -112,15 +112,15 @@ class StoredMask:
         Raises:
             UnreadableFileError: the mask's file is missing or cannot be read.
         """
-        stem = str(self.photograph.with_suffix(""))
+        stem = str(self.file.with_suffix(""))
         file = Path(stem + ("_attr_dict.pkl" if self.whole else "_merged_mask.JPEG"))
         try:
             if not self.whole:
                 return _decode(file.read_bytes(), height, width)
-            picture = _known(file).get(OBJECT)
-            if picture is None:
+            png = _known(file).get(OBJECT)
+            if png is None:
                 return torch.full((height, width), 255, dtype=torch.uint8)
-            return _decode(base64.b64decode(picture), height, width)
+            return _decode(base64.b64decode(png), height, width)
         except (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, pickle.UnpicklingError) as error:
             raise UnreadableFileError(f"cannot read the mask {file}: {error}") from error
 
@@ -144,25 +144,25 @@ def _decode(encoded: bytes, height: int, width: int) -> Tensor:
     """Return the bright pixels, at the size of the image."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(encoded)) as picture:
-        drawn = picture if picture.mode in ("L", "RGB", "RGBA") else picture.convert("RGBA")
+    with Image.open(io.BytesIO(encoded)) as png:
+        drawn = png if png.mode in ("L", "RGB", "RGBA") else png.convert("RGBA")
         return resize_mask(bright(F.pil_to_tensor(drawn))[0], [height, width])
 
 
-def _photographs(base: Path, part: str) -> dict[Path, str]:
+def _listed_images(base: Path, part: str) -> dict[Path, str]:
     """Return the images of a part, with their classes."""
     folder = base / part / "ordinary"
     if not folder.is_dir():
         raise SightlineError(f"root: there is no {folder}; expected RIVAL10's official layout")
     names = {wnid: name for name, wnids in CLASSES.items() for wnid in wnids}
-    photographs = {}
+    listed = {}
     for file in list_images(folder):
         if file.stem.endswith("_merged_mask"):
             continue
         wnid = file.name.partition("_")[0]
         if wnid not in names:
             raise SightlineError(f"root: {file} begins with {wnid!r}, which is not an ImageNet class of RIVAL10's")
-        photographs[file] = names[wnid]
-    if not photographs:
+        listed[file] = names[wnid]
+    if not listed:
         raise SightlineError(f"root: {folder} holds no images; expected the official JPEG files of RIVAL10")
-    return photographs
+    return listed

@@ -96,11 +96,11 @@ def _records(base: Path, part: str, single: bool, skip_corrupt: bool) -> tuple[l
         found = list(pool.map(partial(_classes_of, skip_corrupt=skip_corrupt), masks))
     records, skipped = [], []
     for name, mask, present in zip(names, masks, found):
-        picture = base / "JPEGImages" / f"{name}.jpg"
+        image = base / "JPEGImages" / f"{name}.jpg"
         if present is None:
-            skipped.append(str(picture))
+            skipped.append(str(image))
         elif len(present) == 1 or not single:
-            records.append(Record(picture, present[0] if single else present, mask))
+            records.append(Record(image, present[0] if single else present, mask))
     return records, skipped
 
 

@@ -56,7 +56,7 @@ class Marked(Derived):
         rest: Rest = "none",
         seed: int = 0,
     ) -> None:
-        dataset.check_single_label("a mark that gives the class away")
+        dataset.check_single_label("a mark that predicts the class")
         check_fraction(correlation=correlation)
         check_choice(Rest, rest=rest)
         if len(marks) != len(dataset.classes):

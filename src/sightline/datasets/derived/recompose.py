@@ -222,11 +222,11 @@ def compose(
     colour = layers[:3] / cover.clamp_min(threshold)
     alpha = kept * _soften(kept.float(), feather)
 
-    picture, mask = scene.clone(), torch.zeros_like(scene[0])
-    patch = picture[:, y1:y2, x1:x2]
+    composed, mask = scene.clone(), torch.zeros_like(scene[0])
+    patch = composed[:, y1:y2, x1:x2]
     patch.copy_((alpha * colour + (1 - alpha) * patch).round().clamp(0, 255))
     mask[y1:y2, x1:x2] = kept
-    return picture, mask
+    return composed, mask
 
 
 def _place(
@@ -305,15 +305,15 @@ def recomposed(
     Raises:
         SightlineError: the source lacks a split or masks, or a class has no background or shares one with another.
     """
-    photographs = DATASETS.create_source(source)
+    source_images = DATASETS.create_source(source)
     base = locate(backgrounds, "backgrounds")
-    places = _scene_records(base, scenes, photographs.classes)
+    places = _scene_records(base, scenes, source_images.classes)
     divided = {
-        name: FileDataset([places[i] for i in chosen], photographs.classes, base)
+        name: FileDataset([places[i] for i in chosen], source_images.classes, base)
         for name, chosen in divide([place.label for place in places], {"val": val_scenes}, seed).items()
     }
     return recompose_splits(
-        photographs, divided, correlation=correlation, size=size, scale=scale, feather=feather, seed=seed
+        source_images, divided, correlation=correlation, size=size, scale=scale, feather=feather, seed=seed
     )
 
 
@@ -338,8 +338,8 @@ def recompose_splits(
     plan |= {"test_shifted": ("test", "train", 0.0), "test_iid": ("test", "train", 1.0)}
     return Splits(
         {
-            name: Recompose(objects[photographs], scenes[places], split=photographs, correlation=share, **options)
-            for name, (photographs, places, share) in plan.items()
+            name: Recompose(objects[part], scenes[places], split=part, correlation=share, **options)
+            for name, (part, places, share) in plan.items()
         }
     )
 

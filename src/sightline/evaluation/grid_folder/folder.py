@@ -24,7 +24,7 @@ class Evaluations:
     """Everything in the folders.
 
     Attributes:
-        title: Title of the first folder's study.
+        title: Title of the first folder's study; empty if it has none.
         notes: Notes of all studies, and on how the folders fit together.
         folders: Where it was read.
         higher_is_better: Metric -> its direction, in the order of the tables.
@@ -82,7 +82,7 @@ def _read_folder(folder: Path) -> Evaluations:
     cells, higher_is_better = values.read_values(folder / values.FILE)
     columns = samples.read_samples(folder / samples.FILE)
     return Evaluations(
-        title=str(study.get("title") or folder.resolve().name),
+        title=str(study.get("title") or ""),
         notes=[str(note) for note in study.get("notes") or []],
         folders=[folder],
         higher_is_better=higher_is_better,

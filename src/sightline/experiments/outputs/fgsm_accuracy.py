@@ -82,7 +82,7 @@ class FgsmAccuracy(Output):
         ]
         if runs.complete and not any(found.values()):
             sections.append(
-                "No image is classified correctly by all variants of a seed without an attack, so that nothing can be compared."
+                "No image is classified correctly by all variants of a seed without an attack. Nothing can be compared."
             )
         if numbers := sorted({n for seeds in found.values() for n, _ in seeds.values()}):
             sections.append(

@@ -57,9 +57,9 @@ class Votes(Output):
             paper = self.paper_votes.get(f"{row}, {label}", {})
             shares = found.shares if found is not None else None
             cells = [f"{shares[verdict]:.0%}" if shares else "…" for verdict in VERDICTS]
-            beside = [f" [{paper[verdict]:.0%}]" if verdict in paper else "" for verdict in VERDICTS]
+            printed = [f" [{paper[verdict]:.0%}]" if verdict in paper else "" for verdict in VERDICTS]
             decided = f"{found.decided} of {len(found.rows)}" if found is not None else "not asked yet"
-            rows.append([row, label, *map("".join, zip(cells, beside)), decided])
+            rows.append([row, label, *map("".join, zip(cells, printed)), decided])
             commands += [] if command is None or shares is not None else [command]
         text = [
             f"Share of images whose map people find better (pos), similar or tied (same), or worse (neg) than that of "

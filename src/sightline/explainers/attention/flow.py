@@ -28,7 +28,7 @@ class _Flow(PreciseExplainer):
         recorded = record_attention(model, inputs, layer)
         calls = [*recorded.blocks, *([recorded.pooling] if recorded.pooling else [])]
         gradients = recorded.gradients(resolve_score(targets, recorded.output), [call.weights for call in calls])
-        wide = at_least_float32(inputs).dtype  # a model may compute its attention in float32 whatever its own type
+        wide = at_least_float32(inputs).dtype  # a model may compute its attention in float32 in a model of another type
         parts = [self.part(c.weights.detach().to(wide), g.to(wide)) for c, g in zip(calls, gradients)]
         count = len(recorded.blocks)
         pools = bool(recorded.pooling and gradients[-1].any())  # a model may pool and not read what it pooled

@@ -75,7 +75,7 @@ def multi_head(
     """Compute what `torch.nn.MultiheadAttention` calls, for queries (Q, B, C) and keys (K, B, C), likewise.
 
     Raises:
-        NotDefinedError: it adds tokens of its own or hides keys.
+        NotDefinedError: it adds its own tokens or hides keys.
     """
     used = {name for name in ("key_padding_mask", "static_k", "static_v") if options.get(name) is not None}
     used |= {name for name, value in (("bias_k", bias_k), ("bias_v", bias_v)) if value is not None}

@@ -60,19 +60,19 @@ def judge(mended: Mended, where: Tensor) -> list[Figure]:
         "before": logits_of(rows.features.logits).argmax(1) == rows.labels,
         "after": mended.logits.argmax(1) == rows.labels,
     }
-    figures = []
+    measured = []
     for name, part in (
         ("accuracy, background or mark exchanged", rows.changed),
         (UNCHANGED, ~rows.changed),
     ):
         use = seen & part
         if use.any():
-            figures.append(_figure(name, {key: hits[use] for key, hits in right.items()}))
+            measured.append(_figure(name, {key: hits[use] for key, hits in right.items()}))
             if part is rows.changed:
-                figures.append(
+                measured.append(
                     _figure(f"{name}, worst class", {key: hits[use] for key, hits in right.items()}, rows.labels[use])
                 )
-    return figures
+    return measured
 
 
 def gain(mended: Mended, where: Tensor) -> tuple[float, float, float]:

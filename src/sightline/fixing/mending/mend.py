@@ -207,7 +207,7 @@ def steady(masks: Mapping[int, np.ndarray], earlier: Mapping[int, np.ndarray]) -
 def _load_before(
     model: nn.Module, reference: str | None, pretrained: str | None, notes: list[str]
 ) -> Pretrained | None:
-    """Return the network as it was before, or None, with a note that says why."""
+    """Return the network before its refit, or None, with a note that says why."""
     if pretrained == "none":
         return None
     if pretrained is not None:
@@ -237,7 +237,7 @@ def _summary(
     """Return the result in words; `guessing` is the accuracy of guessing where the mended model is not better than that."""
     first = table[0]
     change, low, high = (f"{100 * value:+.1f}" for value in difference)
-    figures = f"({change} points, 95 % interval {low} to {high}), on {which}"
+    change_words = f"({change} points, 95 % interval {low} to {high}), on {which}"
     pooling = "an attention map that was fitted to the masks" if chosen.attention else "their mean"
     head = f"The new head uses the features of {chosen.trunk}, pooled by {pooling}."
     rest = [f"{row.before:.1%} before and {row.after:.1%} after" for row in table if row.name == UNCHANGED]
@@ -245,13 +245,13 @@ def _summary(
     if difference[1] > 0 and guessing is None:
         return (
             f"With the background or the mark exchanged, the accuracy rises from {first.before:.1%} to {first.after:.1%} "
-            f"{figures}.{unchanged} {head}"
+            f"{change_words}.{unchanged} {head}"
         )
     why = (
         "This is not a significant gain" if guessing is None else f"Guessing the most common class gives {guessing:.1%}"
     )
     return (
         f"The refit did not help: with the background or the mark exchanged, the accuracy is {first.before:.1%} before and "
-        f"{first.after:.1%} after {figures}. {why}.{unchanged} Mark more images, give better masks, or "
+        f"{first.after:.1%} after {change_words}. {why}.{unchanged} Mark more images, give better masks, or "
         f"name pretrained weights. {head}"
     )

@@ -15,10 +15,10 @@ def list_findings(table: RankingTable, overall: ImageRanks | None) -> list[str]:
     found = []
     if best is not None and best.complete and len(table.rows) > 1:
         first = [s.row for s in table.rankings if s.complete and s.mean == best.mean]
-        verb = "has" if len(first) == 1 else "share"
+        has = "has" if len(first) == 1 else "share"
         metrics = f"the {len(table.metrics)} metrics" if len(table.metrics) > 1 else "the one metric"
         found.append(
-            f"{join_names(first)} {verb} the best mean rank over {metrics}: {best.mean:.2f} (1 is best, {len(table.rows)} "
+            f"{join_names(first)} {has} the best mean rank over {metrics}: {best.mean:.2f} (1 is best, {len(table.rows)} "
             "is last)."
         )
         if len(table.metrics) > 1:
@@ -48,11 +48,11 @@ def _front_finding(table: RankingTable) -> str:
     """Describe the Pareto front in words."""
     beaten = [s.row for s in table.rankings if s.complete and s.row not in table.unbeaten]
     if not beaten:
-        return "For no explainer is there another one that is at least as good in all metrics."
+        return "The best explainer depends on the metric: none is at least as good as another one in every metric."
     others = join_names(table.unbeaten)
     return (
-        f"For {join_names(beaten)} there is another explainer that is at least as good in all metrics; for {others} "
-        "there is none."
+        f"For {join_names(beaten)}, another explainer is at least as good in every metric. {others}: every other explainer "
+        "is worse in at least one metric."
     )
 
 

@@ -9,7 +9,7 @@ from sightline.reporting.formatting import meanings
 from sightline.reporting.leaderboard.curves import line_styles
 from sightline.reporting.leaderboard.sections import Section, make_sections, overview
 from sightline.reporting.leaderboard.tables import render_markdown
-from sightline.reporting.leaderboard.words import CHANCE, KEY, UNEQUAL, about, p_value, rank_words, span
+from sightline.reporting.leaderboard.words import CHANCE, KEY, UNEQUAL, about, p_value, page_title, rank_words, span
 from sightline.reporting.page import render_page, write_page
 
 
@@ -43,6 +43,7 @@ def render(evaluations: Evaluations, sections: Sequence[Section]) -> str:
     return render_page(
         "leaderboard.html.j2",
         evaluations=evaluations,
+        title_of_page=page_title(evaluations),
         sections=sections,
         models=models,
         meanings=meanings(metric for table in tables for metric in table.metrics),

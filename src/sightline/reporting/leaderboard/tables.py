@@ -6,13 +6,13 @@ from sightline.evaluation.grid_folder import Evaluations
 from sightline.evaluation.ranking import RankingTable, model_ranking_table
 from sightline.reporting.formatting import number, title
 from sightline.reporting.leaderboard.sections import Section, overview
-from sightline.reporting.leaderboard.words import CHANCE, KEY, UNEQUAL, p_value, rank_words, span
+from sightline.reporting.leaderboard.words import CHANCE, KEY, UNEQUAL, p_value, page_title, rank_words, span
 from sightline.reporting.markdown import markdown
 
 
 def render_markdown(evaluations: Evaluations, sections: Sequence[Section]) -> str:
     """Render the tables as Markdown."""
-    parts = [f"# {evaluations.title}"]
+    parts = [f"# {page_title(evaluations)}"]
     if evaluations.notes:
         parts.append("\n".join(f"- {note}" for note in evaluations.notes))
     parts.append(f"Value (95% interval over images). {KEY}")

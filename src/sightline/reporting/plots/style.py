@@ -81,9 +81,9 @@ def draw_texts_as_written(figure: Figure) -> None:
 
 
 def svg_uri(figure: Figure) -> str:
-    """Return the figure as an SVG image in a data URI; equal figures give equal bytes."""
+    """Return the figure as an SVG image without a background, in a data URI; equal figures give equal bytes."""
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sightline", "font.family": "sans-serif"}):
         draw_texts_as_written(figure)
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -143,16 +143,16 @@ class Loggers:
                 with suppress(RunFailedError):  # of a full disk, which what was done within has reported
                     self.run.update(**self.facts)
 
-    def close(self, status: str, figures: Mapping[str, float] | None = None) -> None:
+    def close(self, status: str, values: Mapping[str, float] | None = None) -> None:
         """Pass on what is left, and end the loggers' runs.
 
         Args:
             status: "success", or "failed".
-            figures: to be told last.
+            values: to be told last.
         """
         if not self.links:
             return
-        self.thread.submit(self._end, self.run.rows, status, figures or {}).result()
+        self.thread.submit(self._end, self.run.rows, status, values or {}).result()
         self.thread.shutdown()
 
     def _send(self, rows: list[dict[str, str]]) -> None:
@@ -167,27 +167,27 @@ class Loggers:
                     link.broken = True
                     LOG.warning("%s cannot be reached, and is asked again when the run ends: %s", name, error)
 
-    def _end(self, rows: list[dict[str, str]], status: str, figures: Mapping[str, float]) -> None:
+    def _end(self, rows: list[dict[str, str]], status: str, values: Mapping[str, float]) -> None:
         for link in self.links.values():
             link.broken = False
         self._send(rows)
         for name, link in self.links.items():
             if not link.broken:
                 try:
-                    if figures:
-                        link.logger.log_metrics(dict(figures), step=link.epochs)
+                    if values:
+                        link.logger.log_metrics(dict(values), step=link.epochs)
                     link.logger.finalize(status)
                 except Exception as error:
                     LOG.warning("%s cannot be reached: %s", name, error)
 
 
-def log_figures(run: Run, recipe: Recipe, figures: Mapping[str, float]) -> None:
+def log_values(run: Run, recipe: Recipe, values: Mapping[str, float]) -> None:
     """Tell a run's trackers what an evaluation found. If one cannot be reached, a warning is given: the folder has the values.
 
     Args:
         run: trained, with the trackers' ids in its run.json.
         recipe: its recipe.
-        figures: by name; undefined ones, NaN, are left out.
+        values: by name; undefined ones, NaN, are left out.
     """
     if not recipe.loggers:
         return
@@ -196,6 +196,6 @@ def log_figures(run: Run, recipe: Recipe, figures: Mapping[str, float]) -> None:
         check_installed(recipe.loggers)
         loggers.open(recipe)
     except SightlineError as error:
-        LOG.warning("the figures are in the run folder alone: %s", error)
+        LOG.warning("the values are in the run folder alone: %s", error)
         return
-    loggers.close("success", {key.replace("@", "/"): value for key, value in figures.items() if value == value})
+    loggers.close("success", {key.replace("@", "/"): value for key, value in values.items() if value == value})
