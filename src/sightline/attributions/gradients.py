@@ -81,7 +81,8 @@ def input_x_gradient(request: AttributionRequest) -> Tensor:
         Attributions (N, C, H, W), with signs.
 
     References:
-        Shrikumar et al., "Not Just a Black Box: Learning Important Features Through Propagating Activation Differences" (2016).
+        Shrikumar et al., "Not Just a Black Box: Learning Important Features Through Propagating Activation Differences"
+            (2016), which compares this product with DeepLIFT.
     """
     from captum.attr import InputXGradient
 

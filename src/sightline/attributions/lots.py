@@ -58,7 +58,7 @@ class LOTS(PixelExplainer):
         SightlineError: an option is not as above.
 
     References:
-        Rozsa, Günther, Boult, "LOTS about Attacking Deep Features" (IJCB 2017).
+        Rozsa, Günther, Boult, "LOTS about Attacking Deep Features" (IJCB 2017), the definition of LOTS.
         Weber, "Visualization of Deep Features with Grad-CAM and LOTS" (Master thesis, University of Zurich 2023), Algorithms 1
             and 2.
     """

@@ -37,7 +37,8 @@ class PartitionSHAP(PixelExplainer):
         internal_batch_size: Largest number of images in one call to the model; None chooses.
 
     References:
-        Lundberg, Lee, "A Unified Approach to Interpreting Model Predictions" (NeurIPS 2017).
+        Lundberg, Lee, "A Unified Approach to Interpreting Model Predictions" (NeurIPS 2017), Theorem 1, for the values of
+            single pixels.
     """
 
     def __init__(

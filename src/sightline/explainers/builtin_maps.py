@@ -33,7 +33,7 @@ class OwnMap(Explainer):
 
     References:
         Apicella et al., "IMPACTX: improving model performance by appropriately constraining the training with teacher
-            explanations" (Artificial Intelligence Review 2026).
+            explanations" (Artificial Intelligence Review 2026), section 3.4.
     """
 
     def __init__(self, raw: bool = False) -> None:
@@ -51,7 +51,8 @@ class OwnAttention(Explainer):
     """The attention of an attention branch network, resized and scaled to [0, 1]; `targets` changes nothing.
 
     References:
-        Fukui et al., "Attention Branch Network: Learning of Attention Mechanism for Visual Explanation" (CVPR 2019).
+        Fukui et al., "Attention Branch Network: Learning of Attention Mechanism for Visual Explanation" (CVPR 2019), the
+            attention branch.
     """
 
     def explain(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:

@@ -227,7 +227,8 @@ def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
     """HiResCAM: gradients times activations, place by place (Draelos & Carin 2020).
 
     References:
-        Draelos, Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural networks" (2020).
+        Draelos, Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural networks" (2020),
+            the definition of HiResCAM.
     """
     return gradients * activations
 
@@ -251,7 +252,8 @@ def eigencam(*, center: bool = False) -> CAM:
         center: subtract the mean of each channel first; see `principal`.
 
     References:
-        Muhammad, Yeasin, "Eigen-CAM: Class Activation Map using Principal Components" (IJCNN 2020).
+        Muhammad, Yeasin, "Eigen-CAM: Class Activation Map using Principal Components" (IJCNN 2020), the projection on the
+            first principal component.
     """
     return CAM(plain_activations, needs_gradient=False, reduce=partial(principal, center=center))
 

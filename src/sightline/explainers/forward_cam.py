@@ -91,7 +91,7 @@ class AblationCAM(ForwardCAM):
 
     References:
         Desai, Ramaswamy, "Ablation-CAM: Visual Explanations for Deep Convolutional Network via Gradient-free Localization"
-            (WACV 2020).
+            (WACV 2020), the weights by the drop of the score.
     """
 
     def __init__(self, softmax: bool = False, internal_batch_size: int | None = None) -> None:

@@ -69,7 +69,8 @@ class FullGrad(Explainer):
             as the authors' code does.
 
     References:
-        Srinivas, Fleuret, "Full-Gradient Representation for Neural Network Visualization" (NeurIPS 2019).
+        Srinivas, Fleuret, "Full-Gradient Representation for Neural Network Visualization" (NeurIPS 2019), the FullGrad
+            saliency map of convolutional networks.
     """
 
     def __init__(self, rescale: Literal["channel", "layer"] = "channel") -> None:

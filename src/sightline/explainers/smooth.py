@@ -39,7 +39,7 @@ class SmoothGradCAMPlusPlus(Explainer):
 
     References:
         Omeiza et al., "Smooth Grad-CAM++: An Enhanced Inference Level Visualization Technique for Deep Convolutional Neural
-            Network Models" (2019).
+            Network Models" (2019), the mean of the derivatives over noisy copies.
     """
 
     def __init__(

@@ -25,8 +25,8 @@ class AdversarialBackground(Guide):
         region: the object by its `"masks"` or by `"boxes"`; or `"avoid"`: the region to avoid is attacked and nothing else.
 
     References:
-        Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018, for the steps; Goodfellow et
-        al., "Explaining and Harnessing Adversarial Examples", ICLR 2015, for a single one.
+        Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks" (ICLR 2018), section 2.1, for the steps.
+        Goodfellow et al., "Explaining and Harnessing Adversarial Examples" (ICLR 2015), section 4, for a single step.
 
     Examples:
         >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)

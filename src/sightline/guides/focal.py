@@ -63,7 +63,7 @@ class EqualizedFocal(Focal):
         normalize: what the loss is divided by: as for focal loss.
 
     References:
-        Li et al., "Equalized Focal Loss for Dense Long-Tailed Object Detection" (CVPR 2022).
+        Li et al., "Equalized Focal Loss for Dense Long-Tailed Object Detection" (CVPR 2022), the focusing factor of each class.
 
     Examples:
         >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)

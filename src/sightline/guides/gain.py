@@ -31,7 +31,7 @@ class GAIN(MapGuide):
         threshold: the value of the map at which half is erased, in (0, 1).
 
     References:
-        Li et al., "Tell Me Where to Look: Guided Attention Inference Network", CVPR 2018.
+        Li et al., "Tell Me Where to Look: Guided Attention Inference Network", CVPR 2018, section 3.
 
     Examples:
         >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)

@@ -32,8 +32,9 @@ class HardNegativeMining(MeasuredWeights):
 
     References:
         Wu et al., "Improving Network Interpretability via Explanation Consistency Evaluation" (IEEE Transactions on Multimedia
-            2024), which compares with it.
-        Shrivastava, Gupta, Girshick, "Training Region-based Object Detectors with Online Hard Example Mining" (CVPR 2016).
+            2024), section IV, which compares with it.
+        Shrivastava, Gupta, Girshick, "Training Region-based Object Detectors with Online Hard Example Mining" (CVPR 2016),
+            the selection of the examples with the largest loss.
 
     Examples:
         >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)

@@ -52,8 +52,9 @@ class ICCNN(Guide):
         category: the class whose images L_part and the grouping look at; None = all images.
 
     References:
-        Shen et al., "Interpretable Compositional Convolutional Neural Networks", IJCAI 2021. The weights and `interval` are
-        those of Wu et al., "Improving Network Interpretability via Explanation Consistency Evaluation", section IV-B.
+        Shen et al., "Interpretable Compositional Convolutional Neural Networks" (IJCAI 2021), the filter loss.
+        Wu et al., "Improving Network Interpretability via Explanation Consistency Evaluation" (IEEE Transactions on Multimedia
+            2024), section IV-B, for the weights and `interval`.
     """
 
     needs_tap = True

@@ -31,7 +31,7 @@ class RightReasons(WeightedGuide):
 
     References:
         Ross et al., "Right for the Right Reasons: Training Differentiable Models by Constraining their Explanations",
-        IJCAI 2017.
+        IJCAI 2017, the right-reasons term of the loss.
 
     Examples:
         >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)

@@ -100,7 +100,7 @@ class WorstGroupAccuracy(PerImageMetric):
 
     References:
         Sagawa et al., "Distributionally Robust Neural Networks for Group Shifts: On the Importance of Regularization for
-            Worst-Case Generalization" (ICLR 2020).
+            Worst-Case Generalization" (ICLR 2020), the accuracy of its experiments.
 
     Examples:
         >>> metric = sl.metrics.WorstGroupAccuracy()

@@ -55,7 +55,8 @@ class CorLoc(PerImageMetric):
         iou: smallest IoU of a hit.
 
     References:
-        Deselaers, Alexe, Ferrari, "Localizing Objects while Learning Their Appearance" (ECCV 2010).
+        Deselaers, Alexe, Ferrari, "Localizing Objects while Learning Their Appearance" (ECCV 2010), the measure of its
+            experiments.
 
     Examples:
         >>> metric = sl.metrics.CorLoc()

@@ -92,7 +92,7 @@ class NoiseMetric(MaskedImageMetric, CurveMetric):
 
     References:
         Moayeri et al., "A Comprehensive Study of Image Classification Model Sensitivity to Foregrounds, Backgrounds, and Visual
-            Attributes" (CVPR 2022).
+            Attributes" (CVPR 2022), the definition of relative foreground sensitivity.
     """
 
     def __init__(

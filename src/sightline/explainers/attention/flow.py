@@ -59,7 +59,7 @@ class AttentionRollout(_Flow):
     pooling attention reads. The class changes nothing.
 
     References:
-        Abnar, Zuidema, "Quantifying Attention Flow in Transformers" (ACL 2020).
+        Abnar, Zuidema, "Quantifying Attention Flow in Transformers" (ACL 2020), section "Attention Rollout and Attention Flow".
     """
 
     share = 0.5
@@ -79,7 +79,7 @@ class TransformerAttribution(_Flow):
     References:
         Chefer, Gur, Wolf, "Transformer Interpretability Beyond Attention Visualization" (CVPR 2021).
         Chefer, Gur, Wolf, "Generic Attention-model Explainability for Interpreting Bi-Modal and Encoder-Decoder Transformers"
-            (ICCV 2021).
+            (ICCV 2021), the rules for self-attention.
     """
 
     share = 1.0
