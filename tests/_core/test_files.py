@@ -48,7 +48,7 @@ def test_writers_of_one_file_at_once_never_show_a_torn_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["file", "file.tar.gz", ".hidden", "x" * 240 + ".csv", "ü" * 100 + ".csv"])
-def test_any_name_is_written(tmp_path, name):
+def test_files_with_any_name_are_written(tmp_path, name):
     write_atomically(tmp_path / name, b"1")
     write_atomically(tmp_path / name, b"2")
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {name: b"2"}

@@ -65,7 +65,7 @@ def test_a_holder_that_waits_gets_its_turn(tmp_path):
     assert other.wait(60) == 0
 
 
-def test_what_is_left_by_killed_writers_of_this_output_is_cleared(tmp_path):
+def test_files_of_killed_writers_of_an_output_are_removed(tmp_path):
     for name in (".boxes.0123456789ab.tmp.csv", ".other.0123456789ab.tmp.csv", "boxes.csv"):
         (tmp_path / name).touch()
     with holding_file(tmp_path / "boxes.csv"):

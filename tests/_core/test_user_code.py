@@ -29,6 +29,6 @@ def test_module_in_the_current_folder_is_found(tmp_path: Path, monkeypatch: pyte
         ("math:pi", "is a float; expected a function"),
     ],
 )
-def test_other_names_raise(name: str, message: str) -> None:
+def test_function_names_of_other_forms_raise(name: str, message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         load_function(name, "segmenter")

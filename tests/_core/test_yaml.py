@@ -12,5 +12,5 @@ def test_answers_are_text_as_in_yaml_1_2(word: str) -> None:
 @pytest.mark.parametrize(
     ("text", "value"), [("true", True), ("False", False), ("1e-3", 1e-3), ("null", None), ("12", 12)]
 )
-def test_other_values_stay(text: str, value: object) -> None:
+def test_yaml_values_of_other_types_stay(text: str, value: object) -> None:
     assert parse_yaml(text, "text") == value

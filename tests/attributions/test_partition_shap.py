@@ -235,7 +235,7 @@ def test_a_scalar_of_the_output_is_explained_as_it_is() -> None:
     torch.testing.assert_close(contrast.full, logits[:, 1] - logits[:, 2])
 
 
-def test_as_an_explainer_it_gives_maps() -> None:
+def test_partition_shap_as_an_explainer_gives_maps() -> None:
     model, images = network().train(), picture(2, 3, 32, 32)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     values = owen_values(model, images, evaluations=200).values.sum(1)

@@ -92,7 +92,7 @@ def test_annotations_become_coco(run) -> None:
     assert [found["bbox"] for found in content["annotations"]] == [[10, 10, 40, 40], [70, 10, 10, 10]]
 
 
-def test_without_masks_nothing_is_judged(run) -> None:
+def test_boxes_without_masks_are_not_evaluated(run) -> None:
     Path("drawn.csv").write_text("path,x1,y1,x2,y2\ncat/0.png,10,10,50,50\n")
     done = run("--detector", "annotations", "--set", "file=drawn.csv", masks=False)
     assert done.stderr == "1 boxes in 4 images; 3 have none\n"

@@ -35,7 +35,7 @@ def test_every_run_after_against_is_set_against(monkeypatch, arguments):
 
 
 @pytest.mark.parametrize("arguments", [["a"], ["a", "--against"], ["--against", "a"]])
-def test_both_sides_are_needed(arguments):
+def test_compare_without_one_side_ends_with_an_error(arguments):
     assert CliRunner().invoke(app, ["compare", *arguments]).exit_code == 2
 
 

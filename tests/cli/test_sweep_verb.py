@@ -64,7 +64,7 @@ def test_sweep_over_a_recipe_of_digits_names_the_best_and_how_to_repeat_it(recip
         (["RECIPE", "--over", "stages.0.lr={low: 1e-4, high: 1e-2}", "--sampler", "tpe"], "trials is missing"),
     ],
 )
-def test_bad_input_is_a_sightline_error(recipe, arguments, words):
+def test_sweep_with_invalid_input_raises_sightline_error(recipe, arguments, words):
     done = CliRunner().invoke(app, ["sweep", *(recipe if each == "RECIPE" else each for each in arguments)])
     assert isinstance(done.exception, SightlineError)
     assert words in str(done.exception)

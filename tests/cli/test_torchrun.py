@@ -129,7 +129,7 @@ def test_an_image_that_fails_ends_both_with_one_message(place: Path, tmp_path: P
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_when_one_is_killed_the_other_ends_and_the_command_can_be_given_again(place: Path, tmp_path: Path) -> None:
+def test_processes_end_when_one_is_killed_and_the_command_can_run_again(place: Path, tmp_path: Path) -> None:
     data = ["--data", "digits", "copies=8", "size=32"]
     arguments = ["explain", "--run", str(place / "run"), *data, "--store", "maps"]
     process = start(arguments, tmp_path)

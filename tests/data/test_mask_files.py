@@ -94,7 +94,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_clear_is_rejected_with_the_reason(tmp_path: Path, name: str) -> None:
+def test_masks_that_are_not_clear_raise_with_the_reason(tmp_path: Path, name: str) -> None:
     image, ignore, reason = REFUSED[name]
     image.save(tmp_path / name)
     with pytest.raises(UnclearFileError, match=f"{name} .*{reason}.*Save it as a PNG file"):

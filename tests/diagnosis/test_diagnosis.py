@@ -355,7 +355,7 @@ def test_a_swap_that_brings_the_other_answer_outweighs_an_accuracy_at_chance() -
     assert diagnosed("object", Scattered(count=80)).verdict.answer == "looks at the object"
 
 
-def test_too_few_images_are_said_before_the_model_is_asked() -> None:
+def test_diagnosis_of_too_few_images_raises_before_the_model_runs() -> None:
     class Never(Reads):
         def forward(self, x: Tensor) -> Tensor:
             raise AssertionError
@@ -407,7 +407,7 @@ def test_the_page_and_the_file_say_the_same_and_need_nothing_else(tmp_path) -> N
         ({"samples": 0}, "samples is 0"),
     ],
 )
-def test_bad_input_is_rejected_by_name(options, message) -> None:
+def test_diagnosis_with_invalid_input_raises_with_its_name(options, message) -> None:
     with pytest.raises(sl.SightlineError, match=message):
         diagnosed("object", **options)
 

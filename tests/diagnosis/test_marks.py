@@ -81,7 +81,7 @@ def test_a_model_of_the_object_does_not() -> None:
     assert any("Without the marks in the regions to avoid" in line for line in found.verdict.findings)
 
 
-def test_without_regions_to_avoid_nothing_is_said_of_them() -> None:
+def test_diagnosis_without_regions_to_avoid_does_not_mention_them() -> None:
     found = diagnosed("stamp", data=Stamped(known=False))
     assert found.verdict.answer == "leans on the background"
     assert not any("mark" in name or "avoid" in name for name in found.measurements)

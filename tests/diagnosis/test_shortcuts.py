@@ -74,7 +74,7 @@ def test_the_shortcut_is_named_and_none_where_there_is_none(part, named) -> None
     assert sum(cluster.size for cluster in said.shortcuts.clusters) == COUNT
 
 
-def test_what_is_taken_by_definition() -> None:
+def test_transplants_exchange_what_their_names_define() -> None:
     draw = torch.Generator().manual_seed(1)
     images, others = (torch.rand(2, 3, 16, 16, generator=draw) for _ in range(2))
     regions = INSIDE.to(torch.uint8).repeat(2, 1, 1)

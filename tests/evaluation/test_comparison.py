@@ -63,7 +63,7 @@ def test_lower_can_be_better(tmp_path):
     assert read_comparison(ours, theirs).splits[0].differences[ACCURACY].outcome == "worse"
 
 
-def test_a_difference_is_settled_only_if_both_intervals_exclude_zero(tmp_path):
+def test_a_difference_is_significant_only_if_both_intervals_exclude_zero(tmp_path):
     ours = with_correct(tmp_path, "a", [[1] * 30, [0] * 30])  # 1 and 0: no telling over seeds
     theirs = with_correct(tmp_path, "b", [[0] * 30, [0] * 30])
     accuracy = read_comparison(ours, theirs).splits[0].differences[ACCURACY]
@@ -170,7 +170,7 @@ def test_runs_in_another_precision_cannot_be_compared(tmp_path):
         read_comparison([first], [other])
 
 
-def test_other_images_are_found(tmp_path):
+def test_comparison_of_other_images_raises(tmp_path):
     first, other = write_run(tmp_path / "first"), write_run(tmp_path / "other")
     path = other / "evaluation" / "test" / "samples.csv"
     path.write_text(path.read_text().replace("test/7.jpg", "test/8.jpg"))

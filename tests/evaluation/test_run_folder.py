@@ -41,7 +41,7 @@ def test_a_value_that_is_not_defined_is_nan_and_no_result(tmp_path):
     assert test.gallery.mask(0) is None
 
 
-def test_no_run_folder(tmp_path):
+def test_folder_without_run_json_raises(tmp_path):
     with pytest.raises(SightlineError, match=r"is not a run folder: it holds no run\.json"):
         read_run(tmp_path)
 

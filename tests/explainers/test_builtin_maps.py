@@ -36,7 +36,7 @@ def test_a_map_of_another_size_is_resized_to_the_image() -> None:
 
 
 @pytest.mark.parametrize("name", ["impactx", "attention_branch", "attention_pooling", "weighted_shap"])
-def test_they_need_neither_layer_nor_gradient(name: str) -> None:
+def test_builtin_maps_need_neither_layer_nor_gradient(name: str) -> None:
     capabilities = EXPLAINERS[name].capabilities
     assert not any(capabilities[each] for each in ("needs_layer", "needs_gradient", "differentiable"))
 

@@ -208,7 +208,7 @@ def test_a_score_below_zero_does_not_turn_the_map_round() -> None:
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_any_score_of_the_output_will_do(name: str) -> None:
+def test_forward_cams_accept_any_score_of_the_output(name: str) -> None:
     model, images = Strided().double(), torch.rand(3, 3, 8, 8).double()
     classes = torch.tensor([0, 2, 1])
     mixed = features_map(model, images, name, classes)
@@ -421,7 +421,7 @@ def test_the_maps_of_several_layers_are_averaged(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_no_trace_is_left_also_after_an_exception(name: str) -> None:
+def test_forward_cams_leave_no_hooks_also_after_an_exception(name: str) -> None:
     model, images = Strided().train(), torch.rand(2, 3, 8, 8)
     features_map(model, images, name)
     with pytest.raises(sl.SightlineError, match=r"the target function returned shape \(\)"):

@@ -58,7 +58,7 @@ def test_smoothgradcam_equals_its_formula(tiny: TinyCNN, absolute: bool) -> None
         torch.testing.assert_close(found, literal_smooth(tiny, image, int(target), noise, 3))
 
 
-def test_without_noise_it_is_gradcam_plus_plus(tiny: TinyCNN) -> None:
+def test_smooth_gradcam_plus_plus_without_noise_is_gradcam_plus_plus(tiny: TinyCNN) -> None:
     images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     smooth = sl.create_explainer("smoothgradcam++", noise=0.0)(tiny, images, layer=["features.0", "features"])
     torch.testing.assert_close(smooth, sl.explain(tiny, images, "gradcam++", layer=["features.0", "features"]))
@@ -228,6 +228,6 @@ def test_copies_of_an_explainer_give_the_same_maps(tiny: TinyCNN, name: str) -> 
         ("augmented", {"views": 3}, "views is 3"),
     ],
 )
-def test_bad_options_are_named(name: str, options: dict, said: str) -> None:
+def test_smooth_gradcam_plus_plus_with_invalid_options_raises(name: str, options: dict, said: str) -> None:
     with pytest.raises(SightlineError, match=said):
         sl.create_explainer(name, **options)

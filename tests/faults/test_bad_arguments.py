@@ -41,5 +41,5 @@ def test_bad_arguments_end_with_one_line(
         assert not kept, (line, kept)
 
 
-def test_there_are_many() -> None:
+def test_arguments_tried_are_at_least_380() -> None:
     assert sum(map(len, ARGUMENTS.values())) >= 380

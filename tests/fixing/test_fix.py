@@ -85,7 +85,7 @@ def test_a_few_masks_suffice_because_the_others_are_found(cheat) -> None:
     assert "40 images without a given mask or region" in fixed.summary
 
 
-def test_nothing_marked_finds_objects(cheat) -> None:
+def test_fix_without_marks_finds_objects(cheat) -> None:
     model, seen, swapped = cheat
     fixed = fixed_with(model, seen)
     assert any("GrabCut" in note for note in fixed.notes)

@@ -223,7 +223,7 @@ def test_an_area_that_is_missing_is_measured(tmp_path: Path, area: Any) -> None:
     assert test.labels.tolist() == [1, 1, 1]
 
 
-def test_no_class_has_an_area(tmp_path: Path) -> None:
+def test_image_whose_classes_have_no_area_raises(tmp_path: Path) -> None:
     flat = {"segmentation": [[1, 1, 1, 1, 1, 1]], "area": 0}
     with pytest.raises(SightlineError, match=r"0\.jpg: none of 'cat', 'dog' has an area"):
         make(tmp_path, [[thing(1, **flat), thing(2, **flat)]])

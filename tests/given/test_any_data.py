@@ -264,7 +264,7 @@ def test_corrupt_files_are_named_left_out_and_counted(arrays: list[np.ndarray], 
         assert found.skipped == [str(bad), str(tmp_path / "none.png")][: 1 if form == "folder" else 2]
 
 
-def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
+def test_data_without_a_readable_image_raises(tmp_path: Path) -> None:
     with pytest.raises(sl.SightlineError, match=r"none of the 2 images can be read: cannot read the image .*a\.png"):
         readable_part(as_dataset([(tmp_path / "a.png", 0), (tmp_path / "b.png", 1)]))
 

@@ -48,7 +48,7 @@ def test_one_step_on_a_linear_classifier_goes_along_the_sign_of_its_gradient() -
     torch.testing.assert_close(ours, expected.detach(), atol=1e-6, rtol=0)
 
 
-def test_it_raises_the_loss_more_than_noise_and_with_every_step() -> None:
+def test_adversarial_background_raises_the_loss_more_than_noise_and_with_every_step() -> None:
     torch.manual_seed(4)
     model, batch = nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.Tanh(), nn.Linear(16, 3)), batch_of(16)
     batch.images, model = batch.images.float(), model.float()
@@ -99,7 +99,7 @@ def test_adversarial_background_with_boxes_changes_pixels_outside_them() -> None
         attacked(model, batch)
 
 
-def test_it_goes_with_a_loss_on_maps() -> None:
+def test_adversarial_background_works_with_a_loss_on_maps() -> None:
     model, batch = setting()
     guide = AdversarialBackground()
     objective = sl.Objective(model, sl.SegmentOverlap(weight=0.5) + guide)

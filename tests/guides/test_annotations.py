@@ -97,7 +97,7 @@ def test_guides_on_maps_or_groups_raise_without_them() -> None:
         check_annotations(objective(sl.guides.GroupDRO(groups=2)), Annotated(groups=["sea", "land", "sky"]))
 
 
-def test_what_needs_nothing_or_weighs_nothing_is_let_be() -> None:
+def test_guides_without_need_or_weight_accept_data_without_annotation() -> None:
     for guide in (sl.guides.GAIN(), sl.guides.Energy(weight=0), sl.guides.Focal(), sl.SegmentOverlap(beta=1.0)):
         check_annotations(objective(guide), Annotated())
     with pytest.raises(SightlineError, match="GAIN needs masks"):

@@ -103,7 +103,7 @@ def test_images_without_an_object_weigh_nothing_and_are_counted() -> None:
     assert int(mixed["n/attention_gate/unannotated"]) == 2
 
 
-def test_it_goes_with_chunks_of_views_and_accumulation() -> None:
+def test_attention_gate_works_with_chunks_of_views_and_accumulation() -> None:
     model, batch = setting()
     guides = sl.SegmentOverlap(views=4) + AttentionGate(layer="features.1")
 

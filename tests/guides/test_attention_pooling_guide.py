@@ -45,7 +45,7 @@ def test_detached_the_masks_alone_train_the_attention() -> None:
         assert bool(guide.gate.weight.grad.any()) is not detach
 
 
-def test_it_shares_a_model_with_guides_that_tap_it() -> None:
+def test_attention_pooling_shares_a_model_with_guides_that_tap_it() -> None:
     model, batch = TinyCNN().double(), batch_of()
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -147,7 +147,7 @@ def test_random_backgrounds_replace_what_is_to_be_avoided(fill: str) -> None:
     assert objective.eval().guides[0].transform(given, objective) is given
 
 
-def test_what_says_nothing_of_the_object_is_rejected() -> None:
+def test_options_without_meaning_for_a_region_to_avoid_raise() -> None:
     with pytest.raises(SightlineError, match=r"reward is 1\.0; expected 0 for the region 'avoid'"):
         sl.guides.RightReasons(region="avoid", reward=1.0)
     with pytest.raises(SightlineError, match="region"):

@@ -44,7 +44,7 @@ def test_l1_loss_is_the_mean_absolute_difference() -> None:
 
 
 @pytest.mark.parametrize("guide", [Energy, L1])
-def test_it_is_the_loss_of_the_labels_map(guide: type[Energy] | type[L1]) -> None:
+def test_energy_is_the_loss_of_the_map_of_the_label(guide: type[Energy] | type[L1]) -> None:
     model, batch = lively(guide())
     activations = model.features(batch.images)
     scores = model.classifier(model.head(activations)).gather(1, batch.labels[:, None]).sum()

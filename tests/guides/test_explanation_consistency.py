@@ -139,7 +139,7 @@ def test_the_sum_of_squares_saturates_where_the_mean_tells_images_apart() -> Non
 
 @pytest.mark.parametrize("explainer", ["gradcam", "xgradcam", "eigencam", "ablationcam", "integrated_gradients"])
 @pytest.mark.parametrize("perturbation", ["fgsm", "zero", "mean"])
-def test_it_is_one_minus_the_metric(explainer: str, perturbation: str) -> None:
+def test_explanation_consistency_weight_is_one_minus_the_metric(explainer: str, perturbation: str) -> None:
     model, batch = lively()
     guide = ExplanationConsistency(explainer, perturbation, min_weight=0)
     objective = sl.Objective(model, guide, input_spec=SPEC)
@@ -199,7 +199,7 @@ def test_weights_are_measured_every_k_epochs() -> None:
     assert changes == [False, False, False, True, False, False, True, False]
 
 
-def test_what_is_not_finite_is_rejected_by_index() -> None:
+def test_explanations_that_are_not_finite_raise_with_their_index() -> None:
     class Breaks(ByHand):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) + torch.where(x[:, :1].mean((2, 3)) > 0.79, torch.nan, 0.0)
@@ -341,7 +341,7 @@ def normed(norm: nn.Module) -> TinyCNN:
 
 
 @pytest.mark.parametrize("mode", ["pass", "fused"])
-def test_it_needs_no_double_backward(mode: str) -> None:
+def test_explanation_consistency_needs_no_double_backward(mode: str) -> None:
     batch, weights, gradients = batch_of(6, dtype=torch.float32), [], []
     for norm in (Synchronized(4, affine=False), nn.BatchNorm2d(4, affine=False, track_running_stats=False)):
         guide = ExplanationConsistency(mode=mode, interval=1)

@@ -84,7 +84,7 @@ def test_batch_norm_counts_each_image_once() -> None:
         torch.testing.assert_close(ours, one)
 
 
-def test_what_is_erased_is_black_before_the_normalisation() -> None:
+def test_erased_pixels_are_black_before_the_normalization() -> None:
     model, batch = setting()
     spec = sl.InputSpec((0.5,) * 3, (0.25,) * 3, (8, 8))
     seen: list[Tensor] = []

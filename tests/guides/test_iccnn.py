@@ -334,7 +334,7 @@ def test_iccnn_trains_a_layer_of_every_family(name: str, layer: str | None) -> N
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in [*target.parameters(), *model.parameters()])
 
 
-def test_what_is_rejected() -> None:
+def test_iccnn_with_invalid_options_or_layers_raises() -> None:
     for options, message in [
         ({"groups": 1}, "groups is 1; expected a whole number >= 2"),
         ({"interval": 0}, "interval is 0; expected a whole number >= 1"),

@@ -124,7 +124,7 @@ def steps(objective: sl.Objective, batch: sl.Batch, count: int = 3) -> None:
         optimizer.zero_grad()
 
 
-def test_in_two_stages_the_model_stays_as_it_is_and_the_branch_learns() -> None:
+def test_impactx_in_two_stages_trains_only_the_branch_in_the_second() -> None:
     torch.manual_seed(0)
     model, (_, batch) = WithNorm().double(), taught()
     objective = sl.Objective(model, IMPACTX(size=8))
@@ -142,7 +142,7 @@ def test_in_two_stages_the_model_stays_as_it_is_and_the_branch_learns() -> None:
     assert model.two_branch.lep.trunk.head[4].training  # the branch's own dropout works while it learns
 
 
-def test_in_a_single_stage_all_of_it_learns() -> None:
+def test_impactx_in_a_single_stage_trains_all_of_the_network() -> None:
     torch.manual_seed(0)
     model, (_, batch) = WithNorm().double(), taught()
     before = {key: value.clone() for key, value in model.named_parameters()}
@@ -223,7 +223,7 @@ def test_raw_maps_are_signed_as_they_are_predicted() -> None:
     assert found.min() < 0
 
 
-def test_what_is_missing_is_named() -> None:
+def test_impactx_without_size_or_maps_raises() -> None:
     model, batch = taught()
     with pytest.raises(SightlineError, match="does not declare its input's size"):
         sl.Objective(TinyCNN(), IMPACTX())

@@ -205,7 +205,7 @@ def test_pixels_are_the_literal_unit() -> None:
     torch.testing.assert_close(losses[2] - losses[0], (losses[1] - losses[0]) * (size[0] ** 2 + size[1] ** 2) ** 0.5)
 
 
-def test_it_adds_to_others_copies_and_pickles() -> None:
+def test_region_activation_adds_to_other_guides_copies_and_pickles() -> None:
     torch.manual_seed(1)
     model, batch = TinyCNN().double(), batch_of(4)
     guide = 0.5 * create_guide("region_activation", region="masks") + create_guide("energy")
@@ -240,6 +240,6 @@ def test_half_precision_is_finite() -> None:
         {"explainer": "eigencam"},
     ],
 )
-def test_bad_options_are_rejected(options: dict[str, object]) -> None:
+def test_region_activation_with_invalid_options_raises(options: dict[str, object]) -> None:
     with pytest.raises(SightlineError, match=next(iter(options))):
         create_guide("region_activation", **options)

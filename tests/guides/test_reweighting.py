@@ -311,7 +311,7 @@ def test_weights_that_only_the_forward_pass_gives_are_not_accumulated() -> None:
         sl.Objective(TinyCNN(), Focal(normalize="weights")).counts([batch_of()])
 
 
-def test_what_is_rejected() -> None:
+def test_reweighting_guides_with_invalid_weights_or_options_raise() -> None:
     _, _, batch = some()
     objective = sl.Objective(Scores(), HardNegativeMining())
     with pytest.raises(SightlineError, match="call on_epoch_start with the training data"):

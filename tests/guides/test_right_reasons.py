@@ -67,7 +67,7 @@ def test_gradients_of_every_parameter_match_finite_differences(options: dict[str
     assert {"classifier.weight", "features.0.weight"} <= seen
 
 
-def test_one_forward_pass_serves_it_in_training_and_its_own_one_elsewhere() -> None:
+def test_right_reasons_shares_the_forward_pass_in_training_and_has_one_elsewhere() -> None:
     model, batch = setting()
     objective, calls = sl.Objective(model, RightReasons(weight=1e5)), []
     model.register_forward_hook(lambda *_: calls.append(1))
@@ -143,7 +143,7 @@ def test_normalised_it_has_the_size_of_the_cross_entropy() -> None:
         torch.testing.assert_close(a, even["right_reasons/factor"] * b)
 
 
-def test_it_goes_with_chunks_of_views_and_accumulation() -> None:
+def test_right_reasons_works_with_chunks_of_views_and_accumulation() -> None:
     model, batch = setting(size=4)
 
     def guides() -> GuideSum:

@@ -123,7 +123,7 @@ def test_one_mask_serves_all_labels() -> None:
     assert torch.equal(batch.object_masks(), union.object_masks())
 
 
-def test_each_label_comes_up_once() -> None:
+def test_labels_of_a_batch_come_up_once() -> None:
     batch = batch_of()
     rounds = list(batch.each_label())
     shown = torch.zeros_like(LABELS)

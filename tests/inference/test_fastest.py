@@ -142,7 +142,7 @@ def test_maps_of_a_batch_in_parts_belong_to_their_images() -> None:
             torch.testing.assert_close(sl.explain(model, images, name, targets, "body.4"), whole, rtol=0, atol=1e-5)
 
 
-def test_nothing_stays_on_the_model() -> None:
+def test_fastest_leaves_nothing_on_the_model() -> None:
     model, images = Network().eval(), torch.rand(2, 3, 64, 64)
     with fastest(model, images):
         assert model._forward_pre_hooks

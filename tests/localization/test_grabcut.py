@@ -76,7 +76,7 @@ def test_where_there_is_nothing_to_cut_the_mask_is_the_box() -> None:
         ({"iterations": 0}, "iterations is 0"),
     ],
 )
-def test_bad_input_is_rejected_by_name(change, message) -> None:
+def test_grabcut_with_invalid_input_raises_with_its_name(change, message) -> None:
     given = {"images": torch.rand(2, 3, 8, 8), **change}
     with pytest.raises(SightlineError, match=message):
         grabcut(**given)

@@ -43,7 +43,7 @@ def literal_lost(keys: Tensor, height: int, width: int, candidates: int) -> tupl
 
 @pytest.mark.parametrize("candidates", [1, 7, 100])
 @pytest.mark.parametrize("channels", [2, 5, 24])
-def test_equal_to_the_literal_version(channels: int, candidates: int) -> None:
+def test_lost_equals_the_literal_version(channels: int, candidates: int) -> None:
     keys = torch.randn(6, 7 * 5, channels)
     found = discover(keys, (7, 5), candidates)
     for i, one in enumerate(keys):

@@ -78,7 +78,7 @@ def test_a_panel_keeps_the_maps_that_the_explainer_gives(tmp_path):
     assert [row["label"] for row in rows(folder)[::2]] == [str(int(test.labels[i])) for i in chosen]
 
 
-def test_more_images_hold_the_fewer(tmp_path):
+def test_images_drawn_in_larger_number_include_the_smaller_draw(tmp_path):
     album = ImageSelection(Data(name="digits"), "a study")
     assert set(album.draw(3, seed=0)) < set(album.draw(9, seed=0))
     assert album.draw(9, seed=0) != album.draw(9, seed=1)

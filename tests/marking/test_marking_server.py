@@ -201,7 +201,7 @@ WRITE = ["/join", "/leave", "/next", "/mark", "/undo", "/redo", "/refit", "/choo
 
 
 @pytest.mark.parametrize("token", [None, "wrong", "é"])
-def test_without_the_token_nothing_opens(client, store, token):
+def test_marking_page_without_the_token_does_not_open(client, store, token):
     browser = client()
     headers = {} if token is None else {"Cookie": f"session-{store.id}={token}".encode()}
     for path in READ:
@@ -211,7 +211,7 @@ def test_without_the_token_nothing_opens(client, store, token):
     assert not store.touched()
 
 
-def test_without_having_begun_nothing_is_written(client, store, tmp_path):
+def test_requests_before_the_start_write_nothing(client, store, tmp_path):
     browser = client()
     browser.get("/", params={"token": store.token})
     for path in WRITE[2:]:

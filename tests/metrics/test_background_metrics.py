@@ -166,7 +166,7 @@ def test_the_order_and_size_of_batches_change_nothing() -> None:
     assert part.samples["mixed_rand_accuracy"].tolist() == column[[2, 7, 8]].tolist()
 
 
-def test_in_a_loop_of_ones_own_the_batch_lends_the_backgrounds() -> None:
+def test_background_metrics_outside_an_evaluation_take_backgrounds_from_the_batch() -> None:
     (batch,) = create_loader(dataset(LABELS), size=8, batch_size=15, train=False)
     for metric_class, expected in ((MixedSameAccuracy, 1), (MixedNextAccuracy, 0)):
         metric = metric_class(Reads("background"))

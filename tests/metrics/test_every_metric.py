@@ -48,7 +48,7 @@ def batch(images: Tensor) -> sl.Batch:
     )
 
 
-def test_one_evaluation_takes_them_all(model: nn.Module) -> None:
+def test_evaluation_takes_all_metrics_at_once(model: nn.Module) -> None:
     whole = batch(torch.rand(6, 3, 12, 12))
     known = {name: value for name, value in vars(whole).items() if value is not None}
     halves = (slice(0, 4), slice(4, 6))

@@ -132,7 +132,7 @@ class Bomb:
         return self.calls
 
 
-def test_nothing_in_a_file_runs(tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_in_a_checkpoint_file_never_runs(tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": state, "extra": Bomb(explode)}, "bomb.pth")
     loads(Path("bomb.pth"), state)

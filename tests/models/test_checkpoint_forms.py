@@ -110,7 +110,7 @@ def test_a_whole_pickled_model_is_rejected_with_lines_that_convert_it(tmp_path, 
     assert torch.equal(fresh.fc.weight, net.fc.weight)
 
 
-def test_nothing_in_a_file_runs(tmp_path):
+def test_code_in_a_checkpoint_never_runs(tmp_path):
     class Trap:
         def __reduce__(self):
             return (print, ("it ran",))

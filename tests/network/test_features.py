@@ -125,7 +125,7 @@ def test_the_example_of_a_class_depends_only_on_seed_and_index() -> None:
     assert min(draws.values()) > 30  # 50 expected, 5.8 the standard deviation
 
 
-def test_without_indices_the_order_stands_for_them() -> None:
+def test_features_without_indices_are_numbered_in_order() -> None:
     model = TinyCNN().double()
     bare = [sl.Batch(b.images, b.labels) for b in batches(3)]
     made = class_features(model, bare)

@@ -58,7 +58,7 @@ def test_a_frozen_trunk_still_gives_gradients() -> None:
     assert of_head[0].abs().max() > 0
 
 
-def test_in_place_operations_after_the_layer_do_not_reach_it() -> None:
+def test_activations_are_unchanged_by_in_place_operations_after_the_layer() -> None:
     model, images = InPlaceAfter(), torch.rand(2, 3, 8, 8)
     tapped = Tap(model, "layer")(images)
     torch.testing.assert_close(tapped.activations[0], model.layer(images))
@@ -108,7 +108,7 @@ def test_fifty_calls_keep_no_tensor() -> None:
     assert tensors() <= before
 
 
-def test_it_copies_and_pickles() -> None:
+def test_tap_copies_and_pickles() -> None:
     tap = Tap(TinyCNN(), "features")
     images = torch.rand(1, 3, 8, 8)
     for other in (copy.deepcopy(tap), pickle.loads(pickle.dumps(tap))):

@@ -271,7 +271,7 @@ def test_a_real_detector_can_be_explained() -> None:
         (lambda logits: 1.0, LOGITS, "target function returned float"),
     ],
 )  # fmt: skip
-def test_bad_targets_are_named(targets: Any, output: Any, message: str) -> None:
+def test_invalid_targets_raise_with_their_value(targets: Any, output: Any, message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         ask(targets, output)
 

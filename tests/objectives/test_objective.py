@@ -39,7 +39,7 @@ def gradients(objective: sl.Objective, *batches: Batch) -> list[Tensor]:
     return [p.grad.clone() if p.grad is not None else torch.zeros_like(p) for p in objective.parameters()]
 
 
-def test_without_a_guide_it_is_the_cross_entropy() -> None:
+def test_objective_without_a_guide_is_the_cross_entropy() -> None:
     model, batch = TinyCNN().double(), batch_of()
     output = sl.Objective(model)(batch)
     torch.testing.assert_close(output["loss"], nn.functional.cross_entropy(model(batch.images), batch.labels))
@@ -174,7 +174,7 @@ def test_a_loss_that_is_not_finite_names_the_images() -> None:
     assert caught.value.indices == [12]
 
 
-def test_it_copies_pickles_and_keeps_the_models_names() -> None:
+def test_objective_copies_pickles_and_keeps_the_names_of_the_model() -> None:
     model, batch = TinyCNN(), batch_of(dtype=torch.float32)
     objective = sl.Objective(model, sl.SegmentOverlap())
     assert objective.unwrap_model() is model

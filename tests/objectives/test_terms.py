@@ -63,7 +63,7 @@ class Weighs(Guide):
         ),
     ],
 )
-def test_what_a_guide_returns_is_checked(options: dict[str, Any], message: str) -> None:
+def test_values_that_a_guide_returns_are_checked(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         sl.Objective(TinyCNN().double(), Own(**options))(batch_of())
 

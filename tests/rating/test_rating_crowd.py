@@ -80,7 +80,7 @@ def test_rejected_work_is_left_out(store, tmp_path):
         ({"WorkerId": "=HYPERLINK(1)"}, "WorkerId is"),
     ],
 )
-def test_one_wrong_row_and_nothing_is_imported(store, tmp_path, changes, message):
+def test_import_with_one_wrong_row_imports_nothing(store, tmp_path, changes, message):
     batch = export_batch(store, tmp_path / "batch")
     path = answers(tmp_path / "a.csv", batch)
     wrong = answers(tmp_path / "b.csv", batch, **changes).read_text().splitlines()[-1]

@@ -55,7 +55,7 @@ PATHS = ["/", "/state", "/static/rate.js", "/picture/example-good", "/join", "/v
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("token", [None, "wrong", ""])
-def test_without_the_token_nothing_opens(client, store, path, token):
+def test_rating_page_without_the_token_does_not_open(client, store, path, token):
     browser = client()
     if token is not None:
         browser.cookies.set(f"study-{store.id}", token)
@@ -220,7 +220,7 @@ def test_an_allowance_comes_back_with_time():
         "/picture/..%2f..%2fetc%2fpasswd", "/picture/study.sqlite",
     ],
 )  # fmt: skip
-def test_no_path_leads_out(rater, path):
+def test_paths_outside_the_store_are_not_served(rater, path):
     assert rater().get(path).status_code == 404
 
 

@@ -128,7 +128,7 @@ def test_inpainting_keeps_all_of_the_background_and_nothing_of_the_object() -> N
     assert torch.equal(background_of(pixels, mask, "inpaint"), torch.full((3, 12, 12), 64, dtype=torch.uint8))
 
 
-def test_what_is_whole() -> None:
+def test_mask_and_box_are_whole_only_with_object_and_background() -> None:
     mask = torch.zeros(4, 6, dtype=torch.uint8)
     assert not is_whole(mask)  # no object
     assert not is_whole(mask + 1)  # no background
@@ -142,7 +142,7 @@ def test_what_is_whole() -> None:
         is_whole(mask, "tiles")
 
 
-def test_what_is_rejected() -> None:
+def test_invalid_variant_or_missing_scene_raises() -> None:
     with pytest.raises(SightlineError, match="did you mean 'mixed_same'"):
         vary("mixed_sane", IMAGE, MASK)
     with pytest.raises(SightlineError, match="'mixed_rand' needs a scene"):

@@ -3,7 +3,7 @@ import re
 from sightline.reporting.markdown import markdown
 
 
-def test_any_text_is_one_cell():
+def test_text_with_any_characters_is_one_cell():
     header, rows = ["name|x", "value"], [["a|b", "1"], ["c\nd", "2"], ["|", "|"]]
     lines = markdown(header, rows).split("\n")
     assert len(lines) == 5

@@ -127,7 +127,7 @@ def test_gallery_states_how_it_was_chosen(groups, page):
     assert sum(tag == "img" for tag, _ in document.tags) == 16 * 3
 
 
-def test_without_masks_change_is_that_of_the_map(groups, page):
+def test_gallery_without_masks_measures_the_change_of_the_map(groups, page):
     assert "differ most in the map, by the mean absolute difference of its pixels" in page(*groups(masks=False)).text
 
 
@@ -173,7 +173,7 @@ def test_report_cautions_name_every_difference(tmp_path):
     ]
 
 
-def test_no_cautions_without_cause(groups):
+def test_cautions_without_cause_are_empty(groups):
     assert cautions(read_comparison(*groups())) == []
 
 
@@ -193,7 +193,7 @@ def test_a_place_that_cannot_be_written(groups, tmp_path):
     shutil.which("chromium") is None, reason="chromium is not installed: the page's width is not tested"
 )
 @pytest.mark.parametrize("width", [390, 1280])
-def test_no_horizontal_overflow(groups, tmp_path, width):
+def test_report_never_overflows_horizontally(groups, tmp_path, width):
     """The page in a frame of the width, since a window of chromium is never narrower than 500 pixels."""
     ours, theirs = groups(splits=("test", "val"), classes=["a-very-long-class-name-without-a-space" * 2, "b", "c"])
     source = compare(ours, theirs, tmp_path / "report.html").read_text().replace("<details>", "<details open>")

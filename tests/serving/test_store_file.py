@@ -28,7 +28,7 @@ def path(tmp_path):
     return tmp_path / "words.sqlite"
 
 
-def test_what_is_written_is_there_for_another_reader(path):
+def test_rows_written_by_one_store_are_read_by_another(path):
     Words(path).add("one")
     assert Words(path).all() == ["one"]
     assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}

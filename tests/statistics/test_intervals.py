@@ -22,7 +22,7 @@ def test_unpaired_interval_equals_scipys_welch():
 
 
 @pytest.mark.parametrize("paired", [True, False])
-def test_equal_differences_leave_no_width(paired):
+def test_interval_of_equal_differences_has_no_width(paired):
     assert over_seeds([2.0, 2.0], [1.0, 1.0], paired) == Interval(1.0, 1.0)
 
 

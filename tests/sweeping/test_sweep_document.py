@@ -128,6 +128,6 @@ def test_reading_a_recipe_with_options_and_a_file_say_the_same(tmp_path):
         ("demo-cross-entropy", ["batch_size=[1"], "not valid YAML"),
     ],
 )
-def test_what_cannot_be_read_is_named(source, over, words):
+def test_sweep_that_cannot_be_read_raises_with_the_reason(source, over, words):
     with pytest.raises(SightlineError, match=re.escape(words)):
         read_sweep(source, over=over)

@@ -221,7 +221,7 @@ def test_a_folder_of_another_sweep_is_rejected_by_name(made, closed_form, tmp_pa
     assert len(rows(tmp_path / "sweep")) == 1
 
 
-def test_what_no_trial_could_survive_is_rejected_before_a_folder_is_made(made, tmp_path):
+def test_sweep_that_no_trial_could_survive_raises_before_a_folder_is_made(made, tmp_path):
     for changes, words in [
         ({"recipe": RECIPE | {"data": {"name": "dot"}}}, "dots"),
         ({"space": {"guide": [None, "segment_overlp"]}}, "space.guide: 'segment_overlp'"),

@@ -67,7 +67,7 @@ def test_a_logger_is_told_the_recipe_and_every_row(tmp_path: Path) -> None:
     assert run.facts["loggers"] == {"Notebook.0": {"id": "a", "epochs": 3}}
 
 
-def test_one_that_fails_costs_no_training_and_gets_what_it_missed_at_the_end(
+def test_logger_that_fails_does_not_stop_training_and_gets_what_it_missed_at_the_end(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken, fine, dead = Notebook(fails=(1,)), Notebook(), Notebook(always=True)

@@ -242,7 +242,7 @@ def test_the_device_is_where_it_trains(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_nothing_is_written_where_the_recipe_is_wrong(tmp_path):
+def test_training_with_a_wrong_recipe_writes_nothing(tmp_path):
     with pytest.raises(SightlineError):
         sl.train(recipe(data="squars"), output=tmp_path / "run")
     assert not (tmp_path / "run").exists()

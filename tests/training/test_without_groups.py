@@ -96,7 +96,7 @@ def test_rare_classes_count_as_much_as_frequent_ones() -> None:
     torch.testing.assert_close(sums, torch.full((3,), 7 / 3))
 
 
-def test_nothing_measured_is_an_error(tmp_path: Path) -> None:
+def test_guides_without_a_first_stage_raise(tmp_path: Path) -> None:
     model, _ = sl.load_model("sightline/lenet5", classes=2)
     batches = [sl.Batch(torch.rand(2, 3, 32, 32), torch.tensor([0, 1]), indices=torch.arange(2))]
     with pytest.raises(SightlineError, match=r"JTT weighs images by .* call objective\.on_stage_start"):

@@ -171,7 +171,7 @@ def test_a_region_of_the_source_stays_one_and_marks_reach_batches() -> None:
         ({"mark": {"kind": "text"}, "tests": ["swaped"]}, "'swapped'"),
     ],
 )
-def test_wrong_options_are_named(options: dict[str, object], message: str) -> None:
+def test_marked_with_invalid_options_raises(options: dict[str, object], message: str) -> None:
     with pytest.raises(SightlineError, match=message):
         DATASETS.create("marked", **{"source": DIGITS, **options})
 
@@ -190,5 +190,5 @@ def test_wrong_values_of_a_mark_are_named(kind: str, option: dict[str, object]) 
         make_mark({"kind": kind, **option})
 
 
-def test_all_kinds_are_listed() -> None:
+def test_marks_of_all_kinds_are_listed() -> None:
     assert tuple(MARKS.names()) == tuple(sorted(KINDS))

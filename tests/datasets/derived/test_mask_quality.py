@@ -59,7 +59,7 @@ def test_images_without_masks_stay_without(make_objects: Callable[..., InMemory]
         DegradedMasks(InMemory([replace(dataset[i], mask=None) for i in range(4)], "ab", "none"))
 
 
-def test_nothing_else_changes(make_objects: Callable[..., InMemory]) -> None:
+def test_degraded_masks_change_only_the_masks(make_objects: Callable[..., InMemory]) -> None:
     dataset = make_objects(10)
     changed = DegradedMasks(dataset, fraction=0.5)
     for i in range(10):

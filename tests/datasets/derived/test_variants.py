@@ -37,7 +37,7 @@ def colours(image: Tensor, where: Tensor) -> set[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_nothing_shows_that_should_not(variant: str) -> None:
+def test_variants_show_only_the_pixels_that_they_define(variant: str) -> None:
     source = objects()
     squares = MaskedImages(source, size=16)
     found = BackgroundVariant(squares, variant)

@@ -115,7 +115,7 @@ def test_the_page_marks_what_is_no_better_than_chance(page):
     assert "2 of 6 values are not significantly better than chance (Random-CAM): Insertion (A, C)." in text
 
 
-def test_no_random_maps_is_said(page):
+def test_findings_without_random_maps_name_the_gap(page):
     html, text = page({key: some for key, some in settled().items() if key[1] != "Random-CAM"})
     assert "No chance baseline was evaluated" in text
     assert 'class="chance"' not in html
@@ -127,7 +127,7 @@ def test_table_with_only_random_maps_has_no_ranking(page):
     assert "best mean rank" not in text
 
 
-def test_one_explainer_is_best_of_nothing(table, page):
+def test_explainer_alone_is_not_called_the_best(table, page):
     values = {("net", "A", "insertion"): 0.5 + noise(0)}
     assert table(values).mark("A", "insertion") == CellMark(0, False, None)
     _, text = page(values)
@@ -195,7 +195,7 @@ def test_looks_with_masks_count_the_energy_on_the_object(tmp_path):
     assert found.plausible_but_unfaithful[0].disputed.chosen.row == "in"
 
 
-def test_no_gallery_no_make_gallery(tmp_path, page):
+def test_leaderboard_without_saved_maps_has_no_gallery(tmp_path, page):
     evaluations = read_evaluations([write_grid(tmp_path / "grid", settled())])
     assert make_gallery(ranking_tables(evaluations)[0], None) is None
     assert "Plausible but unfaithful" not in page(settled())[0]
