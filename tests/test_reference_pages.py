@@ -1,6 +1,7 @@
 """The generated pages of the docs list every command, option and key with a meaning."""
 
 import inspect
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +37,14 @@ def rows(page: str) -> dict[str, dict[str, list[str]]]:
             cells = [cell.strip() for cell in line.replace("\\|", "/").strip("|").split("|")]
             found[section][cells[0].strip("`")] = cells
     return found
+
+
+def test_tables_of_options_have_the_class_that_the_stylesheet_stacks_on_phones() -> None:
+    root = Path(__file__).parents[1]
+    sheet = next(line for line in (root / "mkdocs.yml").read_text().splitlines() if line.startswith("extra_css"))
+    (path,) = re.findall(r"[\w/]+\.css", sheet)
+    (name,) = set(re.findall(r'<div class="(\w+)" markdown>', PAGES["recipe-keys.md"]()))
+    assert f".{name} td:nth-child(3)::before" in (root / "docs" / path).read_text()
 
 
 @pytest.mark.parametrize("name", PAGES)

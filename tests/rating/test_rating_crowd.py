@@ -35,8 +35,8 @@ def test_batch_has_one_row_per_pair_and_its_images(store, tmp_path):
     for row in rows:
         names = store.pairs[int(row["pair"])].names
         assert (batch.parent / row["image"]).read_bytes() == store.picture(names["image"])
-        assert {row["first"], row["second"]} == {f"pictures/{names[side]}.jpg" for side in "ab"}
-    first_is_a = [row["first"] == f"pictures/{store.pairs[i].names['a']}.jpg" for i, row in enumerate(rows)]
+        assert {row["first"], row["second"]} == {f"images/{names[side]}.jpg" for side in "ab"}
+    first_is_a = [row["first"] == f"images/{store.pairs[i].names['a']}.jpg" for i, row in enumerate(rows)]
     assert 4 <= sum(first_is_a) <= 16  # sides are shuffled
     assert export_batch(store, tmp_path / "again").read_text() == batch.read_text()
     web = export_batch(store, tmp_path / "web", "https://example.org/p/")
@@ -75,7 +75,7 @@ def test_rejected_work_is_left_out(store, tmp_path):
         ({"Answer.choice": "left"}, "Answer.choice is 'left'"),
         ({"Input.pair": "20"}, "Input.pair is '20'"),
         ({"Input.pair": "-1"}, "Input.pair is '-1'"),
-        ({"Input.first": "pictures/other.jpg"}, "not the maps of pair"),
+        ({"Input.first": "images/other.jpg"}, "not the maps of pair"),
         ({"WorkerId": ""}, "WorkerId is ''"),
         ({"WorkerId": "=HYPERLINK(1)"}, "WorkerId is"),
     ],

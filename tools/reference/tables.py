@@ -22,12 +22,12 @@ class Option:
 
 
 def table(options: Iterable[Option]) -> str:
-    """Return a Markdown table of options, with one row per option."""
+    """Return a Markdown table of options, with one row per option; on a phone, docs/stylesheets/tables.css stacks its cells."""
     lines = ["| name | type | default | meaning |", "| --- | --- | --- | --- |"]
     for option in options:
         cells = (f"`{option.name}`", option.type, option.default, option.meaning)
         lines.append("| " + " | ".join(_cell(each) for each in cells) + " |")
-    return "\n".join(lines)
+    return "\n".join(['<div class="options" markdown>', "", *lines, "", "</div>"])
 
 
 def code(value: object) -> str:

@@ -16,7 +16,7 @@ from sightline.errors import SightlineError
 from sightline.rating.store import Choice, Pair, Side, Store
 
 COLUMNS = ("pair", "label", "image", "first", "second")
-FOLDER = "pictures"
+FOLDER = "images"
 
 
 def export_batch(store: Store, folder: str | Path, url: str | None = None) -> Path:
