@@ -88,7 +88,9 @@ def test_writing_that_the_system_rejects_is_one_error_that_names_the_file(tmp_pa
 
 
 def test_writing_into_a_removed_folder_or_below_a_file_raises(tmp_path):
-    with pytest.raises(UnwritableError, match=r"cannot write .*gone/file: .*; its folder is not there, or was removed"):
+    with pytest.raises(
+        UnwritableError, match=r"cannot write .*gone/file: .*; its folder does not exist, or was removed"
+    ):
         write_atomically(tmp_path / "gone" / "file", b"1")
     (tmp_path / "file").touch()
     for action in (

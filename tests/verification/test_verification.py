@@ -62,7 +62,7 @@ def test_every_kind_of_problem_is_listed(pets_folder: Path) -> None:
     code, printed = run("check", "pets", f"root={pets_folder}")
     assert code == 1
     assert "Bengal_12" in printed
-    assert "1 pictures belong to no split" in printed
+    assert "1 images belong to no split" in printed
     assert found.classes["train"] == {"Abyssinian": 10, "american bulldog": 10, "Bengal": 10}
     assert "train: 3 classes: Abyssinian 8, american bulldog 8, Bengal 8" in printed
 
