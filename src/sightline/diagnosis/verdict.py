@@ -204,11 +204,11 @@ def _findings(measured: Mapping[str, Measurement]) -> list[str]:
     return found
 
 
-def _compared(figure: Measurement, value: float, above: str, below: str, neither: str) -> str:
-    """Return the words for a figure whose interval is above a value, below it, or neither."""
-    return above if figure.low > value else below if figure.high < value else neither
+def _compared(one: Measurement, value: float, above: str, below: str, neither: str) -> str:
+    """Return the words for a value whose interval is above a value, below it, or neither."""
+    return above if one.low > value else below if one.high < value else neither
 
 
-def _with_interval(figure: Measurement) -> str:
-    span = f"{100 * figure.low:.0f} to {100 * figure.high:.0f}%".replace("-", "−")
-    return f"{figure.value:.0%} ({span})"
+def _with_interval(one: Measurement) -> str:
+    span = f"{100 * one.low:.0f} to {100 * one.high:.0f}%".replace("-", "−")
+    return f"{one.value:.0%} ({span})"
