@@ -3,13 +3,12 @@
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sightline._core.checks import check_choice
@@ -22,13 +21,13 @@ from sightline.diagnosis.checks import Answers, ask, background_alone, swapped_b
 from sightline.diagnosis.examples import Examples, Picture, both_maps, find_confusions, find_extremes, shown_rows
 from sightline.diagnosis.maps import BASELINES, MapMeasurements, measure_maps
 from sightline.diagnosis.marks import measure_marks
-from sightline.diagnosis.measurements import by_class, calibrated_ece, chance_levels, measure
-from sightline.diagnosis.preprocessing import blue_first, check_preprocessing
+from sightline.diagnosis.measurements import Measurement, by_class, calibrated_ece, chance_levels, measure
+from sightline.diagnosis.preprocessing import Preprocessing, PreprocessingCheck, blue_first, check_preprocessing
 from sightline.diagnosis.recommendations import TrainingConfig, fix_command, recommend_guides
 from sightline.diagnosis.result import Diagnosis, Example
 from sightline.diagnosis.shortcuts import find_shortcuts
-from sightline.diagnosis.sources import compare_sources, read_sources
-from sightline.diagnosis.verdict import decide_verdict
+from sightline.diagnosis.sources import compare_sources, resolve_sources
+from sightline.diagnosis.verdict import decide_verdict, hits_by_seen
 from sightline.errors import SightlineError
 from sightline.explainers import create_explainer
 from sightline.given import Normalization, as_dataset, take_batches
@@ -126,56 +125,45 @@ def diagnose(
             f"explainer is {explainer!r}, which is the baseline that maps are compared with; choose another"
         )
     check_choice(OnPreprocessing, preprocessing=preprocessing)
-    data, input_spec = _open(model, data, classes, input_spec)
-    if isinstance(data, ImageDataset) and classes is not None:
-        data = match_classes(data, classes, "the model")
-    side = input_spec.size[0] if input_spec is not None else 0
-    if isinstance(data, ImageDataset):
-        _warn_of_too_few(min(len(data), samples), int((data.labels.unique() >= 0).sum()))
-    draw = partial(
-        annotate, data, samples=samples, annotation=annotation, boxes=boxes, saliency=saliency, last=seen, seed=seed
-    )
-    shown = draw(size=side)
-    if not isinstance(data, ImageDataset) or min(len(data), samples) >= MIN_IMAGES:
-        _warn_of_too_few(int(shown.usable.sum()), len(shown.labels.unique()))
-    names = _class_names(model, data, classes, shown, input_spec)
-    check, how = None, None
-    if preprocessing != "ignore" and input_spec is not None:
-        images = data if isinstance(data, ImageDataset) else None
-        spec = input_spec
-        check = processes().once(lambda: check_preprocessing(model, images, shown, spec))
-        if preprocessing == "adopt" and check.best is not None:
-            how, input_spec = check.best, check.best.input_spec
-            if images is not None:
-                shown = draw(size=how.spec.size[0], fit=how.fit)
-    with blue_first(model, how is not None and how.bgr):
+    drawn = {
+        "samples": samples,
+        "annotation": annotation,
+        "boxes": boxes,
+        "saliency": saliency,
+        "last": seen,
+        "seed": seed,
+    }
+    prepared = _prepare(model, data, classes, input_spec, preprocessing, drawn)
+    data, shown, names, input_spec = prepared.data, prepared.shown, prepared.names, prepared.input_spec
+    with blue_first(model, prepared.adopted is not None and prepared.adopted.bgr):
         batches = shown.batches(batch_size)
         answers = ask(model, batches, input_spec=input_spec, seed=seed, progress=progress)
         maps = measure_maps(
             model, batches, shown.indices, explainer, input_spec=input_spec, layer=layer, seed=seed, progress=progress
         )
-        marks = measure_marks(model, batches, answers.hits["clean"], input_spec=input_spec, seed=seed)
-        columns = _columns(answers, maps) | marks
+        columns = _columns(answers, maps)
+        columns |= measure_marks(model, batches, answers.hits["clean"], input_spec=input_spec, seed=seed)
         arrays = {name: values.double().numpy() for name, values in columns.items()}
-        exact = (calibrated_ece(arrays["confidence"]), "exact confidences on as many images")
-        chances = {**chance_levels(shown.labels, len(names), maps.chances), "ece": exact}
-        found = {each.name: each for each in measure(arrays, chances)}
-        trained = None if seen is None else _hits_by_seen(arrays["accuracy"], seen[shown.indices].numpy())
-        order = (-answers.lean.nan_to_num(-torch.inf)).argsort(stable=True).tolist()
-        leaning = [row for row in order[:SHOWN] if not math.isnan(answers.lean[row])]
-        verdict = decide_verdict(found, len(shown.labels.unique()), trained, check, how is not None)
+        found = _against_chance(arrays, shown, names, maps)
+        trained = None if seen is None else hits_by_seen(arrays["accuracy"], seen[shown.indices].numpy())
+        verdict = decide_verdict(
+            found, len(shown.labels.unique()), trained, prepared.check, prepared.adopted is not None
+        )
         marked = verdict.answer == "leans on what it should avoid"
         searched = find_shortcuts(model, shown, maps, input_spec, seed, progress) if shortcuts else None
         several = None
         if sources is not None:
-            origin = _sources_of(sources, data, shown)
+            of_all = len(data) if isinstance(data, ImageDataset) else None
+            origin = resolve_sources(sources, shown, of_all)
             several = compare_sources(model, shown, answers.hits["clean"], origin, input_spec)
         if training is not None and shown.skipped:
             training = training.without_unreadable()
+        order = (-answers.lean.nan_to_num(-torch.inf)).argsort(stable=True).tolist()
+        leaning = [row for row in order[:SHOWN] if not math.isnan(answers.lean[row])]
         grouped = [] if searched is None else [row for cluster in searched.clusters for row in cluster.rows]
         return Diagnosis(
             verdict=verdict,
-            preprocessing=check,
+            preprocessing=prepared.check,
             shortcuts=searched,
             sources=several,
             measurements=found,
@@ -191,13 +179,7 @@ def diagnose(
                 "model": name or type(model).__name__,
                 "parameters": fingerprint(model),
                 **(about or {}),
-                "images": len(shown),
-                "images there are": len(data) if isinstance(data, ImageDataset) else len(shown),
-                "seen in training": "not known" if seen is None else int(seen[shown.indices].sum()),
-                **({"cannot be read": ", ".join(shown.skipped)} if shown.skipped else {}),
-                "classes": len(names),
-                **_input_facts(shown, input_spec),
-                "preprocessing": "as given" if how is None else how.name,
+                **_facts(prepared, seen),
                 "explainer": explainer,
                 "data": data.fingerprint if isinstance(data, ImageDataset) else "batches",
                 "seed": seed,
@@ -206,39 +188,94 @@ def diagnose(
         )
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """The drawn images and their objects, and how the model sees them.
+
+    Attributes:
+        data: all images.
+        shown: the drawn ones.
+        names: a name for each of the model's classes.
+        input_spec: the normalization and the size of the input.
+        check: other ways to prepare the images, if they were tried.
+        adopted: the other way that is continued with; None = as given.
+    """
+
+    data: ImageDataset | list[Batch]
+    shown: Annotated
+    names: list[str]
+    input_spec: InputSpec | None
+    check: PreprocessingCheck | None = None
+    adopted: Preprocessing | None = None
+
+
+def _prepare(
+    model: nn.Module,
+    given: Any,
+    classes: Sequence[str] | None,
+    input_spec: InputSpec | None,
+    preprocessing: OnPreprocessing,
+    drawn: Mapping[str, Any],
+) -> _Prepared:
+    """Open the data, draw images with the options of `annotate`, and find how the model sees them."""
+    data, input_spec = _open(model, given, classes, input_spec)
+    if isinstance(data, ImageDataset) and classes is not None:
+        data = match_classes(data, classes, "the model")
+    images = data if isinstance(data, ImageDataset) else None
+    if images is not None:
+        _warn_of_too_few(min(len(images), drawn["samples"]), int((images.labels.unique() >= 0).sum()))
+    draw = partial(annotate, data, **drawn)
+    shown = draw(size=input_spec.size[0] if input_spec is not None else 0)
+    if images is None or min(len(images), drawn["samples"]) >= MIN_IMAGES:
+        _warn_of_too_few(int(shown.usable.sum()), len(shown.labels.unique()))
+    names = _class_names(model, data, classes, shown, input_spec)
+    if preprocessing == "ignore" or input_spec is None:
+        return _Prepared(data, shown, names, input_spec)
+    check = processes().once(lambda: check_preprocessing(model, images, shown, input_spec))
+    if preprocessing == "check" or check.best is None:
+        return _Prepared(data, shown, names, input_spec, check)
+    if images is not None:
+        shown = draw(size=check.best.spec.size[0], fit=check.best.fit)
+    return _Prepared(data, shown, names, check.best.input_spec, check, check.best)
+
+
+def _against_chance(
+    arrays: dict[str, Array], shown: Annotated, names: list[str], maps: MapMeasurements
+) -> dict[str, Measurement]:
+    """Return the measurements by name, each with what chance has."""
+    exact = (calibrated_ece(arrays["confidence"]), "exact confidences on as many images")
+    chances = {**chance_levels(shown.labels, len(names), maps.chances), "ece": exact}
+    return {each.name: each for each in measure(arrays, chances)}
+
+
+def _facts(prepared: _Prepared, seen: Tensor | None) -> dict[str, Any]:
+    """Return what the page says of the images and of how the model sees them."""
+    data, shown, spec = prepared.data, prepared.shown, prepared.input_spec
+    height, width = shown.images.shape[-2:]
+    return {
+        "images": len(shown),
+        "images there are": len(data) if isinstance(data, ImageDataset) else len(shown),
+        "seen in training": "not known" if seen is None else int(seen[shown.indices].sum()),
+        **({"cannot be read": ", ".join(shown.skipped)} if shown.skipped else {}),
+        "classes": len(prepared.names),
+        "size": f"{width} x {height}",
+        **(
+            {} if spec is None else {name: ", ".join(f"{v:g}" for v in getattr(spec, name)) for name in ("mean", "std")}
+        ),
+        "preprocessing": "as given" if prepared.adopted is None else prepared.adopted.name,
+    }
+
+
 def _warn_of_too_few(images: int, classes: int) -> None:
     """Say before any work that no verdict can come of it."""
     if 0 < images < MIN_IMAGES:
         warnings.warn(
             f"{images} images are too few for a verdict; expected at least {MIN_IMAGES}. Give more images, "
             "or a larger number of samples",
-            stacklevel=3,
+            stacklevel=4,
         )
     if classes < 2:
-        warnings.warn("all images are of one class, so there can be no verdict; expected two classes", stacklevel=3)
-
-
-def _hits_by_seen(hits: Array, seen: NDArray[np.bool_]) -> list[tuple[int, float]]:
-    """How many images training saw and how often the model is right on them, and the same of the others."""
-    return [(int(some.sum()), float(hits[some].mean()) if some.any() else math.nan) for some in (seen, ~seen)]
-
-
-def _input_facts(shown: Annotated, spec: InputSpec | None) -> dict[str, Any]:
-    """Return the size of the images, and how the model takes them."""
-    height, width = shown.images.shape[-2:]
-    facts: dict[str, Any] = {"size": f"{width} x {height}"}
-    if spec is not None:
-        facts |= {name: ", ".join(f"{v:g}" for v in getattr(spec, name)) for name in ("mean", "std")}
-    return facts
-
-
-def _sources_of(sources: str | Sequence[str], data: ImageDataset | Iterable[Batch], shown: Annotated) -> Sequence[str]:
-    """Return the source of each image that was drawn."""
-    if isinstance(sources, str):
-        return read_sources(shown.paths, sources)
-    if isinstance(data, ImageDataset) and len(sources) != len(data):
-        raise SightlineError(f"sources has {len(sources)} names; expected one for each of the {len(data)} images")
-    return [sources[index] for index in shown.indices.tolist()]
+        warnings.warn("all images are of one class, so there can be no verdict; expected two classes", stacklevel=4)
 
 
 def _open(
@@ -253,7 +290,7 @@ def _open(
     with evaluating(model):
         opened = open_model(model, input_spec=input_spec, classes=classes)
     for note in opened.notes:
-        warnings.warn(note, stacklevel=3)
+        warnings.warn(note, stacklevel=4)
     spec = opened.input_spec
     return as_dataset(data, classes=opened.names, normalization=Normalization(spec.mean, spec.std)), spec
 

@@ -142,3 +142,21 @@ def read_sources(paths: Sequence[str], where: str) -> list[str]:
             raise SightlineError(f"sources is {where!r}; {file} has no row for {path}; add one row per image")
         found.append(match)
     return found
+
+
+def resolve_sources(sources: str | Sequence[str], shown: Annotated, images: int | None) -> Sequence[str]:
+    """Return the source of each drawn image.
+
+    Args:
+        sources: what `read_sources` takes, or a name for each image of the data.
+        shown: the drawn images.
+        images: how many images the data has; None = batches, of which this is not known.
+
+    Raises:
+        SightlineError: there are not as many names as images, or `read_sources` rejects them.
+    """
+    if isinstance(sources, str):
+        return read_sources(shown.paths, sources)
+    if images is not None and len(sources) != images:
+        raise SightlineError(f"sources has {len(sources)} names; expected one for each of the {images} images")
+    return [sources[index] for index in shown.indices.tolist()]

@@ -5,9 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sightline.diagnosis.measurements import Measurement
 from sightline.diagnosis.preprocessing import PreprocessingCheck
 from sightline.localization.annotation import MIN_IMAGES
+from sightline.statistics.bootstrap import Array
 
 Answer = Literal[
     "wrong preprocessing", "leans on what it should avoid", "looks at the object", "leans on the background", "cannot tell",
@@ -212,3 +216,8 @@ def _compared(one: Measurement, value: float, above: str, below: str, neither: s
 def _with_interval(one: Measurement) -> str:
     span = f"{100 * one.low:.0f} to {100 * one.high:.0f}%".replace("-", "−")
     return f"{one.value:.0%} ({span})"
+
+
+def hits_by_seen(hits: Array, seen: NDArray[np.bool_]) -> list[tuple[int, float]]:
+    """Return the number and the accuracy of the images that training saw, and of the other images."""
+    return [(int(some.sum()), float(hits[some].mean()) if some.any() else math.nan) for some in (seen, ~seen)]
