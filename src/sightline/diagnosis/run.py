@@ -249,7 +249,7 @@ def _against_chance(
 
 
 def _facts(prepared: _Prepared, seen: Tensor | None) -> dict[str, Any]:
-    """Return what the page says of the images and of how the model sees them."""
+    """Return facts about the images and how the model sees them, for the page."""
     data, shown, spec = prepared.data, prepared.shown, prepared.input_spec
     height, width = shown.images.shape[-2:]
     return {

@@ -4,5 +4,5 @@ from torch import nn
 
 from sightline._core.registry import Registry
 
-MODELS: Registry[nn.Module] = Registry("model", ("sightline.models.own",))
+MODELS: Registry[nn.Module] = Registry("model", ("sightline.models.small_networks",))
 """Factories take `classes` and have the capability `size`, the side in pixels that the model is meant for."""
