@@ -80,7 +80,7 @@ HELD = "validation with groups"
 
 METHODS: dict[str, Method] = {
     "cross-entropy": Method("cross-entropy", "ours", "base", "-", _each(rate=(3e-4, 1e-3)), fixed={"kind": "cross_entropy"}),
-    # The small form has one trial and costs about as much as seven trainings; the search by defaults, some thirty.
+    # A search of the small form took as many processor seconds as twelve trainings.
     "bnnr-small": Method("BNNR's search, small", "bnnr_search", "bnnr", "-",
                          fixed={"preset": "light", "saliency": "gradcam"}),
     "bnnr": Method("BNNR's search", "bnnr_search", "bnnr", "-", _each(preset=("light", "standard"))),
