@@ -10,7 +10,9 @@ from layouts import trimap, write_image, write_mask
 from sightline.data import DATASETS
 from sightline.data.contents import content_of_files
 from sightline.data.dataset import ImageDataset
+from sightline.data.splits import Splits
 from sightline.datasets.derived.joined import Joined
+from sightline.datasets.derived.recompose import Recompose, recompose_splits
 from sightline.datasets.derived.subset import Subset
 
 
@@ -66,6 +68,18 @@ def test_masks_count_and_what_is_not_in_a_subset_does_not(tmp_path: Path) -> Non
     assert again.fingerprint == images.fingerprint
     assert again.content != whole
     assert Subset(again, [0, 2]).content == part
+
+
+def test_files_of_made_images_are_those_of_all_their_origins(tmp_path: Path) -> None:
+    images = folder(tmp_path)
+    joined = Joined(Splits({"train": images}))
+    assert joined.files(1) == images.files(1) != []
+    objects = dict.fromkeys(("train", "test"), images)
+    recomposed = recompose_splits(objects, {"train": images}, correlation=1.0, size=32, seed=0)["train"]
+    assert isinstance(recomposed, Recompose)
+    scene = recomposed.placements[2].scene
+    assert recomposed.files(2) == [*images.files(2), *images.files(scene)]
+    assert Subset(recomposed, [2]).files(0) == recomposed.files(2)
 
 
 def folder_as_it_is(place: Path) -> ImageDataset:

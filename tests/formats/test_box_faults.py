@@ -81,7 +81,7 @@ def test_a_turned_image_of_unknown_size_warns(tmp_path: Path) -> None:
         ((10, 4, 5, 8), r"a\.xml: the box 10, 4, 5, 8 has no area; .* look like x, y, width, height"),
         (
             (0.1, 0.2, 0.5, 0.6),
-            r"a\.xml: the box 0\.1, 0\.2, 0\.5, 0\.6 lies in the first pixel; .* fractions of the image",
+            r"a\.xml: the box 0\.1, 0\.2, 0\.5, 0\.6 is within the first pixel; .* fractions of the image",
         ),
     ],
 )
@@ -98,7 +98,7 @@ def test_an_xml_file_that_is_not_voc_raises(tmp_path: Path) -> None:
 
 
 WRONG_BOXES = [
-    ("0.1,0.2,0.5,0.6", "line 3: the box 0.1, 0.2, 0.5, 0.6 lies in the first pixel.*look like fractions"),
+    ("0.1,0.2,0.5,0.6", "line 3: the box 0.1, 0.2, 0.5, 0.6 is within the first pixel.*look like fractions"),
     ("0,0,0.5,1", "line 3: .*look like fractions"),
     ("20,10,8,6", "line 3: the box 20, 10, 8, 6 has no area.*look like x, y, width, height"),
     ("5,5,5,9", "line 3: .*has no area"),

@@ -174,7 +174,7 @@ def test_masks_are_not_images(tmp_path: Path) -> None:
         "dog/0_mask_1.png",
     )
     make(tmp_path, "masks/cat/0.png", "dog/face_mask.png")
-    found = left_out(tmp_path, "3 in folders of masks", "2 masks beside their images, such as dog/0_mask.png")
+    found = left_out(tmp_path, "3 in folders of masks", "2 masks next to their images, such as dog/0_mask.png")
     assert found == {"": {"cat": ["cat/0.png"], "dog": ["dog/0.png", "dog/face_mask.png"]}}
 
 

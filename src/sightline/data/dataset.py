@@ -156,8 +156,8 @@ class ImageDataset(Dataset[Sample], ABC):
         return self[index].path
 
     def files(self, index: int) -> list[Path]:
-        """Return the files that the sample at an index is read from; empty where that is not told."""
-        return []
+        """Return the files that the sample at an index is read from, and that its origins are; empty where none is known."""
+        return [file for dataset, place in self.origins(index) for file in dataset.files(place)]
 
     @cached_property
     def content(self) -> str | None:
