@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from sightline.data.contents import find_copies
+from sightline.data.copies import find_copies
 
 
 def write(path: Path, content: bytes) -> Path:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 import sightline as sl
 from sightline.diagnosis import diagnose
+from sightline.diagnosis.leftovers import border_alone
 from sightline.diagnosis.page import render
 from sightline.diagnosis.probe import out_of_fold, probe
 from sightline.diagnosis.properties import associate, file_properties, jpeg_quality, pixel_properties
-from sightline.diagnosis.shortcuts import border_alone
 from sightline.diagnosis.transplants import BACKGROUND, Donors, paste_cell, take_blur, take_colors, take_compression
 
 SIDE, COUNT = 16, 60

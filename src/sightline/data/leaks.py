@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sightline.data.contents import find_copies
+from sightline.data.copies import find_copies
 from sightline.data.dataset import ImageDataset
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import UnreadableFileError

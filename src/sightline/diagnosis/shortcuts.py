@@ -2,20 +2,18 @@
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from sightline.diagnosis.checks import GREY, background_alone
 from sightline.diagnosis.clusters import Cluster, find_clusters
+from sightline.diagnosis.leftovers import probe_leftovers
 from sightline.diagnosis.maps import MapMeasurements
-from sightline.diagnosis.probe import Probe, deep_features, probe
+from sightline.diagnosis.probe import Probe
 from sightline.diagnosis.properties import Property, measure_properties
 from sightline.diagnosis.transplants import BACKGROUND, Transplant, transplant
 from sightline.errors import SightlineError
 from sightline.localization.annotation import MIN_IMAGES, Annotated
 from sightline.network.input_spec import InputSpec
 
-BORDER = 0.125  # width of the border, as a share of each side
 LEVEL = 0.01  # a corrected p-value below it counts
 MIN_EFFECT = 0.10  # least share of the answers that follow what was taken
 SPECIFIC = 0.5  # share of the background's effect above which a single thing explains it
@@ -94,23 +92,3 @@ def _name(moved: list[Transplant], properties: list[Property]) -> tuple[str, str
 
 
 FILE_PROPERTIES = ("width", "height", "aspect", "file format", "camera")
-
-
-def border_alone(images: Tensor) -> Tensor:
-    """Return images (B, C, H, W) with gray inside of their border."""
-    height, width = images.shape[-2:]
-    inside = torch.zeros(height, width, dtype=torch.bool)
-    y, x = (max(1, round(BORDER * side)) for side in (height, width))
-    inside[y : height - y, x : width - x] = True
-    return torch.where(inside, GREY, images)
-
-
-def probe_leftovers(model: nn.Module, shown: Annotated, input_spec: InputSpec | None) -> list[Probe]:
-    """Tell the class from the background alone and from the border alone."""
-    rows = shown.usable
-    images, regions, labels = shown.images[rows], shown.regions[rows], shown.labels[rows]
-    left = {"the background alone": background_alone(images, regions), "the border alone": border_alone(images)}
-    return [
-        probe(name, deep_features(model, changed, input_spec), labels, tests=len(left))
-        for name, changed in left.items()
-    ]

@@ -18,8 +18,9 @@ from sightline.data.transforms import eval_transform, resize_mask
 from sightline.errors import SightlineError
 from sightline.explainers import explain
 from sightline.exporting import export_model
+from sightline.fixing.card import render_card
 from sightline.fixing.reading import Given
-from sightline.fixing.report import Look, render_card, render_report
+from sightline.fixing.report import Look, render_report
 from sightline.fixing.result import Fixed
 from sightline.models.opening import OpenedModel
 from sightline.network.logits import logits_of

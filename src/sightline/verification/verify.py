@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from sightline._core.progress import bar
-from sightline.data.contents import find_copies
+from sightline.data.copies import find_copies
 from sightline.data.dataset import ImageDataset
 from sightline.data.file_dataset import FileDataset, files_unchecked
 from sightline.data.files import UnclearFileError, UnreadableFileError
