@@ -180,7 +180,7 @@ VERBS = {
                        "model={name: sightline/lenet5, size: 32}", "columns.1.options.iterations=3", "-o", "figure"),
                       ("figure",), contents("figure/*.png", "figure/table.csv", "figure/parts/*.safetensors")),
     "rate to a batch": Verb(("rate", "-o", "rated", "--export-batch", "batch"), ("batch",),
-                            lambda folder: (len(list((folder / "batch/pictures").iterdir())), rows("batch/batch.csv")(folder))),
+                            lambda folder: (len(list((folder / "batch/images").iterdir())), rows("batch/batch.csv")(folder))),
 }  # fmt: skip
 
 
