@@ -30,7 +30,7 @@ class RefineCAM(Explainer):
         layers: number of layers that take part if one is given: the layer and up to `layers` - 1 stages before it.
 
     References:
-        Domeniconi, Stramiglio, Lombardi, Salti, "How to Evaluate and Refine your CAM" (2026).
+        Domeniconi, Stramiglio, Lombardi, Salti, "How to Evaluate and Refine your CAM" (ICPR 2026).
     """
 
     def __init__(self, method: str = "gradcam++", layers: int = 3) -> None:

@@ -1,9 +1,10 @@
 """What a model makes of an image seen through its map: average drop and increase, coherency, complexity, ADCC and ARCC.
 
 The explanation image is the image times its map: what the map points out stays, the rest fades into the fill. Drop and
-increase: Chattopadhyay et al., "Grad-CAM++" (WACV 2018), section 4. Coherency, complexity, ADCC: Poppi et al.,
-"Revisiting the Evaluation of Class Activation Mapping for Explainability" (CVPR workshops 2021), section 3. ARCC: Domeniconi et
-al., "How to Evaluate and Refine your CAM" (2026), which replaces the drop by ROAD.
+increase: Chattopadhyay et al., "Grad-CAM++" (WACV 2018), section 4.1. Coherency, complexity, ADCC: Poppi et al.,
+"Revisiting The Evaluation of Class Activation Mapping for Explainability: A Novel Metric and Experimental Analysis" (CVPR
+workshops 2021), section 3. ARCC: Domeniconi et al., "How to Evaluate and Refine your CAM" (ICPR 2026), which replaces the drop
+by ROAD.
 """
 
 from collections.abc import Sequence
@@ -107,7 +108,7 @@ class _ThroughMap(ModelMetric):
 
     References:
         Chattopadhyay et al., "Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep Convolutional Networks"
-            (WACV 2018), section 4.
+            (WACV 2018), section 4.1.
     """
 
     def __init__(
@@ -169,8 +170,8 @@ class _MapAgain(ExplainerMetric):
         fill: "black" (the papers') or "blur".
 
     References:
-        Poppi et al., "Revisiting The Evaluation of Class Activation Mapping for Explainability" (CVPR workshops 2021),
-            section 3.
+        Poppi et al., "Revisiting The Evaluation of Class Activation Mapping for Explainability: A Novel Metric and
+            Experimental Analysis" (CVPR workshops 2021), section 3.
     """
 
     def __init__(
@@ -210,8 +211,8 @@ class Complexity(PerImageMetric):
     """Mean of the maps, in [0, 1]; lower is better: a lower mean is a simpler map.
 
     References:
-        Poppi et al., "Revisiting The Evaluation of Class Activation Mapping for Explainability" (CVPR workshops 2021),
-            section 3.
+        Poppi et al., "Revisiting The Evaluation of Class Activation Mapping for Explainability: A Novel Metric and
+            Experimental Analysis" (CVPR workshops 2021), section 3.
 
     Examples:
         >>> metric = sl.metrics.Complexity()
@@ -265,7 +266,7 @@ class ARCC(_MapAgain):
         seed: random seed of the noise.
 
     References:
-        Domeniconi, Stramiglio, Lombardi, Salti, "How to Evaluate and Refine your CAM" (2026).
+        Domeniconi, Stramiglio, Lombardi, Salti, "How to Evaluate and Refine your CAM" (ICPR 2026).
 
     Examples:
         >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # logits: mean red, green and blue

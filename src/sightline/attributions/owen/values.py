@@ -86,8 +86,9 @@ def owen_values(
         SightlineError: an argument is not as above, or the model's answers are NaN or infinite.
 
     References:
-        Owen, "Values of games with a priori unions", 1977; Lundberg and Lee, "A unified approach to interpreting model
-        predictions", 2017.
+        Owen, "Values of Games with a Priori Unions" (Mathematical Economics and Game Theory 1977).
+        Lundberg, Lee, "A Unified Approach to Interpreting Model Predictions" (NeurIPS 2017), Theorem 1, for the values of
+            single pixels.
     """
     check_options(evaluations, output, internal_batch_size, tolerance)
     check_masker(masker, blur)

@@ -21,7 +21,7 @@ from sightline.network.targets import Targets, resolve_score
 
 @EXPLAINERS.register("legrad", needs_gradient=True, needs_layer=False, needs_attention=True)
 class LeGrad(PreciseExplainer):
-    """LeGrad: positive gradients of each block's score with respect to its attention (Bousselham et al. 2024).
+    """LeGrad: positive gradients of each block's score with respect to its attention (Bousselham et al. 2025).
 
     The score of a block is what the rest of the model, such as the final norm and the head, answers to the mean of the block's
     tokens. The gradients are averaged over heads, queries and blocks.
@@ -30,7 +30,8 @@ class LeGrad(PreciseExplainer):
         blocks: number of blocks that take part, counted from the last; None = all.
 
     References:
-        Bousselham et al., "LeGrad: An Explainability Method for Vision Transformers via Feature Formation Sensitivity" (2024).
+        Bousselham et al., "LeGrad: An Explainability Method for Vision Transformers via Feature Formation Sensitivity" (ICCV
+            2025).
     """
 
     def __init__(self, blocks: int | None = None) -> None:
