@@ -55,8 +55,8 @@ def attnlrp(request: AttributionRequest) -> Tensor:
         Attributions (N, C, H, W), with signs.
 
     References:
-        Achtibat et al., "AttnLRP: Attention-Aware Layer-Wise Relevance Propagation for Transformers" (ICML 2024), the rules
-            for softmax, products of matrices and normalization.
+        Achtibat et al., "AttnLRP: Attention-Aware Layer-Wise Relevance Propagation for Transformers" (ICML 2024),
+            Propositions 3.1, 3.3 and 3.4: the rules for softmax, products of matrices and normalization.
     """
     check_open(request.model)
     inputs = request.input_leaf()

@@ -126,9 +126,9 @@ def lrp(request: AttributionRequest) -> Tensor:
 
     References:
         Bach et al., "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise Relevance Propagation"
-            (PLoS ONE 2015), the epsilon rule.
+            (PLoS ONE 2015), Eq. 58: the epsilon rule.
         Ancona et al., "Towards better understanding of gradient-based attribution methods for Deep Neural Networks" (ICLR
-            2018), Proposition 1.
+            2018), where input x gradient is the epsilon rule in a network of ReLUs.
     """
     from captum.attr import LRP
     from captum.attr._utils.custom_modules import Addition_Module

@@ -47,7 +47,7 @@ def smoothgrad(request: AttributionRequest, *, samples: int = 50, noise: float =
         Attributions (N, C, H, W), with signs.
 
     References:
-        Smilkov et al., "SmoothGrad: removing noise by adding noise" (2017), section 3.
+        Smilkov et al., "SmoothGrad: removing noise by adding noise" (2017), section 2.2.
     """
     from captum.attr import NoiseTunnel, Saliency
 

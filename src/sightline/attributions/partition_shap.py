@@ -99,6 +99,8 @@ class WeightedSHAP(PartitionSHAP):
 
     References:
         Apicella et al., "SHAP-based explanations to improve classification systems" (XAI.it 2023).
+        Apicella et al., "IMPACTX: improving model performance by appropriately constraining the training with teacher
+            explanations" (Artificial Intelligence Review 2026), section 2, which describes it.
     """
 
     def signed_map(self, model: nn.Module, images: Tensor, targets: Targets, input_spec: InputSpec | None) -> Tensor:

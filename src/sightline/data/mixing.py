@@ -36,8 +36,8 @@ class Mixer:
         seed: of what is drawn.
 
     References:
-        Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; Yun et al., "CutMix: Regularization Strategy to
-        Train Strong Classifiers with Localizable Features", ICCV 2019.
+        Zhang et al., "mixup: Beyond Empirical Risk Minimization" (ICLR 2018).
+        Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features" (ICCV 2019).
     """
 
     mixup: float

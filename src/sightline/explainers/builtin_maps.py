@@ -105,8 +105,8 @@ class GroupMap(Explainer):
         group: the group to show, regardless of the class; None = for each image the one above.
 
     References:
-        Shen et al., "Interpretable Compositional Convolutional Neural Networks", IJCAI 2021, whose groups stand for
-        parts. Which of them explains a class it does not say; that choice is ours.
+        Shen et al., "Interpretable Compositional Convolutional Neural Networks" (IJCAI 2021), whose groups stand for parts.
+            Which of them explains a class it does not say; that choice is ours.
     """
 
     def __init__(self, groups: Tensor | Sequence[Any] | None = None, group: int | None = None) -> None:

@@ -22,8 +22,8 @@ class FinerCAM(CAM):
         weight: weight of their mean score; the paper's gamma.
 
     References:
-        Zhang et al., "Finer-CAM: Spotting the Difference Reveals Finer Details for Visual Explanation" (CVPR 2025), the
-            difference to the scores of similar classes.
+        Zhang et al., "Finer-CAM: Spotting the Difference Reveals Finer Details for Visual Explanation" (CVPR 2025),
+            section 3.2: the difference to the scores of similar classes.
     """
 
     def __init__(self, method: str = "gradcam", count: int = 3, weight: float = 0.6) -> None:

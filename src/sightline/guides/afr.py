@@ -31,8 +31,8 @@ class AFR(StageWeights):
         regularization: of the squared distance of the classifier's weights from those at the stage's start (lambda).
 
     References:
-        Qiu et al., "Simple and Fast Group Robustness by Automatic Feature Reweighting", ICML 2023. The paper retrains the last
-        layer on 20 % of the training images that the first stage has not seen.
+        Qiu et al., "Simple and Fast Group Robustness by Automatic Feature Reweighting" (ICML 2023). The paper retrains the last
+            layer on 20 % of the training images that the first stage has not seen.
     """
 
     def __init__(self, gamma: float = 4.0, regularization: float = 0.0) -> None:

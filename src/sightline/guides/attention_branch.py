@@ -26,8 +26,8 @@ class AttentionBranch(WeightedGuide):
         layer: behind which the branch stands; None = the last stage at a sixteenth of the input's side.
 
     References:
-        Fukui et al., "Attention Branch Network: Learning of Attention Mechanism for Visual Explanation", CVPR 2019; its branch
-        has residual blocks of the network's kind, where this one has one convolution.
+        Fukui et al., "Attention Branch Network: Learning of Attention Mechanism for Visual Explanation" (CVPR 2019); its
+            branch has residual blocks of the network's kind, where this one has one convolution.
     """
 
     branch: AttentionBranchModule

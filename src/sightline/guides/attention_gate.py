@@ -33,8 +33,8 @@ class AttentionGate(WeightedGuide):
             avoid, and free elsewhere.
 
     References:
-        Mitsuhara et al., "Embedding Human Knowledge into Deep Neural Network via Attention Map", VISAPP 2021, teach the
-        attention of an attention branch network by hand-made maps; this gate is the plainest network with such an attention.
+        Mitsuhara et al., "Embedding Human Knowledge into Deep Neural Network via Attention Map" (VISAPP 2021), teach the
+            attention of an attention branch network by hand-made maps; this gate is the plainest network with one.
 
     Examples:
         >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)

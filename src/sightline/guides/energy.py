@@ -56,8 +56,8 @@ class Energy(_Localization):
         region: the object by its `"masks"` or by `"boxes"`; or `"avoid"`: the share of the map in the region to avoid.
 
     References:
-        Rao et al., "Studying How to Efficiently and Effectively Guide Models with Explanations", ICCV 2023, the Energy loss.
-
+        Rao et al., "Studying How to Efficiently and Effectively Guide Models with Explanations" (ICCV 2023),
+            section 3.4, Eq. 6: the Energy loss.
     Examples:
         >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
         >>> masks = torch.zeros(2, 64, 64, dtype=torch.uint8)
@@ -89,7 +89,8 @@ class L1(_Localization):
             the paper's loss, 0 a penalty alone.
 
     References:
-        Rao et al., "Studying How to Efficiently and Effectively Guide Models with Explanations", ICCV 2023, the L1 loss.
+        Rao et al., "Studying How to Efficiently and Effectively Guide Models with Explanations" (ICCV 2023),
+            section 3.4, Eq. 3: the L1 loss.
 
     Examples:
         >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)

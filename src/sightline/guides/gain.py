@@ -31,7 +31,8 @@ class GAIN(MapGuide):
         threshold: the value of the map at which half is erased, in (0, 1).
 
     References:
-        Li et al., "Tell Me Where to Look: Guided Attention Inference Network", CVPR 2018, section 3.
+        Li et al., "Tell Me Where to Look: Guided Attention Inference Network" (CVPR 2018), for the attention
+            mining loss and the extra supervision of GAIN_ext.
 
     Examples:
         >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)

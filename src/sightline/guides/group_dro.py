@@ -31,7 +31,7 @@ class GroupDRO(Guide):
 
     References:
         Sagawa et al., "Distributionally Robust Neural Networks for Group Shifts: On the Importance of Regularization for
-        Worst-Case Generalization", ICLR 2020, Algorithm 1.
+            Worst-Case Generalization" (ICLR 2020), Algorithm 1.
 
     Examples:
         >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)

@@ -60,7 +60,7 @@ class IMPACTX(Guide):
 
     References:
         Apicella et al., "IMPACTX: improving model performance by appropriately constraining the training with teacher
-        explanations" (Artificial Intelligence Review 2026), sections 3 and 4.3.
+            explanations" (Artificial Intelligence Review 2026), sections 3 and 4.3.
     """
 
     branch: TwoBranch

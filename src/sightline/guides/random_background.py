@@ -37,7 +37,7 @@ class RandomBackground(Guide):
 
     References:
         Xiao, Engstrom, Ilyas, Madry, "Noise or Signal: The Role of Image Backgrounds in Object Recognition" (ICLR 2021),
-            section 4, which trains on such images.
+            section 3, which trains on such images.
 
     Examples:
         >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)

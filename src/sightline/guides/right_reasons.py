@@ -30,8 +30,8 @@ class RightReasons(WeightedGuide):
             for reasons inside the object where the penalty alone is content with none.
 
     References:
-        Ross et al., "Right for the Right Reasons: Training Differentiable Models by Constraining their Explanations",
-        IJCAI 2017, the right-reasons term of the loss.
+        Ross et al., "Right for the Right Reasons: Training Differentiable Models by Constraining their Explanations"
+            (IJCAI 2017), section 2.1: the right-reasons term of the loss.
 
     Examples:
         >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)

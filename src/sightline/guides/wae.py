@@ -18,7 +18,9 @@ class WAE(IMPACTX):
     The options are those of `IMPACTX`; `weight`, of the map's error, trains other parameters here than the cross-entropy does.
 
     References:
-        Apicella et al., "SHAP-based explanations to improve classification systems", XAI.it 2023.
+        Apicella et al., "SHAP-based explanations to improve classification systems" (XAI.it 2023).
+        Apicella et al., "IMPACTX: improving model performance by appropriately constraining the training with teacher
+            explanations" (Artificial Intelligence Review 2026), section 2, which describes it.
     """
 
     term = "wae"

@@ -32,7 +32,7 @@ class BackgroundMetric(MaskedImageMetric):
 
     References:
         Xiao, Engstrom, Ilyas, Madry, "Noise or Signal: The Role of Image Backgrounds in Object Recognition" (ICLR 2021):
-            Only-FG, No-FG, Only-BG-B, Only-BG-T, Mixed-Same, Mixed-Rand, Mixed-Next, and in section 4 the BG-gap.
+            Only-FG, No-FG, Only-BG-B, Only-BG-T, Mixed-Same, Mixed-Rand and Mixed-Next in section 2, the BG-gap in section 3.
     """
 
     def __init__(

@@ -219,7 +219,7 @@ class PointingGameInBox(BoxMetric):
         tolerance: Greatest distance from the boxes, in pixels, that still is a hit.
 
     References:
-        Zhang et al., "Top-down Neural Attention by Excitation Backprop" (ECCV 2016), section 4.2, for the pointing game.
+        Zhang et al., "Top-down Neural Attention by Excitation Backprop" (ECCV 2016), section 4.1, for the pointing game.
 
     Examples:
         >>> maps = torch.zeros(1, 8, 8)

@@ -143,7 +143,7 @@ class PointingGame(MapMetric):
         tolerance: largest distance from the object, in pixels, that is still a hit; 15 in the paper.
 
     References:
-        Zhang et al., "Top-down Neural Attention by Excitation Backprop" (ECCV 2016), section 4.
+        Zhang et al., "Top-down Neural Attention by Excitation Backprop" (ECCV 2016), section 4.1.
 
     Examples:
         >>> metric = sl.metrics.PointingGame()

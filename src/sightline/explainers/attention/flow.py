@@ -77,9 +77,10 @@ class TransformerAttribution(_Flow):
     Explainability" (ICCV 2021). A pooling attention multiplies R by its own A.
 
     References:
-        Chefer, Gur, Wolf, "Transformer Interpretability Beyond Attention Visualization" (CVPR 2021).
+        Chefer, Gur, Wolf, "Transformer Interpretability Beyond Attention Visualization" (CVPR 2021), which
+            multiplies the gradient by the relevance of LRP instead of the attention.
         Chefer, Gur, Wolf, "Generic Attention-model Explainability for Interpreting Bi-Modal and Encoder-Decoder Transformers"
-            (ICCV 2021), the rules for self-attention.
+            (ICCV 2021), Eqs. 5 and 6: the rules for self-attention.
     """
 
     share = 1.0

@@ -23,7 +23,7 @@ class GradECLIP(PreciseExplainer):
     transformer that reads one token.
 
     References:
-        Zhao et al., "Gradient-based Visual Explanation for Transformer-based CLIP" (ICML 2024).
+        Zhao et al., "Gradient-based Visual Explanation for Transformer-based CLIP" (ICML 2024), Eqs. 7 and 8.
     """
 
     def explain_precisely(self, model: nn.Module, inputs: Tensor, targets: Targets, layer: LayerSelection) -> Tensor:
