@@ -11,7 +11,7 @@ from sightline._core.tensors import at_least_float32, check_finite, check_images
     ("images", "message"),
     [
         ([[0.0]], "images is a list"),
-        (torch.rand(3, 4, 4), r"images has shape \(3, 4, 4\)"),
+        (torch.rand(3, 4, 4), r"images have shape \(3, 4, 4\)"),
         (torch.rand(0, 3, 4, 4), "none of them 0"),
         (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), "dtype torch.uint8; expected a float type"),
         (torch.tensor([0.0, torch.nan, torch.inf])[:, None, None, None], r"in images \(images \[1, 2\] of the batch\)"),

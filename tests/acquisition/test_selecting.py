@@ -194,5 +194,5 @@ def test_select_samples_invalid_arguments_raise() -> None:
         def scores(self, pool: Pool) -> Tensor:
             return torch.tensor([math.nan])
 
-    with pytest.raises(SightlineError, match=r"images \[0\] of the pool are not finite"):
+    with pytest.raises(SightlineError, match=r"NaN or infinity in the scores of the pool \(images \[0\]"):
         select_samples(Lost(), model, pool, 1)

@@ -188,7 +188,7 @@ def test_blur_is_rises_at_224_and_scales() -> None:
     [
         ({"maps": torch.full((2, 8, 8), torch.nan)}, r"NaN or infinity in maps \(images \[0, 1\]"),
         ({"maps": torch.rand(2, 4, 4)}, r"expected \(2, 8, 8\)"),
-        ({"maps": torch.ones(2, 8, 8, dtype=torch.int64)}, "expected a float tensor"),
+        ({"maps": torch.ones(2, 8, 8, dtype=torch.int64)}, "expected a float type"),
         ({"images": torch.full((2, 3, 8, 8), torch.nan)}, "NaN or infinity in images"),
         ({"targets": torch.tensor([0, 2])}, r"classes 0 \.\. 1"),
         ({"targets": torch.tensor([0])}, r"expected \(2,\)"),

@@ -107,7 +107,7 @@ def test_components_of_empty_masks_are_empty() -> None:
 
 def test_components_and_boxes_invalid_masks_raise() -> None:
     with pytest.raises(
-        SightlineError, match=r"mask has shape \(2, 2\) and dtype torch.bool; expected \(B, H, W\) bool"
+        SightlineError, match=r"mask has shape \(2, 2\) and dtype torch.bool; expected \(2, H, W\) bool"
     ):
         components(torch.ones(2, 2, dtype=torch.bool))
     with pytest.raises(SightlineError, match=r"dtype torch\.float32"):

@@ -71,7 +71,7 @@ def test_where_there_is_nothing_to_cut_the_mask_is_the_box() -> None:
         ({"images": torch.rand(2, 1, 8, 8)}, "1 channels"),
         ({"images": 2 + torch.rand(2, 3, 8, 8)}, r"range over \[2"),
         ({"boxes": torch.zeros(1, 4)}, "boxes have shape"),
-        ({"boxes": torch.full((2, 4), torch.nan)}, "finite"),
+        ({"boxes": torch.full((2, 4), torch.nan)}, "infinity in boxes"),
         ({"points": [torch.zeros(1, 2)]}, "points are"),
         ({"iterations": 0}, "iterations is 0"),
     ],

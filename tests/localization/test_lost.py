@@ -101,7 +101,7 @@ def test_peak_boxes_take_the_component_of_the_maximum() -> None:
 
 
 def test_discover_invalid_keys_raise() -> None:
-    with pytest.raises(SightlineError, match=r"expected \(B, 2 \* 3, C\)"):
+    with pytest.raises(SightlineError, match=r"expected \(B, 6, C\)"):
         discover(torch.zeros(1, 5, 4), (2, 3))
     with pytest.raises(SightlineError, match="NaN or infinity"):
         discover(torch.full((1, 6, 4), torch.nan), (2, 3))

@@ -127,7 +127,7 @@ def test_localization_invalid_arguments_raise(function) -> None:
         function(MAP.masked_fill(MAP > 0.8, torch.nan), MASK)
     with pytest.raises(sl.SightlineError, match=r"expected \(1, 3, 3\) or"):
         function(MAP, MASK[:, :2])
-    with pytest.raises(sl.SightlineError, match="expected a float tensor"):
+    with pytest.raises(sl.SightlineError, match="expected a float type"):
         function(MASK, MASK)
 
 

@@ -153,7 +153,7 @@ def test_noise_metrics_invalid_arguments_raise(region: Tensor) -> None:
         noised(images * 4, regions, 0.1)
     with pytest.raises(sl.SightlineError, match="kind is 'salt'"):
         noised(images, regions, 0.1, "salt")
-    with pytest.raises(sl.SightlineError, match="region is"):
+    with pytest.raises(sl.SightlineError, match="region has shape"):
         noised(images, regions.float(), 0.1)
     with pytest.raises(sl.SightlineError, match="levels are"):
         RFS(Untouched(region), levels=())

@@ -84,7 +84,7 @@ def test_an_image_has_the_mean_over_filters_of_their_best_part(internal_batch_si
 def test_filters_with_nan_are_rejected() -> None:
     model = Filters()
     model.features.weight.data[0] = torch.nan
-    with pytest.raises(SightlineError, match="activations of 'features' are NaN"):
+    with pytest.raises(SightlineError, match="NaN or infinity in the activations of 'features'"):
         METRICS["part_interpretability"](model=model, layer="features").update(*animals())
 
 

@@ -5,7 +5,7 @@ workers or processes nor a resumed run can change it.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -41,6 +41,23 @@ def image_keys(images: Tensor, indices: Tensor | None = None) -> list[int | str]
     if len(indices) != len(images):
         raise SightlineError(f"indices has {len(indices)} entries; expected one for each of the {len(images)} images")
     return indices.tolist()
+
+
+def drawn(
+    draw: Callable[..., Tensor], images: Tensor, indices: Tensor | None, seed: int, *purpose: int | str
+) -> Tensor:
+    """`torch.rand` or `torch.randn` of the shape of images (B, C, H, W), each keyed by (seed, index, purpose).
+
+    Args:
+        draw: the torch function.
+        images: whose shape, device and dtype the draws have.
+        indices: (B,) each image's place in its dataset; None = the image's pixels are its key.
+        seed: of all draws.
+        purpose: what they are for.
+    """
+    keys = image_keys(images, indices)
+    rows = [draw(images.shape[1:], generator=generator(seed, key, *purpose)) for key in keys]
+    return torch.stack(rows).to(images)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Tensors that callers pass: checks whose errors name the argument, and the type to compute in."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -11,15 +13,40 @@ TOLERANCE = 1e-4  # of a range: what rounding and resampling may add
 ROUNDING = 256
 
 
+def check_shape(
+    tensor: object, argument: str, *shapes: Sequence[int | str], dtype: torch.dtype | None = None, meaning: str = ""
+) -> None:
+    """Raise unless the argument is a tensor of one of the shapes.
+
+    Args:
+        tensor: what came.
+        argument: the name in the error.
+        *shapes: what is accepted, such as `(3, "N", 4)`: a letter stands for any length of at least 1.
+        dtype: the only accepted one; None = any.
+        meaning: what the shape is or has to follow, as the end of the sentence.
+    """
+    names = " or ".join(f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})" for shape in shapes)
+    expected = names + (f" {dtype}".replace("torch.", "") if dtype else "") + (f", {meaning}" if meaning else "")
+    if not isinstance(tensor, Tensor):
+        raise SightlineError(f"{argument} is a {type(tensor).__name__}; expected a tensor {expected}")
+    fits = any(
+        tensor.ndim == len(shape)
+        and all(have > 0 if isinstance(wanted, str) else have == wanted for have, wanted in zip(tensor.shape, shape))
+        for shape in shapes
+    )
+    if not fits or dtype not in (None, tensor.dtype):
+        came = f"{tuple(tensor.shape)}" + (f" and dtype {tensor.dtype}" if dtype else "")
+        none = ", none of them 0" if 0 in tensor.shape else ""
+        verb = "have" if argument.endswith("s") else "has"
+        raise SightlineError(f"{argument} {verb} shape {came}; expected {expected}{none}")
+
+
 def check_images(images: Tensor, argument: str = "images") -> None:
     """Raise unless the images are a finite float batch (B, C, H, W) with at least one image."""
-    if not isinstance(images, Tensor):
-        raise SightlineError(f"{argument} is a {type(images).__name__}; expected a float tensor (B, C, H, W)")
-    if images.ndim != 4 or 0 in images.shape:
-        raise SightlineError(f"{argument} has shape {tuple(images.shape)}; expected (B, C, H, W), none of them 0")
+    check_shape(images, argument, ("B", "C", "H", "W"))
     if not images.is_floating_point():
         raise SightlineError(
-            f"{argument} has dtype {images.dtype}; expected a float type (uint8 pixels: divide by 255)"
+            f"{argument} have dtype {images.dtype}; expected a float type (uint8 pixels: divide by 255)"
         )
     check_finite(images, argument)
 
@@ -53,7 +80,13 @@ def outside_unit_range(values: Tensor) -> Tensor:
     return (low < -TOLERANCE) | (high > 1 + TOLERANCE)
 
 
-def check_maps(maps: Tensor, size: torch.Size | None = None, low: float = -torch.inf, high: float = torch.inf) -> None:
+def check_maps(
+    maps: Tensor,
+    size: torch.Size | None = None,
+    low: float = -torch.inf,
+    high: float = torch.inf,
+    argument: str = "maps",
+) -> None:
     """Raise unless the maps are finite floats (B, H, W) of the size of the images and in a range.
 
     Args:
@@ -61,16 +94,15 @@ def check_maps(maps: Tensor, size: torch.Size | None = None, low: float = -torch
         size: (B, H, W) that they must have; None = any.
         low: smallest accepted value.
         high: largest accepted value.
+        argument: the name in the error.
     """
-    if not isinstance(maps, Tensor) or not maps.is_floating_point() or maps.ndim != 3 or 0 in maps.shape:
-        came = f"{maps.dtype} {tuple(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__
-        raise SightlineError(f"maps are {came}; expected a float tensor (B, H, W), none of them 0")
-    if size is not None and maps.shape != size:
-        raise SightlineError(f"maps have shape {tuple(maps.shape)}; expected {tuple(size)}, as the images")
-    check_finite(maps, "maps")
+    check_shape(maps, argument, size or ("B", "H", "W"), meaning="" if size is None else "as the images")
+    if not maps.is_floating_point():
+        raise SightlineError(f"{argument} have dtype {maps.dtype}; expected a float type")
+    check_finite(maps, argument)
     least, greatest = torch.aminmax(maps)
     if least < low or greatest > high:
-        raise SightlineError(f"maps range over [{least:.3g}, {greatest:.3g}]; expected [{low}, {high}]")
+        raise SightlineError(f"{argument} range over [{least:.3g}, {greatest:.3g}]; expected [{low}, {high}]")
 
 
 def check_finite(values: Tensor, subject: str, advice: str = "") -> None:
@@ -81,9 +113,9 @@ def check_finite(values: Tensor, subject: str, advice: str = "") -> None:
         subject: what the values are, such as an argument's name.
         advice: what to do or to ask, as the end of the sentence.
     """
-    finite = values.detach().isfinite().reshape(len(values), -1).all(1)
+    finite = values.detach().isfinite()
     if not finite.all():
-        bad = (~finite).nonzero().flatten().tolist()
+        bad = (~finite.reshape(len(values), -1).all(1)).nonzero().flatten().tolist()
         end = f"; {advice}" if advice else ""
         raise SightlineError(f"NaN or infinity in {subject} (images {bad[:10]} of the batch){end}")
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from sightline._core.seeding import generator
+from sightline._core.tensors import check_finite
 from sightline.data.batch import Batch
 from sightline.data.loader import Transformed
 from sightline.errors import SightlineError
@@ -131,11 +132,7 @@ class Ranking(QueryStrategy):
     def select(self, pool: Pool, count: int) -> Selection:
         """Select the images with the highest scores."""
         scores = self.scores(pool).double().cpu()
-        if not scores.isfinite().all():
-            bad = (~scores.isfinite()).nonzero()[:, 0].tolist()
-            raise SightlineError(
-                f"the scores of images {bad[:10]} of the pool are not finite; is the model finite there?"
-            )
+        check_finite(scores, "the scores of the pool", "is the model finite there?")
         # Drawn, because data sets are in order of class: the first of equal images would be of one class.
         shuffled = torch.randperm(len(scores), generator=generator(pool.seed, pool.round, "acquisition"))
         order = shuffled[scores[shuffled].argsort(descending=True, stable=True)][:count]

@@ -13,7 +13,6 @@ from sightline.data import Batch, ImageDataset
 from sightline.data.file_dataset import FileDataset, Record
 from sightline.data.files import locate
 from sightline.data.image_listing import list_images
-from sightline.data.loader import create_loader
 from sightline.datasets.derived.subset import Listed, read_list
 from sightline.errors import SightlineError
 from sightline.network.input_spec import InputSpec
@@ -100,14 +99,13 @@ def select_from_run(
             f"{run.path} was trained on all its images; give a pool, a folder of images without labels"
         )
 
-    size, num_workers = loaded.input_spec.size[0], recipe.num_workers
     number = max((line.round for line in lines), default=0) + 1
     selection = select_samples(
         strategy,
         loaded.model,
-        create_loader(source, size=size, batch_size=32, train=False, num_workers=num_workers, indices=places),
+        loaded.loader(source, indices=places),
         count,
-        create_loader(train, size=size, batch_size=32, train=False, num_workers=num_workers, indices=known),
+        loaded.loader(train, indices=known),
         layer=loaded.layer,
         input_spec=loaded.input_spec,
         seed=recipe.seed,

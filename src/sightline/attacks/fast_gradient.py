@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline._core.checks import check_fraction
-from sightline._core.tensors import check_finite
+from sightline._core.tensors import check_finite, check_shape
 from sightline.attacks.steps import attacked, cross_entropy_gradient, scaled_to, score_gradient
 from sightline.errors import SightlineError
 from sightline.network.input_spec import InputSpec
@@ -64,10 +64,7 @@ def sign_step(
     """
     change = eps * torch.where(gradient < 0, -1.0, 1.0).to(pixels)
     if weights is not None:
-        if weights.shape != (len(pixels), *pixels.shape[2:]):
-            raise SightlineError(
-                f"weights have shape {tuple(weights.shape)}; expected {(len(pixels), *pixels.shape[2:])}, one per pixel"
-            )
+        check_shape(weights, "weights", pixels[:, 0].shape, meaning="one per pixel")
         change = change * weights[:, None].to(pixels)
     return (pixels + change).clamp(0, 1) if clamp else pixels + change
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sightline._core.checks import check_count, check_positive
 from sightline._core.seeding import seeded
-from sightline._core.tensors import has_contrast
+from sightline._core.tensors import check_finite, check_shape, has_contrast
 from sightline.attributions.attribution import AttributionRequest, Baseline, attribution
 from sightline.errors import SightlineError
 
@@ -190,8 +190,7 @@ class _Scores:
 
     def __call__(self, *arguments: Any) -> Tensor:
         scores = self.forward(*arguments)
-        if not scores.isfinite().all():
-            raise SightlineError("NaN or infinity in the scores of changed images; is the model finite there?")
+        check_finite(scores, "the scores of changed images", "is the model finite there?")
         self.taken.append(scores.detach())
         return scores
 
@@ -240,11 +239,9 @@ def _regions(inputs: Tensor, patch: Length, features: Tensor | None) -> Tensor:
             torch.arange(side, device=inputs.device) // _pixels(patch, side, "patch") for side in (height, width)
         )
         return (rows[:, None] * (int(columns[-1]) + 1) + columns)[None, None]
-    if features.shape != (height, width) or features.is_floating_point():
-        raise SightlineError(
-            f"features has shape {tuple(features.shape)} and dtype {features.dtype}; expected integers {(height, width)}, "
-            "the number of each pixel's region"
-        )
+    check_shape(features, "features", (height, width), meaning="the number of each pixel's region")
+    if features.is_floating_point():
+        raise SightlineError(f"features have dtype {features.dtype}; expected integers")
     return features.to(inputs.device).unique(return_inverse=True)[1][None, None]
 
 

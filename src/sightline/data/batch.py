@@ -7,11 +7,10 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from sightline._core.tensors import check_images, check_maps
+from sightline._core.tensors import check_images, check_maps, check_shape
 from sightline.data.batch_checks import (
     check_avoid,
     check_boxes,
-    check_flags,
     check_indices,
     check_labels,
     check_masks,
@@ -95,7 +94,7 @@ class Batch(_Checked):
             check_masks_of_classes(self.masks, self.labels)
             if self.has_mask is None:
                 self.has_mask = torch.ones(size, dtype=torch.bool, device=self.masks.device)
-            check_flags(self.has_mask, "has_mask", (size,))
+            check_shape(self.has_mask, "has_mask", (size,), dtype=torch.bool)
         if self.boxes is not None:
             check_boxes(self.boxes, self.has_box, area)
             if self.has_box is None:
@@ -108,7 +107,7 @@ class Batch(_Checked):
             check_avoid(self.avoid, area)
             if self.has_avoid is None:
                 self.has_avoid = torch.ones(size, dtype=torch.bool, device=self.avoid.device)
-            check_flags(self.has_avoid, "has_avoid", (size,))
+            check_shape(self.has_avoid, "has_avoid", (size,), dtype=torch.bool)
         if self.targets is not None:
             check_targets(self.targets, self.labels)
         if self.indices is not None:
@@ -238,10 +237,9 @@ def class_masks(masks: Tensor, classes: Tensor | None = None) -> Tensor:
     Raises:
         SightlineError: the masks have another shape, or there are several per image and no classes.
     """
+    check_shape(masks, "masks", (len(masks), "H", "W"), (len(masks), "K", "H", "W"))
     if masks.ndim == 3:
         return masks
-    if masks.ndim != 4:
-        raise SightlineError(f"masks have shape {tuple(masks.shape)}; expected (B, H, W) or (B, K, H, W)")
     if masks.shape[1] == 1:
         return masks[:, 0]
     if classes is None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from sightline._core.tensors import check_shape
 from sightline.errors import SightlineError
 
 
@@ -40,19 +41,13 @@ def check_masks(masks: Tensor, size: tuple[int, int, int]) -> None:
         masks: what to check.
         size: (B, H, W) of the images or maps.
     """
-    count, height, width = size
-    if masks.ndim not in (3, 4) or masks.shape[0] != count or masks.shape[-2:] != (height, width) or 0 in masks.shape:
-        raise SightlineError(
-            f"masks have shape {tuple(masks.shape)}; expected ({count}, {height}, {width}) or "
-            f"({count}, K, {height}, {width}), as the images"
-        )
+    check_shape(masks, "masks", size, (size[0], "K", *size[1:]), meaning="as the images")
     _check_values(masks, "masks")
 
 
 def check_avoid(avoid: Tensor, size: tuple[int, int, int]) -> None:
     """Raise unless regions to avoid (B, H, W) are uint8 of 0, 1 and 255, or float in [0, 1]."""
-    if avoid.shape != size or 0 in avoid.shape:
-        raise SightlineError(f"avoid has shape {tuple(avoid.shape)}; expected {size}, one region an image")
+    check_shape(avoid, "avoid", size, meaning="one region an image")
     _check_values(avoid, "avoid")
 
 
@@ -84,12 +79,8 @@ def check_masks_of_classes(masks: Tensor, labels: Tensor) -> None:
 
 def check_parts(parts: Tensor, size: tuple[int, int, int]) -> None:
     """Raise unless masks of parts (B, P, H, W) hold only 0 and 1."""
-    count, height, width = size
-    if parts.ndim != 4 or len(parts) != count or parts.shape[2:] != (height, width):
-        raise SightlineError(
-            f"parts have shape {tuple(parts.shape)}; expected ({count}, P, {height}, {width}), as the images"
-        )
-    if parts.numel() and not ((parts == 0) | (parts == 1)).all():
+    check_shape(parts, "parts", (size[0], "P", *size[1:]), meaning="as the images")
+    if not ((parts == 0) | (parts == 1)).all():
         raise SightlineError("parts hold other values than 0 and 1; expected 1 where a part is, else 0")
 
 
@@ -108,20 +99,9 @@ def check_targets(targets: Tensor, labels: Tensor) -> None:
         )
 
 
-def check_flags(flags: Tensor, argument: str, shape: tuple[int, ...]) -> None:
-    """Raise unless flags are bool of a shape."""
-    if flags.shape != shape or flags.dtype != torch.bool:
-        raise SightlineError(
-            f"{argument} has shape {tuple(flags.shape)} and dtype {flags.dtype}; expected {shape} bool"
-        )
-
-
 def check_indices(indices: Tensor, argument: str, size: int, least: int | None) -> None:
     """Raise unless indices are int64 (B,), none below `least`; None = any."""
-    if indices.shape != (size,) or indices.dtype != torch.int64:
-        raise SightlineError(
-            f"{argument} have shape {tuple(indices.shape)} and dtype {indices.dtype}; expected ({size},) int64"
-        )
+    check_shape(indices, argument, (size,), dtype=torch.int64)
     if least is not None and int(indices.min()) < least:
         raise SightlineError(f"{argument} hold {int(indices.min())}; expected values >= {least}")
 
@@ -140,7 +120,7 @@ def check_boxes(boxes: Tensor, has_box: Tensor | None, size: tuple[int, int | No
             f"boxes have shape {tuple(boxes.shape)} and dtype {boxes.dtype}; expected ({count}, N, 4), xyxy in pixels"
         )
     if has_box is not None:
-        check_flags(has_box, "has_box", (count, boxes.shape[1]))
+        check_shape(has_box, "has_box", (count, boxes.shape[1]), dtype=torch.bool)
     real = boxes if has_box is None else boxes[has_box]
     real = real.reshape(-1, 4)
     x1, y1, x2, y2 = real.unbind(1)

@@ -11,6 +11,7 @@ from sightline._core.checks import check_choice
 from sightline._core.files import is_new, replacing_folder, writing
 from sightline._core.optional import requires_extra
 from sightline._core.reading import reading
+from sightline._core.tensors import check_shape
 from sightline.errors import SightlineError
 
 ADVICE = "remove the folder, and give the command that made it again"
@@ -188,10 +189,7 @@ class MapStore:
             RunFailedError: the disk does not take them; what was finished before is kept.
         """
         values = maps.detach().cpu()
-        if values.shape[1:] != torch.Size(self.map_size):
-            raise SightlineError(
-                f"maps have shape {tuple(values.shape)}; expected (n, {self.map_size[0]}, {self.map_size[1]})"
-            )
+        check_shape(values, "maps", ("n", *self.map_size))
         if self._maps.dtype == "uint8":
             low, high = torch.aminmax(values)
             if not (low >= 0 and high <= 1):

@@ -10,7 +10,6 @@ import torch
 from sightline._core.fingerprint import fingerprint
 from sightline._core.shared_work import processes
 from sightline.data.dataset import ImageDataset
-from sightline.data.loader import create_loader
 from sightline.errors import SightlineError
 from sightline.evaluation.measuring import DEFAULT_EXPLAINERS, DEFAULT_METRICS, TargetClass, evaluate_model
 from sightline.evaluation.precision_change import describe_change
@@ -73,13 +72,7 @@ def evaluate(
     for name, dataset in chosen.items():
         found[name] = evaluate_model(
             loaded.model,
-            create_loader(
-                dataset,
-                size=loaded.input_spec.size[0],
-                batch_size=batch_size,
-                train=False,
-                num_workers=recipe.num_workers,
-            ),
+            loaded.loader(dataset, batch_size),
             explainers or recipe.evaluation.explainers or DEFAULT_EXPLAINERS,
             metrics or recipe.evaluation.metrics or DEFAULT_METRICS,
             input_spec=loaded.input_spec,

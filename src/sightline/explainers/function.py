@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline._core.tensors import at_least_float32
+from sightline._core.tensors import at_least_float32, check_shape
 from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer, normalize_maps, resize_maps
 from sightline.network.layers import LayerSelection
@@ -48,8 +48,5 @@ class FunctionExplainer(Explainer):
             for parameter, grad in kept:
                 parameter.grad = grad
         maps = torch.as_tensor(found).detach().to(inputs.device)
-        if maps.ndim != 3 or len(maps) != len(inputs):
-            raise SightlineError(
-                f"the function returned maps of shape {tuple(maps.shape)}; expected ({len(inputs)}, height, width)"
-            )
+        check_shape(maps, "the function's maps", (len(inputs), "height", "width"))
         return normalize_maps(resize_maps(at_least_float32(maps), (inputs.shape[-2], inputs.shape[-1])))

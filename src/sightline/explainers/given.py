@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torchvision import tv_tensors
 
+from sightline._core.tensors import check_shape
 from sightline.data.transforms import eval_transform
-from sightline.errors import SightlineError
 from sightline.explainers.base import Explainer
 from sightline.given import Normalization, as_images
 from sightline.models.opening import open_model
@@ -113,6 +113,5 @@ def _rows_of(targets: Targets, rows: Tensor, count: int) -> Targets:
 def _indices_of(indices: Tensor | int | None, rows: Tensor, count: int) -> Tensor | int | None:
     if not isinstance(indices, Tensor) or indices.ndim == 0:
         return indices
-    if len(indices) != count:
-        raise SightlineError(f"targets have shape {tuple(indices.shape)}; expected ({count},), one class an image")
+    check_shape(indices, "targets", (count,), meaning="one class an image")
     return indices[rows]

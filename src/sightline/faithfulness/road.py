@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline._core.checks import check_non_negative
+from sightline._core.seeding import drawn
 from sightline.errors import SightlineError
 from sightline.faithfulness.perturbation import ranks_of
 from sightline.metric_base.base import ModelMetric
-from sightline.metric_base.draws import drawn
 from sightline.metric_base.observation import Observation
 from sightline.metric_base.registry import register
 from sightline.network.input_spec import InputSpec

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from sightline._core.checks import check_choice, check_count
 from sightline._core.fills import Fill, filled
+from sightline._core.seeding import drawn
 from sightline._core.tensors import check_pixels
 from sightline.faithfulness.perturbation import Curve, area_under_curve, curves_between, ranks_of
 from sightline.metric_base.base import CurveMetric, observe
-from sightline.metric_base.draws import drawn
 from sightline.metric_base.observation import Observation
 from sightline.metric_base.registry import register
 from sightline.metric_base.scoring import Scorer

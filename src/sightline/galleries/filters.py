@@ -14,7 +14,6 @@ from torch import Tensor
 from sightline._core.seeding import generator
 from sightline._core.strict import Count, Positive, Real
 from sightline.data.batch import Batch
-from sightline.data.loader import create_loader
 from sightline.evaluation.filter_responses import FilterRow, measure_filters
 from sightline.galleries.gallery import Trained
 from sightline.models.filter_groups import carried_filter_groups
@@ -129,16 +128,7 @@ class Filters(RecipeStudy):
         loaded = load_run(run, device)
         dataset = loaded.splits[self.split or loaded.splits.main_test]
         drawn = torch.randperm(len(dataset), generator=generator(self.seed, "filters"))[: self.num_images]
-        batches: list[Batch] = list(
-            create_loader(
-                dataset,
-                size=loaded.input_spec.size[0],
-                batch_size=BATCH,
-                train=False,
-                num_workers=recipe.num_workers,
-                indices=drawn.sort().values.tolist(),
-            )
-        )
+        batches: list[Batch] = list(loaded.loader(dataset, BATCH, drawn.sort().values.tolist()))
         carried = carried_filter_groups(loaded.model)
         layer, groups = (loaded.layer, self.groups) if carried is None else carried
         found, coherence = measure_filters(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sightline._core.checks import check_positive
-from sightline._core.tensors import at_least_float32
+from sightline._core.tensors import at_least_float32, check_shape
 from sightline.errors import SightlineError
 from sightline.guides.attention_gate import attention_loss
 from sightline.heads.minimum import minimize
@@ -38,12 +38,10 @@ def fit_attention(
     Raises:
         SightlineError: an argument is not as above, or no image has an object.
     """
-    check_features(features, 4, "(N, C, h, w)")
+    check_features(features, "N", "C", "h", "w")
     check_positive(strength=strength, **({} if tolerance is None else {"tolerance": tolerance}))
-    expected = torch.Size([len(features), *features.shape[2:]])
     for name, part in (("inside", inside), ("outside", outside)):
-        if part.shape != expected:
-            raise SightlineError(f"{name} has shape {tuple(part.shape)}; expected {tuple(expected)}")
+        check_shape(part, name, (len(features), *features.shape[2:]))
         if not part.isfinite().all() or part.min() < 0:
             raise SightlineError(f"{name} holds NaN, infinity or a negative number; expected shares in [0, 1]")
     if not inside.any():

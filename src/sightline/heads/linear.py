@@ -48,7 +48,7 @@ def fit_linear(
     Raises:
         SightlineError: an argument is not as above, or a class has no image of positive weight: its bias would be infinite.
     """
-    check_features(features, 2, "(N, D)")
+    check_features(features, "N", "D")
     check_positive(strength=strength, tolerance=tolerance)
     rows = as_double(features)
     share = shares(weights, rows)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sightline.errors import SightlineError
+from sightline._core.tensors import check_shape
 from sightline.heads.scaling import as_double, check_features, scaling_of, shares
 from sightline.heads.targets import check_shown, targets_of
 
@@ -30,9 +30,8 @@ def fit_prototypes(
     References:
         Snell et al., "Prototypical Networks for Few-shot Learning", NeurIPS 2017, equation 8.
     """
-    check_features(features, 2, "(N, D)")
-    if labels.ndim != 1:
-        raise SightlineError(f"labels have shape {tuple(labels.shape)}; expected (N,): an image has one prototype")
+    check_features(features, "N", "D")
+    check_shape(labels, "labels", ("N",), meaning="as an image has one prototype")
     rows = as_double(features)
     share = shares(weights, rows)
     labels = targets_of(labels.to(rows.device), len(rows), 2 if classes == 1 else classes)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sightline._core.tensors import check_shape
 from sightline.errors import SightlineError
 
 
@@ -53,16 +54,15 @@ def as_double(values: Tensor) -> Tensor:
     return (values.cpu() if values.device.type == "mps" else values).double()
 
 
-def check_features(features: Tensor, ndim: int, shape: str) -> None:
-    """Reject features that are no finite float tensor of so many dimensions, or hold no image."""
-    if not features.is_floating_point() or features.ndim != ndim or 0 in features.shape:
-        raise SightlineError(
-            f"features are {features.dtype} {tuple(features.shape)}; expected floats {shape}, none of them 0"
-        )
-    if bad := [place for place, row in enumerate(features) if not row.isfinite().all()]:
-        raise SightlineError(
-            f"features of {len(bad)} images hold NaN or infinity (images {bad[:10]}); expected finite numbers"
-        )
+def check_features(features: Tensor, *shape: str) -> None:
+    """Reject features that are no finite float tensor of a shape, such as "N", "D", or hold no image."""
+    check_shape(features, "features", shape)
+    if not features.is_floating_point():
+        raise SightlineError(f"features have dtype {features.dtype}; expected a float type")
+    if bad := [
+        place for place, row in enumerate(features) if not row.isfinite().all()
+    ]:  # the features can fill the memory
+        raise SightlineError(f"NaN or infinity in features (images {bad[:10]})")
 
 
 def shares(weights: Tensor | None, like: Tensor) -> Tensor:
@@ -73,8 +73,7 @@ def shares(weights: Tensor | None, like: Tensor) -> Tensor:
     """
     if weights is None:
         return like.new_full((len(like),), 1 / len(like), dtype=torch.float64)
-    if weights.shape != (len(like),):
-        raise SightlineError(f"weights have shape {tuple(weights.shape)}; expected ({len(like)},), one per image")
+    check_shape(weights, "weights", (len(like),), meaning="one per image")
     weights = as_double(weights).to(like.device)
     if not weights.isfinite().all() or (weights < 0).any() or not weights.any():
         raise SightlineError("weights hold NaN, infinity or a negative number, or are all 0; expected numbers >= 0")

@@ -49,7 +49,7 @@ def choose_strength(
         SightlineError: an argument is not as above.
     """
     check_choice(Measure, measure=measure)
-    check_features(validation_features, 2, "(M, D)")
+    check_features(validation_features, "M", "D")
     if not strengths:
         raise SightlineError("strengths is empty; expected at least one number")
     if measure == "mean":

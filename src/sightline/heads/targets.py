@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
+from sightline._core.tensors import check_shape
 from sightline.errors import SightlineError
 
 
 def targets_of(labels: Tensor, images: int, classes: int | None) -> Tensor:
     """Return class indices (N,) int64, or (N, K) float64 for independent logits."""
-    if labels.shape[:1] != (images,) or labels.ndim not in (1, 2):
-        raise SightlineError(f"labels have shape {tuple(labels.shape)}; expected ({images},) or ({images}, K)")
+    check_shape(labels, "labels", (images,), (images, "K"))
     if labels.ndim == 2:
         if classes not in (None, labels.shape[1]):
             raise SightlineError(f"classes is {classes}; expected {labels.shape[1]}, as labels have columns")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sightline._core.checks import check_count
 from sightline._core.optional import requires_extra
-from sightline._core.tensors import check_pixels
+from sightline._core.tensors import check_finite, check_pixels, check_shape
 from sightline.errors import SightlineError
 
 MARGIN = 0.05  # of each side, outside the box that stands for "somewhere around the centre"
@@ -49,10 +49,9 @@ def grabcut(
     check_pixels(images, change="colors are clustered")
     if images.shape[1] != 3:
         raise SightlineError(f"images have {images.shape[1]} channels; expected 3")
-    if boxes is not None and (boxes.shape != (len(images), 4) or not torch.isfinite(boxes).all()):
-        raise SightlineError(
-            f"boxes have shape {tuple(boxes.shape)}; expected ({len(images)}, 4), finite, xyxy in pixels"
-        )
+    if boxes is not None:
+        check_shape(boxes, "boxes", (len(images), 4), meaning="xyxy in pixels")
+        check_finite(boxes, "boxes")
     if points is not None and (len(points) != len(images) or any(p.ndim != 2 or p.shape[1] != 2 for p in points)):
         raise SightlineError(f"points are {[tuple(p.shape) for p in points]}; expected (N, 2) for each of the images")
     check_count(iterations=iterations)

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor, nn
 
+from sightline._core.checks import check_count
 from sightline._core.internal_batches import InternalBatches
-from sightline._core.tensors import check_images
+from sightline._core.tensors import check_finite, check_images, check_shape
 from sightline.errors import SightlineError
 from sightline.localization.keys import last_keys, patch_size
 from sightline.network.input_spec import InputSpec
@@ -52,14 +53,9 @@ def discover(keys: Tensor, grid: tuple[int, int], candidates: int = 100) -> Disc
         SightlineError: keys of another shape, or that are not finite, or no candidate.
     """
     height, width = grid
-    if keys.ndim != 3 or keys.shape[1] != height * width or 0 in keys.shape:
-        raise SightlineError(
-            f"keys have shape {tuple(keys.shape)}; expected (B, {height} * {width}, C), none of them 0"
-        )
-    if not torch.isfinite(keys).all():
-        raise SightlineError("keys hold NaN or infinity; is the model finite on these images?")
-    if candidates < 1:
-        raise SightlineError(f"candidates is {candidates}; expected 1 or more")
+    check_shape(keys, "keys", ("B", height * width, "C"), meaning="one for each patch")
+    check_finite(keys, "keys", "is the model finite on these images?")
+    check_count(candidates=candidates)
     keys = keys.float()
     similarity = keys @ keys.transpose(1, 2)
     similar = similarity >= 0

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from sightline._core.seeding import generator
+from sightline._core.tensors import check_shape
 from sightline.data.batch import Batch, non_empty
-from sightline.data.batch_checks import check_avoid, check_flags
+from sightline.data.batch_checks import check_avoid
 from sightline.errors import SightlineError
 from sightline.metric_base.base import ModelMetric, PerImageMetric
 from sightline.metric_base.observation import Observation
@@ -205,7 +206,7 @@ def changed_marks(observation: Observation, change: Change, seed: int = 0) -> tu
         )
     known = torch.ones(len(images), dtype=torch.bool, device=images.device)
     if observation.has_avoid is not None:
-        check_flags(observation.has_avoid, "has_avoid", (len(images),))
+        check_shape(observation.has_avoid, "has_avoid", (len(images),), dtype=torch.bool)
         known = observation.has_avoid
     own = _marks(avoid) & known[:, None, None]
     if change != "pasted":

@@ -5,9 +5,8 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from sightline._core.checks import check_fraction
-from sightline._core.tensors import check_finite, check_maps
+from sightline._core.tensors import check_finite, check_maps, check_shape
 from sightline.data.batch_checks import check_boxes
-from sightline.errors import SightlineError
 from sightline.metric_base.base import PerImageMetric
 from sightline.metric_base.observation import Observation
 from sightline.metric_base.registry import register
@@ -32,8 +31,7 @@ def corloc(found: Tensor, boxes: Tensor, has_box: Tensor | None = None, iou: flo
     Raises:
         SightlineError: tensors of other shapes, or an IoU out of its range.
     """
-    if found.ndim != 2 or found.shape[1] != 4:
-        raise SightlineError(f"found has shape {tuple(found.shape)}; expected (B, 4), xyxy in pixels")
+    check_shape(found, "found", (len(found), 4), meaning="xyxy in pixels")
     check_boxes(boxes, has_box, (len(found), None, None))
     check_finite(found, "found")
     check_fraction("(0, 1]", iou=iou)

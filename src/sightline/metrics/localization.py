@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline._core.checks import check_count, check_fraction
-from sightline._core.tensors import check_maps
+from sightline._core.tensors import check_maps, check_shape
 from sightline.data.batch import class_masks, non_empty
-from sightline.data.batch_checks import check_flags, check_indices, check_masks, check_masks_of_classes
+from sightline.data.batch_checks import check_indices, check_masks, check_masks_of_classes
 from sightline.metric_base.base import MapMetric
 from sightline.metric_base.observation import Observation
 from sightline.metric_base.registry import register
@@ -195,7 +195,7 @@ def mask_regions(
         check_indices(targets, "targets", len(maps), 0)
         check_masks_of_classes(masks, targets)
     if has_mask is not None:
-        check_flags(has_mask, "has_mask", (len(maps),))
+        check_shape(has_mask, "has_mask", (len(maps),), dtype=torch.bool)
     chosen = class_masks(masks, targets)
     if chosen.is_floating_point():
         inside, counts = chosen >= 0.5, torch.ones_like(chosen, dtype=torch.bool)

@@ -2,11 +2,12 @@
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
-from sightline._core.tensors import check_pixels
+from sightline._core.tensors import check_pixels, check_shape
 from sightline.data.batch import class_masks
-from sightline.data.batch_checks import check_flags, check_labels, check_masks, check_masks_of_classes
+from sightline.data.batch_checks import check_labels, check_masks, check_masks_of_classes
 from sightline.metric_base.base import ModelMetric
 from sightline.metric_base.observation import Observation
 
@@ -57,5 +58,5 @@ def label_masks(observation: Observation, change: str) -> Tensor:
     check_labels(labels, len(images))
     check_masks_of_classes(masks, labels)
     if observation.has_mask is not None:
-        check_flags(observation.has_mask, "has_mask", (len(images),))
+        check_shape(observation.has_mask, "has_mask", (len(images),), dtype=torch.bool)
     return class_masks(masks, labels)

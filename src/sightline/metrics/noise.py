@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torchmetrics.utilities.data import dim_zero_cat
 
 from sightline._core.checks import check_choice, check_positive
-from sightline._core.tensors import check_pixels
+from sightline._core.seeding import drawn
+from sightline._core.tensors import check_pixels, check_shape
 from sightline.data.batch import non_empty
 from sightline.errors import SightlineError
 from sightline.metric_base.base import CurveMetric
-from sightline.metric_base.draws import drawn
 from sightline.metric_base.observation import Observation
 from sightline.metric_base.registry import register
 from sightline.metrics.accuracy import correct
@@ -60,10 +60,7 @@ def noised(
         SightlineError: images outside [0, 1], a region of another size, or another kind.
     """
     check_pixels(images, change="noise is added to pixels")
-    if region.shape != images[:, 0].shape or region.dtype != torch.bool:
-        raise SightlineError(
-            f"region is {region.dtype} {tuple(region.shape)}; expected bool {tuple(images[:, 0].shape)}, as the images"
-        )
+    check_shape(region, "region", images[:, 0].shape, dtype=torch.bool, meaning="as the images")
     check_choice(Noise, kind=kind)
     return _noised(images, drawn(torch.randn, images, indices, seed, "noise"), region, level, kind)
 

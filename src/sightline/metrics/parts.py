@@ -4,9 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline._core.checks import check_fraction
-from sightline._core.tensors import at_least_float32
+from sightline._core.tensors import at_least_float32, check_finite, check_shape
 from sightline.data.batch import non_empty
-from sightline.errors import SightlineError
 from sightline.explainers.base import resize_maps
 from sightline.metric_base.base import PerImageMetric
 from sightline.metric_base.observation import Observation
@@ -33,11 +32,8 @@ def part_iou(activations: Tensor, parts: Tensor, threshold: float = 0.5) -> Tens
     Raises:
         SightlineError: a shape or the threshold is not as above.
     """
-    if activations.ndim != 3 or parts.ndim != 3:
-        raise SightlineError(
-            f"activations have shape {tuple(activations.shape)} and parts {tuple(parts.shape)}; expected (C, h, w) and "
-            "(P, H, W)"
-        )
+    check_shape(activations, "activations", ("C", "h", "w"))
+    check_shape(parts, "parts", ("P", "H", "W"))
     check_fraction("(0, 1]", threshold=threshold)
     maps = resize_maps(at_least_float32(activations), (parts.shape[1], parts.shape[2])).flatten(1)
     highest = maps.amax(1, keepdim=True)
@@ -116,8 +112,7 @@ class PartInterpretability(PerImageMetric):
             ):
                 inputs = to_inputs(some, self.input_spec)
                 (activations,) = tap(inputs).activations
-                if not activations.isfinite().all():
-                    raise SightlineError(f"the activations of {tap.layers[0].name!r} are NaN or infinite")
+                check_finite(activations, f"the activations of {tap.layers[0].name!r}", "is the model finite?")
                 for maps, masks in zip(activations, drawn):
                     shown = masks[non_empty(masks)]
                     value = part_iou(maps, shown, self.threshold).amax(1).mean() if len(shown) else None

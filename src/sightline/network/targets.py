@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from sightline._core.checks import check_count, check_non_negative
+from sightline._core.tensors import check_shape
 from sightline.errors import SightlineError
 from sightline.network.logits import class_scores, logits_of, returned_logits
 
@@ -99,8 +100,7 @@ def resolve_targets(targets: Tensor | int | None, logits: Tensor) -> Tensor:
     indices = torch.as_tensor(targets, dtype=torch.int64, device=logits.device)
     if indices.ndim == 0:
         indices = indices.expand(size)
-    if indices.shape != (size,):
-        raise SightlineError(f"targets have shape {tuple(indices.shape)}; expected ({size},), one class an image")
+    check_shape(indices, "targets", (size,), meaning="one class an image")
     if indices.numel():
         low, high = torch.stack(torch.aminmax(indices)).tolist()  # one wait for the device
         if low < 0 or high >= classes:

@@ -6,6 +6,7 @@ Boxes are (x1, y1, x2, y2) in pixels: the first pixel of an image is the box (0,
 import torch
 from torch import Tensor
 
+from sightline._core.tensors import check_shape
 from sightline.errors import SightlineError
 
 
@@ -23,7 +24,7 @@ def components(mask: Tensor, connectivity: int = 8) -> Tensor:
     Returns:
         (B, H, W) int64: 0 outside the mask, else 1 + the place, in row order, of the part's first pixel in its image.
     """
-    _check_mask(mask)
+    check_shape(mask, "mask", (len(mask), "H", "W"), dtype=torch.bool)
     if connectivity not in (4, 8):
         raise SightlineError(f"connectivity is {connectivity}; accepted are 4 and 8")
     if mask.device.type != "cpu":  # the loop below asks for values again and again; one copy waits once
@@ -73,7 +74,7 @@ def tight_boxes(mask: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Boxes (B, 4) float32 xyxy in pixels, zeros for an empty mask; and found (B,) bool, the masks that are not empty.
     """
-    _check_mask(mask)
+    check_shape(mask, "mask", (len(mask), "H", "W"), dtype=torch.bool)
     sides = []
     for line in (mask.any(1), mask.any(2)):  # along x, along y
         numbers = torch.arange(line.shape[1], device=mask.device)
@@ -118,8 +119,3 @@ def _touching(begin: Tensor, end: Tensor, height: int, width: int, reach: int) -
         pairs.append(torch.stack([touches.nonzero()[:, 0], candidate[touches]]))
     first, second = torch.cat(pairs, 1)
     return first, second
-
-
-def _check_mask(mask: Tensor) -> None:
-    if mask.ndim != 3 or mask.dtype != torch.bool:
-        raise SightlineError(f"mask has shape {tuple(mask.shape)} and dtype {mask.dtype}; expected (B, H, W) bool")

@@ -12,7 +12,7 @@ from torch import Tensor
 from sightline._core.checks import check_fraction
 from sightline._core.files import replacing_file
 from sightline._core.output_lock import LONG, holding_file
-from sightline._core.tensors import check_images
+from sightline._core.tensors import check_images, check_maps, check_unit_range
 from sightline.errors import SightlineError
 from sightline.explainers import Explained, resize_maps
 from sightline.reporting.thumbnails import data_uri
@@ -165,14 +165,16 @@ def show(
             f"images have {images.shape[1]} channels; only gray (1) and color (3) can be shown; "
             "give images with 1 or 3 channels"
         )
-    _check_range("images", images)
+    check_unit_range(images, "images")
     named = dict(maps) if isinstance(maps, Mapping) else {"map": maps}
     if not named:
         raise SightlineError("maps is an empty mapping; give a tensor (B, H, W) or at least one caption -> maps")
     check_fraction("[0, 1)", outliers=outliers)
     for caption, tensor in named.items():
         if tensor is not None:
-            _check_maps(f"maps[{caption!r}]" if isinstance(maps, Mapping) else "maps", tensor, images)
+            argument = f"maps[{caption!r}]" if isinstance(maps, Mapping) else "maps"
+            check_maps(tensor, images[:, 0].shape, argument=argument)
+            check_unit_range(tensor, argument)
     titles = [] if titles is None else list(titles)
     if titles and len(titles) != len(images):
         raise SightlineError(f"titles has {len(titles)} entries for {len(images)} images; give one per image")
@@ -185,19 +187,3 @@ def _stretched(maps: Tensor, outliers: float) -> Tensor:
     pixels = maps.detach().float().flatten(1)
     top = pixels.kthvalue(max(1, round((1 - outliers) * pixels.shape[1])), dim=1).values[:, None, None]
     return torch.where(top > 0, maps / top.clamp_min(1e-12), maps).clamp(0, 1)
-
-
-def _check_maps(argument: str, maps: Tensor, images: Tensor) -> None:
-    expected = (len(images), *images.shape[-2:])
-    if not isinstance(maps, Tensor) or not maps.is_floating_point():
-        came = f"dtype {maps.dtype}" if isinstance(maps, Tensor) else f"a {type(maps).__name__}"
-        raise SightlineError(f"{argument} is {came}; expected a float tensor {expected} in [0, 1]")
-    if tuple(maps.shape) != expected:
-        raise SightlineError(f"{argument} has shape {tuple(maps.shape)}; expected {expected}, as the images")
-    _check_range(argument, maps)
-
-
-def _check_range(argument: str, values: Tensor) -> None:
-    low, high = torch.aminmax(values.detach())
-    if not (low >= -1e-4 and high <= 1 + 1e-4):  # written so NaN fails it
-        raise SightlineError(f"{argument} range over [{low:.3g}, {high:.3g}]; expected values in [0, 1]")

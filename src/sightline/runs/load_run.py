@@ -1,5 +1,6 @@
 """`load_run`: the one way to open a trained run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -7,9 +8,12 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from sightline._core.devices import pick_device
 from sightline._core.reading import reading
+from sightline.data.dataset import ImageDataset, Sample
+from sightline.data.loader import create_loader
 from sightline.models import load_model
 from sightline.models.filter_groups import carry_filter_groups, stored_filter_groups
 from sightline.network.input_spec import InputSpec
@@ -55,6 +59,15 @@ class LoadedRun:
                 it was when the run was trained.
         """
         return read_splits(self.run)
+
+    def loader(
+        self, images: ImageDataset, batch_size: int = 32, indices: Sequence[int] | None = None
+    ) -> "DataLoader[Sample]":
+        """Return images in order, in the run's size and with its number of workers; `indices` None = all of them."""
+        size, num_workers = self.input_spec.size[0], self.recipe.num_workers
+        return create_loader(
+            images, size=size, batch_size=batch_size, train=False, num_workers=num_workers, indices=indices
+        )
 
 
 def load_run(

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from sightline.data.dataset import ImageDataset
-from sightline.data.loader import create_loader
 from sightline.errors import SightlineError, unknown_name
 from sightline.evaluation import evaluate_model
 from sightline.explainers.registry import EXPLAINERS
@@ -70,10 +69,7 @@ def measure_front(run: Run, split: str, front: str) -> float:
     """
     metric, _, explainer = front.partition("@")
     loaded = load_run(run)
-    loader = create_loader(
-        loaded.splits[split], size=loaded.input_spec.size[0], batch_size=loaded.recipe.batch_size, train=False,
-        num_workers=loaded.recipe.num_workers,
-    )  # fmt: skip
+    loader = loaded.loader(loaded.splits[split], loaded.recipe.batch_size)
     found = evaluate_model(
         loaded.model, loader, [explainer], [metric], input_spec=loaded.input_spec, layer=loaded.layer,
         max_images_slow=loaded.recipe.evaluation.max_images_slow, precision=loaded.recipe.evaluation.precision,

@@ -14,7 +14,7 @@ from sightline._core.files import is_new, write_atomically
 from sightline._core.output_lock import holding_folder
 from sightline._core.progress import ProgressBar
 from sightline._core.strict import read_mapping
-from sightline.errors import RunFailedError, SightlineError, UnwritableError, unknown_name
+from sightline.errors import RunFailedError, SightlineError, UnwritableError
 from sightline.runs import read_recipe
 from sightline.sweeping import storage as database
 from sightline.sweeping.document import Sweep
@@ -23,7 +23,7 @@ from sightline.sweeping.outcome import Outcome, read_outcome
 from sightline.sweeping.results import write_figures, write_tables
 from sightline.sweeping.trial import run_trial
 from sightline.training.build import build, check_names
-from sightline.training.validation import known_figures
+from sightline.training.validation import check_figure
 
 WAIT = 60.0  # seconds for other processes that write to the sweep's folder
 
@@ -143,14 +143,7 @@ def check_recipe(document: Sweep) -> None:
             except SightlineError as error:
                 raise SightlineError(f"space.{axis.key}: {value!r}: {error}") from error
     parts = build(read_recipe(document.recipe, document.changes(first)))
-    known = known_figures(parts.splits)
-    if not known:
-        raise SightlineError(
-            f"metric is {document.metric!r}, but {document.recipe.data.name!r} has no validation split; "
-            "give the data a share `val`"
-        )
-    if document.metric not in known:
-        raise unknown_name("metric", document.metric, known)
+    known = check_figure("metric", document.metric, parts.splits)
     split, _, value = document.metric.partition("/")
     others = [name for name in parts.splits if name.startswith(f"{split}_") and f"{name}/{value}" in known]
     if others:

@@ -17,7 +17,7 @@ from sightline.data.map_store import MapStore
 from sightline.data.mixing import Mixer
 from sightline.data.transforms import augmentation
 from sightline.datasets.derived.mask_quality import DegradedMasks
-from sightline.errors import SightlineError, unknown_name
+from sightline.errors import SightlineError
 from sightline.explainers.places import refuse_few_places
 from sightline.explainers.registry import EXPLAINERS
 from sightline.finetuning.portion import check_layer
@@ -42,7 +42,7 @@ from sightline.training.cached_stage import check_cached_stages
 from sightline.training.convex_checks import check_convex_guides, prepare_heads
 from sightline.training.loggers import check_installed
 from sightline.training.portion import Portion
-from sightline.training.validation import known_figures
+from sightline.training.validation import check_figure
 
 
 @dataclass(frozen=True)
@@ -236,14 +236,7 @@ def _check_watched(recipe: Recipe, splits: Splits) -> None:
     for key, watch in [("save_best", recipe.save_best), ("early_stopping", recipe.early_stopping)]:
         if watch is None:
             continue
-        known = known_figures(splits)
-        if not known:
-            raise SightlineError(
-                f"{key}.metric is {watch.metric!r}, but {recipe.data.name!r} has no validation split; "
-                "give the data a share `val`, or remove the key"
-            )
-        if watch.metric not in known:
-            raise unknown_name(f"{key}.metric", watch.metric, known)
+        check_figure(f"{key}.metric", watch.metric, splits)
 
 
 def _check_balanced(recipe: Recipe, splits: Splits) -> None:

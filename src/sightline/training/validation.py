@@ -12,7 +12,7 @@ from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1
 
 from sightline.data.batch import Batch
 from sightline.data.dataset import ImageDataset
-from sightline.errors import RunFailedError
+from sightline.errors import RunFailedError, SightlineError, unknown_name
 from sightline.metrics.accuracy import Accuracy, WorstGroupAccuracy
 from sightline.network.input_spec import to_inputs
 from sightline.network.logits import logits_of
@@ -26,11 +26,22 @@ if TYPE_CHECKING:  # a run is opened without the extra "train", which this packa
 FIGURES = ("loss", "accuracy", "mean_class_accuracy", "worst_class_accuracy", "worst_group_accuracy", "map", "f1")
 
 
-def known_figures(splits: Mapping[str, ImageDataset]) -> list[str]:
-    """Return the values of the validation splits among some splits, as "split/metric"."""
-    return [
+def check_figure(key: str, figure: str, splits: Mapping[str, ImageDataset]) -> list[str]:
+    """Return the values of the validation splits among some splits, as "split/metric".
+
+    Raises:
+        SightlineError: the figure, the value of a key, is none of them.
+    """
+    known = [
         f"{name}/{each}" for name, split in splits.items() if name.startswith("val") for each in names_of_values(split)
     ]
+    if not known:
+        raise SightlineError(
+            f"{key} is {figure!r}, but the data has no validation split; give it a share `val`, or leave out {key}"
+        )
+    if figure not in known:
+        raise unknown_name(key, figure, known)
+    return known
 
 
 def names_of_values(split: ImageDataset) -> list[str]:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from sightline.data.loader import create_loader
 from sightline.evaluation import evaluate_model
 from sightline.experiments.outputs.base import OUTPUTS, Output
 from sightline.experiments.outputs.runs import FinishedRuns
@@ -40,9 +39,8 @@ class AccuracyAndCosts(Output):
     def measure(self, run: Run, device: torch.device) -> Part:
         """Measure the accuracy, and read what the training took."""
         loaded = load_run(run, device)
-        model, spec = loaded.model, loaded.input_spec
-        batches = create_loader(loaded.splits[self.split], size=spec.size[0], batch_size=250, train=False)
-        found = evaluate_model(model, batches, [], ["accuracy"], input_spec=spec).results[0]
+        model, batches = loaded.model, loaded.loader(loaded.splits[self.split], 250)
+        found = evaluate_model(model, batches, [], ["accuracy"], input_spec=loaded.input_spec).results[0]
         rows = run.rows
         values: Values = {
             "accuracy": found.value, "low": found.low, "high": found.high, "n": found.n, "epochs": len(rows),

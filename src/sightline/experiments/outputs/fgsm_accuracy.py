@@ -10,7 +10,6 @@ from pydantic import Field
 from torch import Tensor
 
 from sightline._core.strict import Positive, Real
-from sightline.data.loader import create_loader
 from sightline.experiments.outputs.base import OUTPUTS, Output
 from sightline.experiments.outputs.runs import FinishedRuns
 from sightline.metrics import fgsm_hits
@@ -44,16 +43,9 @@ class FgsmAccuracy(Output):
     def measure(self, run: Run, device: torch.device) -> Part:
         """Attack every image with each eps."""
         loaded = load_run(run, device)
-        spec, num_workers = loaded.input_spec, loaded.recipe.num_workers
-        images = create_loader(
-            loaded.splits.select(self.split),
-            size=spec.size[0],
-            batch_size=self.batch,
-            train=False,
-            num_workers=num_workers,
-        )
+        images = loaded.loader(loaded.splits.select(self.split), self.batch)
         found = [
-            fgsm_hits(loaded.model, batch.images, batch.labels, self.eps, input_spec=spec).cpu()
+            fgsm_hits(loaded.model, batch.images, batch.labels, self.eps, input_spec=loaded.input_spec).cpu()
             for batch in (each.to(device) for each in images)
         ]
         return Part({}, {"stays_right": torch.cat(found).nan_to_num(WRONG).to(torch.uint8)})

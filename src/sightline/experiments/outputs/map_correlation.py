@@ -9,7 +9,6 @@ from torch import Tensor
 from sightline._core.seeding import generator
 from sightline._core.strict import Count
 from sightline._core.tensors import at_least_float32
-from sightline.data.loader import create_loader
 from sightline.errors import NotDefinedError
 from sightline.experiments.outputs.base import OUTPUTS, Output
 from sightline.experiments.outputs.runs import FinishedRuns
@@ -60,7 +59,7 @@ class MapCorrelation(Output):
         first.to(device).eval()
         dataset = loaded.splits[self.split or loaded.splits.main_test]
         draw = torch.randperm(len(dataset), generator=generator(self.seed, "map correlation"))[: self.num_images]
-        batches = create_loader(dataset, size=spec.size[0], batch_size=100, train=False, indices=sorted(draw.tolist()))
+        batches = loaded.loader(dataset, 100, sorted(draw.tolist()))
         teacher, own = create_explainer(self.teacher, **self.options), create_explainer("impactx", raw=True)
         found: list[Tensor] = []
         for batch in batches:
