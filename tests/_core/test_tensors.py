@@ -1,10 +1,41 @@
 """Checks of tensors that callers pass, and the type that results are computed in."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from sightline import SightlineError
-from sightline._core.tensors import at_least_float32, check_finite, check_images, check_pixels, check_unit_range
+from sightline._core.tensors import (
+    at_least_float32,
+    check_finite,
+    check_images,
+    check_pixels,
+    check_shape,
+    check_unit_range,
+)
+
+
+def test_check_shape_accepted_shapes_pass() -> None:
+    check_shape(torch.zeros(3, 7, 4), "boxes", (3, "N", 4))
+    check_shape(torch.zeros(3, 5), "masks", (2, 5), (3, "K"))
+    check_shape(torch.zeros(3, 0), "flags", (3, 0))
+    check_shape(torch.zeros(3, dtype=torch.int64), "labels", (3,), dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "options", "message"),
+    [
+        ([0.0], {}, r"labels is a list; expected a tensor \(3,\) or \(3, K\)$"),
+        (torch.zeros(2), {}, r"labels have shape \(2,\); expected \(3,\) or \(3, K\)$"),
+        (torch.zeros(3, 0), {}, r"expected \(3,\) or \(3, K\), none of them 0$"),
+        (torch.zeros(3), {"dtype": torch.int64}, r"\(3,\) and dtype torch.float32; expected \(3,\) or \(3, K\) int64$"),
+        (torch.zeros(()), {"meaning": "one an image"}, r"shape \(\); expected \(3,\) or \(3, K\), one an image$"),
+    ],
+)
+def test_check_shape_other_values_raise(tensor: object, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SightlineError, match=message):
+        check_shape(tensor, "labels", (3,), (3, "K"), **options)
 
 
 @pytest.mark.parametrize(

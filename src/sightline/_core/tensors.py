@@ -31,14 +31,14 @@ def check_shape(
         raise SightlineError(f"{argument} is a {type(tensor).__name__}; expected a tensor {expected}")
     fits = any(
         tensor.ndim == len(shape)
-        and all(have > 0 if isinstance(wanted, str) else have == wanted for have, wanted in zip(tensor.shape, shape))
+        and all(n > 0 if isinstance(wanted, str) else n == wanted for n, wanted in zip(tensor.shape, shape))
         for shape in shapes
     )
     if not fits or dtype not in (None, tensor.dtype):
         came = f"{tuple(tensor.shape)}" + (f" and dtype {tensor.dtype}" if dtype else "")
         none = ", none of them 0" if 0 in tensor.shape else ""
-        verb = "have" if argument.endswith("s") else "has"
-        raise SightlineError(f"{argument} {verb} shape {came}; expected {expected}{none}")
+        have = "have" if argument.endswith("s") else "has"
+        raise SightlineError(f"{argument} {have} shape {came}; expected {expected}{none}")
 
 
 def check_images(images: Tensor, argument: str = "images") -> None:

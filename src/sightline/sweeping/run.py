@@ -23,7 +23,7 @@ from sightline.sweeping.outcome import Outcome, read_outcome
 from sightline.sweeping.results import write_figures, write_tables
 from sightline.sweeping.trial import run_trial
 from sightline.training.build import build, check_names
-from sightline.training.validation import check_figure
+from sightline.training.validation import check_watched
 
 WAIT = 60.0  # seconds for other processes that write to the sweep's folder
 
@@ -143,7 +143,7 @@ def check_recipe(document: Sweep) -> None:
             except SightlineError as error:
                 raise SightlineError(f"space.{axis.key}: {value!r}: {error}") from error
     parts = build(read_recipe(document.recipe, document.changes(first)))
-    known = check_figure("metric", document.metric, parts.splits)
+    known = check_watched("metric", document.metric, parts.splits)
     split, _, value = document.metric.partition("/")
     others = [name for name in parts.splits if name.startswith(f"{split}_") and f"{name}/{value}" in known]
     if others:

@@ -42,7 +42,7 @@ from sightline.training.cached_stage import check_cached_stages
 from sightline.training.convex_checks import check_convex_guides, prepare_heads
 from sightline.training.loggers import check_installed
 from sightline.training.portion import Portion
-from sightline.training.validation import check_figure
+from sightline.training.validation import check_watched
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def _check_watched(recipe: Recipe, splits: Splits) -> None:
     for key, watch in [("save_best", recipe.save_best), ("early_stopping", recipe.early_stopping)]:
         if watch is None:
             continue
-        check_figure(f"{key}.metric", watch.metric, splits)
+        check_watched(f"{key}.metric", watch.metric, splits)
 
 
 def _check_balanced(recipe: Recipe, splits: Splits) -> None:

@@ -26,21 +26,19 @@ if TYPE_CHECKING:  # a run is opened without the extra "train", which this packa
 FIGURES = ("loss", "accuracy", "mean_class_accuracy", "worst_class_accuracy", "worst_group_accuracy", "map", "f1")
 
 
-def check_figure(key: str, figure: str, splits: Mapping[str, ImageDataset]) -> list[str]:
+def check_watched(key: str, name: str, splits: Mapping[str, ImageDataset]) -> list[str]:
     """Return the values of the validation splits among some splits, as "split/metric".
 
     Raises:
-        SightlineError: the figure, the value of a key, is none of them.
+        SightlineError: the name, the value of a key, is none of them.
     """
     known = [
-        f"{name}/{each}" for name, split in splits.items() if name.startswith("val") for each in names_of_values(split)
+        f"{val}/{each}" for val, split in splits.items() if val.startswith("val") for each in names_of_values(split)
     ]
     if not known:
-        raise SightlineError(
-            f"{key} is {figure!r}, but the data has no validation split; give it a share `val`, or leave out {key}"
-        )
-    if figure not in known:
-        raise unknown_name(key, figure, known)
+        raise SightlineError(f"{key} is {name!r}, but the data has no validation split; give it a share `val`")
+    if name not in known:
+        raise unknown_name(key, name, known)
     return known
 
 
