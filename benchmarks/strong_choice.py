@@ -2,12 +2,15 @@
 
     export SIGHTLINE_DATA=...
     OMP_NUM_THREADS=2 python benchmarks/strong_choice.py --passes 8 --repeats 8
+    OMP_NUM_THREADS=2 python benchmarks/strong_choice.py --passes 8 --repeats 8 --classes   # one attention for each class
 
 In each repetition, 30 of the 100 training images of each breed train the head and the other 210 judge it: on the scenes
 of their own breed, and on those of the other breeds. The test splits are never read.
 """
 
 import argparse
+from collections.abc import Callable, Iterator
+from itertools import product
 from types import SimpleNamespace
 
 import torch
@@ -17,7 +20,9 @@ from torch import Tensor, nn
 from sightline._core.allocator import keep_freed_memory
 from sightline._core.seeding import derive_seed
 from sightline.guides import RandomBackground
+from sightline.guides.attention_gate import attention_loss
 from sightline.heads import fit_attention, fit_linear
+from sightline.heads.minimum import minimize
 from sightline.network.input_spec import to_inputs
 from sightline.regions.batch_regions import object_region
 from sightline.runs.recipe import read_recipe
@@ -50,7 +55,7 @@ class Network:
 
     def finish(self, maps: Tensor) -> Tensor:
         """Return the last feature maps (N, 1280, 7, 7)."""
-        head = nn.Sequential(self.model.conv_head, self.model.bn2)
+        head = nn.Sequential(*map(self.model.get_submodule, ("conv_head", "bn2")))
         return torch.cat([head(chunk.float()) for chunk in maps.split(128)])
 
 
@@ -94,7 +99,7 @@ def pooled(last: Tensor, attention: Tensor | None, power: int = 2) -> Tensor:
 
 
 def repeat(
-    network: Network, train: list[Tensor], judge: list[Tensor], labels: Tensor, seed: int
+    network: Network, train: list[Tensor], judge: list[Tensor], labels: Tensor, seed: int, options: argparse.Namespace
 ) -> dict[str, list[float]]:
     """Return the accuracies on own and on other scenes of every setting for one choice of training images."""
     draw = torch.Generator().manual_seed(seed)
@@ -111,7 +116,7 @@ def repeat(
     exchanged = torch.rand(len(indices), generator=draw)
     some = slice(None, None, -(-len(indices) // 512))
     found = {}
-    for share in SHARES:
+    for share in options.shares:
         take = (exchanged < share)[:, None, None, None]
         fine, last = torch.where(take, other_fine, own_fine).float(), torch.where(take, other_last, own_last)
         on_fine = attentions(fine, judged_fine, inside, outside, some)
@@ -129,6 +134,25 @@ def repeat(
                 found[f"{head}, share {share}, strength {strength}"] = [
                     right[shift == 0].mean().item(), right[shift > 0].mean().item()
                 ]  # fmt: skip
+        if not options.classes:
+            continue
+        places = {
+            FINE: (fine, judged_fine, inside, outside),
+            "the last map": (last, judged_last, coarse_inside, coarse_outside),
+        }
+        for (place, of), others in product(places.items(), (False, True)):
+            maps = class_attentions(*of, labels[indices], others)
+            rows, judged_rows = (
+                torch.stack([pooled(each, a) for a in attention.unbind(1)], 1)
+                for each, attention in zip((last, judged_last), maps)
+            )
+            for strength in STRENGTHS:
+                logits = fit_class_rows(rows, labels[indices], strength)(judged_rows)
+                right = (logits.argmax(1) == labels[who]).double()
+                name = f"attention on {place} of each class{', nothing in images of others' * others}"
+                found[f"{name}, share {share}, strength {strength}"] = [
+                    right[shift == 0].mean().item(), right[shift > 0].mean().item()
+                ]  # fmt: skip
     return found
 
 
@@ -140,17 +164,72 @@ def attentions(maps: Tensor, judged: Tensor, inside: Tensor, outside: Tensor, so
     return one, other
 
 
+def class_attentions(
+    maps: Tensor, judged: Tensor, inside: Tensor, outside: Tensor, labels: Tensor, others: bool
+) -> tuple[Tensor, Tensor]:
+    """Return an attention (N, K, h, w) for each class, on the training maps and on those that judge.
+
+    The attention of a class is fitted to the objects of its images. With `others`, it is also fitted to be 0 everywhere in the
+    images of the other classes.
+    """
+    some = torch.arange(0, len(maps), -(-len(maps) // 512))
+    mean, deviation = maps[some].mean((0, 2, 3)), maps[some].std((0, 2, 3))
+    found = []
+    for label in range(3):
+        rows = some if others else some[labels[some] == label]
+        own = (labels[rows] == label).double()[:, None, None]
+        objects, rest = inside[rows].double() * own, outside[rows].double() + inside[rows].double() * (1 - own)
+        scaled = ((maps[rows] - mean[:, None, None]) / deviation[:, None, None]).double().flatten(2)
+
+        def linear(parameters: Tensor, scaled: Tensor = scaled) -> Iterator[Tensor]:
+            yield torch.einsum("ncp,c->np", scaled, parameters[:-1]) + parameters[-1]
+            yield parameters[:-1]
+
+        def loss(logits: Tensor, objects: Tensor = objects, rest: Tensor = rest) -> Tensor:
+            return attention_loss(logits.reshape_as(objects), objects, rest).mean()
+
+        start = torch.zeros(maps.shape[1] + 1, dtype=torch.float64)
+        fitted = minimize(linear, (loss, lambda weight: 0.01 * weight.square().sum()), start, 1e-5, 1e-7).float()
+        weight = fitted[:-1] / deviation
+        found.append((weight, fitted[-1] - weight @ mean))
+    weights, biases = (torch.stack(part) for part in zip(*found))
+    one, other = (
+        (torch.einsum("nchw,kc->nkhw", each, weights) + biases[:, None, None]).sigmoid() for each in (maps, judged)
+    )
+    return one, other
+
+
+def fit_class_rows(rows: Tensor, labels: Tensor, strength: float) -> Callable[[Tensor], Tensor]:
+    """Return the logits (N, K) of a softmax regression on each class's own features (N, K, C), fitted as `fit_linear` fits."""
+    mean, deviation = rows.double().mean(0), rows.double().std(0, correction=0)
+    scaled = (rows.double() - mean) / deviation
+
+    def linear(parameters: Tensor) -> Iterator[Tensor]:
+        yield (scaled * parameters[:, :-1]).sum(2) + parameters[:, -1]
+        yield parameters[:, :-1]
+
+    start = scaled.new_zeros(scaled.shape[1], scaled.shape[2] + 1)
+    losses = (
+        lambda logits: F.cross_entropy(logits, labels),
+        lambda weight: strength / 2 * weight.square().sum(),
+    )
+    found = minimize(linear, losses, start, 1e-6)
+    return lambda other: ((other.double() - mean) / deviation * found[:, :-1]).sum(2) + found[:, -1]
+
+
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--passes", type=int, default=8, help="over the training images, each with other augmentation")
     parser.add_argument("--repeats", type=int, default=12, help="choices of the 90 training images")
+    parser.add_argument("--shares", type=float, nargs="+", default=SHARES, help="of exchanged passes")
+    parser.add_argument("--classes", action="store_true", help="try an attention for each class too")
     options = parser.parse_args()
     keep_freed_memory()
     parts = build(read_recipe(RECIPE, KEYS))
     network = Network(parts)
     train, judge, labels = collect(parts, network, options.passes)
-    found = [repeat(network, train, judge, labels, seed) for seed in range(options.repeats)]
+    found = [repeat(network, train, judge, labels, seed, options) for seed in range(options.repeats)]
     print("| setting | own scenes | other scenes | mean |\n| --- | --- | --- | --- |")
     for setting in found[0]:
         own, other = torch.tensor([each[setting] for each in found]).mean(0).tolist()
