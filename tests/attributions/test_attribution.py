@@ -406,7 +406,7 @@ def test_names_do_not_need_captum() -> None:
         ("lime", {"samples": 1}, "samples is 1"),
         ("lime", {"patch": 0}, "patch is 0"),
         ("kernel_shap", {"patch": 1.0}, "the whole image is one patch"),
-        ("lime", {"features": torch.zeros(3, 3)}, r"features has shape \(3, 3\)"),
+        ("lime", {"features": torch.zeros(3, 3)}, r"features have shape \(3, 3\)"),
         ("rise", {"masks": 0}, "masks is 0"),
     ],
 )

@@ -71,7 +71,7 @@ def changed(tensor: Tensor, place: tuple[int, ...], value: float) -> Tensor:
         ({"indices": torch.tensor([0.0, 1.0])}, r"indices have shape \(2,\) and dtype torch.float32"),
         ({"groups": torch.tensor([[0], [1]])}, r"groups have shape \(2, 1\)"),
         ({"maps": torch.full((2, 8, 8), math.nan)}, "NaN or infinity in maps"),
-        ({"maps": torch.ones(2, 8, 8, dtype=torch.int64)}, "maps are torch.int64"),
+        ({"maps": torch.ones(2, 8, 8, dtype=torch.int64)}, "maps have dtype torch.int64"),
         ({"parts": torch.full((2, 1, 8, 8), 3, dtype=torch.uint8)}, "parts hold other values than 0 and 1"),
     ],
 )

@@ -331,7 +331,7 @@ def test_normalised_maps_ignore_scale_and_shift(scale: float, shift: float) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"images": torch.rand(3, 8, 8)}, r"images has shape \(3, 8, 8\); expected \(B, C, H, W\)"),
+        ({"images": torch.rand(3, 8, 8)}, r"images have shape \(3, 8, 8\); expected \(B, C, H, W\)"),
         ({"images": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, "dtype torch.uint8; expected a float"),
         ({"images": torch.full((2, 3, 8, 8), torch.nan)}, r"NaN or infinity in images \(images \[0, 1\]"),
         ({"images": torch.rand(0, 3, 8, 8)}, "none of them 0"),

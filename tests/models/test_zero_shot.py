@@ -121,7 +121,7 @@ def test_zero_shot_classifier_takes_any_encoder_with_embeddings() -> None:
     expected = 5 * F.cosine_similarity(encoder(images())[:, None], embeddings[None], dim=2) - 1
     torch.testing.assert_close(model(images()), expected)
     assert sl.explain(model, images(), layer="encoder.1").shape == (3, 32, 32)
-    with pytest.raises(SightlineError, match=r"embeddings has shape \(1, 4\)"):
+    with pytest.raises(SightlineError, match=r"embeddings have shape \(1, 4\)"):
         ZeroShotClassifier(encoder, embeddings[:1])
 
 

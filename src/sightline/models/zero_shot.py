@@ -8,9 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline._core.checks import check_count
 from sightline._core.optional import requires_extra
-from sightline._core.tensors import check_shape
 from sightline.data.files import locate
 from sightline.errors import SightlineError
 from sightline.models.hugging_face import AGAIN, OPEN_CLIP, input_of
@@ -40,8 +38,10 @@ class ZeroShotClassifier(nn.Module):
 
     def __init__(self, encoder: nn.Module, embeddings: Tensor, scale: float = 1.0, bias: float | None = None) -> None:
         super().__init__()
-        check_shape(embeddings, "embeddings", ("K", "D"), meaning="one for each of K >= 2 classes")
-        check_count(2, classes=len(embeddings))
+        if embeddings.ndim != 2 or len(embeddings) < 2:
+            raise SightlineError(
+                f"embeddings have shape {tuple(embeddings.shape)}; expected (K, D), one for each of K >= 2 classes"
+            )
         self.encoder = encoder
         self.head = nn.Linear(embeddings.shape[1], len(embeddings), bias=bias is not None)
         self.head.to(embeddings)
