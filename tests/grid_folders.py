@@ -27,6 +27,7 @@ def write_grid(
     values: Mapping[tuple[str, str, str], Sequence[float]],
     *,
     title: str = "A grid",
+    item: str = "grid",
     curves: Mapping[tuple[str, str, str], Sequence[float]] | None = None,
     gallery: Mapping[str, torch.Tensor] | None = None,
     tested: bool = True,
@@ -35,7 +36,9 @@ def write_grid(
 ) -> Path:
     """Write a folder; (model, explainer, metric) -> the values of images 0, 1, ..., as many as that row has seen."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "study.yaml").write_text(yaml.safe_dump({"title": title, "notes": ["Made by a test."], "seed": 0}))
+    (folder / "study.yaml").write_text(
+        yaml.safe_dump({"item": item, "title": title, "notes": ["Made by a test."], "seed": 0})
+    )
     table, samples = [], []
     for (model, explainer, metric), some in values.items():
         array = np.array(some, np.float32).astype(float)

@@ -106,7 +106,7 @@ def test_images_without_a_map_are_last_and_counted(tmp_path) -> None:
     )
     assert found[-1].index == 4
     assert math.isnan(found[-1].outside_fraction)
-    assert "1 images have no map" in (tmp_path / "index.html").read_text()
+    assert "1 image has no map" in (tmp_path / "index.html").read_text()
 
 
 def test_audit_writes_its_page(tmp_path) -> None:

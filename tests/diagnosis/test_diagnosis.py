@@ -22,6 +22,7 @@ from sightline.data import ImageDataset, Sample
 from sightline.diagnosis import TrainingConfig, diagnose, write_diagnosis
 from sightline.diagnosis.checks import background_alone, draw_partners, greyed_background, swapped_background
 from sightline.diagnosis.measurements import measure
+from sightline.diagnosis.page import text
 from sightline.diagnosis.recommendations import MASK_GUIDES, WITHOUT_MASKS, fix_command, recommend_guides
 from sightline.guides.random_background import paint_over
 from sightline.localization.annotation import annotate
@@ -393,6 +394,7 @@ def test_the_page_and_the_file_say_the_same_and_need_nothing_else(tmp_path) -> N
     assert len(read["images"]) == 40
     leans = [row["lean"] for row in read["images"]]
     assert leans == sorted(leans, reverse=True)
+    assert text(found.measurements["swap_loss"], 0.0) == "0.0 points"
     with pytest.raises(sl.SightlineError, match=r"ends in \.html"):
         write_diagnosis(found, tmp_path / "page.pdf")
 

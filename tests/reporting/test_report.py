@@ -11,7 +11,7 @@ import pytest
 from run_folders import write_run
 from sightline import SightlineError
 from sightline.evaluation.comparison import ACCURACY, read_comparison
-from sightline.reporting.comparison import compare
+from sightline.reporting.comparison import charts, compare
 from sightline.reporting.comparison.report import cautions
 
 VOID = {"meta", "br", "img", "line", "polyline"}
@@ -166,11 +166,24 @@ def test_report_cautions_name_every_difference(tmp_path):
     ours = write_run(tmp_path / "a", name="a", steps=700, status="failed: NaN loss")
     theirs = write_run(tmp_path / "b", name="b", versions={"torch": "2.6"})
     assert cautions(read_comparison([ours], [theirs])) == [
-        "A group has fewer than three seeds, so intervals over seeds are missing or very wide.",
+        "A model has fewer than three runs, so intervals over seeds are missing or very wide.",
         "The trainings differ in length: 700 steps compared with 640.",
         "The runs were made with different versions of the software.",
         "a is not finished: its status is “failed: NaN loss”.",
     ]
+
+
+def test_runs_of_one_epoch_have_no_learning_curves(groups, page):
+    ours, theirs = groups()
+    assert "Learning curves" in page(ours, theirs).text
+    for run in (*ours, *theirs):
+        history = run / "metrics.csv"
+        history.write_text("".join(history.read_text().splitlines(keepends=True)[:2]))
+    assert "Learning curves" not in page(ours, theirs).text
+
+
+def test_a_value_that_is_the_same_everywhere_is_drawn_between_readable_ticks():
+    assert charts.Scale.over([0.0, 0.0]).ticks == pytest.approx([0, 0.025, 0.05, 0.075, 0.1])
 
 
 def test_cautions_without_cause_are_empty(groups):

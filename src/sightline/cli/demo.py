@@ -24,7 +24,7 @@ def demo(
     ),
     seeds: Annotated[int, typer.Option(min=1, help="Number of trainings of each model.")] = 1,
     quick: Annotated[
-        bool, typer.Option("--quick", help="One epoch and a few metrics: a check in half a minute.")
+        bool, typer.Option("--quick", help="One epoch and a few metrics: a check in about a minute.")
     ] = False,
 ) -> None:
     """Train with and without explanation guidance on embedded data, and compare: about three minutes on a CPU.

@@ -100,7 +100,7 @@ def diagnose(
     about = {
         "run": run,
         "weights": weights,
-        "folder": " ".join([data or "that of the run", *(options or [])]),
+        "folder": " ".join([data or "the run’s own data", *(options or [])]),
         "split": split,
         "input": subject.input_spec,
     }

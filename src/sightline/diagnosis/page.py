@@ -115,8 +115,10 @@ def text(one: Measurement, value: float) -> str:
     if math.isnan(value):
         return "–"
     share = f"{value:.1%}" if one.share else f"{value:.2f}"
-    written = f"{100 * value:+.1f} points" if one.name in ("swap_loss", "mark_loss") else share
-    return written.replace("-", "−")
+    if one.name in ("swap_loss", "mark_loss"):
+        points = f"{100 * value:+.1f}"
+        share = f"{points if float(points) else '0.0'} points"
+    return share.replace("-", "−")
 
 
 def span(one: Measurement) -> str:

@@ -88,7 +88,7 @@ def decide_verdict(
     without = f"With the preprocessing that was given, the verdict would be: {answer}. {because}"
     return Verdict(
         "wrong preprocessing",
-        f"{said} Prepare the images in this way first; `--preprocessing adopt` does so.",
+        f"{said} Prepare the images in this way first. The option `--preprocessing adopt` does this.",
         [without, *findings],
     )
 

@@ -128,7 +128,9 @@ def _find_objects(
     """Return the images with the regions of their objects, by the annotation that was asked for."""
     masked = batch.masks is not None and batch.has_mask is not None and bool(batch.has_mask.any())
     if annotation in ("auto", "masks") and masked:
-        return _annotated(batch, paths, _masks(batch), "masks", "the masks of the dataset", "it depends on the masks.")
+        return _annotated(
+            batch, paths, _masks(batch), "masks", "the masks of the dataset", "as accurate as these masks."
+        )
     if annotation == "masks":
         raise SightlineError("annotation is 'masks', and no image has a mask; pass boxes, or annotation='auto'")
     if annotation == "boxes":
@@ -144,21 +146,21 @@ def _find_objects(
         return _annotated(
             batch, paths, grabcut(batch.images, drawn), "grabcut", f"GrabCut in {drawn_by}",
             "fair. With a tight box, GrabCut’s mean IoU with the true mask was 0.75 on 60 images of pets, and 0.79 on "
-            "60 recomposed ones. The outlines in the images below show where it failed.", boxed,
+            "60 recomposed ones. The outlines on the page show where it failed.", boxed,
         )  # fmt: skip
     if saliency is not None and annotation != "grabcut":
         return _annotated(
             batch, paths, _rectangles(_salient_boxes(batch.images, *saliency), batch.images), "saliency",
             "boxes around what a pretrained network responds to (Eigen-CAM), without any annotation",
-            "weak. On pets, the mean IoU of such a box with the true mask was 0.4 to 0.5. Look at the outlines below "
-            "before you trust the verdict.",
+            "weak. On pets, the mean IoU of such a box with the true mask was 0.4 to 0.5. Look at the outlines on "
+            "the page before you trust the verdict.",
         )  # fmt: skip
     return _annotated(
         batch, paths, grabcut(batch.images, points=[center_points(batch.images.shape[-2:])] * len(batch.labels)), "grabcut",
         "GrabCut around the center of each image, without any annotation",
         "weak. It assumes that the object is in the middle and does not touch the border, which also raises the value of a "
         "centered Gaussian, with which maps are compared. On pets, its mean IoU with the true mask was 0.75 on recomposed "
-        "images and 0.5 on unchanged images. Look at the outlines below before you trust the verdict.",
+        "images and 0.5 on unchanged images. Look at the outlines on the page before you trust the verdict.",
     )  # fmt: skip
 
 

@@ -152,7 +152,7 @@ def _with_intervals(difference: Difference) -> str:
         for bounds, what in ((difference.seeds, "seeds"), (difference.images, "images"))
         if bounds is not None
     ]
-    return f"{value} (95% intervals: {'; '.join(parts)})" if parts else value
+    return f"{value} (95% interval{'s' if len(parts) > 1 else ''}: {'; '.join(parts)})" if parts else value
 
 
 def _runs(comparison: Comparison) -> str:

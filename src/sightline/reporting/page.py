@@ -1,5 +1,6 @@
 """A page: one HTML file that needs no other file."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sightline.reporting import formatting
 
 with requires_extra("report", "an HTML page"):
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup, escape
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -33,10 +35,16 @@ def render_page(template: str, **values: Any) -> str:
         number=formatting.number,
         change=formatting.change,
         interval=formatting.interval,
+        code=mark_code,
         mean=np.mean,
         zip=zip,
     )
     return environment.get_template(template).render(**values)
+
+
+def mark_code(text: str) -> "Markup":
+    """Escape a sentence for a page, with its parts between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def write_page(page: str, output: str | Path) -> Path:

@@ -116,7 +116,7 @@ class StudyFolder:
             f"seed {study.seed}; {len(done)} of {total} parts, {sum(each['seconds'] for each in kept):.0f} s of work",
             *(f"on {where}" for where in dict.fromkeys(each["where"] for each in kept)),
             "versions: " + ", ".join(f"{name} {version}" for name, version in here["versions"].items()),
-            "every key of the study: [study.yaml](study.yaml); the figures as data: [table.csv](table.csv)",
+            "every key of the study: [study.yaml](study.yaml); the values as data: [table.csv](table.csv)",
         ]
         return "\n".join(
             [

@@ -57,9 +57,10 @@ def test_missing_cells_get_no_rank(table, page):
     assert "Without a value, and therefore without a rank" in html
 
 
-def test_title_without_study_title_says_what_is_ranked(page):
+@pytest.mark.parametrize("title", ["", "mine"])  # a study without a title of its own has the name of its file
+def test_title_without_study_title_says_what_is_ranked(page, title):
     values = settled()
-    html, text = page(values, title="")
+    html, text = page(values, title=title, item="mine")
     assert text.splitlines()[0] == "# Ranking of 3 explainers on net by 2 metrics"
     assert "<h1>Ranking of 3 explainers on net by 2 metrics</h1>" in html
     one = {key: some for key, some in values.items() if key[1:] == ("A", "insertion")}

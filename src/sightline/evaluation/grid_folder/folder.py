@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class Evaluations:
     """Everything in the folders.
 
     Attributes:
-        title: Title of the first folder's study; empty if it has none.
+        title: Title of the first folder's study; empty if it has none but the name of the folder or file.
         notes: Notes of all studies, and on how the folders fit together.
         folders: Where it was read.
         higher_is_better: Metric -> its direction, in the order of the tables.
@@ -82,7 +83,7 @@ def _read_folder(folder: Path) -> Evaluations:
     cells, higher_is_better = values.read_values(folder / values.FILE)
     columns = samples.read_samples(folder / samples.FILE)
     return Evaluations(
-        title=str(study.get("title") or ""),
+        title=_find_title(study),
         notes=[str(note) for note in study.get("notes") or []],
         folders=[folder],
         higher_is_better=higher_is_better,
@@ -92,6 +93,12 @@ def _read_folder(folder: Path) -> Evaluations:
         curves=curves.read_curves(folder / curves.FILE),
         saved=gallery.read_gallery(folder / gallery.FILE, cells),
     )
+
+
+def _find_title(study: Mapping[str, Any]) -> str:
+    """Return the title of a study; empty if it is missing, or only the name that the study got from its file or folder."""
+    title = study.get("title") or ""
+    return "" if title == study.get("item") else str(title)
 
 
 def _merge(first: Evaluations, second: Evaluations) -> Evaluations:

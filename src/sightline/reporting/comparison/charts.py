@@ -68,7 +68,8 @@ class Scale:
         """Return the scale that holds all finite values."""
         finite = np.asarray(values, float)[np.isfinite(values)]
         low, high = float(finite.min()), float(finite.max())
-        ticks = MaxNLocator(bins, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high if high > low else low + 1e-6)
+        upper = high if high > low else low + max(abs(low), 1) / 10  # one value gets a range around it
+        ticks = MaxNLocator(bins, steps=[1, 2, 2.5, 5, 10]).tick_values(low, upper)
         return cls(float(ticks[0]), float(ticks[-1]), [float(t) for t in ticks])
 
     def share(self, value: float) -> float:
@@ -77,7 +78,7 @@ class Scale:
 
 
 def learning_curves(comparison: Comparison) -> list[Chart]:
-    """Task loss, guide terms and accuracies by epoch: a thin line per run, a thick one for the mean.
+    """Draw task loss, guide terms and accuracies by epoch, from two epochs on: a thin line per run, a thick one for the mean.
 
     The total loss is left out: it adds up different terms in the two groups, so its lines say nothing of each
     other.
@@ -90,7 +91,7 @@ def learning_curves(comparison: Comparison) -> list[Chart]:
             (run.history["epoch"], run.history[column], f"{side} run")
             for side, group in (("theirs", comparison.theirs), ("ours", comparison.ours))
             for run in group.runs
-            if column in run.history and np.isfinite(run.history[column]).any()
+            if column in run.history and np.isfinite(run.history[column]).sum() > 1  # one point is not a line
         ]
         means = [
             (*_mean_by_epoch(group, column), side)
@@ -100,7 +101,7 @@ def learning_curves(comparison: Comparison) -> list[Chart]:
         if lines:
             where, _, what = column.partition("/")
             name = "Cross-entropy" if what == "task" else title(what)
-            charts.append(_chart(f"{name}, {where}", "epoch", [*lines, *means]))
+            charts.append(_chart(f"{name}, {where}", "epoch", [*lines, *means], percent=what.endswith("accuracy")))
     return charts
 
 
@@ -177,7 +178,7 @@ def _mean_by_epoch(group: Group, column: str) -> tuple[Array, Array]:
     return histories[0]["epoch"][:length], np.mean([history[column][:length] for history in histories], axis=0)
 
 
-def _chart(name: str, x_label: str, lines: Sequence[tuple[Array, Array, str]]) -> Chart:
+def _chart(name: str, x_label: str, lines: Sequence[tuple[Array, Array, str]], percent: bool = False) -> Chart:
     x_low, x_high = min(float(x.min()) for x, *_ in lines), max(float(x.max()) for x, *_ in lines)
     y_scale = Scale.over(np.concatenate([y for _, y, _ in lines]))
     whole = x_label == "epoch"
@@ -200,7 +201,7 @@ def _chart(name: str, x_label: str, lines: Sequence[tuple[Array, Array, str]]) -
         title=name,
         x_label=x_label,
         x_ticks=[(across(t), f"{t:g}") for t in x_ticks],
-        y_ticks=[(down(t), f"{t:g}") for t in y_scale.ticks],
+        y_ticks=[(down(t), f"{100 * t:g}%" if percent else f"{t:g}") for t in y_scale.ticks],
         lines=drawn,
         summary=f"{name} by {x_label}; last value of {', of '.join(ends)}",
     )

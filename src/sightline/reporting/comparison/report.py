@@ -97,7 +97,7 @@ def cautions(comparison: Comparison) -> list[str]:
     runs = [run for run in every if "checkpoint" not in run.info]
     notes = [f"{run.info['name']} is a checkpoint, so its training is not known." for run in every if run not in runs]
     if min(len(comparison.ours.runs), len(comparison.theirs.runs)) < 3:
-        notes.append("A group has fewer than three seeds, so intervals over seeds are missing or very wide.")
+        notes.append("A model has fewer than three runs, so intervals over seeds are missing or very wide.")
     for what, fact in (("steps", "steps"), ("images", "images_seen")):
         if len({run.info.get(fact, 0) for run in runs}) > 1:
             totals = [
