@@ -82,6 +82,7 @@ def test_recommendation_without_annotation_runs_and_is_not_repeated(place) -> No
 
     run("diagnose", "--run", "new", "-o", "after.html")
     after = json.loads(Path("after.json").read_text())
+    assert after["preprocessing"] is None  # a run knows how its own images were prepared
     facts = after["facts"]
     assert (facts["run"], facts["images"], facts["seen in training"]) == (
         "new",
@@ -90,7 +91,9 @@ def test_recommendation_without_annotation_runs_and_is_not_repeated(place) -> No
     )  # the split test: others are derived
     assert "random_background" not in [each["guide"] for each in after["recommendations"]]
     run("diagnose", "--run", "new", "--data", "folder", "root=photos", "-o", "after.html")
-    facts = json.loads(Path("after.json").read_text())["facts"]
+    after = json.loads(Path("after.json").read_text())
+    facts = after["facts"]
+    assert after["preprocessing"] is not None
     assert (facts["images"], facts["seen in training"]) == (2 * PHOTOS, 2 * (PHOTOS - 4))
 
 

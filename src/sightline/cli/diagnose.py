@@ -55,12 +55,13 @@ def diagnose(
         str, typer.Option(help="Weights of the saliency model: a file, or `default`.")
     ] = "default",
     preprocessing: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Other normalizations, orders of channels, sizes and crops: `check` reports if one is clearly better, "
-            "`adopt` continues with it, `ignore` does not try them."
+            "`adopt` continues with it, `ignore` does not try them. "
+            "[default: check; ignore for a run and its own data, whose preprocessing is known]"
         ),
-    ] = "check",
+    ] = None,
     shortcuts: Annotated[
         bool, typer.Option(help="Search for what the predictions depend on; this doubles the time.")
     ] = True,
@@ -93,6 +94,8 @@ def diagnose(
     subject = find_subject(model, weights, run, classes, size, mean, std)
     saliency = None if saliency_model is None else load_model(saliency_model, saliency_weights)
     subject.model.to(pick_device())
+    if preprocessing is None:
+        preprocessing = "check" if run is None or data is not None else "ignore"
     if split is None:
         images, seen = find_folder(data, options or [], run, subject)
     else:
