@@ -120,3 +120,6 @@ def test_audit_writes_its_page(tmp_path) -> None:
     )
     assert done.exit_code == 0, done.exception
     assert (tmp_path / "audit" / "index.html").is_file()
+    with (tmp_path / "audit" / "audit.csv").open(newline="") as file:
+        first, *_ = csv.DictReader(file)
+    assert f"highest {float(first['outside_fraction']):.0%}, of {first['path']}" in done.stdout

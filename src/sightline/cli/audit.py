@@ -1,6 +1,8 @@
 """`sightline audit`."""
 
+from math import isnan
 from pathlib import Path
+from statistics import median
 from typing import Annotated
 
 import typer
@@ -50,9 +52,14 @@ def audit(
     subject = find_subject(model, weights, run, classes, size, mean, std)
     subject.model.to(pick_device())
     images = find_data(dataset, options or [], split, run, labels=True, subject=subject)
-    audit_dataset(
+    results = audit_dataset(
         subject.model, images, output, input_spec=subject.input_spec,
         reference_explainer=reference_explainer, layer=subject.layer, iterations=iterations,
         classes=subject.names, num_workers=num_workers, name=subject.name, progress=True,
     )  # fmt: skip
+    outside = [result.outside_fraction for result in results if not isnan(result.outside_fraction)]
+    typer.echo(
+        f"Share of attribution outside the evidence: median {median(outside):.0%} of {len(outside)} images; highest "
+        f"{outside[0]:.0%}, of {results[0].path}"
+    )
     typer.echo(output / "index.html")
