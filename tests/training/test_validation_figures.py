@@ -8,7 +8,8 @@ from torch import nn
 
 from sightline import Objective
 from sightline.data.loader import create_loader
-from sightline.training.validation import names_of_values, validate
+from sightline.training.validation import validate
+from sightline.training.watched_values import names_of_values
 from tiny import SIDE, Squares
 
 

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sightline.errors import SightlineError
 
 _MISSING = frozenset({
@@ -50,6 +53,16 @@ def read_csv(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str, s
         if len(values) > len(columns):
             raise SightlineError(f"{path}, line {line}: {len(values)} values for {len(columns)} columns; quote commas")
     return [(line, dict(zip(columns, values + [""] * (len(columns) - len(values))))) for line, values in rows]
+
+
+def floats(column: Sequence[str]) -> NDArray[np.float64]:
+    """Return the numbers of a column of a CSV file, NaN for an empty cell."""
+    return np.array([float(cell) if cell else np.nan for cell in column])
+
+
+def integers(column: Sequence[str]) -> NDArray[np.int64]:
+    """Return the whole numbers of a column of a CSV file."""
+    return np.array([int(cell) for cell in column], dtype=np.int64)
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any] | Mapping[str, Any]], line_end: str = "\r\n") -> str:

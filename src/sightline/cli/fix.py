@@ -50,7 +50,6 @@ def fix(
 
     Example: sightline fix --model timm/resnet18 --weights mine.pth --data photos --found -o fixed
     """
-    import sys
 
     from sightline.errors import SightlineError
     from sightline.fixing.fix import fix_opened
@@ -61,8 +60,6 @@ def fix(
 
     if model is None or data is None:
         raise SightlineError("fix needs a model and images: give --model NAME --weights FILE --data FOLDER")
-    if not Path.cwd().samefile(sys.path[0] or "."):
-        sys.path.insert(0, "")  # so a model or a segmenter in a file here is found
     means, stds = split_numbers(mean, "--mean"), split_numbers(std, "--std")
     if found and (masks or boxes):
         raise SightlineError("--found was given with --masks or --boxes; give one of them")

@@ -66,8 +66,6 @@ def masks(
 
     Example: sightline masks folder root=photos --model torchvision/resnet18 --weights default
     """
-    import sys
-
     from sightline._core.devices import pick_device
     from sightline.errors import SightlineError
     from sightline.localization.detectors import BOX_DETECTORS
@@ -75,8 +73,6 @@ def masks(
     from sightline.localization.prompts import Prompter, find_segmenter
     from sightline.localization.writing import write_masks
 
-    if not Path.cwd().samefile(sys.path[0] or "."):
-        sys.path.insert(0, "")  # so a segmenter in a file here is found
     make = find_segmenter(segmenter)
     data = find_data(dataset, options or [], split, run, labels=False)
     if maps is not None and (model is not None or run is not None):

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sightline._core.csv_files import floats
 from sightline._core.reading import reading
 from sightline._core.strict import read_mapping
 from sightline.errors import SightlineError
 from sightline.evaluation.split_folder.folder import SplitEvaluation, evaluation_folders, read_evaluation
-from sightline.evaluation.split_folder.samples import floats
 from sightline.runs import Run
 from sightline.statistics.bootstrap import Array
 

@@ -18,10 +18,9 @@ from sightline.regions.batch_regions import Source, check_source, object_region
 class AttentionGate(WeightedGuide):
     """An attention gate behind a middle stage, whose attention is trained to be the object's mask.
 
-    From the gate on, the network sees features times attention, in use as in training: the gate becomes part of the
-    model, ships with it under `<layer>.attention_gate.*`, and `load_model` puts it back. Of all guides this is the one
-    that changes what the network can see, not only what it is asked for. The term is the mean binary cross-entropy of the
-    attention and the mask at the layer's resolution, where pixels that the mask ignores do not count.
+    From the gate on, the network sees features times attention, in training and afterwards. The gate becomes part of the
+    model, ships with it under `<layer>.attention_gate.*`, and `load_model` puts it back. The term is the mean binary
+    cross-entropy of the attention and the mask at the layer's resolution. Pixels that the mask ignores do not count.
 
     A norm over the channels right behind the layer, as between the stages of ConvNeXt and Swin, undoes a factor on all
     channels of a place: there, name a layer behind that norm.

@@ -61,10 +61,7 @@ class ExplanationConsistency(ExplainerMetric):
         check_options(psi, distance, perturbation)
         check_fraction(eps=eps)
         super().__init__(model, explainer, layer=layer, input_spec=input_spec, internal_batch_size=internal_batch_size)
-        self.psi: Psi = psi
-        self.distance: Distance = distance
-        self.perturbation: Perturbation = perturbation
-        self.eps = eps
+        self.psi, self.distance, self.perturbation, self.eps = psi, distance, perturbation, eps
 
     def update(
         self, images: Tensor, maps: Tensor, targets: Tensor | int | None = None, labels: Tensor | None = None
@@ -89,16 +86,10 @@ class ExplanationConsistency(ExplainerMetric):
 
 def _again(observation: Observation, perturbation: Perturbation, eps: float) -> tuple[Tensor, Tensor]:
     """Return the maps (B, H, W) of the disturbed images, and where the prediction is unchanged (B,)."""
-    scorer, targets = observation.require("scorer"), observation.require("targets")
-    changed = disturbed_images(
-        scorer.model,
-        observation.require("images"),
-        observation.require("maps"),
-        targets if observation.labels is None else observation.labels,
-        perturbation=perturbation,
-        eps=eps,
-        input_spec=scorer.input_spec,
-    )
-    changed = changed.to(observation.require("images").dtype)  # attacks return float32 at least
+    scorer, images, maps = (observation.require(name) for name in ("scorer", "images", "maps"))
+    labels = observation.require("targets") if observation.labels is None else observation.labels
+    spec: InputSpec | None = scorer.input_spec
+    changed = disturbed_images(scorer.model, images, maps, labels, perturbation=perturbation, eps=eps, input_spec=spec)
+    changed = changed.to(images.dtype)  # attacks return float32 at least
     unchanged = scorer(changed).argmax(1) == observation.require("probabilities").argmax(1)
     return observation.explain_again(changed, f"disturbed by {perturbation}"), unchanged

@@ -30,8 +30,7 @@ class LoadedRun:
         run: the run folder.
         recipe: the recipe that the run was trained with.
         weights: the file that the model's weights were read from.
-        model: the classifier in eval mode, in channels-last memory format as in training. A layer whose filters icCNN put
-            into groups carries these groups.
+        model: the classifier in eval mode and channels-last memory format, with the groups of filters that icCNN made.
         input_spec: the normalization and the size (H, W) that the run was trained with.
         layer: the layer that the guide looked at, else the recipe's; None = chosen by the model's family.
         classes: the name of each logit.
@@ -55,8 +54,7 @@ class LoadedRun:
         """The data of the recipe, complete: `train_samples`, `train_fraction` and `mask_fraction` remove nothing.
 
         Raises:
-            SightlineError: the data is missing, or its classes are not those of the run. On taking a split: it is not what
-                it was when the run was trained.
+            SightlineError: the data is missing or has changed since the training, or its classes are not those of the run.
         """
         return read_splits(self.run)
 

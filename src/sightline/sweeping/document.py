@@ -22,7 +22,7 @@ from sightline.errors import SightlineError, unknown_name
 from sightline.runs.recipe import Recipe, read_recipe, shipped_recipes
 from sightline.sweeping.axes import Axis
 from sightline.sweeping.front import check_front
-from sightline.training.validation import FIGURES
+from sightline.training.watched_values import FIGURES
 
 
 class Pruning(StrictModel):

@@ -23,7 +23,7 @@ from sightline.sweeping.outcome import Outcome, read_outcome
 from sightline.sweeping.results import write_figures, write_tables
 from sightline.sweeping.trial import run_trial
 from sightline.training.build import build, check_names
-from sightline.training.validation import check_watched
+from sightline.training.watched_values import check_watched
 
 WAIT = 60.0  # seconds for other processes that write to the sweep's folder
 

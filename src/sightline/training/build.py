@@ -42,7 +42,7 @@ from sightline.training.cached_stage import check_cached_stages
 from sightline.training.convex_checks import check_convex_guides, prepare_heads
 from sightline.training.loggers import check_installed
 from sightline.training.portion import Portion
-from sightline.training.validation import check_watched
+from sightline.training.watched_values import check_watched
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sightline._core.csv_files import csv_text
+from sightline._core.csv_files import csv_text, floats, integers
 from sightline._core.reading import reading
 from sightline.statistics.bootstrap import Array
 
@@ -87,16 +87,6 @@ def read_samples(path: Path) -> Samples:
             group=integers(groups)[order] if groups and all(groups) else None,
             values={name: floats(column)[order] for name, column in columns.items() if "@" in name},
         )
-
-
-def floats(column: Sequence[str]) -> Array:
-    """Return the numbers of a column of a CSV file, NaN for an empty cell."""
-    return np.array([float(cell) if cell else np.nan for cell in column])
-
-
-def integers(column: Sequence[str]) -> Integers:
-    """Return the whole numbers of a column of a CSV file."""
-    return np.array([int(cell) for cell in column], dtype=np.int64)
 
 
 def _cell(value: Any) -> Any:

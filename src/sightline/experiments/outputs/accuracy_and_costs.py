@@ -15,8 +15,6 @@ from sightline.runs import Run, load_run
 from sightline.studies.study import Part
 from sightline.studies.tables import mean_and_spread
 
-Values = dict[str, Any]
-
 
 @OUTPUTS.register("accuracy_and_costs")
 class AccuracyAndCosts(Output):
@@ -42,7 +40,7 @@ class AccuracyAndCosts(Output):
         model, batches = loaded.model, loaded.loader(loaded.splits[self.split], 250)
         found = evaluate_model(model, batches, [], ["accuracy"], input_spec=loaded.input_spec).results[0]
         rows = run.rows
-        values: Values = {
+        values: dict[str, Any] = {
             "accuracy": found.value, "low": found.low, "high": found.high, "n": found.n, "epochs": len(rows),
             "parameters": sum(parameter.numel() for parameter in model.parameters()), "seconds": float(rows[-1]["seconds"]),
         }  # fmt: skip
@@ -52,7 +50,7 @@ class AccuracyAndCosts(Output):
             values |= {"selected_epoch": int(best["epoch"]), watch.metric: float(best[watch.metric])}
         return Part(values)
 
-    def table(self, runs: FinishedRuns) -> list[Values]:
+    def table(self, runs: FinishedRuns) -> list[dict[str, Any]]:
         """Return one row per training."""
         trained = {**runs.made, **runs.done}
         return [{"training": name, **part.values} for name, part in trained.items() if "accuracy" in part.values]
@@ -73,10 +71,8 @@ class AccuracyAndCosts(Output):
                 [row, accuracy, " ± ".join(f"{100 * value:.2f}" for value in printed), str(len(found)), *_costs(found)]
             )
         header = ["Training", "Accuracy", "The paper's", "Seeds", "Parameters", "Epochs", "Seconds a training"]
-        sections = [
-            f"Accuracy in per cent on the split {self.split!r}: mean ± standard deviation over seeds.",
-            markdown(header, lines),
-        ]
+        intro = f"Accuracy in per cent on the split {self.split!r}: mean ± standard deviation over seeds."
+        sections = [intro, markdown(header, lines)]
         if differences := self._differences(runs):
             sections.append("Differences in percentage points, seed by seed: mean ± standard deviation.")
             sections.append(markdown(["Difference", "Points", "Seeds above zero"], differences))
@@ -91,13 +87,12 @@ class AccuracyAndCosts(Output):
                     100 * (value - found[other][seed]) for seed, value in found[row].items() if seed in found[other]
                 ]
                 if points:
-                    above = sum(each > 0 for each in points)
-                    spread = mean_and_spread(points, form="+.2f")
-                    lines.append([f"{row} − {other}", spread, f"{above} of {len(points)}"])
+                    above = f"{sum(each > 0 for each in points)} of {len(points)}"
+                    lines.append([f"{row} − {other}", mean_and_spread(points, form="+.2f"), above])
         return lines
 
 
-def _costs(found: list[Values]) -> list[str]:
+def _costs(found: list[dict[str, Any]]) -> list[str]:
     """Parameters, epochs and seconds of trainings."""
     if not found:
         return ["", "", ""]

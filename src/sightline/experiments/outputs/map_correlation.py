@@ -69,8 +69,7 @@ class MapCorrelation(Output):
             maps = at_least_float32(own(loaded.model, images, labels, None, spec))
             taught = [teacher(first, images, each.clone(), loaded.layer, spec) for each in (predicted, labels)]
             found.append(torch.stack([pearson(maps, at_least_float32(each)) for each in taught]))
-        means = torch.cat(found, 1).mean(1).tolist()
-        return Part(dict(zip(COLUMNS, means)) | {"explained": len(draw)})
+        return Part(dict(zip(COLUMNS, torch.cat(found, 1).mean(1).tolist())) | {"explained": len(draw)})
 
     def is_complete(self, part: Part) -> bool:
         """Return whether the correlation was measured."""
@@ -94,10 +93,8 @@ class MapCorrelation(Output):
                 number = parts[0]["explained"]
                 spreads = [mean_and_spread([each[column] for each in parts]) for column in COLUMNS]
                 rows.append([row, *spreads, str(len(parts))])
-        return "\n\n".join(
-            [
-                f"Correlation of the predicted maps with the maps of `{self.teacher}`, which explains the first model: "
-                f"mean over {number} images of the {self.split or 'test'} split, ± standard deviation over seeds.",
-                markdown(["Variant", "For the predicted class", "For the true class", "Seeds"], rows),
-            ]
+        table = markdown(["Variant", "For the predicted class", "For the true class", "Seeds"], rows)
+        return (
+            f"Correlation of the predicted maps with the maps of `{self.teacher}`, which explains the first model: "
+            f"mean over {number} images of the {self.split or 'test'} split, ± standard deviation over seeds.\n\n{table}"
         )

@@ -9,10 +9,8 @@ from sightline.studies.lines import Lines
 from sightline.studies.study import Done, Part
 from sightline.studies.tables import PaperValue
 
-Values = Mapping[str, Mapping[str, float]]
-"""Row -> seed -> value."""
-Curves = Mapping[str, Mapping[str, Mapping[float, float]]]
-"""Row -> seed -> place -> value."""
+Values = Mapping[str, Mapping[str, float]]  # row -> seed -> value
+Curves = Mapping[str, Mapping[str, Mapping[float, float]]]  # row -> seed -> place -> value
 
 
 @dataclass(frozen=True)

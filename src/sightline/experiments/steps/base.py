@@ -94,10 +94,6 @@ class Step(StrictDocument, ABC):
         return ""
 
 
-STEPS: Registry[Step] = Registry(
-    "study step",
-    modules=("sightline.experiments.steps",),
-)
-
+STEPS: Registry[Step] = Registry("study step", modules=("sightline.experiments.steps",))
 
 AnyStep = Annotated[SerializeAsAny[Step], registered(STEPS, Step)]
