@@ -5,6 +5,7 @@ Samek et al., "Evaluating the Visualization of What a Deep Neural Network Has Le
 the k least relevant squares away leaves what inserting all the others gives.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Literal
 
@@ -136,9 +137,9 @@ class SquareMetric(CurveMetric):
         raw = self.raw_curves(observation)
         return F.interpolate(raw[:, None], self.steps + 1, mode="linear", align_corners=True)[:, 0]
 
+    @abstractmethod
     def raw_curves(self, observation: Observation) -> Tensor:
         """Return the curve of each image at the steps that it has."""
-        raise NotImplementedError
 
 
 @register("morf")

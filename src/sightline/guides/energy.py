@@ -58,6 +58,7 @@ class Energy(_Localization):
     References:
         Rao et al., "Studying How to Efficiently and Effectively Guide Models with Explanations" (ICCV 2023),
             section 3.4, Eq. 6: the Energy loss.
+
     Examples:
         >>> model, _ = sl.load_model("sightline/small_cnn", classes=2)
         >>> masks = torch.zeros(2, 64, 64, dtype=torch.uint8)

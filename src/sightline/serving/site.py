@@ -2,6 +2,7 @@
 
 import hmac
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import ClassVar, Generic, Protocol, TypeVar
@@ -38,7 +39,7 @@ class Visitor(Protocol):
 Person = TypeVar("Person", bound=Visitor)
 
 
-class Site(Generic[Person]):
+class Site(ABC, Generic[Person]):
     """A page behind a link with a token. Subclasses add routes and find people by their secrets.
 
     Args:
@@ -73,13 +74,13 @@ class Site(Generic[Person]):
             "icon.svg": (common / "icon.svg").read_bytes(),
         }
 
+    @abstractmethod
     def routes(self) -> Sequence[Route]:
         """Return the routes that only this page has."""
-        raise NotImplementedError
 
+    @abstractmethod
     def person(self, secret: str) -> Person | None:
         """Return the person of a secret; None where there is none."""
-        raise NotImplementedError
 
     def application(self) -> Starlette:
         """Return all of it as an ASGI application."""
